@@ -1,0 +1,46 @@
+"""Floor 0: the values that every other floor speaks in. No ``nn``, no input or output.
+
+The conventions of the whole project stand here, once:
+
+- Boxes are ``xyxy``, absolute pixels of the *resized* image, continuous (a box of one pixel is 1 wide; no +1).
+- Labels are ``0..K-1`` and never a background; a background logit is private to the head that wants one.
+- Padding is at the bottom and right.
+- A semantic map is int64 ``h w``; 255 is ignored.
+- Pyramid levels are named fine to coarse, ``c2..c5`` out of a backbone and ``p2..p7`` out of a neck: names, not
+  indices, since dilation lets two levels share a stride.
+"""
+
+from .config import Config, PartConfig, suggest
+from .errors import (
+    CheckpointError,
+    DataError,
+    MemoryFullError,
+    NonFiniteError,
+    UsageError,
+    VertebraError,
+    WorkerError,
+)
+from .features import FeatureInfo, Features
+from .images import Images
+from .instances import Detections, Instances
+from .registry import Entry, Registry
+
+__all__ = [
+    "CheckpointError",
+    "Config",
+    "DataError",
+    "Detections",
+    "Entry",
+    "FeatureInfo",
+    "Features",
+    "Images",
+    "Instances",
+    "MemoryFullError",
+    "NonFiniteError",
+    "PartConfig",
+    "Registry",
+    "UsageError",
+    "VertebraError",
+    "WorkerError",
+    "suggest",
+]

@@ -1,0 +1,54 @@
+"""A batch of images of different sizes in one tensor."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Images:
+    """Pixels 0..255, padded with zeros at the bottom and right; ``sizes`` are the unpadded (height, width)."""
+
+    pixels: UInt8[Tensor, "b c h w"]
+    sizes: Int64[Tensor, "b 2"]
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4:
+            raise ValueError(
+                "Images hold uint8 pixels 0..255 of shape (batch, channels, height, width); "
+                f"got {self.pixels.dtype} of shape {tuple(self.pixels.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @classmethod
+    def from_list(cls, images: Sequence[UInt8[Tensor, "c _ _"]], divisor: int = 32) -> "Images":
+        """Pad images to the largest height and width among them, each rounded up to a multiple of ``divisor``."""
+        if not images:
+            raise ValueError("Images.from_list needs at least one image")
+        for image in images:
+            if image.dtype != torch.uint8 or image.ndim != 3:
+                raise ValueError(
+                    "an image is uint8 0..255 of shape (channels, height, width); "
+                    f"got {image.dtype} of shape {tuple(image.shape)}"
+                )
+        height, width = (
+            -(-max(image.shape[axis] for image in images) // divisor) * divisor for axis in (1, 2)
+        )
+        pixels = images[0].new_zeros(len(images), images[0].shape[0], height, width)
+        for row, image in zip(pixels, images, strict=True):
+            row[:, : image.shape[1], : image.shape[2]] = image
+        sizes = torch.tensor([image.shape[1:] for image in images], device=pixels.device)
+        return cls(pixels, sizes)
+
+    def to(self, device: torch.device | str) -> "Images":
+        """The same on another device."""
+        return Images(self.pixels.to(device, non_blocking=True), self.sizes.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Images":
+        """The same in page-locked memory, for an asynchronous copy to a GPU."""
+        return Images(self.pixels.pin_memory(), self.sizes.pin_memory())

@@ -1,0 +1,67 @@
+"""What is in an image: the truth to learn from, and what a detector found."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
+class Instances:
+    """Ground truth of one image, in its resized frame.
+
+    ``ignored`` are regions that are neither object nor background: COCO's crowds, VOC's difficult objects.
+    """
+
+    boxes: Float[Tensor, "n 4"]
+    labels: Int64[Tensor, " n"]
+    masks: Bool[Tensor, "n h w"] | None = None
+    ignored: Float[Tensor, "m 4"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise ValueError(f"boxes must have shape (n, 4), got {tuple(self.boxes.shape)}")
+        if len(self.labels) != len(self.boxes):
+            raise ValueError(f"one label per box is needed, got {len(self.boxes)} boxes and {len(self.labels)} labels")
+        if self.masks is not None and len(self.masks) != len(self.boxes):
+            raise ValueError(f"one mask per box is needed, got {len(self.boxes)} boxes and {len(self.masks)} masks")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, device: torch.device | str) -> "Instances":
+        """The same on another device."""
+        moved = {name: getattr(self, name) for name in ("boxes", "labels", "masks", "ignored")}
+        return Instances(**{k: None if v is None else v.to(device, non_blocking=True) for k, v in moved.items()})
+
+    def pin_memory(self) -> "Instances":
+        """The same in page-locked memory, for an asynchronous copy to a GPU."""
+        pinned = {name: getattr(self, name) for name in ("boxes", "labels", "masks", "ignored")}
+        return Instances(**{k: None if v is None else v.pin_memory() for k, v in pinned.items()})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What a head found in one image, best first, in the frame of the image it was given."""
+
+    boxes: Float[Tensor, "n 4"]
+    labels: Int64[Tensor, " n"]
+    scores: Float[Tensor, " n"]
+    masks: Bool[Tensor, "n h w"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, device: torch.device | str) -> "Detections":
+        """The same on another device."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return Detections(self.boxes.to(device), self.labels.to(device), self.scores.to(device), masks)
+
+    def rescale(self, size: tuple[int, int], original: tuple[int, int]) -> "Detections":
+        """Boxes carried from a resized ``(height, width)`` to the original one and clipped to it."""
+        (height, width), (original_height, original_width) = size, original
+        scale = self.boxes.new_tensor([original_width / width, original_height / height] * 2)
+        limit = self.boxes.new_tensor([original_width, original_height] * 2)
+        boxes = torch.minimum((self.boxes * scale).clamp(min=0), limit)
+        return replace(self, boxes=boxes)

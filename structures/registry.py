@@ -1,0 +1,75 @@
+"""Names that a user chooses from: backbones, necks, heads, data sets."""
+
+import fnmatch
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import BeforeValidator, SerializeAsAny
+
+from .config import PartConfig, suggest
+from .errors import UsageError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[T]):
+    """How to make one named part: the type of its config, and the callable that takes it last."""
+
+    config: type[PartConfig]
+    build: Callable[..., T]
+
+
+class Registry(Generic[T]):
+    """Names, each with a config type and a builder. A duplicate name raises; an unknown one suggests the nearest."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry[T]] = {}
+
+    def register(self, name: str, config: type[PartConfig]) -> Callable[[Callable[..., T]], Callable[..., T]]:
+        """Decorate a class or function ``build(*parts, config)`` to make it known under ``name``."""
+
+        def add(build: Callable[..., T]) -> Callable[..., T]:
+            if name in self._entries:
+                raise ValueError(f"the {self.kind} name {name!r} is taken; choose another")
+            self._entries[name] = Entry(config, build)
+            return build
+
+        return add
+
+    def __getitem__(self, name: str) -> Entry[T]:
+        if name not in self._entries:
+            raise UsageError(f"there is no {self.kind} named {name!r}", suggest(name, self._entries))
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Registered names that match a shell pattern (``resnext*``), in the order of registration."""
+        return [name for name in self._entries if fnmatch.fnmatchcase(name, pattern)]
+
+    def resolve(self, value: PartConfig | Mapping[str, Any]) -> PartConfig:
+        """A config of the right type from a mapping whose ``name`` says which; a config passes through."""
+        if isinstance(value, PartConfig):
+            self[value.name]
+            return value
+        if not isinstance(value, Mapping) or "name" not in value:
+            raise ValueError(f"a {self.kind} needs a 'name'; known: {', '.join(self._entries)}")
+        return self[value["name"]].config.model_validate(dict(value))
+
+    def build(self, config: PartConfig, *parts: Any) -> T:
+        """Make the part that ``config.name`` names out of the parts it stands on."""
+        return self[config.name].build(*parts, config)
+
+    def field(self) -> Any:
+        """The type of a config field that holds one of these: ``backbone: Annotated[PartConfig, *backbones.field()]``."""
+        return (BeforeValidator(self.resolve), SerializeAsAny())
