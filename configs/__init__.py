@@ -1,0 +1,63 @@
+"""Experiments as typed values, one file each, and finding them by name.
+
+A config file defines ``CONFIG``; its docstring is the lab note: the command, the hardware, the expected score and time.
+"""
+
+import ast
+import fnmatch
+import importlib
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+from ..data import class_names_of
+from ..engine import ExperimentConfig, parse_config
+from ..models import Model, build_model
+from ..structures import UsageError, suggest
+
+_HERE = Path(__file__).parent
+
+
+def list_configs(pattern: str = "*") -> dict[str, str]:
+    """The shipped configs that match a shell pattern, with the first line of each one's note."""
+    return {
+        path.stem: (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+        for path in sorted(_HERE.glob("*.py"))
+        if path.stem != "__init__" and fnmatch.fnmatchcase(path.stem, pattern)
+    }
+
+
+def load_config(source: str | os.PathLike[str]) -> ExperimentConfig:
+    """A config by name (``quickstart``), from a Python file that defines ``CONFIG``, or from a run's JSON file."""
+    path = Path(source)
+    if path.suffix == ".json":
+        try:
+            return parse_config(json.loads(path.read_text()), str(path))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot be read: {error}", file=path) from error
+    if path.suffix != ".py":
+        if str(source) not in list_configs():
+            raise UsageError(f"there is no config named {str(source)!r}", suggest(str(source), list_configs()))
+        path = _HERE / f"{source}.py"
+    if not path.exists():
+        raise UsageError("there is no such config file", suggest(path.stem, list_configs()), file=path)
+    if path.resolve().parent == _HERE.resolve():
+        module = importlib.import_module(f".{path.stem}", __name__)
+    else:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None, "a .py path always has a loader"
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    config = getattr(module, "CONFIG", None)
+    if not isinstance(config, ExperimentConfig):
+        raise UsageError("a config file defines CONFIG, an ExperimentConfig", file=path)
+    return config
+
+
+def create_model(name: str | os.PathLike[str], num_classes: int | None = None) -> Model:
+    """The model of a config, with random weights and, unless ``num_classes`` says otherwise, the config's classes."""
+    config = load_config(name)
+    if num_classes is not None:
+        return build_model(config.model, [f"class {label}" for label in range(num_classes)])
+    return build_model(config.model, class_names_of(config.train.dataset))

@@ -1,0 +1,20 @@
+"""Floor 4: pyramid -> losses or predictions. The imports below fill the registry."""
+
+from .base import Head, heads
+from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections
+from .rcnn import TORCHVISION, RCNNConfig, RCNNHead
+from .rpn import RPN, Proposals, RPNConfig
+
+__all__ = [
+    "RPN",
+    "TORCHVISION",
+    "BoxBranch",
+    "BoxBranchConfig",
+    "Head",
+    "PaddedDetections",
+    "Proposals",
+    "RCNNConfig",
+    "RCNNHead",
+    "RPNConfig",
+    "heads",
+]

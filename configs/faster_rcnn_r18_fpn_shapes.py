@@ -1,0 +1,37 @@
+"""Faster R-CNN, ResNet-18-FPN, on the generated shapes, from random weights.
+
+    python tools/train.py configs/faster_rcnn_r18_fpn_shapes.py
+
+The whole-size sibling of `quickstart`, for a GPU or an hour of CPU. Not yet run by us.
+"""
+
+from ..backbones import ResNetConfig
+from ..data import LoaderConfig, ShapesConfig, TransformConfig
+from ..engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SplitConfig
+from ..heads import RCNNConfig
+from ..models import ModelConfig
+from ..necks import FPNConfig
+
+TRAIN, VAL = 4000, 500
+
+CONFIG = ExperimentConfig(
+    name="faster_rcnn_r18_fpn_shapes",
+    model=ModelConfig(
+        backbone=ResNetConfig(name="resnet18"),
+        neck=FPNConfig(channels=128, norm="batch"),
+        head=RCNNConfig(),
+    ),
+    train=SplitConfig(
+        dataset=ShapesConfig(split="train", train=TRAIN, val=VAL),
+        transform=TransformConfig(short_sides=(224, 256, 288), long_side=512, flip=0.5),
+    ),
+    val=SplitConfig(
+        dataset=ShapesConfig(split="val", train=TRAIN, val=VAL),
+        transform=TransformConfig(short_sides=(256,), long_side=512),
+    ),
+    batch_size=16,
+    optimizer=AdamWConfig(lr=1e-3),
+    schedule=ScheduleConfig(steps=5000, decay="cosine", warmup_steps=200),
+    clip_norm=10.0,
+    loader=LoaderConfig(workers=4),
+)

@@ -1,0 +1,216 @@
+"""Checkpoints: a folder of safetensors and JSON that describes itself, written whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn, optim
+
+from ..models import Model, build_model
+from ..structures import CheckpointError
+from .config import ExperimentConfig, parse_config
+
+FORMAT = 1
+_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint's facts; the tensors stay in its folder until they are asked for."""
+
+    path: Path
+    step: int
+    config: ExperimentConfig
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: optim.Optimizer,
+    description: Mapping[str, Any],
+) -> Path:
+    """Write ``folder/step-N``. A kill or a full disk at any moment leaves the earlier checkpoints as they were.
+
+    ``description`` is the JSON-ready rest of :class:`Checkpoint`: config, class_names, category_ids.
+    """
+    target = folder / f"step-{step:07d}"
+    if target.exists():
+        return target
+    temporary = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+        save_file(_contiguous(model.state_dict()), temporary / _MODEL)
+        tensors, groups = _flatten_optimizer(optimizer)
+        save_file(tensors, temporary / _OPTIMIZER)
+        state = {
+            "format": FORMAT,
+            "step": step,
+            **description,
+            "optimizer_groups": groups,
+            "sha256": {name: _sha256(temporary / name) for name in (_MODEL, _OPTIMIZER)},
+            "versions": {name: version(name) for name in ("vertebra", "torch", "torchvision")},
+        }
+        (temporary / _STATE).write_text(json.dumps(state, indent=1))
+        for name in (_MODEL, _OPTIMIZER, _STATE, "."):
+            _sync(temporary / name)
+        temporary.rename(target)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(
+            f"could not be written: {error}", "free some space; earlier checkpoints are intact", file=target
+        ) from error
+    return target
+
+
+def prune_checkpoints(folder: Path, keep: int) -> None:
+    """Delete all but the newest ``keep`` checkpoints, and what a killed save left behind."""
+    for path in [*checkpoint_paths(folder)[:-keep], *folder.glob(".writing-*")]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def checkpoint_paths(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def open_checkpoint(path: str | os.PathLike[str], notify: Callable[[str], None] | None = None) -> Checkpoint:
+    """The checkpoint at ``path``, or the newest sound one of the run folder at ``path``.
+
+    Checksums are verified. Where a run's newest checkpoint is damaged, ``notify`` is told and the one before is taken.
+    """
+    path = Path(path)
+    if (path / _STATE).exists():
+        return _read(path)
+    paths = checkpoint_paths(path / "checkpoints") or checkpoint_paths(path)
+    if not paths:
+        raise CheckpointError("there is no checkpoint here", "give a run folder or one of its checkpoints", file=path)
+    for candidate in reversed(paths):
+        try:
+            return _read(candidate)
+        except CheckpointError as error:
+            if candidate == paths[0]:
+                raise
+            if notify is not None:
+                notify(f"{error}; falling back to the checkpoint before")
+    raise AssertionError("unreachable: the oldest candidate returns or raises")
+
+
+def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Put a checkpoint's weights into a model of the same parts."""
+    path = checkpoint.path / _MODEL
+    tensors = _load_tensors(path)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"tensor {name} has NaN or infinite values", "use an earlier checkpoint", file=path)
+    own = model.state_dict()
+    faults = [f"{name} is missing" for name in own.keys() - tensors.keys()]
+    faults += [f"{name} is not in the model" for name in tensors.keys() - own.keys()]
+    faults += [
+        f"{name} has shape {tuple(tensors[name].shape)}, the model {tuple(own[name].shape)}"
+        for name in own.keys() & tensors.keys()
+        if own[name].shape != tensors[name].shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise CheckpointError(
+            "; ".join(sorted(faults)[:5]) + more, "build the model from the checkpoint's own config", file=path
+        )
+    model.load_state_dict(tensors)
+
+
+def load_optimizer(checkpoint: Checkpoint, optimizer: optim.Optimizer) -> None:
+    """Put a checkpoint's optimiser state (momentum and the like) into an optimiser of the same kind."""
+    tensors = _load_tensors(checkpoint.path / _OPTIMIZER)
+    groups = json.loads((checkpoint.path / _STATE).read_text())["optimizer_groups"]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Model:
+    """The trained model of a run folder or checkpoint, in evaluation mode; ``model.class_names`` names its labels."""
+    return load_checkpoint_model(open_checkpoint(path), device)
+
+
+def load_checkpoint_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Model:
+    """The same from a checkpoint that is open already."""
+    model = build_model(checkpoint.config.model, checkpoint.class_names)
+    load_weights(checkpoint, model)
+    return model.to(device).eval()
+
+
+def _read(path: Path) -> Checkpoint:
+    """A checkpoint's description, once its files are known to be whole."""
+    state_path = path / _STATE
+    try:
+        state = json.loads(state_path.read_text())
+        if state["format"] > FORMAT:
+            raise CheckpointError(
+                f"has format {state['format']}, this version reads up to {FORMAT}", "upgrade vertebra", file=state_path
+            )
+        for name, expected in state["sha256"].items():
+            if _sha256(path / name) != expected:
+                raise CheckpointError("the file is damaged (checksum mismatch)", "use another copy", file=path / name)
+        return Checkpoint(
+            path,
+            state["step"],
+            parse_config(state["config"], str(state_path)),
+            tuple(state["class_names"]),
+            tuple(state["category_ids"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"cannot be read: {error!r}", "use another checkpoint", file=state_path) from error
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot be read: {error}", "use another checkpoint", file=path) from error
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def _flatten_optimizer(optimizer: optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Tensors by ``parameter.key``, and the groups, which are plain JSON."""
+    state = optimizer.state_dict()
+    tensors = {
+        f"{index}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for index, values in state["state"].items()
+        for key, value in values.items()
+        if value is not None
+    }
+    return _contiguous(tensors), state["param_groups"]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

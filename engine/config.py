@@ -1,0 +1,104 @@
+"""One experiment: everything a run depends on, as a typed value."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from ..data import DatasetConfig, LoaderConfig, TransformConfig, datasets
+from ..models import ModelConfig
+from ..structures import Config, UsageError, suggest
+from .optimization import OptimizerConfig, ScheduleConfig
+
+
+class SplitConfig(Config):
+    """A data set and what happens to its images on the way to the model."""
+
+    dataset: Annotated[DatasetConfig, *datasets.field()]
+    transform: TransformConfig = TransformConfig()
+
+
+class ExperimentConfig(Config):
+    """A training run. The fields in ``FREE_ON_RESUME`` may change when it is resumed; the others decide its numbers."""
+
+    name: str
+    seed: int = Field(0, ge=0)
+    model: ModelConfig
+    train: SplitConfig
+    val: SplitConfig
+    batch_size: int = Field(16, gt=0)
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    clip_norm: float | None = Field(None, gt=0)
+    """Gradients are scaled down to this total norm."""
+    eval_batch_size: int = Field(1, gt=0)
+    eval_every: int = Field(0, ge=0)
+    """Steps between evaluations; 0 evaluates at the end only."""
+    checkpoint_every: int = Field(1000, gt=0)
+    keep_checkpoints: int = Field(2, gt=0)
+    log_every: int = Field(20, gt=0)
+    engine: Literal["hotcoco", "pycocotools"] = "hotcoco"
+    """What computes COCO's numbers; both give the same."""
+    loader: LoaderConfig = LoaderConfig()
+
+
+FREE_ON_RESUME = {
+    "name", "eval_batch_size", "eval_every", "checkpoint_every", "keep_checkpoints", "log_every", "engine", "loader",
+}  # fmt: skip
+
+
+def parse_config(values: Mapping[str, Any], source: str = "config") -> ExperimentConfig:
+    """A config from plain data; a wrong or unknown field is a ``UsageError`` that names it."""
+    try:
+        return ExperimentConfig.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(_describe(error), file=source) from None
+
+
+def override(config: ExperimentConfig, assignments: Sequence[str]) -> ExperimentConfig:
+    """The config with ``a.b=value`` assignments applied. Values are JSON, or plain text where they are not."""
+    values = config.model_dump(mode="json")
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"--set needs KEY=VALUE, got {assignment!r}", "for example --set optimizer.lr=0.01")
+        *parents, last = path.strip().split(".")
+        place: Any = values
+        for depth, key in enumerate(parents):
+            place = _child(place, key, ".".join(parents[:depth]))
+        _child(place, last, ".".join(parents))
+        try:
+            place[last] = json.loads(text)
+        except json.JSONDecodeError:
+            place[last] = text
+    return parse_config(values, "--set") if assignments else config
+
+
+def config_changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The fields in which two dumped configs differ, by dotted path."""
+    changes: dict[str, tuple[Any, Any]] = {}
+    for key in old.keys() | new.keys():
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            changes |= config_changes(before, after, f"{prefix}{key}.")
+        elif before != after:
+            changes[f"{prefix}{key}"] = (before, after)
+    return changes
+
+
+def _child(place: Any, key: str, parent: str) -> Any:
+    if not isinstance(place, dict):
+        raise UsageError(f"--set {parent}.{key}: {parent} has no fields")
+    if key not in place:
+        raise UsageError(f"--set: no field {key!r} in {parent or 'the config'}", suggest(key, place))
+    return place[key]
+
+
+def _describe(error: ValidationError) -> str:
+    """All faults in one line: where, what was wrong, what came."""
+    faults = []
+    for fault in error.errors(include_url=False):
+        where = ".".join(str(part) for part in fault["loc"]) or "config"
+        faults.append(f"{where}: {fault['msg']} (got {fault['input']!r:.80})")
+    return "; ".join(faults)

@@ -1,0 +1,91 @@
+"""What a run says while it goes: a live bar or plain lines, ``metrics.jsonl`` and TensorBoard curves."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+
+class RunLog:
+    """Collects each step's numbers; writes their means every ``every`` steps."""
+
+    def __init__(self, folder: Path, *, steps: int, start: int, every: int, console: Console) -> None:
+        self.every, self.steps, self.console = every, steps, console
+        self._file = (folder / "metrics.jsonl").open("a")
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
+        self._sums: dict[str, float] = {}
+        self._count = self._images = 0
+        self._waited = 0.0
+        self._since = time.perf_counter()
+        self._progress = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("train", total=steps, completed=start, numbers="")
+
+    def __enter__(self) -> "RunLog":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        self._writer.close()
+        self._file.close()
+
+    def say(self, line: str) -> None:
+        """A line of its own, above the bar."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, step: int, numbers: Mapping[str, float], *, images: int, waited: float) -> None:
+        """Take in step ``step`` (counted from 1): its numbers, the images it saw and the seconds it waited for them."""
+        for name, value in numbers.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        self._images += images
+        self._waited += waited
+        self._progress.advance(self._task)
+        if step % self.every == 0 or step == self.steps:
+            self._write_means(step, numbers["lr"])
+
+    def _write_means(self, step: int, lr: float) -> None:
+        elapsed = time.perf_counter() - self._since
+        record = {name: total / self._count for name, total in self._sums.items()}
+        record |= {"lr": lr, "images_per_second": self._images / elapsed, "data_wait": self._waited / elapsed}
+        self.record(step, record, "train")
+        losses = "  ".join(f"{name.removeprefix('loss_')} {record[name]:.3f}" for name in record if "loss" in name)
+        line = (
+            f"{losses}  lr {lr:.2e}  {record['images_per_second']:.1f} images/s  "
+            f"data wait {100 * record['data_wait']:.0f}%"
+        )
+        if self.console.is_terminal:
+            self._progress.update(self._task, numbers=line)
+        else:
+            remaining = elapsed / self._count * (self.steps - step)
+            self.say(f"step {step}/{self.steps}  {line}  ETA {remaining:.0f} s")
+        self.restart_clock()
+
+    def record(self, step: int, numbers: Mapping[str, float | None], group: str) -> None:
+        """Write numbers of a step to the file and the curves."""
+        print(json.dumps({"step": step, "group": group, **numbers}), file=self._file, flush=True)
+        for name, value in numbers.items():
+            if value is not None:
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+        self._writer.flush()
+
+    def restart_clock(self) -> None:
+        """Forget what was collected; time spent outside training (an evaluation) is no training time."""
+        self._sums, self._count, self._images, self._waited = {}, 0, 0, 0.0
+        self._since = time.perf_counter()

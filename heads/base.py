@@ -1,0 +1,28 @@
+"""What a head is: pyramid -> losses or predictions."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from torch import Tensor, nn
+
+from ..structures import Features, Images, Registry
+
+Target = TypeVar("Target")
+Prediction = TypeVar("Prediction")
+
+
+class Head(nn.Module, ABC, Generic[Target, Prediction]):
+    """Learns from and predicts on named feature maps; what it returns never depends on ``self.training``."""
+
+    @abstractmethod
+    def loss(self, features: Features, images: Images, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Named scalars whose sum is minimised; one target per image."""
+
+    @abstractmethod
+    def predict(self, features: Features, images: Images) -> list[Prediction]:
+        """One prediction per image, in the frame of the images given."""
+
+
+heads: Registry[Head] = Registry("head")
+"""Heads by name; an entry builds from ``(feature_info, num_classes, config)``."""

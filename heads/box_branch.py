@@ -1,0 +1,186 @@
+"""The box branch of Faster R-CNN on a pyramid: RoIAlign, two fully connected layers, class and box (1612.03144 4.2)."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from pydantic import Field
+from torch import Tensor, nn
+
+from ..ops import (
+    IGNORED,
+    POSITIVE,
+    RoIAlignConfig,
+    class_nms_mask,
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    ignore_regions,
+    match_boxes,
+    pool_regions,
+    sample_labels,
+)
+from ..structures import Config, FeatureInfo, Features, Images, Instances
+from .rpn import Proposals
+
+
+class BoxBranchConfig(Config):
+    """Defaults are detectron2's for ResNet-FPN; where torchvision differs, the field says so."""
+
+    levels: tuple[str, ...] | None = None
+    """Levels to read; None takes ``p2..p5``."""
+    pool: RoIAlignConfig = RoIAlignConfig()
+    fc: tuple[int, ...] = (1024, 1024)
+    """Widths of the fully connected layers."""
+    samples: int = Field(512, gt=0)
+    positive_fraction: float = Field(0.25, ge=0, le=1)
+    match_threshold: float = 0.5
+    ignore_coverage: float = 0.5
+    """A background proposal with this share of its area inside an ignored region is not background."""
+    class_agnostic: bool = False
+    """One box per proposal for all classes, instead of one for each."""
+    background: Literal["last", "first"] = "last"
+    """Which class logit is the background's; torchvision puts it first and gives it box outputs of its own."""
+    box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    beta: float = 0.0
+    """Where smooth L1 turns linear, in encoded units; 0 is plain L1. torchvision: 1/9."""
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    max_detections: int = Field(100, gt=0)
+    max_candidates: int = Field(4000, gt=0)
+    """Best (proposal, class) pairs that enter suppression; a fixed number keeps shapes fixed."""
+    min_size: float = 0.0
+    """Detections with a shorter side, in pixels, are dropped. torchvision: 1e-2."""
+
+
+class RegionSamples(NamedTuple):
+    """Proposals drawn for the losses, with what each has to learn; padding where ``valid`` is False."""
+
+    boxes: Float[Tensor, "b s 4"]
+    valid: Bool[Tensor, "b s"]
+    labels: Int64[Tensor, "b s"]  # num_classes for background
+    goals: Float[Tensor, "b s 4"]  # the matched object's box, for positives
+    objects: Int64[Tensor, "b s"]  # and its index in the image's target
+
+
+class PaddedDetections(NamedTuple):
+    """A fixed number of detections per image, best first; where ``valid`` is False the row is padding."""
+
+    boxes: Float[Tensor, "b d 4"]
+    labels: Int64[Tensor, "b d"]
+    scores: Float[Tensor, "b d"]
+    valid: Bool[Tensor, "b d"]
+
+
+class BoxBranch(nn.Module):
+    """Proposals -> a class and a corrected box each."""
+
+    def __init__(
+        self,
+        feature_info: Mapping[str, FeatureInfo],
+        num_classes: int,
+        config: BoxBranchConfig = BoxBranchConfig(),
+    ) -> None:
+        super().__init__()
+        self.config, self.num_classes = config, num_classes
+        self.levels = config.levels or tuple(level for level in ("p2", "p3", "p4", "p5") if level in feature_info)
+        missing = [level for level in self.levels if level not in feature_info]
+        if missing or not self.levels:
+            raise ValueError(f"the box branch reads levels {self.levels or 'p2..p5'}; got {tuple(feature_info)}")
+        self.strides = [feature_info[level].stride for level in self.levels]
+        if any(second != 2 * first for first, second in itertools.pairwise(self.strides)):
+            raise ValueError(f"the box branch needs each level to halve the one before; got strides {self.strides}")
+        widths = [feature_info[self.levels[0]].channels * config.pool.size**2, *config.fc]
+        self.fc = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(widths))
+        self.class_logits = nn.Linear(widths[-1], num_classes + 1)
+        box_rows = 1 if config.class_agnostic else num_classes + (config.background == "first")
+        self.box_offsets = nn.Linear(widths[-1], 4 * box_rows)
+        for layer in self.fc:
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+        nn.init.normal_(self.class_logits.weight, std=0.01)
+        nn.init.normal_(self.box_offsets.weight, std=0.001)
+        for layer in (*self.fc, self.class_logits, self.box_offsets):
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, features: Features, boxes: Float[Tensor, "b r 4"]
+    ) -> tuple[Float[Tensor, "b r k"], Float[Tensor, "b r c 4"]]:
+        """Class logits (background last, whatever the config) and box offsets per class of every proposal."""
+        hidden = pool_regions([features[level] for level in self.levels], self.strides, boxes, self.config.pool)
+        hidden = hidden.flatten(1)
+        for layer in self.fc:
+            hidden = F.relu(layer(hidden))
+        logits = self.class_logits(hidden).float().unflatten(0, boxes.shape[:2])
+        offsets = self.box_offsets(hidden).float().unflatten(1, (-1, 4)).unflatten(0, boxes.shape[:2])
+        if self.config.background == "first":
+            logits = logits.roll(-1, dims=2)
+            offsets = offsets if self.config.class_agnostic else offsets[:, :, 1:]
+        return logits, offsets
+
+    @torch.no_grad()
+    def sample(self, proposals: Proposals, targets: Sequence[Instances]) -> RegionSamples:
+        """Draw proposals to learn from; the objects themselves are among the candidates (Fast R-CNN's habit)."""
+        config, rows = self.config, []
+        most = max(map(len, targets))
+        for boxes, valid, target in zip(*proposals, targets, strict=True):
+            # Padded to the image with most objects, so that all images draw from equally many.
+            padding = boxes.new_zeros(most - len(target), 4)
+            candidates = torch.cat([target.boxes, padding, boxes])
+            usable = torch.cat([valid.new_ones(len(target)), valid.new_zeros(len(padding)), valid])
+            threshold = config.match_threshold
+            match = match_boxes(candidates, target.boxes, (threshold, threshold))
+            kinds = ignore_regions(match.labels, candidates, target.ignored, config.ignore_coverage)
+            kinds = torch.where(usable, kinds, IGNORED)
+            indices, drawn = sample_labels(kinds, config.samples, config.positive_fraction)
+            positive = drawn & (kinds[indices] == POSITIVE)
+            objects = match.objects[indices]
+            labels, goals = torch.full_like(objects, self.num_classes), candidates[indices]
+            if len(target):
+                labels = torch.where(positive, target.labels[objects], labels)
+                goals = torch.where(positive[:, None], target.boxes[objects], goals)
+            rows.append((candidates[indices], drawn, labels, goals, objects))
+        return RegionSamples(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+    def loss(self, features: Features, samples: RegionSamples) -> dict[str, Tensor]:
+        """Cross-entropy over classes and background, smooth L1 on the boxes of positives; both per sample drawn."""
+        logits, offsets = self(features, samples.boxes)
+        count = samples.valid.sum().clamp(min=1)
+        cross_entropy = F.cross_entropy(logits.flatten(0, 1), samples.labels.flatten(), reduction="none")
+        positive = samples.labels < self.num_classes
+        if self.config.class_agnostic:
+            own = offsets[:, :, 0]
+        else:
+            rows = samples.labels.clamp(max=self.num_classes - 1)
+            own = offsets.gather(2, rows[:, :, None, None].expand(-1, -1, 1, 4))[:, :, 0]
+        goals = encode_boxes(samples.goals, samples.boxes, self.config.box_weights)
+        error = F.smooth_l1_loss(own, goals, reduction="none", beta=self.config.beta)
+        return {
+            "loss_class": (cross_entropy * samples.valid.flatten()).sum() / count,
+            "loss_box": (error * positive[:, :, None]).sum() / count,
+        }
+
+    def detect(self, features: Features, proposals: Proposals, images: Images) -> PaddedDetections:
+        """The best detections of each image after suppression within each class."""
+        config = self.config
+        logits, offsets = self(features, proposals.boxes)
+        boxes = decode_boxes(offsets, proposals.boxes[:, :, None], config.box_weights)
+        boxes = clip_boxes(boxes, images.sizes).expand(-1, -1, self.num_classes, -1).flatten(1, 2)
+        sides = boxes[..., 2:] - boxes[..., :2]
+        scores = logits.softmax(dim=2)[:, :, : self.num_classes]
+        usable = proposals.valid[:, :, None] & (scores > config.score_threshold)
+        usable = usable.flatten(1) & boxes.isfinite().all(dim=-1) & (sides.amin(dim=-1) >= config.min_size)
+        # A score below zero marks what is no candidate; it sorts last and so suppresses nothing that is.
+        scores = scores.flatten(1).masked_fill(~usable, -1.0)
+        scores, indices = scores.topk(min(config.max_candidates, scores.shape[1]))
+        boxes = boxes.gather(1, indices[:, :, None].expand(-1, -1, 4)).nan_to_num()
+        labels = indices % self.num_classes
+        kept = torch.stack(
+            [class_nms_mask(*image, config.nms_threshold) for image in zip(boxes, scores, labels, strict=True)]
+        )
+        scores, order = scores.masked_fill(~kept, -1.0).topk(min(config.max_detections, scores.shape[1]))
+        return PaddedDetections(
+            boxes.gather(1, order[:, :, None].expand(-1, -1, 4)), labels.gather(1, order), scores, scores >= 0
+        )

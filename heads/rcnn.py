@@ -1,0 +1,73 @@
+"""Faster R-CNN's head: an RPN and a box branch on one pyramid (1506.01497, 1612.03144)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ..structures import Detections, FeatureInfo, Features, Images, Instances, PartConfig
+from .base import Head, heads
+from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections
+from .rpn import RPN, RPNConfig
+
+
+class RCNNConfig(PartConfig):
+    """The branches of an R-CNN."""
+
+    name: Literal["rcnn"] = "rcnn"
+    rpn: RPNConfig = RPNConfig()
+    box: BoxBranchConfig = BoxBranchConfig()
+
+
+@heads.register("rcnn", RCNNConfig)
+class RCNNHead(Head[Instances, Detections]):
+    """Pyramid -> boxes with a class and a score."""
+
+    def __init__(
+        self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: RCNNConfig = RCNNConfig()
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"a detector needs at least one class; got num_classes={num_classes}")
+        self.rpn = RPN(feature_info, config.rpn)
+        self.box = BoxBranch(feature_info, num_classes, config.box)
+
+    def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
+        """``loss_rpn_objectness``, ``loss_rpn_box``, ``loss_class``, ``loss_box``."""
+        dense = self.rpn(features, images)
+        losses = self.rpn.loss(dense, targets)
+        samples = self.box.sample(self.rpn.propose(dense, images, training=True), targets)
+        return losses | self.box.loss(features, samples)
+
+    def detect(self, features: Features, images: Images) -> PaddedDetections:
+        """Detections padded to a fixed number: the form for export, where every shape follows from the config."""
+        proposals = self.rpn.propose(self.rpn(features, images), images, training=False)
+        return self.box.detect(features, proposals, images)
+
+    def predict(self, features: Features, images: Images) -> list[Detections]:
+        """The same without the padding, image by image."""
+        return [
+            Detections(boxes[valid], labels[valid], scores[valid])
+            for boxes, labels, scores, valid in zip(*self.detect(features, images), strict=True)
+        ]
+
+
+TORCHVISION = RCNNConfig(
+    rpn=RPNConfig(
+        round_anchors=True,
+        anchor_stride="grid",
+        beta=1 / 9,
+        normalizer="sampled",
+        post_nms=(2000, 1000),
+        min_size=1e-3,
+    ),
+    box=BoxBranchConfig.model_validate(
+        {
+            "pool": {"sampling_ratio": 2, "aligned": False, "level_epsilon": "outside"},
+            "background": "first",
+            "beta": 1 / 9,
+            "min_size": 1e-2,
+        }
+    ),
+)
+"""The conventions of torchvision's ``fasterrcnn_resnet50_fpn`` (its num_classes counts the background, ours does not)."""

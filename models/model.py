@@ -1,0 +1,56 @@
+"""The one model: every detector and segmenter is this class with other parts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones import Backbone
+from ..heads import Head
+from ..necks import Neck
+from ..structures import Features, Images
+from .preprocess import Preprocess
+
+
+class Model(nn.Module):
+    """Images -> losses (``forward``) or predictions (``predict``), in training and evaluation mode alike."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        neck: Neck,
+        head: Head,
+        preprocess: Preprocess | None = None,
+        class_names: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.class_names = tuple(class_names)
+        self.preprocess = preprocess or Preprocess()
+        self.backbone = backbone
+        self.neck = neck
+        self.head = head
+
+    @property
+    def size_divisor(self) -> int:
+        """Images are padded to a multiple of this: the backbone's coarsest stride, in pixels."""
+        return max(info.stride for info in self.backbone.feature_info.values())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def features(self, images: Images) -> Features:
+        """The backbone's levels and the neck's, by name; a head reads those it wants."""
+        levels = self.backbone(self.preprocess(images))
+        return levels | self.neck(levels)
+
+    def forward(self, images: Images, targets: Sequence[Any]) -> dict[str, Tensor]:
+        """Named losses; one target per image."""
+        return self.head.loss(self.features(images), images, targets)
+
+    @torch.no_grad()
+    def predict(self, images: Images) -> list[Any]:
+        """One prediction per image, in the frame of the images given. Call ``eval()`` first, as for any module."""
+        return self.head.predict(self.features(images), images)

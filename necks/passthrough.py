@@ -1,0 +1,27 @@
+"""The neck of a model that needs none."""
+
+from collections.abc import Mapping
+
+from ..structures import FeatureInfo, Features, PartConfig
+from .base import Neck, necks
+
+
+class PassthroughConfig(PartConfig):
+    """Nothing to choose."""
+
+    name: str = "passthrough"
+
+
+@necks.register("passthrough", PassthroughConfig)
+class Passthrough(Neck):
+    """A pyramid as it came."""
+
+    def __init__(
+        self, feature_info: Mapping[str, FeatureInfo], config: PassthroughConfig = PassthroughConfig()
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.feature_info = dict(feature_info)
+
+    def forward(self, features: Features) -> Features:
+        return features

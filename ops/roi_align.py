@@ -1,0 +1,72 @@
+"""RoIAlign over a pyramid (1703.06870 section 3, level choice 1612.03144 Eq. 1)."""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from ..structures import Config
+from .boxes import box_areas
+
+
+class RoIAlignConfig(Config):
+    """How regions are cut out of feature maps."""
+
+    size: int = 7
+    sampling_ratio: int = 0
+    """Samples per bin and axis; 0 takes as many as the bin has cells (detectron2). torchvision takes 2."""
+    aligned: bool = True
+    """Shift by half a cell, so that a pixel's value stands at its centre (detectron2). torchvision's R-CNN does not."""
+    level_epsilon: Literal["inside", "outside"] = "inside"
+    """Where the guard against rounding stands in the level's logarithm: detectron2 inside, torchvision outside."""
+    canonical_size: float = 224.0
+    canonical_level: int = 4
+
+
+def region_levels(
+    boxes: Float[Tensor, "*n 4"], strides: Sequence[int], config: RoIAlignConfig
+) -> Int64[Tensor, "*n"]:
+    """The index of the pyramid level that each box is read from: a box of 224 px from level 4 (stride 16)."""
+    scale = box_areas(boxes).sqrt() / config.canonical_size
+    if config.level_epsilon == "inside":
+        level = (config.canonical_level + torch.log2(scale + 1e-8)).floor()
+    else:
+        level = (config.canonical_level + torch.log2(scale) + 1e-6).floor()
+    lowest = round(math.log2(strides[0]))
+    return (level.clamp(lowest, lowest + len(strides) - 1) - lowest).long()
+
+
+def pool_regions(
+    features: Sequence[Float[Tensor, "b c _ _"]],
+    strides: Sequence[int],
+    boxes: Float[Tensor, "b r 4"],
+    config: RoIAlignConfig,
+) -> Float[Tensor, "br c s s"]:
+    """A feature map of a fixed size for every box, from the level that fits the box; image by image in one batch."""
+    batch, regions = boxes.shape[:2]
+    levels = region_levels(boxes, strides, config).flatten()
+    images = torch.arange(batch, device=boxes.device, dtype=boxes.dtype).repeat_interleave(regions)
+    rois = torch.cat([images[:, None], boxes.flatten(0, 1)], dim=1)
+    # Every level sees all boxes, and those of other levels as points: the number of boxes on a level is a value that
+    # would have to be read back from the device. A point has no samples, so it costs next to nothing and adds zero.
+    elsewhere = rois[:, :1].expand(-1, 5) * rois.new_tensor([1, 0, 0, 0, 0])
+    pooled = [
+        roi_align(
+            level_features,
+            torch.where((levels == index)[:, None], rois, elsewhere).to(level_features.dtype),
+            config.size,
+            spatial_scale=1.0 / stride,
+            sampling_ratio=config.sampling_ratio,
+            aligned=config.aligned,
+        )
+        for index, (level_features, stride) in enumerate(zip(features, strides, strict=True))
+    ]
+    if config.sampling_ratio or not config.aligned:  # here a point does have samples
+        own = levels[:, None, None, None]
+        pooled = [torch.where(own == index, level, 0) for index, level in enumerate(pooled)]
+    return functools.reduce(torch.add, pooled)

@@ -1,0 +1,79 @@
+"""Matching and sampling: torchvision's Matcher, laws, and hand-made cases."""
+
+import pytest
+import torch
+import torchvision
+from torchvision.models.detection._utils import Matcher
+from vertebra.ops import (
+    IGNORED,
+    NEGATIVE,
+    POSITIVE,
+    ignore_regions,
+    match_boxes,
+    sample_labels,
+)
+
+from .test_boxes import random_boxes
+
+
+@pytest.mark.parametrize("keep_best", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_matching_equals_torchvision(seed, keep_best):
+    """torchvision's Matcher on random boxes: same kind for each, same object for positives."""
+    references, boxes = random_boxes(300, seed), random_boxes(7, seed + 100)
+    match = match_boxes(references, boxes, (0.3, 0.6), keep_best)
+    peer = Matcher(0.6, 0.3, allow_low_quality_matches=keep_best)(torchvision.ops.box_iou(boxes, references))
+    expected = torch.where(peer >= 0, POSITIVE, torch.where(peer == -1, NEGATIVE, IGNORED))
+    assert torch.equal(match.labels, expected)
+    positive = match.labels == POSITIVE
+    assert torch.equal(match.objects[positive], peer[positive])
+    assert {POSITIVE, NEGATIVE, IGNORED} == set(match.labels.tolist())
+
+
+def test_without_objects_everything_is_negative():
+    """A law: an image without objects has only background."""
+    match = match_boxes(random_boxes(10, 0), torch.zeros(0, 4), (0.3, 0.7), keep_best=True)
+    assert match.labels.eq(NEGATIVE).all() and match.objects.eq(0).all()
+
+
+def test_an_object_that_touches_no_reference_makes_none_positive():
+    """By hand: the object is far from both references, and 0 is everyone's best overlap."""
+    references = torch.tensor([[0.0, 0, 10, 10], [20.0, 0, 30, 10]])
+    match = match_boxes(references, torch.tensor([[500.0, 500, 510, 510]]), (0.3, 0.7), keep_best=True)
+    assert match.labels.tolist() == [NEGATIVE, NEGATIVE]
+
+
+def test_crowds_shield_negatives_only():
+    """By hand: of four references one is positive, one lies in the crowd, one straddles it by 40 %, one is padding."""
+    references = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 5, 5], [0.0, 0, 10, 10], [0.0, 0, 0, 0]])
+    labels = torch.tensor([POSITIVE, NEGATIVE, NEGATIVE, NEGATIVE])
+    crowd = torch.tensor([[0.0, 0, 10, 4]])
+    assert ignore_regions(labels, references, crowd, 0.5).tolist() == [POSITIVE, IGNORED, NEGATIVE, NEGATIVE]
+    assert torch.equal(ignore_regions(labels, references, None, 0.5), labels)
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "expected_positives", "expected_negatives"),
+    [(3, 50, 3, 13), (20, 50, 4, 12), (20, 2, 4, 2), (0, 50, 0, 16), (0, 0, 0, 0), (5, 0, 4, 0)],
+)
+def test_sampling_fills_up_with_negatives(positives, negatives, expected_positives, expected_negatives):
+    """The paper's rule (1506.01497 3.1.3) by hand: at most a quarter of 16 positives, the rest negatives."""
+    labels = torch.tensor([POSITIVE] * positives + [NEGATIVE] * negatives + [IGNORED] * 9)
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+    sample = sample_labels(labels, 16, 0.25)
+    drawn = sample.indices[sample.valid]
+    assert len(sample.indices) == min(16, len(labels))
+    assert len(drawn.unique()) == len(drawn)
+    assert labels[drawn].tolist() == [POSITIVE] * expected_positives + [NEGATIVE] * expected_negatives
+
+
+def test_sampling_is_uniform():
+    """A law: every positive and every negative is drawn equally often (5 sigma)."""
+    torch.manual_seed(0)
+    labels = torch.tensor([POSITIVE] * 4 + [NEGATIVE] * 6)
+    counts = torch.zeros(10)
+    for _ in range(2000):
+        sample = sample_labels(labels, 5, 0.4)
+        counts[sample.indices[sample.valid]] += 1
+    assert torch.allclose(counts[:4], torch.tensor(1000.0), atol=5 * (2000 * 0.25) ** 0.5)
+    assert torch.allclose(counts[4:], torch.tensor(1000.0), atol=5 * (2000 * 0.25) ** 0.5)

@@ -1,0 +1,67 @@
+"""RoIAlign over a pyramid: torchvision's pooler, detectron2's published values, laws."""
+
+import pytest
+import torch
+from torchvision.ops import MultiScaleRoIAlign, roi_align
+from vertebra.ops import RoIAlignConfig, pool_regions, region_levels
+
+from .test_boxes import random_boxes
+
+STRIDES = (4, 8, 16, 32)
+
+
+def pyramid(size: int = 256) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, 3, size // stride, size // stride, generator=generator) for stride in STRIDES]
+
+
+def test_equals_torchvisions_pooler_under_its_conventions():
+    """MultiScaleRoIAlign: bit-equal, boxes on every level and exactly on the edges between levels."""
+    features = pyramid(1024)
+    edges = torch.tensor([[0.0, 0, 224 * 2**k, 224 * 2**k] for k in (-1, 0, 1, 2)])
+    boxes = torch.stack([torch.cat([random_boxes(30, seed, 500), edges]) for seed in (0, 1)])
+    config = RoIAlignConfig(sampling_ratio=2, aligned=False, level_epsilon="outside")
+    peer = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
+    named = {str(index): level for index, level in enumerate(features)}
+    expected = peer(named, list(boxes), [(1024, 1024)] * 2)
+    assert torch.equal(pool_regions(features, STRIDES, boxes, config), expected)
+    assert len(region_levels(boxes, STRIDES, config).unique()) == 4
+
+
+def test_every_box_is_pooled_from_its_own_level_alone():
+    """torchvision's roi_align, box by box on its level: bit-equal under our conventions."""
+    features, config = pyramid(), RoIAlignConfig()
+    boxes = torch.stack([random_boxes(20, 2, 120), random_boxes(20, 3, 120)])
+    levels = region_levels(boxes, STRIDES, config)
+    pooled = pool_regions(features, STRIDES, boxes, config).unflatten(0, (2, 20))
+    for image in range(2):
+        for index in range(20):
+            level = levels[image, index]
+            expected = roi_align(
+                features[level][image : image + 1], [boxes[image, index][None]], 7, 1 / STRIDES[level], 0, True
+            )
+            assert torch.equal(pooled[image, index], expected[0])
+
+
+def test_values_of_detectron2s_aligned_pooling():
+    """The arithmetic of detectron2's own test: arange(25) as 5 x 5, box [1, 1, 3, 3], 4 x 4 bins."""
+    features = [torch.arange(25.0).reshape(1, 1, 5, 5)]
+    config = RoIAlignConfig(size=4, canonical_level=0)
+    pooled = pool_regions(features, [1], torch.tensor([[[1.0, 1, 3, 3]]]), config)[0, 0]
+    first_row = torch.tensor([4.5, 5.0, 5.5, 6.0])
+    torch.testing.assert_close(pooled, first_row + torch.tensor([[0.0], [2.5], [5.0], [7.5]]))
+
+
+@pytest.mark.parametrize("config", [RoIAlignConfig(), RoIAlignConfig(sampling_ratio=2, aligned=False)])
+def test_gradient_reaches_only_the_level_of_the_box(config):
+    """A law: a small box reads the finest level and nothing else."""
+    features = [level.requires_grad_() for level in pyramid()]
+    pool_regions(features, STRIDES, torch.tensor([[[40.0, 40, 60, 60]]] * 2), config).sum().backward()
+    assert features[0].grad.abs().sum() > 0
+    assert all(level.grad.abs().sum() == 0 for level in features[1:])
+
+
+def test_padding_pools_to_zero():
+    """A law: an empty box has no samples, so padded proposals cost nothing and say nothing."""
+    pooled = pool_regions(pyramid(), STRIDES, torch.zeros(2, 3, 4), RoIAlignConfig())
+    assert pooled.eq(0).all()

@@ -1,0 +1,40 @@
+"""Train a model from a config."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from vertebra.tools.cli import run_tool
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``tools/train.py CONFIG [--set a.b=v]... [--output DIR] [--resume]``."""
+    parser = argparse.ArgumentParser(
+        prog="train",
+        description="Train a model, evaluate it and draw what it finds. Everything is written to one run folder.",
+        epilog="example: python tools/train.py configs/quickstart.py --set schedule.steps=20",
+    )
+    parser.add_argument("config", help="a config file, or the name of a shipped one (see tools/list.py configs)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the config")
+    parser.add_argument("--output", type=Path, help="the run folder (default: runs/NAME)")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--bad-data", choices=("error", "skip"), default="error", help="stop at bad data, or skip it")
+    options = parser.parse_args(arguments)
+
+    from vertebra.configs import load_config
+    from vertebra.engine import override, pick_device, train
+
+    config = override(load_config(options.config), options.set)
+    train(
+        config,
+        options.output or Path("runs") / config.name,
+        resume=options.resume,
+        device=pick_device(options.device),
+        bad_data=options.bad_data,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_tool(main))
