@@ -11,7 +11,6 @@ import json
 import os
 from pathlib import Path
 
-from ..data import class_names_of
 from ..engine import ExperimentConfig, parse_config
 from ..models import Model, build_model
 from ..structures import UsageError, suggest
@@ -60,4 +59,4 @@ def create_model(name: str | os.PathLike[str], num_classes: int | None = None) -
     config = load_config(name)
     if num_classes is not None:
         return build_model(config.model, [f"class {label}" for label in range(num_classes)])
-    return build_model(config.model, class_names_of(config.train.dataset))
+    return build_model(config.model, config.train.dataset.classes())

@@ -15,6 +15,15 @@ import vertebra
 
 NUM_CLASSES = 7  # without the background
 WIDTH = 64  # of the fully connected layers; torchvision's own 1024 tests no more
+PROPOSALS = 300
+
+
+def change(config: RCNNConfig, branch: str, **values) -> RCNNConfig:
+    """The config with some fields of a branch changed."""
+    return config.model_copy(update={branch: getattr(config, branch).model_copy(update=values)})
+
+
+CONVENTIONS = change(TORCHVISION, "rpn", post_nms=(PROPOSALS, PROPOSALS))
 
 
 def torchvision_detector(seed: int = 0) -> FasterRCNN:
@@ -23,7 +32,14 @@ def torchvision_detector(seed: int = 0) -> FasterRCNN:
     backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, trainable_layers=5)
     box_head = TwoMLPHead(256 * 7 * 7, WIDTH)
     predictor = FastRCNNPredictor(WIDTH, NUM_CLASSES + 1)
-    model = FasterRCNN(backbone, box_head=box_head, box_predictor=predictor, box_score_thresh=0.0)
+    model = FasterRCNN(
+        backbone,
+        box_head=box_head,
+        box_predictor=predictor,
+        box_score_thresh=0.0,
+        rpn_post_nms_top_n_train=PROPOSALS,
+        rpn_post_nms_top_n_test=PROPOSALS,
+    )
     model.transform.resize = lambda image, target=None: (image, target)
     with torch.no_grad():
         model.rpn.head.cls_logits.weight.mul_(30)
@@ -33,7 +49,7 @@ def torchvision_detector(seed: int = 0) -> FasterRCNN:
     return model.eval()
 
 
-def our_twin(peer: FasterRCNN, config: RCNNConfig = TORCHVISION) -> Model:
+def our_twin(peer: FasterRCNN, config: RCNNConfig = CONVENTIONS) -> Model:
     """Our detector with the peer's weights, under a convention."""
     backbone = vertebra.create_backbone("resnet18", norm="frozen")
     neck = FPN(backbone.feature_info, FPNConfig(extra="pool"))
@@ -41,11 +57,6 @@ def our_twin(peer: FasterRCNN, config: RCNNConfig = TORCHVISION) -> Model:
     model = Model(backbone, neck, RCNNHead(neck.feature_info, NUM_CLASSES, config))
     model.load_state_dict(from_torchvision_detector(peer.state_dict()))
     return model.eval()
-
-
-def change(config: RCNNConfig, branch: str, **values) -> RCNNConfig:
-    """The config with some fields of a branch changed."""
-    return config.model_copy(update={branch: getattr(config, branch).model_copy(update=values)})
 
 
 def random_images(sizes: list[tuple[int, int]], seed: int = 0) -> tuple[list[Tensor], Images]:
@@ -61,6 +72,7 @@ def random_images(sizes: list[tuple[int, int]], seed: int = 0) -> tuple[list[Ten
 
 def peer_features(peer: FasterRCNN, images: list[Tensor]) -> tuple[dict[str, Tensor], torchvision.models.detection.image_list.ImageList]:
     """What the peer's heads see, under our names."""
-    image_list, _ = peer.transform(images)
-    features = peer.backbone(image_list.tensors)
+    with torch.no_grad():
+        image_list, _ = peer.transform(images)
+        features = peer.backbone(image_list.tensors)
     return dict(zip(("p2", "p3", "p4", "p5", "p6"), features.values(), strict=True)), image_list

@@ -1,0 +1,157 @@
+"""Checking the boxes of a COCO file, a whole column at a time."""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+from numpy import ndarray
+
+from ..structures import DataError
+from .report import DataReport
+
+XYXY_SUSPICION = 0.2
+"""A share of boxes leaving their image beyond which they are probably xyxy in place of xywh."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Objects:
+    """The usable annotations: boxes are xyxy, clipped to their image."""
+
+    rows: Int64[ndarray, " n"]  # where each stands in the file
+    images: Int64[ndarray, " n"]  # the place of its image
+    boxes: Float32[ndarray, "n 4"]
+    labels: Int64[ndarray, " n"]
+    crowd: Bool[ndarray, " n"]
+
+
+def check_boxes(
+    annotations: Sequence[tuple[int, Any]],
+    images: Mapping[int | str, int],
+    sizes: Int64[ndarray, "m 2"],
+    labels: Mapping[int, int],
+    categories: Collection[int],
+    *,
+    report: DataReport,
+    min_box: float,
+    path: str | os.PathLike[str],
+) -> Objects:
+    """The usable ones among ``(row, annotation)`` pairs.
+
+    ``images`` and ``labels`` give the place of an image id and the label of a category id; ``categories`` are all ids
+    the file declares, of which those without a label are left out by choice.
+    """
+    faults = _Faults(report, path)
+    rows = np.array([row for row, _ in annotations], np.int64)
+    entries: list[dict[str, Any]] = [
+        annotation if isinstance(annotation, dict) else {"id": f"at {row}"} for row, annotation in annotations
+    ]
+    identities = _identities(entries, rows, faults)
+    places = np.array([images.get(_key(entry.get("image_id")), -1) for entry in entries], np.int64)
+    classes = np.array([_class_of(entry, labels, categories) for entry in entries], np.int64)
+    corners = _corners(entries)
+    shown = np.array([_number_of_values(entry.get("bbox")) for entry in entries], np.int64)
+
+    faults.raise_or_count(identities, entries, [
+        (places < 0, "unknown-image", lambda e: f"belongs to image {e.get('image_id')!r}, which is not in the file"),
+        (classes == -2, "unknown-category", lambda e: f"has category {e.get('category_id')!r}, which is not declared"),
+        (shown != 4, "malformed-box", lambda e: f"bbox must be four numbers, got {e.get('bbox')!r:.80}"),
+        (~np.isfinite(corners).all(axis=1), "non-finite-box", lambda e: f"bbox {e.get('bbox')} is not finite"),
+        ((corners[:, 2:] < corners[:, :2]).any(axis=1), "negative-box", lambda e: f"bbox {e.get('bbox')} has a negative side"),
+        ((corners[:, 2:] == corners[:, :2]).any(axis=1), "empty-box", lambda e: f"bbox {e.get('bbox')} has no area"),
+    ])  # fmt: skip
+    report.faulty_rows |= set(rows[faults.found].tolist())
+    usable = ~faults.found
+    extent = np.zeros((len(entries), 4))
+    extent[usable] = sizes[places[usable]][:, [1, 0, 1, 0]]
+    clipped = np.clip(np.nan_to_num(corners), 0, extent)
+    leaving = usable & (np.abs(clipped - corners).max(axis=1, initial=0) > 1)
+    if usable.any() and (share := leaving.sum() / usable.sum()) > XYXY_SUSPICION:
+        report.warnings.append(
+            f"warning: {share:.0%} of the boxes leave their image by more than a pixel; COCO's are x, y, width, height: "
+            "are these x1, y1, x2, y2?"
+        )
+    sides = clipped[:, 2:] - clipped[:, :2]
+    for case, unwanted in (
+        ("other-class", classes == -1),
+        ("outside-box", (sides <= 0).any(axis=1)),
+        ("tiny-box", (sides < min_box).any(axis=1)),
+    ):
+        for index in np.flatnonzero(usable & unwanted):
+            report.skip("annotations", case, identities[index])
+        usable &= ~unwanted
+    for index in np.flatnonzero(usable & (clipped != corners).any(axis=1)):
+        report.note("clipped-box", identities[index])
+    crowd = np.array([bool(entry.get("iscrowd", 0)) for entry in entries], bool)
+    return Objects(
+        rows[usable], places[usable], clipped[usable].astype(np.float32), classes[usable], crowd[usable]
+    )
+
+
+class _Faults:
+    """Annotations found unusable so far; each is charged with its first fault only."""
+
+    def __init__(self, report: DataReport, path: str | os.PathLike[str]) -> None:
+        self.report, self.path = report, path
+        self.found = np.zeros(0, bool)
+
+    def raise_or_count(self, identities: Sequence[Any], entries: Sequence[dict[str, Any]], checks: Sequence[tuple]) -> None:
+        self.found = np.zeros(len(entries), bool)
+        for wrong, case, describe in checks:
+            for index in np.flatnonzero(wrong & ~self.found):
+                self.report.fault("annotations", self.error(case, describe(entries[index]), entries[index], identities[index]))
+            self.found |= wrong
+
+    def error(self, case: str, what: str, entry: dict[str, Any], identity: Any) -> DataError:
+        return DataError(
+            what, "correct it, or pass --bad-data=skip", case=case, file=self.path,
+            image_id=_key(entry.get("image_id")), annotation_id=identity,
+        )  # fmt: skip
+
+
+def _key(value: Any) -> Any:
+    """A value that can be looked up; what cannot be an id becomes one that nothing has."""
+    return value if isinstance(value, int | str) else None
+
+
+def _identities(entries: list[dict[str, Any]], rows: ndarray, faults: _Faults) -> list[int | str]:
+    """Every annotation's id; one without is called by its row. What the file leaves out is counted; twins are refused."""
+    identities, seen = [], set()
+    for entry, row in zip(entries, rows.tolist(), strict=True):
+        identity = _key(entry.get("id"))
+        if identity is None:
+            identity = f"row {row}"
+            faults.report.note("assigned-id", identity)
+        elif identity in seen:
+            raise faults.error("duplicate-annotation-id", "two annotations have this id", entry, identity)
+        seen.add(identity)
+        identities.append(identity)
+        if "area" not in entry:
+            faults.report.note("computed-area", identity)
+    return identities
+
+
+def _class_of(entry: dict[str, Any], labels: Mapping[int, int], categories: Collection[int]) -> int:
+    """The label; -1 for a class left out by choice, -2 for one that the file does not declare."""
+    identity = _key(entry.get("category_id"))
+    return labels.get(identity, -1 if identity in categories else -2)
+
+
+def _number_of_values(box: Any) -> int:
+    """4 for what can be a box: a list of four numbers that are numbers, not text or truth values."""
+    if not isinstance(box, list):
+        return -1
+    fine = all(type(value) is float or (type(value) is int and abs(value) < 2**63) for value in box)
+    return len(box) if fine else -1
+
+
+def _corners(entries: list[dict[str, Any]]) -> ndarray:
+    """xywh to xyxy in float64; zeros where there is no box to convert."""
+    boxes = [entry.get("bbox") for entry in entries]
+    values = np.array(
+        [box if _number_of_values(box) == 4 else (0.0, 0.0, 1.0, 1.0) for box in boxes], np.float64
+    ).reshape(-1, 4)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.concatenate([values[:, :2], values[:, :2] + values[:, 2:]], axis=1)

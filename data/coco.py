@@ -1,0 +1,161 @@
+"""Detection data in COCO's format."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+from jaxtyping import Bool
+from numpy import ndarray
+
+from ..structures import DataError
+from .annotations import CocoAnnotations, read_annotations, read_json
+from .dataset import Dataset, DatasetConfig, datasets
+from .images import check_image, read_image
+from .report import DataReport, Policy
+from .types import Record
+
+
+class CocoConfig(DatasetConfig):
+    """A folder of images and a COCO annotation file."""
+
+    name: Literal["coco"] = "coco"
+    images: Path
+    annotations: Path
+    class_names: tuple[str, ...] | None = None
+    """Which classes, in which order; None takes all of the file, by id."""
+    min_box: float = Field(1.0, ge=0)
+    """Objects with a shorter side, in original pixels, are not trained on."""
+    subset: int | None = Field(None, gt=0)
+    """The first images of the file only."""
+    keep_empty: bool = True
+    """Keep images without objects: they teach what background is."""
+    allow_outside: bool = False
+    """Accept file names that lead out of the image folder."""
+
+    def classes(self) -> tuple[str, ...]:
+        """The class names, as far as the config states them."""
+        return self.class_names if self.class_names is not None else super().classes()
+
+
+@datasets.register("coco", CocoConfig)
+class CocoDataset(Dataset):
+    """COCO's images and boxes; crowds are regions to ignore."""
+
+    def __init__(self, policy: Policy, config: CocoConfig) -> None:
+        self.config = config
+        self.report = DataReport(policy, config.annotations)
+        annotations = read_annotations(
+            config.annotations,
+            self.report,
+            class_names=config.class_names,
+            min_box=config.min_box,
+            subset=config.subset,
+        )
+        self.class_names, self.category_ids = annotations.class_names, annotations.category_ids
+        self._root = Path(config.images)
+        self._annotations = annotations
+        counts = np.diff(annotations.starts)
+        usable = np.array(self._check_files(annotations), bool)
+        self._skip_annotations_of(~usable, "on-skipped-image")
+        self._count(annotations, usable, counts)
+        if not config.keep_empty:
+            for place in np.flatnonzero(usable & (counts == 0)):
+                self.report.skip("images", "without-objects", self._id(place))
+            usable &= counts > 0
+        self._places = np.flatnonzero(usable)
+        if not len(self._places):
+            raise DataError(
+                f"no image is left to use: {self.report.summary()}", "check the paths and classes",
+                case="empty-dataset", file=config.annotations,
+            )  # fmt: skip
+        self.image_ids = annotations.image_ids[self._places].tolist()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, index: int) -> Record:
+        """The image, decoded, with its objects in original pixels; crowds are in ``ignored``."""
+        annotations, place = self._annotations, self._places[index]
+        own = slice(annotations.starts[place], annotations.starts[place + 1])
+        crowd = annotations.crowd[own]
+        path = self._path(place)
+        return Record(
+            read_image(path, self._id(place)),
+            annotations.boxes[own][~crowd],
+            annotations.labels[own][~crowd],
+            annotations.boxes[own][crowd],
+            self._id(place),
+            os.fspath(path),
+        )
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The file's own entries of these images and classes; ``iscrowd``, ``area`` and ids filled in where missing.
+
+        Objects that were too small to train on count here: an evaluator has rules of its own for them.
+        """
+        data, annotations = read_json(self.config.annotations), self._annotations
+        images = [data["images"][row] for row in annotations.image_rows[self._places]]
+        used = {image["id"] for image in images}
+        faulty = self.report.faulty_rows
+        wanted = set(self.category_ids)
+        entries = [
+            _completed(entry, row)
+            for row, entry in enumerate(data["annotations"])
+            if row not in faulty and entry["image_id"] in used and entry["category_id"] in wanted
+        ]
+        by_id = {category["id"]: category for category in data["categories"]}
+        categories = [by_id[identity] for identity in self.category_ids]
+        return {"info": {}, "images": images, "annotations": entries, "categories": categories}
+
+    def _id(self, place: int) -> int | str:
+        return self._annotations.image_ids[place].item()
+
+    def _path(self, place: int) -> Path:
+        return self._root / self._annotations.file_names[place].decode()
+
+    def _check_files(self, annotations: CocoAnnotations) -> list[bool]:
+        """Whether each image file is there and is what the annotations say; by threads, before the first step."""
+        root = self._root.resolve()
+
+        def check(place: int) -> DataError | list[str]:
+            path, size = self._path(place), annotations.sizes[place]
+            try:
+                if not self.config.allow_outside and not path.resolve().is_relative_to(root):
+                    raise DataError(
+                        f"the file name leads out of the image folder {self._root}", "set allow_outside if it may",
+                        case="outside-root", file=path, image_id=self._id(place),
+                    )  # fmt: skip
+                return check_image(path, (int(size[0]), int(size[1])), self._id(place))
+            except DataError as error:
+                return error
+
+        usable = []
+        with ThreadPoolExecutor(max_workers=min(16, 4 * (os.cpu_count() or 1))) as pool:
+            for place, outcome in enumerate(pool.map(check, range(len(annotations.image_ids)))):
+                if isinstance(outcome, DataError):
+                    self.report.fault("images", outcome)
+                else:
+                    for note in outcome:
+                        self.report.note(note, self._id(place))
+                usable.append(not isinstance(outcome, DataError))
+        return usable
+
+    def _skip_annotations_of(self, skipped: Bool[ndarray, " n"], case: str) -> None:
+        for place in np.flatnonzero(skipped):
+            for row in range(self._annotations.starts[place], self._annotations.starts[place + 1]):
+                self.report.skip("annotations", case, f"row {self._annotations.rows[row]}")
+
+    def _count(self, annotations: CocoAnnotations, usable: Bool[ndarray, " n"], counts: ndarray) -> None:
+        """Note what a person would want to know: images without objects, crowds."""
+        for place in np.flatnonzero(usable & (counts == 0)):
+            self.report.note("image-without-objects", self._id(place))
+        for row in annotations.rows[annotations.crowd]:
+            self.report.note("crowd", f"row {row}")
+
+
+def _completed(entry: dict[str, Any], row: int) -> dict[str, Any]:
+    width, height = entry["bbox"][2:]
+    return {"id": -1 - row, "iscrowd": 0, "area": width * height, **entry}

@@ -1,0 +1,164 @@
+"""Reading images: one function with one policy, and a cheap look at a file's header before training.
+
+| the file has | the pixels are |
+|---|---|
+| an EXIF orientation | turned upright |
+| gray, 1 bit, a palette, CMYK, YCbCr | Pillow's conversion to RGB |
+| an alpha channel or transparent colour | without it; it is dropped, not blended |
+| 16 bits a channel | the high byte, as OpenCV takes it |
+| several frames | the first |
+| floating-point or 32-bit samples | refused: their range is unknown |
+| more than ``MAX_PIXELS`` | refused before it is decoded |
+| a JPEG without its end marker | used if every block of it is there |
+| a cut JPEG or PNG, no image at all | refused |
+
+A JPEG whose middle is corrupt decodes to wrong pixels in every common library, and nothing short of a checksum can tell.
+"""
+
+import io
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..structures import DataError
+
+MAX_PIXELS = 500_000_000
+"""Pixels of the largest image that is read (1.5 GB decoded)."""
+
+_ORIENTATION = 0x0112
+_PILLOW_LIMIT = threading.Lock()
+
+
+def read_image(path: str | os.PathLike[str], image_id: int | str | None = None) -> UInt8[ndarray, "h w 3"]:
+    """Decode an image file to RGB by the policy above; DataError where that cannot be done."""
+    image = _open(path, image_id)
+    try:
+        try:
+            image.load()
+        except OSError:
+            repaired = _without_end_marker(path) if image.format == "JPEG" else None
+            if repaired is None:
+                raise
+            image = repaired
+        return np.array(_to_rgb(_upright(image)))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(
+            f"the image is damaged: {error}", "replace it, or leave it out", case="damaged-image", file=path, image_id=image_id
+        ) from error
+
+
+def image_size(path: str | os.PathLike[str], image_id: int | str | None = None) -> tuple[int, int]:
+    """(height, width) upright, from the header alone."""
+    with _open(path, image_id) as image:
+        width, height = image.size
+        return (width, height) if _is_turned(image) else (height, width)
+
+
+def check_image(
+    path: str | os.PathLike[str], size: tuple[int, int] | None = None, image_id: int | str | None = None
+) -> list[str]:
+    """Whether a file is an image of the declared (height, width), without decoding it unless its end looks cut.
+
+    Returns the notes worth counting (``jpeg-without-end``); DataError for what cannot be used.
+    """
+    actual = image_size(path, image_id)
+    if size is not None and actual != size:
+        swapped = actual == size[::-1]
+        raise DataError(
+            f"the annotation file says {size[0]}x{size[1]} (height x width), the image is {actual[0]}x{actual[1]}",
+            "the sizes are swapped: it was annotated without its EXIF rotation" if swapped else "annotate this image anew",
+            case="wrong-size",
+            file=path,
+            image_id=image_id,
+        )
+    if _ends_properly(path):
+        return []
+    read_image(path, image_id)
+    return ["jpeg-without-end"]
+
+
+def _open(path: str | os.PathLike[str], image_id: int | str | None) -> Image.Image:
+    def fault(case: str, what: str, fix: str = "replace it, or leave it out") -> DataError:
+        return DataError(what, fix, case=case, file=path, image_id=image_id)
+
+    try:
+        # Pillow's own limit is a variable of the whole process; ours is checked below.
+        with _PILLOW_LIMIT:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(path)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+    except FileNotFoundError:
+        raise fault("missing-image", "the image file does not exist", "check the image folder") from None
+    except IsADirectoryError:
+        raise fault("missing-image", "this is a folder, not an image", "check the file name") from None
+    except UnidentifiedImageError:
+        raise fault("not-an-image", "this is no image file") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise fault("damaged-image", f"the image cannot be opened: {error}") from error
+    if image.width * image.height > MAX_PIXELS:
+        what = f"{image.width}x{image.height} is more than {MAX_PIXELS:,} pixels"
+        image.close()
+        raise fault("too-many-pixels", what, "scale it down first")
+    return image
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether EXIF swaps height and width; a damaged EXIF block says nothing."""
+    try:
+        return image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError):
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image | ndarray:
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        high = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+        return np.repeat(high[:, :, None], 3, axis=2)
+    if image.mode in ("F", "I"):
+        raise ValueError(f"samples of mode {image.mode} have no known range; save it with 8 bits a channel")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _ends_properly(path: str | os.PathLike[str]) -> bool:
+    """Whether a JPEG or PNG ends with its end marker; other formats are taken to."""
+    with Path(path).open("rb") as file:
+        start = file.read(8)
+        file.seek(max(0, file.seek(0, io.SEEK_END) - 12))
+        end = file.read()
+    if start.startswith(b"\xff\xd8"):
+        return end.endswith(b"\xff\xd9")
+    if start == b"\x89PNG\r\n\x1a\n":
+        return end[4:8] == b"IEND"
+    return True
+
+
+def _without_end_marker(path: str | os.PathLike[str]) -> Image.Image | None:
+    """A JPEG that lacks only its end marker, or None where blocks of it are missing too.
+
+    What follows the last block is skipped by the decoder, what stands in place of a missing one is decoded as pixels:
+    so the file is whole if noise before the end marker changes nothing.
+    """
+    data = Path(path).read_bytes()
+    noise = bytes(range(1, 200, 3))
+    images = []
+    for tail in (b"\xff\xd9", noise + b"\xff\xd9"):
+        image = Image.open(io.BytesIO(data + tail))
+        image.load()
+        images.append(image)
+    return images[0] if np.array_equal(np.asarray(images[0]), np.asarray(images[1])) else None

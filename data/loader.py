@@ -1,0 +1,108 @@
+"""Batches from a data set, by worker processes that fail loudly."""
+
+import functools
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import torch
+from pydantic import Field
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from ..structures import Config, VertebraError, WorkerError
+from .dataset import Dataset
+from .sampling import StepSampler
+from .transforms import Transform, TransformConfig
+from .types import Batch, Sample, collate
+
+
+class LoaderConfig(Config):
+    """How batches are made; none of it changes what is in them."""
+
+    workers: int = Field(2, ge=0)
+    """Processes that read and transform; 0 does it in the training process."""
+    timeout: float = Field(300.0, ge=0)
+    """Seconds after which a batch that does not come is an error; 0 waits for ever."""
+
+
+def train_loader(
+    dataset: Dataset,
+    transform: TransformConfig,
+    loader: LoaderConfig,
+    *,
+    batch_size: int,
+    divisor: int,
+    seed: int,
+    start_step: int,
+    end_step: int,
+) -> Iterator[Batch]:
+    """The batches of steps ``start_step`` to ``end_step``, counted from 0, shuffled anew each epoch."""
+    sampler = StepSampler(
+        len(dataset), batch_size=batch_size, seed=seed, start_step=start_step, end_step=end_step
+    )
+    return _load(dataset, Transform(transform, seed), loader, sampler, divisor)
+
+
+def eval_loader(
+    dataset: Dataset, transform: TransformConfig, loader: LoaderConfig, *, batch_size: int, divisor: int
+) -> Iterator[Batch]:
+    """Every image once, in order; the last batch may be smaller."""
+    indices = [(0, index) for index in range(len(dataset))]
+    batches = [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
+    return _load(dataset, Transform(transform, seed=0), loader, batches, divisor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples(TorchDataset):
+    """What a worker holds. A fault is handed over as a value, since the loader would rewrap an exception."""
+
+    dataset: Dataset
+    transform: Transform
+
+    def __getitem__(self, item: tuple[int, int]) -> Sample | VertebraError:
+        epoch, index = item
+        try:
+            return self.transform(self.dataset.read(index), epoch, index)
+        except VertebraError as error:
+            return error
+        except Exception as error:
+            return WorkerError(
+                f"sample {index} of epoch {epoch} failed: {error!r}", image_id=self.dataset.image_ids[index]
+            )
+
+
+def _load(dataset: Dataset, transform: Transform, loader: LoaderConfig, batches, divisor: int) -> Iterator[Batch]:
+    source = DataLoader(
+        _Samples(dataset, transform),
+        batch_sampler=batches,
+        num_workers=loader.workers,
+        collate_fn=functools.partial(_collate, divisor=divisor),
+        worker_init_fn=_start_worker,
+        timeout=loader.timeout if loader.workers else 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+    try:
+        for batch in source:
+            if isinstance(batch, VertebraError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if loader.workers and "DataLoader" in str(error):
+            what = str(error).partition("\n")[0]
+            raise WorkerError(what, "is the machine out of memory, or a disk not answering?") from error
+        raise
+
+
+def _collate(samples: list[Sample | VertebraError], divisor: int) -> Batch | VertebraError:
+    for sample in samples:
+        if isinstance(sample, VertebraError):
+            return sample
+    return collate([sample for sample in samples if isinstance(sample, Sample)], divisor)
+
+
+def _start_worker(number: int) -> None:
+    """Ctrl-C is the training process's to handle, and one worker is one thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)

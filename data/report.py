@@ -1,0 +1,93 @@
+"""What validation found in a data set: stop at it, or skip it and say so. Nothing is left out silently."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..structures import DataError
+
+Policy = Literal["error", "skip"]
+Kind = Literal["images", "annotations"]
+
+SHOWN_IDS = 100
+
+
+@dataclass(slots=True)
+class Case:
+    """How often something was met, and where (the first hundred)."""
+
+    count: int = 0
+    ids: list[int | str] = field(default_factory=list)
+
+    def add(self, identity: int | str) -> None:
+        self.count += 1
+        if len(self.ids) < SHOWN_IDS:
+            self.ids.append(identity)
+
+
+class DataReport:
+    """Counts by case. For images and annotations alike, read = used + skipped."""
+
+    def __init__(self, policy: Policy = "error", source: str | os.PathLike[str] = "") -> None:
+        self.policy, self.source = policy, os.fspath(source)
+        self.read: dict[Kind, int] = {"images": 0, "annotations": 0}
+        self.skipped: dict[Kind, dict[str, Case]] = {"images": {}, "annotations": {}}
+        self.notes: dict[str, Case] = {}
+        self.warnings: list[str] = []
+        self.faulty_rows: set[int] = set()
+        """Where unusable annotations stand in the file."""
+
+    def fault(self, kind: Kind, error: DataError) -> None:
+        """Something unusable: raise it, or under the policy ``skip`` leave it out."""
+        if self.policy == "error":
+            raise error
+        identity = error.image_id if kind == "images" else error.annotation_id
+        self.skip(kind, error.case, "" if identity is None else identity)
+
+    def skip(self, kind: Kind, case: str, identity: int | str) -> None:
+        """Something left out by rule, whatever the policy."""
+        self.skipped[kind].setdefault(case, Case()).add(identity)
+
+    def note(self, case: str, identity: int | str) -> None:
+        """Something used after a correction, or worth knowing."""
+        self.notes.setdefault(case, Case()).add(identity)
+
+    def used(self, kind: Kind) -> int:
+        """How many of what was read are in the data set."""
+        return self.read[kind] - sum(case.count for case in self.skipped[kind].values())
+
+    def summary(self) -> str:
+        """One line: what is used, what was skipped and why, what was noted."""
+        parts = [f"{self.used('images')} images with {self.used('annotations')} objects from {self.source}"]
+        for kind, cases in self.skipped.items():
+            if cases:
+                parts.append(f"skipped {kind}: " + ", ".join(f"{case.count} {name}" for name, case in cases.items()))
+        if self.notes:
+            parts.append("noted: " + ", ".join(f"{case.count} {name}" for name, case in self.notes.items()))
+        return "; ".join([*parts, *self.warnings])
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``data_report.json`` holds."""
+        totals = {
+            kind: {"read": count, "used": self.used(kind), "skipped": count - self.used(kind)}
+            for kind, count in self.read.items()
+        }
+        skipped = {kind: _cases(cases) for kind, cases in self.skipped.items()}
+        return {
+            "source": self.source,
+            "policy": self.policy,
+            "totals": totals,
+            "skipped": skipped,
+            "noted": _cases(self.notes),
+            "warnings": self.warnings,
+        }
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the report as JSON."""
+        Path(path).write_text(json.dumps(self.as_json(), indent=1) + "\n")
+
+
+def _cases(cases: dict[str, Case]) -> dict[str, Any]:
+    return {name: {"count": case.count, "ids": case.ids} for name, case in cases.items()}

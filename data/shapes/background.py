@@ -1,0 +1,66 @@
+"""What lies behind the objects and on the lens: soft clouds, thin lines, blur and grain; nothing shaped like a class."""
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from .dice import Dice
+from .outlines import SUBPIXEL, TURN, UNIT, cosine, sine
+from .raster import FULL, Patch, fill
+from .textures import ALL, blend, hue
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+def background(dice: Dice, height: int, width: int) -> Picture:
+    """A muted ground with clutter on it."""
+    position, value = dice.roll(0, 1535), dice.roll(40, 235)
+    near = hue(position, dice.roll(0, 70), value)
+    far = hue(position + dice.roll(0, 400), dice.roll(0, 90), min(max(value + dice.roll(-45, 45), 20), 250))
+    picture = blend(near, far, _clouds(dice, height, width)[..., None]).astype(np.uint8)
+    for _ in range(dice.roll(0, 7)):
+        _scratch(dice, picture)
+    return picture
+
+
+def _clouds(dice: Dice, height: int, width: int) -> Int[np.ndarray, "h w"]:
+    """A smooth plane of shares: random values on a coarse grid, with straight lines between them."""
+    cells = dice.choose((1, 2, 3, 5, 8))
+    values = dice.grains(cells + 1, cells + 1).astype(np.int32)
+    for length in (height, width):
+        # Each pass stretches the first axis and turns the plane, so that two passes do both.
+        place = np.arange(length) * cells * ALL // length
+        cell, share = place // ALL, (place % ALL)[:, None].astype(np.int32)
+        values = blend(values[cell], values[cell + 1], share).T
+    return values
+
+
+def _scratch(dice: Dice, picture: Picture) -> None:
+    """A straight thin line, some way through the picture, a little lighter or darker than what it crosses."""
+    height, width = picture.shape[:2]
+    x, y = dice.roll(0, width) * SUBPIXEL, dice.roll(0, height) * SUBPIXEL
+    direction, length = dice.roll(0, TURN - 1), dice.roll(width // 4, width) * SUBPIXEL
+    thickness = dice.roll(8, 28)
+    along = np.array([cosine(direction), sine(direction)]) * length // (2 * UNIT)
+    across = np.array([-sine(direction), cosine(direction)]) * thickness // (2 * UNIT)
+    line = [np.array([x, y]) + np.stack([along + across, along - across, -along - across, across - along])]
+    shade(picture, fill(line), 255 if dice.chance(50) else 0, dice.roll(20, 90))
+
+
+def shade(picture: Picture, patch: Patch, tone: int, percent: int) -> None:
+    """Draw a patch in grey, letting the picture shine through."""
+    patch = patch.crop(*picture.shape[:2])
+    share = patch.cover[..., None].astype(np.int32) * ALL * percent // (FULL * 100)
+    picture[patch.window] = blend(picture[patch.window], np.int32(tone), share)
+
+
+def lens(dice: Dice, picture: Picture) -> Picture:
+    """The picture as a plain camera would give it: now and then a little blur, and some grain."""
+    result = picture.astype(np.int32)
+    if dice.chance(30):
+        for axis in (0, 1):
+            padded = np.pad(result, [(1, 1) if axis == a else (0, 0) for a in range(3)], mode="edge")
+            before, after = (np.take(padded, np.arange(result.shape[axis]) + shift, axis=axis) for shift in (0, 2))
+            result = (before + 2 * result + after + 2) // 4
+    strength = dice.choose((0, 4, 8, 14))
+    grain = dice.grains(2, *picture.shape[:2]).sum(axis=0, dtype=np.int32) - 255
+    return np.clip(result + (grain * strength // 255)[..., None], 0, 255).astype(np.uint8)

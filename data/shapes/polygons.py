@@ -1,0 +1,60 @@
+"""A mask as polygons that run along its pixel edges, so that they rasterise back to exactly the mask."""
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+Corner = tuple[int, int]
+
+# Heading (x, y) of each side of a pixel when it is walked clockwise, and where on the pixel that side starts.
+_SIDES = (((1, 0), (0, 0)), ((0, 1), (1, 0)), ((-1, 0), (1, 1)), ((0, -1), (0, 1)))
+
+
+def mask_to_polygons(mask: Bool[np.ndarray, "h w"]) -> list[list[int]]:
+    """COCO's polygons ``x1 y1 x2 y2 ...``, one for each 4-connected part of the mask.
+
+    COCO fills each polygon by itself and so has no holes: a part with a hole is cut in two through it.
+    """
+    polygons, pending = [], [(mask.astype(np.uint8), 0, 0)]
+    while pending:
+        pixels, left, top = pending.pop()
+        count, parts, boxes, _ = cv2.connectedComponentsWithStats(pixels, connectivity=4)
+        for part in range(1, count):
+            x, y, width, height = (int(value) for value in boxes[part, :4])
+            window = (parts[y : y + height, x : x + width] == part).astype(np.uint8)
+            outer, *holes = _loops(window)
+            if holes:
+                columns = [column for column, _ in holes[0]]
+                cut = (min(columns) + max(columns)) // 2
+                pending.append((window[:, :cut], left + x, top + y))
+                pending.append((window[:, cut:], left + x + cut, top + y))
+            else:
+                polygons.append([value for column, row in outer for value in (left + x + column, top + y + row)])
+    return polygons
+
+
+def _loops(pixels: UInt8[np.ndarray, "h w"]) -> list[list[Corner]]:
+    """The corners of each closed path between inside and outside, the outermost first."""
+    height, width = pixels.shape
+    padded = np.pad(pixels, 1)
+    sides: dict[tuple[int, int, int, int], None] = {}  # a set that keeps its order: start and heading
+    for (dx, dy), (start_x, start_y) in _SIDES:
+        outside = padded[1 - dx : 1 - dx + height, 1 + dy : 1 + dy + width] == 0  # what lies left of the walker
+        for y, x in np.argwhere((pixels == 1) & outside).tolist():
+            sides[x + start_x, y + start_y, dx, dy] = None
+    loops = []
+    while sides:
+        side, corners = next(iter(sides)), []
+        while side in sides:
+            del sides[side]
+            x, y, dx, dy = side
+            x, y = x + dx, y + dy
+            # Turning right first keeps to the same pixel where two touch at a corner only.
+            for heading in ((-dy, dx), (dx, dy), (dy, -dx)):
+                side = (x, y, *heading)
+                if side in sides:
+                    break
+            if heading != (dx, dy):
+                corners.append((x, y))
+        loops.append(corners)
+    return loops

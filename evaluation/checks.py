@@ -1,0 +1,115 @@
+"""What results must be before an evaluation engine sees them.
+
+A NaN score or box counts as a perfect detection in pycocotools, and an unknown category is dropped without a word.
+"""
+
+import math
+import os
+from collections.abc import Set
+from typing import Any
+
+from ..structures import DataError
+
+FIX_RESULTS = "correct the results, or give the annotations they are about"
+
+
+def check_results(results: Any, ground_truth: dict[str, Any], file: str | os.PathLike[str] | None = None) -> None:
+    """DataError naming the file, image and index of the first entry that cannot be scored.
+
+    An entry has an ``image_id`` and ``category_id`` of the ground truth, a finite ``score``, and a ``bbox``
+    (x, y, width, height) or a ``segmentation`` (compressed run lengths); no two entries are the same.
+    """
+    if not isinstance(results, list):
+        raise DataError(
+            f"expected a list of results at the top, found {type(results).__name__}", FIX_RESULTS,
+            case="bad-results", file=file,
+        )  # fmt: skip
+    image_ids = {image["id"] for image in ground_truth["images"]}
+    category_ids = {category["id"] for category in ground_truth["categories"]}
+    seen: dict[tuple, int] = {}
+    for index, entry in enumerate(results):
+        fault = _entry_fault(entry, image_ids, category_ids)
+        if fault is None:
+            first = seen.setdefault(_identity(entry), index)
+            if first == index:
+                continue
+            fault = "duplicate-result", f"is the same as entry {first}"
+        case, what = fault
+        image_id = entry.get("image_id") if isinstance(entry, dict) else None
+        raise DataError(
+            f"entry {index} {what}", FIX_RESULTS, case=case, file=file,
+            image_id=image_id if isinstance(image_id, int | str) else None,
+        )  # fmt: skip
+
+
+def _entry_fault(entry: Any, image_ids: Set[int | str], category_ids: Set[int | str]) -> tuple[str, str] | None:
+    """The case and description of what is wrong with one entry, if anything."""
+    if not isinstance(entry, dict):
+        return "bad-results", f"is not an object but {type(entry).__name__}"
+    missing = [key for key in ("image_id", "category_id", "score") if key not in entry]
+    if not missing and "bbox" not in entry and "segmentation" not in entry:
+        missing = ["bbox"]
+    if missing:
+        return "bad-results", f"has no {' and no '.join(missing)}"
+    return (
+        _id_fault("image", entry["image_id"], image_ids)
+        or _id_fault("category", entry["category_id"], category_ids)
+        or _score_fault(entry["score"])
+        or ("bbox" in entry and box_fault(entry["bbox"]))
+        or ("segmentation" in entry and _mask_fault(entry["segmentation"]))
+        or None
+    )
+
+
+def _id_fault(kind: str, identity: Any, known: Set[int | str]) -> tuple[str, str] | None:
+    # 1.0 and True are found in a set that holds 1, but are no ids.
+    if type(identity) in (int, str) and identity in known:
+        return None
+    kinds = {type(other) for other in known}
+    if known and type(identity) not in kinds:
+        expected = " or ".join(sorted(kind.__name__ for kind in kinds))
+        return f"{kind}-id-type", (
+            f"has the {kind} id {identity!r}, type mismatch: {type(identity).__name__}, "
+            f"where the annotations have {expected}"
+        )
+    return f"unknown-{kind}", f"is about {kind} {identity!r}, which is not in the annotations"
+
+
+def _score_fault(score: Any) -> tuple[str, str] | None:
+    if not _is_number(score):
+        return "bad-score", f"has the score {score!r}, which is {type(score).__name__}, not a number"
+    if not math.isfinite(score):
+        return "bad-score", f"has the score {score}"
+    return None
+
+
+def box_fault(box: Any) -> tuple[str, str] | None:
+    if not isinstance(box, list | tuple) or len(box) != 4 or not all(_is_number(value) for value in box):
+        return "bad-box", f"has the box {box!r:.80}, which is not four numbers"
+    if not all(math.isfinite(value) for value in box):
+        return "bad-box", f"has the box {box}, which is not finite"
+    if box[2] < 0 or box[3] < 0:
+        return "bad-box", f"has the box {box}, whose width or height is negative (x, y, width, height is expected)"
+    return None
+
+
+def _mask_fault(mask: Any) -> tuple[str, str] | None:
+    if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str | bytes) or "size" not in mask:
+        return "bad-mask", f"has the segmentation {mask!r:.80}, which is not compressed run lengths (size and counts)"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _identity(entry: dict[str, Any]) -> tuple:
+    """What makes two entries the same detection."""
+    mask = entry.get("segmentation")
+    return (
+        entry["image_id"],
+        entry["category_id"],
+        entry["score"],
+        tuple(entry.get("bbox", ())),
+        None if mask is None else mask["counts"],
+    )

@@ -1,0 +1,130 @@
+"""Ground truth and results as two COCO data sets that any engine scores alike.
+
+Images, categories and annotations are numbered from 1 in the order of their own ids: pycocotools takes an annotation
+with the id 0 for "no match", and engines differ over text ids and over fields that are left out.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pycocotools import mask as rle
+
+from ..structures import DataError
+from .checks import box_fault
+from .results import sort_results
+
+Task = Literal["bbox", "segm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What an engine is given; ``class_names`` are in the order of the category numbers."""
+
+    truth: dict[str, Any]
+    detections: dict[str, Any]
+    class_names: tuple[str, ...]
+
+
+def pose_problem(ground_truth: dict[str, Any], results: list[dict[str, Any]], task: Task) -> Problem:
+    """Both data sets in numbers of our own; the inputs stay as they are. ``results`` are checked ones.
+
+    DataError for an annotation, or a result without a mask, that the task cannot use.
+    """
+    image_numbers = _number_ids(ground_truth["images"], "image")
+    category_numbers = _number_ids(ground_truth["categories"], "category")
+    names = {category["id"]: category["name"] for category in ground_truth["categories"]}
+    # Boxes are scored without the size of the image, so annotations that do not tell it will do.
+    sizes = _image_sizes(ground_truth["images"]) if task == "segm" else {}
+    shared = {
+        "images": [{"id": number} | sizes.get(identity, {}) for identity, number in image_numbers.items()],
+        "categories": [{"id": number, "name": names[identity]} for identity, number in category_numbers.items()],
+    }
+
+    def place(number: int, entry: dict[str, Any]) -> dict[str, int]:
+        image, category = image_numbers[entry["image_id"]], category_numbers[entry["category_id"]]
+        return {"id": number, "image_id": image, "category_id": category}
+
+    annotations = []
+    for number, annotation in enumerate(ground_truth["annotations"], start=1):
+        _check_annotation(annotation, image_numbers, category_numbers, task)
+        annotations.append(place(number, annotation) | _true_shape(annotation, task))
+    detections = []
+    for number, result in enumerate(sort_results(results), start=1):
+        shape = _found_box(result) if task == "bbox" else _found_mask(result, sizes[result["image_id"]])
+        detections.append(place(number, result) | shape | {"score": result["score"], "iscrowd": 0})
+    return Problem(
+        shared | {"annotations": annotations}, shared | {"annotations": detections},
+        tuple(category["name"] for category in shared["categories"]),
+    )  # fmt: skip
+
+
+def _number_ids(entries: list[dict[str, Any]], kind: str) -> dict[int | str, int]:
+    """1, 2, ... for each id, in the order of the ids."""
+    identities = [entry["id"] for entry in entries]
+    if len(set(identities)) < len(identities):
+        twice = next(identity for identity in identities if identities.count(identity) > 1)
+        raise DataError(f"two entries have the {kind} id {twice!r}", "give each its own", case=f"duplicate-{kind}-id")
+    ordered = sorted(identities, key=lambda identity: (isinstance(identity, str), identity))
+    return {identity: number for number, identity in enumerate(ordered, start=1)}
+
+
+def _image_sizes(images: list[dict[str, Any]]) -> dict[int | str, dict[str, int]]:
+    """Height and width by image id; without them a polygon cannot be drawn."""
+    for image in images:
+        if not all(isinstance(image.get(side), int) for side in ("height", "width")):
+            raise DataError(
+                "the image has no height and width, which the task 'segm' needs", "add them to the annotations",
+                case="no-size", image_id=image["id"],
+            )  # fmt: skip
+    return {image["id"]: {"height": image["height"], "width": image["width"]} for image in images}
+
+
+def _check_annotation(
+    annotation: dict[str, Any], image_numbers: dict[int | str, int], category_numbers: dict[int | str, int], task: Task
+) -> None:
+    """DataError for an annotation about nothing known, or without the shape that the task needs."""
+    fault = None
+    if annotation.get("image_id") not in image_numbers:
+        fault = "unknown-image", "is about an image that is not in the file"
+    elif annotation.get("category_id") not in category_numbers:
+        fault = "unknown-category", f"has the category {annotation.get('category_id')!r}, which is not in the file"
+    elif task == "segm" and not annotation.get("segmentation"):
+        fault = "no-mask", "has no segmentation, which the task 'segm' needs"
+    elif task == "bbox" or "area" not in annotation:
+        fault = box_fault(annotation.get("bbox"))
+    if fault is not None:
+        raise DataError(
+            f"the annotation {fault[1]}", "correct the annotations", case=fault[0],
+            image_id=annotation.get("image_id"), annotation_id=annotation.get("id"),
+        )  # fmt: skip
+
+
+def _true_shape(annotation: dict[str, Any], task: Task) -> dict[str, Any]:
+    """What the engine matches; the area, which decides small, medium and large, is the box's where none is given."""
+    area = annotation.get("area")
+    if area is None:
+        area = annotation["bbox"][2] * annotation["bbox"][3]
+    shape = {"bbox": annotation["bbox"]} if task == "bbox" else {"segmentation": annotation["segmentation"]}
+    return shape | {"area": area, "iscrowd": int(annotation.get("iscrowd", 0))}
+
+
+def _found_box(result: dict[str, Any]) -> dict[str, Any]:
+    if "bbox" not in result:
+        raise _shape_error(result, "has no bbox, which the task 'bbox' needs")
+    return {"bbox": result["bbox"], "area": result["bbox"][2] * result["bbox"][3]}
+
+
+def _found_mask(result: dict[str, Any], size: dict[str, int]) -> dict[str, Any]:
+    """The mask and its own area, also where a box is given (the box's area would put it in another size range)."""
+    mask = result.get("segmentation")
+    if mask is None:
+        raise _shape_error(result, "has no segmentation, which the task 'segm' needs")
+    if list(mask["size"]) != [size["height"], size["width"]]:
+        raise _shape_error(result, f"has a mask of (height, width) {mask['size']} in an image of {list(size.values())}")
+    counts = mask["counts"].decode("ascii") if isinstance(mask["counts"], bytes) else mask["counts"]
+    compressed: Any = {"size": mask["size"], "counts": counts}
+    return {"segmentation": compressed, "area": float(rle.area(compressed))}
+
+
+def _shape_error(result: dict[str, Any], what: str) -> DataError:
+    return DataError(f"a result {what}", "give results of this task", case="no-shape", image_id=result["image_id"])

@@ -1,0 +1,70 @@
+"""Detections as COCO results: dicts with the ids of the annotation file and boxes (x, y, width, height) in pixels."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle
+
+from ..structures import DataError, Detections
+from .checks import check_results
+from .json_files import read_json
+
+
+def to_coco_results(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """The detections of one image, in its original frame; ``category_ids`` holds the file's own id of each label."""
+    boxes = detections.boxes.double().cpu()
+    boxes[:, 2:] -= boxes[:, :2]
+    results: list[dict[str, Any]] = [
+        {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
+        for label, box, score in zip(
+            detections.labels.tolist(), boxes.tolist(), detections.scores.tolist(), strict=True
+        )
+    ]
+    if detections.masks is not None:
+        for result, mask in zip(results, detections.masks.cpu().numpy(), strict=True):
+            encoded: Any = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
+            result["segmentation"] = {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
+    return results
+
+
+def sort_results(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By image, best score first, equal scores by category, box and mask: the order in which they came leaves no trace.
+
+    The metric breaks ties by this order, so it must not depend on batch size or the number of processes.
+    """
+    return sorted(results, key=_sort_key)
+
+
+def _sort_key(result: dict[str, Any]) -> tuple:
+    image_id, mask = result["image_id"], result.get("segmentation")
+    return (
+        isinstance(image_id, str),  # numbers and text cannot be compared with each other
+        image_id,
+        -result["score"],
+        result["category_id"],
+        result.get("bbox", ()),
+        "" if mask is None else str(mask["counts"]),
+    )
+
+
+def write_results(path: str | os.PathLike[str], results: Sequence[dict[str, Any]]) -> None:
+    """Sorted, one result a line, every number to its last digit; DataError if one is not finite."""
+    try:
+        lines = [json.dumps(result, allow_nan=False) for result in sort_results(results)]
+    except ValueError:
+        raise DataError(
+            "a score or box is NaN or infinite, which JSON cannot hold", "train anew or lower the learning rate",
+            case="non-finite-result", file=path,
+        ) from None  # fmt: skip
+    Path(path).write_text("[" + ",\n".join(lines) + "]\n", encoding="utf-8")
+
+
+def read_results(path: str | os.PathLike[str], ground_truth: dict[str, Any]) -> list[dict[str, Any]]:
+    """Results from a file, checked against the ground truth that they are about; DataError names the bad entry."""
+    results = read_json(path)
+    check_results(results, ground_truth, file=path)
+    return results

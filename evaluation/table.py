@@ -1,0 +1,43 @@
+"""Scores as text for a terminal or a log."""
+
+from .coco import CocoScores
+
+DESCRIPTIONS = {
+    "AP": "IoU 0.50:0.95",
+    "AP50": "IoU 0.50",
+    "AP75": "IoU 0.75",
+    "APs": "area below 32 x 32",
+    "APm": "area 32 x 32 to 96 x 96",
+    "APl": "area above 96 x 96",
+    "AR1": "1 detection per image and class",
+    "AR10": "10 detections per image and class",
+    "AR100": "100 detections per image and class",
+    "ARs": "area below 32 x 32",
+    "ARm": "area 32 x 32 to 96 x 96",
+    "ARl": "area above 96 x 96",
+}
+
+
+def format_scores(scores: CocoScores) -> str:
+    """The twelve numbers, AP by class and the counts as aligned lines; ``-`` where nothing was to be found."""
+    summary = [(name, _number(value), DESCRIPTIONS[name]) for name, value in scores.summary.items()]
+    classes = [(name, _number(value)) for name, value in scores.per_class.items()]
+    counts = [(name.replace("_", " "), str(count)) for name, count in scores.counts.items()]
+    tables = [
+        _align([("metric", "score", "over"), *summary]),
+        _align([("class", "AP"), *classes]),
+        _align([("count of", "number"), *counts]),
+    ]
+    return "\n\n".join(tables)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _align(rows: list[tuple[str, ...]]) -> str:
+    """Lines with names to the left, numbers to the right, remarks after them."""
+    name_width, number_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return "\n".join(
+        "  ".join([row[0].ljust(name_width), row[1].rjust(number_width), *row[2:]]).rstrip() for row in rows
+    )
