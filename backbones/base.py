@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from jaxtyping import Float
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from ..structures import FeatureInfo, Features, Registry, UsageError, suggest
+from ..structures import FeatureInfo, Features, Registry, usage_error
 
 
 class Backbone(nn.Module, ABC):
@@ -31,21 +31,10 @@ def create_backbone(name: str, **options: Any) -> Backbone:
     try:
         config = config_type.model_validate({"name": name, **options})
     except ValidationError as error:
-        raise _usage_error(name, config_type, error) from error
+        raise usage_error(name, config_type, error) from error
     return backbones.build(config)
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
     """Names that match a shell pattern, e.g. ``resnext*``."""
     return backbones.names(pattern)
-
-
-def _usage_error(part: str, config_type: type[BaseModel], error: ValidationError) -> UsageError:
-    """The first of pydantic's complaints as one line, with the nearest field when there is no such field."""
-    fault = error.errors()[0]
-    field = ".".join(str(step) for step in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return UsageError(f"{part} has no option {field!r}", suggest(field, set(config_type.model_fields) - {"name"}))
-    if fault["type"] == "value_error":  # a check of our own, whose text says all
-        return UsageError(f"{part}: {fault['msg'].removeprefix('Value error, ')}")
-    return UsageError(f"{part}: option {field!r}: {fault['msg'].lower()}; got {fault['input']!r}")

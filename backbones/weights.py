@@ -53,7 +53,9 @@ def load_backbone_weights(backbone: Backbone, source: str | os.PathLike[str]) ->
     if faults or not loaded:
         shown = "; ".join(faults[:6]) + (f" and {len(faults) - 6} more" if len(faults) > 6 else "")
         raise CheckpointError(
-            f"does not fit this backbone: {shown or 'no tensor has a name of it'}", "is it of another model?", file=source
+            f"does not fit this backbone: {shown or 'no tensor has a name of it'}",
+            "is it of another model?",
+            file=source,
         )
     backbone.load_state_dict(loaded, strict=False)
     return f"{source}: loaded {len(loaded)} tensors, left {len(unwanted)} (classifier, stages not built, counters)"
@@ -66,7 +68,9 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
         tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a reader raises whatever it meets in a damaged or hostile file
         kind = "no such file" if isinstance(error, FileNotFoundError) else str(error).partition("\n")[0]
-        raise CheckpointError(f"cannot be read: {kind}", "give .safetensors, or .pth of tensors only", file=path) from None
+        raise CheckpointError(
+            f"cannot be read: {kind}", "give .safetensors, or .pth of tensors only", file=path
+        ) from None
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise CheckpointError("holds no state dict of tensors", "save model.state_dict()", file=path)
     return tensors

@@ -6,6 +6,7 @@ from .dataset import Dataset, DatasetConfig, build_dataset, datasets, require_sa
 from .images import check_image, read_image
 from .loader import LoaderConfig, eval_loader, train_loader
 from .report import DataReport, Policy
+from .shapes import ShapesConfig
 from .transforms import Transform, TransformConfig
 from .types import Batch, Record, Sample, collate
 
@@ -21,6 +22,7 @@ __all__ = [
     "Policy",
     "Record",
     "Sample",
+    "ShapesConfig",
     "Transform",
     "TransformConfig",
     "build_dataset",

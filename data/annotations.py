@@ -19,6 +19,7 @@ from .boxes import check_boxes
 from .images import MAX_PIXELS
 from .report import DataReport
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CocoAnnotations:
     """Images and their objects; those of image ``i`` are ``starts[i]:starts[i + 1]``. Boxes are xyxy, clipped."""

@@ -79,15 +79,13 @@ def check_boxes(
         ("outside-box", (sides <= 0).any(axis=1)),
         ("tiny-box", (sides < min_box).any(axis=1)),
     ):
-        for index in np.flatnonzero(usable & unwanted):
+        for index in np.flatnonzero(usable & unwanted).tolist():
             report.skip("annotations", case, identities[index])
         usable &= ~unwanted
-    for index in np.flatnonzero(usable & (clipped != corners).any(axis=1)):
+    for index in np.flatnonzero(usable & (clipped != corners).any(axis=1)).tolist():
         report.note("clipped-box", identities[index])
     crowd = np.array([bool(entry.get("iscrowd", 0)) for entry in entries], bool)
-    return Objects(
-        rows[usable], places[usable], clipped[usable].astype(np.float32), classes[usable], crowd[usable]
-    )
+    return Objects(rows[usable], places[usable], clipped[usable].astype(np.float32), classes[usable], crowd[usable])
 
 
 class _Faults:
@@ -97,11 +95,15 @@ class _Faults:
         self.report, self.path = report, path
         self.found = np.zeros(0, bool)
 
-    def raise_or_count(self, identities: Sequence[Any], entries: Sequence[dict[str, Any]], checks: Sequence[tuple]) -> None:
+    def raise_or_count(
+        self, identities: Sequence[Any], entries: Sequence[dict[str, Any]], checks: Sequence[tuple]
+    ) -> None:
         self.found = np.zeros(len(entries), bool)
         for wrong, case, describe in checks:
-            for index in np.flatnonzero(wrong & ~self.found):
-                self.report.fault("annotations", self.error(case, describe(entries[index]), entries[index], identities[index]))
+            for index in np.flatnonzero(wrong & ~self.found).tolist():
+                self.report.fault(
+                    "annotations", self.error(case, describe(entries[index]), entries[index], identities[index])
+                )
             self.found |= wrong
 
     def error(self, case: str, what: str, entry: dict[str, Any], identity: Any) -> DataError:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
 from jaxtyping import Bool
 from numpy import ndarray
+from pydantic import Field
 
 from ..structures import DataError
 from .annotations import CocoAnnotations, read_annotations, read_json
@@ -26,9 +26,9 @@ class CocoConfig(DatasetConfig):
     annotations: Path
     class_names: tuple[str, ...] | None = None
     """Which classes, in which order; None takes all of the file, by id."""
-    min_box: float = Field(1.0, ge=0)
+    min_box: float = Field(default=1.0, ge=0)
     """Objects with a shorter side, in original pixels, are not trained on."""
-    subset: int | None = Field(None, gt=0)
+    subset: int | None = Field(default=None, gt=0)
     """The first images of the file only."""
     keep_empty: bool = True
     """Keep images without objects: they teach what background is."""
@@ -62,7 +62,7 @@ class CocoDataset(Dataset):
         self._skip_annotations_of(~usable, "on-skipped-image")
         self._count(annotations, usable, counts)
         if not config.keep_empty:
-            for place in np.flatnonzero(usable & (counts == 0)):
+            for place in np.flatnonzero(usable & (counts == 0)).tolist():
                 self.report.skip("images", "without-objects", self._id(place))
             usable &= counts > 0
         self._places = np.flatnonzero(usable)
@@ -78,7 +78,7 @@ class CocoDataset(Dataset):
 
     def read(self, index: int) -> Record:
         """The image, decoded, with its objects in original pixels; crowds are in ``ignored``."""
-        annotations, place = self._annotations, self._places[index]
+        annotations, place = self._annotations, int(self._places[index])
         own = slice(annotations.starts[place], annotations.starts[place + 1])
         crowd = annotations.crowd[own]
         path = self._path(place)
@@ -144,13 +144,13 @@ class CocoDataset(Dataset):
         return usable
 
     def _skip_annotations_of(self, skipped: Bool[ndarray, " n"], case: str) -> None:
-        for place in np.flatnonzero(skipped):
+        for place in np.flatnonzero(skipped).tolist():
             for row in range(self._annotations.starts[place], self._annotations.starts[place + 1]):
                 self.report.skip("annotations", case, f"row {self._annotations.rows[row]}")
 
     def _count(self, annotations: CocoAnnotations, usable: Bool[ndarray, " n"], counts: ndarray) -> None:
         """Note what a person would want to know: images without objects, crowds."""
-        for place in np.flatnonzero(usable & (counts == 0)):
+        for place in np.flatnonzero(usable & (counts == 0)).tolist():
             self.report.note("image-without-objects", self._id(place))
         for row in annotations.rows[annotations.crowd]:
             self.report.note("crowd", f"row {row}")

@@ -48,7 +48,11 @@ def read_image(path: str | os.PathLike[str], image_id: int | str | None = None) 
         return np.array(_to_rgb(_upright(image)))
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(
-            f"the image is damaged: {error}", "replace it, or leave it out", case="damaged-image", file=path, image_id=image_id
+            f"the image is damaged: {error}",
+            "replace it, or leave it out",
+            case="damaged-image",
+            file=path,
+            image_id=image_id,
         ) from error
 
 
@@ -71,7 +75,9 @@ def check_image(
         swapped = actual == size[::-1]
         raise DataError(
             f"the annotation file says {size[0]}x{size[1]} (height x width), the image is {actual[0]}x{actual[1]}",
-            "the sizes are swapped: it was annotated without its EXIF rotation" if swapped else "annotate this image anew",
+            "the sizes are swapped: it was annotated without its EXIF rotation"
+            if swapped
+            else "annotate this image anew",
             case="wrong-size",
             file=path,
             image_id=image_id,

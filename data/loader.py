@@ -21,9 +21,9 @@ from .types import Batch, Sample, collate
 class LoaderConfig(Config):
     """How batches are made; none of it changes what is in them."""
 
-    workers: int = Field(2, ge=0)
+    workers: int = Field(default=2, ge=0)
     """Processes that read and transform; 0 does it in the training process."""
-    timeout: float = Field(300.0, ge=0)
+    timeout: float = Field(default=300.0, ge=0)
     """Seconds after which a batch that does not come is an error; 0 waits for ever."""
 
 
@@ -39,9 +39,7 @@ def train_loader(
     end_step: int,
 ) -> Iterator[Batch]:
     """The batches of steps ``start_step`` to ``end_step``, counted from 0, shuffled anew each epoch."""
-    sampler = StepSampler(
-        len(dataset), batch_size=batch_size, seed=seed, start_step=start_step, end_step=end_step
-    )
+    sampler = StepSampler(len(dataset), batch_size=batch_size, seed=seed, start_step=start_step, end_step=end_step)
     return _load(dataset, Transform(transform, seed), loader, sampler, divisor)
 
 

@@ -23,11 +23,11 @@ _IGNORED = -1
 class TransformConfig(Config):
     """Defaults are the field's for COCO at evaluation; training adds more short sides and a flip."""
 
-    short_sides: tuple[int, ...] = Field((800,), min_length=1)
+    short_sides: tuple[int, ...] = Field(default=(800,), min_length=1)
     """The short side gets one of these, in pixels, drawn anew each time."""
-    long_side: int = Field(1333, gt=0)
+    long_side: int = Field(default=1333, gt=0)
     """But the long side gets no longer than this."""
-    flip: float = Field(0.0, ge=0, le=1)
+    flip: float = Field(default=0.0, ge=0, le=1)
     """Probability of a horizontal flip."""
 
 

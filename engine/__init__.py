@@ -1,6 +1,14 @@
 """Floor 6: training, evaluation, checkpoints."""
 
-from .checkpoint import Checkpoint, load_checkpoint_model, load_model, load_weights, open_checkpoint, save_checkpoint
+from .checkpoint import (
+    Checkpoint,
+    checkpoint_paths,
+    load_checkpoint_model,
+    load_model,
+    load_weights,
+    open_checkpoint,
+    save_checkpoint,
+)
 from .config import ExperimentConfig, SplitConfig, override, parse_config
 from .evaluate import collect_results, detect_batch, pick_device, score_results, scores_as_json, write_json
 from .optimization import AdamWConfig, ScheduleConfig, SGDConfig, build_optimizer
@@ -12,11 +20,12 @@ __all__ = [
     "AdamWConfig",
     "Checkpoint",
     "ExperimentConfig",
-    "SGDConfig",
     "Predictor",
+    "SGDConfig",
     "ScheduleConfig",
     "SplitConfig",
     "build_optimizer",
+    "checkpoint_paths",
     "collect_results",
     "confident",
     "detect_batch",

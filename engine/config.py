@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
 from ..data import DatasetConfig, LoaderConfig, TransformConfig, datasets
+from ..evaluation import Engine
 from ..models import ModelConfig
-from ..structures import Config, UsageError, suggest
+from ..structures import Config, UsageError, suggest, usage_error
 from .optimization import OptimizerConfig, ScheduleConfig
 
 
@@ -23,22 +24,22 @@ class ExperimentConfig(Config):
     """A training run. The fields in ``FREE_ON_RESUME`` may change when it is resumed; the others decide its numbers."""
 
     name: str
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     model: ModelConfig
     train: SplitConfig
     val: SplitConfig
-    batch_size: int = Field(16, gt=0)
+    batch_size: int = Field(default=16, gt=0)
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
-    clip_norm: float | None = Field(None, gt=0)
+    clip_norm: float | None = Field(default=None, gt=0)
     """Gradients are scaled down to this total norm."""
-    eval_batch_size: int = Field(1, gt=0)
-    eval_every: int = Field(0, ge=0)
+    eval_batch_size: int = Field(default=1, gt=0)
+    eval_every: int = Field(default=0, ge=0)
     """Steps between evaluations; 0 evaluates at the end only."""
-    checkpoint_every: int = Field(1000, gt=0)
-    keep_checkpoints: int = Field(2, gt=0)
-    log_every: int = Field(20, gt=0)
-    engine: Literal["hotcoco", "pycocotools"] = "hotcoco"
+    checkpoint_every: int = Field(default=1000, gt=0)
+    keep_checkpoints: int = Field(default=2, gt=0)
+    log_every: int = Field(default=20, gt=0)
+    engine: Engine = "hotcoco"
     """What computes COCO's numbers; both give the same."""
     loader: LoaderConfig = LoaderConfig()
 
@@ -53,7 +54,7 @@ def parse_config(values: Mapping[str, Any], source: str = "config") -> Experimen
     try:
         return ExperimentConfig.model_validate(values)
     except ValidationError as error:
-        raise UsageError(_describe(error), file=source) from None
+        raise usage_error(source, ExperimentConfig, error) from None
 
 
 def override(config: ExperimentConfig, assignments: Sequence[str]) -> ExperimentConfig:
@@ -93,12 +94,3 @@ def _child(place: Any, key: str, parent: str) -> Any:
     if key not in place:
         raise UsageError(f"--set: no field {key!r} in {parent or 'the config'}", suggest(key, place))
     return place[key]
-
-
-def _describe(error: ValidationError) -> str:
-    """All faults in one line: where, what was wrong, what came."""
-    faults = []
-    for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"]) or "config"
-        faults.append(f"{where}: {fault['msg']} (got {fault['input']!r:.80})")
-    return "; ".join(faults)

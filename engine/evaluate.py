@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..data import Batch, Dataset
-from ..evaluation import CocoScores, evaluate_coco, sort_results, to_coco_results
+from ..evaluation import CocoScores, Engine, evaluate_coco, sort_results, to_coco_results
 from ..models import Model
 from ..structures import Detections
 
@@ -38,7 +38,7 @@ def collect_results(model: Model, batches: Iterable[Batch], category_ids: Sequen
     return sort_results(results)
 
 
-def score_results(dataset: Dataset, results: list[dict[str, Any]], engine: str) -> CocoScores:
+def score_results(dataset: Dataset, results: list[dict[str, Any]], engine: Engine) -> CocoScores:
     """COCO box scores of results against a data set's own truth."""
     return evaluate_coco(dataset.ground_truth(), results, engine=engine, task="bbox")
 

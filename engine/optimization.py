@@ -13,7 +13,7 @@ class SGDConfig(Config):
     """Stochastic gradient descent with momentum."""
 
     name: Literal["sgd"] = "sgd"
-    lr: float = Field(0.02, gt=0)
+    lr: float = Field(default=0.02, gt=0)
     momentum: float = 0.9
     weight_decay: float = 1e-4
     norm_weight_decay: float = 0.0
@@ -24,7 +24,7 @@ class AdamWConfig(Config):
     """Adam with decoupled weight decay (1711.05101)."""
 
     name: Literal["adamw"] = "adamw"
-    lr: float = Field(1e-4, gt=0)
+    lr: float = Field(default=1e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.05
     norm_weight_decay: float = 0.0
@@ -41,8 +41,8 @@ class ScheduleConfig(Config):
     milestones: tuple[float, ...] = (2 / 3, 8 / 9)
     """Where ``multistep`` multiplies by ``gamma``, as shares of ``steps``, so that a shorter run keeps its shape."""
     gamma: float = 0.1
-    warmup_steps: int = Field(1000, ge=0)
-    warmup_factor: float = Field(1e-3, gt=0, le=1)
+    warmup_steps: int = Field(default=1000, ge=0)
+    warmup_factor: float = Field(default=1e-3, gt=0, le=1)
     """The share of the learning rate at step 0."""
 
     @model_validator(mode="after")

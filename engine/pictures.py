@@ -38,7 +38,7 @@ def draw_boxes(
     thickness = max(1, round(2 * scale))
     for index, (box, label) in enumerate(zip(boxes.round().int().tolist(), labels.tolist(), strict=True)):
         color = class_color(label)
-        text = class_names[label] if scores is None else f"{class_names[label]} {scores[index]:.2f}"
+        text = str(class_names[label]) if scores is None else f"{class_names[label]} {scores[index]:.2f}"
         cv2.rectangle(image, box[:2], box[2:], color, thickness, cv2.LINE_AA)
         (width, height), baseline = cv2.getTextSize(text, _FONT, scale, 1)
         left = max(0, min(box[0], image.shape[1] - width))

@@ -58,7 +58,9 @@ class RunFolder:
         """Begin a new run: refuse a folder that holds one, store the resolved config."""
         if checkpoint_paths(self.checkpoints) or (self.path / "metrics.jsonl").exists():
             raise UsageError(
-                "this folder holds a run already", "continue it with --resume, or choose another --output", file=self.path
+                "this folder holds a run already",
+                "continue it with --resume, or choose another --output",
+                file=self.path,
             )
         self.store(config)
 

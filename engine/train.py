@@ -1,4 +1,4 @@
-"""The training loop, read top to bottom. Data, seeds and learning rate are functions of the step, so resume is exact."""
+"""The training loop. Data, seeds and learning rate are functions of the step, so resume is exact."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import optim
 
 from ..backbones import load_backbone_weights
-from ..data import Batch, Dataset, build_dataset, eval_loader, require_same_classes, train_loader
+from ..data import Batch, Dataset, Policy, build_dataset, eval_loader, require_same_classes, train_loader
 from ..evaluation import format_scores
 from ..models import Model, build_model
 from ..structures import MemoryFullError, NonFiniteError, VertebraError
@@ -45,7 +45,7 @@ def train(
     *,
     resume: bool = False,
     device: torch.device | str = "cpu",
-    bad_data: str = "error",
+    bad_data: Policy = "error",
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate and draw; everything is written to the folder ``output``. Returns what ``eval.json`` holds."""
@@ -137,9 +137,7 @@ def seed_step(seed: int, step: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1))
 
 
-def _open_data(
-    config: ExperimentConfig, folder: Path, bad_data: str, console: Console
-) -> tuple[Dataset, Dataset]:
+def _open_data(config: ExperimentConfig, folder: Path, bad_data: Policy, console: Console) -> tuple[Dataset, Dataset]:
     """Both data sets, validated; under ``skip`` what was left out is reported beside the run."""
     data = []
     for split in ("train", "val"):
@@ -151,9 +149,7 @@ def _open_data(
     return data[0], data[1]
 
 
-def _evaluate(
-    config: ExperimentConfig, model: Model, dataset: Dataset, folder: Path, step: int, log: RunLog
-) -> None:
+def _evaluate(config: ExperimentConfig, model: Model, dataset: Dataset, folder: Path, step: int, log: RunLog) -> None:
     """Score the validation split; ``eval.json`` and ``results.json`` hold the newest."""
     batches = eval_loader(
         dataset,

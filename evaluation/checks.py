@@ -76,7 +76,7 @@ def _id_fault(kind: str, identity: Any, known: Set[int | str]) -> tuple[str, str
 
 
 def _score_fault(score: Any) -> tuple[str, str] | None:
-    if not _is_number(score):
+    if not is_number(score):
         return "bad-score", f"has the score {score!r}, which is {type(score).__name__}, not a number"
     if not math.isfinite(score):
         return "bad-score", f"has the score {score}"
@@ -84,9 +84,10 @@ def _score_fault(score: Any) -> tuple[str, str] | None:
 
 
 def box_fault(box: Any) -> tuple[str, str] | None:
-    if not isinstance(box, list | tuple) or len(box) != 4 or not all(_is_number(value) for value in box):
+    """The case and description of what is wrong with an (x, y, width, height), if anything."""
+    if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(is_number, box)):
         return "bad-box", f"has the box {box!r:.80}, which is not four numbers"
-    if not all(math.isfinite(value) for value in box):
+    if not all(map(math.isfinite, box)):
         return "bad-box", f"has the box {box}, which is not finite"
     if box[2] < 0 or box[3] < 0:
         return "bad-box", f"has the box {box}, whose width or height is negative (x, y, width, height is expected)"
@@ -99,7 +100,8 @@ def _mask_fault(mask: Any) -> tuple[str, str] | None:
     return None
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number; Python takes true and false for some."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -47,8 +47,6 @@ def evaluate_coco(
     task: Task = "bbox",
 ) -> CocoScores:
     """Score COCO results against a COCO annotation file, both in original ids and pixels; DataError for bad ones."""
-    if engine not in ENGINES:
-        raise ValueError(f"the engine is one of {', '.join(ENGINES)}; got {engine!r}")
     check_results(results, ground_truth)
     problem = pose_problem(ground_truth, results, task)
     precision, recall = ENGINES[engine](problem, task)

@@ -4,13 +4,14 @@ Images, categories and annotations are numbered from 1 in the order of their own
 with the id 0 for "no match", and engines differ over text ids and over fields that are left out.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pycocotools import mask as rle
 
 from ..structures import DataError
-from .checks import box_fault
+from .checks import box_fault, is_number
 from .results import sort_results
 
 Task = Literal["bbox", "segm"]
@@ -83,6 +84,7 @@ def _check_annotation(
     annotation: dict[str, Any], image_numbers: dict[int | str, int], category_numbers: dict[int | str, int], task: Task
 ) -> None:
     """DataError for an annotation about nothing known, or without the shape that the task needs."""
+    area = annotation.get("area")
     fault = None
     if annotation.get("image_id") not in image_numbers:
         fault = "unknown-image", "is about an image that is not in the file"
@@ -90,7 +92,9 @@ def _check_annotation(
         fault = "unknown-category", f"has the category {annotation.get('category_id')!r}, which is not in the file"
     elif task == "segm" and not annotation.get("segmentation"):
         fault = "no-mask", "has no segmentation, which the task 'segm' needs"
-    elif task == "bbox" or "area" not in annotation:
+    elif area is not None and not (is_number(area) and math.isfinite(area)):
+        fault = "bad-area", f"has the area {area!r}, which is not a finite number"
+    elif task == "bbox" or area is None:
         fault = box_fault(annotation.get("bbox"))
     if fault is not None:
         raise DataError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pycocotools import mask as rle
 
 from ..structures import DataError, Detections
@@ -16,8 +17,8 @@ from .json_files import read_json
 
 def to_coco_results(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
     """The detections of one image, in its original frame; ``category_ids`` holds the file's own id of each label."""
-    boxes = detections.boxes.double().cpu()
-    boxes[:, 2:] -= boxes[:, :2]
+    corners = detections.boxes.double().cpu()
+    boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
     results: list[dict[str, Any]] = [
         {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
         for label, box, score in zip(

@@ -35,8 +35,8 @@ class BoxBranchConfig(Config):
     pool: RoIAlignConfig = RoIAlignConfig()
     fc: tuple[int, ...] = (1024, 1024)
     """Widths of the fully connected layers."""
-    samples: int = Field(512, gt=0)
-    positive_fraction: float = Field(0.25, ge=0, le=1)
+    samples: int = Field(default=512, gt=0)
+    positive_fraction: float = Field(default=0.25, ge=0, le=1)
     match_threshold: float = 0.5
     ignore_coverage: float = 0.5
     """A background proposal with this share of its area inside an ignored region is not background."""
@@ -49,8 +49,8 @@ class BoxBranchConfig(Config):
     """Where smooth L1 turns linear, in encoded units; 0 is plain L1. torchvision: 1/9."""
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
-    max_detections: int = Field(100, gt=0)
-    max_candidates: int = Field(4000, gt=0)
+    max_detections: int = Field(default=100, gt=0)
+    max_candidates: int = Field(default=4000, gt=0)
     """Best (proposal, class) pairs that enter suppression; a fixed number keeps shapes fixed."""
     min_size: float = 0.0
     """Detections with a shorter side, in pixels, are dropped. torchvision: 1e-2."""
@@ -94,15 +94,16 @@ class BoxBranch(nn.Module):
         if any(second != 2 * first for first, second in itertools.pairwise(self.strides)):
             raise ValueError(f"the box branch needs each level to halve the one before; got strides {self.strides}")
         widths = [feature_info[self.levels[0]].channels * config.pool.size**2, *config.fc]
-        self.fc = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(widths))
+        layers = [nn.Linear(*pair) for pair in itertools.pairwise(widths)]
+        self.fc = nn.ModuleList(layers)
         self.class_logits = nn.Linear(widths[-1], num_classes + 1)
         box_rows = 1 if config.class_agnostic else num_classes + (config.background == "first")
         self.box_offsets = nn.Linear(widths[-1], 4 * box_rows)
-        for layer in self.fc:
+        for layer in layers:
             nn.init.kaiming_uniform_(layer.weight, a=1)
         nn.init.normal_(self.class_logits.weight, std=0.01)
         nn.init.normal_(self.box_offsets.weight, std=0.001)
-        for layer in (*self.fc, self.class_logits, self.box_offsets):
+        for layer in (*layers, self.class_logits, self.box_offsets):
             nn.init.zeros_(layer.bias)
 
     def forward(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..structures import Detections, FeatureInfo, Features, Images, Instances, PartConfig
 from .base import Head, heads
@@ -70,4 +70,4 @@ TORCHVISION = RCNNConfig(
         }
     ),
 )
-"""The conventions of torchvision's ``fasterrcnn_resnet50_fpn`` (its num_classes counts the background, ours does not)."""
+"""The conventions of torchvision's ``fasterrcnn_resnet50_fpn`` (which counts the background as a class)."""

@@ -38,8 +38,8 @@ class RPNConfig(Config):
     anchor_stride: Literal["exact", "grid"] = "exact"
     """``grid`` is torchvision's: padded image size // grid size, so 61 instead of 64 on p6 of an 800 px image."""
     match_thresholds: tuple[float, float] = (0.3, 0.7)
-    samples: int = Field(256, gt=0)
-    positive_fraction: float = Field(0.5, ge=0, le=1)
+    samples: int = Field(default=256, gt=0)
+    positive_fraction: float = Field(default=0.5, ge=0, le=1)
     ignore_coverage: float = 0.5
     """A negative anchor with this share of its area inside an ignored region is not a negative."""
     beta: float = 0.0
@@ -99,7 +99,7 @@ class RPN(nn.Module):
         self.offsets = nn.Conv2d(width, count * 4, 1)
         for layer in (self.conv, self.objectness, self.offsets):
             nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+            nn.init.constant_(layer.get_parameter("bias"), 0)
 
     def forward(self, features: Features, images: Images) -> DensePrediction:
         """Score and correct every anchor."""

@@ -10,7 +10,7 @@ from torch import Tensor
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], rounded: bool = False) -> Float[Tensor, "a 4"]:
     """Anchors of one cell, centred on the origin: every size (square root of the area, pixels) at every ratio (h / w).
 
-    torchvision rounds them to whole pixels (``rounded``), which moves a side by up to half a pixel; detectron2 does not.
+    torchvision rounds them to whole pixels (``rounded``), moving a side by up to half a pixel; detectron2 does not.
     """
     boxes = []
     for size in sizes:
@@ -21,9 +21,7 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], rounded: bool 
     return anchors.round() if rounded else anchors
 
 
-def grid_anchors(
-    cells: Float[Tensor, "a 4"], grid: tuple[int, int], stride: tuple[int, int]
-) -> Float[Tensor, "_ 4"]:
+def grid_anchors(cells: Float[Tensor, "a 4"], grid: tuple[int, int], stride: tuple[int, int]) -> Float[Tensor, "_ 4"]:
     """A cell's anchors at every cell of a ``(rows, columns)`` grid, row by row; the first cell is centred on (0, 0).
 
     ``stride`` is (vertical, horizontal), input pixels per cell.

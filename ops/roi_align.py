@@ -28,9 +28,7 @@ class RoIAlignConfig(Config):
     canonical_level: int = 4
 
 
-def region_levels(
-    boxes: Float[Tensor, "*n 4"], strides: Sequence[int], config: RoIAlignConfig
-) -> Int64[Tensor, "*n"]:
+def region_levels(boxes: Float[Tensor, "*n 4"], strides: Sequence[int], config: RoIAlignConfig) -> Int64[Tensor, "*n"]:
     """The index of the pyramid level that each box is read from: a box of 224 px from level 4 (stride 16)."""
     scale = box_areas(boxes).sqrt() / config.canonical_size
     if config.level_epsilon == "inside":

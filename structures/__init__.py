@@ -10,7 +10,7 @@ The conventions of the whole project stand here, once:
   indices, since dilation lets two levels share a stride.
 """
 
-from .config import Config, PartConfig, suggest
+from .config import Config, PartConfig, suggest, usage_error
 from .errors import (
     CheckpointError,
     DataError,
@@ -43,4 +43,5 @@ __all__ = [
     "VertebraError",
     "WorkerError",
     "suggest",
+    "usage_error",
 ]

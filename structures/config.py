@@ -3,7 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import UsageError
 
 
 class Config(BaseModel):
@@ -25,3 +27,18 @@ def suggest(word: str, known: Iterable[str]) -> str:
     if near:
         return "did you mean " + " or ".join(repr(name) for name in near) + "?"
     return "known: " + (", ".join(known) or "none")
+
+
+def usage_error(source: str, config: type[Config], error: ValidationError) -> UsageError:
+    """pydantic's complaints about a config in one line: where, what is wrong, what came; the nearest field's name."""
+    faults, fix = [], ""
+    for fault in error.errors(include_url=False):
+        where = ".".join(str(part) for part in fault["loc"]) or "it"
+        if fault["type"] == "extra_forbidden":
+            faults.append(f"there is no field {where!r}")
+            fix = fix or (suggest(where, config.model_fields) if len(fault["loc"]) == 1 else "")
+        elif fault["type"] == "value_error":  # a check of our own, whose text says all
+            faults.append(f"{where}: {fault['msg'].removeprefix('Value error, ')}")
+        else:
+            faults.append(f"{where}: {fault['msg'].lower()}, got {fault['input']!r:.80}")
+    return UsageError(f"{source}: {'; '.join(faults)}", fix)

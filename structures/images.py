@@ -36,9 +36,7 @@ class Images:
                     "an image is uint8 0..255 of shape (channels, height, width); "
                     f"got {image.dtype} of shape {tuple(image.shape)}"
                 )
-        height, width = (
-            -(-max(image.shape[axis] for image in images) // divisor) * divisor for axis in (1, 2)
-        )
+        height, width = (-(-max(image.shape[axis] for image in images) // divisor) * divisor for axis in (1, 2))
         pixels = images[0].new_zeros(len(images), images[0].shape[0], height, width)
         for row, image in zip(pixels, images, strict=True):
             row[:, : image.shape[1], : image.shape[2]] = image

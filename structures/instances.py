@@ -1,5 +1,6 @@
 """What is in an image: the truth to learn from, and what a detector found."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,13 +33,15 @@ class Instances:
 
     def to(self, device: torch.device | str) -> "Instances":
         """The same on another device."""
-        moved = {name: getattr(self, name) for name in ("boxes", "labels", "masks", "ignored")}
-        return Instances(**{k: None if v is None else v.to(device, non_blocking=True) for k, v in moved.items()})
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Instances":
         """The same in page-locked memory, for an asynchronous copy to a GPU."""
-        pinned = {name: getattr(self, name) for name in ("boxes", "labels", "masks", "ignored")}
-        return Instances(**{k: None if v is None else v.pin_memory() for k, v in pinned.items()})
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Instances":
+        masks, ignored = (None if tensor is None else change(tensor) for tensor in (self.masks, self.ignored))
+        return Instances(change(self.boxes), change(self.labels), masks, ignored)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

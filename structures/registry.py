@@ -70,6 +70,7 @@ class Registry(Generic[T]):
         """Make the part that ``config.name`` names out of the parts it stands on."""
         return self[config.name].build(*parts, config)
 
-    def field(self) -> Any:
-        """The type of a config field that holds one of these: ``backbone: Annotated[PartConfig, *backbones.field()]``."""
-        return (BeforeValidator(self.resolve), SerializeAsAny())
+    def field(self) -> tuple[Any, ...]:
+        """What makes a config field hold one of these: ``backbone: Annotated[PartConfig, *backbones.field()]``."""
+        serialize: Any = SerializeAsAny  # a type to a type checker, and an annotation to pydantic
+        return (BeforeValidator(self.resolve), serialize())

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from vertebra.backbones import Backbone, backbones, create_backbone
 
 HEIGHT, WIDTH = 65, 97  # odd at every stride

@@ -6,6 +6,7 @@ import torchvision
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
+
 from vertebra import ops
 
 

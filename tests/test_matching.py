@@ -4,6 +4,7 @@ import pytest
 import torch
 import torchvision
 from torchvision.models.detection._utils import Matcher
+
 from vertebra.ops import (
     IGNORED,
     NEGATIVE,

@@ -7,6 +7,7 @@ import torch
 import torchvision
 from torch import nn
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
 from vertebra.necks import FPN, FPNConfig, Passthrough, necks
 from vertebra.structures import FeatureInfo
 

@@ -6,12 +6,21 @@ passes whatever the convention proves nothing, so every convention is also flipp
 
 import pytest
 import torch
+
 from vertebra.heads import Proposals
 from vertebra.models import from_torchvision_detector
 from vertebra.structures import Instances
 
-from .test_boxes import random_boxes
-from .torchvision_peer import CONVENTIONS, NUM_CLASSES, PROPOSALS, change, our_twin, peer_features, random_images, torchvision_detector
+from .torchvision_peer import (
+    CONVENTIONS,
+    NUM_CLASSES,
+    PROPOSALS,
+    change,
+    our_twin,
+    peer_features,
+    random_images,
+    torchvision_detector,
+)
 
 SIZES = [[(128, 160)], [(160, 224), (150, 200)]]  # 160 x 224: the coarsest levels have odd sizes
 

@@ -9,6 +9,7 @@ import torchvision
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
 from vertebra.backbones import RESNETS, FrozenBatchNorm2d, create_backbone, describe_backbone, list_backbones
 from vertebra.structures import UsageError
 
@@ -242,7 +243,7 @@ def test_list_backbones_takes_a_pattern():
     ("name", "options", "said"),
     [
         ("resnet51", {}, "did you mean 'resnet50'"),
-        ("resnet50", {"frezze_at": 2}, "resnet50 has no option 'frezze_at': did you mean 'freeze_at'?"),
+        ("resnet50", {"frezze_at": 2}, "resnet50: there is no field 'frezze_at': did you mean 'freeze_at'?"),
         ("resnet50", {"output_stride": 64}, "option 'output_stride': input should be 8, 16 or 32; got 64"),
         ("resnet50", {"levels": ("c2", "c6")}, "'c2', 'c3', 'c4' or 'c5'; got 'c6'"),
         (

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign, roi_align
+
 from vertebra.ops import RoIAlignConfig, pool_regions, region_levels
 
 from .test_boxes import random_boxes

@@ -1,4 +1,4 @@
-"""torchvision's Faster R-CNN as an oracle: a small one whose random weights find something, and ours with its weights."""
+"""torchvision's Faster R-CNN as an oracle: a small one whose random weights find something, and our twin of it."""
 
 import torch
 import torchvision
@@ -6,12 +6,12 @@ from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+
+import vertebra
 from vertebra.heads import TORCHVISION, RCNNConfig, RCNNHead
 from vertebra.models import Model, from_torchvision_detector
 from vertebra.necks import FPN, FPNConfig
 from vertebra.structures import Images
-
-import vertebra
 
 NUM_CLASSES = 7  # without the background
 WIDTH = 64  # of the fully connected layers; torchvision's own 1024 tests no more
@@ -70,7 +70,9 @@ def random_images(sizes: list[tuple[int, int]], seed: int = 0) -> tuple[list[Ten
     return [image / 255 for image in pixels], Images.from_list(pixels)
 
 
-def peer_features(peer: FasterRCNN, images: list[Tensor]) -> tuple[dict[str, Tensor], torchvision.models.detection.image_list.ImageList]:
+def peer_features(
+    peer: FasterRCNN, images: list[Tensor]
+) -> tuple[dict[str, Tensor], torchvision.models.detection.image_list.ImageList]:
     """What the peer's heads see, under our names."""
     with torch.no_grad():
         image_list, _ = peer.transform(images)

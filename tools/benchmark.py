@@ -12,7 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """``tools/benchmark.py [--size 800x1216] [--batch 1] [--rounds 5]``."""
     parser = argparse.ArgumentParser(
         prog="benchmark",
-        description="Median seconds of a training step and of inference, ours and torchvision's fasterrcnn_resnet50_fpn "
+        description="Median seconds of a training step and of inference: ours and torchvision's Faster R-CNN R50-FPN "
         "in turn (A B A B), and their ratio. Both have the same weights, frozen normalisation, 80 classes.",
         epilog="example: python tools/benchmark.py --size 480x640 --rounds 3",
     )
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def train(model: torch.nn.Module, inputs: tuple) -> None:
         model.train()
         model.zero_grad(set_to_none=True)
-        sum(model(*inputs).values()).backward()
+        torch.stack(list(model(*inputs).values())).sum().backward()
 
     def infer_ours() -> None:
         ours.eval().predict(our_inputs[0])
@@ -71,10 +71,11 @@ def _models(device):
     backbone = vertebra.create_backbone("resnet50", norm="frozen", freeze_at=2)
     neck = FPN(backbone.feature_info)
     ours = vertebra.Model(backbone, neck, vertebra.RCNNHead(neck.feature_info, num_classes=80))
-    trunk = resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3)
+    trunk = resnet_fpn_backbone(
+        backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3
+    )
     theirs = FasterRCNN(trunk, num_classes=81)
-    trunk_weights = {name.replace("num_batches_tracked", ""): value for name, value in backbone.state_dict().items()}
-    theirs.backbone.body.load_state_dict({name: trunk_weights[name] for name in theirs.backbone.body.state_dict()})
+    theirs.backbone.get_submodule("body").load_state_dict(backbone.state_dict())
     return ours.to(device), theirs.to(device)
 
 

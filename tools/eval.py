@@ -1,7 +1,6 @@
 """Score a trained run, or results in a file."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,7 +52,14 @@ def _score_file(options: argparse.Namespace):
 
 def _score_run(options: argparse.Namespace):
     from vertebra.data import build_dataset, eval_loader
-    from vertebra.engine import collect_results, load_checkpoint_model, open_checkpoint, override, pick_device, score_results
+    from vertebra.engine import (
+        collect_results,
+        load_checkpoint_model,
+        open_checkpoint,
+        override,
+        pick_device,
+        score_results,
+    )
 
     checkpoint = open_checkpoint(options.run)
     config = override(checkpoint.config, options.set)

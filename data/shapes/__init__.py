@@ -1,0 +1,20 @@
+"""Generated pictures of eight shapes with exact truth, for tests and first steps: nothing to download.
+
+The truth is what was drawn, to the pixel: classes, visible masks and boxes, crowds, pictures without objects.
+"""
+
+from .dataset import ShapesConfig, build_shapes
+from .folder import write_shapes
+from .outlines import CLASS_NAMES
+from .scene import Scene, SceneConfig, SceneObject, draw_scene
+
+__all__ = [
+    "CLASS_NAMES",
+    "Scene",
+    "SceneConfig",
+    "SceneObject",
+    "ShapesConfig",
+    "build_shapes",
+    "draw_scene",
+    "write_shapes",
+]

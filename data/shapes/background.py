@@ -1,10 +1,10 @@
-"""What lies behind the objects and on the lens: soft clouds, thin lines, blur and grain; nothing shaped like a class."""
+"""What lies behind the objects and what the lens adds: clouds, thin lines, blur, grain; nothing like a class."""
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from .dice import Dice
-from .outlines import SUBPIXEL, TURN, UNIT, cosine, sine
+from .outlines import SUBPIXEL, TURN, UNIT, heading
 from .raster import FULL, Patch, fill
 from .textures import ALL, blend, hue
 
@@ -40,8 +40,8 @@ def _scratch(dice: Dice, picture: Picture) -> None:
     x, y = dice.roll(0, width) * SUBPIXEL, dice.roll(0, height) * SUBPIXEL
     direction, length = dice.roll(0, TURN - 1), dice.roll(width // 4, width) * SUBPIXEL
     thickness = dice.roll(8, 28)
-    along = np.array([cosine(direction), sine(direction)]) * length // (2 * UNIT)
-    across = np.array([-sine(direction), cosine(direction)]) * thickness // (2 * UNIT)
+    along = heading(direction) * length // (2 * UNIT)
+    across = heading(direction + TURN // 4) * thickness // (2 * UNIT)
     line = [np.array([x, y]) + np.stack([along + across, along - across, -along - across, across - along])]
     shade(picture, fill(line), 255 if dice.chance(50) else 0, dice.roll(20, 90))
 
@@ -50,17 +50,16 @@ def shade(picture: Picture, patch: Patch, tone: int, percent: int) -> None:
     """Draw a patch in grey, letting the picture shine through."""
     patch = patch.crop(*picture.shape[:2])
     share = patch.cover[..., None].astype(np.int32) * ALL * percent // (FULL * 100)
-    picture[patch.window] = blend(picture[patch.window], np.int32(tone), share)
+    picture[patch.window] = blend(picture[patch.window], np.array(tone, dtype=np.int32), share)
 
 
 def lens(dice: Dice, picture: Picture) -> Picture:
     """The picture as a plain camera would give it: now and then a little blur, and some grain."""
     result = picture.astype(np.int32)
     if dice.chance(30):
-        for axis in (0, 1):
-            padded = np.pad(result, [(1, 1) if axis == a else (0, 0) for a in range(3)], mode="edge")
-            before, after = (np.take(padded, np.arange(result.shape[axis]) + shift, axis=axis) for shift in (0, 2))
-            result = (before + 2 * result + after + 2) // 4
+        for _ in range(2):
+            before, after = np.concatenate([result[:1], result[:-1]]), np.concatenate([result[1:], result[-1:]])
+            result = ((before + 2 * result + after + 2) // 4).swapaxes(0, 1)
     strength = dice.choose((0, 4, 8, 14))
     grain = dice.grains(2, *picture.shape[:2]).sum(axis=0, dtype=np.int32) - 255
     return np.clip(result + (grain * strength // 255)[..., None], 0, 255).astype(np.uint8)

@@ -73,5 +73,5 @@ def _run_lengths(mask: Bool[np.ndarray, "h w"]) -> dict[str, list[int]]:
     """COCO's uncompressed RLE: lengths of the runs of 0, 1, 0 ... down the columns, the first of them of 0."""
     pixels = mask.ravel(order="F")
     changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    counts = np.diff([0, *changes, len(pixels)]).tolist()
+    counts = np.diff(changes, prepend=0, append=len(pixels)).tolist()
     return {"size": list(mask.shape), "counts": [0, *counts] if pixels[0] else counts}

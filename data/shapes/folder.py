@@ -7,7 +7,7 @@ from typing import Any
 
 from ...structures import UsageError
 from .coco_writer import CocoWriter
-from .scene import SPLITS, SceneConfig, draw_scene
+from .scene import SPLITS, SceneConfig, Split, draw_scene
 from .voc_writer import VocWriter
 
 STAMP = "shapes.json"
@@ -22,11 +22,12 @@ def parameters(train: int, val: int, seed: int, config: SceneConfig) -> dict[str
 
 
 def write_shapes(root: Path, train: int, val: int, seed: int = 0, config: SceneConfig = SceneConfig()) -> bool:
-    """Write ``coco/`` and ``voc/`` below a new folder, the same pictures in both; False where they already were there.
+    """Write a new folder with the same pictures in ``coco/`` and ``voc/``; False where it already has just these.
 
-    The folder appears when it is complete, so that a run which is killed leaves none behind that looks finished.
-    UsageError where it holds anything else.
+    It appears when it is complete, so that a killed run leaves none that looks finished. UsageError where the folder
+    holds anything else.
     """
+    root = root.absolute()
     wanted = parameters(train, val, seed, config)
     if _is_written(root, wanted):
         return False
@@ -34,32 +35,38 @@ def write_shapes(root: Path, train: int, val: int, seed: int = 0, config: SceneC
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
         folder = Path(scratch) / root.name
         for split, count in zip(SPLITS, (train, val), strict=True):
-            writers = CocoWriter(folder / "coco", split), VocWriter(folder / "voc", split)
-            for index in range(count):
-                scene = draw_scene(config, seed, split, index)
-                for writer in writers:
-                    writer.add(scene)
-            for writer in writers:
-                writer.finish()
+            _write_split(folder, split, count, seed, config)
         (folder / STAMP).write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
-        return _publish(folder, root, wanted)
-
-
-def _publish(folder: Path, root: Path, wanted: dict[str, Any]) -> bool:
-    """Rename the finished folder; where another process was quicker, its copy is as good."""
-    try:
-        folder.rename(root)
-    except OSError:
-        if _is_written(root, wanted):
-            return False
-        raise
+        try:
+            folder.rename(root)
+        except OSError:
+            # Another process may have been quicker; what it drew is the same.
+            if _is_written(root, wanted):
+                return False
+            raise
     return True
 
 
+def _write_split(folder: Path, split: Split, count: int, seed: int, config: SceneConfig) -> None:
+    writers = CocoWriter(folder / "coco", split), VocWriter(folder / "voc", split)
+    for index in range(count):
+        scene = draw_scene(config, seed, split, index)
+        for writer in writers:
+            writer.add(scene)
+    for writer in writers:
+        writer.finish()
+
+
 def _is_written(root: Path, wanted: dict[str, Any]) -> bool:
-    """Whether the folder holds exactly this; False for none or an empty one."""
+    """Whether the folder holds exactly these shapes; False where it is empty or not there."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
     try:
         found = json.loads((root / STAMP).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        found = None
-    ...
+    except (OSError, ValueError):
+        raise UsageError("this is not a folder of generated shapes", "choose a new one", file=root) from None
+    if found != wanted:
+        raise UsageError(
+            f"other shapes are here: drawn with {found}, asked for {wanted}", "choose a new folder", file=root
+        )
+    return True

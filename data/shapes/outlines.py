@@ -19,23 +19,19 @@ UNIT = 1 << 14
 SUBPIXEL = 16
 
 # Rounding hides the last bit of the machine's cosine: no value is nearer than 1e-4 to where it would round otherwise.
-_COSINES = np.array([round(UNIT * math.cos(2 * math.pi * k / TURN)) for k in range(TURN)], dtype=np.int64)
+_HEADINGS = np.array(
+    [[round(UNIT * part(2 * math.pi * k / TURN)) for part in (math.cos, math.sin)] for k in range(TURN)], dtype=np.int64
+)
 
 
-def cosine(direction: Int64[np.ndarray, "..."] | int) -> Int64[np.ndarray, "..."]:
-    """Cosine in ``UNIT`` of a direction in 1/1024 turn."""
-    return _COSINES[np.asarray(direction) % TURN]
-
-
-def sine(direction: Int64[np.ndarray, "..."] | int) -> Int64[np.ndarray, "..."]:
-    """Sine in ``UNIT`` of a direction in 1/1024 turn."""
-    return cosine(np.asarray(direction) - TURN // 4)
+def heading(direction: Int64[np.ndarray, " n"] | int) -> Int64[np.ndarray, "*n 2"]:
+    """Cosine and sine, in ``UNIT``, of directions in 1/1024 turn."""
+    return _HEADINGS[direction % TURN]
 
 
 def _arc(radius: int, first: int = 0, last: int = TURN, points: int = 64) -> Ring:
     """Points on a circle whose radius is in percent, from one direction towards the other, the last left out."""
-    directions = first + (last - first) * np.arange(points) // points
-    return np.stack([cosine(directions), sine(directions)], axis=1) * radius // 100
+    return heading(first + (last - first) * np.arange(points) // points) * radius // 100
 
 
 def _circle() -> list[Ring]:
@@ -69,14 +65,14 @@ def _cross() -> list[Ring]:
 def _crescent() -> list[Ring]:
     """A disc of radius 112 % without one of 84 % that is moved by 48 %; the directions are where the circles meet."""
     outer, inner = _arc(112, 141, TURN - 141), _arc(84, TURN - 212, 212)
-    return [np.concatenate([outer, inner + [UNIT * 48 // 100, 0]])]
+    return [np.concatenate([outer, inner + np.array([UNIT * 48 // 100, 0])])]
 
 
 def _heart() -> list[Ring]:
     """The well-known curve x = 16 sin^3 t, y = 13 cos t - 5 cos 2t - 2 cos 3t - cos 4t."""
     t = np.arange(0, TURN, TURN // 64)
-    x = 16 * sine(t) ** 3 // UNIT**2
-    y = 13 * cosine(t) - 5 * cosine(2 * t) - 2 * cosine(3 * t) - cosine(4 * t)
+    x = 16 * heading(t)[:, 1] ** 3 // UNIT**2
+    y = sum(factor * heading(times * t)[:, 0] for times, factor in ((1, 13), (2, -5), (3, -2), (4, -1)))
     return [np.stack([x, -y - 2 * UNIT], axis=1) * 7 // 100]
 
 
@@ -96,6 +92,6 @@ CLASS_NAMES = tuple(_OUTLINES)
 
 def outline(label: int, center: tuple[int, int], radius: int, direction: int) -> list[Ring]:
     """A class's rings, turned and placed; ``center`` (x, y), ``radius`` and the result in 1/16 pixel."""
-    turn = np.array([[cosine(direction), sine(direction)], [-sine(direction), cosine(direction)]])
+    turn = np.stack([heading(direction), heading(direction + TURN // 4)])
     rings = _OUTLINES[CLASS_NAMES[label]]()
     return [(ring @ turn * radius + UNIT**2 // 2) // UNIT**2 + np.asarray(center) for ring in rings]

@@ -3,12 +3,12 @@
 Every pixel is a function of (config, seed, split, index) in integer arithmetic, on every machine alike; so the first
 100 pictures of a split are the same whether 100 are drawn or 1000.
 
-Objects are painted back to front. One that would leave less than a third of any object to be seen, itself included,
+Objects are painted back to front. One that would leave less than 40 % of any object to be seen, itself included,
 is not painted at all: so what is drawn and what is annotated never differ. Masks and boxes are of the visible part.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
@@ -24,7 +24,10 @@ from .textures import ALL, blend, brightness, texture
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
 
-_LEAST_VISIBLE = 3  # one part in three
+ImageSize = Annotated[int, Field(ge=64, le=2048)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+_LEAST_VISIBLE = 40  # percent of an object
 _TRIES = 12
 _EVERY = 50  # of 50 pictures, one has a crowd and one no object
 _CROWD, _EMPTY = 1, 2
@@ -33,9 +36,9 @@ _CROWD, _EMPTY = 1, 2
 class SceneConfig(Config):
     """What the pictures are like."""
 
-    size: int = Field(160, ge=64, le=2048)
+    size: ImageSize = 160
     """Pixels; heights and widths vary from 4/5 to 6/5 of it."""
-    max_objects: int = Field(6, ge=1, le=50)
+    max_objects: int = Field(default=6, ge=1, le=50)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +130,7 @@ class _Canvas:
         whole = int((owner == number).sum()) if crowd else int(members[0].mask.sum())
         painted = [*self._painted, (label, whole, crowd)]
         visible = np.bincount(owner[owner >= 0], minlength=len(painted))
-        if any(_LEAST_VISIBLE * seen < area for seen, (_, area, _) in zip(visible, painted, strict=True)):
+        if any(100 * seen < _LEAST_VISIBLE * area for seen, (_, area, _) in zip(visible, painted, strict=True)):
             return False
         self._owner, self._painted = owner, painted
         for member, patch in zip(members, patches, strict=True):

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int, Integer, UInt8
 
 from .dice import Dice
-from .outlines import TURN, UNIT, cosine, sine
+from .outlines import SUBPIXEL, TURN, UNIT, heading
 
 Colour = Int[np.ndarray, "3"]
 """Red, green and blue, 0..255."""
@@ -77,9 +77,8 @@ def texture(dice: Dice, height: int, width: int, ground: int) -> UInt8[np.ndarra
     other = main * dice.roll(55, 75) // 100
     if dice.chance(30) or not _stands_off(other, ground):
         other = vivid(dice, ground)
-    y, x = np.mgrid[:height, :width] * 16
-    direction, period = dice.roll(0, TURN - 1), dice.roll(5 * 16, 12 * 16)
-    u = (x * cosine(direction) + y * sine(direction)) // UNIT
-    v = (y * cosine(direction) - x * sine(direction)) // UNIT
+    y, x = np.mgrid[:height, :width] * SUBPIXEL
+    (cosine, sine), period = heading(dice.roll(0, TURN - 1)), dice.roll(5 * SUBPIXEL, 12 * SUBPIXEL)
+    u, v = (x * cosine + y * sine) // UNIT, (y * cosine - x * sine) // UNIT
     share = dice.choose(_PATTERNS)(u, v, period)[..., None].astype(np.int32)
     return blend(main, other, share).astype(np.uint8)

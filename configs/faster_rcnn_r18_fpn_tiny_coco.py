@@ -1,0 +1,49 @@
+"""Faster R-CNN, ResNet-18-FPN, 16 photos of COCO learned by heart, from random weights.
+
+    python tools/train.py configs/faster_rcnn_r18_fpn_tiny_coco.py
+
+A check on real photos, boxes and crowds that needs no GPU: a detector that cannot memorise 16 photos is broken. It
+expects a folder `data/tiny_coco` in COCO's layout; another place: `--set train.dataset.images=...` and so on.
+"""
+
+from pathlib import Path
+
+from ..backbones import ResNetConfig
+from ..data import COCO_CLASSES, CocoConfig, LoaderConfig, TransformConfig
+from ..engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SplitConfig
+from ..heads import BoxBranchConfig, RCNNConfig, RPNConfig
+from ..models import ModelConfig
+from ..necks import FPNConfig
+
+TINY_COCO = Path("data/tiny_coco")
+
+PHOTOS = SplitConfig(
+    dataset=CocoConfig(
+        images=TINY_COCO / "train2017",
+        annotations=TINY_COCO / "annotations" / "instances_train2017.json",
+        class_names=COCO_CLASSES,
+        subset=16,
+    ),
+    transform=TransformConfig(short_sides=(320,), long_side=512),
+)
+
+CONFIG = ExperimentConfig(
+    name="faster_rcnn_r18_fpn_tiny_coco",
+    model=ModelConfig(
+        backbone=ResNetConfig(name="resnet18"),
+        neck=FPNConfig(channels=128, norm="batch"),
+        head=RCNNConfig(
+            rpn=RPNConfig(anchor_sizes=((16.0,), (32.0,), (64.0,), (128.0,), (256.0,)), post_nms=(500, 500)),
+            box=BoxBranchConfig(fc=(512,), samples=128),
+        ),
+    ),
+    train=PHOTOS,
+    val=PHOTOS,
+    batch_size=4,
+    optimizer=AdamWConfig(lr=1e-3, weight_decay=0.0),
+    schedule=ScheduleConfig(steps=1000, decay="cosine", warmup_steps=50),
+    clip_norm=10.0,
+    checkpoint_every=200,
+    eval_every=250,
+    loader=LoaderConfig(workers=1),
+)

@@ -1,0 +1,18 @@
+"""What several tests share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vertebra.data.shapes import SceneConfig, write_shapes
+
+torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory) -> Path:
+    """Generated scenes in COCO's layout: 8 to train on, 4 to validate."""
+    root = tmp_path_factory.mktemp("data") / "shapes"
+    write_shapes(root, train=8, val=4, config=SceneConfig(size=80))
+    return root / "coco"

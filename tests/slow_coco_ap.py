@@ -1,0 +1,83 @@
+"""The COCO detection metric as slow loops over plain lists, written from its definition (cocodataset.org)."""
+
+import numpy as np
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+AREAS = {"": (0, 1e10), "s": (0, 32**2), "m": (32**2, 96**2), "l": (96**2, 1e10)}
+
+
+def box_overlap(detection: dict, truth: dict) -> float:
+    """Intersection over union; over the detection's area where the truth is a crowd, which may hold it whole."""
+    (x, y, w, h), (u, v, a, b) = detection["bbox"], truth["bbox"]
+    common = max(min(x + w, u + a) - max(x, u), 0) * max(min(y + h, v + b) - max(y, v), 0)
+    return common / (w * h if truth["iscrowd"] else w * h + a * b - common)
+
+
+def match_image(detections: list[dict], truths: list[dict], threshold: float, area: tuple) -> tuple[list, int]:
+    """(score, hit) of each detection that counts, best first, and how many truths there were to be found."""
+    low, high = area
+    ignored = [truth["iscrowd"] or not low <= truth["area"] <= high for truth in truths]
+    free = set(range(len(truths)))
+    outcome = []
+    for detection in sorted(detections, key=lambda entry: -entry["score"]):
+        near = {
+            place: box_overlap(detection, truth)
+            for place, truth in enumerate(truths)
+            if place in free or truth["iscrowd"]
+        }
+        near = {place: overlap for place, overlap in near.items() if overlap >= threshold - 1e-12}
+        wanted = {place: overlap for place, overlap in near.items() if not ignored[place]} or near
+        if wanted:
+            chosen = max(wanted, key=lambda place: (wanted[place], place))
+            free.discard(chosen)
+            if not ignored[chosen]:
+                outcome.append((detection["score"], True))
+        elif low <= detection["bbox"][2] * detection["bbox"][3] <= high:
+            outcome.append((detection["score"], False))
+    return outcome, ignored.count(False)
+
+
+def class_scores(images: list[tuple], threshold: float, area: tuple, limit: int) -> tuple[float, float] | None:
+    """(average precision, recall) of one class over (detections, truths) of each image; None without a truth."""
+    outcomes, total = [], 0
+    for detections, truths in images:
+        best = sorted(detections, key=lambda entry: -entry["score"])[:limit]
+        outcome, count = match_image(best, truths, threshold, area)
+        outcomes += outcome
+        total += count
+    if not total:
+        return None
+    hits = np.cumsum([hit for _, hit in sorted(outcomes, key=lambda pair: -pair[0])])
+    precisions = [hit / rank for rank, hit in enumerate(hits, start=1)]
+    average = 0.0
+    for point in np.linspace(0, 1, 101):
+        reached = [precision for precision, hit in zip(precisions, hits, strict=True) if hit / total >= point]
+        average += max(reached, default=0.0) / 101
+    return average, (hits[-1] / total if len(hits) else 0.0)
+
+
+def slow_summary(truth: dict, results: list[dict]) -> dict[str, float | None]:
+    """COCO's twelve numbers; results in the order in which equal scores are to be ranked."""
+
+    def mean(place: int, thresholds=THRESHOLDS, size: str = "", limit: int = 100) -> float | None:
+        scores = [
+            class_scores(
+                [
+                    tuple(
+                        [e for e in entries if e["image_id"] == image["id"] and e["category_id"] == category["id"]]
+                        for entries in (results, truth["annotations"])
+                    )
+                    for image in truth["images"]
+                ],
+                threshold, AREAS[size], limit,
+            )
+            for category in truth["categories"]
+            for threshold in thresholds
+        ]  # fmt: skip
+        measured = [score[place] for score in scores if score is not None]
+        return float(np.mean(measured)) if measured else None
+
+    summary = {"AP": mean(0), "AP50": mean(0, THRESHOLDS[:1]), "AP75": mean(0, THRESHOLDS[5:6])}
+    summary |= {f"AP{size}": mean(0, size=size) for size in "sml"}
+    summary |= {f"AR{limit}": mean(1, limit=limit) for limit in (1, 10, 100)}
+    return summary | {f"AR{size}": mean(1, size=size) for size in "sml"}

@@ -1,0 +1,83 @@
+"""The house keeps its floors: what each folder may import (CONTRIBUTING.md), read from the syntax tree."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+MAY_IMPORT = {
+    "structures": set(),
+    "ops": {"structures"},
+    "backbones": {"structures", "ops"},
+    "data": {"structures", "ops"},
+    "evaluation": {"structures", "ops"},
+    "necks": {"structures", "ops"},
+    "heads": {"structures", "ops"},
+    "models": {"structures", "ops", "backbones", "necks", "heads"},
+    "engine": {"structures", "ops", "backbones", "necks", "heads", "models", "data", "evaluation"},
+}
+MODULES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
+
+
+def imported_folders(path: Path) -> set[str]:
+    """The folders of the package that a module imports from, its own left out."""
+    inside = path.relative_to(ROOT).parts[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
+        elif isinstance(node, ast.ImportFrom):
+            above = inside[: len(inside) - node.level + 1]
+            target = ".".join([*above, node.module or ""]).strip(".")
+            names = [f"vertebra.{target}" if node.module else f"vertebra.{target}.{a.name}" for a in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("vertebra.") and name.count(".")}
+    return found - {inside[0]}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_floor_imports_only_from_below(path):
+    """The law of the house."""
+    folder = path.relative_to(ROOT).parts[0]
+    assert imported_folders(path) <= MAY_IMPORT[folder]
+
+
+def test_the_reader_of_imports_sees_them(tmp_path):
+    """The control: a module that is known to import from many floors."""
+    assert imported_folders(ROOT / "engine" / "train.py") >= {"backbones", "data", "evaluation", "models", "structures"}
+    assert imported_folders(ROOT / "data" / "shapes" / "dataset.py") <= {"structures"}
+
+
+def test_every_folder_with_code_is_packaged():
+    """A folder that pyproject.toml forgets would be missing from the wheel alone."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {
+        path.parent.relative_to(ROOT)
+        for name in (*MAY_IMPORT, "configs", "tools")
+        for path in (ROOT / name).rglob("*.py")
+    }
+    assert {"vertebra", *("vertebra." + ".".join(folder.parts) for folder in folders)} == set(listed)
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    """The names are lazy: neither torch nor anything else of weight comes with ``import vertebra``."""
+    code = "import sys, vertebra; print([m for m in ('torch', 'numpy', 'cv2', 'pydantic') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_every_public_name_can_be_had():
+    """Each of ``vertebra.__all__`` is what its folder calls so; another name is an AttributeError."""
+    import vertebra
+
+    for name in vertebra.__all__:
+        assert getattr(vertebra, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = vertebra.no_such_name
