@@ -11,8 +11,10 @@ __version__ = "0.1.0"
 _HOME = {
     "create_backbone": "backbones",
     "list_backbones": "backbones",
+    "load_backbone_weights": "backbones",
     "Backbone": "backbones",
     "FPN": "necks",
+    "Passthrough": "necks",
     "Neck": "necks",
     "Head": "heads",
     "RCNNHead": "heads",

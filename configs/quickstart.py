@@ -1,0 +1,45 @@
+"""A small Faster R-CNN that learns the generated shapes in minutes, from random weights, without a download.
+
+    python tools/train.py configs/quickstart.py
+"""
+
+from ..backbones import ResNetConfig
+from ..data import LoaderConfig, ShapesConfig, TransformConfig
+from ..engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SplitConfig
+from ..heads import BoxBranchConfig, RCNNConfig, RPNConfig
+from ..models import ModelConfig
+from ..necks import FPNConfig
+
+SHAPES = {"train": 400, "val": 100, "size": 128}
+
+CONFIG = ExperimentConfig(
+    name="quickstart",
+    model=ModelConfig(
+        backbone=ResNetConfig(name="resnet10t", levels=("c2", "c3", "c4")),
+        neck=FPNConfig(channels=64, norm="batch"),
+        head=RCNNConfig(
+            rpn=RPNConfig(
+                anchor_sizes=((16.0,), (32.0,), (64.0,), (128.0,)),
+                samples=64,
+                pre_nms=(300, 200),
+                post_nms=(150, 100),
+            ),
+            box=BoxBranchConfig(fc=(256,), samples=48, score_threshold=0.05),
+        ),
+    ),
+    train=SplitConfig(
+        dataset=ShapesConfig(split="train", **SHAPES),
+        transform=TransformConfig(short_sides=(112, 128, 144), long_side=192, flip=0.5),
+    ),
+    val=SplitConfig(
+        dataset=ShapesConfig(split="val", **SHAPES),
+        transform=TransformConfig(short_sides=(128,), long_side=192),
+    ),
+    batch_size=8,
+    optimizer=AdamWConfig(lr=2e-3),
+    schedule=ScheduleConfig(steps=450, decay="cosine", warmup_steps=30),
+    clip_norm=10.0,
+    eval_batch_size=4,
+    checkpoint_every=150,
+    loader=LoaderConfig(workers=1),
+)

@@ -1,0 +1,166 @@
+"""The model as a whole: laws of its losses and predictions, learning, and what it refuses."""
+
+import pytest
+import torch
+from vertebra.backbones import ResNetConfig
+from vertebra.configs import create_model, list_configs, load_config
+from vertebra.heads import BoxBranchConfig, RCNNConfig, RPNConfig
+from vertebra.models import InputConfig, Model, ModelConfig, Preprocess, build_model
+from vertebra.necks import FPNConfig
+from vertebra.structures import Images, Instances, UsageError
+
+BOX = torch.tensor([[8.0, 8.0, 40.0, 48.0]])
+
+
+def small_config(**box) -> ModelConfig:
+    return ModelConfig(
+        backbone=ResNetConfig(name="resnet18", levels=("c2", "c3", "c4")),
+        neck=FPNConfig(channels=32),
+        head=RCNNConfig(
+            rpn=RPNConfig(anchor_sizes=((16.0,), (32.0,), (64.0,), (128.0,)), post_nms=(100, 100)),
+            box=BoxBranchConfig(fc=(64,), samples=64, **box),
+        ),
+    )
+
+
+def small_model(**box) -> Model:
+    torch.manual_seed(0)
+    return build_model(small_config(**box), ["a", "b", "c"])
+
+
+def images(count: int = 1, size: int = 64, seed: int = 0) -> Images:
+    generator = torch.Generator().manual_seed(seed)
+    return Images.from_list([torch.randint(0, 256, (3, size, size), dtype=torch.uint8, generator=generator)] * count)
+
+
+def nothing() -> Instances:
+    return Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+
+
+def test_an_image_without_objects_has_no_box_loss():
+    """A law: both box losses are exactly zero, the others finite, and every gradient exists."""
+    model = small_model()
+    losses = model(images(), [nothing()])
+    assert losses["loss_rpn_box"] == 0 and losses["loss_box"] == 0
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_losses_are_the_same_in_training_and_evaluation_mode():
+    """A law: what is returned never depends on the mode (no batch statistics here: frozen normalisation)."""
+    torch.manual_seed(0)
+    config = small_config()
+    config = config.model_copy(update={"backbone": config.backbone.model_copy(update={"norm": "frozen"})})
+    model, targets = build_model(config, ["a", "b", "c"]), [Instances(BOX, torch.tensor([1]))]
+    results = []
+    for mode in (True, False):
+        torch.manual_seed(1)
+        results.append(model.train(mode)(images(), targets))
+    assert results[0] == results[1]
+
+
+def test_ignored_regions_silence_the_background():
+    """A law: where all of the image is a crowd and nothing else, there is nothing to learn."""
+    crowd = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), ignored=torch.tensor([[-99.0, -99, 199, 199]]))
+    assert small_model()(images(), [crowd])["loss_class"] == 0
+
+
+def test_predictions_do_not_depend_on_batch_mates():
+    """A law: an image alone and beside another of its size gives the same detections."""
+    model = small_model(score_threshold=0.0).eval()
+    first, second = images(seed=1), images(seed=2)
+    both = Images(torch.cat([first.pixels, second.pixels]), torch.cat([first.sizes, second.sizes]))
+    for together, alone in zip(model.predict(both), (first, second), strict=True):
+        expected = model.predict(alone)[0]
+        torch.testing.assert_close(together.boxes, expected.boxes, atol=1e-3, rtol=0)
+        assert torch.equal(together.labels, expected.labels)
+
+
+def test_padding_is_zero_after_normalisation():
+    """torchvision's convention, by hand: padded pixels are exactly 0, real ones (x / 255 - mean) / std."""
+    batch = Images.from_list([torch.full((3, 20, 30), 255, dtype=torch.uint8)], divisor=32)
+    pixels = Preprocess(InputConfig())(batch)
+    assert pixels.shape == (1, 3, 32, 32)
+    assert pixels[:, :, 20:].eq(0).all() and pixels[:, :, :, 30:].eq(0).all()
+    torch.testing.assert_close(pixels[0, :, 0, 0], (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225]))
+
+
+def test_caffe_style_input_by_hand():
+    """Detectron's convention: BGR order, 0..255, mean subtracted, nothing divided."""
+    config = InputConfig(mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), scale=255, channels="bgr")
+    image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1).expand(3, 32, 32)
+    pixels = Preprocess(config)(Images.from_list([image]))
+    torch.testing.assert_close(pixels[0, :, 0, 0], torch.tensor([30 - 103.53, 20 - 116.28, 10 - 123.675]))
+
+
+def test_two_images_are_learned():
+    """Learning: two objects in two images are found again after a few steps, and nothing else scores high."""
+    torch.manual_seed(0)
+    model = small_model()
+    batch = Images(torch.cat([images(seed=3).pixels, images(seed=4).pixels]), torch.tensor([[64, 64]] * 2))
+    batch.pixels[0, :, 8:48, 8:40] = 255
+    batch.pixels[1, :, 20:50, 10:60] = 0
+    boxes = [BOX, torch.tensor([[10.0, 20.0, 60.0, 50.0]])]
+    targets = [Instances(box, torch.tensor([label])) for box, label in zip(boxes, (2, 0), strict=True)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        torch.stack(list(model(batch, targets).values())).sum().backward()
+        optimizer.step()
+    # Two images are too few for running statistics; their own are what the weights were trained with.
+    for detections, target in zip(model.predict(batch), targets, strict=True):
+        assert detections.labels[0] == target.labels[0] and detections.scores[0] > 0.8
+        torch.testing.assert_close(detections.boxes[:1], target.boxes, atol=4.0, rtol=0)
+
+
+def test_nothing_is_read_back_from_the_device():
+    """A law of the design: on the meta device, where there are no values, the dense forward and the pooling run."""
+    with torch.device("meta"):
+        model = build_model(small_config(), ["a", "b", "c"])
+        batch = Images(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.int64))
+        dense = model.head.rpn(model.features(batch), batch)
+    assert [tuple(logits.shape) for logits in dense.logits] == [(2, 768), (2, 192), (2, 48), (2, 12)]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (torch.zeros(3, 64, 64), r"uint8 0\.\.255 of shape \(channels, height, width\); got torch\.float32"),
+        (torch.zeros(64, 64, dtype=torch.uint8), r"got torch\.uint8 of shape \(64, 64\)"),
+    ],
+    ids=["float", "no channels"],
+)
+def test_other_than_pixels_is_refused(pixels, message):
+    """ValueError that says what an image is."""
+    with pytest.raises(ValueError, match=message):
+        Images.from_list([pixels])
+
+
+def test_one_channel_is_refused_by_a_model_of_three():
+    """ValueError instead of a silent broadcast."""
+    with pytest.raises(ValueError, match="takes images of 3 channels, got 1"):
+        small_model()(Images.from_list([torch.zeros(1, 64, 64, dtype=torch.uint8)]), [nothing()])
+
+
+def test_boxes_and_labels_of_different_length_are_refused():
+    """ValueError naming both lengths."""
+    with pytest.raises(ValueError, match="got 1 boxes and 2 labels"):
+        Instances(BOX, torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("name", sorted(list_configs()))
+def test_every_shipped_config_builds(name):
+    """Each has a lab note, survives a round trip through JSON, and gives a model."""
+    config = load_config(name)
+    assert list_configs()[name]
+    assert type(config).model_validate_json(config.model_dump_json()) == config
+    assert config.name == name
+    with torch.device("meta"):
+        model = create_model(name)
+    assert len(model.class_names) in (8, 80)
+
+
+def test_an_unknown_config_names_the_nearest():
+    """UsageError, exit code 2."""
+    with pytest.raises(UsageError, match="did you mean 'quickstart'"):
+        load_config("quikstart")
