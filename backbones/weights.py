@@ -13,20 +13,25 @@ from torch import Tensor
 from ..structures import CheckpointError
 from .base import Backbone
 
+_SHIPPED = Path(__file__).parent / "pretrained"
 _CLASSIFIER = ("fc.", "classifier.", "head.")
 
 
 def load_backbone_weights(backbone: Backbone, source: str | os.PathLike[str]) -> str:
     """Load an ImageNet checkpoint's trunk; returns a line that says what was loaded and what was left.
 
-    ``source`` is a file (``.safetensors``, or ``.pth`` that holds tensors only) or ``torchvision/NAME``, a member of
-    torchvision's weights (``torchvision/ResNet50_Weights.IMAGENET1K_V1``). The classifier is dropped, and so are
-    stages that this backbone was built without. Anything else that is missing, unexpected or of another shape is a
-    :class:`CheckpointError`.
+    ``source`` is a file (``.safetensors``, or ``.pth`` that holds tensors only), ``torchvision/NAME`` for a member of
+    torchvision's weights (``torchvision/ResNet50_Weights.IMAGENET1K_V1``), or ``vertebra/shapes_resnet10t``, which
+    comes with the package (``tools/pretrain_shapes.py`` made it).
+
+    The classifier is dropped, and so are stages that this backbone was built without. Anything else that is missing,
+    unexpected or of another shape is a :class:`CheckpointError`.
     """
     source = os.fspath(source)
     if source.startswith("torchvision/"):
         tensors = _from_torchvision(source.removeprefix("torchvision/"))
+    elif source.startswith("vertebra/"):
+        tensors = _from_file(_SHIPPED / f"{source.removeprefix('vertebra/')}.safetensors")
     else:
         tensors = _from_file(Path(source))
     own = backbone.state_dict()

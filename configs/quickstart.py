@@ -1,7 +1,9 @@
 """A small Faster R-CNN that learns the generated shapes in minutes, from random weights, without a download.
 
-    python tools/train.py configs/quickstart.py
+python tools/train.py configs/quickstart.py
 """
+
+from typing import Literal
 
 from ..backbones import ResNetConfig
 from ..data import LoaderConfig, ShapesConfig, TransformConfig
@@ -10,12 +12,17 @@ from ..heads import BoxBranchConfig, RCNNConfig, RPNConfig
 from ..models import ModelConfig
 from ..necks import FPNConfig
 
-SHAPES = {"train": 400, "val": 100, "size": 128}
+
+def shapes(split: Literal["train", "val"]) -> ShapesConfig:
+    """The quickstart's pictures."""
+    return ShapesConfig(split=split, train=400, val=100, size=128)
+
 
 CONFIG = ExperimentConfig(
     name="quickstart",
     model=ModelConfig(
         backbone=ResNetConfig(name="resnet10t", levels=("c2", "c3", "c4")),
+        weights="vertebra/shapes_resnet10t",
         neck=FPNConfig(channels=64, norm="batch"),
         head=RCNNConfig(
             rpn=RPNConfig(
@@ -28,11 +35,11 @@ CONFIG = ExperimentConfig(
         ),
     ),
     train=SplitConfig(
-        dataset=ShapesConfig(split="train", **SHAPES),
+        dataset=shapes("train"),
         transform=TransformConfig(short_sides=(112, 128, 144), long_side=192, flip=0.5),
     ),
     val=SplitConfig(
-        dataset=ShapesConfig(split="val", **SHAPES),
+        dataset=shapes("val"),
         transform=TransformConfig(short_sides=(128,), long_side=192),
     ),
     batch_size=8,

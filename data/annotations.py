@@ -15,7 +15,7 @@ import numpy as np
 from numpy import ndarray
 
 from ..structures import DataError, UsageError, suggest
-from .boxes import check_boxes
+from .boxes import as_key, check_boxes
 from .images import MAX_PIXELS
 from .report import DataReport
 
@@ -84,18 +84,19 @@ def read_annotations(
             raise DataError(f"there is no list {key!r}", "give a COCO annotation file", case=f"no-{key}", file=path)
         sections[key] = data[key]
     names, category_ids, known_categories = _read_categories(sections["categories"], class_names, path)
-    image_rows, image_ids, file_names, sizes = _read_images(sections["images"], report, path)
-    if subset is not None:
-        image_rows, image_ids, file_names, sizes = (x[:subset] for x in (image_rows, image_ids, file_names, sizes))
+    image_rows, image_ids, file_names, sizes, refused = _read_images(sections["images"], report, path)
+    outside = set(image_ids[subset:].tolist()) if subset is not None else set()
+    image_rows, image_ids, file_names, sizes = (x[:subset] for x in (image_rows, image_ids, file_names, sizes))
     places = {identity: place for place, identity in enumerate(image_ids.tolist())}
-    outside = {image["id"] for image in sections["images"] if isinstance(image, dict)} - places.keys()
-    wanted = [
-        (row, annotation)
-        for row, annotation in enumerate(sections["annotations"])
-        if not (outside and isinstance(annotation, dict) and _key(annotation.get("image_id")) in outside)
-    ]
-    report.read["images"] += len(image_ids) + sum(case.count for case in report.skipped["images"].values())
-    report.read["annotations"] += len(wanted)
+    wanted = []
+    for row, annotation in enumerate(sections["annotations"]):
+        owner = as_key(annotation.get("image_id")) if isinstance(annotation, dict) else None
+        if owner in refused:
+            report.skip("annotations", "on-skipped-image", f"row {row}")
+        if owner not in refused and owner not in outside:
+            wanted.append((row, annotation))
+    report.read["images"] += len(image_ids) + report.skipped_count("images")
+    report.read["annotations"] += len(wanted) + report.skipped_count("annotations")
     objects = check_boxes(
         wanted, places, sizes, dict(zip(category_ids, range(len(category_ids)), strict=True)), known_categories,
         report=report, min_box=min_box, path=path,
@@ -106,11 +107,6 @@ def read_annotations(
         names, category_ids, image_rows, image_ids, file_names, sizes, starts,
         objects.rows[order], objects.boxes[order], objects.labels[order], objects.crowd[order],
     )  # fmt: skip
-
-
-def _key(value: Any) -> Any:
-    """A value that can be looked up; what cannot be an id becomes one that nothing has."""
-    return value if isinstance(value, int | str) else None
 
 
 def _read_categories(
@@ -145,14 +141,16 @@ def _read_categories(
 
 def _read_images(
     images: list[Any], report: DataReport, path: str | os.PathLike[str]
-) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-    """Rows, ids, file names and declared sizes of the usable images."""
+) -> tuple[ndarray, ndarray, ndarray, ndarray, set[int | str | None]]:
+    """Rows, ids, file names and declared sizes of the usable images; and the ids of the others."""
     names: dict[int | str, str] = {}
+    refused: set[int | str | None] = set()
     rows, sizes = [], []
     for row, image in enumerate(images):
         error = _image_fault(image, path)
         if error is not None:
             report.fault("images", error)
+            refused.add(error.image_id)
             continue
         identity = image["id"]
         if identity in names:
@@ -167,12 +165,12 @@ def _read_images(
         raise DataError("some image ids are numbers and some text", "use one kind", case="mixed-image-ids", file=path)
     ids = np.array(list(names)) if names else np.zeros(0, np.int64)
     file_names = np.array([name.encode() for name in names.values()], dtype=bytes)
-    return np.array(rows, np.int64), ids, file_names, np.array(sizes, np.int64).reshape(-1, 2)
+    return np.array(rows, np.int64), ids, file_names, np.array(sizes, np.int64).reshape(-1, 2), refused - {None}
 
 
 def _image_fault(image: Any, path: str | os.PathLike[str]) -> DataError | None:
     """What is wrong with an entry of ``images``, if anything."""
-    identity = _key(image.get("id")) if isinstance(image, dict) else None
+    identity = as_key(image.get("id")) if isinstance(image, dict) else None
 
     def fault(case: str, what: str) -> DataError:
         return DataError(what, "correct the entry", case=case, file=path, image_id=identity)
@@ -181,9 +179,9 @@ def _image_fault(image: Any, path: str | os.PathLike[str]) -> DataError | None:
         return fault("bad-image", f"an image needs an id; found {image!r:.80}")
     if not isinstance(image.get("file_name"), str) or not image["file_name"]:
         return fault("bad-image", "an image needs a file_name")
-    size = [image.get(key) for key in ("height", "width")]
-    if not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in size):
-        return fault("bad-size", f"height and width must be positive whole numbers; got {size}")
-    if size[0] * size[1] > MAX_PIXELS:
-        return fault("too-many-pixels", f"an image of {size[0]}x{size[1]} is more than {MAX_PIXELS:,} pixels")
+    height, width = image.get("height"), image.get("width")
+    if type(height) is not int or type(width) is not int or height < 1 or width < 1:
+        return fault("bad-size", f"height and width must be positive whole numbers; got {height!r} and {width!r}")
+    if height * width > MAX_PIXELS:
+        return fault("too-many-pixels", f"an image of {height}x{width} is more than {MAX_PIXELS:,} pixels")
     return None

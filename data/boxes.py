@@ -27,6 +27,11 @@ class Objects:
     crowd: Bool[ndarray, " n"]
 
 
+def as_key(value: Any) -> Any:
+    """A value that can be looked up; what cannot be an id becomes one that nothing has."""
+    return value if isinstance(value, int | str) else None
+
+
 def check_boxes(
     annotations: Sequence[tuple[int, Any]],
     images: Mapping[int | str, int],
@@ -49,9 +54,11 @@ def check_boxes(
         annotation if isinstance(annotation, dict) else {"id": f"at {row}"} for row, annotation in annotations
     ]
     identities = _identities(entries, rows, faults)
-    places = np.array([images.get(_key(entry.get("image_id")), -1) for entry in entries], np.int64)
+    places = np.array([images.get(as_key(entry.get("image_id")), -1) for entry in entries], np.int64)
     classes = np.array([_class_of(entry, labels, categories) for entry in entries], np.int64)
     corners = _corners(entries)
+    with np.errstate(invalid="ignore"):
+        sides = corners[:, 2:] - corners[:, :2]
     shown = np.array([_number_of_values(entry.get("bbox")) for entry in entries], np.int64)
 
     faults.raise_or_count(identities, entries, [
@@ -59,8 +66,8 @@ def check_boxes(
         (classes == -2, "unknown-category", lambda e: f"has category {e.get('category_id')!r}, which is not declared"),
         (shown != 4, "malformed-box", lambda e: f"bbox must be four numbers, got {e.get('bbox')!r:.80}"),
         (~np.isfinite(corners).all(axis=1), "non-finite-box", lambda e: f"bbox {e.get('bbox')} is not finite"),
-        ((corners[:, 2:] < corners[:, :2]).any(axis=1), "negative-box", lambda e: f"bbox {e.get('bbox')} has a negative side"),
-        ((corners[:, 2:] == corners[:, :2]).any(axis=1), "empty-box", lambda e: f"bbox {e.get('bbox')} has no area"),
+        ((sides < 0).any(axis=1), "negative-box", lambda e: f"bbox {e.get('bbox')} has a negative side"),
+        ((sides == 0).any(axis=1), "empty-box", lambda e: f"bbox {e.get('bbox')} has no area"),
     ])  # fmt: skip
     report.faulty_rows |= set(rows[faults.found].tolist())
     usable = ~faults.found
@@ -70,8 +77,8 @@ def check_boxes(
     leaving = usable & (np.abs(clipped - corners).max(axis=1, initial=0) > 1)
     if usable.any() and (share := leaving.sum() / usable.sum()) > XYXY_SUSPICION:
         report.warnings.append(
-            f"warning: {share:.0%} of the boxes leave their image by more than a pixel; COCO's are x, y, width, height: "
-            "are these x1, y1, x2, y2?"
+            f"warning: {share:.0%} of the boxes leave their image by more than a pixel; "
+            "COCO's are x, y, width, height: are these x1, y1, x2, y2?"
         )
     sides = clipped[:, 2:] - clipped[:, :2]
     for case, unwanted in (
@@ -109,20 +116,15 @@ class _Faults:
     def error(self, case: str, what: str, entry: dict[str, Any], identity: Any) -> DataError:
         return DataError(
             what, "correct it, or pass --bad-data=skip", case=case, file=self.path,
-            image_id=_key(entry.get("image_id")), annotation_id=identity,
+            image_id=as_key(entry.get("image_id")), annotation_id=identity,
         )  # fmt: skip
 
 
-def _key(value: Any) -> Any:
-    """A value that can be looked up; what cannot be an id becomes one that nothing has."""
-    return value if isinstance(value, int | str) else None
-
-
 def _identities(entries: list[dict[str, Any]], rows: ndarray, faults: _Faults) -> list[int | str]:
-    """Every annotation's id; one without is called by its row. What the file leaves out is counted; twins are refused."""
+    """Every annotation's id; one without is called by its row, which is counted. Twins are refused."""
     identities, seen = [], set()
     for entry, row in zip(entries, rows.tolist(), strict=True):
-        identity = _key(entry.get("id"))
+        identity = as_key(entry.get("id"))
         if identity is None:
             identity = f"row {row}"
             faults.report.note("assigned-id", identity)
@@ -137,7 +139,7 @@ def _identities(entries: list[dict[str, Any]], rows: ndarray, faults: _Faults) -
 
 def _class_of(entry: dict[str, Any], labels: Mapping[int, int], categories: Collection[int]) -> int:
     """The label; -1 for a class left out by choice, -2 for one that the file does not declare."""
-    identity = _key(entry.get("category_id"))
+    identity = as_key(entry.get("category_id"))
     return labels.get(identity, -1 if identity in categories else -2)
 
 

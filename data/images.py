@@ -12,7 +12,7 @@
 | a JPEG without its end marker | used if every block of it is there |
 | a cut JPEG or PNG, no image at all | refused |
 
-A JPEG whose middle is corrupt decodes to wrong pixels in every common library, and nothing short of a checksum can tell.
+A JPEG whose middle is corrupt decodes to wrong pixels in every common library; only a checksum could tell.
 """
 
 import io
@@ -36,16 +36,9 @@ _PILLOW_LIMIT = threading.Lock()
 
 def read_image(path: str | os.PathLike[str], image_id: int | str | None = None) -> UInt8[ndarray, "h w 3"]:
     """Decode an image file to RGB by the policy above; DataError where that cannot be done."""
-    image = _open(path, image_id)
     try:
-        try:
-            image.load()
-        except OSError:
-            repaired = _without_end_marker(path) if image.format == "JPEG" else None
-            if repaired is None:
-                raise
-            image = repaired
-        return np.array(_to_rgb(_upright(image)))
+        with _open(path, image_id) as image:
+            return np.array(_to_rgb(_upright(_decode(image, path))))
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(
             f"the image is damaged: {error}",
@@ -86,6 +79,18 @@ def check_image(
         return []
     read_image(path, image_id)
     return ["jpeg-without-end"]
+
+
+def _decode(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
+    """The image with its pixels; OSError where some of them are missing."""
+    try:
+        image.load()
+    except OSError:
+        repaired = _without_end_marker(path) if image.format == "JPEG" else None
+        if repaired is None:
+            raise
+        return repaired
+    return image
 
 
 def _open(path: str | os.PathLike[str], image_id: int | str | None) -> Image.Image:

@@ -56,7 +56,11 @@ class DataReport:
 
     def used(self, kind: Kind) -> int:
         """How many of what was read are in the data set."""
-        return self.read[kind] - sum(case.count for case in self.skipped[kind].values())
+        return self.read[kind] - self.skipped_count(kind)
+
+    def skipped_count(self, kind: Kind) -> int:
+        """How many were left out."""
+        return sum(case.count for case in self.skipped[kind].values())
 
     def summary(self) -> str:
         """One line: what is used, what was skipped and why, what was noted."""

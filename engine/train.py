@@ -1,12 +1,13 @@
 """The training loop. Data, seeds and learning rate are functions of the step, so resume is exact."""
 
 import contextlib
+import functools
 import json
 import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,11 @@ def train(
 ) -> dict[str, Any]:
     """Train, evaluate and draw; everything is written to the folder ``output``. Returns what ``eval.json`` holds."""
     console = console or Console(stderr=True)
+    say = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
     steps = config.schedule.steps
     with RunFolder(output) as folder:
-        checkpoint = folder.resume(config, console.print) if resume else folder.start(config)
-        train_set, val_set = _open_data(config, folder.path, bad_data, console)
+        checkpoint = folder.resume(config, say) if resume else folder.start(config)
+        train_set, val_set = _open_data(config, folder.path, bad_data, say)
         seed_step(config.seed, 0)
         model = build_model(config.model, train_set.class_names).to(device)
         optimizer = build_optimizer(config.optimizer, model)
@@ -63,7 +65,7 @@ def train(
             load_weights(checkpoint, model)
             load_optimizer(checkpoint, optimizer)
         elif config.model.weights is not None:
-            console.print(load_backbone_weights(model.backbone, config.model.weights), highlight=False)
+            say(load_backbone_weights(model.backbone, config.model.weights))
         folder.truncate_metrics(start)
         facts = {
             "config": config.model_dump(mode="json"),
@@ -137,13 +139,15 @@ def seed_step(seed: int, step: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1))
 
 
-def _open_data(config: ExperimentConfig, folder: Path, bad_data: Policy, console: Console) -> tuple[Dataset, Dataset]:
+def _open_data(
+    config: ExperimentConfig, folder: Path, bad_data: Policy, say: Callable[[str], None]
+) -> tuple[Dataset, Dataset]:
     """Both data sets, validated; under ``skip`` what was left out is reported beside the run."""
     data = []
     for split in ("train", "val"):
         dataset = build_dataset(getattr(config, split).dataset, bad_data)
         dataset.report.write(folder / ("data_report.json" if split == "train" else f"data_report_{split}.json"))
-        console.print(f"{split}: {dataset.report.summary()}", markup=False, highlight=False, soft_wrap=True)
+        say(f"{split}: {dataset.report.summary()}")
         data.append(dataset)
     require_same_classes(*data)
     return data[0], data[1]

@@ -85,7 +85,7 @@ def test_results_are_sorted_by_image_score_category_and_box():
     ordered = [
         {"image_id": image, "category_id": category, "bbox": [left, 0.0, 1.0, 1.0], "score": score}
         for image, score, category, left in [
-            (1, 0.2, 9, 5.0), (2, 0.9, 8, 4.0), (2, 0.5, 1, 3.0), (2, 0.5, 2, 1.0), (2, 0.5, 2, 2.0),
+            (1, 0.2, 9, 5.0), (2, 0.6, 8, 4.0), (2, 0.55, 1, 3.0), (2, 0.55, 2, 1.0), (2, 0.55, 2, 2.0),
         ]
     ]  # fmt: skip
     for seed in range(5):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from vertebra.backbones import ResNetConfig
 from vertebra.configs import create_model, list_configs, load_config
 from vertebra.heads import BoxBranchConfig, RCNNConfig, RPNConfig
@@ -61,7 +62,9 @@ def test_losses_are_the_same_in_training_and_evaluation_mode():
 
 def test_ignored_regions_silence_the_background():
     """A law: where all of the image is a crowd and nothing else, there is nothing to learn."""
-    crowd = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), ignored=torch.tensor([[-99.0, -99, 199, 199]]))
+    crowd = Instances(
+        torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), ignored=torch.tensor([[-99.0, -99, 199, 199]])
+    )
     assert small_model()(images(), [crowd])["loss_class"] == 0
 
 
@@ -82,7 +85,9 @@ def test_padding_is_zero_after_normalisation():
     pixels = Preprocess(InputConfig())(batch)
     assert pixels.shape == (1, 3, 32, 32)
     assert pixels[:, :, 20:].eq(0).all() and pixels[:, :, :, 30:].eq(0).all()
-    torch.testing.assert_close(pixels[0, :, 0, 0], (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225]))
+    torch.testing.assert_close(
+        pixels[0, :, 0, 0], (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    )
 
 
 def test_caffe_style_input_by_hand():

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from vertebra.engine import train, write_json
 from vertebra.tools.cli import COMMANDS, main
 
@@ -34,8 +35,18 @@ def test_a_script_and_the_installed_command_are_the_same(shapes, tmp_path):
         f"CONFIG = load_config({str(tmp_path / 'base.json')!r})\n"
     )
     write_json(tmp_path / "base.json", tiny_config(shapes).model_dump(mode="json"))
-    command = [sys.executable, "tools/train.py", str(config), "--set", "schedule.steps=1", "--output", str(tmp_path / "run")]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "tools/train.py",
+        str(config),
+        "--set",
+        "schedule.steps=1",
+        "--output",
+        str(tmp_path / "run"),
+    ]
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert result.returncode == 0, result.stderr
     assert "step 1/1" in result.stderr and "AP50" in result.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["schedule"]["steps"] == 1

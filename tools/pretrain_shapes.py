@@ -78,11 +78,15 @@ def _crops() -> Iterator[tuple]:
                 continue
             left, top, right, bottom = thing.box
             side = max(right - left, bottom - top) * generator.uniform(1.0, 1.7)
-            x, y = ((low + high) / 2 + generator.uniform(-0.1, 0.1) * side for low, high in ((left, right), (top, bottom)))
+            x, y = (
+                (low + high) / 2 + generator.uniform(-0.1, 0.1) * side for low, high in ((left, right), (top, bottom))
+            )
             scale = CROP / side
             move = np.array([[scale, 0, CROP / 2 - scale * x], [0, scale, CROP / 2 - scale * y]])
-            crop = cv2.warpAffine(scene.image, move, (CROP, CROP), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-            crop = np.rot90(crop, generator.integers(4))
+            crop = cv2.warpAffine(
+                scene.image, move, (CROP, CROP), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+            )
+            crop = np.rot90(crop, int(generator.integers(4)))
             crop = crop[:, ::-1] if generator.integers(2) else crop
             pixels = torch.from_numpy(crop.transpose(2, 0, 1).astype(np.float32))
             yield pixels, thing.label

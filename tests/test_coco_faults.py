@@ -1,0 +1,337 @@
+"""Annotation files as users have them: each fault gets its exit code and one line, each oddity its count."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vertebra.data import require_same_classes
+from vertebra.structures import DataError, UsageError
+
+from .tiny_coco_file import open_tiny, totals_add_up, truth
+
+Spoil = Callable[[dict[str, Any]], Any]
+
+
+def set_in(section: str, row: int, **values) -> Spoil:
+    """Change fields of an entry; a value of ... deletes the field."""
+
+    def spoil(data: dict[str, Any]) -> None:
+        for key, value in values.items():
+            if value is ...:
+                del data[section][row][key]
+            else:
+                data[section][row][key] = value
+
+    return spoil
+
+
+def drop(key: str) -> Spoil:
+    return lambda data: data.pop(key)
+
+
+def repeat(section: str, row: int) -> Spoil:
+    return lambda data: data[section].append(dict(data[section][row]))
+
+
+# name: (what is done to the valid file, what the line says)
+FATAL: dict[str, tuple[Spoil, str]] = {
+    "no images": (drop("images"), r"no-images: .*truth\.json: there is no list 'images'"),
+    "no annotations": (drop("annotations"), r"no-annotations: .*there is no list 'annotations'"),
+    "no categories": (drop("categories"), r"no-categories: .*there is no list 'categories'"),
+    "empty categories": (lambda d: d.update(categories=[]), r"no-categories: .*is empty"),
+    "duplicate image id": (
+        set_in("images", 1, id=11),
+        r"duplicate-image-id: .*image_id=11: two images have this id: '11\.png' and '12\.png'",
+    ),
+    "duplicate annotation id": (set_in("annotations", 1, id=1), r"duplicate-annotation-id: .*image_id=11: ann_id=1:"),
+    "duplicate category id": (set_in("categories", 1, id=7), r"duplicate-category: .*the id 7"),
+    "duplicate category name": (set_in("categories", 1, name="cat"), r"duplicate-category: .*'cat'"),
+    "category without name": (set_in("categories", 1, name=...), r"bad-category: .*integer id and a name"),
+    "mixed image ids": (set_in("images", 1, id="12"), r"(mixed-image-ids|unknown-image)"),
+    "no image at all": (lambda d: d.update(images=[], annotations=[]), r"empty-dataset: .*no image is left"),
+}
+
+
+@pytest.mark.parametrize("name", FATAL)
+def test_a_broken_structure_stops_under_either_policy(name, tmp_path):
+    """FAULTS 5-11, 23: exit code 3, whatever --bad-data says."""
+    spoil, message = FATAL[name]
+    for policy in ("error", "skip"):
+        data = truth()
+        spoil(data)
+        with pytest.raises(DataError, match=message) as caught:
+            open_tiny(tmp_path, data, policy)
+        assert caught.value.exit_code == 3 and "\n" not in str(caught.value)
+
+
+BYTES = {
+    "empty": (b"", r"bad-json: .*truth\.json: the file is empty"),
+    "blank": (b" \n", r"bad-json: .*the file is empty"),
+    "cut": (json.dumps(truth(), indent=1).encode()[:300], r"bad-json: .*line \d+, column \d+"),
+    "list": (b"[]", r"bad-json: .*expected an object at the top, found a list"),
+    "not UTF-8": (b'{"images": "\xff\xfe"}', r"bad-json: .*no valid UTF-8 at byte 12"),
+    "too deep": (b"[" * 100_000, r"bad-json: .*nested too deeply"),
+    "endless number": (b'{"images": ' + b"1" * 5000 + b"}", r"bad-json: .*no valid JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_a_file_that_is_no_annotation_file_stops(name, tmp_path):
+    """FAULTS 2-4, 27, 28: exit code 3, naming the file and the place in it."""
+    content, message = BYTES[name]
+    with pytest.raises(DataError, match=message) as caught:
+        open_tiny(tmp_path, content)
+    assert caught.value.exit_code == 3
+
+
+def test_a_missing_file_stops(tmp_path):
+    """FAULTS 1: exit code 3, naming the path."""
+    with pytest.raises(DataError, match=r"missing-file: .*gone\.json: the file does not exist"):
+        open_tiny(tmp_path, annotations=tmp_path / "gone.json")
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    """FAULTS 27."""
+    assert len(open_tiny(tmp_path, b"\xef\xbb\xbf" + json.dumps(truth()).encode())) == 4
+
+
+NAN = float("nan")
+# name: (what is done to annotation 2 of image 11, case, what the line says)
+BAD_OBJECTS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "unknown image": ({"image_id": 99}, "unknown-image", "belongs to image 99"),
+    "image id as text": ({"image_id": "11"}, "unknown-image", "belongs to image '11'"),
+    "image id as a list": ({"image_id": [11]}, "unknown-image", r"belongs to image \[11\]"),
+    "unknown category": ({"category_id": 8}, "unknown-category", "has category 8"),
+    "no category": ({"category_id": ...}, "unknown-category", "has category None"),
+    "zero width": ({"bbox": [40, 8, 0, 30]}, "empty-box", r"bbox \[40, 8, 0, 30\] has no area"),
+    "zero height": ({"bbox": [40, 8, 30, 0]}, "empty-box", "has no area"),
+    "negative width": ({"bbox": [40, 8, -5, 30]}, "negative-box", "has a negative side"),
+    "NaN": ({"bbox": [NAN, 8, 30, 30]}, "non-finite-box", "is not finite"),
+    "infinite": ({"bbox": [40, 8, float("inf"), 30]}, "non-finite-box", "is not finite"),
+    "three numbers": ({"bbox": [40, 8, 30]}, "malformed-box", "must be four numbers"),
+    "five numbers": ({"bbox": [40, 8, 30, 30, 1]}, "malformed-box", "must be four numbers"),
+    "text": ({"bbox": ["40", "8", "30", "30"]}, "malformed-box", "must be four numbers"),
+    "truth values": ({"bbox": [True, True, True, True]}, "malformed-box", "must be four numbers"),
+    "no box": ({"bbox": ...}, "malformed-box", "must be four numbers"),
+    "box is text": ({"bbox": "40,8,30,30"}, "malformed-box", "must be four numbers"),
+    "a number beyond floats": ({"bbox": [10**400, 8, 30, 30]}, "malformed-box", "must be four numbers"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OBJECTS)
+def test_a_bad_object_stops_or_is_skipped_and_counted(name, tmp_path):
+    """FAULTS 14, 15, 26, 29-32, 37: exit code 3 naming file, image and annotation; skipped, it is in the report."""
+    changes, case, message = BAD_OBJECTS[name]
+    data = truth()
+    set_in("annotations", 1, **changes)(data)
+    with pytest.raises(DataError, match=rf"{case}: .*truth\.json: .*ann_id=2: .*{message}.*--bad-data=skip") as caught:
+        open_tiny(tmp_path, data)
+    assert caught.value.exit_code == 3
+    dataset = open_tiny(tmp_path, data, "skip")
+    assert dataset.report.as_json()["skipped"]["annotations"] == {case: {"count": 1, "ids": [2]}}
+    assert dataset.report.as_json()["totals"]["annotations"] == {"read": 6, "used": 5, "skipped": 1}
+    assert dataset.read(0).boxes.tolist() == [[10, 10, 30, 40]]
+    assert [entry["id"] for entry in dataset.ground_truth()["annotations"]] == [1, 3, 4, 5, 6]
+
+
+def test_an_annotation_that_is_no_object_is_skipped(tmp_path):
+    """FAULTS 14: an entry that is not even a dict."""
+    data = truth()
+    data["annotations"].append("nonsense")
+    dataset = open_tiny(tmp_path, data, "skip")
+    assert dataset.report.as_json()["skipped"]["annotations"]["unknown-image"]["count"] == 1
+    assert totals_add_up(dataset.report)
+
+
+# name: (what is done to the valid file, what the report notes)
+ODD: dict[str, tuple[Spoil, str]] = {
+    "annotation without id": (set_in("annotations", 1, id=...), "assigned-id"),
+    "annotation without area": (set_in("annotations", 1, area=...), "computed-area"),
+    "partly outside": (set_in("annotations", 1, bbox=[80, 50, 30, 30]), "clipped-box"),
+    "half a pixel outside": (set_in("annotations", 1, bbox=[66.5, 34.5, 30, 30]), "clipped-box"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_oddity_is_used_and_counted(name, tmp_path):
+    """FAULTS 13, 20, 33: handled under the strict policy, one note."""
+    spoil, note = ODD[name]
+    data = truth()
+    spoil(data)
+    dataset = open_tiny(tmp_path, data)
+    assert dataset.report.as_json()["noted"][note]["count"] == 1
+    assert dataset.report.used("annotations") == 6 and len(dataset.read(0).boxes) == 2
+    assert (dataset.read(0).boxes <= [96, 64, 96, 64]).all()
+
+
+def test_what_a_file_leaves_out_is_filled_in(tmp_path):
+    """FAULTS 8, 19, 20: no info, no iscrowd, no area; the evaluator gets all it needs."""
+    data = truth()
+    del data["info"]
+    for entry in data["annotations"]:
+        del entry["iscrowd"], entry["area"]
+    entries = open_tiny(tmp_path, data).ground_truth()["annotations"]
+    assert [entry["area"] for entry in entries] == [600, 900, 6144, 1600, 56, 100]
+    assert all(entry["iscrowd"] == 0 for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("box", "case"),
+    [([200, 200, 20, 20], "outside-box"), ([-30, 5, 20, 20], "outside-box"), ([40, 8, 1e-3, 30], "tiny-box")],
+)
+def test_what_cannot_be_learned_is_left_out_by_rule(box, case, tmp_path):
+    """FAULTS 34, 35: skipped and counted under the strict policy too; the evaluator still sees it."""
+    data = truth()
+    set_in("annotations", 1, bbox=box)(data)
+    dataset = open_tiny(tmp_path, data)
+    assert dataset.report.as_json()["skipped"]["annotations"] == {case: {"count": 1, "ids": [2]}}
+    assert totals_add_up(dataset.report)
+    assert len(dataset.ground_truth()["annotations"]) == 6
+
+
+def test_corners_in_place_of_sizes_are_suspected(tmp_path):
+    """FAULTS 36: x1 y1 x2 y2 for x y w h; a warning with the rate, and no more."""
+    data = truth()
+    for entry in data["annotations"]:
+        x, y, width, height = entry["bbox"]
+        entry["bbox"] = [x, y, x + width, y + height]
+    warnings = open_tiny(tmp_path, data).report.warnings
+    assert len(warnings) == 1 and "% of the boxes leave their image" in warnings[0]
+    assert not open_tiny(tmp_path).report.warnings
+
+
+@pytest.mark.parametrize("identity", [0, -3, 2**40])
+def test_any_whole_number_is_a_category_id(identity, tmp_path):
+    """FAULTS 12, 16, 17: kept for the results, whatever the label is; and annotation id 0 is one as any other."""
+    data = truth()
+    set_in("categories", 0, id=identity)(data)
+    for entry in data["annotations"]:
+        entry["category_id"] = identity if entry["category_id"] == 7 else 90
+    data["annotations"][0]["id"] = 0
+    dataset = open_tiny(tmp_path, data)
+    assert set(dataset.category_ids) == {identity, 90}
+    assert dataset.category_ids[dataset.class_names.index("cat")] == identity
+    assert dataset.read(0).labels.tolist() == [dataset.class_names.index("cat"), dataset.class_names.index("dog")]
+
+
+def test_text_can_be_an_image_id(tmp_path):
+    """FAULTS 18: all ids text."""
+    data = truth()
+    for entry in data["images"]:
+        entry["id"] = f"photo {entry['id']}"
+    for entry in data["annotations"]:
+        entry["image_id"] = f"photo {entry['image_id']}"
+    dataset = open_tiny(tmp_path, data)
+    assert dataset.image_ids[0] == "photo 11" and len(dataset.read(0).boxes) == 2
+
+
+def test_a_misspelt_class_names_the_nearest(tmp_path):
+    """FAULTS 21: exit code 2."""
+    with pytest.raises(UsageError, match=r"there is no class 'dgo' in the annotations: did you mean 'dog'\?"):
+        open_tiny(tmp_path, class_names=("cat", "dgo"))
+
+
+def test_some_of_the_classes_in_an_order_of_ones_own(tmp_path):
+    """The labels follow the names; other classes are left out by choice and counted."""
+    dataset = open_tiny(tmp_path, class_names=("dog",))
+    assert dataset.class_names == ("dog",) and dataset.category_ids == (90,)
+    assert dataset.report.as_json()["skipped"]["annotations"]["other-class"]["count"] == 4
+    assert totals_add_up(dataset.report)
+    assert [category["id"] for category in dataset.ground_truth()["categories"]] == [90]
+
+
+def test_different_classes_for_train_and_val_are_refused(tmp_path):
+    """FAULTS 22: exit code 2, showing the difference."""
+    both, dogs = open_tiny(tmp_path), open_tiny(tmp_path, class_names=("dog",))
+    require_same_classes(both, both)
+    with pytest.raises(UsageError, match=r"only in train: \['cat'\]"):
+        require_same_classes(both, dogs)
+    with pytest.raises(UsageError, match="another order"):
+        require_same_classes(both, open_tiny(tmp_path, class_names=("dog", "cat")))
+
+
+def test_filtering_everything_away_says_why(tmp_path):
+    """FAULTS 24: exit code 3 with the counts by reason."""
+    data = truth()
+    data["annotations"] = []
+    with pytest.raises(DataError, match=r"empty-dataset: .*4 without-objects"):
+        open_tiny(tmp_path, data, keep_empty=False)
+
+
+def test_images_without_objects_are_kept_and_counted(tmp_path):
+    """FAULTS 25: background is worth learning."""
+    dataset = open_tiny(tmp_path)
+    assert len(dataset) == 4 and len(dataset.read(2).boxes) == 0
+    assert dataset.report.as_json()["noted"]["image-without-objects"] == {"count": 1, "ids": [13]}
+    assert len(open_tiny(tmp_path, keep_empty=False)) == 3
+
+
+def test_crowds_are_regions_to_ignore(tmp_path):
+    """FAULTS 39: not an object, not background."""
+    record = open_tiny(tmp_path).read(1)
+    assert record.boxes.tolist() == [[0, 0, 96, 64]]
+    assert record.ignored.tolist() == [[50, 20, 90, 60]]
+
+
+def test_a_subset_is_the_first_images(tmp_path):
+    """Of the data and of the truth alike."""
+    dataset = open_tiny(tmp_path, subset=2)
+    assert dataset.image_ids == [11, 12]
+    assert [entry["id"] for entry in dataset.ground_truth()["annotations"]] == [1, 2, 3, 4]
+    assert totals_add_up(dataset.report)
+
+
+def test_workers_share_arrays_and_nothing_else(tmp_path):
+    """Memory stays flat: what is kept per object and image is arrays, which a fork shares."""
+    kept = open_tiny(tmp_path)._annotations
+    for name in ("image_ids", "file_names", "sizes", "starts", "rows", "boxes", "labels", "crowd"):
+        array = getattr(kept, name)
+        assert isinstance(array, np.ndarray) and array.dtype != object, name
+
+
+# name: (what is done to image 12's entry, case, what the line says)
+BAD_IMAGES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no file name": ({"file_name": ...}, "bad-image", "needs a file_name"),
+    "no height": ({"height": ...}, "bad-size", "must be positive whole numbers"),
+    "zero width": ({"width": 0}, "bad-size", "must be positive whole numbers"),
+    "text height": ({"height": "64"}, "bad-size", "must be positive whole numbers"),
+    "a million squared": ({"height": 10**6, "width": 10**6}, "too-many-pixels", "1000000x1000000"),
+    "no such file": ({"file_name": "gone.png"}, "missing-image", "does not exist"),
+    "size of another image": ({"width": 100}, "wrong-size", "says 64x100 .*, the image is 64x96: annotate"),
+    "swapped size": ({"height": 96, "width": 64}, "wrong-size", "EXIF rotation"),
+    "escapes": ({"file_name": "../truth.json"}, "outside-root", "leads out of the image folder"),
+    "absolute": ({"file_name": "/etc/hostname"}, "outside-root", "leads out of the image folder"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_a_bad_image_stops_or_is_skipped_with_its_objects(name, tmp_path):
+    """FAULTS 60, 61, 68, 78, 79: exit code 3 naming the image; skipped, its objects are counted too."""
+    changes, case, message = BAD_IMAGES[name]
+    data = truth()
+    set_in("images", 1, **changes)(data)
+    with pytest.raises(DataError, match=rf"{case}: .*image_id=12: .*{message}") as caught:
+        open_tiny(tmp_path, data)
+    assert caught.value.exit_code == 3
+    dataset = open_tiny(tmp_path, data, "skip")
+    report = dataset.report.as_json()
+    assert report["skipped"]["images"] == {case: {"count": 1, "ids": [12]}}
+    assert report["totals"]["images"] == {"read": 4, "used": 3, "skipped": 1}
+    assert report["totals"]["annotations"] == {"read": 6, "used": 4, "skipped": 2}
+    assert dataset.image_ids == [11, 13, 14]
+
+
+def test_a_link_out_of_the_folder_needs_permission(tmp_path):
+    """FAULTS 79: a symbolic link that leads elsewhere."""
+    data = truth()
+    set_in("images", 1, file_name="link.png")(data)
+    open_tiny(tmp_path)
+    elsewhere = tmp_path / "elsewhere.png"
+    (tmp_path / "images" / "12.png").rename(elsewhere)
+    (tmp_path / "images" / "link.png").symlink_to(elsewhere)
+    with pytest.raises(DataError, match="outside-root"):
+        open_tiny(tmp_path, data)
+    assert len(open_tiny(tmp_path, data, allow_outside=True)) == 4

@@ -1,0 +1,127 @@
+"""The data stream: the same for any number of workers, the tail of itself when resumed; faults reach the parent."""
+
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from vertebra.data import Batch, Dataset, LoaderConfig, TransformConfig, eval_loader, train_loader
+from vertebra.data.sampling import StepSampler
+from vertebra.structures import DataError, WorkerError
+
+from .tiny_coco_file import open_tiny
+
+TRANSFORM = TransformConfig(short_sides=(32, 40, 48), long_side=64, flip=0.5)
+
+
+def batches(dataset, workers: int = 0, start: int = 0, end: int = 6, **loader) -> list[Batch]:
+    config = LoaderConfig(workers=workers, **loader)
+    stream = train_loader(dataset, TRANSFORM, config, batch_size=3, divisor=32, seed=5, start_step=start, end_step=end)
+    return list(stream)
+
+
+def same(first: list[Batch], second: list[Batch]) -> bool:
+    return len(first) == len(second) and all(
+        a.image_ids == b.image_ids
+        and torch.equal(a.images.pixels, b.images.pixels)
+        and all(torch.equal(x.boxes, y.boxes) for x, y in zip(a.targets, b.targets, strict=True))
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_workers_change_nothing(tmp_path):
+    """A law: 0 and 2 workers give the same pixels and boxes in the same order (FAULTS 122)."""
+    dataset = open_tiny(tmp_path)
+    assert same(batches(dataset, 0), batches(dataset, 2))
+
+
+def test_resuming_gives_the_tail_of_the_unbroken_stream(tmp_path):
+    """A law: from step 4, in mid-epoch."""
+    dataset = open_tiny(tmp_path)
+    assert same(batches(dataset, start=4), batches(dataset)[4:])
+
+
+def test_every_index_comes_once_in_an_epoch():
+    """A law: four epochs of ten in batches of four, and each in an order of its own."""
+    sampler = StepSampler(10, batch_size=4, seed=0, start_step=0, end_step=10)
+    stream = [place for batch in sampler for place in batch]
+    assert len(sampler) == 10 and Counter(stream) == Counter((epoch, i) for epoch in range(4) for i in range(10))
+    orders = [[index for number, index in stream if number == epoch] for epoch in range(4)]
+    assert len({tuple(order) for order in orders}) == 4
+
+
+def test_a_batch_may_be_larger_than_the_data():
+    """A law: the stream does not end with an epoch."""
+    batch = next(iter(StepSampler(3, batch_size=8, seed=0, start_step=0, end_step=1)))
+    assert [epoch for epoch, _ in batch] == [0, 0, 0, 1, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_sees_every_image_once_in_order(workers, tmp_path):
+    """Unpadded: the last batch is smaller."""
+    loader = eval_loader(
+        open_tiny(tmp_path), TransformConfig(), LoaderConfig(workers=workers), batch_size=3, divisor=32
+    )
+    assert [batch.image_ids for batch in loader] == [(11, 12, 13), (14,)]
+
+
+@dataclass
+class Spoiled(Dataset):
+    """A data set whose second image does something to its reader."""
+
+    dataset: Dataset
+    fault: str
+
+    def __post_init__(self) -> None:
+        self.image_ids = self.dataset.image_ids
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def ground_truth(self) -> dict:
+        return self.dataset.ground_truth()
+
+    def read(self, index: int):
+        if index == 1:
+            if self.fault == "data":
+                raise DataError("cut", "replace it", case="damaged-image", file="x.jpg", image_id=12)
+            if self.fault == "bug":
+                raise ZeroDivisionError("a bug")
+            if self.fault == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+        return self.dataset.read(index)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_error_reaches_the_parent_as_it_is(workers, tmp_path):
+    """FAULTS 116: exit code 3, with its file and image."""
+    with pytest.raises(DataError, match=r"damaged-image: x\.jpg: image_id=12: cut") as caught:
+        batches(Spoiled(open_tiny(tmp_path), "data"), workers)
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_any_other_error_names_the_image(workers, tmp_path):
+    """FAULTS 116: exit code 6."""
+    with pytest.raises(WorkerError, match=r"image_id=12: sample 1 of epoch \d+ failed: ZeroDivisionError") as caught:
+        batches(Spoiled(open_tiny(tmp_path), "bug"), workers)
+    assert caught.value.exit_code == 6
+
+
+def test_a_killed_worker_is_noticed(tmp_path):
+    """FAULTS 117: exit code 6 within seconds."""
+    began = time.monotonic()
+    with pytest.raises(WorkerError, match="DataLoader worker"):
+        batches(Spoiled(open_tiny(tmp_path), "killed"), workers=1)
+    assert time.monotonic() - began < 20
+
+
+def test_a_hanging_worker_is_noticed(tmp_path):
+    """FAULTS 118: exit code 6 after the timeout."""
+    with pytest.raises(WorkerError, match="timed out after 1"):
+        batches(Spoiled(open_tiny(tmp_path), "hangs"), workers=1, timeout=1.0)
