@@ -24,16 +24,16 @@ PHOTOS = SplitConfig(
         class_names=COCO_CLASSES,
         subset=16,
     ),
-    transform=TransformConfig(short_sides=(320,), long_side=512),
+    transform=TransformConfig(short_sides=(224,), long_side=320),
 )
 
 CONFIG = ExperimentConfig(
     name="faster_rcnn_r18_fpn_tiny_coco",
     model=ModelConfig(
         backbone=ResNetConfig(name="resnet18"),
-        neck=FPNConfig(channels=128, norm="batch"),
+        neck=FPNConfig(channels=64, norm="batch"),
         head=RCNNConfig(
-            rpn=RPNConfig(anchor_sizes=((16.0,), (32.0,), (64.0,), (128.0,), (256.0,)), post_nms=(500, 500)),
+            rpn=RPNConfig(anchor_sizes=((12.0,), (24.0,), (48.0,), (96.0,), (192.0,)), post_nms=(500, 500)),
             box=BoxBranchConfig(fc=(512,), samples=128),
         ),
     ),
@@ -41,7 +41,7 @@ CONFIG = ExperimentConfig(
     val=PHOTOS,
     batch_size=4,
     optimizer=AdamWConfig(lr=1e-3, weight_decay=0.0),
-    schedule=ScheduleConfig(steps=1000, decay="cosine", warmup_steps=50),
+    schedule=ScheduleConfig(steps=700, decay="cosine", warmup_steps=50),
     clip_norm=10.0,
     checkpoint_every=200,
     eval_every=250,

@@ -12,7 +12,6 @@ from pycocotools import mask as rle
 
 from ..structures import DataError
 from .checks import box_fault, is_number
-from .results import sort_results
 
 Task = Literal["bbox", "segm"]
 
@@ -27,7 +26,8 @@ class Problem:
 
 
 def pose_problem(ground_truth: dict[str, Any], results: list[dict[str, Any]], task: Task) -> Problem:
-    """Both data sets in numbers of our own; the inputs stay as they are. ``results`` are checked ones.
+    """Both data sets in numbers of our own; the inputs stay as they are. ``results`` are checked ones, in their order:
+    it breaks ties between equal scores of an image, as it does for the official API.
 
     DataError for an annotation, or a result without a mask, that the task cannot use.
     """
@@ -50,7 +50,7 @@ def pose_problem(ground_truth: dict[str, Any], results: list[dict[str, Any]], ta
         _check_annotation(annotation, image_numbers, category_numbers, task)
         annotations.append(place(number, annotation) | _true_shape(annotation, task))
     detections = []
-    for number, result in enumerate(sort_results(results), start=1):
+    for number, result in enumerate(results, start=1):
         shape = _found_box(result) if task == "bbox" else _found_mask(result, sizes[result["image_id"]])
         detections.append(place(number, result) | shape | {"score": result["score"], "iscrowd": 0})
     return Problem(

@@ -77,7 +77,7 @@ def test_results_round_trip_to_the_last_digit(tmp_path):
     assert (tmp_path / "first.json").read_bytes() == (tmp_path / "second.json").read_bytes()
     back = read_results(tmp_path / "first.json", TRUTH)
     assert back == sort_results(results)
-    assert evaluate_coco(TRUTH, back) == evaluate_coco(TRUTH, results)
+    assert evaluate_coco(TRUTH, back) == evaluate_coco(TRUTH, sort_results(results))
 
 
 def test_results_are_sorted_by_image_score_category_and_box():

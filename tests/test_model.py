@@ -1,5 +1,6 @@
 """The model as a whole: laws of its losses and predictions, learning, and what it refuses."""
 
+import jaxtyping
 import pytest
 import torch
 
@@ -36,6 +37,14 @@ def images(count: int = 1, size: int = 64, seed: int = 0) -> Images:
 
 def nothing() -> Instances:
     return Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+
+
+@pytest.fixture
+def as_users_run():
+    """Shapes are checked against signatures in tests only; here, what a user without that check is told."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def test_an_image_without_objects_has_no_box_loss():
@@ -135,19 +144,19 @@ def test_nothing_is_read_back_from_the_device():
     ],
     ids=["float", "no channels"],
 )
-def test_other_than_pixels_is_refused(pixels, message):
+def test_other_than_pixels_is_refused(pixels, message, as_users_run):
     """ValueError that says what an image is."""
     with pytest.raises(ValueError, match=message):
         Images.from_list([pixels])
 
 
-def test_one_channel_is_refused_by_a_model_of_three():
+def test_one_channel_is_refused_by_a_model_of_three(as_users_run):
     """ValueError instead of a silent broadcast."""
     with pytest.raises(ValueError, match="takes images of 3 channels, got 1"):
         small_model()(Images.from_list([torch.zeros(1, 64, 64, dtype=torch.uint8)]), [nothing()])
 
 
-def test_boxes_and_labels_of_different_length_are_refused():
+def test_boxes_and_labels_of_different_length_are_refused(as_users_run):
     """ValueError naming both lengths."""
     with pytest.raises(ValueError, match="got 1 boxes and 2 labels"):
         Instances(BOX, torch.tensor([0, 1]))

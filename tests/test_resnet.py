@@ -244,15 +244,15 @@ def test_list_backbones_takes_a_pattern():
     [
         ("resnet51", {}, "did you mean 'resnet50'"),
         ("resnet50", {"frezze_at": 2}, "resnet50: there is no field 'frezze_at': did you mean 'freeze_at'?"),
-        ("resnet50", {"output_stride": 64}, "option 'output_stride': input should be 8, 16 or 32; got 64"),
-        ("resnet50", {"levels": ("c2", "c6")}, "'c2', 'c3', 'c4' or 'c5'; got 'c6'"),
+        ("resnet50", {"output_stride": 64}, "output_stride: input should be 8, 16 or 32, got 64"),
+        ("resnet50", {"levels": ("c2", "c6")}, "'c2', 'c3', 'c4' or 'c5', got 'c6'"),
         (
             "resnet50",
             {"levels": ("c3", "c2")},
             "levels go fine to coarse, each once, like ('c2', 'c5'); got ('c3', 'c2')",
         ),
         ("resnet50", {"levels": ("c2", "c2")}, "each once"),
-        ("resnet50", {"levels": ()}, "option 'levels'"),
+        ("resnet50", {"levels": ()}, "resnet50: levels: tuple should have at least 1 item"),
         ("resnet50", {"levels": ("c2", "c3"), "freeze_at": 4}, "up to c3, so at most 3; got 4: lower it"),
     ],
 )
