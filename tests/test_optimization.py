@@ -1,0 +1,59 @@
+"""Learning rates against torch's own schedulers; which parameters decay."""
+
+import pytest
+import torch
+from torch import nn, optim
+from torch.optim import lr_scheduler
+
+from vertebra.engine import AdamWConfig, ScheduleConfig, SGDConfig, build_optimizer
+
+
+def rates(scheduler_of, steps: int) -> list[float]:
+    """What a torch scheduler gives at each step for a base rate of 1."""
+    optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = scheduler_of(optimizer)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_multistep_equals_torch():
+    """MultiStepLR at 2/3 and 8/9 of the run: detectron2's 1x."""
+    schedule = ScheduleConfig(steps=90, warmup_steps=0)
+    expected = rates(lambda optimizer: lr_scheduler.MultiStepLR(optimizer, [60, 80], 0.1), 90)
+    assert [schedule.factor(step) for step in range(90)] == pytest.approx(expected)
+
+
+def test_cosine_equals_torch():
+    """CosineAnnealingLR to zero."""
+    schedule = ScheduleConfig(steps=50, decay="cosine", warmup_steps=0)
+    expected = rates(lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 50), 50)
+    assert [schedule.factor(step) for step in range(50)] == pytest.approx(expected, abs=1e-12)
+
+
+def test_warm_up_equals_torch():
+    """LinearLR from a thousandth, then constant."""
+    schedule = ScheduleConfig(steps=40, decay="none", warmup_steps=10, warmup_factor=1e-3)
+    expected = rates(lambda optimizer: lr_scheduler.LinearLR(optimizer, 1e-3, 1.0, 10), 40)
+    assert [schedule.factor(step) for step in range(40)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("milestones", [(0.9, 0.5), (0.0,), (1.2,)])
+def test_milestones_are_rising_shares(milestones):
+    """ValueError saying what they are."""
+    with pytest.raises(ValueError, match="rising shares of steps"):
+        ScheduleConfig(steps=10, milestones=milestones)
+
+
+@pytest.mark.parametrize("config", [SGDConfig(lr=0.5, weight_decay=0.2), AdamWConfig(lr=0.5, weight_decay=0.2)])
+def test_norms_do_not_decay_and_the_frozen_are_left_out(config):
+    """By hand: a convolution decays, a norm does not, a frozen layer is in no group."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Linear(2, 2).requires_grad_(False))
+    groups = build_optimizer(config, model).param_groups
+    decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert decay == {
+        id(model[0].weight): 0.2, id(model[0].bias): 0.2, id(model[1].weight): 0.0, id(model[1].bias): 0.0,
+    }  # fmt: skip
