@@ -6,7 +6,7 @@ import torch
 
 from vertebra.backbones import ResNetConfig
 from vertebra.configs import create_model, list_configs, load_config
-from vertebra.heads import BoxBranchConfig, RCNNConfig, RPNConfig
+from vertebra.heads import BoxBranchConfig, Proposals, RCNNConfig, RPNConfig
 from vertebra.models import InputConfig, Model, ModelConfig, Preprocess, build_model
 from vertebra.necks import FPNConfig
 from vertebra.structures import Images, Instances, UsageError
@@ -128,12 +128,21 @@ def test_two_images_are_learned():
 
 
 def test_nothing_is_read_back_from_the_device():
-    """A law of the design: on the meta device, where there are no values, the dense forward and the pooling run."""
+    """A law of the design: all but suppression, which is torchvision's, runs where there are no values to read."""
     with torch.device("meta"):
         model = build_model(small_config(), ["a", "b", "c"])
         batch = Images(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.int64))
-        dense = model.head.rpn(model.features(batch), batch)
+        targets = [Instances(torch.zeros(4, 4), torch.zeros(4, dtype=torch.int64)), nothing()]
+        features = model.features(batch)
+        dense = model.head.rpn(features, batch)
+        losses = model.head.rpn.loss(dense, targets)
+        samples = model.head.box.sample(
+            Proposals(torch.zeros(2, 100, 4), torch.zeros(2, 100, dtype=torch.bool)), targets
+        )
+        losses |= model.head.box.loss(features, samples)
     assert [tuple(logits.shape) for logits in dense.logits] == [(2, 768), (2, 192), (2, 48), (2, 12)]
+    assert samples.boxes.shape == (2, 64, 4)
+    assert all(loss.shape == () for loss in losses.values()) and len(losses) == 4
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("usage: vertebra COMMAND ...\n")
         for name, what in COMMANDS.items():
             print(f"  {name:12} {what}")
-        print("\nvertebra COMMAND --help shows each one's page.")
+        print("\nvertebra COMMAND --help shows each one's page; --debug adds the traceback to an error.")
         return 0
     return run_tool(_dispatch, arguments)
 

@@ -31,13 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     predictor = Predictor(options.run, pick_device(options.device))
     options.output.mkdir(parents=True, exist_ok=True)
-    results, images = [], []
+    results, images, written = [], [], set()
     for image_id, (path, name) in enumerate(_find_images(options.images), start=1):
         image = read_image(path)
         detections = predictor(image)
         shown = confident(detections, options.score)
         picture = draw_boxes(image, shown.boxes, shown.labels, predictor.class_names, shown.scores)
         target = options.output / Path(name).with_suffix(".png")
+        if target in written:
+            raise UsageError("two images would give this picture", "draw them into different folders", file=target)
+        written.add(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_image(target, picture)
         images.append({"id": image_id, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
