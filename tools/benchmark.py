@@ -1,4 +1,4 @@
-"""Time our Faster R-CNN against torchvision's, in turn, with the same weights and images."""
+"""Time our Faster R-CNN against torchvision's, in turn, on the same images."""
 
 import argparse
 import statistics
@@ -13,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="benchmark",
         description="Median seconds of a training step and of inference: ours and torchvision's Faster R-CNN R50-FPN "
-        "in turn (A B A B), and their ratio. Both have the same weights, frozen normalisation, 80 classes.",
+        "in turn (A B A B), and their ratio. Both have the same trunk, frozen normalisation and 80 classes.",
         epilog="example: python tools/benchmark.py --size 480x640 --rounds 3",
     )
     parser.add_argument("--size", default="800x1216", metavar="HxW", help="image size in pixels (default 800x1216)")
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from vertebra.engine import pick_device
 
     device = pick_device(options.device)
-    ours, theirs = _models(device)
+    ours, theirs = _models(height, width, device)
     our_inputs, their_inputs = _inputs(options.batch, height, width, device)
 
     def train(model: torch.nn.Module, inputs: tuple) -> None:
@@ -57,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _models(device):
-    """Ours, at its default conventions, and torchvision's detector."""
+def _models(height: int, width: int, device):
+    """Ours, at its default conventions, and torchvision's detector, which is to resize nothing."""
     import torch
     from torchvision.models.detection import FasterRCNN
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -74,7 +74,7 @@ def _models(device):
     trunk = resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3
     )
-    theirs = FasterRCNN(trunk, num_classes=81)
+    theirs = FasterRCNN(trunk, num_classes=81, min_size=min(height, width), max_size=max(height, width))
     theirs.backbone.get_submodule("body").load_state_dict(backbone.state_dict())
     return ours.to(device), theirs.to(device)
 
