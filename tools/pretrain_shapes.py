@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="example: python tools/pretrain_shapes.py backbones/pretrained/shapes_resnet10t.safetensors",
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
-    parser.add_argument("--steps", type=int, default=2500, metavar="N", help="batches of 64 crops (default 2500)")
+    parser.add_argument("--steps", type=int, default=2000, metavar="N", help="batches of 64 crops (default 2000)")
     options = parser.parse_args(arguments)
 
     import torch
