@@ -1,8 +1,8 @@
 """Floor 2: image -> pyramid. The imports below fill the registry."""
 
+from ..ops import FrozenBatchNorm2d
 from .base import Backbone, backbones, create_backbone, list_backbones
 from .describe import BackboneDescription, describe_backbone
-from .norms import FrozenBatchNorm2d
 from .resnet import ResNet, ResNetConfig
 from .variants import RESNETS, ResNetSpec
 from .weights import load_backbone_weights

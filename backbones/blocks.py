@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .norms import NormLayer
+from ..ops import NormLayer
 from .variants import ResNetSpec
 
 

@@ -8,10 +8,10 @@ from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 from torch import Tensor, nn
 
+from ..ops import NormLayer, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig, suggest
 from .base import Backbone, backbones
 from .blocks import BLOCKS, BlockPlan
-from .norms import NormLayer, norm_layer
 from .stems import stem_convolution
 from .variants import RESNETS, ResNetSpec
 

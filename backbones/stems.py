@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from .norms import NormLayer
+from ..ops import NormLayer
 
 
 def stem_convolution(channels: tuple[int, ...], norm: NormLayer) -> nn.Conv2d | nn.Sequential:

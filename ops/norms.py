@@ -1,0 +1,68 @@
+"""Normalisation layers, by the name that a config has for them."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+
+NormKind = Literal["batch", "frozen", "sync", "group", "layer", "none"]
+"""Batch norm; the same with its statistics and weights fixed, or collected over all processes; group norm
+(1803.08494); layer norm over the channels of each cell; nothing."""
+
+NormLayer = Callable[[int], nn.Module]
+"""Channels -> a layer that normalises them."""
+
+GROUPS = 32  # 1803.08494 section 4.1
+
+
+class FrozenBatchNorm2d(torchvision.ops.FrozenBatchNorm2d):
+    """Batch norm whose statistics and affine weights are buffers: the same map in training and evaluation.
+
+    State dicts are those of the base class: they come from, and go into, ``BatchNorm2d`` strictly. The arithmetic is
+    one multiply-add that saves no activation for the backward pass, in the type of its input; the base class takes
+    two passes, and under autocast turns every activation into float32. Casting the scale is detectron2's convention.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        scale, shift = (column.to(x.dtype)[:, None, None] for column in (scale, shift))
+        return torch.addcmul(shift, x, scale)
+
+
+class ChannelLayerNorm(nn.LayerNorm):
+    """Layer norm over the channels of each cell of a feature map (2201.03545)."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        columns = x.permute(0, 2, 3, 1)
+        return F.layer_norm(columns, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+
+
+def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
+    """Group norm of 32 groups, or of as many (a power of two) as divide the channels."""
+    return nn.GroupNorm(math.gcd(GROUPS, channels), channels, eps=eps)
+
+
+def norm_layer(kind: NormKind, eps: float = 1e-5) -> NormLayer:
+    """The maker of layers of one kind; ``eps`` is added to the variance."""
+    if kind == "none":
+        return nn.Identity
+    makers = {
+        "batch": nn.BatchNorm2d,
+        "frozen": FrozenBatchNorm2d,
+        "sync": nn.SyncBatchNorm,
+        "group": group_norm,
+        "layer": ChannelLayerNorm,
+    }
+    return partial(makers[kind], eps=eps)
