@@ -6,7 +6,6 @@ from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -44,9 +43,8 @@ class FrozenBatchNorm2d(torchvision.ops.FrozenBatchNorm2d):
 class ChannelLayerNorm(nn.LayerNorm):
     """Layer norm over the channels of each cell of a feature map (2201.03545)."""
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        columns = x.permute(0, 2, 3, 1)
-        return F.layer_norm(columns, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
