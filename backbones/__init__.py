@@ -1,17 +1,17 @@
 """Floor 2: image -> pyramid. The imports below fill the registry."""
 
-from ..ops import FrozenBatchNorm2d
-from .base import Backbone, backbones, create_backbone, list_backbones
+from .base import Backbone, BackboneConfig, backbones, create_backbone, list_backbones
 from .describe import BackboneDescription, describe_backbone
 from .resnet import ResNet, ResNetConfig
 from .variants import RESNETS, ResNetSpec
-from .weights import load_backbone_weights
+from .weight_sources import list_weights
+from .weights import load_backbone_weights, weights_input
 
 __all__ = [
     "RESNETS",
     "Backbone",
+    "BackboneConfig",
     "BackboneDescription",
-    "FrozenBatchNorm2d",
     "ResNet",
     "ResNetConfig",
     "ResNetSpec",
@@ -19,5 +19,7 @@ __all__ = [
     "create_backbone",
     "describe_backbone",
     "list_backbones",
+    "list_weights",
     "load_backbone_weights",
+    "weights_input",
 ]

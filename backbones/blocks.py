@@ -4,94 +4,99 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
-from ..ops import NormLayer
+from .attention import ATTENTIONS
+from .layers import Layers
+from .shortcuts import PaddedIdentity, average_projection, projection
 from .variants import ResNetSpec
 
 
 @dataclass(frozen=True, slots=True)
 class BlockPlan:
-    """Where a block stands: what it reads, how wide it is and how it samples."""
+    """Where a block stands: what it reads, how wide it is, how it samples and how often it is left out."""
 
     in_channels: int
     planes: int  # output channels / expansion
-    stride: int
-    first_dilation: int  # of the convolution that carries the stride
-    dilation: int  # of those after it
+    stride: int = 1
+    stride_in_1x1: bool = False  # a bottleneck strides in its first convolution, as Caffe's
+    first_dilation: int = 1  # of the 3x3 convolution that carries the stride
+    dilation: int = 1  # of those after it
+    drop_path: float = 0.0  # probability that an image skips the convolutions in training (1603.09382)
 
 
 class BasicBlock(nn.Module):
-    """1512.03385 Figure 5, left."""
+    """1512.03385 Figure 5, left. What may be deformable is the second convolution."""
 
     expansion = 1
 
-    def __init__(self, plan: BlockPlan, spec: ResNetSpec, norm: NormLayer) -> None:
+    def __init__(self, plan: BlockPlan, spec: ResNetSpec, layers: Layers) -> None:
         super().__init__()
-        planes, first, later = plan.planes, plan.first_dilation, plan.dilation
-        self.conv1 = nn.Conv2d(plan.in_channels, planes, 3, plan.stride, padding=first, dilation=first, bias=False)
-        self.bn1 = norm(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, padding=later, dilation=later, bias=False)
-        self.bn2 = norm(planes)
-        self.downsample = shortcut(plan, planes, spec, norm)
+        planes = plan.planes
+        self.conv1 = layers.convolution(plan.in_channels, planes, 3, plan.stride, plan.first_dilation)
+        self.bn1 = layers.norm(planes)
+        self.conv2 = layers.spatial(planes, 1, plan.dilation)
+        self.bn2 = layers.norm(planes)
+        self.se = ATTENTIONS[spec.attention](planes)
+        self.downsample = shortcut(plan, planes, spec, layers)
+        self.drop_path = _drop_path(plan)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
         residual = self.relu(self.bn1(self.conv1(x)))
-        residual = self.bn2(self.conv2(residual))
-        residual += self.downsample(x)
+        residual = self.drop_path(self.se(self.bn2(self.conv2(residual))))
+        if self.downsample is not None:
+            residual += self.downsample(x)
         return self.relu(residual)
 
 
 class Bottleneck(nn.Module):
-    """1512.03385 Figure 5, right; the 3x3 carries the stride (torchvision's "V1.5") and the groups (1611.05431)."""
+    """1512.03385 Figure 5, right; the 3x3 carries the groups (1611.05431) and, but for Caffe's, the stride."""
 
     expansion = 4
 
-    def __init__(self, plan: BlockPlan, spec: ResNetSpec, norm: NormLayer) -> None:
+    def __init__(self, plan: BlockPlan, spec: ResNetSpec, layers: Layers) -> None:
         super().__init__()
         width = plan.planes * spec.width_per_group // 64 * spec.groups
         out_channels = plan.planes * self.expansion
-        first = plan.first_dilation
-        self.conv1 = nn.Conv2d(plan.in_channels, width, 1, bias=False)
-        self.bn1 = norm(width)
-        self.conv2 = nn.Conv2d(
-            width, width, 3, plan.stride, padding=first, dilation=first, groups=spec.groups, bias=False
-        )
-        self.bn2 = norm(width)
-        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
-        self.bn3 = norm(out_channels)
-        self.downsample = shortcut(plan, out_channels, spec, norm)
+        first_stride, stride = (plan.stride, 1) if plan.stride_in_1x1 else (1, plan.stride)
+        self.conv1 = layers.convolution(plan.in_channels, width, 1, first_stride)
+        self.bn1 = layers.norm(width)
+        self.conv2 = layers.spatial(width, stride, plan.first_dilation, spec.groups)
+        self.bn2 = layers.norm(width)
+        self.conv3 = layers.convolution(width, out_channels, 1)
+        self.bn3 = layers.norm(out_channels)
+        self.se = ATTENTIONS[spec.attention](out_channels)
+        self.downsample = shortcut(plan, out_channels, spec, layers)
+        self.drop_path = _drop_path(plan)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
         residual = self.relu(self.bn1(self.conv1(x)))
         residual = self.relu(self.bn2(self.conv2(residual)))
-        residual = self.bn3(self.conv3(residual))
-        residual += self.downsample(x)
+        residual = self.drop_path(self.se(self.bn3(self.conv3(residual))))
+        if self.downsample is not None:
+            residual += self.downsample(x)
         return self.relu(residual)
 
 
 BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
-def shortcut(plan: BlockPlan, out_channels: int, spec: ResNetSpec, norm: NormLayer) -> nn.Sequential | nn.Identity:
-    """What carries a block's input past its convolutions: nothing, or a 1x1 projection where the shape changes."""
+def shortcut(plan: BlockPlan, out_channels: int, spec: ResNetSpec, layers: Layers) -> nn.Module | None:
+    """The block's shortcut: the identity wherever the shape does not change, nothing in a plain network."""
+    if spec.shortcut == "none":
+        return None
     if plan.stride == 1 and plan.in_channels == out_channels:
         return nn.Identity()
-    if not spec.avg_down:
-        convolution = nn.Conv2d(plan.in_channels, out_channels, 1, plan.stride, bias=False)
-        return nn.Sequential(convolution, norm(out_channels))
-    convolution = nn.Conv2d(plan.in_channels, out_channels, 1, bias=False)
-    return nn.Sequential(_average_pool(plan), convolution, norm(out_channels))
+    match spec.shortcut:
+        case "projection":
+            return projection(plan.in_channels, out_channels, plan.stride, layers)
+        case "average":
+            return average_projection(plan.in_channels, out_channels, plan.stride, plan.dilation, layers)
+        case "pad":
+            return PaddedIdentity(plan.in_channels, out_channels, plan.stride)
 
 
-def _average_pool(plan: BlockPlan) -> nn.Module:
-    """ResNet-D's 2x2 mean (1812.01187 Figure 2c); under dilation it keeps the size and counts zeros past the edge.
-
-    The cases and the padding are timm's.
-    """
-    if plan.stride > 1:
-        return nn.AvgPool2d(2, plan.stride, ceil_mode=True, count_include_pad=False)
-    if plan.dilation > 1:
-        return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.AvgPool2d(2, stride=1))
-    return nn.Identity()
+def _drop_path(plan: BlockPlan) -> nn.Module:
+    return StochasticDepth(plan.drop_path, "row") if plan.drop_path else nn.Identity()

@@ -1,47 +1,71 @@
-"""ResNet, ResNeXt, Wide ResNet and ResNet-D: one class, whose rows stand in ``variants.py``."""
+"""ResNet, ResNeXt, Wide ResNet, ResNet-B/C/D/S, SE- and ECA-ResNet: one class, whose rows stand in ``variants.py``."""
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
+import torch
 from jaxtyping import Float
-from pydantic import Field, NonNegativeFloat, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
 
-from ..ops import NormLayer, norm_layer
-from ..structures import FeatureInfo, Features, PartConfig, suggest
-from .base import Backbone, backbones
+from ..structures import CAFFE_INPUT, FeatureInfo, Features, InputConfig, suggest
+from .base import Backbone, BackboneConfig, backbones
 from .blocks import BLOCKS, BlockPlan
-from .stems import stem_convolution
+from .layers import Layers, initialize
+from .recompute import recompute
+from .stems import stem_convolution, stem_pool
 from .variants import RESNETS, ResNetSpec
 
-Level = Literal["c2", "c3", "c4", "c5"]
-STAGES: dict[Level, str] = {"c2": "layer1", "c3": "layer2", "c4": "layer3", "c5": "layer4"}
-"""The stage that makes each level."""
+Level = Annotated[str, Field(pattern=r"^c\d$")]
 
 
-class ResNetConfig(PartConfig):
+class ResNetConfig(BackboneConfig):
     """A row of the family and how it is built. A public state dict fits every setting that builds all stages."""
 
-    levels: tuple[Level, ...] = Field(default=tuple(STAGES), min_length=1)
-    """Fine to coarse; stages after the last one are not built."""
+    levels: tuple[Level, ...] | None = Field(default=None, min_length=1)
+    """Fine to coarse; stages after the last one are not built. None: all that the row has."""
+    in_channels: PositiveInt = 3
+    style: Literal["pytorch", "caffe"] = "pytorch"
+    """``caffe``: the authors' own ResNets, which stride in a bottleneck's first 1x1 and take BGR pixels 0..255."""
     output_stride: Literal[8, 16, 32] = 32
     """No level is coarser than this: later stages are dilated instead of strided (1606.00915)."""
-    norm: Literal["batch", "frozen"] = "batch"
-    """``frozen`` keeps statistics and affine weights as they were loaded."""
+    multi_grid: tuple[PositiveInt, ...] | None = None
+    """Factors on the dilation of each block of the last stage, such as (1, 2, 4) (1706.05587 section 3.1)."""
+    norm: Literal["batch", "frozen", "sync", "group", "none"] = "batch"
+    """``frozen`` keeps statistics and affine weights as they were loaded; ``sync`` collects statistics over all
+    processes; ``none`` gives the convolutions biases instead."""
     norm_eps: NonNegativeFloat = 1e-5
     """Added to the variance. torchvision's COCO_V1 detectors: 0."""
     freeze_at: int = Field(default=0, ge=0, le=5)
-    """How many stages learn nothing and have frozen norms, as detectron2 counts: 1 is the stem, 2 also c2's stage."""
+    """How many stages learn nothing and have frozen norms, as detectron2 counts: 1 is the stem, 2 also the first."""
+    deformable: tuple[Level, ...] = ()
+    """Levels whose stage has deformable 3x3 convolutions (DCNv2); published detectors: c3, c4, c5."""
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    """Stochastic depth (1603.09382): how often training skips the last block; the first is never skipped, the others
+    lie linearly between, as in timm."""
+    zero_init_residual: bool = False
+    """Start every block as its shortcut: the last norm's weights are zero (1706.02677 section 5.1). timm's default."""
+    checkpointed: tuple[Level, ...] = ()
+    """Levels whose stage keeps no activations and computes them anew in the backward pass: memory for time."""
+
+    def input(self) -> InputConfig:
+        """Caffe's pixels in its style, else 0..1."""
+        return CAFFE_INPUT if self.style == "caffe" else InputConfig.of_channels(self.in_channels)
 
     @property
-    def built(self) -> tuple[Level, ...]:
-        """The levels whose stages exist."""
-        return tuple(level for level in STAGES if level <= self.levels[-1])
+    def spec(self) -> ResNetSpec:
+        """The row."""
+        return RESNETS[self.name]
 
-    def frozen(self, level: str) -> bool:
-        """Whether the stage of this level learns nothing; the stem counts as c1."""
-        return level in ("c1", *STAGES)[: self.freeze_at]
+    @property
+    def built(self) -> tuple[str, ...]:
+        """The levels whose stages exist."""
+        levels = self.spec.levels
+        return levels if self.levels is None else levels[: levels.index(self.levels[-1]) + 1]
+
+    def frozen(self, stage: int) -> bool:
+        """Whether a stage learns nothing; the stem is stage 0."""
+        return stage < self.freeze_at
 
     @field_validator("name")
     @classmethod
@@ -52,79 +76,110 @@ class ResNetConfig(PartConfig):
 
     @model_validator(mode="after")
     def _check_levels(self) -> "ResNetConfig":
-        if list(self.levels) != sorted(set(self.levels)):
-            raise ValueError(f"levels go fine to coarse, each once, like ('c2', 'c5'); got {self.levels}")
+        known = self.spec.levels
+        if self.levels is not None:
+            if unknown := [level for level in self.levels if level not in known]:
+                raise ValueError(f"{self.name} has levels {', '.join(known)}; got {', '.join(unknown)}")
+            if list(self.levels) != sorted(set(self.levels)):
+                raise ValueError(f"levels go fine to coarse, each once, like ('c2', 'c5'); got {self.levels}")
+        for field in ("deformable", "checkpointed"):
+            if unknown := set(getattr(self, field)) - set(self.built):
+                raise ValueError(f"{field} names levels that are not built: {sorted(unknown)}; {self.built} are")
         if self.freeze_at > 1 + len(self.built):
             raise ValueError(
                 f"freeze_at counts the stem and the stages built, here up to {self.built[-1]}, so at most "
                 f"{1 + len(self.built)}; got {self.freeze_at}: lower it or ask for a coarser level"
             )
+        depth = self.spec.depths[len(self.built) - 1]
+        if self.multi_grid is not None and len(self.multi_grid) != depth:
+            raise ValueError(f"multi_grid needs a factor for each of {self.built[-1]}'s {depth} blocks")
+        if self.zero_init_residual and self.norm == "none":
+            raise ValueError("zero_init_residual zeroes a norm's weights, and norm='none' has none")
         return self
 
 
 class ResNet(Backbone):
-    """Image -> c2..c5. Parameters are named as torchvision's; those of ResNet-D and the tiered stem as timm's."""
+    """Image -> c2..c5 (networks for small images: c0..c2). Parameters have torchvision's names, or timm's beyond."""
+
+    config: ResNetConfig
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
-        spec = RESNETS[config.name]
+        spec = config.spec
         self.config = config
-        self.conv1 = stem_convolution(spec.stem, _norm(config, "c1"))
-        self.bn1 = _norm(config, "c1")(spec.stem[-1])
+        self.input = config.input()
+        stem = _layers(config, 0)
+        self.conv1 = stem_convolution(config.in_channels, spec, stem)
+        self.bn1 = stem.norm(spec.stem[-1])
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.conv1.requires_grad_(not config.frozen("c1"))
-        self.stages = config.built
+        self.maxpool = stem_pool(spec)
+        for module in (self.conv1, self.bn1):
+            module.requires_grad_(not config.frozen(0))
+        self.stages: dict[str, str] = {}  # level -> the name of the stage that makes it
         self.feature_info = {}
-        stride = 4
-        for level, depth, plan in zip(self.stages, spec.depths, _plans(spec, config.output_stride), strict=False):
-            stage = _stage(plan, depth, spec, _norm(config, level))
-            stage.requires_grad_(not config.frozen(level))
-            self.add_module(STAGES[level], stage)
-            stride *= plan.stride
-            if level in config.levels:
-                self.feature_info[level] = FeatureInfo(plan.planes * BLOCKS[spec.block].expansion, stride)
-        self._initialize()
+        stride = spec.stem_stride
+        for number, (level, plans) in enumerate(zip(config.built, _plan(spec, config), strict=False), start=1):
+            self.stages[level] = f"layer{number}"
+            block, layers = BLOCKS[spec.block], _layers(config, number)
+            stage = nn.Sequential(*(block(plan, spec, layers) for plan in plans))
+            self.add_module(self.stages[level], stage.requires_grad_(not config.frozen(number)))
+            stride *= plans[0].stride
+            if config.levels is None or level in config.levels:
+                self.feature_info[level] = FeatureInfo(plans[0].planes * block.expansion, stride)
+        initialize(self)
+        if config.zero_init_residual:
+            self._zero_residuals()
 
-    def _initialize(self) -> None:
-        """He's normal initialisation by fan-out, as torchvision; norms start as the identity."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    def _zero_residuals(self) -> None:
+        last = "bn2.weight" if self.config.spec.block == "basic" else "bn3.weight"
+        for stage in self.stages.values():
+            for block in self.get_submodule(stage).children():
+                block.state_dict()[last].zero_()  # a parameter, or a frozen norm's buffer
 
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Features:
+    def forward(self, pixels: Float[Tensor, "b c h w"]) -> Features:
         hidden = self.maxpool(self.relu(self.bn1(self.conv1(pixels))))
         features = {}
-        for level in self.stages:
-            hidden = getattr(self, STAGES[level])(hidden)
+        for level, name in self.stages.items():
+            stage = getattr(self, name)
+            again = level in self.config.checkpointed and torch.is_grad_enabled()
+            hidden = recompute(stage, hidden) if again else stage(hidden)
             if level in self.feature_info:
                 features[level] = hidden
         return features
 
 
-def _norm(config: ResNetConfig, level: str) -> NormLayer:
-    return norm_layer("frozen" if config.frozen(level) else config.norm, config.norm_eps)
+def _layers(config: ResNetConfig, number: int) -> Layers:
+    """The layers of a stage; the stem is number 0. Norms without statistics are frozen by their weights alone."""
+    frozen = config.frozen(number) and config.norm in ("batch", "sync")
+    deformable = number > 0 and config.built[number - 1] in config.deformable
+    return Layers("frozen" if frozen else config.norm, config.norm_eps, deformable)
 
 
-def _plans(spec: ResNetSpec, output_stride: int) -> Iterator[BlockPlan]:
-    """The first block of each stage; one that would stride past ``output_stride`` doubles the dilation instead.
+def _plan(spec: ResNetSpec, config: ResNetConfig) -> Iterator[list[BlockPlan]]:
+    """The blocks of each stage; one that would stride past ``output_stride`` doubles the dilation instead.
 
-    That block's own strided convolution already sees the grid before it, so it keeps the dilation of the stage before.
+    The convolution that carried that stride already sees the grid before it, so it keeps the dilation of the stage
+    before; Caffe's 3x3 comes after the stride and does not.
     """
-    channels, reached, dilation = spec.stem[-1], 4, 1
-    for planes, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        previous_dilation = dilation
-        if reached * stride > output_stride:
+    caffe, expansion = config.style == "caffe", BLOCKS[spec.block].expansion
+    channels, reached, dilation, index = spec.stem[-1], spec.stem_stride, 1, 0
+    for stage, (level, depth) in enumerate(zip(spec.levels, spec.depths, strict=True)):
+        planes, stride, previous_dilation = spec.planes * 2**stage, 1 if stage == 0 else 2, dilation
+        if reached * stride > config.output_stride:
             dilation, stride = dilation * stride, 1
-        yield BlockPlan(channels, planes, stride, previous_dilation, dilation)
-        channels, reached = planes * BLOCKS[spec.block].expansion, reached * stride
-
-
-def _stage(first: BlockPlan, depth: int, spec: ResNetSpec, norm: NormLayer) -> nn.Sequential:
-    """Blocks of which only the first changes the shape."""
-    block = BLOCKS[spec.block]
-    later = replace(first, in_channels=first.planes * block.expansion, stride=1, first_dilation=first.dilation)
-    return nn.Sequential(*(block(later if index else first, spec, norm) for index in range(depth)))
+        factors = config.multi_grid if config.multi_grid and level == config.built[-1] else (1,) * depth
+        plans = []
+        for place, factor in enumerate(factors):
+            first = previous_dilation if place == 0 and not (caffe and spec.block == "bottleneck") else dilation
+            drop_path = config.drop_path * index / max(1, sum(spec.depths) - 1)
+            plans.append(
+                BlockPlan(
+                    channels, planes, stride if place == 0 else 1, caffe, first * factor, dilation * factor, drop_path
+                )
+            )
+            channels, index = planes * expansion, index + 1
+        yield plans
+        reached *= stride
 
 
 for _name in RESNETS:

@@ -1,59 +1,40 @@
-"""Pretrained weights into a backbone: from a file, or through torchvision's and timm's own download and cache."""
+"""Pretrained weights into a backbone."""
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-from urllib.error import URLError
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..structures import CheckpointError
-from .base import Backbone
+from ..structures import CheckpointError, InputConfig
+from .base import Backbone, BackboneConfig
+from .weight_sources import read_weights, source_input
 
-_SHIPPED = Path(__file__).parent / "pretrained"
 _CLASSIFIER = ("fc.", "classifier.", "head.")
 
 
 def load_backbone_weights(backbone: Backbone, source: str | os.PathLike[str]) -> str:
-    """Load an ImageNet checkpoint's trunk; returns a line that says what was loaded and what was left.
+    """Load a checkpoint's trunk; returns a line that says what was loaded and what was left.
 
-    ``source`` is a file (``.safetensors``, or ``.pth`` that holds tensors only), ``torchvision/NAME`` for a member of
-    torchvision's weights (``torchvision/ResNet50_Weights.IMAGENET1K_V1``), or ``vertebra/shapes_resnet10t``, which
-    comes with the package (``tools/pretrain_shapes.py`` made it).
+    ``source`` is
 
-    The classifier is dropped, and so are stages that this backbone was built without. Anything else that is missing,
-    unexpected or of another shape is a :class:`CheckpointError`.
+    - a file: ``.safetensors``, or ``.pth`` that holds tensors only; also the ``model.safetensors`` of a checkpoint of
+      ours, whose backbone is taken;
+    - ``torchvision/NAME`` for a member of torchvision's weights (``torchvision/IMAGENET1K_V1``);
+    - ``timm`` for timm's default weights of a model of this name, ``timm/TAG`` for others (``timm/a1_in1k``), and
+      ``timm/MODEL.TAG`` for those of a model that timm calls by another name (``timm/resnet50_gn.a1h_in1k``);
+    - ``vertebra/shapes_resnet10t``, which comes with the package.
+
+    The classifier is dropped, and so are stages that this backbone was built without. A first convolution for another
+    number of channels gets the sum over red, green and blue (one channel), or their repetition scaled to the same
+    total (others), as in timm. Anything else that is missing, unexpected or of another shape is a
+    :class:`CheckpointError`. How the weights want their pixels becomes ``backbone.input``.
     """
     source = os.fspath(source)
-    if source.startswith("torchvision/"):
-        tensors = _from_torchvision(source.removeprefix("torchvision/"))
-    elif source.startswith("vertebra/"):
-        tensors = _from_file(_SHIPPED / f"{source.removeprefix('vertebra/')}.safetensors")
-    else:
-        tensors = _from_file(Path(source))
-    own = backbone.state_dict()
-    stages = {name.partition(".")[0] for name in own}
-    unwanted = {
-        name
-        for name in tensors.keys() - own.keys()
-        if name.startswith(_CLASSIFIER)
-        or (name.startswith("layer") and name.partition(".")[0] not in stages)
-        or name.endswith("num_batches_tracked")
-    }
-    # Counters of batches exist only where statistics are still collected, and no checkpoint depends on them.
-    missing = {name for name in own.keys() - tensors.keys() if not name.endswith("num_batches_tracked")}
-    unexpected = tensors.keys() - own.keys() - unwanted
-    wrong = [
-        f"{name} has shape {tuple(tensors[name].shape)}, wanted {tuple(own[name].shape)}"
-        for name in sorted(own.keys() & tensors.keys())
-        if tensors[name].shape != own[name].shape
-    ]
-    faults = [f"{name} is missing" for name in sorted(missing)]
-    faults += [f"{name} is unexpected" for name in sorted(unexpected)]
-    faults += wrong
+    weights = read_weights(source, backbone.config.name)
+    tensors, own = _trunk(weights.tensors), backbone.state_dict()
+    tensors = _with_input_channels(tensors, backbone)
+    left = {name for name in tensors.keys() - own.keys() if _may_be_left(name, own)}
+    faults = _faults(tensors, own, left)
     loaded = {name: tensor for name, tensor in tensors.items() if name in own}
     if faults or not loaded:
         shown = "; ".join(faults[:6]) + (f" and {len(faults) - 6} more" if len(faults) > 6 else "")
@@ -63,35 +44,66 @@ def load_backbone_weights(backbone: Backbone, source: str | os.PathLike[str]) ->
             file=source,
         )
     backbone.load_state_dict(loaded, strict=False)
-    return f"{source}: loaded {len(loaded)} tensors, left {len(unwanted)} (classifier, stages not built, counters)"
+    backbone.input = _fitting(weights.input, backbone.input)
+    left_out = len(left) + len(weights.tensors) - len(tensors)
+    return f"{source}: loaded {len(loaded)} tensors, left {left_out} (classifier, stages not built, counters)"
 
 
-def _from_file(path: Path) -> Mapping[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a reader raises whatever it meets in a damaged or hostile file
-        kind = "no such file" if isinstance(error, FileNotFoundError) else str(error).partition("\n")[0]
-        raise CheckpointError(
-            f"cannot be read: {kind}", "give .safetensors, or .pth of tensors only", file=path
-        ) from None
-    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise CheckpointError("holds no state dict of tensors", "save model.state_dict()", file=path)
-    return tensors
+def weights_input(config: BackboneConfig, source: str | os.PathLike[str] | None) -> InputConfig:
+    """How a backbone wants its pixels with the weights of a source; nothing is loaded or downloaded."""
+    own = config.input()
+    return own if source is None else _fitting(source_input(os.fspath(source), config.name), own)
 
 
-def _from_torchvision(name: str) -> Mapping[str, Tensor]:
-    from torchvision.models import get_weight
+def _fitting(wanted: InputConfig | None, own: InputConfig) -> InputConfig:
+    """What weights want, unless they do not say or the backbone has another number of input channels."""
+    return own if wanted is None or len(wanted.mean) != len(own.mean) else wanted
 
-    try:
-        weights = get_weight(name)
-    except (ValueError, AttributeError) as error:
-        raise CheckpointError(f"torchvision has no weights named {name!r}: {error}") from error
-    place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-    try:
-        return weights.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError) as error:
-        raise CheckpointError(
-            f"{weights.url} could not be downloaded: {error}", "download it elsewhere and put it here", file=place
-        ) from error
+
+def _trunk(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The backbone's tensors out of a whole model's of ours; those of others as they are."""
+    prefix = "backbone."
+    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return own or tensors
+
+
+def _with_input_channels(tensors: Mapping[str, Tensor], backbone: Backbone) -> Mapping[str, Tensor]:
+    """The first convolution's weights for the backbone's own number of input channels."""
+    name, first = next((name, module) for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d))
+    key = f"{name}.weight"
+    if key not in tensors or tensors[key].shape[1] != 3 or first.in_channels == 3:
+        return tensors
+    from timm.models import adapt_input_conv
+
+    return {**tensors, key: adapt_input_conv(first.in_channels, tensors[key])}
+
+
+def _may_be_left(name: str, own: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint's tensor that the backbone lacks is no fault."""
+    stages = {key.partition(".")[0] for key in own}
+    return (
+        name.startswith(_CLASSIFIER)
+        or (name.startswith("layer") and name.partition(".")[0] not in stages)
+        or name.endswith("num_batches_tracked")
+    )
+
+
+def _faults(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], left: set[str]) -> list[str]:
+    """Each tensor that is missing, unexpected or of another shape, in words.
+
+    Counters of batches exist only where statistics are still collected, and where a deformable convolution looks is
+    learned from the start: no published checkpoint of a classifier has them.
+    """
+    missing = {
+        name
+        for name in own.keys() - tensors.keys()
+        if not name.endswith("num_batches_tracked") and ".offset." not in name
+    }
+    faults = [f"{name} is missing" for name in sorted(missing)]
+    faults += [f"{name} is unexpected" for name in sorted(tensors.keys() - own.keys() - left)]
+    faults += [
+        f"{name} has shape {tuple(tensors[name].shape)}, wanted {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & tensors.keys())
+        if tensors[name].shape != own[name].shape
+    ]
+    return faults

@@ -3,28 +3,37 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from ..backbones import backbones
+from ..backbones import BackboneConfig, backbones, weights_input
 from ..heads import heads
 from ..necks import necks
-from ..structures import Config, PartConfig
+from ..structures import Config, InputConfig, PartConfig
 from .model import Model
-from .preprocess import InputConfig, Preprocess
+from .preprocess import Preprocess
 
 
 class ModelConfig(Config):
     """Which parts, each with its own config. Channels, strides and class counts are never written here: they follow."""
 
-    input: InputConfig = InputConfig()
-    backbone: Annotated[PartConfig, *backbones.field()]
+    input: InputConfig | None = None
+    """None: as the backbone's weights were trained. A run's own config says which that was."""
+    backbone: Annotated[BackboneConfig, *backbones.field()]
     weights: str | None = None
     """What the backbone starts a training from; see :func:`vertebra.backbones.load_backbone_weights`."""
     neck: Annotated[PartConfig, *necks.field()]
     head: Annotated[PartConfig, *heads.field()]
 
 
+def resolve_input(config: ModelConfig) -> ModelConfig:
+    """The config with the input that its weights want written out."""
+    if config.input is not None:
+        return config
+    return config.model_copy(update={"input": weights_input(config.backbone, config.weights)})
+
+
 def build_model(config: ModelConfig, class_names: Sequence[str]) -> Model:
     """Build the parts on one another, for these classes; random weights."""
     backbone = backbones.build(config.backbone)
+    preprocess = Preprocess(config.input or weights_input(config.backbone, config.weights))
     neck = necks.build(config.neck, backbone.feature_info)
     head = heads.build(config.head, backbone.feature_info | neck.feature_info, len(class_names))
-    return Model(backbone, neck, head, Preprocess(config.input), class_names)
+    return Model(backbone, neck, head, preprocess, class_names)

@@ -26,7 +26,7 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.class_names = tuple(class_names)
-        self.preprocess = preprocess or Preprocess()
+        self.preprocess = preprocess or Preprocess(backbone.input)
         self.backbone = backbone
         self.neck = neck
         self.head = head

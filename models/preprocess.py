@@ -1,25 +1,10 @@
 """Pixels 0..255 -> what a checkpoint was trained on."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..structures import Config, Images
-
-
-class InputConfig(Config):
-    """How the weights want their pixels; it belongs to a checkpoint and travels with it.
-
-    ``mean`` and ``std`` are in the unit of ``scale`` (1 for 0..1, 255 for 0..255) and in the order of ``channels``.
-    The defaults are ImageNet's, as torchvision and timm train.
-    """
-
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    scale: Literal[1, 255] = 1
-    channels: Literal["rgb", "bgr"] = "rgb"
+from ..structures import Images, InputConfig
 
 
 class Preprocess(nn.Module):
@@ -27,8 +12,6 @@ class Preprocess(nn.Module):
 
     def __init__(self, config: InputConfig = InputConfig()) -> None:
         super().__init__()
-        if len(config.mean) != len(config.std):
-            raise ValueError(f"mean and std need one value per channel; got {config.mean} and {config.std}")
         self.config = config
         unit = 255 / config.scale
         self.register_buffer("mean", torch.tensor(config.mean)[:, None, None] * unit, persistent=False)

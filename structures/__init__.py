@@ -10,6 +10,7 @@ The conventions of the whole project stand here, once:
   indices, since dilation lets two levels share a stride.
 """
 
+from .classification import Classification
 from .config import Config, PartConfig, suggest, usage_error
 from .errors import (
     CheckpointError,
@@ -23,10 +24,13 @@ from .errors import (
 from .features import FeatureInfo, Features
 from .images import Images
 from .instances import Detections, Instances
+from .pixels import CAFFE_INPUT, InputConfig
 from .registry import Entry, Registry
 
 __all__ = [
+    "CAFFE_INPUT",
     "CheckpointError",
+    "Classification",
     "Config",
     "DataError",
     "Detections",
@@ -34,6 +38,7 @@ __all__ = [
     "FeatureInfo",
     "Features",
     "Images",
+    "InputConfig",
     "Instances",
     "MemoryFullError",
     "NonFiniteError",

@@ -1,0 +1,76 @@
+"""The convolutions and norms that a stage is built of."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+from ..ops import norm_layer
+
+
+class DeformableConv2d(nn.Conv2d):
+    """A 3x3 convolution that samples where it learns to look (DCNv2, 1811.11168 section 3.1).
+
+    The weights are those of the convolution it takes the place of. Where to look, and how much each sample counts,
+    comes out of ``offset``, which starts at zero: the regular grid, every sample counting half, as in the paper.
+    """
+
+    def __init__(self, channels: int, stride: int = 1, dilation: int = 1, groups: int = 1) -> None:
+        super().__init__(channels, channels, 3, stride, dilation, dilation, groups, bias=False)
+        # For each of the 9 cells a step down, a step to the right and a weight.
+        self.offset = nn.Conv2d(channels, 3 * 9, 3, stride, dilation, dilation)
+
+    def forward(self, input: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
+        steps_and_weights = self.offset(input)
+        steps, weights = steps_and_weights.split((2 * 9, 9), dim=1)
+        return deform_conv2d(
+            input,
+            steps,
+            self.weight,
+            stride=self.stride,  # pyright: ignore[reportArgumentType]  # Conv2d's own annotation is looser
+            padding=self.padding,  # pyright: ignore[reportArgumentType]
+            dilation=self.dilation,  # pyright: ignore[reportArgumentType]
+            mask=weights.sigmoid(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Makes the layers of one stage: which norm, and whether its 3x3 convolutions are deformable."""
+
+    norm_kind: Literal["batch", "frozen", "sync", "group", "none"]
+    norm_eps: float
+    deformable: bool = False
+
+    def norm(self, channels: int) -> nn.Module:
+        """The norm that follows a convolution."""
+        return norm_layer(self.norm_kind, self.norm_eps)(channels)
+
+    def convolution(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1
+    ) -> nn.Conv2d:
+        """One that keeps the size at stride 1; it has a bias where no norm would take it away."""
+        padding = dilation * (kernel // 2)
+        return nn.Conv2d(
+            in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=self.norm_kind == "none"
+        )
+
+    def spatial(self, channels: int, stride: int, dilation: int, groups: int = 1) -> nn.Conv2d:
+        """The 3x3 convolution of a block that may be deformable."""
+        if self.deformable:
+            return DeformableConv2d(channels, stride, dilation, groups)
+        return self.convolution(channels, channels, 3, stride, dilation, groups)
+
+
+def initialize(network: nn.Module) -> None:
+    """He's normal initialisation by fan-out (1502.01852), as torchvision; norms start as the identity."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in network.modules():
+        if isinstance(module, DeformableConv2d):
+            nn.init.zeros_(module.offset.weight)

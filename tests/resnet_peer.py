@@ -1,0 +1,96 @@
+"""The residual family by torchvision and timm, with random weights."""
+
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+from torchvision.models import get_model, list_models
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from vertebra.backbones import RESNETS, create_backbone
+
+LEVELS = ("c2", "c3", "c4", "c5")
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+CIFAR = [name for name in RESNETS if name.startswith("cifar")]
+IMAGENET = [name for name in RESNETS if name not in CIFAR]
+TORCHVISION = [name for name in IMAGENET if name in list_models(module=torchvision.models)]
+
+
+def twin_of(name, output_stride=32):
+    """The network by torchvision, or by timm where torchvision lacks it, with random weights and statistics."""
+    with torch.device("meta"):
+        if name == "resnext152_32x4d":  # in neither library under its name, but in torchvision's class
+            twin = ResNet(Bottleneck, [3, 8, 36, 3], groups=32, width_per_group=4)
+        elif name not in TORCHVISION or (output_stride < 32 and RESNETS[name].block == "basic"):
+            twin = timm.create_model(name, output_stride=output_stride)
+        else:
+            dilate = [False, output_stride <= 8, output_stride <= 16]
+            twin = get_model(name, weights=None, replace_stride_with_dilation=dilate)
+    return randomize(twin.to_empty(device="cpu"))
+
+
+def randomize(network):
+    """Weights and batch statistics of a plausible size, none of them a default."""
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
+            if module.bias is not None:
+                module.bias.data.normal_(0, 0.2, generator=generator)
+        elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
+            module.bias.data.normal_(0, 0.2, generator=generator)
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+            module.running_mean.normal_(0, 0.2, generator=generator)
+            module.num_batches_tracked.zero_()
+    return network
+
+
+def twin_features(twin, pixels):
+    """c2..c5 of a network of torchvision's or timm's."""
+    hidden = twin.maxpool(torch.relu(twin.bn1(twin.conv1(pixels))))
+    features = {}
+    for level, layer in zip(LEVELS, LAYERS, strict=True):
+        features[level] = hidden = getattr(twin, layer)(hidden)
+    return features
+
+
+def normalize(weights, name, hidden):
+    """The batch norm ``name`` of a state dict, in evaluation."""
+    mean, variance, weight, bias = (
+        weights[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")
+    )
+    return F.batch_norm(hidden, mean, variance, weight, bias)
+
+
+def count_blocks(weights, layer):
+    """How many blocks a stage of a state dict has."""
+    return len({name.split(".")[1] for name in weights if name.startswith(f"{layer}.")})
+
+
+def weights_of(twin):
+    """Its state dict without the classifier."""
+    return {key: value for key, value in twin.state_dict().items() if not key.startswith("fc.")}
+
+
+def loaded(name, weights, **options):
+    """Our network with these weights, loaded strictly."""
+    with torch.device("meta"):
+        backbone = create_backbone(name, **options)
+    backbone.load_state_dict({key: value.clone() for key, value in weights.items()}, assign=True)
+    return backbone
+
+
+def pixels_of(height=65, width=97, channels=3):
+    """A batch of two on sizes that no stride divides."""
+    return torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def assert_equal(features, expected):
+    """The same levels, bit for bit."""
+    assert list(features) == list(expected)
+    for level in features:
+        assert features[level].isfinite().all()
+        assert torch.equal(features[level], expected[level]), level
