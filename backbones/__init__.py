@@ -1,8 +1,10 @@
 """Floor 2: image -> pyramid. The imports below fill the registry."""
 
-from .base import Backbone, BackboneConfig, backbones, create_backbone, list_backbones
+from .base import Backbone, BackboneConfig, backbones
+from .create import create_backbone, list_backbones
 from .describe import BackboneDescription, describe_backbone
 from .resnet import ResNet, ResNetConfig
+from .timm_bridge import TimmBackbone, TimmConfig
 from .variants import RESNETS, ResNetSpec
 from .weight_sources import list_weights
 from .weights import load_backbone_weights, weights_input
@@ -15,6 +17,8 @@ __all__ = [
     "ResNet",
     "ResNetConfig",
     "ResNetSpec",
+    "TimmBackbone",
+    "TimmConfig",
     "backbones",
     "create_backbone",
     "describe_backbone",

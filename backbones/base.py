@@ -1,15 +1,11 @@
-"""What a backbone is, and how one is made by name."""
+"""What a backbone is."""
 
-import logging
-import os
 from abc import ABC, abstractmethod
-from typing import Any
 
 from jaxtyping import Float
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from ..structures import FeatureInfo, Features, InputConfig, PartConfig, Registry, usage_error
+from ..structures import FeatureInfo, Features, InputConfig, PartConfig, Registry
 
 
 class BackboneConfig(PartConfig):
@@ -36,27 +32,3 @@ class Backbone(nn.Module, ABC):
 
 backbones: Registry[Backbone] = Registry("backbone")
 """Backbones by name; an entry builds from ``(config)``."""
-
-
-def create_backbone(name: str, weights: str | os.PathLike[str] | None = None, **options: Any) -> Backbone:
-    """The named backbone; ``options`` are the fields of its config, ``weights`` a source as for
-    :func:`load_backbone_weights`, which says in the log what it left.
-
-    UsageError for a wrong option, CheckpointError for weights that are not there or do not fit.
-    """
-    from .weights import load_backbone_weights  # which needs this module
-
-    config_type = backbones[name].config
-    try:
-        config = config_type.model_validate({"name": name, **options})
-    except ValidationError as error:
-        raise usage_error(name, config_type, error) from error
-    backbone = backbones.build(config)
-    if weights is not None:
-        logging.getLogger("vertebra").info(load_backbone_weights(backbone, weights))
-    return backbone
-
-
-def list_backbones(pattern: str = "*") -> list[str]:
-    """Names that match a shell pattern, e.g. ``resnext*``; timm's models match patterns that begin with ``timm/``."""
-    return backbones.names(pattern)

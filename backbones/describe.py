@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..structures import FeatureInfo
-from .base import create_backbone
+from .create import create_backbone
 
 IMAGE_SIZE = 224  # pixels; the size at which the field states the cost of a backbone
 

@@ -25,13 +25,16 @@ class Weights:
     input: InputConfig | None
 
 
-def read_weights(source: str, name: str) -> Weights:
-    """What ``source`` holds for the network ``name``; see :func:`vertebra.backbones.load_backbone_weights`."""
+def read_weights(source: str, name: str, options: Mapping[str, Any]) -> Weights:
+    """What ``source`` holds for the network ``name``; see :func:`vertebra.backbones.load_backbone_weights`.
+
+    ``options`` are timm's arguments for it: timm makes its weights fit them.
+    """
     library, slash, entry = source.partition("/")
     if library == "torchvision" and slash:
         return _from_torchvision(entry, name)
     if source == "timm" or library == "timm":
-        return _from_timm(entry, name)
+        return _from_timm(entry, name, options)
     return _from_file(_path(source))
 
 
@@ -41,7 +44,7 @@ def source_input(source: str, name: str) -> InputConfig | None:
     if library == "torchvision" and slash:
         return _input_of(_torchvision_member(entry, name).transforms())
     if source == "timm" or library == "timm":
-        return _input_of(timm_config(entry, name))
+        return _input_of(_timm_config(entry, name))
     return _file_input(_path(source))
 
 
@@ -55,7 +58,7 @@ def list_weights(name: str) -> list[str]:
     return known + [f"timm/{tagged.partition('.')[2]}" for tagged in timm.list_pretrained(f"{model}.*")]
 
 
-def timm_config(tag: str, name: str) -> Any:
+def _timm_config(tag: str, name: str) -> Any:
     """timm's description of the weights ``tag`` (nothing: its default) of a model; of another one's as MODEL.TAG."""
     import timm
 
@@ -71,7 +74,7 @@ def timm_config(tag: str, name: str) -> Any:
     return config
 
 
-def unreachable(config: Any, error: Exception) -> CheckpointError:
+def _unreachable(config: Any, error: Exception) -> CheckpointError:
     """What to say where timm's download fails: what to fetch, and where it would have been."""
     import huggingface_hub.constants
 
@@ -146,14 +149,14 @@ def _from_torchvision(entry: str, name: str) -> Weights:
     return Weights(tensors, _input_of(member.transforms()))
 
 
-def _from_timm(tag: str, name: str) -> Weights:
+def _from_timm(tag: str, name: str, options: Mapping[str, Any]) -> Weights:
     import timm
 
-    config = timm_config(tag, name)
+    config = _timm_config(tag, name)
     try:
-        network = timm.create_model(config.architecture, pretrained=True, pretrained_cfg=config)
+        network = timm.create_model(config.architecture, pretrained=True, pretrained_cfg=config, **options)
     except (OSError, RuntimeError) as error:
-        raise unreachable(config, error) from error
+        raise _unreachable(config, error) from error
     return Weights(network.state_dict(), _input_of(config))
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..structures import CheckpointError, InputConfig
 from .base import Backbone, BackboneConfig
+from .timm_bridge import TimmBackbone
 from .weight_sources import read_weights, source_input
 
 _CLASSIFIER = ("fc.", "classifier.", "head.")
@@ -30,10 +31,12 @@ def load_backbone_weights(backbone: Backbone, source: str | os.PathLike[str]) ->
     :class:`CheckpointError`. How the weights want their pixels becomes ``backbone.input``.
     """
     source = os.fspath(source)
-    weights = read_weights(source, backbone.config.name)
-    tensors, own = _trunk(weights.tensors), backbone.state_dict()
-    tensors = _with_input_channels(tensors, backbone)
-    left = {name for name in tensors.keys() - own.keys() if _may_be_left(name, own)}
+    of_timm = isinstance(backbone, TimmBackbone)
+    weights = read_weights(source, backbone.config.name, backbone.options if of_timm else {})
+    own = backbone.state_dict()
+    tensors = _trunk(weights.tensors)
+    tensors = _with_input_channels(_wrapped(tensors, own) if of_timm else tensors, backbone)
+    left = {name for name in tensors.keys() - own.keys() if of_timm or _may_be_left(name, own)}
     faults = _faults(tensors, own, left)
     loaded = {name: tensor for name, tensor in tensors.items() if name in own}
     if faults or not loaded:
@@ -65,6 +68,16 @@ def _trunk(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     prefix = "backbone."
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     return own or tensors
+
+
+def _wrapped(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A whole timm model's tensors by the names they have in its feature extractor, of which timm has three kinds."""
+
+    def rename(name: str) -> str:
+        kinds = (f"net.model.{name}", f"net.{name}", f"net.{name.replace('.', '_', 1)}")
+        return next((kind for kind in kinds if kind in own), name)
+
+    return {rename(name): tensor for name, tensor in tensors.items()}
 
 
 def _with_input_channels(tensors: Mapping[str, Tensor], backbone: Backbone) -> Mapping[str, Tensor]:

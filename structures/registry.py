@@ -11,6 +11,7 @@ from .config import PartConfig, suggest
 from .errors import UsageError
 
 T = TypeVar("T")
+Builder = TypeVar("Builder", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +28,29 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, Entry[T]] = {}
+        self._families: dict[str, Entry[T]] = {}
 
-    def register(self, name: str, config: type[PartConfig]) -> Callable[[Callable[..., T]], Callable[..., T]]:
-        """Decorate a class or function ``build(*parts, config)`` to make it known under ``name``."""
+    def register(self, name: str, config: type[PartConfig]) -> Callable[[Builder], Builder]:
+        """Decorate a class or function ``build(*parts, config)`` to make it known under ``name``.
 
-        def add(build: Callable[..., T]) -> Callable[..., T]:
-            if name in self._entries:
+        A name that ends in ``/`` is a family: it stands for every name that begins with it, and is not listed itself.
+        """
+
+        entries = self._families if name.endswith("/") else self._entries
+
+        def add(build: Builder) -> Builder:
+            if name in entries:
                 raise ValueError(f"the {self.kind} name {name!r} is taken; choose another")
-            self._entries[name] = Entry(config, build)
+            entries[name] = Entry(config, build)
             return build
 
         return add
 
     def __getitem__(self, name: str) -> Entry[T]:
-        if name not in self._entries:
+        entry = self._entries.get(name) or self._families.get(name[: name.find("/") + 1])
+        if entry is None:
             raise UsageError(f"there is no {self.kind} named {name!r}", suggest(name, self._entries))
-        return self._entries[name]
+        return entry
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

@@ -3,13 +3,17 @@
 import pickle
 from urllib.error import URLError
 
+import huggingface_hub.constants
 import pytest
+import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
 
 import vertebra
-from vertebra.structures import CheckpointError
+from vertebra.backbones import list_weights, weights_input
+from vertebra.models import ModelConfig, resolve_input
+from vertebra.structures import CheckpointError, InputConfig
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +47,25 @@ def test_stages_that_are_not_built_are_left(state_dict, tmp_path):
     assert loaded_fully(backbone, state_dict)
 
 
-def test_torchvisions_own_cache_is_used(state_dict, tmp_path, monkeypatch):
-    """A file where torchvision would have put its download: found without a network."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    cache = tmp_path / "hub" / "checkpoints"
+def torchvision_cache(folder, monkeypatch, state_dict):
+    """ResNet-18's weights where torchvision puts its downloads."""
+    monkeypatch.setenv("TORCH_HOME", str(folder))
+    cache = folder / "hub" / "checkpoints"
     cache.mkdir(parents=True)
     torch.save(state_dict, cache / torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2])
-    backbone = vertebra.create_backbone("resnet18")
-    vertebra.load_backbone_weights(backbone, "torchvision/ResNet18_Weights.IMAGENET1K_V1")
-    assert loaded_fully(backbone, state_dict)
+
+
+def hub_cache(folder, monkeypatch, repository=None, state_dict=None):
+    """Weights where timm puts its downloads, and no network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    if repository is not None:
+        home = folder / f"models--{repository.replace('/', '--')}"
+        snapshot = home / "snapshots" / ("0" * 40)
+        snapshot.mkdir(parents=True)
+        (home / "refs").mkdir()
+        (home / "refs" / "main").write_text("0" * 40)
+        save_file(state_dict, snapshot / "model.safetensors")
 
 
 def test_without_a_network_the_place_for_the_file_is_named(tmp_path, monkeypatch):
@@ -67,6 +81,125 @@ def test_without_a_network_the_place_for_the_file_is_named(tmp_path, monkeypatch
             vertebra.create_backbone("resnet18"), "torchvision/ResNet18_Weights.IMAGENET1K_V1"
         )
     assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("source", ["torchvision/IMAGENET1K_V1", "torchvision/ResNet18_Weights.IMAGENET1K_V1"])
+def test_torchvisions_names_are_known_short_and_long(source, state_dict, tmp_path, monkeypatch):
+    """Oracle: torchvision's own table of weights says how they want their pixels."""
+    torchvision_cache(tmp_path, monkeypatch, state_dict)
+    backbone = vertebra.create_backbone("resnet18", weights=source)
+    assert loaded_fully(backbone, state_dict)
+    preset = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.transforms()
+    assert (list(backbone.input.mean), list(backbone.input.std)) == (preset.mean, preset.std)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "repository"),
+    [
+        ("resnet18d", "timm", "timm/resnet18d.ra2_in1k"),
+        ("resnet18d", "timm/ra4_e3600_r224_in1k", "timm/resnet18d.ra4_e3600_r224_in1k"),
+        ("resnet18", "timm/resnet18.a1_in1k", "timm/resnet18.a1_in1k"),
+    ],
+)
+def test_timms_own_cache_is_used_and_its_statistics_travel(name, source, repository, tmp_path, monkeypatch):
+    """A file where timm would have put its download; oracle: timm's network and timm's description of the weights."""
+    twin = timm.create_model(name)
+    hub_cache(tmp_path, monkeypatch, repository, twin.state_dict())
+    backbone = vertebra.create_backbone(name, weights=source)
+    assert loaded_fully(backbone, twin.state_dict())
+    described = timm.get_pretrained_cfg(repository.removeprefix("timm/"))
+    assert (backbone.input.mean, backbone.input.std) == (described.mean, described.std)
+    assert weights_input(backbone.config, source) == backbone.input
+
+
+def test_weights_with_other_statistics_exist():
+    """Hand-drawn: without one such checkpoint the test above would pass with ImageNet's everywhere."""
+    config = vertebra.create_backbone("resnet18d", levels=("c2",)).config
+    assert weights_input(config, "timm/ra4_e3600_r224_in1k").mean == (0.5, 0.5, 0.5)
+    assert weights_input(config, "timm/ra2_in1k").mean == (0.485, 0.456, 0.406)
+
+
+def test_without_a_network_timms_address_and_cache_are_named(tmp_path, monkeypatch):
+    """Exit code 4, and what to do with the file once it is here."""
+    hub_cache(tmp_path, monkeypatch)
+    with pytest.raises(CheckpointError, match=r"models--timm--resnet18\.a1_in1k: https://.*give its path") as caught:
+        vertebra.create_backbone("resnet18", weights="timm/a1_in1k")
+    assert caught.value.exit_code == 4
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("timm/a1_in1", "timm has no weights 'resnet18.a1_in1': did you mean 'a1_in1k'"),
+        ("torchvision/IMAGENET1K_V2", "torchvision has no weights 'IMAGENET1K_V2' for resnet18: did you mean"),
+        ("torchvision/ResNet18_Weights.V9", "torchvision has no weights 'ResNet18_Weights.V9' for resnet18"),
+    ],
+)
+def test_unknown_weights_name_the_nearest(source, said):
+    """FAULTS 98: exit code 4."""
+    with pytest.raises(CheckpointError) as caught:
+        vertebra.create_backbone("resnet18", weights=source)
+    assert said in str(caught.value)
+
+
+def test_every_known_source_names_itself():
+    """Oracle: torchvision's and timm's own lists."""
+    assert list_weights("resnet34")[0] == "torchvision/IMAGENET1K_V1"
+    assert {f"resnet34.{source.partition('/')[2]}" for source in list_weights("resnet34")[1:]} == set(
+        timm.list_pretrained("resnet34.*")
+    )
+    assert list_weights("cifar_plain20") == []
+
+
+def test_one_channel_sees_a_grey_picture_as_three_did(state_dict, tmp_path):
+    """Law: where red, green and blue are the same, the sum of their weights gives what they gave together."""
+    torch.save(state_dict, tmp_path / "resnet18.pth")
+    colour, grey = (
+        vertebra.create_backbone("resnet18", weights=tmp_path / "resnet18.pth", in_channels=count).eval()
+        for count in (3, 1)
+    )
+    pixels = torch.randn(1, 1, 65, 97)
+    with torch.no_grad():
+        torch.testing.assert_close(grey(pixels)["c5"], colour(pixels.expand(-1, 3, -1, -1))["c5"], rtol=1e-4, atol=1e-4)
+
+
+def test_more_channels_repeat_the_three(state_dict, tmp_path):
+    """Oracle: the weights that timm's network gets for six channels, of which each pair counts half."""
+    torch.save(state_dict, tmp_path / "resnet18.pth")
+    backbone = vertebra.create_backbone("resnet18", weights=tmp_path / "resnet18.pth", in_channels=6)
+    expected = torch.cat([state_dict["conv1.weight"]] * 2, dim=1) / 2
+    torch.testing.assert_close(backbone.conv1.weight, expected)
+    assert len(backbone.input.mean) == 6
+
+
+def test_a_model_of_ours_gives_its_backbone_and_its_statistics(tmp_path):
+    """Law: what a checkpoint of a whole model holds under ``backbone.`` comes back, and how it wants its pixels."""
+    trained = vertebra.create_backbone("resnet10t", levels=("c2", "c3", "c4"))
+    tensors = {f"backbone.{name}": tensor for name, tensor in trained.state_dict().items()}
+    wanted = InputConfig(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0), scale=255, channels="bgr")
+    metadata = {"input": wanted.model_dump_json()}
+    save_file(tensors | {"head.weight": torch.ones(3)}, tmp_path / "model.safetensors", metadata)
+    backbone = vertebra.create_backbone("resnet10t", levels=("c2", "c3"), weights=tmp_path / "model.safetensors")
+    assert loaded_fully(backbone, trained.state_dict())
+    assert backbone.input == wanted
+    config = ModelConfig.model_validate(
+        {
+            "backbone": {"name": "resnet10t", "levels": ("c2", "c3")},
+            "weights": str(tmp_path / "model.safetensors"),
+            "neck": {"name": "fpn"},
+            "head": {"name": "rcnn"},
+        }
+    )
+    assert resolve_input(config).input == wanted
+
+
+def test_a_deformable_backbone_takes_a_public_checkpoint(state_dict, tmp_path):
+    """Law: all but where to look comes from the file."""
+    torch.save(state_dict, tmp_path / "resnet18.pth")
+    backbone = vertebra.create_backbone("resnet18", weights=tmp_path / "resnet18.pth", deformable=("c5",))
+    kept = {name: tensor for name, tensor in backbone.state_dict().items() if ".offset." not in name}
+    assert all(torch.equal(tensor, state_dict[name]) for name, tensor in kept.items())
 
 
 def test_what_ships_with_the_package_fits(tmp_path):

@@ -1,0 +1,208 @@
+"""Any model of timm's that has feature maps, as a backbone."""
+
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field, PositiveInt, field_validator
+from torch import Tensor, nn
+
+from ..structures import FeatureInfo, Features, InputConfig, UsageError, suggest
+from .base import Backbone, BackboneConfig, backbones
+from .timm_probe import FeatureMap, Unfit, freeze_unreached, probe, takes_any_size
+
+PREFIX = "timm/"
+FLEXIBLE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+"""What makes a model take images of any size: a ViT's option, a Swin's, nothing for the others."""
+
+
+class TimmConfig(BackboneConfig):
+    """A model of timm's by its name there, e.g. ``timm/convnext_tiny``."""
+
+    levels: tuple[Annotated[str, Field(pattern=r"^c\d$")], ...] | None = Field(default=None, min_length=1)
+    """Fine to coarse; None: all that the model has from c2 on. The last map of a stride is its level."""
+    in_channels: PositiveInt = 3
+    output_stride: Literal[8, 16, 32] | None = None
+    """No level is coarser than this, where timm can dilate the model. None: as the model is."""
+    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
+    """Height and width (or both in one) in pixels, for a model that is built for one size: smaller images are padded
+    to it, larger ones refused."""
+    patch_size: PositiveInt | None = None
+    """Of a ViT; timm resizes the weights. 16 for those of 14, whose stride no pyramid can be made of."""
+    norm: Literal["own", "frozen", "sync"] = "own"
+    """``frozen`` and ``sync`` replace batch norms; other norms are left."""
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    """Stochastic depth of the last block (1603.09382)."""
+    checkpointed: bool = False
+    """Compute activations anew in the backward pass: memory for time."""
+
+    def input(self) -> InputConfig:
+        """That of timm's default weights for the model."""
+        import timm
+
+        known = timm.get_pretrained_cfg(self.model, allow_unregistered=True)
+        if known is None or self.in_channels != len(known.mean):
+            return InputConfig.of_channels(self.in_channels)
+        return InputConfig(mean=tuple(known.mean), std=tuple(known.std))
+
+    @property
+    def model(self) -> str:
+        """The name that timm has for it."""
+        return self.name.removeprefix(PREFIX)
+
+    @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """Height and width, where the model is built for one size."""
+        size = self.image_size
+        return (size, size) if isinstance(size, int) else size
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        import timm
+
+        model = name.removeprefix(PREFIX)
+        if not timm.is_model(model):
+            raise ValueError(f"timm has no model {model!r}: {suggest(model, timm.list_models())}")
+        return name
+
+    def build_options(self) -> Iterator[dict[str, Any]]:
+        """timm's arguments, the most flexible first."""
+        options: dict[str, Any] = {"in_chans": self.in_channels}
+        for name in ("output_stride", "patch_size"):
+            if (value := getattr(self, name)) is not None:
+                options[name] = value
+        if self.drop_path:
+            options["drop_path_rate"] = self.drop_path
+        if self.fixed_size is not None:
+            yield options | {"img_size": self.fixed_size}
+        for flexible in FLEXIBLE:
+            yield options | flexible
+
+
+@backbones.register(PREFIX, TimmConfig)
+class TimmBackbone(Backbone):
+    """Image -> the levels that the model turned out to have, when it was run on a small image.
+
+    Strides, channels and layout are measured, not believed. A model that does not round sizes up, or that works on
+    multiples of some size only, gets its images padded with zeros at the bottom and right.
+    """
+
+    config: TimmConfig
+    options: dict[str, Any]
+    """timm's arguments that the model was built with."""
+
+    def __init__(self, config: TimmConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.input = config.input()
+        self.net, self.options, self.maps, size = _fitting_net(config)
+        self.feature_info = {level: FeatureInfo(known.channels, known.stride) for level, known in self.maps.items()}
+        any_size = takes_any_size(self.net, list(self.maps.values()), config.in_channels)
+        self.multiple = 1 if any_size else math.gcd(*size)
+        freeze_unreached(self.net, size, config.in_channels)
+
+    def forward(self, pixels: Float[Tensor, "b c h w"]) -> Features:
+        height, width = pixels.shape[-2:]
+        outputs = self.net(self._pad(pixels))
+        features = {}
+        for (level, known), output in zip(self.maps.items(), outputs, strict=True):
+            maps = output.permute(0, 3, 1, 2) if known.channels_last else output
+            features[level] = maps[:, :, : math.ceil(height / known.stride), : math.ceil(width / known.stride)]
+        return features
+
+    def _pad(self, pixels: Float[Tensor, "b c _ _"]) -> Float[Tensor, "b c _ _"]:
+        height, width = pixels.shape[-2:]
+        if self.config.fixed_size is not None:
+            down, right = self.config.fixed_size[0] - height, self.config.fixed_size[1] - width
+            if min(down, right) < 0:
+                raise ValueError(
+                    f"{self.config.name} was built for images of up to {self.config.fixed_size} pixels, got "
+                    f"{(height, width)}: make image_size larger, or the images smaller"
+                )
+        else:
+            down, right = -height % self.multiple, -width % self.multiple
+        return F.pad(pixels, (0, right, 0, down)) if down or right else pixels
+
+
+def _fitting_net(config: TimmConfig) -> tuple[nn.Module, dict[str, Any], dict[str, FeatureMap], tuple[int, int]]:
+    """The model with the outputs that are wanted and no others, timm's arguments for it, what the outputs are, and a
+    size on which they were seen.
+    """
+    refused, unfit = "", ""
+    for options in config.build_options():
+        try:
+            net = _build(config, options)
+        except Unfit as error:
+            refused = str(error)
+            continue
+        try:
+            maps, size = probe(net, net.feature_info.channels(), _sizes(net, config), config.in_channels)
+        except Unfit as error:
+            unfit = str(error)
+            continue
+        chosen = _choose(config, maps)
+        if len(chosen) < len(maps):
+            known = net.feature_info.out_indices
+            net = _build(config, options | {"out_indices": tuple(known[index] for index in chosen.values())})
+        return _finished(net, config), options, {level: maps[index] for level, index in chosen.items()}, size
+    fix = (
+        "if it is built for one image size, give image_size, for example 224" if unfit and not config.image_size else ""
+    )
+    raise UsageError(f"{config.name} cannot be a backbone: {unfit or refused}", fix)
+
+
+def _build(config: TimmConfig, options: dict[str, Any]) -> Any:
+    import timm
+
+    try:
+        return timm.create_model(config.model, features_only=True, **options)
+    except Exception as error:  # a wrong argument may be a TypeError, an assertion or anything else
+        raise Unfit(f"timm cannot build it: {str(error).partition(chr(10))[0] or type(error).__name__}") from error
+
+
+def _finished(net: Any, config: TimmConfig) -> nn.Module:
+    """The model with its norms replaced and its activations recomputed, as the config wants it."""
+    from timm.layers.norm_act import convert_sync_batchnorm, freeze_batch_norm_2d
+
+    if config.checkpointed:
+        recomputing = net if hasattr(net, "set_grad_checkpointing") else net.model
+        recomputing.set_grad_checkpointing()
+    return {"own": lambda same: same, "frozen": freeze_batch_norm_2d, "sync": convert_sync_batchnorm}[config.norm](net)
+
+
+def _sizes(net: Any, config: TimmConfig) -> list[tuple[int, int]]:
+    """Image sizes to try: some models cut their maps into windows, of 7 or 8 cells as a rule."""
+    if config.fixed_size is not None:
+        return [config.fixed_size]
+    coarsest = max(net.feature_info.reduction())
+    return [(2 * coarsest, 3 * coarsest), *((coarsest * cells, 2 * coarsest * cells) for cells in (2, 4, 7, 8))]
+
+
+def _choose(config: TimmConfig, maps: list[FeatureMap]) -> dict[str, int]:
+    """Which output makes each level that is wanted."""
+    odd = sorted({known.stride for known in maps if known.stride & (known.stride - 1)})
+    if odd:
+        raise UsageError(
+            f"{config.name} has maps of stride {odd}, and levels are powers of two", "a ViT takes patch_size"
+        )
+    outputs = _name_levels(maps, dilated=config.output_stride is not None)
+    wanted = config.levels or tuple(level for level in outputs if level >= "c2")
+    if missing := [level for level in wanted if level not in outputs]:
+        raise UsageError(f"{config.name} has levels {', '.join(outputs)}, not {', '.join(missing)}")
+    coarsest = max(maps[outputs[level]].stride for level in wanted)
+    if config.output_stride is not None and coarsest > config.output_stride:
+        raise UsageError(f"{config.name} has a stride of {coarsest} whatever output_stride says", "leave that out")
+    return {level: outputs[level] for level in sorted(wanted)}
+
+
+def _name_levels(maps: list[FeatureMap], dilated: bool) -> dict[str, int]:
+    """``cN`` has stride 2 to the N. Of several such maps it is the last; those of a dilated model count on instead."""
+    outputs: dict[str, int] = {}
+    number = -1
+    for index, known in enumerate(maps):
+        number = max(int(math.log2(known.stride)), number + 1 if dilated else 0)
+        outputs[f"c{number}"] = index
+    return outputs

@@ -1,0 +1,194 @@
+"""timm's models as backbones: what they promise is what they give, and what cannot be is refused with the reason."""
+
+import math
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+from vertebra.backbones import TimmBackbone, create_backbone, list_backbones
+from vertebra.backbones.timm_probe import FeatureMap, Unfit, probe
+from vertebra.structures import CheckpointError, InputConfig, UsageError
+
+from .resnet_peer import randomize
+
+# timm's own miniatures for tests: a ViT, convolutions, channels first and last, and a real Swin.
+SMALL = ["test_vit", "test_vit3", "test_convnext", "test_efficientnet", "test_resnet", "test_mambaout", "test_nfnet"]
+CASES = [
+    *((name, {}) for name in SMALL),
+    ("swin_tiny_patch4_window7_224", {"levels": ("c2", "c3")}),
+    ("test_efficientnet", {"output_stride": 8, "in_channels": 1}),
+    ("test_resnet", {"output_stride": 16, "norm": "frozen", "drop_path": 0.1}),
+    ("test_convnext", {"levels": ("c3", "c5"), "checkpointed": True}),
+    ("test_vit", {"patch_size": 8, "checkpointed": True}),
+    ("coat_lite_tiny", {"image_size": (128, 160)}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize("size", [(64, 96), (65, 97)])
+def test_feature_info_is_true(name, options, size):
+    """Oracle: the tensors themselves, on sizes that no stride divides too."""
+    backbone = create_backbone(f"timm/{name}", **options).eval()
+    with torch.no_grad():
+        features = backbone(torch.randn(2, options.get("in_channels", 3), *size))
+    assert list(features) == list(backbone.feature_info)
+    for level, info in backbone.feature_info.items():
+        assert features[level].shape == (2, info.channels, *(math.ceil(side / info.stride) for side in size)), level
+        assert features[level].isfinite().all()
+    assert max(info.stride for info in backbone.feature_info.values()) <= options.get("output_stride", 64)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_maps_are_timms(name, tmp_path):
+    """Oracle: timm's own feature extractor with the same weights, which come from a file of the whole model."""
+    whole = randomize(timm.create_model(name))
+    save_file(whole.state_dict(), tmp_path / "whole.safetensors")
+    backbone = create_backbone(f"timm/{name}", weights=tmp_path / "whole.safetensors").eval()
+    options = {"dynamic_img_size": True} if "vit" in name else {}
+    overlay = {"file": str(tmp_path / "whole.safetensors")}
+    twin = timm.create_model(name, features_only=True, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    pixels = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        expected = twin.eval()(pixels)
+        for feature in backbone(pixels).values():
+            last = any(torch.equal(feature, theirs.permute(0, 3, 1, 2)) for theirs in expected)
+            assert last or any(torch.equal(feature, theirs) for theirs in expected)
+
+
+def test_an_odd_image_is_padded_where_the_model_rounds_down():
+    """Law: ConvNeXt leaves out what does not fill a cell; here it sees zeros instead, and no cell is missing."""
+    backbone = create_backbone("timm/test_convnext").eval()
+    assert backbone.multiple == 32
+    pixels = torch.randn(1, 3, 65, 97)
+    with torch.no_grad():
+        features, expected = backbone(pixels), backbone(F.pad(pixels, (0, 31, 0, 31)))
+    for level, feature in features.items():
+        assert torch.equal(feature, expected[level][..., : feature.shape[2], : feature.shape[3]])
+
+
+def test_an_image_of_any_size_goes_into_a_model_that_takes_it():
+    """Hand-drawn: EfficientNet rounds up by itself."""
+    assert create_backbone("timm/test_efficientnet").multiple == 1
+
+
+def test_a_model_built_for_one_size_pads_smaller_images_and_refuses_larger():
+    """Law: as if the image had come padded."""
+    backbone = create_backbone("timm/coat_lite_tiny", image_size=(128, 160)).eval()
+    pixels = torch.randn(1, 3, 65, 97)
+    with torch.no_grad():
+        feature, expected = backbone(pixels)["c4"], backbone(F.pad(pixels, (0, 63, 0, 63)))["c4"]
+    assert torch.equal(feature, expected[..., :5, :7])
+    with pytest.raises(ValueError, match=r"built for images of up to \(128, 160\) pixels, got \(129, 97\)"):
+        backbone(torch.randn(1, 3, 129, 97))
+
+
+def test_levels_of_a_dilated_model_keep_their_names():
+    """Hand-drawn: two levels share a stride, as in the residual family."""
+    strides = {
+        level: info.stride for level, info in create_backbone("timm/test_resnet", output_stride=8).feature_info.items()
+    }
+    assert strides == {"c2": 4, "c3": 8, "c4": 8, "c5": 8}
+
+
+def test_a_plain_vit_has_one_level():
+    """Hand-drawn: all its blocks see the same grid; the last is the level."""
+    backbone = create_backbone("timm/test_vit")
+    assert [(level, info.stride) for level, info in backbone.feature_info.items()] == [("c4", 16)]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_no_map_depends_on_learns_nothing(name):
+    """Oracle: autograd. Distributed training would wait for the gradient of such a parameter."""
+    backbone = create_backbone(f"timm/{name}").train()
+    sum(level.square().mean() for level in backbone(torch.randn(2, 3, 64, 64)).values()).backward()
+    learning = [key for key, parameter in backbone.named_parameters() if parameter.requires_grad]
+    assert [key for key in learning if backbone.get_parameter(key).grad is None] == []
+    assert len(learning) > 5
+
+
+def test_norms_are_replaced_on_demand():
+    """Hand-drawn: no batch norm is left, and a ViT's layer norms stay."""
+    frozen = create_backbone("timm/test_resnet", norm="frozen")
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen.modules())
+    sync = create_backbone("timm/test_resnet", norm="sync")
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in sync.modules())
+    assert any(isinstance(module, nn.LayerNorm) for module in create_backbone("timm/test_vit", norm="frozen").modules())
+
+
+def test_statistics_are_those_of_timms_weights():
+    """Oracle: timm's description of its default weights."""
+    config = timm.get_pretrained_cfg("test_vit")
+    backbone = create_backbone("timm/test_vit", levels=("c4",))
+    assert backbone.input == InputConfig(mean=config.mean, std=config.std) != InputConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("convnext_tinyy", {}, "timm has no model 'convnext_tinyy': did you mean 'convnext_tiny'"),
+        (
+            "vit_small_patch14_dinov2",
+            {},
+            "has maps of stride [14], and levels are powers of two: a ViT takes patch_size",
+        ),
+        ("swin_tiny_patch4_window7_224", {"output_stride": 16}, "unexpected keyword argument 'output_stride'"),
+        ("coat_lite_tiny", {}, "doesn't match model (224).: if it is built for one image size, give image_size"),
+        ("test_resnet", {"levels": ("c2", "c7")}, "has levels c1, c2, c3, c4, c5, not c7"),
+        ("test_vit", {"checkpoint": True}, "there is no field 'checkpoint': did you mean 'checkpointed'?"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reason(name, options, said):
+    """FAULTS.md 92: exit code 2, one line."""
+    with pytest.raises(UsageError) as caught:
+        create_backbone(f"timm/{name}", **options)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    """FAULTS 98: exit code 4 and the tensors that are missing."""
+    save_file(timm.create_model("test_vit").state_dict(), tmp_path / "vit.safetensors")
+    with pytest.raises(CheckpointError, match="is missing"):
+        create_backbone("timm/test_convnext", weights=tmp_path / "vit.safetensors")
+
+
+class Liar(nn.Module):
+    """A network that gives whatever it is told to."""
+
+    def __init__(self, *shapes):
+        super().__init__()
+        self.shapes = shapes
+
+    def forward(self, pixels):
+        return [torch.zeros(1, *shape) for shape in self.shapes]
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((7, 8, 12), FeatureMap(7, 8, channels_last=False)),
+        ((8, 12, 7), FeatureMap(7, 8, channels_last=True)),
+        ((8, 8, 12), "which is no map of cells"),
+        ((7, 8, 13), "which is no map of cells"),
+        ((7, 9, 13), "which is no map of cells"),
+        ((96, 7), "which is no map of cells"),
+    ],
+)
+def test_a_network_is_measured_and_not_believed(shape, expected):
+    """Hand-drawn: 64 x 96 pixels at stride 8 are 8 x 12 cells, and nothing else is."""
+    if isinstance(expected, FeatureMap):
+        assert probe(Liar(shape), [7], [(64, 96)], 3) == ([expected], (64, 96))
+    else:
+        with pytest.raises(Unfit, match=expected):
+            probe(Liar(shape), [7], [(64, 96)], 3)
+
+
+def test_timms_models_are_listed_when_asked_for():
+    """Hand-drawn: thousands of names would bury ours."""
+    assert "timm/convnext_tiny" in list_backbones("timm/convnext*")
+    assert not any(name.startswith("timm/") for name in list_backbones())
+    assert isinstance(create_backbone("timm/test_vit"), TimmBackbone)
