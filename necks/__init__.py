@@ -1,7 +1,28 @@
 """Floor 3: pyramid -> pyramid. The imports below fill the registry."""
 
 from .base import Neck, necks
+from .bifpn import BiFPN, BiFPNConfig
+from .default import default_neck
 from .fpn import FPN, FPNConfig
+from .nas_fpn import NASFPN, NASFPNConfig
+from .pafpn import PAFPN, PAFPNConfig
 from .passthrough import Passthrough, PassthroughConfig
+from .simple_pyramid import SimplePyramid, SimplePyramidConfig
 
-__all__ = ["FPN", "FPNConfig", "Neck", "Passthrough", "PassthroughConfig", "necks"]
+__all__ = [
+    "FPN",
+    "NASFPN",
+    "PAFPN",
+    "BiFPN",
+    "BiFPNConfig",
+    "FPNConfig",
+    "NASFPNConfig",
+    "Neck",
+    "PAFPNConfig",
+    "Passthrough",
+    "PassthroughConfig",
+    "SimplePyramid",
+    "SimplePyramidConfig",
+    "default_neck",
+    "necks",
+]

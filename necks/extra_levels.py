@@ -1,54 +1,101 @@
 """Levels on top of a pyramid, coarser than any that the backbone gave."""
 
-from typing import Literal
+from abc import ABC, abstractmethod
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
-ExtraKind = Literal["none", "pool", "conv", "conv_from_input"]
-"""``pool`` is one level for the anchors of R-CNN (1612.03144 section 4.1); the ``conv`` kinds are two, for RetinaNet:
-from the neck's coarsest output (torchvision's first RetinaNet) or from its coarsest input (1708.02002, detectron2,
-torchvision's second)."""
+from ..ops import NormLayer
+from .layers import conv_block, halve
+
+ExtraKind = Literal["none", "pool", "conv", "conv_from_input", "pool_from_input"]
+"""``pool``: every second cell of the neck's coarsest output, for the anchors of R-CNN (1612.03144 section 4.1).
+``conv``, ``conv_from_input``: strided 3x3 convolutions for RetinaNet, from the coarsest output (torchvision's first
+RetinaNet) or the coarsest input (1708.02002, detectron2, torchvision's second).
+``pool_from_input``: the coarsest input through a 1x1 convolution, then max pooling (EfficientDet)."""
+
+NAMES = ("first", "second", "third", "fourth", "fifth", "sixth")
+
+ExtraCount = Annotated[int, Field(ge=1, le=len(NAMES))]
 
 
-class PooledLevel(nn.Module):
-    """One more level: every second cell of the coarsest output."""
+class ExtraLevels(nn.Module, ABC):
+    """``count`` more levels, each half the size of the one before; none where that is 0."""
 
-    count = 1
-
-    def forward(
-        self, source: Float[Tensor, "b _ h w"], output: Float[Tensor, "b c h w"]
-    ) -> list[Float[Tensor, "b c _ _"]]:
-        return [F.max_pool2d(output, 1, stride=2)]
-
-
-class ConvolvedLevels(nn.Module):
-    """Two more levels, by strided 3x3 convolutions with a ReLU between."""
-
-    count = 2
-
-    def __init__(self, in_channels: int, channels: int, from_input: bool) -> None:
+    def __init__(self, count: int) -> None:
         super().__init__()
-        self.from_input = from_input
-        self.first = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.count = count
+
+    @abstractmethod
+    def forward(
+        self, source: Float[Tensor, "b _ _ _"], output: Float[Tensor, "b c _ _"]
+    ) -> list[Float[Tensor, "b c _ _"]]:
+        """Out of a neck's coarsest input and its coarsest output."""
+
+
+class PooledLevels(ExtraLevels):
+    """Every second cell of the level before."""
 
     def forward(
-        self, source: Float[Tensor, "b _ h w"], output: Float[Tensor, "b c h w"]
+        self, source: Float[Tensor, "b _ _ _"], output: Float[Tensor, "b c _ _"]
     ) -> list[Float[Tensor, "b c _ _"]]:
-        first = self.first(source if self.from_input else output)
-        return [first, self.second(F.relu(first))]
+        return [F.max_pool2d(output, 1, stride=2 ** (step + 1)) for step in range(self.count)]
 
 
-def extra_levels(kind: ExtraKind, in_channels: int, channels: int) -> PooledLevel | ConvolvedLevels | None:
-    """What makes the extra levels out of a neck's coarsest input (of ``in_channels``) and output (of ``channels``)."""
+class ConvolvedLevels(ExtraLevels):
+    """Strided 3x3 convolutions with a ReLU between."""
+
+    def __init__(self, count: int, in_channels: int, channels: int, from_input: bool, norm: NormLayer) -> None:
+        super().__init__(count)
+        self.from_input = from_input
+        for name in NAMES[:count]:
+            self.add_module(name, conv_block(in_channels, channels, 3, norm, stride=2))
+            in_channels = channels
+
+    def forward(
+        self, source: Float[Tensor, "b _ _ _"], output: Float[Tensor, "b c _ _"]
+    ) -> list[Float[Tensor, "b c _ _"]]:
+        first, *others = self.children()
+        levels = [first(source if self.from_input else output)]
+        for convolution in others:
+            levels.append(convolution(F.relu(levels[-1])))
+        return levels
+
+
+class ProjectedLevels(ExtraLevels):
+    """The coarsest input through a 1x1 convolution, halved by max pooling again and again."""
+
+    def __init__(self, count: int, in_channels: int, channels: int, norm: NormLayer) -> None:
+        super().__init__(count)
+        self.project = conv_block(in_channels, channels, 1, norm)
+
+    def forward(
+        self, source: Float[Tensor, "b _ _ _"], output: Float[Tensor, "b c _ _"]
+    ) -> list[Float[Tensor, "b c _ _"]]:
+        levels = [halve(self.project(source))]
+        while len(levels) < self.count:
+            levels.append(halve(levels[-1]))
+        return levels
+
+
+def extra_levels(
+    kind: ExtraKind, count: int | None, in_channels: int, channels: int, norm: NormLayer = nn.Identity
+) -> ExtraLevels:
+    """What makes the extra levels out of a neck's coarsest input (of ``in_channels``) and output (of ``channels``).
+
+    A ``count`` of None is that of the papers: one by pooling the output, two by any other way.
+    """
     match kind:
         case "none":
-            return None
+            return PooledLevels(0)
         case "pool":
-            return PooledLevel()
+            return PooledLevels(count or 1)
+        case "pool_from_input":
+            return ProjectedLevels(count or 2, in_channels, channels, norm)
         case "conv":
-            return ConvolvedLevels(channels, channels, from_input=False)
+            return ConvolvedLevels(count or 2, channels, channels, from_input=False, norm=norm)
         case "conv_from_input":
-            return ConvolvedLevels(in_channels, channels, from_input=True)
+            return ConvolvedLevels(count or 2, in_channels, channels, from_input=True, norm=norm)

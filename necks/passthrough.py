@@ -21,6 +21,7 @@ class Passthrough(Neck):
     ) -> None:
         super().__init__()
         self.config = config
+        self.levels = tuple(feature_info)
         self.feature_info = dict(feature_info)
 
     def forward(self, features: Features) -> Features:

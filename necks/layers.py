@@ -1,0 +1,68 @@
+"""What the necks are made of: convolutions with what follows them, and changes of resolution."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..ops import NormLayer
+from ..structures import FeatureInfo
+
+ActivationKind = Literal["none", "relu", "silu", "gelu"]
+"""Nothing; ReLU; SiLU, which EfficientDet calls swish (1710.05941); GELU (1606.08415)."""
+
+
+def activation_layer(kind: ActivationKind) -> nn.Module:
+    """The activation of one kind."""
+    return {"none": nn.Identity, "relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}[kind]()
+
+
+def conv_block(
+    in_channels: int,
+    channels: int,
+    kernel: int,
+    norm: NormLayer = nn.Identity,
+    activation: ActivationKind = "none",
+    stride: int = 1,
+) -> nn.Module:
+    """A convolution and what follows it; one that nothing follows stands alone. It has a bias where it has no norm."""
+    bias = norm is nn.Identity
+    convolution = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=bias)
+    layers = [convolution, norm(channels), activation_layer(activation)]
+    layers = [layer for layer in layers if not isinstance(layer, nn.Identity)]
+    return nn.Sequential(*layers) if len(layers) > 1 else convolution
+
+
+def lateral_blocks(
+    feature_info: Mapping[str, FeatureInfo],
+    levels: Sequence[str],
+    channels: int,
+    norm: NormLayer,
+    activation: ActivationKind = "none",
+) -> nn.ModuleDict:
+    """A 1x1 convolution for each level that a neck reads, all to the same channels."""
+    return nn.ModuleDict(
+        {level: conv_block(feature_info[level].channels, channels, 1, norm, activation) for level in levels}
+    )
+
+
+def upsample_to(coarse: Float[Tensor, "b c _ _"], fine: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """By nearest neighbour to the exact size of the finer map, as torchvision does it."""
+    return F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
+
+
+def halve(fine: Float[Tensor, "b c _ _"]) -> Float[Tensor, "b c _ _"]:
+    """3x3 max pooling of stride 2 to ceil(size / 2), padded as TensorFlow pads ("SAME"): EfficientDet's."""
+    height, width = fine.shape[-2:]
+    return F.max_pool2d(fine, 3, stride=2, padding=(height % 2, width % 2), ceil_mode=True)
+
+
+def initialize(network: nn.Module) -> None:
+    """Convolutions uniform by fan-in, biases zero, as torchvision's and detectron2's FPN (Caffe2's XavierFill)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_uniform_(module.weight, a=1)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,114 @@
+"""A pyramid out of one map, for backbones that have but one resolution (2203.16527 section 3)."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
+from torch import nn
+
+from ..ops import NormKind, NormLayer, norm_layer
+from ..structures import FeatureInfo, Features, PartConfig
+from .base import Neck, necks
+from .extra_levels import ExtraCount, extra_levels
+from .layers import ActivationKind, activation_layer, conv_block, initialize
+from .levels import InputLevels, backbone_levels, pyramid_info
+
+
+class SimplePyramidConfig(PartConfig):
+    """Defaults are the paper's, as detectron2 has them."""
+
+    name: str = "simple_pyramid"
+    channels: PositiveInt = 256
+    levels: Annotated[InputLevels, Field(max_length=1)] | None = None
+    """The one level to read; None takes the coarsest ``c`` level."""
+    strides: tuple[PositiveInt, ...] = Field(default=(4, 8, 16, 32), min_length=1)
+    """Of the levels to make, in pixels: powers of two, each twice the one before."""
+    extra: Literal["none", "pool", "conv"] = "pool"
+    extra_count: ExtraCount | None = None
+    """None is one level by ``pool`` and two by ``conv``."""
+    norm: NormKind = "layer"
+    """What follows each convolution and stands between two transposed ones."""
+    norm_eps: NonNegativeFloat = 1e-6
+    activation: ActivationKind = "gelu"
+    """What stands between two transposed convolutions, after their norm."""
+
+    @field_validator("strides")
+    @classmethod
+    def _check_strides(cls, strides: tuple[int, ...]) -> tuple[int, ...]:
+        if strides[0].bit_count() != 1 or any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
+            raise ValueError(f"strides are powers of two, each twice the one before, like (4, 8, 16); got {strides}")
+        return strides
+
+
+@necks.register("simple_pyramid", SimplePyramidConfig)
+class SimplePyramid(Neck):
+    """One map enlarged by transposed convolutions and reduced by pooling: c4 -> p2..p5 and the extra levels.
+
+    pN has a stride of 2 to the N, whatever the stride of the input. A level finer than the input covers its cells
+    whole, so it is longer than ceil(size / stride) where the input's stride does not divide the image.
+    """
+
+    def __init__(
+        self, feature_info: Mapping[str, FeatureInfo], config: SimplePyramidConfig = SimplePyramidConfig()
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.levels = (_choose_level(feature_info, config),)
+        channels, norm = config.channels, norm_layer(config.norm, config.norm_eps)
+        self.extra = extra_levels(config.extra, config.extra_count, channels, channels)
+        finest, count = config.strides[0], len(config.strides) + self.extra.count
+        self.feature_info = pyramid_info(f"p{_exponent(finest)}", finest, channels, count)
+        self.scale = nn.ModuleDict()
+        self.output = nn.ModuleDict()
+        for level, stride in zip(self.feature_info, config.strides, strict=False):
+            self.scale[level], width = _rescale(feature_info[self.levels[0]], stride, norm, config.activation)
+            self.output[level] = nn.Sequential(
+                conv_block(width, channels, 1, norm), conv_block(channels, channels, 3, norm)
+            )
+        initialize(self)
+
+    def forward(self, features: Features) -> Features:
+        source = features[self.levels[0]]
+        outputs = [
+            output(scale(source)) for scale, output in zip(self.scale.values(), self.output.values(), strict=True)
+        ]
+        outputs += self.extra(source, outputs[-1])
+        return dict(zip(self.feature_info, outputs, strict=True))
+
+
+def _rescale(info: FeatureInfo, stride: int, norm: NormLayer, activation: ActivationKind) -> tuple[nn.Module, int]:
+    """What brings a map to another stride, and the channels it then has: half as many each time the map doubles."""
+    if stride == info.stride:
+        return nn.Identity(), info.channels
+    if stride > info.stride:
+        return nn.MaxPool2d(stride // info.stride, ceil_mode=True), info.channels
+    layers: list[nn.Module] = []
+    width = info.channels
+    for step in range(_exponent(info.stride // stride)):
+        if step > 0:
+            layers += [norm(width), activation_layer(activation)]
+        layers.append(nn.ConvTranspose2d(width, width // 2, 2, stride=2))
+        width //= 2
+    return nn.Sequential(*layers), width
+
+
+def _choose_level(feature_info: Mapping[str, FeatureInfo], config: SimplePyramidConfig) -> str:
+    """The level to read; ValueError where it is not there or its stride is no power of two."""
+    levels = config.levels or backbone_levels(feature_info)[-1:]
+    if not levels or levels[0] not in feature_info:
+        raise ValueError(
+            f"SimplePyramid reads a level {levels or 'c2, c3, ...'}; the pyramid has {tuple(feature_info)}: "
+            "name one of a backbone's in `levels`"
+        )
+    stride = feature_info[levels[0]].stride
+    if stride.bit_count() != 1:
+        raise ValueError(
+            f"SimplePyramid doubles and halves one map to strides {config.strides}, so its own must be a power of two; "
+            f"got {levels[0]} of stride {stride}: take a backbone with a patch size of 8, 16 or 32"
+        )
+    return levels[0]
+
+
+def _exponent(power_of_two: int) -> int:
+    return power_of_two.bit_length() - 1

@@ -1,0 +1,22 @@
+"""What a backbone of four stages gives to a neck, in a few channels."""
+
+import torch
+from torch import Tensor
+
+from vertebra.structures import FeatureInfo
+
+BACKBONE = {
+    "c2": FeatureInfo(8, 4),
+    "c3": FeatureInfo(16, 8),
+    "c4": FeatureInfo(32, 16),
+    "c5": FeatureInfo(64, 32),
+}
+
+
+def features_of(feature_info: dict[str, FeatureInfo], height: int = 161, width: int = 227) -> dict[str, Tensor]:
+    """Two images' worth of noise, each level ceil(size / stride) cells."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        level: torch.randn(2, info.channels, -(-height // info.stride), -(-width // info.stride), generator=generator)
+        for level, info in feature_info.items()
+    }
