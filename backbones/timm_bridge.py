@@ -139,7 +139,8 @@ def _fitting_net(config: TimmConfig) -> tuple[nn.Module, dict[str, Any], dict[st
             refused = str(error)
             continue
         try:
-            maps, size = probe(net, net.feature_info.channels(), _sizes(net, config), config.in_channels)
+            declared = list(zip(net.feature_info.channels(), net.feature_info.reduction(), strict=True))
+            maps, size = probe(net, declared, _sizes(net, config), config.in_channels)
         except Unfit as error:
             unfit = str(error)
             continue

@@ -24,17 +24,18 @@ class FeatureMap:
 
 
 def probe(
-    net: nn.Module, declared: Sequence[int], sizes: Iterable[tuple[int, int]], in_channels: int
+    net: nn.Module, declared: Sequence[tuple[int, int]], sizes: Iterable[tuple[int, int]], in_channels: int
 ) -> tuple[list[FeatureMap], tuple[int, int]]:
     """The network's feature maps, and the first of the image sizes on which it gives them.
 
-    ``declared`` are the channels it says its outputs have. Raises :class:`Unfit` with the reason of the last size.
+    ``declared`` are the channels and the stride that it says its outputs have. Raises :class:`Unfit` with the reason
+    of the last size.
     """
     reason = Unfit("there is no size to try")
     for size in sizes:
         try:
             outputs = run(net, size, in_channels)
-            return [_describe(output, channels, size) for output, channels in zip(outputs, declared, strict=True)], size
+            return [_describe(output, *claim, size) for output, claim in zip(outputs, declared, strict=True)], size
         except Unfit as error:
             reason = error
     raise reason
@@ -78,15 +79,15 @@ def freeze_unreached(net: nn.Module, size: tuple[int, int], in_channels: int) ->
     net.train(was_training)
 
 
-def _describe(output: Tensor, channels: int, size: tuple[int, int]) -> FeatureMap:
+def _describe(output: Tensor, channels: int, stride: int, size: tuple[int, int]) -> FeatureMap:
+    """The claim where the output bears it out, the stride that the output has where another one is exact."""
     for channels_last in (False, True):
-        shape = output.shape
-        if output.ndim != 4 or shape[-1 if channels_last else 1] != channels:
+        if output.ndim != 4 or output.shape[-1 if channels_last else 1] != channels:
             continue
-        (height, width), (rows, columns) = size, _cells(output, channels_last)
-        stride = height // rows
-        if rows * stride == height and columns * stride == width:
-            return FeatureMap(channels, stride, channels_last)
+        cells = _cells(output, channels_last)
+        for seen in (stride, size[0] // cells[0]):
+            if cells == _ceil(size, seen) and (seen == stride or size == (cells[0] * seen, cells[1] * seen)):
+                return FeatureMap(channels, seen, channels_last)
     raise Unfit(
         f"an output of {channels} channels for {size[0]} x {size[1]} pixels has shape {tuple(output.shape)}, "
         "which is no map of cells"

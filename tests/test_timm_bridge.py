@@ -171,6 +171,7 @@ class Liar(nn.Module):
     ("shape", "expected"),
     [
         ((7, 8, 12), FeatureMap(7, 8, channels_last=False)),
+        ((7, 4, 6), FeatureMap(7, 16, channels_last=False)),
         ((8, 12, 7), FeatureMap(7, 8, channels_last=True)),
         ((8, 8, 12), "which is no map of cells"),
         ((7, 8, 13), "which is no map of cells"),
@@ -181,10 +182,15 @@ class Liar(nn.Module):
 def test_a_network_is_measured_and_not_believed(shape, expected):
     """Hand-drawn: 64 x 96 pixels at stride 8 are 8 x 12 cells, and nothing else is."""
     if isinstance(expected, FeatureMap):
-        assert probe(Liar(shape), [7], [(64, 96)], 3) == ([expected], (64, 96))
+        assert probe(Liar(shape), [(7, 8)], [(64, 96)], 3) == ([expected], (64, 96))
     else:
         with pytest.raises(Unfit, match=expected):
-            probe(Liar(shape), [7], [(64, 96)], 3)
+            probe(Liar(shape), [(7, 8)], [(64, 96)], 3)
+
+
+def test_a_map_rounded_up_has_the_stride_that_it_claims():
+    """Hand-drawn: 4 x 4 cells of stride 64 cover 224 pixels; 56 would divide them, but is no stride."""
+    assert probe(Liar((7, 4, 4)), [(7, 64)], [(224, 224)], 3)[0] == [FeatureMap(7, 64, channels_last=False)]
 
 
 def test_timms_models_are_listed_when_asked_for():

@@ -1,0 +1,68 @@
+"""The results of ``tools/compat.py`` as a page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+HEADS = {"rcnn": "R-CNN", "classification": "classifier"}
+
+
+def write_page(path: Path, records: Sequence[dict[str, Any]], left: Sequence[str]) -> None:
+    """A table by family, the refused with their reasons, and the names of those not tried."""
+    import timm
+    import torch
+
+    built = [record for record in records if "heads" in record]
+    refused = [record for record in records if "heads" not in record]
+    passed = [record for record in built if set(record["heads"].values()) == {"yes"}]
+    families = {record["family"] for record in records}
+    lines = [
+        "# timm's models as backbones",
+        "",
+        f"Written by `python tools/compat.py`, with timm {timm.__version__} and torch "
+        f"{torch.__version__.partition('+')[0]} on a CPU. Each model was built by "
+        '`create_backbone("timm/NAME")` with random weights, measured on a small image, and trained for two steps with '
+        "each head; `yes` means that forward and backward went through and the loss fell both times.",
+        "",
+        f"{len(records)} models of {len(families)} families tried: {len(passed)} pass with every head, "
+        f"{len(built) - len(passed)} with some or none, {len(refused)} are refused. {len(left)} were not tried.",
+        "",
+        "| family | model | M parameters | levels (stride) | options | neck | " + " | ".join(HEADS.values()) + " |",
+        "|---|---|---|---|---|---|" + "---|" * len(HEADS),
+        *(_row(record) for record in sorted(built, key=_order)),
+        "",
+        "## Refused, and why",
+        "",
+        "| family | model | reason |",
+        "|---|---|---|",
+        *(
+            f"| {record['family']} | {record['model']} | {_cell(record['reason'])} |"
+            for record in sorted(refused, key=_order)
+        ),
+        "",
+        "## Not tried",
+        "",
+        ", ".join(sorted(left)) or "None.",
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _order(record: dict[str, Any]) -> tuple[str, str]:
+    return record["family"], record["model"]
+
+
+def _row(record: dict[str, Any]) -> str:
+    levels = " ".join(f"{level} ({stride})" for level, (_, stride) in record["levels"].items())
+    options = ", ".join(f"{name}={value}" for name, value in record["options"].items())
+    cells = [record["family"], record["model"], f"{record['parameters']:.1f}", levels, options, record["neck"]]
+    return "| " + " | ".join([*cells, *(_cell(record["heads"][head]) for head in HEADS)]) + " |"
+
+
+def _refusal(record: dict[str, Any]) -> str:
+    reason = record["reason"].removeprefix(f"timm/{record['model']} ")
+    return f"| {record['family']} | {record['model']} | {_cell(reason)} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
