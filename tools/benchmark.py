@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("training step", lambda: train(ours, our_inputs), lambda: train(theirs, their_inputs)),
         ("inference", infer_ours, infer_theirs),
     ):
-        our_seconds, their_seconds = _alternate(first, second, options.rounds, device)
+        our_seconds, their_seconds = alternate(first, second, options.rounds, device)
         ratio = statistics.median(a / b for a, b in zip(our_seconds, their_seconds, strict=True))
         print(
             f"{name:14} ours {statistics.median(our_seconds):.3f} s, torchvision "
@@ -97,7 +97,7 @@ def _inputs(batch: int, height: int, width: int, device):
     return ours, ([image.to(device) / 255 for image in pixels], targets)
 
 
-def _alternate(first: Callable[[], None], second: Callable[[], None], rounds: int, device):
+def alternate(first: Callable[[], None], second: Callable[[], None], rounds: int, device):
     """Seconds of each, run in turn after a warm-up of both."""
     import torch
 
