@@ -4,12 +4,12 @@ import jaxtyping
 import pytest
 import torch
 
-from vertebra.backbones import ResNetConfig
+from vertebra.backbones import ResNetConfig, create_backbone
 from vertebra.configs import create_model, list_configs, load_config
-from vertebra.heads import BoxBranchConfig, Proposals, RCNNConfig, RPNConfig
-from vertebra.models import InputConfig, Model, ModelConfig, Preprocess, build_model
-from vertebra.necks import FPNConfig
-from vertebra.structures import Images, Instances, UsageError
+from vertebra.heads import BoxBranchConfig, Proposals, RCNNConfig, RCNNHead, RPNConfig
+from vertebra.models import InputConfig, Model, ModelConfig, Preprocess, build_model, resolve_input
+from vertebra.necks import FPN, FPNConfig
+from vertebra.structures import CAFFE_INPUT, Images, Instances, PartConfig, Registry, UsageError
 
 BOX = torch.tensor([[8.0, 8.0, 40.0, 48.0]])
 
@@ -180,10 +180,34 @@ def test_every_shipped_config_builds(name):
     assert config.name == name
     with torch.device("meta"):
         model = create_model(name)
-    assert len(model.class_names) in (8, 80)
+    assert len(model.class_names) in (8, 80, 1000)
 
 
 def test_an_unknown_config_names_the_nearest():
     """UsageError, exit code 2."""
     with pytest.raises(UsageError, match="did you mean 'quickstart'"):
         load_config("quikstart")
+
+
+def test_pixels_are_prepared_as_the_backbones_weights_want_them():
+    """Law: without a word in the config the input is the backbone's; a word overrides it, and is written down."""
+    values = {"backbone": {"name": "resnet14t", "style": "caffe"}, "neck": {"name": "fpn"}, "head": {"name": "rcnn"}}
+    config = ModelConfig.model_validate(values)
+    assert build_model(config, ["a"]).preprocess.config == CAFFE_INPUT == resolve_input(config).input
+    stated = ModelConfig.model_validate(values | {"input": {"mean": (0.0,) * 3, "std": (1.0,) * 3}})
+    assert build_model(stated, ["a"]).preprocess.config == stated.input == resolve_input(stated).input
+    backbone = create_backbone("resnet14t", style="caffe")
+    neck = FPN(backbone.feature_info)
+    assert Model(backbone, neck, RCNNHead(neck.feature_info, 2)).preprocess.config == CAFFE_INPUT
+
+
+def test_a_family_stands_for_every_name_that_begins_with_it():
+    """Hand-drawn: ``timm/`` builds any of timm's models and is listed as none."""
+    registry = Registry("thing")
+    registry.register("toys/", PartConfig)(lambda config: f"built {config.name}")
+    assert registry.build(PartConfig(name="toys/car")) == "built toys/car"
+    assert registry.names() == []
+    with pytest.raises(UsageError, match="there is no thing named 'tools/car'"):
+        registry.build(PartConfig(name="tools/car"))
+    with pytest.raises(ValueError, match="is taken"):
+        registry.register("toys/", PartConfig)(list)

@@ -26,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("patterns", nargs="*", default=["*"], help="names to try, as shell patterns (default all)")
     parser.add_argument("--results", type=Path, required=True, metavar="FILE", help="a line per model; it is continued")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the results as a page here")
-    parser.add_argument("--minutes", type=float, default=60, help="start no further model after this long (default 60)")
-    parser.add_argument("--limit", type=float, default=120, help="seconds for one model (default 120)")
-    parser.add_argument("--parameters", type=float, default=100, help="try none with more, in millions (default 100)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="start no further model after this long (default 60)")
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds for one model (default 120)")
+    parser.add_argument("--parameters", type=float, default=100.0, help="try none with more, in millions (default 100)")
     options = parser.parse_args(arguments)
 
     import vertebra.backbones

@@ -1,0 +1,79 @@
+"""The command lines about backbones, as a user calls them."""
+
+import json
+
+import pytest
+
+from vertebra.tools import benchmark_backbones, compat
+from vertebra.tools import list as list_tool
+
+
+def test_list_shows_what_a_backbone_costs_gives_and_starts_from(capsys, monkeypatch):
+    """Hand-drawn: resnet50's published 25.6 M less its classifier, 4.1 GFLOPs, and every source of the only match."""
+    monkeypatch.setenv("COLUMNS", "140")
+    assert list_tool.main(["backbones", "seresnet50"]) == 0
+    shown = capsys.readouterr().out
+    for fact in ("26.0", "4.1", "c2:256/4", "c5:2048/32", "timm/a1_in1k", "timm/ra2_in1k"):
+        assert fact in shown, fact
+    assert list_tool.main(["backbones", "resnet18*"]) == 0
+    assert "torchvision 1, timm" in capsys.readouterr().out
+
+
+def test_list_measures_timms_models_and_says_why_one_cannot_be(capsys, monkeypatch):
+    """Hand-drawn: a ViT of one level, and one that is built for one image size."""
+    monkeypatch.setenv("COLUMNS", "240")
+    assert list_tool.main(["backbones", "timm/test_vit*"]) == 0
+    shown = capsys.readouterr().out
+    assert "c4:64/16" in shown
+    assert "timm/test_vit_relpos cannot be a backbone" in shown
+
+
+@pytest.mark.slow
+def test_compat_tries_every_head_and_says_why_not(tmp_path, capsys):
+    """Learning: two steps lower the loss; hand-drawn: CrossViT's maps are no maps. A second run tries nothing again."""
+    arguments = ["test_vit", "test_resnet", "crossvit_tiny_240", "resnet18"]
+    options = ["--results", str(tmp_path / "results.jsonl"), "--table", str(tmp_path / "docs" / "page.md")]
+    assert compat.main([*arguments, *options, "--parameters", "11"]) == 0
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    records = {record["model"]: record for record in map(json.loads, lines)}
+    assert set(records) == {"test_vit", "test_resnet", "crossvit_tiny_240"}
+    assert records["test_vit"]["heads"] == records["test_resnet"]["heads"] == {"rcnn": "yes", "classification": "yes"}
+    assert records["test_vit"]["neck"] == "simple_pyramid"
+    assert "no map of cells" in records["crossvit_tiny_240"]["reason"]
+    page = (tmp_path / "docs" / "page.md").read_text()
+    assert (
+        "3 models of 3 families tried: 2 pass with every head, 0 with some or none, 1 are refused. 1 were not" in page
+    )
+    assert page.endswith("## Not tried\n\nresnet18\n")
+    capsys.readouterr()
+    assert compat.main([*arguments, *options, "--parameters", "11"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_model_that_hangs_or_dies_is_a_line_and_not_the_end(monkeypatch):
+    """Hand-drawn: what a process of its own is for."""
+
+    def hang(name):
+        import time
+
+        time.sleep(60)
+
+    def die(name):
+        import os
+
+        os._exit(7)
+
+    monkeypatch.setattr(compat, "try_model", hang)
+    assert compat._try_in_a_process("any", limit=0.2)["reason"] == "not done in 0 s"
+    monkeypatch.setattr(compat, "try_model", die)
+    assert compat._try_in_a_process("any", limit=60.0)["reason"] == "the process died with exit code 7"
+
+
+def test_backbones_are_timed_beside_their_twins(capsys):
+    """Hand-drawn: a row for each that torchvision or timm has, none for those that neither has."""
+    arguments = ["resnet10t", "cifar_resnet20", "--size", "32", "--batch", "2", "--rounds", "1", "--device", "cpu"]
+    assert benchmark_backbones.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "resnet10t" in shown
+    assert "timm" in shown
+    assert "cifar" not in shown
