@@ -9,12 +9,12 @@ from torch import Tensor, nn
 class SqueezeExcite(nn.Module):
     """1709.01507 section 3: two fully connected layers, the hidden one of a 16th of the channels.
 
-    Names and the rounding of the hidden width (to a multiple of 8, at least 8) are timm's.
+    Names, and at least 8 hidden channels, are timm's.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = max(8, int(channels / 16 + 4) // 8 * 8)
+        hidden = max(8, channels // 16)
         self.fc1 = nn.Conv2d(channels, hidden, 1)
         self.relu = nn.ReLU(inplace=True)
         self.fc2 = nn.Conv2d(hidden, channels, 1)

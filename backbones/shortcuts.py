@@ -20,7 +20,7 @@ def average_projection(
     Under dilation the mean keeps the size and counts zeros past the edge; the cases and the padding are timm's.
     """
     if stride > 1:
-        pool = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
+        pool = nn.AvgPool2d(2, stride, ceil_mode=True)
     elif dilation > 1:
         pool = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.AvgPool2d(2, stride=1))
     else:

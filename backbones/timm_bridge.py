@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch.nn.functional as F
@@ -82,6 +83,16 @@ class TimmConfig(BackboneConfig):
             yield options | flexible
 
 
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A model with the outputs that are wanted and no others."""
+
+    net: nn.Module
+    options: dict[str, Any]  # timm's arguments that it was built with
+    maps: dict[str, FeatureMap]
+    size: tuple[int, int]  # of an image, height and width, on which the maps were seen
+
+
 @backbones.register(PREFIX, TimmConfig)
 class TimmBackbone(Backbone):
     """Image -> the levels that the model turned out to have, when it was run on a small image.
@@ -98,11 +109,12 @@ class TimmBackbone(Backbone):
         super().__init__()
         self.config = config
         self.input = config.input()
-        self.net, self.options, self.maps, size = _fitting_net(config)
+        fit = _fit(config)
+        self.net, self.options, self.maps = fit.net, fit.options, fit.maps
         self.feature_info = {level: FeatureInfo(known.channels, known.stride) for level, known in self.maps.items()}
         any_size = takes_any_size(self.net, list(self.maps.values()), config.in_channels)
-        self.multiple = 1 if any_size else math.gcd(*size)
-        freeze_unreached(self.net, size, config.in_channels)
+        self.multiple = 1 if any_size else math.gcd(*fit.size)
+        freeze_unreached(self.net, fit.size, config.in_channels)
 
     def forward(self, pixels: Float[Tensor, "b c h w"]) -> Features:
         height, width = pixels.shape[-2:]
@@ -127,10 +139,8 @@ class TimmBackbone(Backbone):
         return F.pad(pixels, (0, right, 0, down)) if down or right else pixels
 
 
-def _fitting_net(config: TimmConfig) -> tuple[nn.Module, dict[str, Any], dict[str, FeatureMap], tuple[int, int]]:
-    """The model with the outputs that are wanted and no others, timm's arguments for it, what the outputs are, and a
-    size on which they were seen.
-    """
+def _fit(config: TimmConfig) -> Fit:
+    """The model built in the most flexible way that works; UsageError with the reason where none does."""
     refused, unfit = "", ""
     for options in config.build_options():
         try:
@@ -148,10 +158,9 @@ def _fitting_net(config: TimmConfig) -> tuple[nn.Module, dict[str, Any], dict[st
         if len(chosen) < len(maps):
             known = net.feature_info.out_indices
             net = _build(config, options | {"out_indices": tuple(known[index] for index in chosen.values())})
-        return _finished(net, config), options, {level: maps[index] for level, index in chosen.items()}, size
-    fix = (
-        "if it is built for one image size, give image_size, for example 224" if unfit and not config.image_size else ""
-    )
+        return Fit(_finished(net, config), options, {level: maps[index] for level, index in chosen.items()}, size)
+    may_be_fixed = unfit and config.fixed_size is None
+    fix = "if it is built for one image size, give image_size, for example 224" if may_be_fixed else ""
     raise UsageError(f"{config.name} cannot be a backbone: {unfit or refused}", fix)
 
 
