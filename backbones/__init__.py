@@ -6,7 +6,7 @@ from .describe import BackboneDescription, describe_backbone
 from .resnet import ResNet, ResNetConfig
 from .timm_bridge import TimmBackbone, TimmConfig
 from .variants import RESNETS, ResNetSpec
-from .weight_sources import list_weights
+from .weight_sources import input_metadata, list_weights
 from .weights import load_backbone_weights, weights_input
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "backbones",
     "create_backbone",
     "describe_backbone",
+    "input_metadata",
     "list_backbones",
     "list_weights",
     "load_backbone_weights",

@@ -30,7 +30,7 @@ def describe_backbone(name: str) -> BackboneDescription:
     """The named backbone with its default options. Of ours nothing is allocated or computed; timm's are run."""
     with torch.device("cpu" if name.startswith(PREFIX) else "meta"), torch.no_grad():
         backbone = create_backbone(name).eval()
-        image = torch.empty(1, 3, IMAGE_SIZE, IMAGE_SIZE)
+        image = torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE)
         with FlopCounterMode(display=False) as counter:
             backbone(image)
     return BackboneDescription(

@@ -11,14 +11,14 @@ from ..ops import norm_layer
 
 
 class DeformableConv2d(nn.Conv2d):
-    """A 3x3 convolution that samples where it learns to look (DCNv2, 1811.11168 section 3.1).
+    """A 3x3 convolution that samples where it learns to look (DCNv2, 1811.11168 section 3.2).
 
     The weights are those of the convolution it takes the place of. Where to look, and how much each sample counts,
     comes out of ``offset``, which starts at zero: the regular grid, every sample counting half, as in the paper.
     """
 
-    def __init__(self, channels: int, stride: int = 1, dilation: int = 1, groups: int = 1) -> None:
-        super().__init__(channels, channels, 3, stride, dilation, dilation, groups, bias=False)
+    def __init__(self, channels: int, stride: int = 1, dilation: int = 1, groups: int = 1, bias: bool = False) -> None:
+        super().__init__(channels, channels, 3, stride, dilation, dilation, groups, bias)
         # For each of the 9 cells a step down, a step to the right and a weight.
         self.offset = nn.Conv2d(channels, 3 * 9, 3, stride, dilation, dilation)
 
@@ -29,6 +29,7 @@ class DeformableConv2d(nn.Conv2d):
             input,
             steps,
             self.weight,
+            self.bias,
             stride=self.stride,  # pyright: ignore[reportArgumentType]  # Conv2d's own annotation is looser
             padding=self.padding,  # pyright: ignore[reportArgumentType]
             dilation=self.dilation,  # pyright: ignore[reportArgumentType]
@@ -60,7 +61,7 @@ class Layers:
     def spatial(self, channels: int, stride: int, dilation: int, groups: int = 1) -> nn.Conv2d:
         """The 3x3 convolution of a block that may be deformable."""
         if self.deformable:
-            return DeformableConv2d(channels, stride, dilation, groups)
+            return DeformableConv2d(channels, stride, dilation, groups, bias=self.norm_kind == "none")
         return self.convolution(channels, channels, 3, stride, dilation, groups)
 
 

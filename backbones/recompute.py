@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -11,6 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 def recompute(stage: nn.Module, x: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
     """``stage(x)`` that keeps its input alone, and computes the rest anew in the backward pass (1604.06174)."""
+    if torch.compiler.is_compiling():  # what a compiled stage does to statistics is done once in any case
+        return checkpoint(stage, x, use_reentrant=False)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _statistics_kept(stage)

@@ -1,14 +1,14 @@
 """ResNet, ResNeXt, Wide ResNet, ResNet-B/C/D/S, SE- and ECA-ResNet: one class, whose rows stand in ``variants.py``."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
 
-from ..structures import CAFFE_INPUT, FeatureInfo, Features, InputConfig, suggest
+from ..structures import CAFFE_INPUT, FeatureInfo, Features, InputConfig, Level, Levels, suggest
 from .base import Backbone, BackboneConfig, backbones
 from .blocks import BLOCKS, BlockPlan
 from .layers import Layers, initialize
@@ -16,21 +16,19 @@ from .recompute import recompute
 from .stems import stem_convolution, stem_pool
 from .variants import RESNETS, ResNetSpec
 
-Level = Annotated[str, Field(pattern=r"^c\d$")]
-
 
 class ResNetConfig(BackboneConfig):
     """A row of the family and how it is built. A public state dict fits every setting that builds all stages."""
 
-    levels: tuple[Level, ...] | None = Field(default=None, min_length=1)
+    levels: Levels | None = None
     """Fine to coarse; stages after the last one are not built. None: all that the row has."""
     in_channels: PositiveInt = 3
     style: Literal["pytorch", "caffe"] = "pytorch"
-    """``caffe``: the authors' own ResNets, which stride in a bottleneck's first 1x1 and take BGR pixels 0..255."""
+    """``caffe``: ResNets from Caffe, which stride in a bottleneck's first 1x1 and take BGR pixels 0..255."""
     output_stride: Literal[8, 16, 32] = 32
     """No level is coarser than this: later stages are dilated instead of strided (1606.00915)."""
     multi_grid: tuple[PositiveInt, ...] | None = None
-    """Factors on the dilation of each block of the last stage, such as (1, 2, 4) (1706.05587 section 3.1)."""
+    """Factors on the dilation of each block of the last stage, such as (1, 2, 4) (1706.05587 section 3.2.1)."""
     norm: Literal["batch", "frozen", "sync", "group", "none"] = "batch"
     """``frozen`` keeps statistics and affine weights as they were loaded; ``sync`` collects statistics over all
     processes; ``none`` gives the convolutions biases instead."""
@@ -77,11 +75,8 @@ class ResNetConfig(BackboneConfig):
     @model_validator(mode="after")
     def _check_levels(self) -> "ResNetConfig":
         known = self.spec.levels
-        if self.levels is not None:
-            if unknown := [level for level in self.levels if level not in known]:
-                raise ValueError(f"{self.name} has levels {', '.join(known)}; got {', '.join(unknown)}")
-            if list(self.levels) != sorted(set(self.levels)):
-                raise ValueError(f"levels go fine to coarse, each once, like ('c2', 'c5'); got {self.levels}")
+        if unknown := [level for level in self.levels or () if level not in known]:
+            raise ValueError(f"{self.name} has levels {', '.join(known)}; got {', '.join(unknown)}")
         for field in ("deformable", "checkpointed"):
             if unknown := set(getattr(self, field)) - set(self.built):
                 raise ValueError(f"{field} names levels that are not built: {sorted(unknown)}; {self.built} are")
@@ -93,8 +88,19 @@ class ResNetConfig(BackboneConfig):
         depth = self.spec.depths[len(self.built) - 1]
         if self.multi_grid is not None and len(self.multi_grid) != depth:
             raise ValueError(f"multi_grid needs a factor for each of {self.built[-1]}'s {depth} blocks")
+        return self
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> "ResNetConfig":
         if self.zero_init_residual and self.norm == "none":
             raise ValueError("zero_init_residual zeroes a norm's weights, and norm='none' has none")
+        if self.zero_init_residual and self.spec.shortcut == "none":
+            raise ValueError(f"zero_init_residual leaves {self.name} no path at all: it has no shortcuts")
+        if self.style == "caffe" and self.in_channels != 3:
+            raise ValueError(f"style='caffe' is for blue, green and red; got in_channels={self.in_channels}")
+        frozen = [level for number, level in enumerate(self.built, start=1) if self.frozen(number)]
+        if stuck := sorted(set(self.deformable) & set(frozen)):
+            raise ValueError(f"deformable {stuck} would never learn where to look: freeze_at={self.freeze_at}")
         return self
 
 
@@ -159,7 +165,7 @@ def _plan(spec: ResNetSpec, config: ResNetConfig) -> Iterator[list[BlockPlan]]:
     """The blocks of each stage; one that would stride past ``output_stride`` doubles the dilation instead.
 
     The convolution that carried that stride already sees the grid before it, so it keeps the dilation of the stage
-    before; Caffe's 3x3 comes after the stride and does not.
+    before; Caffe's 3x3 comes after the stride and does not, and neither does a multi-grid's, as in the paper.
     """
     caffe, expansion = config.style == "caffe", BLOCKS[spec.block].expansion
     channels, reached, dilation, index = spec.stem[-1], spec.stem_stride, 1, 0
@@ -167,10 +173,12 @@ def _plan(spec: ResNetSpec, config: ResNetConfig) -> Iterator[list[BlockPlan]]:
         planes, stride, previous_dilation = spec.planes * 2**stage, 1 if stage == 0 else 2, dilation
         if reached * stride > config.output_stride:
             dilation, stride = dilation * stride, 1
-        factors = config.multi_grid if config.multi_grid and level == config.built[-1] else (1,) * depth
+        multi_grid = config.multi_grid if level == config.built[-1] else None
+        factors = multi_grid or (1,) * depth
         plans = []
         for place, factor in enumerate(factors):
-            first = previous_dilation if place == 0 and not (caffe and spec.block == "bottleneck") else dilation
+            keeps = place == 0 and not multi_grid and not (caffe and spec.block == "bottleneck")
+            first = previous_dilation if keeps else dilation
             drop_path = config.drop_path * index / max(1, sum(spec.depths) - 1)
             plans.append(
                 BlockPlan(

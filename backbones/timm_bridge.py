@@ -3,16 +3,17 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
-from ..structures import FeatureInfo, Features, InputConfig, UsageError, suggest
+from ..structures import FeatureInfo, Features, InputConfig, Levels, UsageError, suggest
 from .base import Backbone, BackboneConfig, backbones
-from .timm_probe import FeatureMap, Unfit, freeze_unreached, probe, takes_any_size
+from .timm_probe import FeatureMap, Unfit, first_line, freeze_unreached, probe, takes_any_size
 
 PREFIX = "timm/"
 FLEXIBLE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
@@ -22,7 +23,7 @@ FLEXIBLE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img
 class TimmConfig(BackboneConfig):
     """A model of timm's by its name there, e.g. ``timm/convnext_tiny``."""
 
-    levels: tuple[Annotated[str, Field(pattern=r"^c\d$")], ...] | None = Field(default=None, min_length=1)
+    levels: Levels | None = None
     """Fine to coarse; None: all that the model has from c2 on. The last map of a stride is its level."""
     in_channels: PositiveInt = 3
     output_stride: Literal[8, 16, 32] | None = None
@@ -37,7 +38,8 @@ class TimmConfig(BackboneConfig):
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     """Stochastic depth of the last block (1603.09382)."""
     checkpointed: bool = False
-    """Compute activations anew in the backward pass: memory for time."""
+    """Compute activations anew in the backward pass: memory for time. Where timm can, and not with batch norms that
+    collect statistics: timm's way would count every batch twice."""
 
     def input(self) -> InputConfig:
         """That of timm's default weights for the model."""
@@ -64,9 +66,11 @@ class TimmConfig(BackboneConfig):
     def _check_name(cls, name: str) -> str:
         import timm
 
-        model = name.removeprefix(PREFIX)
+        model, dot, tag = name.removeprefix(PREFIX).partition(".")
         if not timm.is_model(model):
             raise ValueError(f"timm has no model {model!r}: {suggest(model, timm.list_models())}")
+        if dot:
+            raise ValueError(f"a tag names weights, not a model: create {PREFIX}{model} with weights='timm/{tag}'")
         return name
 
     def build_options(self) -> Iterator[dict[str, Any]]:
@@ -114,7 +118,6 @@ class TimmBackbone(Backbone):
         self.feature_info = {level: FeatureInfo(known.channels, known.stride) for level, known in self.maps.items()}
         any_size = takes_any_size(self.net, list(self.maps.values()), config.in_channels)
         self.multiple = 1 if any_size else math.gcd(*fit.size)
-        freeze_unreached(self.net, fit.size, config.in_channels)
 
     def forward(self, pixels: Float[Tensor, "b c h w"]) -> Features:
         height, width = pixels.shape[-2:]
@@ -140,28 +143,51 @@ class TimmBackbone(Backbone):
 
 
 def _fit(config: TimmConfig) -> Fit:
-    """The model built in the most flexible way that works; UsageError with the reason where none does."""
-    refused, unfit = "", ""
+    """The model built in the most flexible way that works; UsageError with the reason, and what would help."""
+    try:
+        return _try_to_fit(config)
+    except Unfit as reason:
+        raise UsageError(f"{config.name} cannot be a backbone: {reason}", _advice(config)) from None
+
+
+def _try_to_fit(config: TimmConfig) -> Fit:
+    refused: Unfit | None = None
     for options in config.build_options():
         try:
             net = _build(config, options)
         except Unfit as error:
-            refused = str(error)
+            refused = refused or error
             continue
         try:
             declared = list(zip(net.feature_info.channels(), net.feature_info.reduction(), strict=True))
             maps, size = probe(net, declared, _sizes(net, config), config.in_channels)
         except Unfit as error:
-            unfit = str(error)
+            refused = error
             continue
         chosen = _choose(config, maps)
         if len(chosen) < len(maps):
             known = net.feature_info.out_indices
             net = _build(config, options | {"out_indices": tuple(known[index] for index in chosen.values())})
-        return Fit(_finished(net, config), options, {level: maps[index] for level, index in chosen.items()}, size)
-    may_be_fixed = unfit and config.fixed_size is None
-    fix = "if it is built for one image size, give image_size, for example 224" if may_be_fixed else ""
-    raise UsageError(f"{config.name} cannot be a backbone: {unfit or refused}", fix)
+        net = _finished(net, config)
+        freeze_unreached(net, size, config.in_channels)
+        return Fit(net, options, {level: maps[index] for level, index in chosen.items()}, size)
+    raise refused or Unfit("timm cannot build it")
+
+
+def _advice(config: TimmConfig) -> str:
+    """The option with which the same model fits, found by trying."""
+    import timm
+
+    known = timm.get_pretrained_cfg(config.model, allow_unregistered=True)
+    for option, value in (("patch_size", 16), ("image_size", known.input_size[-1] if known else 224)):
+        if getattr(config, option) is not None:
+            continue
+        try:
+            _try_to_fit(config.model_copy(update={option: value}))
+        except Unfit:
+            continue
+        return f"it can with {option}={value}"
+    return ""
 
 
 def _build(config: TimmConfig, options: dict[str, Any]) -> Any:
@@ -170,17 +196,22 @@ def _build(config: TimmConfig, options: dict[str, Any]) -> Any:
     try:
         return timm.create_model(config.model, features_only=True, **options)
     except Exception as error:  # a wrong argument may be a TypeError, an assertion or anything else
-        raise Unfit(f"timm cannot build it: {str(error).partition(chr(10))[0] or type(error).__name__}") from error
+        raise Unfit(f"timm cannot build it: {first_line(error)}") from error
 
 
 def _finished(net: Any, config: TimmConfig) -> nn.Module:
     """The model with its norms replaced and its activations recomputed, as the config wants it."""
     from timm.layers.norm_act import convert_sync_batchnorm, freeze_batch_norm_2d
 
+    net = {"own": lambda same: same, "frozen": freeze_batch_norm_2d, "sync": convert_sync_batchnorm}[config.norm](net)
     if config.checkpointed:
-        recomputing = net if hasattr(net, "set_grad_checkpointing") else net.model
-        recomputing.set_grad_checkpointing()
-    return {"own": lambda same: same, "frozen": freeze_batch_norm_2d, "sync": convert_sync_batchnorm}[config.norm](net)
+        if any(isinstance(module, _NormBase) and module.track_running_stats for module in net.modules()):
+            raise Unfit("recomputing would count every batch twice in its batch norms: take norm='frozen' with it")
+        try:
+            (net if hasattr(net, "set_grad_checkpointing") else net.model).set_grad_checkpointing()
+        except AssertionError as error:
+            raise Unfit(f"timm cannot recompute its activations: {first_line(error)}") from error
+    return net
 
 
 def _sizes(net: Any, config: TimmConfig) -> list[tuple[int, int]]:
@@ -193,19 +224,17 @@ def _sizes(net: Any, config: TimmConfig) -> list[tuple[int, int]]:
 
 def _choose(config: TimmConfig, maps: list[FeatureMap]) -> dict[str, int]:
     """Which output makes each level that is wanted."""
-    odd = sorted({known.stride for known in maps if known.stride & (known.stride - 1)})
-    if odd:
-        raise UsageError(
-            f"{config.name} has maps of stride {odd}, and levels are powers of two", "a ViT takes patch_size"
-        )
     outputs = _name_levels(maps, dilated=config.output_stride is not None)
+    odd = sorted({known.stride for known in maps if known.stride.bit_count() != 1})
     wanted = config.levels or tuple(level for level in outputs if level >= "c2")
+    if odd and (config.levels is None or not set(wanted) <= outputs.keys()):
+        raise Unfit(f"it has maps of stride {odd}, and levels are powers of two")
     if missing := [level for level in wanted if level not in outputs]:
-        raise UsageError(f"{config.name} has levels {', '.join(outputs)}, not {', '.join(missing)}")
+        raise Unfit(f"it has levels {', '.join(outputs)}, not {', '.join(missing)}")
     coarsest = max(maps[outputs[level]].stride for level in wanted)
     if config.output_stride is not None and coarsest > config.output_stride:
-        raise UsageError(f"{config.name} has a stride of {coarsest} whatever output_stride says", "leave that out")
-    return {level: outputs[level] for level in sorted(wanted)}
+        raise Unfit(f"its stride is {coarsest} whatever output_stride says")
+    return {level: outputs[level] for level in wanted}
 
 
 def _name_levels(maps: list[FeatureMap], dilated: bool) -> dict[str, int]:
@@ -213,6 +242,7 @@ def _name_levels(maps: list[FeatureMap], dilated: bool) -> dict[str, int]:
     outputs: dict[str, int] = {}
     number = -1
     for index, known in enumerate(maps):
-        number = max(int(math.log2(known.stride)), number + 1 if dilated else 0)
-        outputs[f"c{number}"] = index
+        if known.stride.bit_count() == 1:
+            number = max(int(math.log2(known.stride)), number + 1 if dilated else 0)
+            outputs[f"c{number}"] = index
     return outputs

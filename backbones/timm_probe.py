@@ -23,6 +23,11 @@ class FeatureMap:
     channels_last: bool
 
 
+def first_line(error: Exception) -> str:
+    """What an error of another library says, in one line."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 def probe(
     net: nn.Module, declared: Sequence[tuple[int, int]], sizes: Iterable[tuple[int, int]], in_channels: int
 ) -> tuple[list[FeatureMap], tuple[int, int]]:
@@ -48,8 +53,7 @@ def run(net: nn.Module, size: tuple[int, int], in_channels: int) -> Sequence[Ten
         with torch.no_grad():
             return net.eval()(torch.zeros(1, in_channels, *size))
     except Exception as error:  # whatever a network meets in a size that it was not made for
-        said = str(error).partition("\n")[0] or type(error).__name__
-        raise Unfit(f"at {size[0]} x {size[1]} pixels: {said}") from error
+        raise Unfit(f"at {size[0]} x {size[1]} pixels: {first_line(error)}") from error
     finally:
         net.train(was_training)
 
@@ -69,9 +73,12 @@ def takes_any_size(net: nn.Module, maps: Sequence[FeatureMap], in_channels: int)
 def freeze_unreached(net: nn.Module, size: tuple[int, int], in_channels: int) -> None:
     """Parameters that no output depends on learn nothing, and say so, as distributed training wants it."""
     was_training = net.training
-    with torch.enable_grad():
-        outputs = net.eval()(torch.zeros(1, in_channels, *size))
-        torch.stack([output.sum() for output in outputs]).sum().backward()
+    try:
+        with torch.enable_grad():
+            outputs = net.eval()(torch.zeros(1, in_channels, *size))
+            torch.stack([output.sum() for output in outputs]).sum().backward()
+    except Exception as error:
+        raise Unfit(f"it has no gradient: {first_line(error)}") from error
     for parameter in net.parameters():
         if parameter.grad is None:
             parameter.requires_grad_(False)
@@ -85,9 +92,11 @@ def _describe(output: Tensor, channels: int, stride: int, size: tuple[int, int])
         if output.ndim != 4 or output.shape[-1 if channels_last else 1] != channels:
             continue
         cells = _cells(output, channels_last)
-        for seen in (stride, size[0] // cells[0]):
-            if cells == _ceil(size, seen) and (seen == stride or size == (cells[0] * seen, cells[1] * seen)):
-                return FeatureMap(channels, seen, channels_last)
+        if cells == _ceil(size, stride):
+            return FeatureMap(channels, stride, channels_last)
+        seen = size[0] // max(1, cells[0])
+        if seen > 0 and size == (cells[0] * seen, cells[1] * seen):
+            return FeatureMap(channels, seen, channels_last)
     raise Unfit(
         f"an output of {channels} channels for {size[0]} x {size[1]} pixels has shape {tuple(output.shape)}, "
         "which is no map of cells"

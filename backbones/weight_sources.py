@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.error import URLError
 
 import torch
@@ -12,9 +12,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..structures import CheckpointError, InputConfig, suggest
+from .timm_bridge import PREFIX
+from .timm_probe import first_line
 
 _SHIPPED = Path(__file__).parent / "pretrained"
-_INPUT = "input"  # the key of a .safetensors file's metadata that holds its InputConfig
+_INPUT = "vertebra.input"  # the key of a .safetensors file's metadata
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,27 +27,36 @@ class Weights:
     input: InputConfig | None
 
 
-def read_weights(source: str, name: str, options: Mapping[str, Any]) -> Weights:
+def read_weights(source: str, name: str, timm_options: Mapping[str, Any] | None) -> Weights:
     """What ``source`` holds for the network ``name``; see :func:`vertebra.backbones.load_backbone_weights`.
 
-    ``options`` are timm's arguments for it: timm makes its weights fit them.
+    ``timm_options`` are timm's arguments for a model of its own: timm makes weights fit them. The result then is the
+    whole model's state dict; but for a model of ours, which comes as it is.
     """
-    library, slash, entry = source.partition("/")
-    if library == "torchvision" and slash:
+    kind, entry = _parse(source)
+    if kind == "torchvision":
         return _from_torchvision(entry, name)
-    if source == "timm" or library == "timm":
-        return _from_timm(entry, name, options)
-    return _from_file(_path(source))
+    if kind == "timm":
+        return _from_timm(entry, name, timm_options or {})
+    weights = _from_file(_path(source))
+    if timm_options is None or any(key.startswith("backbone.") for key in weights.tensors):
+        return weights
+    return Weights(_through_timm(weights.tensors, name, timm_options, source), weights.input)
 
 
 def source_input(source: str, name: str) -> InputConfig | None:
     """How the weights of a source want their pixels, without loading them; None where nothing says."""
-    library, slash, entry = source.partition("/")
-    if library == "torchvision" and slash:
+    kind, entry = _parse(source)
+    if kind == "torchvision":
         return _input_of(_torchvision_member(entry, name).transforms())
-    if source == "timm" or library == "timm":
+    if kind == "timm":
         return _input_of(_timm_config(entry, name))
     return _file_input(_path(source))
+
+
+def input_metadata(pixels: InputConfig) -> dict[str, str]:
+    """What a .safetensors file says of how its weights want their pixels."""
+    return {_INPUT: json.dumps(pixels.model_dump())}
 
 
 def list_weights(name: str) -> list[str]:
@@ -54,39 +65,16 @@ def list_weights(name: str) -> list[str]:
     from torchvision.models import get_model_weights, list_models
 
     known = [f"torchvision/{member.name}" for member in get_model_weights(name)] if name in list_models() else []
-    model = name.removeprefix("timm/")
+    model = name.removeprefix(PREFIX)
     return known + [f"timm/{tagged.partition('.')[2]}" for tagged in timm.list_pretrained(f"{model}.*")]
 
 
-def _timm_config(tag: str, name: str) -> Any:
-    """timm's description of the weights ``tag`` (nothing: its default) of a model; of another one's as MODEL.TAG."""
-    import timm
-
-    model = name.removeprefix("timm/")
-    tagged = tag if "." in tag else f"{model}.{tag}" if tag else model
-    known = timm.list_pretrained(f"{tagged.partition('.')[0]}.*")
-    config = timm.get_pretrained_cfg(model, allow_unregistered=True) if tagged == model else None
-    if tagged in known:
-        config = timm.get_pretrained_cfg(tagged)
-    if config is None or not known:
-        tags = [name.partition(".")[2] for name in known]
-        raise CheckpointError(f"timm has no weights {tagged!r}", suggest(tag, tags), file=f"timm/{tag}")
-    return config
-
-
-def _unreachable(config: Any, error: Exception) -> CheckpointError:
-    """What to say where timm's download fails: what to fetch, and where it would have been."""
-    import huggingface_hub.constants
-
-    if not config.hf_hub_id:
-        return CheckpointError(f"{config.url or config.architecture} could not be had: {_first_line(error)}")
-    address = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
-    cache = Path(huggingface_hub.constants.HF_HUB_CACHE) / f"models--{config.hf_hub_id.replace('/', '--')}"
-    return CheckpointError(
-        f"{address} could not be downloaded and is not in the cache: {_first_line(error)}",
-        "download it elsewhere and give its path as the weights",
-        file=cache,
-    )
+def _parse(source: str) -> tuple[Literal["torchvision", "timm", "file"], str]:
+    """Whose weights these are, and their name there."""
+    library, slash, entry = source.partition("/")
+    if library == "timm":
+        return "timm", entry
+    return ("torchvision", entry) if library == "torchvision" and slash else ("file", source)
 
 
 def _path(source: str) -> Path:
@@ -102,26 +90,29 @@ def _from_file(path: Path) -> Weights:
                 return Weights({key: file.get_tensor(key) for key in file.keys()}, _file_input(path))  # noqa: SIM118
         tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a reader raises whatever it meets in a damaged or hostile file
-        kind = "no such file" if isinstance(error, FileNotFoundError) else _first_line(error)
-        raise CheckpointError(
-            f"cannot be read: {kind}", "give .safetensors, or .pth of tensors only", file=path
-        ) from None
-    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise _unreadable(path, error) from None
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
+    ):
         raise CheckpointError("holds no state dict of tensors", "save model.state_dict()", file=path)
     return Weights(tensors, None)
 
 
 def _file_input(path: Path) -> InputConfig | None:
-    """The statistics in a .safetensors file's metadata; our own checkpoints have them."""
+    """What a .safetensors file says; other people's files may say anything."""
     if path.suffix != ".safetensors":
         return None
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_INPUT)
+        return None if text is None else InputConfig.model_validate_json(text)
     except Exception as error:
-        kind = "no such file" if isinstance(error, FileNotFoundError) else _first_line(error)
-        raise CheckpointError(f"cannot be read: {kind}", file=path) from None
-    return None if text is None else InputConfig.model_validate(json.loads(text))
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    kind = "no such file" if isinstance(error, FileNotFoundError) else first_line(error)
+    return CheckpointError(f"cannot be read: {kind}", "give .safetensors, or .pth of tensors only", file=path)
 
 
 def _torchvision_member(entry: str, name: str) -> Any:
@@ -129,24 +120,45 @@ def _torchvision_member(entry: str, name: str) -> Any:
     from torchvision.models import get_model_weights, get_weight
 
     try:
-        return get_weight(entry) if "." in entry else get_model_weights(name)[entry]
+        member: Any = get_weight(entry) if "." in entry else get_model_weights(name)[entry]
     except (ValueError, AttributeError, KeyError):
         known = [source.partition("/")[2] for source in list_weights(name) if source.startswith("torchvision/")]
         raise CheckpointError(
             f"torchvision has no weights {entry!r} for {name}", suggest(entry, known), file=f"torchvision/{entry}"
         ) from None
+    if not hasattr(member.transforms(), "mean"):
+        raise CheckpointError("are no classifier's weights", "take a classifier's", file=f"torchvision/{entry}")
+    return member
 
 
 def _from_torchvision(entry: str, name: str) -> Weights:
     member = _torchvision_member(entry, name)
     place = Path(torch.hub.get_dir()) / "checkpoints" / Path(member.url).name
     try:
-        tensors = member.get_state_dict(progress=False, check_hash=True)
+        tensors = member.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu")
     except (URLError, OSError) as error:
         raise CheckpointError(
             f"{member.url} could not be downloaded: {error}", "download it elsewhere and put it here", file=place
         ) from error
+    except Exception as error:  # the cache holds whatever somebody put there
+        raise CheckpointError(f"cannot be read: {first_line(error)}", "delete it", file=place) from None
     return Weights(tensors, _input_of(member.transforms()))
+
+
+def _timm_config(tag: str, name: str) -> Any:
+    """timm's description of the weights ``tag`` (nothing: its default) of a model; of another one's as MODEL.TAG."""
+    import timm
+
+    model = name.removeprefix(PREFIX)
+    tagged = tag if "." in tag else f"{model}.{tag}" if tag else model
+    owner = tagged.partition(".")[0]
+    known = timm.list_pretrained(f"{owner}.*")
+    if name.startswith(PREFIX) and owner != model:
+        raise CheckpointError(f"are {owner}'s weights, not {model}'s", f"create timm/{owner}", file=f"timm/{tag}")
+    if not known or (tagged != model and tagged not in known):
+        tags = [known_tag.partition(".")[2] for known_tag in known]
+        raise CheckpointError(f"timm has no weights {tagged!r}", suggest(tag, tags), file=f"timm/{tag}")
+    return timm.get_pretrained_cfg(tagged)
 
 
 def _from_timm(tag: str, name: str, options: Mapping[str, Any]) -> Weights:
@@ -155,14 +167,53 @@ def _from_timm(tag: str, name: str, options: Mapping[str, Any]) -> Weights:
     config = _timm_config(tag, name)
     try:
         network = timm.create_model(config.architecture, pretrained=True, pretrained_cfg=config, **options)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise _unreachable(config, error) from error
+    except Exception as error:
+        raise CheckpointError(f"timm cannot load them: {first_line(error)}", file=f"timm/{tag}") from error
     return Weights(network.state_dict(), _input_of(config))
+
+
+def _through_timm(
+    tensors: Mapping[str, Tensor], name: str, options: Mapping[str, Any], source: str
+) -> Mapping[str, Tensor]:
+    """The state dict of timm's whole model after timm has loaded these tensors, strictly, and resized what it can."""
+    import timm
+
+    model = name.removeprefix(PREFIX)
+    config = timm.get_pretrained_cfg(model, allow_unregistered=True)
+    classifier = config.classifier if config is not None and isinstance(config.classifier, str) else ""
+    classes = len(tensors[f"{classifier}.weight"]) if f"{classifier}.weight" in tensors else 0
+    overlay = {"state_dict": dict(tensors), "num_classes": classes}
+    try:
+        network = timm.create_model(
+            model, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes, **options
+        )
+    except Exception as error:  # torch's own message lists the tensors, a line each
+        said = "; ".join(line.strip() for line in str(error).splitlines()[1:4]) or first_line(error)
+        raise CheckpointError(f"does not fit {model}: {said:.400}", "is it of another model?", file=source) from error
+    return network.state_dict()
+
+
+def _unreachable(config: Any, error: Exception) -> CheckpointError:
+    """What to say where timm's download fails: what to fetch, and where it would have been."""
+    import huggingface_hub.constants
+
+    if not config.hf_hub_id:
+        place = Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name
+        return CheckpointError(
+            f"{config.url} could not be downloaded: {first_line(error)}",
+            "download it elsewhere and put it here",
+            file=place,
+        )
+    address = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
+    cache = Path(huggingface_hub.constants.HF_HUB_CACHE) / f"models--{config.hf_hub_id.replace('/', '--')}"
+    return CheckpointError(
+        f"{address} could not be downloaded and is not in the cache: {first_line(error)}",
+        "download it elsewhere and give its path as the weights",
+        file=cache,
+    )
 
 
 def _input_of(statistics: Any) -> InputConfig:
     return InputConfig(mean=tuple(statistics.mean), std=tuple(statistics.std))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -1,16 +1,19 @@
 """Pretrained weights into a backbone."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from ..ops import first_few, state_dict_faults
 from ..structures import CheckpointError, InputConfig
 from .base import Backbone, BackboneConfig
 from .timm_bridge import TimmBackbone
 from .weight_sources import read_weights, source_input
 
 _CLASSIFIER = ("fc.", "classifier.", "head.")
+_COUNTER, _OFFSET = "num_batches_tracked", ".offset."
 
 
 def load_backbone_weights(backbone: Backbone, source: str | os.PathLike[str]) -> str:
@@ -27,29 +30,34 @@ def load_backbone_weights(backbone: Backbone, source: str | os.PathLike[str]) ->
 
     The classifier is dropped, and so are stages that this backbone was built without. A first convolution for another
     number of channels gets the sum over red, green and blue (one channel), or their repetition scaled to the same
-    total (others), as in timm. Anything else that is missing, unexpected or of another shape is a
-    :class:`CheckpointError`. How the weights want their pixels becomes ``backbone.input``.
+    total (others), as in timm. Anything else that is missing, unexpected, of another shape or not finite is a
+    :class:`CheckpointError`. How the weights want their pixels becomes ``backbone.input``: load them before the
+    backbone goes into a ``Model``, which reads it when it is made.
     """
     source = os.fspath(source)
     of_timm = isinstance(backbone, TimmBackbone)
-    weights = read_weights(source, backbone.config.name, backbone.options if of_timm else {})
+    weights = read_weights(source, backbone.config.name, backbone.options if of_timm else None)
     own = backbone.state_dict()
     tensors = _trunk(weights.tensors)
-    tensors = _with_input_channels(_wrapped(tensors, own) if of_timm else tensors, backbone)
-    left = {name for name in tensors.keys() - own.keys() if of_timm or _may_be_left(name, own)}
-    faults = _faults(tensors, own, left)
+    tensors = _wrapped(tensors, own) if of_timm else _with_input_channels(tensors, backbone)
+    stages = {name.partition(".")[0] for name in own}
+    faults = state_dict_faults(
+        tensors,
+        own,
+        # Counters exist only where statistics are collected, and where to look is learned from the start.
+        may_lack=lambda name: name.endswith(_COUNTER) or _OFFSET in name,
+        may_have=lambda name: of_timm or _may_be_left(name, stages),
+    )
     loaded = {name: tensor for name, tensor in tensors.items() if name in own}
     if faults or not loaded:
-        shown = "; ".join(faults[:6]) + (f" and {len(faults) - 6} more" if len(faults) > 6 else "")
         raise CheckpointError(
-            f"does not fit this backbone: {shown or 'no tensor has a name of it'}",
+            f"does not fit this backbone: {first_few(faults) or 'no tensor has a name of it'}",
             "is it of another model?",
             file=source,
         )
     backbone.load_state_dict(loaded, strict=False)
     backbone.input = _fitting(weights.input, backbone.input)
-    left_out = len(left) + len(weights.tensors) - len(tensors)
-    return f"{source}: loaded {len(loaded)} tensors, left {left_out} (classifier, stages not built, counters)"
+    return f"{source}: {_summary(tensors, own, others=len(weights.tensors) - len(tensors))}"
 
 
 def weights_input(config: BackboneConfig, source: str | os.PathLike[str] | None) -> InputConfig:
@@ -74,7 +82,7 @@ def _wrapped(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mappin
     """A whole timm model's tensors by the names they have in its feature extractor, of which timm has three kinds."""
 
     def rename(name: str) -> str:
-        kinds = (f"net.model.{name}", f"net.{name}", f"net.{name.replace('.', '_', 1)}")
+        kinds = (name, f"net.model.{name}", f"net.{name}", f"net.{name.replace('.', '_', 1)}")
         return next((kind for kind in kinds if kind in own), name)
 
     return {rename(name): tensor for name, tensor in tensors.items()}
@@ -91,32 +99,21 @@ def _with_input_channels(tensors: Mapping[str, Tensor], backbone: Backbone) -> M
     return {**tensors, key: adapt_input_conv(first.in_channels, tensors[key])}
 
 
-def _may_be_left(name: str, own: Mapping[str, Tensor]) -> bool:
+def _may_be_left(name: str, stages: set[str]) -> bool:
     """Whether a checkpoint's tensor that the backbone lacks is no fault."""
-    stages = {key.partition(".")[0] for key in own}
-    return (
-        name.startswith(_CLASSIFIER)
-        or (name.startswith("layer") and name.partition(".")[0] not in stages)
-        or name.endswith("num_batches_tracked")
+    unbuilt = name.startswith("layer") and name.partition(".")[0] not in stages
+    return name.startswith(_CLASSIFIER) or unbuilt or name.endswith(_COUNTER)
+
+
+def _summary(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], others: int) -> str:
+    """How many tensors came, how many of which part were left, and what starts anew."""
+    left = Counter(
+        "batch counters" if name.endswith(_COUNTER) else name.partition(".")[0] for name in tensors.keys() - own.keys()
     )
-
-
-def _faults(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], left: set[str]) -> list[str]:
-    """Each tensor that is missing, unexpected or of another shape, in words.
-
-    Counters of batches exist only where statistics are still collected, and where a deformable convolution looks is
-    learned from the start: no published checkpoint of a classifier has them.
-    """
-    missing = {
-        name
-        for name in own.keys() - tensors.keys()
-        if not name.endswith("num_batches_tracked") and ".offset." not in name
-    }
-    faults = [f"{name} is missing" for name in sorted(missing)]
-    faults += [f"{name} is unexpected" for name in sorted(tensors.keys() - own.keys() - left)]
-    faults += [
-        f"{name} has shape {tuple(tensors[name].shape)}, wanted {tuple(own[name].shape)}"
-        for name in sorted(own.keys() & tensors.keys())
-        if tensors[name].shape != own[name].shape
-    ]
-    return faults
+    if others:
+        left["other parts of the model"] = others
+    said = [f"loaded {len(tensors.keys() & own.keys())} tensors"]
+    said += [f"left {', '.join(f'{part} ({count})' for part, count in sorted(left.items()))}"] if left else []
+    anew = sum(_OFFSET in name for name in own.keys() - tensors.keys())
+    said += [f"{anew} of deformable convolutions start anew"] if anew else []
+    return "; ".join(said)

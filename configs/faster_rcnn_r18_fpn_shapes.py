@@ -6,7 +6,7 @@ The whole-size sibling of `quickstart`, for a GPU or an hour of CPU. Not yet run
 """
 
 from ..backbones import ResNetConfig
-from ..data import LoaderConfig, ShapesConfig, TransformConfig
+from ..data import LoaderConfig, ResizeConfig, ShapesConfig
 from ..engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SplitConfig
 from ..heads import RCNNConfig
 from ..models import ModelConfig
@@ -23,11 +23,11 @@ CONFIG = ExperimentConfig(
     ),
     train=SplitConfig(
         dataset=ShapesConfig(split="train", train=TRAIN, val=VAL),
-        transform=TransformConfig(short_sides=(224, 256, 288), long_side=512, flip=0.5),
+        transform=ResizeConfig(short_sides=(224, 256, 288), long_side=512, flip=0.5),
     ),
     val=SplitConfig(
         dataset=ShapesConfig(split="val", train=TRAIN, val=VAL),
-        transform=TransformConfig(short_sides=(256,), long_side=512),
+        transform=ResizeConfig(short_sides=(256,), long_side=512),
     ),
     batch_size=16,
     optimizer=AdamWConfig(lr=1e-3),

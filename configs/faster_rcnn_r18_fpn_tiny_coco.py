@@ -10,7 +10,7 @@ expects a folder `data/tiny_coco` in COCO's layout; another place: `--set train.
 from pathlib import Path
 
 from ..backbones import ResNetConfig
-from ..data import COCO_CLASSES, CocoConfig, LoaderConfig, TransformConfig
+from ..data import COCO_CLASSES, CocoConfig, LoaderConfig, ResizeConfig
 from ..engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SplitConfig
 from ..heads import BoxBranchConfig, RCNNConfig, RPNConfig
 from ..models import ModelConfig
@@ -25,7 +25,7 @@ PHOTOS = SplitConfig(
         class_names=COCO_CLASSES,
         subset=16,
     ),
-    transform=TransformConfig(short_sides=(224,), long_side=320),
+    transform=ResizeConfig(short_sides=(224,), long_side=320),
 )
 
 CONFIG = ExperimentConfig(

@@ -13,7 +13,7 @@ COCO is expected in `data/coco` (`train2017/`, `val2017/`, `annotations/`); anot
 from pathlib import Path
 
 from ..backbones import ResNetConfig
-from ..data import COCO_CLASSES, CocoConfig, LoaderConfig, TransformConfig
+from ..data import COCO_CLASSES, CocoConfig, LoaderConfig, ResizeConfig
 from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
 from ..heads import RCNNConfig
 from ..models import ModelConfig
@@ -22,7 +22,7 @@ from ..necks import FPNConfig
 COCO = Path("data/coco")
 
 
-def coco_split(split: str, transform: TransformConfig) -> SplitConfig:
+def coco_split(split: str, transform: ResizeConfig) -> SplitConfig:
     """A split of COCO 2017 as it unpacks."""
     dataset = CocoConfig(
         images=COCO / split, annotations=COCO / "annotations" / f"instances_{split}.json", class_names=COCO_CLASSES
@@ -38,8 +38,8 @@ CONFIG = ExperimentConfig(
         neck=FPNConfig(),
         head=RCNNConfig(),
     ),
-    train=coco_split("train2017", TransformConfig(short_sides=(640, 672, 704, 736, 768, 800), flip=0.5)),
-    val=coco_split("val2017", TransformConfig()),
+    train=coco_split("train2017", ResizeConfig(short_sides=(640, 672, 704, 736, 768, 800), flip=0.5)),
+    val=coco_split("val2017", ResizeConfig()),
     batch_size=16,
     optimizer=SGDConfig(lr=0.02),
     schedule=ScheduleConfig(steps=90_000),

@@ -17,7 +17,7 @@ XYXY_SUSPICION = 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Objects:
+class BoxTable:
     """The usable annotations: boxes are xyxy, clipped to their image."""
 
     rows: Int64[ndarray, " n"]  # where each stands in the file
@@ -42,7 +42,7 @@ def check_boxes(
     report: DataReport,
     min_box: float,
     path: str | os.PathLike[str],
-) -> Objects:
+) -> BoxTable:
     """The usable ones among ``(row, annotation)`` pairs.
 
     ``images`` and ``labels`` give the place of an image id and the label of a category id; ``categories`` are all ids
@@ -92,7 +92,7 @@ def check_boxes(
     for index in np.flatnonzero(usable & (clipped != corners).any(axis=1)).tolist():
         report.note("clipped-box", identities[index])
     crowd = np.array([bool(entry.get("iscrowd", 0)) for entry in entries], bool)
-    return Objects(rows[usable], places[usable], clipped[usable].astype(np.float32), classes[usable], crowd[usable])
+    return BoxTable(rows[usable], places[usable], clipped[usable].astype(np.float32), classes[usable], crowd[usable])
 
 
 class _Faults:

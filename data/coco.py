@@ -1,9 +1,8 @@
 """Detection data in COCO's format."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool
@@ -13,9 +12,10 @@ from pydantic import Field
 from ..structures import DataError
 from .annotations import CocoAnnotations, read_annotations, read_json
 from .dataset import Dataset, DatasetConfig, datasets
+from .file_checks import check_files
 from .images import check_image, read_image
 from .report import DataReport, Policy
-from .types import Record
+from .types import Objects, Record
 
 
 class CocoConfig(DatasetConfig):
@@ -44,6 +44,8 @@ class CocoConfig(DatasetConfig):
 class CocoDataset(Dataset):
     """COCO's images and boxes; crowds are regions to ignore."""
 
+    task: ClassVar[str] = "detection"
+
     def __init__(self, policy: Policy, config: CocoConfig) -> None:
         self.config = config
         self.report = DataReport(policy, config.annotations)
@@ -58,7 +60,7 @@ class CocoDataset(Dataset):
         self._root = Path(config.images)
         self._annotations = annotations
         counts = np.diff(annotations.starts)
-        usable = np.array(self._check_files(annotations), bool)
+        usable = self._check_files(annotations)
         self._skip_annotations_of(~usable, "on-skipped-image")
         self._count(annotations, usable, counts)
         if not config.keep_empty:
@@ -82,14 +84,10 @@ class CocoDataset(Dataset):
         own = slice(annotations.starts[place], annotations.starts[place + 1])
         crowd = annotations.crowd[own]
         path = self._path(place)
-        return Record(
-            read_image(path, self._id(place)),
-            annotations.boxes[own][~crowd],
-            annotations.labels[own][~crowd],
-            annotations.boxes[own][crowd],
-            self._id(place),
-            os.fspath(path),
-        )
+        boxes = annotations.boxes[own]
+        objects = Objects(boxes[~crowd], annotations.labels[own][~crowd], ignored=boxes[crowd])
+        image = read_image(path, self._id(place))
+        return Record(image, objects, image_id=self._id(place), file=os.fspath(path))
 
     def ground_truth(self) -> dict[str, Any]:
         """The file's own entries of these images and classes; ``iscrowd``, ``area`` and ids filled in where missing.
@@ -116,32 +114,20 @@ class CocoDataset(Dataset):
     def _path(self, place: int) -> Path:
         return self._root / self._annotations.file_names[place].decode()
 
-    def _check_files(self, annotations: CocoAnnotations) -> list[bool]:
-        """Whether each image file is there and is what the annotations say; by threads, before the first step."""
+    def _check_files(self, annotations: CocoAnnotations) -> Bool[ndarray, " n"]:
+        """Whether each image file is there and is what the annotations say."""
         root = self._root.resolve()
 
-        def check(place: int) -> DataError | list[str]:
+        def check(place: int) -> list[str]:
             path, size = self._path(place), annotations.sizes[place]
-            try:
-                if not self.config.allow_outside and not path.resolve().is_relative_to(root):
-                    raise DataError(
-                        f"the file name leads out of the image folder {self._root}", "set allow_outside if it may",
-                        case="outside-root", file=path, image_id=self._id(place),
-                    )  # fmt: skip
-                return check_image(path, (int(size[0]), int(size[1])), self._id(place))
-            except DataError as error:
-                return error
+            if not self.config.allow_outside and not path.resolve().is_relative_to(root):
+                raise DataError(
+                    f"the file name leads out of the image folder {self._root}", "set allow_outside if it may",
+                    case="outside-root", file=path, image_id=self._id(place),
+                )  # fmt: skip
+            return check_image(path, (int(size[0]), int(size[1])), self._id(place))
 
-        usable = []
-        with ThreadPoolExecutor(max_workers=min(16, 4 * (os.cpu_count() or 1))) as pool:
-            for place, outcome in enumerate(pool.map(check, range(len(annotations.image_ids)))):
-                if isinstance(outcome, DataError):
-                    self.report.fault("images", outcome)
-                else:
-                    for note in outcome:
-                        self.report.note(note, self._id(place))
-                usable.append(not isinstance(outcome, DataError))
-        return usable
+        return check_files(annotations.image_ids.tolist(), check, self.report)
 
     def _skip_annotations_of(self, skipped: Bool[ndarray, " n"], case: str) -> None:
         for place in np.flatnonzero(skipped).tolist():

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ..structures import PartConfig, Registry, UsageError
 from .report import DataReport, Policy
@@ -14,12 +14,14 @@ class DatasetConfig(PartConfig):
 
     def classes(self) -> tuple[str, ...]:
         """The class names, as far as they are known without looking at the data; label ``i`` is ``classes()[i]``."""
-        raise UsageError(f"the classes of a {self.name} data set are in its files", "name them in the config")
+        raise UsageError(f"the classes of {self.name} are in its files", "name them in the config")
 
 
 class Dataset(ABC):
-    """Images with objects, validated when it is made. Label ``i`` is ``class_names[i]``."""
+    """Images and what is known of them, validated when it is made. Label ``i`` is ``class_names[i]``."""
 
+    task: ClassVar[str]
+    """What its truth teaches; only a head of the same task can learn from it."""
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     """The id that the files have for each label; results are written with these."""
@@ -31,11 +33,14 @@ class Dataset(ABC):
 
     @abstractmethod
     def read(self, index: int) -> Record:
-        """The image, decoded, with its objects in original pixels. DataError where it cannot be decoded."""
+        """The image, decoded, with its truth in original pixels. DataError where it cannot be decoded."""
 
     @abstractmethod
-    def ground_truth(self) -> dict[str, Any]:
-        """The truth of exactly these images as a COCO-format dict, in original ids and pixels, for an evaluator."""
+    def ground_truth(self) -> dict[Any, Any]:
+        """The truth of exactly these images, in original ids and pixels, as the evaluator of the task wants it.
+
+        For detection a COCO-format dict; for classification the label of each image id.
+        """
 
 
 datasets: Registry[Dataset] = Registry("data set")

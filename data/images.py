@@ -30,6 +30,9 @@ from ..structures import DataError
 MAX_PIXELS = 500_000_000
 """Pixels of the largest image that is read (1.5 GB decoded)."""
 
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
+"""Endings, in lower case, by which a folder's images are told from its other files."""
+
 _ORIENTATION = 0x0112
 _PILLOW_LIMIT = threading.Lock()
 

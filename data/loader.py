@@ -11,10 +11,10 @@ from pydantic import Field
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from ..structures import Config, VertebraError, WorkerError
+from ..structures import Config, PartConfig, VertebraError, WorkerError
 from .dataset import Dataset
 from .sampling import StepSampler
-from .transforms import Transform, TransformConfig
+from .transforms import Transform, build_transform
 from .types import Batch, Sample, collate
 
 
@@ -29,7 +29,7 @@ class LoaderConfig(Config):
 
 def train_loader(
     dataset: Dataset,
-    transform: TransformConfig,
+    transform: PartConfig,
     loader: LoaderConfig,
     *,
     batch_size: int,
@@ -40,16 +40,16 @@ def train_loader(
 ) -> Iterator[Batch]:
     """The batches of steps ``start_step`` to ``end_step``, counted from 0, shuffled anew each epoch."""
     sampler = StepSampler(len(dataset), batch_size=batch_size, seed=seed, start_step=start_step, end_step=end_step)
-    return _load(dataset, Transform(transform, seed), loader, sampler, divisor)
+    return _load(dataset, build_transform(transform, seed), loader, sampler, divisor)
 
 
 def eval_loader(
-    dataset: Dataset, transform: TransformConfig, loader: LoaderConfig, *, batch_size: int, divisor: int
+    dataset: Dataset, transform: PartConfig, loader: LoaderConfig, *, batch_size: int, divisor: int
 ) -> Iterator[Batch]:
     """Every image once, in order; the last batch may be smaller."""
     indices = [(0, index) for index in range(len(dataset))]
     batches = [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
-    return _load(dataset, Transform(transform, seed=0), loader, batches, divisor)
+    return _load(dataset, build_transform(transform), loader, batches, divisor)
 
 
 @dataclass(frozen=True, slots=True)

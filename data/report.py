@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,12 +29,17 @@ class Case:
 
 
 class DataReport:
-    """Counts by case. For images and annotations alike, read = used + skipped."""
+    """Counts by case. For each kind of thing in the data, read = used + skipped."""
 
-    def __init__(self, policy: Policy = "error", source: str | os.PathLike[str] = "") -> None:
+    def __init__(
+        self,
+        policy: Policy = "error",
+        source: str | os.PathLike[str] = "",
+        kinds: Sequence[Kind] = ("images", "annotations"),
+    ) -> None:
         self.policy, self.source = policy, os.fspath(source)
-        self.read: dict[Kind, int] = {"images": 0, "annotations": 0}
-        self.skipped: dict[Kind, dict[str, Case]] = {"images": {}, "annotations": {}}
+        self.read: dict[Kind, int] = dict.fromkeys(kinds, 0)
+        self.skipped: dict[Kind, dict[str, Case]] = {kind: {} for kind in kinds}
         self.notes: dict[str, Case] = {}
         self.warnings: list[str] = []
         self.faulty_rows: set[int] = set()
@@ -64,7 +70,8 @@ class DataReport:
 
     def summary(self) -> str:
         """One line: what is used, what was skipped and why, what was noted."""
-        parts = [f"{self.used('images')} images with {self.used('annotations')} objects from {self.source}"]
+        objects = f" with {self.used('annotations')} objects" if "annotations" in self.read else ""
+        parts = [f"{self.used('images')} images{objects} from {self.source}"]
         for kind, cases in self.skipped.items():
             if cases:
                 parts.append(f"skipped {kind}: " + ", ".join(f"{case.count} {name}" for name, case in cases.items()))

@@ -1,8 +1,8 @@
 """One image on its way to the model: as the file has it, as the model sees it, and many of them together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8
 from numpy import ndarray
@@ -10,31 +10,37 @@ from torch import Tensor
 
 from ..structures import Images, Instances
 
+Target = Instances | Int64[Tensor, ""]
+"""What a head learns of one image: its objects, or the label of the whole image."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Record:
-    """An image (RGB) with its objects, in original pixels."""
+class Objects:
+    """The objects of an image, in original pixels; ``ignored`` are regions that are neither object nor background."""
 
-    image: UInt8[ndarray, "h w 3"]
     boxes: Float32[ndarray, "n 4"]
     labels: Int64[ndarray, " n"]
     ignored: Float32[ndarray, "m 4"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """An image (RGB) and what is known of it."""
+
+    image: UInt8[ndarray, "h w 3"]
+    objects: Objects | None = None
+    label: int | None = None
+    """The class of the whole image."""
     image_id: int | str = 0
     file: str = ""
-
-    @classmethod
-    def unlabelled(cls, image: UInt8[ndarray, "h w 3"]) -> "Record":
-        """An image of which nothing is known."""
-        nothing = np.zeros((0, 4), np.float32)
-        return cls(image, nothing, np.zeros(0, np.int64), nothing)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A transformed image with its objects, in the resized frame."""
+    """A transformed image and its target in the resized frame; None where nothing is known of the image."""
 
     image: UInt8[Tensor, "3 h w"]
-    target: Instances
+    target: Target | None
     image_id: int | str
     original_size: tuple[int, int]  # height, width
     file: str
@@ -45,19 +51,21 @@ class Batch:
     """Samples padded into one tensor; sizes are (height, width)."""
 
     images: Images
-    targets: tuple[Instances, ...]
+    targets: tuple[Target | None, ...]
     image_ids: tuple[int | str, ...]
     original_sizes: tuple[tuple[int, int], ...]
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same on another device."""
-        targets = tuple(target.to(device) for target in self.targets)
-        return Batch(self.images.to(device), targets, self.image_ids, self.original_sizes)
+        return self._map(lambda part: part.to(device))
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory; the data loader calls this."""
-        targets = tuple(target.pin_memory() for target in self.targets)
-        return Batch(self.images.pin_memory(), targets, self.image_ids, self.original_sizes)
+        return self._map(lambda part: part.pin_memory())
+
+    def _map(self, change: Callable) -> "Batch":
+        targets = tuple(None if target is None else change(target) for target in self.targets)
+        return Batch(change(self.images), targets, self.image_ids, self.original_sizes)
 
 
 def collate(samples: list[Sample], divisor: int) -> Batch:

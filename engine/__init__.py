@@ -10,13 +10,16 @@ from .checkpoint import (
     save_checkpoint,
 )
 from .config import ExperimentConfig, SplitConfig, override, parse_config
-from .evaluate import collect_results, detect_batch, pick_device, score_results, scores_as_json, write_json
+from .drawing import draw_boxes, draw_lines, write_image
+from .evaluate import collect_results, evaluate, pick_device, scores_as_json, write_json
 from .optimization import AdamWConfig, ScheduleConfig, SGDConfig, build_optimizer
-from .pictures import confident, draw_boxes, draw_comparisons, write_image
+from .pictures import draw_comparisons
 from .predict import Predictor
+from .tasks import TASKS, Task, pick_task
 from .train import seed_step, train, train_step
 
 __all__ = [
+    "TASKS",
     "AdamWConfig",
     "Checkpoint",
     "ExperimentConfig",
@@ -24,13 +27,14 @@ __all__ = [
     "SGDConfig",
     "ScheduleConfig",
     "SplitConfig",
+    "Task",
     "build_optimizer",
     "checkpoint_paths",
     "collect_results",
-    "confident",
-    "detect_batch",
     "draw_boxes",
     "draw_comparisons",
+    "draw_lines",
+    "evaluate",
     "load_checkpoint_model",
     "load_model",
     "load_weights",
@@ -38,8 +42,8 @@ __all__ = [
     "override",
     "parse_config",
     "pick_device",
+    "pick_task",
     "save_checkpoint",
-    "score_results",
     "scores_as_json",
     "seed_step",
     "train",

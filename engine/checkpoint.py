@@ -16,7 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, optim
 
+from ..backbones import input_metadata
 from ..models import Model, build_model
+from ..ops import first_few, state_dict_faults
 from ..structures import CheckpointError
 from .config import ExperimentConfig, parse_config
 
@@ -38,13 +40,14 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path,
     step: int,
-    model: nn.Module,
+    model: Model,
     optimizer: optim.Optimizer,
     description: Mapping[str, Any],
 ) -> Path:
     """Write ``folder/step-N``. A kill or a full disk at any moment leaves the earlier checkpoints as they were.
 
-    ``description`` is the JSON-ready rest of :class:`Checkpoint`: config, class_names, category_ids.
+    ``description`` is the JSON-ready rest of :class:`Checkpoint`: config, class_names, category_ids. The weights' file
+    tells alone how they want their pixels.
     """
     target = folder / f"step-{step:07d}"
     if target.exists():
@@ -53,7 +56,7 @@ def save_checkpoint(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-        save_file(_contiguous(model.state_dict()), temporary / _MODEL)
+        save_file(_contiguous(model.state_dict()), temporary / _MODEL, input_metadata(model.preprocess.config))
         tensors, groups = _flatten_optimizer(optimizer)
         save_file(tensors, temporary / _OPTIMIZER)
         state = {
@@ -115,22 +118,9 @@ def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
     """Put a checkpoint's weights into a model of the same parts."""
     path = checkpoint.path / _MODEL
     tensors = _load_tensors(path)
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise CheckpointError(f"tensor {name} has NaN or infinite values", "use an earlier checkpoint", file=path)
-    own = model.state_dict()
-    faults = [f"{name} is missing" for name in own.keys() - tensors.keys()]
-    faults += [f"{name} is not in the model" for name in tensors.keys() - own.keys()]
-    faults += [
-        f"{name} has shape {tuple(tensors[name].shape)}, the model {tuple(own[name].shape)}"
-        for name in own.keys() & tensors.keys()
-        if own[name].shape != tensors[name].shape
-    ]
-    if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise CheckpointError(
-            "; ".join(sorted(faults)[:5]) + more, "build the model from the checkpoint's own config", file=path
-        )
+    if faults := state_dict_faults(tensors, model.state_dict()):
+        fix = "build the model from the checkpoint's own config, or use an earlier checkpoint"
+        raise CheckpointError(first_few(faults), fix, file=path)
     model.load_state_dict(tensors)
 
 

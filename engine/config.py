@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from ..data import DatasetConfig, LoaderConfig, TransformConfig, datasets
+from ..data import DatasetConfig, LoaderConfig, ResizeConfig, datasets, transforms
 from ..evaluation import Engine
 from ..models import ModelConfig
-from ..structures import Config, UsageError, suggest, usage_error
+from ..structures import Config, PartConfig, UsageError, suggest, usage_error
 from .optimization import OptimizerConfig, ScheduleConfig
 
 
@@ -17,7 +17,7 @@ class SplitConfig(Config):
     """A data set and what happens to its images on the way to the model."""
 
     dataset: Annotated[DatasetConfig, *datasets.field()]
-    transform: TransformConfig = TransformConfig()
+    transform: Annotated[PartConfig, *transforms.field()] = ResizeConfig()
 
 
 class ExperimentConfig(Config):

@@ -1,51 +1,52 @@
-"""Run a model over a data set and score what it finds, in original pixels and ids."""
+"""Run a model over a data set and score what it predicts, in original pixels and ids."""
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..data import Batch, Dataset
-from ..evaluation import CocoScores, Engine, evaluate_coco, sort_results, to_coco_results
+from ..data import Batch, Dataset, eval_loader
+from ..evaluation import Scores, sort_results
 from ..models import Model
-from ..structures import Detections
+from .config import ExperimentConfig
+from .tasks import Rows, Task
 
 
-def detect_batch(model: Model, batch: Batch) -> list[Detections]:
-    """Detections of a batch, in the original pixels of each image, on the CPU."""
-    predictions = model.predict(batch.images.to(model.device))
-    sizes: list[list[int]] = batch.images.sizes.tolist()
-    return [
-        detections.to("cpu").rescale((size[0], size[1]), original)
-        for detections, size, original in zip(predictions, sizes, batch.original_sizes, strict=True)
-    ]
+def evaluate(task: Task, model: Model, dataset: Dataset, config: ExperimentConfig) -> tuple[Rows, dict[str, Scores]]:
+    """The result rows of a validation set, read as the experiment says, and their scores."""
+    batches = eval_loader(
+        dataset,
+        config.val.transform,
+        config.loader,
+        batch_size=config.eval_batch_size,
+        divisor=model.size_divisor,
+    )
+    rows = collect_results(task, model, batches, dataset.category_ids)
+    return rows, task.score(dataset, rows, config.engine)
 
 
-def collect_results(model: Model, batches: Iterable[Batch], category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """COCO results of every image, in an order that does not depend on how they were batched."""
+def collect_results(task: Task, model: Model, batches: Iterable[Batch], category_ids: Sequence[int]) -> Rows:
+    """The result rows of every image, in an order that does not depend on how they were batched."""
     training = model.training
     model.eval()
     try:
-        results: list[dict[str, Any]] = []
+        rows: Rows = []
         for batch in batches:
-            for image_id, detections in zip(batch.image_ids, detect_batch(model, batch), strict=True):
-                results += to_coco_results(detections, image_id, category_ids)
+            for image_id, prediction in zip(batch.image_ids, task.predict(model, batch), strict=True):
+                rows += task.rows(prediction, image_id, category_ids)
     finally:
         model.train(training)
-    return sort_results(results)
+    return sort_results(rows)
 
 
-def score_results(dataset: Dataset, results: list[dict[str, Any]], engine: Engine) -> CocoScores:
-    """COCO box scores of results against a data set's own truth."""
-    return evaluate_coco(dataset.ground_truth(), results, engine=engine, task="bbox")
-
-
-def scores_as_json(scores: CocoScores, **facts: Any) -> dict[str, Any]:
-    """What ``eval.json`` holds: the 12 numbers per task under their usual names, AP per class, and ``facts``."""
-    return {"bbox": scores.summary, "per_class": {"bbox": scores.per_class}, **facts}
+def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]:
+    """What ``eval.json`` holds: for each thing scored (``bbox``) its numbers under their usual names, the first of them
+    per class, and ``facts``."""
+    summaries = {name: each.summary for name, each in scores.items()}
+    return {**summaries, "per_class": {name: each.per_class for name, each in scores.items()}, **facts}
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

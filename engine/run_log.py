@@ -15,7 +15,7 @@ class RunLog:
     """Collects each step's numbers; writes their means every ``every`` steps."""
 
     def __init__(self, folder: Path, *, steps: int, start: int, every: int, console: Console) -> None:
-        self.every, self.steps, self.console = every, steps, console
+        self.folder, self.every, self.steps, self.console = folder, every, steps, console
         self._file = (folder / "metrics.jsonl").open("a")
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
         self._sums: dict[str, float] = {}

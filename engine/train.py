@@ -17,17 +17,18 @@ from rich.console import Console
 from torch import optim
 
 from ..backbones import load_backbone_weights
-from ..data import Batch, Dataset, Policy, build_dataset, eval_loader, require_same_classes, train_loader
+from ..data import Batch, Dataset, Policy, build_dataset, require_same_classes, train_loader
 from ..evaluation import format_scores
-from ..models import Model, build_model
+from ..models import Model, build_model, resolve_input
 from ..structures import MemoryFullError, NonFiniteError, VertebraError
 from .checkpoint import load_optimizer, load_weights, prune_checkpoints, save_checkpoint
 from .config import ExperimentConfig
-from .evaluate import collect_results, score_results, scores_as_json, write_json
+from .evaluate import evaluate, scores_as_json, write_json
 from .optimization import build_optimizer, set_learning_rate
 from .pictures import draw_comparisons
 from .run_folder import RunFolder
 from .run_log import RunLog
+from .tasks import Task, pick_task
 
 
 class Interrupted(VertebraError):
@@ -52,12 +53,14 @@ def train(
     """Train, evaluate and draw; everything is written to the folder ``output``. Returns what ``eval.json`` holds."""
     console = console or Console(stderr=True)
     say = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    config = config.model_copy(update={"model": resolve_input(config.model)})
     steps = config.schedule.steps
     with RunFolder(output) as folder:
         checkpoint = folder.resume(config, say) if resume else folder.start(config)
         train_set, val_set = _open_data(config, folder.path, bad_data, say)
         seed_step(config.seed, 0)
         model = build_model(config.model, train_set.class_names).to(device)
+        task = pick_task(model.head, train_set, val_set)
         optimizer = build_optimizer(config.optimizer, model)
         start = 0
         if checkpoint is not None:
@@ -94,10 +97,10 @@ def train(
                     if stop:
                         raise Interrupted(stop[0], step)
                     if config.eval_every and step % config.eval_every == 0 and step < steps:
-                        _evaluate(config, model, val_set, folder.path, step, log)
+                        _evaluate(config, task, model, val_set, step, log)
             if _evaluated_step(folder.path) != steps:
-                _evaluate(config, model, val_set, folder.path, steps, log)
-                draw_comparisons(model, val_set, config.val.transform, folder.path / "predictions.png")
+                _evaluate(config, task, model, val_set, steps, log)
+                draw_comparisons(task, model, val_set, config.val.transform, folder.path / "predictions.png")
             log.say(f"results are in {folder.path}")
         return json.loads((folder.path / "eval.json").read_text())
 
@@ -153,21 +156,14 @@ def _open_data(
     return data[0], data[1]
 
 
-def _evaluate(config: ExperimentConfig, model: Model, dataset: Dataset, folder: Path, step: int, log: RunLog) -> None:
+def _evaluate(config: ExperimentConfig, task: Task, model: Model, dataset: Dataset, step: int, log: RunLog) -> None:
     """Score the validation split; ``eval.json`` and ``results.json`` hold the newest."""
-    batches = eval_loader(
-        dataset,
-        config.val.transform,
-        config.loader,
-        batch_size=config.eval_batch_size,
-        divisor=model.size_divisor,
-    )
-    results = collect_results(model, batches, dataset.category_ids)
-    scores = score_results(dataset, results, config.engine)
-    log.record(step, scores.summary, "val")
-    log.say(format_scores(scores))
-    write_json(folder / "results.json", results)
-    write_json(folder / "eval.json", scores_as_json(scores, step=step, images=len(dataset)))
+    rows, scores = evaluate(task, model, dataset, config)
+    for each in scores.values():
+        log.record(step, each.summary, "val")
+        log.say(format_scores(each))
+    write_json(log.folder / "results.json", rows)
+    write_json(log.folder / "eval.json", scores_as_json(scores, step=step, images=len(dataset)))
     log.restart_clock()
 
 

@@ -8,7 +8,6 @@ import contextlib
 import io
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import hotcoco
@@ -20,6 +19,7 @@ from pycocotools.cocoeval import COCOeval
 
 from .checks import check_results
 from .problem import Problem, Task, pose_problem
+from .scores import Scores
 
 Engine = Literal["hotcoco", "pycocotools"]
 AREAS = {"": 0, "s": 1, "m": 2, "l": 3}  # all, small, medium, large: places on the engines' axis of areas
@@ -27,33 +27,24 @@ LIMITS = {1: 0, 10: 1, 100: 2}  # detections per image and class: places on the 
 IOU_50, IOU_75 = 0, 5  # places on the engines' axis of IoU thresholds 0.50, 0.55, ... 0.95
 
 
-@dataclass(frozen=True, slots=True)
-class CocoScores:
-    """COCO's averages in 0..1. None, which JSON writes as null, where there was nothing to find.
-
-    ``counts`` tells of images, images without detections, detections, and those beyond the 100 best of an image and
-    class, which the metric does not look at.
-    """
-
-    summary: dict[str, float | None]
-    per_class: dict[str, float | None]
-    counts: dict[str, int]
-
-
 def evaluate_coco(
     ground_truth: dict[str, Any],
     results: list[dict[str, Any]],
     engine: Engine = "hotcoco",
     task: Task = "bbox",
-) -> CocoScores:
-    """Score COCO results against a COCO annotation file, both in original ids and pixels; DataError for bad ones."""
+) -> Scores:
+    """Score COCO results against a COCO annotation file, both in original ids and pixels; DataError for bad ones.
+
+    The counts tell of images, images without detections, detections, and those beyond the 100 best of an image and
+    class, which the metric does not look at.
+    """
     check_results(results, ground_truth)
     problem = pose_problem(ground_truth, results, task)
     precision, recall = ENGINES[engine](problem, task)
     per_class = {
         name: _mean(precision[:, :, number, 0, LIMITS[100]]) for number, name in enumerate(problem.class_names)
     }
-    return CocoScores(_summarise(precision, recall), per_class, _count(problem))
+    return Scores(_summarise(precision, recall), per_class, _count(problem))
 
 
 def _run_hotcoco(problem: Problem, task: Task) -> tuple[ndarray, ndarray]:

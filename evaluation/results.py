@@ -1,4 +1,7 @@
-"""Detections as COCO results: dicts with the ids of the annotation file and boxes (x, y, width, height) in pixels."""
+"""Detections as COCO results: dicts with the ids of the annotation file and boxes (x, y, width, height) in pixels.
+
+Sorting and writing serve the results of every task.
+"""
 
 import json
 import os
@@ -45,8 +48,8 @@ def _sort_key(result: dict[str, Any]) -> tuple:
     return (
         isinstance(image_id, str),  # numbers and text cannot be compared with each other
         image_id,
-        -result["score"],
-        result["category_id"],
+        -result.get("score", 0.0),
+        result.get("category_id", 0),
         result.get("bbox", ()),
         "" if mask is None else str(mask["counts"]),
     )

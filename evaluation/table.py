@@ -1,6 +1,8 @@
 """Scores as text for a terminal or a log."""
 
-from .coco import CocoScores
+from .scores import Scores
+
+SHOWN_CLASSES = 100
 
 DESCRIPTIONS = {
     "AP": "IoU 0.50:0.95",
@@ -15,20 +17,34 @@ DESCRIPTIONS = {
     "ARs": "area below 32 x 32",
     "ARm": "area 32 x 32 to 96 x 96",
     "ARl": "area above 96 x 96",
+    "top1": "the likeliest class is right",
+    "top5": "one of the five likeliest is",
 }
 
 
-def format_scores(scores: CocoScores) -> str:
-    """The twelve numbers, AP by class and the counts as aligned lines; ``-`` where nothing was to be found."""
+def format_scores(scores: Scores) -> str:
+    """The summary, its first number by class and the counts as aligned lines; ``-`` where nothing was to be found.
+
+    Of more than a hundred classes it shows the worst.
+    """
     summary = [(name, _number(value), DESCRIPTIONS[name]) for name, value in scores.summary.items()]
-    classes = [(name, _number(value)) for name, value in scores.per_class.items()]
+    classes = [(name, _number(value)) for name, value in _worst(scores.per_class).items()]
     counts = [(name.replace("_", " "), str(count)) for name, count in scores.counts.items()]
     tables = [
         _align([("metric", "score", "over"), *summary]),
-        _align([("class", "AP"), *classes]),
+        _align([("class", next(iter(scores.summary))), *classes]),
         _align([("count of", "number"), *counts]),
     ]
     return "\n\n".join(tables)
+
+
+def _worst(per_class: dict[str, float | None]) -> dict[str, float | None]:
+    """All classes where they fit a screen, otherwise those with the lowest numbers."""
+    if len(per_class) <= SHOWN_CLASSES:
+        return per_class
+    measured = [name for name, value in per_class.items() if value is not None]
+    worst = sorted(measured, key=lambda name: per_class[name] or 0.0)[:SHOWN_CLASSES]
+    return {name: per_class[name] for name in worst}
 
 
 def _number(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from .base import Head, heads
 from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections
+from .classification import ClassificationConfig, ClassificationHead
 from .rcnn import TORCHVISION, RCNNConfig, RCNNHead
 from .rpn import RPN, Proposals, RPNConfig
 
@@ -10,6 +11,8 @@ __all__ = [
     "TORCHVISION",
     "BoxBranch",
     "BoxBranchConfig",
+    "ClassificationConfig",
+    "ClassificationHead",
     "Head",
     "PaddedDetections",
     "Proposals",

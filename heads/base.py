@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
@@ -14,6 +14,9 @@ Prediction = TypeVar("Prediction")
 
 class Head(nn.Module, ABC, Generic[Target, Prediction]):
     """Learns from and predicts on named feature maps; what it returns never depends on ``self.training``."""
+
+    task: ClassVar[str]
+    """What it predicts; the engine has scores, results and pictures for each task it knows."""
 
     @abstractmethod
     def loss(self, features: Features, images: Images, targets: Sequence[Target]) -> dict[str, Tensor]:

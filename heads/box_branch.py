@@ -55,6 +55,11 @@ class BoxBranchConfig(Config):
     min_size: float = 0.0
     """Detections with a shorter side, in pixels, are dropped. torchvision: 1e-2."""
 
+    @property
+    def max_positives(self) -> int:
+        """How many samples of an image can have an object; they come first."""
+        return int(self.samples * self.positive_fraction)
+
 
 class RegionSamples(NamedTuple):
     """Proposals drawn for the losses, with what each has to learn; padding where ``valid`` is False."""

@@ -1,13 +1,14 @@
 """Faster R-CNN's head: an RPN and a box branch on one pyramid (1506.01497, 1612.03144)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from ..structures import Detections, FeatureInfo, Features, Images, Instances, PartConfig
 from .base import Head, heads
-from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections
+from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamples
+from .mask_branch import MaskBranch, MaskBranchConfig
 from .rpn import RPN, RPNConfig
 
 
@@ -17,11 +18,15 @@ class RCNNConfig(PartConfig):
     name: Literal["rcnn"] = "rcnn"
     rpn: RPNConfig = RPNConfig()
     box: BoxBranchConfig = BoxBranchConfig()
+    mask: MaskBranchConfig | None = None
+    """With it the head is Mask R-CNN's."""
 
 
 @heads.register("rcnn", RCNNConfig)
 class RCNNHead(Head[Instances, Detections]):
     """Pyramid -> boxes with a class and a score."""
+
+    task: ClassVar[str] = "detection"
 
     def __init__(
         self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: RCNNConfig = RCNNConfig()
@@ -31,13 +36,18 @@ class RCNNHead(Head[Instances, Detections]):
             raise ValueError(f"a detector needs at least one class; got num_classes={num_classes}")
         self.rpn = RPN(feature_info, config.rpn)
         self.box = BoxBranch(feature_info, num_classes, config.box)
+        self.mask = None if config.mask is None else MaskBranch(feature_info, num_classes, config.mask)
 
     def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
-        """``loss_rpn_objectness``, ``loss_rpn_box``, ``loss_class``, ``loss_box``."""
+        """``loss_rpn_objectness``, ``loss_rpn_box``, ``loss_class``, ``loss_box``; ``loss_mask`` with a mask branch."""
         dense = self.rpn(features, images)
         losses = self.rpn.loss(dense, targets)
         samples = self.box.sample(self.rpn.propose(dense, images, training=True), targets)
-        return losses | self.box.loss(features, samples)
+        losses |= self.box.loss(features, samples)
+        if self.mask is not None:
+            most = self.box.config.max_positives
+            losses |= self.mask.loss(features, RegionSamples(*(part[:, :most] for part in samples)), targets)
+        return losses
 
     def detect(self, features: Features, images: Images) -> PaddedDetections:
         """Detections padded to a fixed number: the form for export, where every shape follows from the config."""

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
-from ..ops import NormKind, NormLayer, norm_layer
+from ..ops import ActivationKind, NormKind, NormLayer, activation_layer, conv_block, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig
 from .base import Neck, necks
 from .extra_levels import ExtraCount, ExtraKind, extra_levels
-from .layers import ActivationKind, activation_layer, conv_block, halve, initialize, lateral_blocks, upsample_to
+from .layers import halve, initialize, lateral_blocks, upsample_to
 from .levels import InputLevels, choose_levels, pyramid_info
 
 FUSION_EPS = 1e-4  # 1911.09070 section 3.3

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..ops import NormLayer
-from .layers import conv_block, halve
+from ..ops import NormLayer, conv_block
+from .layers import halve
 
 ExtraKind = Literal["none", "pool", "conv", "conv_from_input", "pool_from_input"]
 """``pool``: every second cell of the neck's coarsest output, for the anchors of R-CNN (1612.03144 section 4.1).

@@ -7,11 +7,11 @@ from jaxtyping import Float
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from ..ops import NormKind, norm_layer
+from ..ops import ActivationKind, NormKind, conv_block, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig
 from .base import Neck, necks
 from .extra_levels import ExtraCount, ExtraKind, extra_levels
-from .layers import ActivationKind, conv_block, initialize, lateral_blocks, upsample_to
+from .layers import initialize, lateral_blocks, upsample_to
 from .levels import InputLevels, choose_levels, pyramid_info
 
 

@@ -1,38 +1,13 @@
-"""What the necks are made of: convolutions with what follows them, and changes of resolution."""
+"""What the necks are made of."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ops import NormLayer
+from ..ops import ActivationKind, NormLayer, conv_block
 from ..structures import FeatureInfo
-
-ActivationKind = Literal["none", "relu", "silu", "gelu"]
-"""Nothing; ReLU; SiLU, which EfficientDet calls swish (1710.05941); GELU (1606.08415)."""
-
-
-def activation_layer(kind: ActivationKind) -> nn.Module:
-    """The activation of one kind."""
-    return {"none": nn.Identity, "relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}[kind]()
-
-
-def conv_block(
-    in_channels: int,
-    channels: int,
-    kernel: int,
-    norm: NormLayer = nn.Identity,
-    activation: ActivationKind = "none",
-    stride: int = 1,
-) -> nn.Module:
-    """A convolution and what follows it; one that nothing follows stands alone. It has a bias where it has no norm."""
-    bias = norm is nn.Identity
-    convolution = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=bias)
-    layers = [convolution, norm(channels), activation_layer(activation)]
-    layers = [layer for layer in layers if not isinstance(layer, nn.Identity)]
-    return nn.Sequential(*layers) if len(layers) > 1 else convolution
 
 
 def lateral_blocks(

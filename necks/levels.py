@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..structures import FeatureInfo
+from ..structures import FeatureInfo, Level
 
-InputLevels = Annotated[tuple[Annotated[str, Field(pattern=r"^c\d$")], ...], Field(min_length=1)]
+InputLevels = Annotated[tuple[Level, ...], Field(min_length=1)]
 """A backbone's levels, fine to coarse."""
 
 

@@ -8,10 +8,10 @@ from jaxtyping import Float
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
-from ..ops import NormKind, NormLayer, norm_layer
+from ..ops import ActivationKind, NormKind, NormLayer, activation_layer, conv_block, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig
 from .base import Neck, necks
-from .layers import ActivationKind, activation_layer, conv_block, initialize, lateral_blocks
+from .layers import initialize, lateral_blocks
 from .levels import InputLevels, choose_levels, pyramid_info
 
 

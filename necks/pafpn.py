@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pydantic import PositiveInt
 from torch import nn
 
-from ..ops import NormKind, norm_layer
+from ..ops import ActivationKind, NormKind, conv_block, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig
 from .base import Neck, necks
 from .extra_levels import ExtraCount, ExtraKind, extra_levels
 from .fpn import FPN, FPNConfig
-from .layers import ActivationKind, conv_block, initialize
+from .layers import initialize
 from .levels import InputLevels, pyramid_info
 
 

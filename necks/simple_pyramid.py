@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
 from torch import nn
 
-from ..ops import NormKind, NormLayer, norm_layer
+from ..ops import ActivationKind, NormKind, NormLayer, activation_layer, conv_block, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig
 from .base import Neck, necks
 from .extra_levels import ExtraCount, extra_levels
-from .layers import ActivationKind, activation_layer, conv_block, initialize
+from .layers import initialize
 from .levels import InputLevels, backbone_levels, pyramid_info
 
 

@@ -9,28 +9,36 @@ from .boxes import (
     pairwise_intersection,
     pairwise_iou,
 )
+from .conv_block import ActivationKind, activation_layer, conv_block, separable_conv_block
 from .matching import IGNORED, NEGATIVE, POSITIVE, Match, Sample, ignore_regions, match_boxes, sample_labels
 from .nms import class_nms_mask, nms_mask
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
+from .paste import PasteRule, paste_masks
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
+from .state_dict import first_few, state_dict_faults
 
 __all__ = [
     "IGNORED",
     "NEGATIVE",
     "POSITIVE",
+    "ActivationKind",
     "ChannelLayerNorm",
     "FrozenBatchNorm2d",
     "Match",
     "NormKind",
     "NormLayer",
+    "PasteRule",
     "RoIAlignConfig",
     "Sample",
+    "activation_layer",
     "box_areas",
     "cell_anchors",
     "class_nms_mask",
     "clip_boxes",
+    "conv_block",
     "decode_boxes",
     "encode_boxes",
+    "first_few",
     "grid_anchors",
     "ignore_regions",
     "match_boxes",
@@ -38,7 +46,10 @@ __all__ = [
     "norm_layer",
     "pairwise_intersection",
     "pairwise_iou",
+    "paste_masks",
     "pool_regions",
     "region_levels",
     "sample_labels",
+    "separable_conv_block",
+    "state_dict_faults",
 ]

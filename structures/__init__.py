@@ -21,7 +21,7 @@ from .errors import (
     VertebraError,
     WorkerError,
 )
-from .features import FeatureInfo, Features
+from .features import FeatureInfo, Features, Level, Levels
 from .images import Images
 from .instances import Detections, Instances
 from .pixels import CAFFE_INPUT, InputConfig
@@ -40,6 +40,8 @@ __all__ = [
     "Images",
     "InputConfig",
     "Instances",
+    "Level",
+    "Levels",
     "MemoryFullError",
     "NonFiniteError",
     "PartConfig",

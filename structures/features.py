@@ -1,9 +1,24 @@
 """The pyramid: named feature maps, fine to coarse, and what each promises."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from jaxtyping import Float
+from pydantic import AfterValidator, Field
 from torch import Tensor
+
+Level = Annotated[str, Field(pattern=r"^c\d$")]
+"""The name of a backbone's level."""
+
+
+def _fine_to_coarse(levels: tuple[str, ...]) -> tuple[str, ...]:
+    if list(levels) != sorted(set(levels)):
+        raise ValueError(f"levels go fine to coarse, each once, like ('c2', 'c5'); got {levels}")
+    return levels
+
+
+Levels = Annotated[tuple[Level, ...], Field(min_length=1), AfterValidator(_fine_to_coarse)]
+"""Some of a backbone's levels."""
 
 Features = dict[str, Float[Tensor, "b _ _ _"]]
 """Feature maps by level name, fine to coarse: ``c2..c5`` out of a backbone, ``p2..p7`` out of a neck."""

@@ -32,4 +32,4 @@ class InputConfig(Config):
 
 
 CAFFE_INPUT = InputConfig(mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0), scale=255, channels="bgr")
-"""Caffe's convention, of the ResNets as their authors published them; detectron2 has 103.53, 116.28, 123.675."""
+"""Caffe's convention, with the mean that most of its weights want; detectron2's want 103.53, 116.28, 123.675."""

@@ -47,16 +47,19 @@ class Registry(Generic[T]):
         return add
 
     def __getitem__(self, name: str) -> Entry[T]:
-        entry = self._entries.get(name) or self._families.get(name[: name.find("/") + 1])
+        entry = self._find(name)
         if entry is None:
             raise UsageError(f"there is no {self.kind} named {name!r}", suggest(name, self._entries))
         return entry
+
+    def _find(self, name: str) -> Entry[T] | None:
+        return self._entries.get(name) or self._families.get(name[: name.find("/") + 1])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return isinstance(name, str) and self._find(name) is not None
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -24,8 +24,8 @@ def options_of(name):
         {"output_stride": 8, "levels": levels[1:], "freeze_at": 2},
         {"levels": levels[:-1], "freeze_at": len(levels)},
         {"levels": (last,), "norm": "group", "in_channels": 1},
-        {"norm": "none", "drop_path": 0.2},
-        {"norm": "sync", "deformable": (last,), "zero_init_residual": True},
+        {"norm": "none", "drop_path": 0.2, "deformable": (last,)},
+        {"norm": "sync", "deformable": (last,), "zero_init_residual": RESNETS[name].shortcut != "none"},
         {"style": "caffe", "output_stride": 16, "checkpointed": (first,)},
         {"output_stride": 8, "multi_grid": tuple(range(1, 1 + RESNETS[name].depths[-1]))},
     ]

@@ -133,7 +133,7 @@ def test_a_bad_object_stops_or_is_skipped_and_counted(name, tmp_path):
     dataset = open_tiny(tmp_path, data, "skip")
     assert dataset.report.as_json()["skipped"]["annotations"] == {case: {"count": 1, "ids": [2]}}
     assert dataset.report.as_json()["totals"]["annotations"] == {"read": 6, "used": 5, "skipped": 1}
-    assert dataset.read(0).boxes.tolist() == [[10, 10, 30, 40]]
+    assert dataset.read(0).objects.boxes.tolist() == [[10, 10, 30, 40]]
     assert [entry["id"] for entry in dataset.ground_truth()["annotations"]] == [1, 3, 4, 5, 6]
 
 
@@ -163,8 +163,8 @@ def test_an_oddity_is_used_and_counted(name, tmp_path):
     spoil(data)
     dataset = open_tiny(tmp_path, data)
     assert dataset.report.as_json()["noted"][note]["count"] == 1
-    assert dataset.report.used("annotations") == 6 and len(dataset.read(0).boxes) == 2
-    assert (dataset.read(0).boxes <= [96, 64, 96, 64]).all()
+    assert dataset.report.used("annotations") == 6 and len(dataset.read(0).objects.boxes) == 2
+    assert (dataset.read(0).objects.boxes <= [96, 64, 96, 64]).all()
 
 
 def test_what_a_file_leaves_out_is_filled_in(tmp_path):
@@ -214,7 +214,10 @@ def test_any_whole_number_is_a_category_id(identity, tmp_path):
     dataset = open_tiny(tmp_path, data)
     assert set(dataset.category_ids) == {identity, 90}
     assert dataset.category_ids[dataset.class_names.index("cat")] == identity
-    assert dataset.read(0).labels.tolist() == [dataset.class_names.index("cat"), dataset.class_names.index("dog")]
+    assert dataset.read(0).objects.labels.tolist() == [
+        dataset.class_names.index("cat"),
+        dataset.class_names.index("dog"),
+    ]
 
 
 def test_text_can_be_an_image_id(tmp_path):
@@ -225,7 +228,7 @@ def test_text_can_be_an_image_id(tmp_path):
     for entry in data["annotations"]:
         entry["image_id"] = f"photo {entry['image_id']}"
     dataset = open_tiny(tmp_path, data)
-    assert dataset.image_ids[0] == "photo 11" and len(dataset.read(0).boxes) == 2
+    assert dataset.image_ids[0] == "photo 11" and len(dataset.read(0).objects.boxes) == 2
 
 
 def test_a_misspelt_class_names_the_nearest(tmp_path):
@@ -264,14 +267,14 @@ def test_filtering_everything_away_says_why(tmp_path):
 def test_images_without_objects_are_kept_and_counted(tmp_path):
     """FAULTS 25: background is worth learning."""
     dataset = open_tiny(tmp_path)
-    assert len(dataset) == 4 and len(dataset.read(2).boxes) == 0
+    assert len(dataset) == 4 and len(dataset.read(2).objects.boxes) == 0
     assert dataset.report.as_json()["noted"]["image-without-objects"] == {"count": 1, "ids": [13]}
     assert len(open_tiny(tmp_path, keep_empty=False)) == 3
 
 
 def test_crowds_are_regions_to_ignore(tmp_path):
     """FAULTS 39: not an object, not background."""
-    record = open_tiny(tmp_path).read(1)
+    record = open_tiny(tmp_path).read(1).objects
     assert record.boxes.tolist() == [[0, 0, 96, 64]]
     assert record.ignored.tolist() == [[50, 20, 90, 60]]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vertebra.evaluation import (
-    CocoScores,
+    Scores,
     evaluate_coco,
     format_scores,
     read_results,
@@ -100,7 +100,7 @@ def test_no_results_round_trip(tmp_path):
 
 def test_scores_are_aligned_and_null_is_a_dash():
     """By hand: a table of the numbers, columns of one width, ``-`` for what was not measured."""
-    scores = CocoScores({"AP": 0.5, "APs": None}, {"cat": 1.0, "traffic light": None}, {"images": 12})
+    scores = Scores({"AP": 0.5, "APs": None}, {"cat": 1.0, "traffic light": None}, {"images": 12})
     assert format_scores(scores).splitlines() == [
         "metric   score  over",
         "AP      0.5000  IoU 0.50:0.95",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vertebra.data import Record, Transform, TransformConfig, check_image, read_image
+from vertebra.data import Record, ResizeConfig, build_transform, check_image, read_image
 from vertebra.structures import DataError
 
 from .tiny_coco_file import HEIGHT, WIDTH, open_tiny, truth
@@ -174,9 +174,7 @@ def test_odd_names_work_and_errors_stay_one_line(name, tmp_path):
 def test_tiny_images_go_through(size, tmp_path):
     """FAULTS 76: no side falls to zero."""
     path = save(tmp_path / "tiny.png", Image.fromarray(photo(*size)))
-    sample = Transform(TransformConfig(short_sides=(64,), long_side=96), seed=0)(
-        Record.unlabelled(read_image(path)), 0, 0
-    )
+    sample = build_transform(ResizeConfig(short_sides=(64,), long_side=96))(Record(read_image(path)), 0, 0)
     assert min(sample.image.shape[1:]) >= 1 and max(sample.image.shape[1:]) <= 96
 
 

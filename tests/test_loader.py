@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from vertebra.data import Batch, Dataset, LoaderConfig, TransformConfig, eval_loader, train_loader
+from vertebra.data import Batch, Dataset, LoaderConfig, ResizeConfig, eval_loader, train_loader
 from vertebra.data.sampling import StepSampler
 from vertebra.structures import DataError, WorkerError
 
 from .tiny_coco_file import open_tiny
 
-TRANSFORM = TransformConfig(short_sides=(32, 40, 48), long_side=64, flip=0.5)
+TRANSFORM = ResizeConfig(short_sides=(32, 40, 48), long_side=64, flip=0.5)
 
 
 def batches(dataset, workers: int = 0, start: int = 0, end: int = 6, **loader) -> list[Batch]:
@@ -63,9 +63,7 @@ def test_a_batch_may_be_larger_than_the_data():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_sees_every_image_once_in_order(workers, tmp_path):
     """Unpadded: the last batch is smaller."""
-    loader = eval_loader(
-        open_tiny(tmp_path), TransformConfig(), LoaderConfig(workers=workers), batch_size=3, divisor=32
-    )
+    loader = eval_loader(open_tiny(tmp_path), ResizeConfig(), LoaderConfig(workers=workers), batch_size=3, divisor=32)
     assert [batch.image_ids for batch in loader] == [(11, 12, 13), (14,)]
 
 

@@ -38,8 +38,9 @@ def test_output_stride_8_is_torchvisions_deeplab():
 def test_multi_grid_multiplies_the_dilation_of_each_block(output_stride):
     """Oracle: torchvision's network with the dilation of its last stage's blocks set by hand (1706.05587)."""
     twin = twin_of("resnet50", output_stride).eval()
+    rate = 32 // output_stride  # 1706.05587 section 3.2.1: at stride 16 the rates are 2 x (1, 2, 4)
     for block, factor in zip(twin.layer4, (1, 2, 4), strict=True):
-        block.conv2.dilation = block.conv2.padding = tuple(factor * cells for cells in block.conv2.dilation)
+        block.conv2.dilation = block.conv2.padding = (rate * factor, rate * factor)
     backbone = loaded("resnet50", weights_of(twin), output_stride=output_stride, multi_grid=(1, 2, 4)).eval()
     with torch.no_grad():
         assert_equal(backbone(pixels_of()), twin_features(twin, pixels_of()))
@@ -186,7 +187,7 @@ def test_deformable_stages_are_those_asked_for():
 
 
 def test_a_deformable_convolution_starts_as_half_a_convolution():
-    """Law (1811.11168 section 3.1): no offset, and every sample weighs 1/2."""
+    """Law (1811.11168 section 3.2): no offset, and every sample weighs 1/2."""
     deformable = create_backbone("resnet18", deformable=("c5",)).layer4[0].conv2
     assert isinstance(deformable, DeformableConv2d)
     x = torch.randn(2, 512, 5, 7)
@@ -227,6 +228,9 @@ def test_sync_norm_is_frozen_where_the_stage_is():
         ("resnet50", {"deformable": ("c5",), "levels": ("c2", "c4")}, "deformable names levels that are not built"),
         ("resnet50", {"checkpointed": ("c9",)}, "checkpointed names levels that are not built: ['c9']"),
         ("resnet50", {"zero_init_residual": True, "norm": "none"}, "zero_init_residual zeroes a norm's weights"),
+        ("cifar_plain20", {"zero_init_residual": True}, "leaves cifar_plain20 no path at all"),
+        ("resnet50", {"style": "caffe", "in_channels": 1}, "is for blue, green and red; got in_channels=1"),
+        ("resnet50", {"deformable": ("c3", "c5"), "freeze_at": 3}, "deformable ['c3'] would never learn where to look"),
         ("resnet50", {"style": "tensorflow"}, "style: input should be 'pytorch' or 'caffe', got 'tensorflow'"),
         ("cifar_resnet20", {"levels": ("c5",)}, "cifar_resnet20 has levels c0, c1, c2; got c5"),
         ("cifar_resnet20", {"freeze_at": 5}, "up to c2, so at most 4; got 5"),

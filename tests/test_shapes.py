@@ -271,9 +271,9 @@ def test_shapes_data_set_reads_what_was_drawn(shapes):
         assert Path(record.file).is_relative_to(shapes)
         np.testing.assert_array_equal(record.image, scene.image)
         objects = [thing for thing in scene.objects if not thing.crowd]
-        assert record.boxes.tolist() == [list(thing.box) for thing in objects]
-        assert record.labels.tolist() == [thing.label for thing in objects]
-        assert record.ignored.tolist() == [list(thing.box) for thing in scene.objects if thing.crowd]
+        assert record.objects.boxes.tolist() == [list(thing.box) for thing in objects]
+        assert record.objects.labels.tolist() == [thing.label for thing in objects]
+        assert record.objects.ignored.tolist() == [list(thing.box) for thing in scene.objects if thing.crowd]
 
 
 def test_shapes_are_kept_in_the_cache(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from timm.layers import DropPath
 from torch import nn
 
 from vertebra.backbones import TimmBackbone, create_backbone, list_backbones
@@ -21,7 +22,7 @@ CASES = [
     *((name, {}) for name in SMALL),
     ("swin_tiny_patch4_window7_224", {"levels": ("c2", "c3")}),
     ("test_efficientnet", {"output_stride": 8, "in_channels": 1}),
-    ("test_resnet", {"output_stride": 16, "norm": "frozen", "drop_path": 0.1}),
+    ("test_resnet", {"output_stride": 16, "norm": "frozen", "drop_path": 0.1, "checkpointed": True}),
     ("test_convnext", {"levels": ("c3", "c5"), "checkpointed": True}),
     ("test_vit", {"patch_size": 8, "checkpointed": True}),
     ("coat_lite_tiny", {"image_size": (128, 160)}),
@@ -51,12 +52,45 @@ def test_maps_are_timms(name, tmp_path):
     options = {"dynamic_img_size": True} if "vit" in name else {}
     overlay = {"file": str(tmp_path / "whole.safetensors")}
     twin = timm.create_model(name, features_only=True, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    last = {f"c{stride.bit_length() - 1}": index for index, stride in enumerate(twin.feature_info.reduction())}
     pixels = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
-        expected = twin.eval()(pixels)
-        for feature in backbone(pixels).values():
-            last = any(torch.equal(feature, theirs.permute(0, 3, 1, 2)) for theirs in expected)
-            assert last or any(torch.equal(feature, theirs) for theirs in expected)
+        features, expected = backbone(pixels), twin.eval()(pixels)
+    for level, feature in features.items():
+        theirs = expected[last[level]]
+        theirs = theirs if theirs.shape == feature.shape else theirs.permute(0, 3, 1, 2)
+        assert torch.equal(feature, theirs), level
+
+
+def test_weights_are_resized_by_timm(tmp_path):
+    """Oracle: timm's own extractor with another patch size and the same file."""
+    save_file(randomize(timm.create_model("test_vit")).state_dict(), tmp_path / "whole.safetensors")
+    backbone = create_backbone("timm/test_vit", weights=tmp_path / "whole.safetensors", patch_size=8).eval()
+    overlay = {"file": str(tmp_path / "whole.safetensors")}
+    options = {"patch_size": 8, "dynamic_img_size": True}
+    twin = timm.create_model("test_vit", features_only=True, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    pixels = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(backbone(pixels)["c3"], twin.eval()(pixels)[-1])
+
+
+@pytest.mark.parametrize(("name", "norm"), [("test_vit", "own"), ("test_convnext", "own"), ("test_resnet", "frozen")])
+def test_recomputed_activations_change_no_number(name, norm, tmp_path):
+    """Law (1604.06174): the same gradients from fewer saved tensors."""
+    save_file(randomize(timm.create_model(name)).state_dict(), tmp_path / "whole.safetensors")
+    gradients, saved = [], []
+    for again in (False, True):
+        options = {"weights": tmp_path / "whole.safetensors", "norm": norm, "checkpointed": again}
+        backbone = create_backbone(f"timm/{name}", **options).train()
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t.numel()) or t, lambda t: t):
+            features = backbone(torch.ones(2, 3, 64, 64))
+        sum(level.square().mean() for level in features.values()).backward()
+        saved.append(sum(kept))
+        gradients.append({key: value.grad for key, value in backbone.named_parameters() if value.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    torch.testing.assert_close(gradients[0], gradients[1])
+    assert saved[1] < saved[0]
 
 
 def test_an_odd_image_is_padded_where_the_model_rounds_down():
@@ -119,6 +153,13 @@ def test_norms_are_replaced_on_demand():
     assert any(isinstance(module, nn.LayerNorm) for module in create_backbone("timm/test_vit", norm="frozen").modules())
 
 
+def test_stochastic_depth_reaches_the_model():
+    """Oracle: the probabilities in timm's own blocks."""
+    backbone = create_backbone("timm/test_vit", drop_path=0.2)
+    rates = [module.drop_prob for module in backbone.modules() if isinstance(module, DropPath)]
+    assert max(rates) == pytest.approx(0.2)
+
+
 def test_statistics_are_those_of_timms_weights():
     """Oracle: timm's description of its default weights."""
     config = timm.get_pretrained_cfg("test_vit")
@@ -133,11 +174,16 @@ def test_statistics_are_those_of_timms_weights():
         (
             "vit_small_patch14_dinov2",
             {},
-            "has maps of stride [14], and levels are powers of two: a ViT takes patch_size",
+            "stride [14], and levels are powers of two: it can with patch_size=16",
         ),
+        ("convmixer_768_32", {}, "it has maps of stride [7], and levels are powers of two"),
+        ("test_convnext.r160_in1k", {}, "create timm/test_convnext with weights='timm/r160_in1k'"),
+        ("test_resnet", {"checkpointed": True}, "count every batch twice in its batch norms: take norm='frozen'"),
+        ("twins_pcpvt_small", {"checkpointed": True}, "timm cannot recompute its activations: gradient checkpointing"),
+        ("test_resnet", {"levels": ("c3", "c2")}, "levels go fine to coarse"),
         ("swin_tiny_patch4_window7_224", {"output_stride": 16}, "unexpected keyword argument 'output_stride'"),
-        ("coat_lite_tiny", {}, "doesn't match model (224).: if it is built for one image size, give image_size"),
-        ("test_resnet", {"levels": ("c2", "c7")}, "has levels c1, c2, c3, c4, c5, not c7"),
+        ("coat_lite_tiny", {}, "doesn't match model (224).: it can with image_size=224"),
+        ("test_resnet", {"levels": ("c2", "c7")}, "it has levels c1, c2, c3, c4, c5, not c7"),
         ("test_vit", {"checkpoint": True}, "there is no field 'checkpoint': did you mean 'checkpointed'?"),
     ],
 )
@@ -150,10 +196,25 @@ def test_what_cannot_be_is_refused_with_the_reason(name, options, said):
 
 
 def test_weights_of_another_model_are_refused(tmp_path):
-    """FAULTS 98: exit code 4 and the tensors that are missing."""
-    save_file(timm.create_model("test_vit").state_dict(), tmp_path / "vit.safetensors")
-    with pytest.raises(CheckpointError, match="is missing"):
+    """FAULTS 98: exit code 4 and the tensors that are missing, or one too many."""
+    vit = timm.create_model("test_vit").state_dict()
+    save_file(vit, tmp_path / "vit.safetensors")
+    with pytest.raises(CheckpointError, match=r"does not fit test_convnext"):
         create_backbone("timm/test_convnext", weights=tmp_path / "vit.safetensors")
+    save_file(vit | {"extra.weight": torch.ones(2)}, tmp_path / "more.safetensors")
+    with pytest.raises(CheckpointError, match=r"does not fit test_vit: Unexpected key.*extra\.weight"):
+        create_backbone("timm/test_vit", weights=tmp_path / "more.safetensors")
+    with pytest.raises(CheckpointError, match="are test_convnext's weights, not test_vit's"):
+        create_backbone("timm/test_vit", weights="timm/test_convnext.r160_in1k")
+
+
+def test_a_trained_backbone_comes_back(tmp_path):
+    """Law: what our checkpoints hold under ``backbone.`` loads into the same model of timm's."""
+    trained = create_backbone("timm/test_vit")
+    tensors = {f"backbone.{name}": tensor for name, tensor in trained.state_dict().items()}
+    save_file(tensors | {"head.weight": torch.ones(3)}, tmp_path / "model.safetensors")
+    backbone = create_backbone("timm/test_vit", weights=tmp_path / "model.safetensors")
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in backbone.state_dict().items())
 
 
 class Liar(nn.Module):

@@ -9,7 +9,6 @@ import time
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from vertebra.data import LoaderConfig
 from vertebra.engine import (
@@ -23,22 +22,8 @@ from vertebra.engine import (
 )
 from vertebra.structures import CheckpointError, NonFiniteError, UsageError
 
+from .runs import equal, records, weights
 from .tiny import tiny_config
-
-
-def weights(run) -> dict[str, torch.Tensor]:
-    """The newest checkpoint's tensors."""
-    return load_file(checkpoint_paths(run / "checkpoints")[-1] / "model.safetensors")
-
-
-def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-def records(run) -> list[dict]:
-    """The run's metrics, without what the clock decides."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("images_per_second", "data_wait")} for line in lines]
 
 
 def run_in_process(config, output, *flags: str, **popen) -> subprocess.Popen:

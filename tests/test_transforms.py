@@ -1,11 +1,22 @@
-"""Resizing and flipping: laws, and an independent slow computation of the same."""
+"""Resizing, flipping and cropping: laws, and an independent slow computation of the same."""
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
+from torchvision.transforms import RandomResizedCrop
 
-from vertebra.data import Record, Transform, TransformConfig
+from vertebra.data import (
+    CenterCropConfig,
+    Objects,
+    RandomCropConfig,
+    Record,
+    ResizeConfig,
+    Sample,
+    build_transform,
+)
+from vertebra.structures import UsageError
 
 
 def record(height: int = 60, width: int = 100, objects: int = 5) -> Record:
@@ -17,7 +28,12 @@ def record(height: int = 60, width: int = 100, objects: int = 5) -> Record:
         boxes[0] = [0, 0, width, height]
     image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
     crowd = np.array([[10, 10, 30, 20]], np.float32)
-    return Record(image, boxes.astype(np.float32), np.arange(objects), crowd, 7, "photo.jpg")
+    truth = Objects(boxes.astype(np.float32), np.arange(objects), crowd)
+    return Record(image, truth, image_id=7, file="photo.jpg")
+
+
+def pixels(sample: Sample) -> np.ndarray:
+    return sample.image.permute(1, 2, 0).numpy()
 
 
 @pytest.mark.parametrize(
@@ -32,12 +48,14 @@ def record(height: int = 60, width: int = 100, objects: int = 5) -> Record:
 def test_both_bounds_hold_and_boxes_follow(size, short, long, expected):
     """By hand: scale = min(short / min, long / max), sides rounded to nearest; pixels by cv2, boxes by the ratio."""
     source = record(*size)
-    sample = Transform(TransformConfig(short_sides=(short,), long_side=long), seed=0)(source, 0, 0)
+    sample = build_transform(ResizeConfig(short_sides=(short,), long_side=long))(source, 0, 0)
     assert tuple(sample.image.shape) == (3, *expected)
-    pixels = cv2.resize(source.image, expected[::-1], interpolation=cv2.INTER_LINEAR)
-    assert np.array_equal(sample.image.permute(1, 2, 0).numpy(), pixels)
+    assert np.array_equal(pixels(sample), cv2.resize(source.image, expected[::-1], interpolation=cv2.INTER_LINEAR))
     ratio = torch.tensor([expected[1] / size[1], expected[0] / size[0]] * 2)
-    for found, given in ((sample.target.boxes, source.boxes), (sample.target.ignored, source.ignored)):
+    for found, given in (
+        (sample.target.boxes, source.objects.boxes),
+        (sample.target.ignored, source.objects.ignored),
+    ):
         torch.testing.assert_close(found, torch.from_numpy(given) * ratio, atol=1e-3, rtol=0)
     assert sample.target.labels.tolist() == [0, 1, 2, 3, 4]
     assert (sample.image_id, sample.original_size, sample.file) == (7, size, "photo.jpg")
@@ -46,50 +64,184 @@ def test_both_bounds_hold_and_boxes_follow(size, short, long, expected):
 def test_flipping_twice_changes_nothing():
     """A law, on pixels and boxes (1e-3 px)."""
     source = record()
-    flip = Transform(TransformConfig(short_sides=(60,), long_side=100, flip=1.0), seed=0)
+    flip = build_transform(ResizeConfig(short_sides=(60,), long_side=100, flip=1.0))
     once = flip(source, 0, 0)
-    assert not np.array_equal(once.image.permute(1, 2, 0).numpy(), source.image)
-    flipped = Record(
-        once.image.permute(1, 2, 0).numpy(), once.target.boxes.numpy(), once.target.labels.numpy(), source.ignored
-    )
-    twice = flip(flipped, 0, 0)
-    assert np.array_equal(twice.image.permute(1, 2, 0).numpy(), source.image)
-    torch.testing.assert_close(twice.target.boxes, torch.from_numpy(source.boxes), atol=1e-3, rtol=0)
+    assert not np.array_equal(pixels(once), source.image)
+    truth = Objects(once.target.boxes.numpy(), once.target.labels.numpy(), source.objects.ignored)
+    twice = flip(Record(pixels(once), truth), 0, 0)
+    assert np.array_equal(pixels(twice), source.image)
+    torch.testing.assert_close(twice.target.boxes, torch.from_numpy(source.objects.boxes), atol=1e-3, rtol=0)
 
 
 def test_flipped_boxes_by_hand():
     """x1, x2 become width - x2, width - x1."""
     source = record()
-    boxes = Transform(TransformConfig(short_sides=(60,), long_side=100, flip=1.0), seed=0)(source, 0, 0).target.boxes
-    expected = source.boxes.copy()
-    expected[:, [0, 2]] = 100 - source.boxes[:, [2, 0]]
-    torch.testing.assert_close(boxes, torch.from_numpy(expected), atol=1e-3, rtol=0)
+    flip = build_transform(ResizeConfig(short_sides=(60,), long_side=100, flip=1.0))
+    expected = source.objects.boxes.copy()
+    expected[:, [0, 2]] = 100 - source.objects.boxes[:, [2, 0]]
+    torch.testing.assert_close(flip(source, 0, 0).target.boxes, torch.from_numpy(expected), atol=1e-3, rtol=0)
 
 
 def test_an_image_without_objects():
     """FAULTS 38: empty targets of the right shape."""
-    target = Transform(TransformConfig(), seed=0)(record(objects=0), 0, 0).target
+    target = build_transform(ResizeConfig())(record(objects=0), 0, 0).target
     assert target.boxes.shape == (0, 4) and target.labels.shape == (0,) and len(target.ignored) == 1
 
 
-def test_what_happens_is_a_function_of_seed_epoch_and_index():
+EVERY = {
+    "resize": ResizeConfig(short_sides=tuple(range(32, 96)), long_side=400, flip=0.5),
+    "random_crop": RandomCropConfig(size=40, color_jitter=0.4),
+    "center_crop": CenterCropConfig(resize=40, size=32),
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_is_known_of_an_image_decides_its_target(name):
+    """By hand: objects, one label, or nothing."""
+    transform = build_transform(EVERY[name])
+    image = record().image
+    label = transform(Record(image, label=3), 0, 0).target
+    assert label.shape == () and label.dtype == torch.int64 and label == 3
+    assert transform(Record(image), 0, 0).target is None
+
+
+@pytest.mark.parametrize("name", ["resize", "random_crop"])
+def test_what_happens_is_a_function_of_seed_epoch_and_index(name):
     """A law: the same three give the same sample whatever came before; each of them matters."""
-    config = TransformConfig(short_sides=tuple(range(32, 96)), long_side=400, flip=0.5)
 
-    def shapes(seed: int, epoch: int) -> list[tuple[int, ...]]:
-        transform = Transform(config, seed)
+    def samples(seed: int, epoch: int) -> list[bytes]:
+        transform = build_transform(EVERY[name], seed)
         transform(record(), 99, 99)
-        return [tuple(transform(record(), epoch, index).image.shape) for index in range(12)]
+        return [transform(record(), epoch, index).image.numpy().tobytes() for index in range(12)]
 
-    assert shapes(0, 0) == shapes(0, 0)
-    assert len(set(shapes(0, 0))) > 6
-    assert shapes(0, 0) != shapes(0, 1)
-    assert shapes(0, 0) != shapes(1, 0)
+    assert samples(0, 0) == samples(0, 0)
+    assert len(set(samples(0, 0))) > 6
+    assert samples(0, 0) != samples(0, 1)
+    assert samples(0, 0) != samples(1, 0)
 
 
 def test_every_short_side_is_drawn_equally_often():
     """A law (5 sigma), and so is each flip."""
-    transform = Transform(TransformConfig(short_sides=(30, 60), long_side=400, flip=0.5), seed=0)
+    transform = build_transform(ResizeConfig(short_sides=(30, 60), long_side=400, flip=0.5))
     samples = [transform(record(), 0, index) for index in range(400)]
     assert abs(sum(sample.image.shape[1] == 30 for sample in samples) - 200) < 50
     assert abs(sum(bool(sample.target.ignored[0, 0] > sample.image.shape[2] / 2) for sample in samples) - 200) < 50
+
+
+def gradient(height: int, width: int) -> np.ndarray:
+    """Red grows with x and green with y, so that a pixel tells where it was."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x, y, np.zeros_like(x)], axis=2).astype(np.uint8)
+
+
+def test_random_crops_are_drawn_as_torchvision_draws_them():
+    """torchvision's RandomResizedCrop: the same distribution of area and shape (means of 1,000 within 5 %).
+
+    Where a part was, its own pixels tell: red is x and green is y.
+    """
+    height, width = 160, 240
+    transform = build_transform(RandomCropConfig(size=32, scale=(0.2, 0.8), flip=0.0))
+    ours, theirs = [], []
+    for index in range(1000):
+        crop = pixels(transform(Record(gradient(height, width), label=0), 0, index)).astype(float)
+        # The outermost pixels stand half a cell inside the part.
+        sides = [(crop[..., axis].max() - crop[..., axis].min()) * 32 / 31 for axis in (1, 0)]
+        ours.append((sides[0] * sides[1] / (height * width), np.log(sides[1] / sides[0])))
+        _, _, rows, columns = RandomResizedCrop.get_params(torch.empty(3, height, width), [0.2, 0.8], [3 / 4, 4 / 3])
+        theirs.append((rows * columns / (height * width), np.log(columns / rows)))
+    (ours_area, ours_ratio), (area, ratio) = np.mean(ours, axis=0), np.mean(theirs, axis=0)
+    assert ours_area == pytest.approx(area, rel=0.05)
+    assert abs(ours_ratio - ratio) < 0.05
+    assert np.std(ours, axis=0) == pytest.approx(np.std(theirs, axis=0), rel=0.1)
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_boxes_go_where_their_pixels_go(flip):
+    """Independent: a rectangle of one colour is found again in the crop by looking for that colour."""
+    image = np.zeros((80, 120, 3), np.uint8)
+    image[20:50, 30:80] = 255
+    truth = Objects(np.array([[30, 20, 80, 50]], np.float32), np.array([4]), np.zeros((0, 4), np.float32))
+    transform = build_transform(RandomCropConfig(size=96, flip=flip))
+    kept = 0
+    for index in range(40):
+        sample = transform(Record(image, truth), 0, index)
+        rows, columns = np.nonzero(pixels(sample)[..., 0] > 127)
+        if len(rows) == 0:
+            assert len(sample.target) == 0
+            continue
+        kept += 1
+        seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert sample.target.boxes[0].tolist() == pytest.approx(seen, abs=1.0)
+        assert sample.target.labels.tolist() == [4]
+    assert kept > 20
+
+
+def test_a_box_that_a_crop_leaves_nothing_of_is_dropped():
+    """By hand: two objects and a crowd of which one each lies in the middle."""
+    image = np.zeros((40, 80, 3), np.uint8)
+    boxes = np.array([[0, 0, 10, 40], [15, 0, 40, 20]], np.float32)
+    ignored = np.array([[70, 0, 80, 10], [50, 0, 70, 10]], np.float32)
+    transform = build_transform(CenterCropConfig(resize=40, size=40))
+    target = transform(Record(image, Objects(boxes, np.array([0, 1]), ignored)), 0, 0).target
+    assert target.boxes.tolist() == [[0, 0, 20, 20]] and target.labels.tolist() == [1]
+    assert target.ignored.tolist() == [[30, 0, 40, 10]]
+
+
+@pytest.mark.parametrize(("size", "top", "left"), [((40, 80), 0, 20), ((80, 40), 20, 0), ((40, 41), 0, 0)])
+def test_the_middle_by_hand(size, top, left):
+    """A short side that has its length already is left alone; (side - crop) // 2 stays on the left and top."""
+    image = record(*size).image
+    sample = build_transform(CenterCropConfig(resize=40, size=40))(Record(image, label=1), 0, 0)
+    assert np.array_equal(pixels(sample), image[top : top + 40, left : left + 40])
+
+
+def test_what_shrinks_is_averaged():
+    """By hand: at a quarter of the size each pixel is the mean of 4 x 4 (a sampled one would be of 2 x 2)."""
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    means = noise.reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
+    whole = RandomCropConfig(size=32, scale=(1, 1), ratio=(1, 1), flip=0)
+    for config in (CenterCropConfig(resize=32, size=32), whole):
+        found = pixels(build_transform(config)(Record(noise, label=0), 0, 0))
+        assert np.abs(found - means).max() <= 0.5 + 1e-6
+
+
+def test_a_flipped_crop_is_the_crop_mirrored():
+    """A law: the same part is drawn with and without."""
+    plain, flipped = (build_transform(RandomCropConfig(size=32, flip=flip)) for flip in (0.0, 1.0))
+    source = Record(record().image, label=0)
+    for index in range(3):
+        assert torch.equal(flipped(source, 0, index).image, plain(source, 0, index).image.flip(2))
+
+
+def test_colours_are_jittered_only_if_asked():
+    """A law: without jitter the colours of a plain image stay; with it brightness keeps within its bounds."""
+    image = np.full((40, 40, 3), 100, np.uint8)
+    plain = build_transform(RandomCropConfig(size=32))
+    jittered = build_transform(RandomCropConfig(size=32, color_jitter=0.4))
+    assert all((plain(Record(image, label=0), 0, index).image == 100).all() for index in range(5))
+    values = [jittered(Record(image, label=0), 0, index).image.float().mean().item() for index in range(60)]
+    assert 59 <= min(values) < 80 and 120 < max(values) <= 141
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: CenterCropConfig(resize=200, size=224),
+            "a crop of 224 does not fit a short side of 200: raise resize",
+        ),
+        (lambda: RandomCropConfig(scale=(0.5, 0.1)), "scale goes from the least to the greatest"),
+        (lambda: RandomCropConfig(scale=(0, 1)), "greater than 0"),
+        (lambda: RandomCropConfig(ratio=(2, 1)), "ratio goes from the least to the greatest"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused(make, message):
+    """The text says what was expected and what came."""
+    with pytest.raises(ValidationError, match=message):
+        make()
+
+
+def test_an_unknown_transform_names_the_nearest():
+    """UsageError, exit code 2."""
+    with pytest.raises(UsageError, match="did you mean 'center_crop'"):
+        build_transform(CenterCropConfig.model_construct(name="centre_crop"))

@@ -11,7 +11,7 @@ import torchvision
 from safetensors.torch import save_file
 
 import vertebra
-from vertebra.backbones import list_weights, weights_input
+from vertebra.backbones import input_metadata, list_weights, weights_input
 from vertebra.models import ModelConfig, resolve_input
 from vertebra.structures import CheckpointError, InputConfig
 
@@ -52,7 +52,9 @@ def torchvision_cache(folder, monkeypatch, state_dict):
     monkeypatch.setenv("TORCH_HOME", str(folder))
     cache = folder / "hub" / "checkpoints"
     cache.mkdir(parents=True)
-    torch.save(state_dict, cache / torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2])
+    place = cache / torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    torch.save(state_dict, place)
+    return place
 
 
 def hub_cache(folder, monkeypatch, repository=None, state_dict=None):
@@ -178,7 +180,7 @@ def test_a_model_of_ours_gives_its_backbone_and_its_statistics(tmp_path):
     trained = vertebra.create_backbone("resnet10t", levels=("c2", "c3", "c4"))
     tensors = {f"backbone.{name}": tensor for name, tensor in trained.state_dict().items()}
     wanted = InputConfig(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0), scale=255, channels="bgr")
-    metadata = {"input": wanted.model_dump_json()}
+    metadata = input_metadata(wanted)
     save_file(tensors | {"head.weight": torch.ones(3)}, tmp_path / "model.safetensors", metadata)
     backbone = vertebra.create_backbone("resnet10t", levels=("c2", "c3"), weights=tmp_path / "model.safetensors")
     assert loaded_fully(backbone, trained.state_dict())
@@ -222,6 +224,8 @@ class Canary:
 
 # name: (what is saved, what the line says)
 UNFIT = {
+    "not finite": (lambda s: s | {"bn1.weight": s["bn1.weight"] * float("nan")}, r"bn1\.weight has NaN or infinite"),
+    "numbered": (lambda s: {1: s["conv1.weight"]}, "holds no state dict"),
     "another model": (lambda s: {f"model.{name}": tensor for name, tensor in s.items()}, "is missing"),
     "nothing": (lambda s: {}, "conv1.weight is missing"),
     "classifier only": (lambda s: {"fc.weight": s["fc.weight"]}, "is missing"),
@@ -255,6 +259,40 @@ def test_a_pickle_runs_no_code(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read"):
         vertebra.load_backbone_weights(vertebra.create_backbone("resnet18"), tmp_path / "bomb.pth")
     assert not (tmp_path / "canary").exists()
+
+
+def test_a_pickle_in_torchvisions_cache_runs_no_code(tmp_path, monkeypatch):
+    """FAULTS 100: the cache is the folder that the error for a missing network tells people to fill."""
+    place = torchvision_cache(tmp_path, monkeypatch, {})
+    with place.open("wb") as file:
+        pickle.dump({"conv1.weight": Canary(tmp_path / "canary")}, file)
+    with pytest.raises(CheckpointError, match=r"resnet18-.*\.pth: cannot be read.*delete it"):
+        vertebra.create_backbone("resnet18", weights="torchvision/IMAGENET1K_V1")
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_detectors_weights_are_no_backbones():
+    """FAULTS 98: exit code 4."""
+    with pytest.raises(CheckpointError, match="are no classifier's weights"):
+        vertebra.create_backbone("resnet50", weights="torchvision/FasterRCNN_ResNet50_FPN_Weights.COCO_V1")
+
+
+def test_what_other_people_write_into_a_file_is_theirs(state_dict, tmp_path):
+    """Hand-drawn: metadata under another name is not read, and ours is read with care."""
+    save_file(state_dict, tmp_path / "theirs.safetensors", {"input": "images"})
+    backbone = vertebra.create_backbone("resnet18", weights=tmp_path / "theirs.safetensors")
+    assert backbone.input == InputConfig()
+    save_file(state_dict, tmp_path / "broken.safetensors", {"vertebra.input": "{"})
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        weights_input(backbone.config, tmp_path / "broken.safetensors")
+
+
+def test_what_was_left_is_said_by_its_name(state_dict, tmp_path):
+    """Hand-drawn: 15 convolutions and norms of four tensors up to c4; a counter per norm, the classifier's two."""
+    torch.save(state_dict, tmp_path / "resnet18.pth")
+    backbone = vertebra.create_backbone("resnet18", levels=("c2", "c4"), norm="frozen")
+    said = vertebra.load_backbone_weights(backbone, tmp_path / "resnet18.pth")
+    assert said.endswith(": loaded 75 tensors; left batch counters (20), fc (2), layer4 (25)")
 
 
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])

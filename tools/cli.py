@@ -13,6 +13,7 @@ COMMANDS = {
     "predict": "draw what a trained model finds in images",
     "list": "list backbones, necks, heads or configs",
     "make-shapes": "write the generated data set",
+    "export-backbone": "write a trained run's backbone as weights to start from",
     "benchmark": "time a model against torchvision's",
 }
 

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("patterns", nargs="*", default=["*"], help="names to try, as shell patterns (default all)")
     parser.add_argument("--results", type=Path, required=True, metavar="FILE", help="a line per model; it is continued")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the results as a page here")
-    parser.add_argument("--minutes", type=float, default=60.0, help="start no further model after this long (default 60)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="start no model after this long (default 60)")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds for one model (default 120)")
     parser.add_argument("--parameters", type=float, default=100.0, help="try none with more, in millions (default 100)")
     options = parser.parse_args(arguments)
@@ -142,20 +142,22 @@ def _count_parameters(name: str) -> float | None:
 
 
 def _create(name: str):
-    """The backbone, and the options that it took to get it: the patch or image size that the refusal asks for."""
+    """The backbone, and the options that it took to get it: a patch or an image size, where it needs one."""
     import timm
 
     from vertebra.backbones import create_backbone
     from vertebra.structures import UsageError
 
-    size = timm.get_pretrained_cfg(name, allow_unregistered=True).input_size[1:]
-    try:
-        return create_backbone(f"timm/{name}"), {}
-    except UsageError as error:
-        for option, value in (("patch_size", 16), ("image_size", size)):
-            if option in error.fix:
-                return create_backbone(f"timm/{name}", **{option: value}), {option: value}
-        raise
+    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    size = known.input_size[-1] if known is not None else 224
+    refusal = None
+    for options in ({}, {"patch_size": 16}, {"image_size": size}):
+        try:
+            return create_backbone(f"timm/{name}", **options), options
+        except UsageError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal
 
 
 def _small_rcnn():
@@ -198,11 +200,7 @@ def _try_head(backbone, neck, config) -> str:
 
 def _reason(error: Exception) -> str:
     """One line; an error of ours needs no name of a class before it."""
-    from vertebra.structures import VertebraError
-
-    if isinstance(error, VertebraError):
-        return error.what
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return getattr(error, "what", "") or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _two_steps(model, task: str, rate: float) -> list[float]:

@@ -35,10 +35,7 @@ def write_page(path: Path, records: Sequence[dict[str, Any]], left: Sequence[str
         "",
         "| family | model | reason |",
         "|---|---|---|",
-        *(
-            f"| {record['family']} | {record['model']} | {_cell(record['reason'])} |"
-            for record in sorted(refused, key=_order)
-        ),
+        *map(_refusal, sorted(refused, key=_order)),
         "",
         "## Not tried",
         "",

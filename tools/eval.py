@@ -11,7 +11,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """``tools/eval.py RUN_OR_CHECKPOINT`` or ``tools/eval.py --results R.json --annotations GT.json``."""
     parser = argparse.ArgumentParser(
         prog="eval",
-        description="COCO's 12 numbers and AP per class, of a trained run or of results in a file.",
+        description="COCO's 12 numbers and AP per class, or accuracies, of a trained run; or of COCO results.",
         epilog="examples: python tools/eval.py runs/quickstart;  "
         "python tools/eval.py --results results.json --annotations instances_val2017.json",
     )
@@ -33,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from vertebra.evaluation import format_scores
 
     scores, facts = _score_file(options) if options.run is None else _score_run(options)
-    print(format_scores(scores))
+    for each in scores.values():
+        print(format_scores(each))
     if options.json is not None:
         from vertebra.engine import scores_as_json, write_json
 
-        write_json(options.json, scores_as_json(scores, task=options.task, **facts))
+        write_json(options.json, scores_as_json(scores, **facts))
     return 0
 
 
@@ -47,29 +48,20 @@ def _score_file(options: argparse.Namespace):
     truth = read_ground_truth(options.annotations)
     results = read_results(options.results, truth)
     scores = evaluate_coco(truth, results, engine=options.engine or "hotcoco", task=options.task)
-    return scores, {"images": len(truth["images"]), "results": str(options.results)}
+    facts = {"task": options.task, "images": len(truth["images"]), "results": str(options.results)}
+    return {options.task: scores}, facts
 
 
 def _score_run(options: argparse.Namespace):
-    from vertebra.data import build_dataset, eval_loader
-    from vertebra.engine import (
-        collect_results,
-        load_checkpoint_model,
-        open_checkpoint,
-        override,
-        pick_device,
-        score_results,
-    )
+    from vertebra.data import build_dataset
+    from vertebra.engine import evaluate, load_checkpoint_model, open_checkpoint, override, pick_device, pick_task
 
     checkpoint = open_checkpoint(options.run)
-    config = override(checkpoint.config, options.set)
+    engine = [] if options.engine is None else [f"engine={options.engine}"]
+    config = override(checkpoint.config, [*options.set, *engine])
     model = load_checkpoint_model(checkpoint, pick_device(options.device))
     dataset = build_dataset(config.val.dataset, options.bad_data)
-    batches = eval_loader(
-        dataset, config.val.transform, config.loader, batch_size=config.eval_batch_size, divisor=model.size_divisor
-    )
-    results = collect_results(model, batches, dataset.category_ids)
-    scores = score_results(dataset, results, options.engine or config.engine)
+    _, scores = evaluate(pick_task(model.head, dataset), model, dataset, config)
     return scores, {"step": checkpoint.step, "images": len(dataset)}
 
 

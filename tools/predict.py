@@ -8,44 +8,41 @@ from pathlib import Path
 from vertebra.structures import UsageError
 from vertebra.tools.cli import run_tool
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``tools/predict.py RUN_OR_CHECKPOINT IMAGE_OR_FOLDER... --output DIR``."""
     parser = argparse.ArgumentParser(
         prog="predict",
-        description="Draw what a trained model finds in images, and write it as COCO results.",
+        description="Draw what a trained model finds in images, and write it: boxes as COCO results, or classes.",
         epilog="example: python tools/predict.py runs/quickstart photos/ --output found --score 0.5",
     )
     parser.add_argument("run", help="a run folder or a checkpoint")
     parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the pictures go")
-    parser.add_argument("--score", type=float, default=0.5, help="draw detections from this score up (default 0.5)")
+    parser.add_argument("--score", type=float, default=0.5, help="draw what is found from this score up (default 0.5)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options = parser.parse_args(arguments)
 
     from vertebra.data import read_image
-    from vertebra.engine import Predictor, confident, draw_boxes, pick_device, write_image
-    from vertebra.evaluation import to_coco_results, write_results
+    from vertebra.engine import Predictor, pick_device, write_image
+    from vertebra.evaluation import write_results
 
     predictor = Predictor(options.run, pick_device(options.device))
+    task, names = predictor.task, predictor.class_names
     options.output.mkdir(parents=True, exist_ok=True)
     results, images, written = [], [], set()
     for image_id, (path, name) in enumerate(_find_images(options.images), start=1):
         image = read_image(path)
-        detections = predictor(image)
-        shown = confident(detections, options.score)
-        picture = draw_boxes(image, shown.boxes, shown.labels, predictor.class_names, shown.scores)
+        prediction = predictor(image)
         target = options.output / Path(name).with_suffix(".png")
         if target in written:
             raise UsageError("two images would give this picture", "draw them into different folders", file=target)
         written.add(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_image(target, picture)
+        write_image(target, task.draw(image, prediction, names, options.score))
         images.append({"id": image_id, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
-        results += to_coco_results(detections, image_id, predictor.category_ids)
-        print(f"{name}: {len(shown)} of {len(detections)} detections from {options.score} up")
+        results += task.rows(prediction, image_id, predictor.category_ids)
+        print(f"{name}: {task.describe(prediction, names, options.score)}")
     write_results(options.output / "results.json", results)
     (options.output / "images.json").write_text(json.dumps(images, indent=1) + "\n")
     print(f"{len(images)} pictures and results.json are in {options.output}")
@@ -54,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _find_images(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     """Every image file with the name it gets in the output, folder by folder in order."""
+    from vertebra.data import IMAGE_SUFFIXES
+
     for path in paths:
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)

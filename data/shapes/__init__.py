@@ -3,6 +3,7 @@
 The truth is what was drawn, to the pixel: classes, visible masks and boxes, crowds, pictures without objects.
 """
 
+from .crops import ShapeCropsConfig, draw_crop
 from .dataset import ShapesConfig, build_shapes
 from .folder import write_shapes
 from .outlines import CLASS_NAMES
@@ -13,8 +14,10 @@ __all__ = [
     "Scene",
     "SceneConfig",
     "SceneObject",
+    "ShapeCropsConfig",
     "ShapesConfig",
     "build_shapes",
+    "draw_crop",
     "draw_scene",
     "write_shapes",
 ]

@@ -1,0 +1,51 @@
+"""ResNet-50, ImageNet-1k, torchvision's classic recipe (90 epochs).
+
+    python tools/train.py configs/resnet50_imagenet.py
+
+Batches of 256, learning rate 0.1 divided by ten every 30 epochs, crops and flips only: what torchvision trained its
+IMAGENET1K_V1 weights with, whose accuracy is 76.13 (top-1) and 92.86 (top-5). Not yet run by us.
+
+ImageNet is expected in `data/imagenet` (`train/n01440764/...`, `val/n01440764/...`); another place:
+`--set train.dataset.root=...` and the same for `val`. Looking at every file before the first step takes minutes.
+"""
+
+from pathlib import Path
+
+from timm.data.imagenet_info import ImageNetInfo
+
+from ..backbones import ResNetConfig
+from ..data import CenterCropConfig, ImageFolderConfig, LoaderConfig, RandomCropConfig
+from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
+from ..heads import ClassificationConfig
+from ..models import ModelConfig
+from ..necks import PassthroughConfig
+
+IMAGENET = Path("data/imagenet")
+IMAGES, BATCH, EPOCHS = 1_281_167, 256, 90
+SYNSETS = tuple(ImageNetInfo("imagenet-1k").label_names())
+"""WordNet's ids, which the class folders are called by."""
+
+CONFIG = ExperimentConfig(
+    name="resnet50_imagenet",
+    model=ModelConfig(
+        backbone=ResNetConfig(name="resnet50", levels=("c5",)),
+        neck=PassthroughConfig(),
+        head=ClassificationConfig(),
+    ),
+    train=SplitConfig(
+        dataset=ImageFolderConfig(root=IMAGENET / "train", class_names=SYNSETS),
+        transform=RandomCropConfig(size=224),
+    ),
+    val=SplitConfig(
+        dataset=ImageFolderConfig(root=IMAGENET / "val", class_names=SYNSETS),
+        transform=CenterCropConfig(resize=256, size=224),
+    ),
+    batch_size=BATCH,
+    optimizer=SGDConfig(lr=0.1, weight_decay=1e-4, norm_weight_decay=1e-4),
+    schedule=ScheduleConfig(steps=round(EPOCHS * IMAGES / BATCH), milestones=(1 / 3, 2 / 3), warmup_steps=0),
+    eval_batch_size=100,
+    eval_every=50_000,
+    checkpoint_every=5_000,
+    log_every=100,
+    loader=LoaderConfig(workers=12),
+)

@@ -1,0 +1,76 @@
+"""Crops of one size, as classifiers are trained and evaluated. What shrinks is averaged over areas, not sampled."""
+
+from typing import Annotated, Literal
+
+import albumentations as A
+from pydantic import Field, model_validator
+
+from ..structures import PartConfig
+from .transforms import Transform, transforms
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class RandomCropConfig(PartConfig):
+    """A random part of the image, resized to one size (1409.4842 section 6); defaults are the field's for ImageNet."""
+
+    name: Literal["random_crop"] = "random_crop"
+    size: int = Field(default=224, gt=0)
+    """Pixels of each side."""
+    scale: tuple[Share, Share] = (0.08, 1.0)
+    """Least and greatest part, as a share of the image's area."""
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    """Least and greatest width over height of the part."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
+    color_jitter: float = Field(default=0.0, ge=0, le=1)
+    """Brightness, contrast and saturation are each multiplied by a factor from 1 - this to 1 + this (1312.5402)."""
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> "RandomCropConfig":
+        for field, (least, greatest) in (("scale", self.scale), ("ratio", self.ratio)):
+            if least > greatest:
+                raise ValueError(f"{field} goes from the least to the greatest; got {(least, greatest)}")
+        return self
+
+
+@transforms.register("random_crop", RandomCropConfig)
+def build_random_crop(seed: int, config: RandomCropConfig) -> Transform:
+    """A random part resized to one size, a flip, and if wanted other colours."""
+    steps = [
+        A.RandomResizedCrop((config.size, config.size), config.scale, config.ratio, area_for_downscale="image"),
+        A.HorizontalFlip(p=config.flip),
+    ]
+    if config.color_jitter:
+        factors = (1 - config.color_jitter, 1 + config.color_jitter)
+        steps.append(A.ColorJitter(brightness=factors, contrast=factors, saturation=factors, hue=(0, 0), p=1))
+    return Transform(seed, steps)
+
+
+class CenterCropConfig(PartConfig):
+    """The middle of the image; defaults are the field's for ImageNet at evaluation."""
+
+    name: Literal["center_crop"] = "center_crop"
+    resize: int = Field(default=256, gt=0)
+    """Pixels that the short side gets before."""
+    size: int = Field(default=224, gt=0)
+    """Pixels of each side of what is cut out."""
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> "CenterCropConfig":
+        if self.size > self.resize:
+            raise ValueError(f"a crop of {self.size} does not fit a short side of {self.resize}: raise resize")
+        return self
+
+
+@transforms.register("center_crop", CenterCropConfig)
+def build_center_crop(seed: int, config: CenterCropConfig) -> Transform:
+    """Short side to one length, then a square from the middle."""
+    return Transform(
+        seed,
+        [
+            A.SmallestMaxSize(config.resize, area_for_downscale="image"),
+            A.CenterCrop(config.size, config.size),
+        ],
+    )

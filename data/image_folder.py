@@ -1,0 +1,136 @@
+"""Classification data in one folder per class: torchvision's layout, and ImageNet's once it is unpacked."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ..structures import DataError, UsageError, suggest
+from .dataset import Dataset, DatasetConfig, datasets
+from .file_checks import check_files
+from .images import IMAGE_SUFFIXES, check_image, read_image
+from .report import DataReport, Policy
+from .types import Record
+
+
+class ImageFolderConfig(DatasetConfig):
+    """A folder of class folders; images may lie deeper in them: ``root/CLASS/.../IMAGE``."""
+
+    name: Literal["image_folder"] = "image_folder"
+    root: Path
+    class_names: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Which class folders, in which order; None takes all, sorted by name."""
+    subset: int | None = Field(default=None, gt=0)
+    """So many images only, evenly spaced over all."""
+
+    def classes(self) -> tuple[str, ...]:
+        """The class names, as far as the config states them."""
+        return self.class_names if self.class_names is not None else super().classes()
+
+
+@datasets.register("image_folder", ImageFolderConfig)
+class ImageFolder(Dataset):
+    """Each image with the label of its folder; its id is its path below the root. Hidden folders are passed over."""
+
+    task: ClassVar[str] = "classification"
+
+    def __init__(self, policy: Policy, config: ImageFolderConfig) -> None:
+        self.config = config
+        self.report = report = DataReport(policy, config.root, kinds=("images",))
+        self.class_names = _choose_classes(config.root, config.class_names)
+        self.category_ids = tuple(range(len(self.class_names)))
+        names, labels = _list_images(config.root, self.class_names, report)
+        if config.subset is not None and config.subset < len(names):
+            chosen = [place * len(names) // config.subset for place in range(config.subset)]
+            names, labels = [names[place] for place in chosen], [labels[place] for place in chosen]
+        report.read["images"] = len(names) + report.skipped_count("images")
+        usable = check_files(names, lambda place: check_image(self._path(names[place]), None, names[place]), report)
+        if not usable.any():
+            raise DataError(
+                f"no image is left to use: {report.summary()}", "check the path and the classes",
+                case="empty-dataset", file=config.root,
+            )  # fmt: skip
+        self.image_ids = [name for name, fine in zip(names, usable.tolist(), strict=True) if fine]
+        # What is read in a worker is arrays, which a fork shares.
+        self._names = np.array([os.fsencode(name) for name in self.image_ids])
+        self._labels = np.array(labels, np.int64)[usable]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def read(self, index: int) -> Record:
+        """The image, decoded, with its label."""
+        name = os.fsdecode(self._names[index].item())
+        path = self._path(name)
+        return Record(read_image(path, name), label=self._labels[index].item(), image_id=name, file=os.fspath(path))
+
+    def ground_truth(self) -> dict[Any, Any]:
+        """The label of each image id."""
+        return dict(zip(self.image_ids, self._labels.tolist(), strict=True))
+
+    def _path(self, name: str) -> Path:
+        return self.config.root / name
+
+
+def _choose_classes(root: Path, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The class folders to use, in order of label."""
+    try:
+        found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(
+            f"the folder cannot be listed: {error.strerror}", "check the path", case="missing-folder", file=root
+        ) from error
+    if not found:
+        raise DataError(
+            "there are no class folders in it", "give the folder that holds one folder per class",
+            case="no-classes", file=root,
+        )  # fmt: skip
+    for name in wanted or ():
+        if name not in found:
+            raise UsageError(f"there is no class folder {name!r}", suggest(name, found), file=root)
+    return wanted or tuple(found)
+
+
+def _list_images(root: Path, class_names: Sequence[str], report: DataReport) -> tuple[list[str], list[int]]:
+    """Paths below the root, and labels, in order; what is no image of a class goes to the report."""
+    label_of = {name: label for label, name in enumerate(class_names)}
+    names: list[str] = []
+    labels: list[int] = []
+    for path in _files_below(root):
+        name = path.relative_to(root).as_posix()
+        folder, below, _ = name.partition("/")
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            report.note("stray-file", name)
+        elif not below:
+            what = "the image lies in no class folder"
+            report.fault("images", DataError(what, "move it into one", case="no-class", file=path, image_id=name))
+        elif folder not in label_of:
+            report.skip("images", "other-class", name)
+        else:
+            names.append(name)
+            labels.append(label_of[folder])
+    for label in sorted(set(label_of.values()) - set(labels)):
+        if report.policy == "error":
+            raise DataError(
+                "there is no image in this class folder", "add some, or leave it out by class_names",
+                case="empty-class", file=root / class_names[label],
+            )  # fmt: skip
+        report.note("empty-class", class_names[label])
+    return names, labels
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    """Every file, in order; links to folders are followed. A folder that cannot be listed is no empty one."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(
+            f"the folder cannot be listed: {error.strerror}", "check its permissions",
+            case="unreadable-folder", file=error.filename,
+        ) from error  # fmt: skip
+
+    for place, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+        yield from (Path(place, file) for file in sorted(files))

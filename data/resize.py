@@ -1,0 +1,61 @@
+"""Resizing the whole image, as detectors are trained and evaluated."""
+
+from typing import Any, Literal
+
+import albumentations as A
+import cv2
+from jaxtyping import UInt8
+from numpy import ndarray
+from pydantic import Field
+
+from ..structures import PartConfig
+from .transforms import Transform, transforms
+
+
+class ResizeConfig(PartConfig):
+    """Defaults are the field's for COCO at evaluation; training adds more short sides and a flip."""
+
+    name: Literal["resize"] = "resize"
+    short_sides: tuple[int, ...] = Field(default=(800,), min_length=1)
+    """The short side gets one of these, in pixels, drawn anew each time."""
+    long_side: int = Field(default=1333, gt=0)
+    """But the long side gets no longer than this."""
+    flip: float = Field(default=0.0, ge=0, le=1)
+    """Probability of a horizontal flip."""
+
+
+@transforms.register("resize", ResizeConfig)
+def build_resize(seed: int, config: ResizeConfig) -> Transform:
+    """Short side to one of several lengths, a flip."""
+    return Transform(seed, [ResizeShortSide(config.short_sides, config.long_side), A.HorizontalFlip(p=config.flip)])
+
+
+class ResizeShortSide(A.DualTransform):
+    """Resize so that the short side has a drawn length, or the long side its limit, whichever is smaller.
+
+    None of albumentations' own resizes has both bounds. Sizes are rounded to nearest, as detectron2 does; bilinear
+    without antialiasing, as torchvision's detectors resize.
+    """
+
+    def __init__(self, short_sides: tuple[int, ...], long_side: int) -> None:
+        super().__init__(p=1.0)
+        self.short_sides, self.long_side = short_sides, long_side
+
+    def get_params(self) -> dict[str, Any]:
+        """The drawn length."""
+        return {"short_side": self.py_random.choice(self.short_sides)}
+
+    def apply(self, img: UInt8[ndarray, "h w c"], short_side: int, **params: Any) -> UInt8[ndarray, "_ _ c"]:
+        """Resize the pixels."""
+        height, width = img.shape[:2]
+        scale = min(short_side / min(height, width), self.long_side / max(height, width))
+        size = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
+        return cv2.resize(img, size, interpolation=cv2.INTER_LINEAR)
+
+    def apply_to_bboxes(self, bboxes: ndarray, **params: Any) -> ndarray:
+        """Albumentations hands boxes over in shares of the image, which a resize leaves as they are."""
+        return bboxes
+
+    def get_transform_init_args_names(self) -> tuple[str, ...]:
+        """For albumentations' own printing of a pipeline."""
+        return ("short_sides", "long_side")

@@ -1,0 +1,67 @@
+"""Predictions drawn into one image, for people."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+from torch import Tensor
+
+Picture = UInt8[ndarray, "_ _ 3"]
+"""An image in RGB."""
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+_LEAST_WIDTH = 160  # pixels of a picture that is to bear words
+_LINE = 16  # pixels from one line of text to the next
+
+
+def class_color(label: int) -> tuple[int, int, int]:
+    """A colour (RGB) of its own for every label: hues a golden angle apart."""
+    pixel = np.array([[[int(label * 67.5 * 1.1) % 180, 200, 255]]], dtype=np.uint8)
+    red, green, blue = cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].tolist()
+    return red, green, blue
+
+
+def draw_boxes(
+    image: Picture,
+    boxes: Tensor,
+    labels: Tensor,
+    class_names: Sequence[str],
+    scores: Tensor | None = None,
+) -> Picture:
+    """The image with boxes (original pixels), class names and, where given, scores."""
+    image = np.ascontiguousarray(image).copy()
+    scale = max(0.35, min(image.shape[:2]) / 1000)
+    thickness = max(1, round(2 * scale))
+    for index, (box, label) in enumerate(zip(boxes.round().int().tolist(), labels.tolist(), strict=True)):
+        color = class_color(label)
+        text = str(class_names[label]) if scores is None else f"{class_names[label]} {scores[index]:.2f}"
+        cv2.rectangle(image, box[:2], box[2:], color, thickness, cv2.LINE_AA)
+        (width, height), baseline = cv2.getTextSize(text, FONT, scale, 1)
+        left = max(0, min(box[0], image.shape[1] - width))
+        bottom = max(box[1], height + baseline)
+        cv2.rectangle(image, (left, bottom - height - baseline), (left + width, bottom), color, cv2.FILLED)
+        cv2.putText(image, text, (left, bottom - baseline // 2 - 1), FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    return image
+
+
+def draw_lines(image: Picture, lines: Sequence[str]) -> Picture:
+    """The image, enlarged if it is too narrow for words, above lines of text on white."""
+    factor = -(-_LEAST_WIDTH // image.shape[1])
+    image = np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
+    strip = np.full((_LINE * len(lines) + 4, image.shape[1], 3), 255, dtype=np.uint8)
+    for number, line in enumerate(lines, start=1):
+        cv2.putText(strip, line, (4, _LINE * number - 3), FONT, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([image, strip])
+
+
+def write_image(path: str | os.PathLike[str], image: Picture) -> None:
+    """Write an RGB image; the ending of the name says how."""
+    path = Path(path)
+    done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ValueError(f"cannot encode {path.name}: {path.suffix!r} is no image format")
+    path.write_bytes(encoded.tobytes())

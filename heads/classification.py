@@ -1,0 +1,84 @@
+"""One class for the whole image: pooled features and a fully connected layer, as ImageNet's classifiers end."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from pydantic import Field
+from torch import Tensor, nn
+
+from ..structures import Classification, FeatureInfo, Features, Images, PartConfig
+from .base import Head, heads
+
+
+class ClassificationConfig(PartConfig):
+    """What is read, and what keeps it from learning by heart."""
+
+    name: Literal["classification"] = "classification"
+    levels: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Levels to pool and concatenate; None takes the coarsest."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the pooled features that training sets to zero."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target that all classes get alike (1512.00567 section 7)."""
+    top: int = Field(default=5, gt=0)
+    """How many classes a prediction names."""
+
+
+@heads.register("classification", ClassificationConfig)
+class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
+    """Pyramid -> the likeliest classes of the whole image."""
+
+    task: ClassVar[str] = "classification"
+
+    def __init__(
+        self,
+        feature_info: Mapping[str, FeatureInfo],
+        num_classes: int,
+        config: ClassificationConfig = ClassificationConfig(),
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"a classifier needs at least one class; got num_classes={num_classes}")
+        levels = config.levels or (_coarsest(feature_info),)
+        missing = [level for level in levels if level not in feature_info]
+        if missing:
+            raise ValueError(f"the classifier reads levels {levels}; the pyramid has {tuple(feature_info)}")
+        self.config = config
+        self.strides = {level: feature_info[level].stride for level in levels}
+        self.dropout = nn.Dropout(config.dropout)
+        self.fc = nn.Linear(sum(feature_info[level].channels for level in levels), num_classes)
+
+    def forward(self, features: Features, images: Images) -> Float[Tensor, "b k"]:
+        """A logit per class."""
+        pooled = [_mean_inside(features[level], images.sizes, stride) for level, stride in self.strides.items()]
+        return self.fc(self.dropout(torch.cat(pooled, dim=1)))
+
+    def loss(self, features: Features, images: Images, targets: Sequence[Int64[Tensor, ""]]) -> dict[str, Tensor]:
+        """``loss_class``."""
+        logits = self(features, images)
+        smoothing = self.config.label_smoothing
+        return {"loss_class": F.cross_entropy(logits, torch.stack(list(targets)), label_smoothing=smoothing)}
+
+    def predict(self, features: Features, images: Images) -> list[Classification]:
+        """The ``top`` likeliest classes, or all where there are fewer."""
+        scores = self(features, images).softmax(dim=1)
+        best = scores.topk(min(self.config.top, scores.shape[1]))
+        return [Classification(labels, shares) for labels, shares in zip(best.indices, best.values, strict=True)]
+
+
+def _coarsest(feature_info: Mapping[str, FeatureInfo]) -> str:
+    """The last of the levels with the greatest stride; dilation lets several share it."""
+    return max(reversed(list(feature_info)), key=lambda level: feature_info[level].stride)
+
+
+def _mean_inside(level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"], stride: int) -> Float[Tensor, "b c"]:
+    """The mean over the cells of each image; those of its padding, which depend on batch mates, do not count."""
+    cells = (sizes + stride - 1) // stride
+    height, width = level.shape[-2:]
+    rows = torch.arange(height, device=level.device) < cells[:, :1]
+    columns = torch.arange(width, device=level.device) < cells[:, 1:]
+    inside = (rows[:, None, :, None] & columns[:, None, None, :]).to(level.dtype)
+    return (level * inside).mean(dim=(2, 3)) / inside.mean(dim=(2, 3))

@@ -1,0 +1,110 @@
+"""The mask branch of Mask R-CNN: RoIAlign, convolutions, a mask per class on a grid (1703.06870 section 3)."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from ..ops import NormKind, PasteRule, RoIAlignConfig, norm_layer, pool_regions
+from ..structures import Config, FeatureInfo, Features, Instances
+from .box_branch import RegionSamples
+
+
+class MaskBranchConfig(Config):
+    """Defaults are detectron2's for ResNet-FPN; where torchvision differs, the field says so."""
+
+    levels: tuple[str, ...] | None = None
+    """Levels to read; None takes ``p2..p5``."""
+    pool: RoIAlignConfig = RoIAlignConfig(size=14)
+    """The masks have twice this size."""
+    convolutions: tuple[PositiveInt, ...] = (256, 256, 256, 256)
+    """Channels of the 3x3 convolutions, and of the deconvolution after them (its last)."""
+    norm: NormKind = "none"
+    class_agnostic: bool = False
+    """One mask per region for all classes, instead of one for each."""
+    truth: Literal["sharp", "soft"] = "sharp"
+    """How a true mask becomes a target: RoIAlign on its bitmap, aligned and cut at 0.5 (detectron2 with bitmaps), or
+    neither of both (torchvision)."""
+    paste: PasteRule = "centers"
+    """How a grid becomes a mask over the image; torchvision: ``padded``."""
+
+
+class MaskBranch(nn.Module):
+    """Regions -> a mask each."""
+
+    def __init__(
+        self,
+        feature_info: Mapping[str, FeatureInfo],
+        num_classes: int,
+        config: MaskBranchConfig = MaskBranchConfig(),
+    ) -> None:
+        super().__init__()
+        self.config, self.num_classes = config, num_classes
+        self.levels = config.levels or tuple(level for level in ("p2", "p3", "p4", "p5") if level in feature_info)
+        missing = [level for level in self.levels if level not in feature_info]
+        if missing or not self.levels:
+            raise ValueError(f"the mask branch reads levels {self.levels or 'p2..p5'}; got {tuple(feature_info)}")
+        self.strides = [feature_info[level].stride for level in self.levels]
+        widths = [feature_info[self.levels[0]].channels, *config.convolutions]
+        norm = norm_layer(config.norm)
+        self.convolutions = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=config.norm == "none"), norm(after))
+            for before, after in itertools.pairwise(widths)
+        )
+        self.deconvolution = nn.ConvTranspose2d(widths[-1], widths[-1], 2, stride=2)
+        self.logits = nn.Conv2d(widths[-1], 1 if config.class_agnostic else num_classes, 1)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """He's normal initialisation by fan-out, logits near zero, as detectron2."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(self.logits.weight, std=0.001)
+
+    def forward(
+        self, features: Features, boxes: Float[Tensor, "b r 4"], labels: Int64[Tensor, "b r"]
+    ) -> Float[Tensor, "b r s s"]:
+        """The logits of each region's mask, for its own label."""
+        hidden = pool_regions([features[level] for level in self.levels], self.strides, boxes, self.config.pool)
+        for convolution in self.convolutions:
+            hidden = F.relu(convolution(hidden))
+        logits = self.logits(F.relu(self.deconvolution(hidden))).float()
+        own = labels.flatten().clamp(max=logits.shape[1] - 1)  # the background has no mask; an agnostic one is for all
+        own = own[:, None, None, None].expand(-1, 1, *logits.shape[2:])
+        return logits.gather(1, own)[:, 0].unflatten(0, boxes.shape[:2])
+
+    def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
+        """``loss_mask``: binary cross-entropy, the mean over the cells of all regions with an object; 0 without one.
+
+        An object whose mask is empty teaches nothing. Leave out samples that cannot be positive: each costs a mask.
+        """
+        logits = self(features, samples.boxes, samples.labels)
+        with torch.no_grad():
+            rows = [self._truth(*image) for image in zip(samples.boxes, samples.objects, targets, strict=True)]
+            truth, known = (torch.stack(column) for column in zip(*rows, strict=True))
+        counted = samples.valid & (samples.labels < self.num_classes) & known
+        errors = F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * counted[:, :, None, None]
+        return {"loss_mask": errors.sum() / (counted.sum() * logits.shape[-1] ** 2).clamp(min=1)}
+
+    def _truth(
+        self, boxes: Float[Tensor, "r 4"], objects: Int64[Tensor, " r"], target: Instances
+    ) -> tuple[Float[Tensor, "r s s"], Bool[Tensor, " r"]]:
+        """What each region's mask should be, and whether that is known."""
+        size = 2 * self.config.pool.size
+        if target.masks is None:
+            raise ValueError("a mask branch learns from Instances with masks; these have none")
+        if not len(target):
+            return boxes.new_zeros(len(boxes), size, size), torch.zeros_like(objects, dtype=torch.bool)
+        rois = torch.cat([objects[:, None].to(boxes.dtype), boxes], dim=1)
+        sharp = self.config.truth == "sharp"
+        cut = roi_align(target.masks[:, None].to(boxes.dtype), rois, size, sampling_ratio=-1, aligned=sharp)[:, 0]
+        return (cut >= 0.5).to(boxes.dtype) if sharp else cut, target.masks.flatten(1).any(dim=1)[objects]

@@ -1,0 +1,25 @@
+"""What a run leaves, for comparison with another."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from vertebra.engine import checkpoint_paths
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    """The newest checkpoint's tensors."""
+    return load_file(checkpoint_paths(run / "checkpoints")[-1] / "model.safetensors")
+
+
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    """The same names with the same bits."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def records(run: Path) -> list[dict]:
+    """The run's metrics, without what the clock decides."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("images_per_second", "data_wait")} for line in lines]

@@ -1,0 +1,202 @@
+"""Folders of classes: torchvision's reading of the same folder, and what each fault gets."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.datasets import ImageFolder as Peer
+
+from vertebra.data import ImageFolder, ImageFolderConfig, build_dataset, datasets, require_same_classes
+from vertebra.structures import DataError, UsageError
+
+IMAGES = {
+    "cat": ("b.png", "a.JPEG", "more/deep/c.png"),
+    "dog": ("a.png", "z.bmp"),
+    "ant": ("1.png",),
+}
+
+
+def write_folder(root: Path) -> Path:
+    """Six small images of three classes."""
+    for folder, names in IMAGES.items():
+        for number, name in enumerate(names):
+            path = root / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(len(name) + number).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+    return root
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return write_folder(tmp_path / "photos")
+
+
+def open_folder(root: Path, policy="error", **changes) -> ImageFolder:
+    return ImageFolder(policy, ImageFolderConfig(root=root, **changes))
+
+
+def test_it_reads_what_torchvision_reads(root):
+    """torchvision.datasets.ImageFolder: the same classes, files, labels and pixels in the same order."""
+    ours, theirs = open_folder(root), Peer(str(root))
+    assert ours.class_names == tuple(theirs.classes) == ("ant", "cat", "dog")
+    assert len(ours) == len(theirs) == 6
+    for index, (path, label) in enumerate(theirs.samples):
+        record = ours.read(index)
+        assert Path(record.file) == Path(path) and record.label == label
+        np.testing.assert_array_equal(record.image, np.asarray(theirs.loader(path)))
+    assert ours.ground_truth() == {str(Path(path).relative_to(root)): label for path, label in theirs.samples}
+    assert ours.image_ids == list(ours.ground_truth())
+
+
+def test_some_of_the_classes_in_an_order_of_ones_own(root):
+    """Labels follow the names; images of other classes are left out by choice and counted."""
+    dataset = open_folder(root, class_names=("dog", "ant"))
+    assert dataset.ground_truth() == {"ant/1.png": 1, "dog/a.png": 0, "dog/z.bmp": 0}
+    report = dataset.report.as_json()
+    assert report["skipped"]["images"]["other-class"]["count"] == 3
+    assert report["totals"] == {"images": {"read": 6, "used": 3, "skipped": 3}}
+    with pytest.raises(UsageError, match="another order"):
+        require_same_classes(dataset, open_folder(root, class_names=("ant", "dog")))
+
+
+def test_a_subset_is_spread_over_all(root):
+    """By hand: every second of the six; more than there are is all."""
+    assert open_folder(root, subset=3).image_ids == ["ant/1.png", "cat/b.png", "dog/a.png"]
+    assert len(open_folder(root, subset=99)) == 6
+
+
+def test_links_to_folders_are_followed(root, tmp_path):
+    """As torchvision does: class folders often lie on another disk."""
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(root / "dog", tmp_path / "elsewhere" / "dog")
+    (root / "dog").symlink_to(tmp_path / "elsewhere" / "dog")
+    assert len(open_folder(root)) == 6
+
+
+def test_it_is_known_by_name(root):
+    """The registry builds it from plain data; without names its classes are in its files."""
+    config = datasets.resolve({"name": "image_folder", "root": str(root)})
+    assert len(build_dataset(config)) == 6
+    with pytest.raises(UsageError, match="the classes of image_folder are in its files"):
+        config.classes()
+
+
+def add(name: str, content: bytes = b""):
+    """A further file."""
+
+    def spoil(root: Path) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+    return spoil
+
+
+def cut(name: str):
+    """A file that ends half way."""
+    return lambda root: (root / name).write_bytes((root / name).read_bytes()[: (root / name).stat().st_size // 2])
+
+
+# name: (what is done to the valid folder, case, file named, what the line says)
+BAD_IMAGES = {
+    "cut": (cut("dog/a.png"), "damaged-image", "dog/a.png", "damaged"),
+    "empty": (add("dog/a.png"), "not-an-image", "dog/a.png", "no image file"),
+    "a page": (add("cat/new.jpg", b"<html>"), "not-an-image", "cat/new.jpg", "no image file"),
+    "in no class": (add("new.jpg", b"x"), "no-class", "new.jpg", "lies in no class folder: move it into one"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_a_bad_image_stops_or_is_skipped_and_counted(name, root):
+    """FAULTS 62, 65 and images in no class folder: exit code 3 naming the file; skipped, it is in the report."""
+    spoil, case, file, message = BAD_IMAGES[name]
+    spoil(root)
+    with pytest.raises(DataError, match=rf"{case}: .*{file}: image_id={file}: .*{message}") as caught:
+        open_folder(root)
+    assert caught.value.exit_code == 3 and "\n" not in str(caught.value)
+    dataset = open_folder(root, "skip")
+    report = dataset.report.as_json()
+    assert report["skipped"]["images"] == {case: {"count": 1, "ids": [file]}}
+    total = report["totals"]["images"]
+    assert total["read"] == total["used"] + 1 and total["used"] == len(dataset) == len(dataset.ground_truth())
+    assert file not in dataset.image_ids and all(dataset.read(index).image.size for index in range(len(dataset)))
+
+
+ODD = {
+    "other files": (add("cat/notes.txt"), "stray-file", "cat/notes.txt"),
+    "a file beside the classes": (add("README"), "stray-file", "README"),
+    "an endless jpeg": (None, "jpeg-without-end", "cat/a.JPEG"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_oddity_is_counted(name, root):
+    """FAULTS 64 and stray files: no fault under the strict policy, one note."""
+    spoil, note, file = ODD[name]
+    if spoil is None:
+        (root / file).write_bytes((root / file).read_bytes()[:-2])
+    else:
+        spoil(root)
+    dataset = open_folder(root)
+    assert dataset.report.as_json()["noted"] == {note: {"count": 1, "ids": [file]}}
+    assert len(dataset) == 6
+
+
+def test_hidden_folders_are_no_classes(root):
+    """What editors and notebooks leave behind."""
+    add(".ipynb_checkpoints/a.png", b"x")(root)
+    add("cat/.trash/a.png", b"x")(root)
+    assert open_folder(root).class_names == ("ant", "cat", "dog") and len(open_folder(root)) == 6
+
+
+def test_a_class_without_images(root):
+    """FAULTS: exit code 3 naming the folder; under skip it is a class still, and noted."""
+    (root / "bee").mkdir()
+    with pytest.raises(DataError, match=r"empty-class: .*bee: there is no image .*class_names") as caught:
+        open_folder(root)
+    assert caught.value.exit_code == 3
+    dataset = open_folder(root, "skip")
+    assert dataset.class_names == ("ant", "bee", "cat", "dog")
+    assert dataset.report.as_json()["noted"] == {"empty-class": {"count": 1, "ids": ["bee"]}}
+
+
+def test_what_is_no_data_set_stops_under_either_policy(root, tmp_path):
+    """FAULTS 23, 24: exit code 3, naming the path."""
+    (tmp_path / "empty").mkdir()
+    for path in (root / "ant").iterdir():
+        path.write_bytes(b"")
+    for policy in ("error", "skip"):
+        with pytest.raises(DataError, match=r"missing-folder: .*gone: the folder cannot be listed: No such file"):
+            open_folder(tmp_path / "gone", policy)
+        with pytest.raises(DataError, match=r"missing-folder: .*1\.png: .* Not a directory"):
+            open_folder(root / "ant" / "1.png", policy)
+        with pytest.raises(DataError, match=r"no-classes: .*empty: there are no class folders"):
+            open_folder(tmp_path / "empty", policy)
+    with pytest.raises(DataError, match=r"empty-dataset: .*no image is left to use: .*3 .*not-an-image|other-class"):
+        open_folder(root, "skip", class_names=("ant",))
+
+
+def test_a_misspelt_class_names_the_nearest(root):
+    """FAULTS 21: exit code 2."""
+    with pytest.raises(UsageError, match=r"there is no class folder 'dgo': did you mean 'dog'\?") as caught:
+        open_folder(root, class_names=("cat", "dgo"))
+    assert caught.value.exit_code == 2
+
+
+def test_odd_names_work(root):
+    """FAULTS 80: line breaks, spaces and other alphabets; errors stay one line."""
+    names = ("two\nlines.png", "größe 日本.png", "a b.png")
+    for name in names:
+        shutil.copy(root / "dog" / "a.png", root / "dog" / name)
+    dataset = open_folder(root)
+    assert {f"dog/{name}" for name in names} <= set(dataset.image_ids)
+    assert all(dataset.read(index).image.shape == (12, 16, 3) for index in range(len(dataset)))
+
+
+def test_workers_share_arrays_and_nothing_else(root):
+    """Memory stays flat: what reading an image touches is arrays, which a fork shares."""
+    dataset = open_folder(root)
+    for kept in (dataset._names, dataset._labels):
+        assert isinstance(kept, np.ndarray) and kept.dtype != object

@@ -1,0 +1,84 @@
+"""Masks over an image out of grids over boxes: against torchvision's and a plain loop of detectron2's rule."""
+
+import math
+
+import pytest
+import torch
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from vertebra.ops import paste, paste_masks
+
+SIZE = (61, 83)
+
+
+def grids_and_boxes(count=20):
+    """Smooth masks, so that a shifted one differs; boxes inside, across every edge, tiny and outside."""
+    dice = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 1, 5, 5, generator=dice)
+    grids = torch.nn.functional.interpolate(coarse, size=(28, 28), mode="bicubic")[:, 0].clamp(0, 1)
+    corners = torch.rand(count, 2, generator=dice) * torch.tensor([80.0, 60.0]) - 5
+    boxes = torch.cat([corners, corners + 1 + torch.rand(count, 2, generator=dice) * 50], dim=1)
+    boxes[0] = torch.tensor([3.25, 4.5, 3.5, 4.75])
+    boxes[1] = torch.tensor([-30.0, -20.0, -10.0, -5.0])
+    boxes[2] = torch.tensor([0.0, 0.0, 83.0, 61.0])
+    return grids, boxes
+
+
+def test_padded_rule_is_torchvisions():
+    """Oracle: torchvision, every pixel; but where the probability is the threshold to the last bits."""
+    grids, boxes = grids_and_boxes()
+    touching = torch.arange(len(boxes)) != 1  # torchvision fails on a box outside the image, which it never has
+    grids, boxes = grids[touching], boxes[touching]
+    probabilities = paste_masks_in_image(grids[:, None], boxes, SIZE, padding=1)[:, 0]
+    masks = paste_masks(grids, boxes, SIZE, rule="padded")
+    differ = masks != (probabilities > 0.5)
+    assert not (differ & ((probabilities - 0.5).abs() > 1e-5)).any()
+    assert masks.any(dim=(1, 2)).sum() > 10
+
+
+def by_hand(grid, box, row, column):
+    """The grid at the centre of one pixel: cells are squares whose value stands at their centre; 0 beyond."""
+    size = grid.shape[0]
+    x = (column + 0.5 - box[0]) / (box[2] - box[0]) * size - 0.5
+    y = (row + 0.5 - box[1]) / (box[3] - box[1]) * size - 0.5
+    total = 0.0
+    for i in (math.floor(y), math.floor(y) + 1):
+        for j in (math.floor(x), math.floor(x) + 1):
+            if 0 <= i < size and 0 <= j < size:
+                total += grid[i, j] * (1 - abs(y - i)) * (1 - abs(x - j))
+    return total
+
+
+def test_centers_rule_is_bilinear_at_pixel_centres():
+    """Oracle: a slow loop over every pixel, written from detectron2's description of it."""
+    grids, boxes = grids_and_boxes(6)
+    masks = paste_masks(grids, boxes, SIZE)
+    for grid, box, mask in zip(grids.double().numpy(), boxes.double().numpy(), masks.tolist(), strict=True):
+        for row in range(0, SIZE[0], 3):
+            for column in range(SIZE[1]):
+                probability = by_hand(grid, box, row, column)
+                assert mask[row][column] == (probability >= 0.5) or abs(probability - 0.5) < 1e-4
+
+
+def test_one_by_one_or_together_is_the_same(monkeypatch):
+    """Law: what a GPU does in one go is what a CPU does box by box."""
+    grids, boxes = grids_and_boxes()
+    for rule in ("centers", "padded"):
+        one_by_one = paste_masks(grids, boxes, SIZE, rule=rule)
+        padded = paste._pad(grids, boxes) if rule == "padded" else (grids, boxes)
+        together = paste._probabilities(*padded, slice(0, SIZE[0]), slice(0, SIZE[1]), rule)
+        assert torch.equal(one_by_one, together > 0.5 if rule == "padded" else together >= 0.5)
+
+
+def test_a_full_grid_fills_its_box():
+    """Hand-drawn: pixels whose centres lie well inside the box, and no others."""
+    masks = paste_masks(torch.ones(1, 28, 28), torch.tensor([[2.0, 3.0, 10.0, 7.0]]), (12, 14))
+    expected = torch.zeros(12, 14, dtype=torch.bool)
+    expected[3:7, 2:10] = True
+    assert torch.equal(masks[0], expected)
+
+
+@pytest.mark.parametrize("rule", ["centers", "padded"])
+def test_no_masks_are_no_masks(rule):
+    """Law: nothing in, nothing out."""
+    assert paste_masks(torch.zeros(0, 28, 28), torch.zeros(0, 4), SIZE, rule=rule).shape == (0, *SIZE)

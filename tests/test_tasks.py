@@ -1,0 +1,95 @@
+"""What the engine knows of each kind of prediction, and what a head beside the wrong data gets."""
+
+import numpy as np
+import pytest
+import torch
+
+from vertebra.data import Objects, Record, ShapeCropsConfig, build_dataset
+from vertebra.engine import TASKS, draw_boxes, draw_lines, pick_task, train
+from vertebra.heads import ClassificationHead, Head, RCNNHead, heads
+from vertebra.structures import Classification, Detections, UsageError
+
+from .tiny import tiny_classifier, tiny_config
+
+NAMES = ("cat", "dog", "cow")
+IMAGE = np.full((40, 60, 3), 200, np.uint8)
+BOXES = torch.tensor([[5.0, 5.0, 30.0, 30.0], [20.0, 10.0, 50.0, 35.0]])
+FOUND = Detections(BOXES, torch.tensor([1, 2]), torch.tensor([0.9, 0.3]))
+CLASSES = Classification(torch.tensor([2, 0, 1]), torch.tensor([0.6, 0.3, 0.1]))
+
+
+def test_every_head_has_a_task_that_the_engine_knows():
+    """A law of the registry."""
+    assert {heads[name].build.task for name in heads} == set(TASKS)
+
+
+def test_a_head_beside_other_data_is_refused():
+    """Exit code 2, saying which head fits; data of its own task is taken."""
+    data = build_dataset(ShapeCropsConfig(split="val", count=1))
+    fitting, other = (kind.__new__(kind) for kind in (ClassificationHead, RCNNHead))
+    assert pick_task(fitting, data, data) is TASKS["classification"]
+    with pytest.raises(UsageError, match=r"head is for detection, the data set for classification: .* classification$"):
+        pick_task(other, data)
+
+
+def test_a_head_of_an_unknown_task_is_refused():
+    """Exit code 2, naming those known."""
+
+    class Counter(Head):
+        task = "counting"
+        loss = predict = None
+
+    with pytest.raises(UsageError, match="knows no task 'counting': known: detection, classification"):
+        pick_task(Counter.__new__(Counter))
+
+
+@pytest.mark.parametrize("direction", ["boxes from labels", "labels from boxes"])
+def test_training_on_other_data_stops_before_the_first_step(direction, shapes, tmp_path):
+    """Exit code 2, and no step is taken."""
+    detector, classifier = tiny_config(shapes), tiny_classifier()
+    if direction == "boxes from labels":
+        config = classifier.model_copy(update={"model": detector.model})
+    else:
+        config = detector.model_copy(update={"model": classifier.model})
+    with pytest.raises(UsageError, match=r"the head is for \w+, the data set for \w+") as caught:
+        train(config, tmp_path / "run")
+    assert caught.value.exit_code == 2 and not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_rows_and_words_of_detections():
+    """By hand: COCO's terms with the file's own ids; what is below the score is counted, and not drawn."""
+    task = TASKS["detection"]
+    rows = task.rows(FOUND, 7, (10, 20, 30))
+    assert [(row["image_id"], row["category_id"], row["bbox"]) for row in rows] == [
+        (7, 20, [5, 5, 25, 25]),
+        (7, 30, [20, 10, 30, 25]),
+    ]
+    assert task.describe(FOUND, NAMES, 0.5) == "1 of 2 detections from 0.5 up"
+    expected = draw_boxes(IMAGE, BOXES[:1], FOUND.labels[:1], NAMES, FOUND.scores[:1])
+    np.testing.assert_array_equal(task.draw(IMAGE, FOUND, NAMES, 0.5), expected)
+    truth = Objects(BOXES.numpy(), FOUND.labels.numpy(), np.zeros((0, 4), np.float32))
+    expected = draw_boxes(IMAGE, BOXES, FOUND.labels, NAMES)
+    np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, truth), NAMES), expected)
+
+
+def test_rows_and_words_of_classes():
+    """By hand: labels as they are; the likeliest class is named in any case."""
+    task = TASKS["classification"]
+    assert task.rows(CLASSES, "a.jpg", (0, 1, 2)) == [
+        {"image_id": "a.jpg", "labels": [2, 0, 1], "scores": pytest.approx([0.6, 0.3, 0.1])}
+    ]
+    assert task.describe(CLASSES, NAMES, 0.2) == "cow 0.60, cat 0.30"
+    assert task.describe(CLASSES, NAMES, 0.9) == "cow 0.60"
+    expected = draw_lines(IMAGE, ["cow 0.60", "cat 0.30"])
+    np.testing.assert_array_equal(task.draw(IMAGE, CLASSES, NAMES, 0.2), expected)
+    np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, label=1), NAMES), draw_lines(IMAGE, ["dog"]))
+
+
+def test_words_stand_below_an_image_wide_enough_for_them():
+    """By hand: 60 pixels are drawn three times as wide, 400 as they are; below is ink on white."""
+    assert draw_lines(IMAGE, ["dog"]).shape == (120 + 20, 180, 3)
+    wide = np.full((50, 400, 3), 7, np.uint8)
+    picture = draw_lines(wide, ["dog", "cat"])
+    np.testing.assert_array_equal(picture[:50], wide)
+    strip = picture[50:]
+    assert len(strip) == 36 and strip.max() == 255 and strip[:18].min() < 50 and strip[18:].min() < 50
