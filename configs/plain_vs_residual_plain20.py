@@ -3,8 +3,21 @@
     for name in plain20 plain56 resnet20 resnet56; do python tools/train.py plain_vs_residual_$name; done
 
 The claim that the family began with (1512.03385 section 4.2, there on CIFAR-10), on generated shapes: of plain networks
-the deep one learns worse than the shallow one, in training already; of residual networks it does not. No crop is seen
-twice, so the loss in training is that on new data. Not yet run by us.
+the deep one learns worse than the shallow one, in training already; of residual networks it does not stop learning.
+No crop is seen twice, so the loss in training is that on new data.
+
+Measured with seed 0, one thread each on a shared two-core machine; loss of the last 100 steps, top-1 of 8 classes:
+
+    network    loss   top-1   time
+    plain20    1.55   42.8     9 min 48 s
+    plain56    2.07   16.2    14 min 37 s    (chance: loss 2.08, top-1 12.5)
+    resnet20   1.38   46.6    10 min 03 s
+    resnet56   1.58   40.4    14 min 46 s
+
+In 300 steps 36 more layers cost the plain network all it could learn and the residual one a fifth of a nat. That the
+deeper residual network overtakes the shallower, as after the paper's 64,000 steps, does not show in so few.
+`tests/test_plain_vs_residual.py` shows the same in seconds: of 64 crops learned by heart for 30 steps the four have
+losses of 1.15, 1.88, 0.02 and 0.01 left.
 """
 
 from typing import Literal
@@ -16,7 +29,7 @@ from ..heads import ClassificationConfig
 from ..models import ModelConfig
 from ..necks import PassthroughConfig
 
-STEPS, BATCH, SIZE = 600, 128, 32
+STEPS, BATCH, SIZE = 300, 64, 32
 
 
 def crops(split: Literal["train", "val"], count: int) -> SplitConfig:
@@ -39,7 +52,7 @@ def plain_vs_residual(network: Literal["plain20", "plain56", "resnet20", "resnet
         train=crops("train", STEPS * BATCH),
         val=crops("val", 1000),
         batch_size=BATCH,
-        optimizer=SGDConfig(lr=0.1, weight_decay=1e-4, norm_weight_decay=1e-4),
+        optimizer=SGDConfig(lr=0.05, weight_decay=1e-4, norm_weight_decay=1e-4),
         schedule=ScheduleConfig(steps=STEPS, milestones=(1 / 2, 3 / 4), warmup_steps=50),
         eval_batch_size=100,
         loader=LoaderConfig(workers=1),

@@ -3,7 +3,7 @@
 `python tools/train.py configs/quickstart.py`
 
 Box AP 50.8 and AP50 74.8 on the 100 validation pictures after 3 min 36 s on two CPU cores, from a backbone that learned
-to tell crops of other shapes apart (the config `resnet10t_shapes`; accuracy 0.92 after 16 minutes). From random
+to tell crops of other shapes apart (its recipe is `resnet10t_shapes`; accuracy 0.92 after 16 minutes). From random
 weights, at twice the learning rate, it ends at AP50 20: telling the shapes apart takes the time, not finding them.
 """
 

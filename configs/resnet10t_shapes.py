@@ -3,7 +3,9 @@
     python tools/train.py configs/resnet10t_shapes.py
     python tools/export_backbone.py runs/resnet10t_shapes backbones/pretrained/shapes_resnet10t.safetensors --half
 
-Every crop is seen once, and none is of a scene that another config draws (seed 1). Not yet run by us in this form.
+Every crop is seen once, and none is of a scene that another config draws (seed 1). The weights that come with the
+package were trained by this recipe when it was a script of its own (accuracy 0.92 on new crops after 16 minutes on two
+CPU cores, five crops of every scene); as a config it has not been run to its end.
 """
 
 from typing import Literal

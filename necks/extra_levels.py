@@ -89,6 +89,8 @@ def extra_levels(
     A ``count`` of None is that of the papers: one by pooling the output, two by any other way.
     """
     match kind:
+        case "none" if count is not None:
+            raise ValueError(f"extra_count={count} and extra='none' contradict each other: leave one of them out")
         case "none":
             return PooledLevels(0)
         case "pool":

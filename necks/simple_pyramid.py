@@ -28,7 +28,7 @@ class SimplePyramidConfig(PartConfig):
     extra_count: ExtraCount | None = None
     """None is one level by ``pool`` and two by ``conv``."""
     norm: NormKind = "layer"
-    """What follows each convolution and stands between two transposed ones."""
+    """What follows each convolution, but those of the extra levels, and stands between two transposed ones."""
     norm_eps: NonNegativeFloat = 1e-6
     activation: ActivationKind = "gelu"
     """What stands between two transposed convolutions, after their norm."""

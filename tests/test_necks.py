@@ -153,6 +153,7 @@ def test_passthrough_changes_nothing():
         (BACKBONE, FPNConfig(levels=("c2", "c4")), "got strides {'c2': 4, 'c4': 16}"),
         (BACKBONE, FPNConfig(levels=("c3", "c2")), "got strides {'c3': 8, 'c2': 4}"),
         (BACKBONE, FPNConfig(levels=("c5", "c6")), "FPN reads levels ('c5', 'c6'); the pyramid has ('c2', 'c3',"),
+        (BACKBONE, FPNConfig(extra="none", extra_count=2), "extra_count=2 and extra='none' contradict each other"),
         ({"p2": FeatureInfo(8, 4)}, FPNConfig(), "FPN reads levels c2, c3, ...; the pyramid has ('p2',)"),
         (
             {"c4": FeatureInfo(8, 16), "c5": FeatureInfo(8, 16)},

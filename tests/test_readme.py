@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from vertebra.backbones import RESNETS
 from vertebra.engine import train
 
 from .tiny import tiny_config
@@ -24,3 +25,8 @@ def test_the_snippets_run_in_order(shapes, tmp_path, monkeypatch, capsys):
     assert namespace["detections"].boxes.shape[1] == 4
     head = re.search(r"class CountHead.*?\n\n\n", README.read_text(), flags=re.DOTALL)
     assert head is not None and head[0].count("\n") < 30
+
+
+def test_the_readme_counts_the_rows():
+    """Law: the number of built-in backbones that it names is the table's."""
+    assert f"{len(RESNETS)} rows of the residual family" in README.read_text()
