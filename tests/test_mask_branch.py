@@ -1,0 +1,191 @@
+"""The mask branch against torchvision's, same weights; and what it does where there is nothing to learn."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import maskrcnn_inference, maskrcnn_loss
+from torchvision.ops import MultiScaleRoIAlign
+
+from vertebra.heads import MaskBranch, MaskBranchConfig, RCNNConfig, RCNNHead, RegionSamples, RPNConfig
+from vertebra.ops import RoIAlignConfig
+from vertebra.structures import FeatureInfo, Images, Instances
+
+CLASSES, CHANNELS = 5, 16
+INFO = {f"p{level}": FeatureInfo(CHANNELS, 2**level) for level in (2, 3, 4, 5)}
+SIZE = (160, 192)
+TORCHVISION = MaskBranchConfig(
+    pool=RoIAlignConfig(size=14, sampling_ratio=2, aligned=False, level_epsilon="outside"),
+    convolutions=(CHANNELS,) * 4,
+    truth="soft",
+    paste="padded",
+)
+
+
+class Theirs(nn.Module):
+    """torchvision's branch of the same size; its class 0 is the background."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool = MultiScaleRoIAlign(featmap_names=list(INFO), output_size=14, sampling_ratio=2)
+        self.head = MaskRCNNHeads(CHANNELS, (CHANNELS,) * 4, 1)
+        self.predictor = MaskRCNNPredictor(CHANNELS, CHANNELS, CLASSES + 1)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.25)
+
+    def forward(self, features, boxes):
+        return self.predictor(self.head(self.pool(features, boxes, [SIZE] * len(boxes))))
+
+
+@pytest.fixture
+def theirs():
+    torch.manual_seed(0)
+    return Theirs()
+
+
+def twin_of(theirs, **changes):
+    """Our branch with its weights; the background's mask is left out."""
+    ours = MaskBranch(INFO, CLASSES, TORCHVISION.model_copy(update=changes))
+    names = {}
+    for index in range(4):
+        for kind in ("weight", "bias"):
+            names[f"convolutions.{index}.0.{kind}"] = theirs.head[index][0].get_parameter(kind)
+    for kind in ("weight", "bias"):
+        names[f"deconvolution.{kind}"] = theirs.predictor.conv5_mask.get_parameter(kind)
+        names[f"logits.{kind}"] = theirs.predictor.mask_fcn_logits.get_parameter(kind)[1:]
+    ours.load_state_dict({name: value.detach().clone() for name, value in names.items()})
+    return ours
+
+
+def scene():
+    """Two images with features, regions on every level and true masks of three and two objects."""
+    dice = torch.Generator().manual_seed(1)
+    features = {
+        name: torch.randn(2, CHANNELS, SIZE[0] // info.stride, SIZE[1] // info.stride, generator=dice)
+        for name, info in INFO.items()
+    }
+    corners = torch.rand(2, 9, 2, generator=dice) * torch.tensor([120.0, 90.0])
+    boxes = torch.cat([corners, corners + 6 + torch.rand(2, 9, 2, generator=dice) * 90], dim=2)
+    targets = []
+    for count in (3, 2):
+        rows, columns = torch.meshgrid(torch.arange(SIZE[0]), torch.arange(SIZE[1]), indexing="ij")
+        middles = torch.rand(count, 2, generator=dice) * 90 + 30
+        masks = torch.stack([(rows - y) ** 2 + (columns - x) ** 2 < (20 + y / 4) ** 2 for x, y in middles])
+        corners = torch.tensor([[10.0, 10.0, 90.0, 90.0]]).expand(count, 4)
+        targets.append(Instances(corners, torch.randint(0, CLASSES, (count,), generator=dice), masks))
+    objects = torch.stack([torch.randint(0, len(target), (9,), generator=dice) for target in targets])
+    labels = torch.stack([target.labels[own] for target, own in zip(targets, objects, strict=True)])
+    return features, boxes, labels, objects, targets
+
+
+def samples_of(boxes, labels, objects, positive):
+    """Regions as the box branch draws them; those that are not positive are background."""
+    labels = torch.where(positive, labels, CLASSES)
+    return RegionSamples(boxes, torch.ones_like(positive), labels, boxes, objects)
+
+
+def test_masks_are_torchvisions(theirs):
+    """Oracle: torchvision's probabilities for the same regions and labels."""
+    features, boxes, labels, *_ = scene()
+    with torch.no_grad():
+        expected = maskrcnn_inference(theirs(features, list(boxes)), [own + 1 for own in labels])
+        probabilities = twin_of(theirs)(features, boxes, labels).sigmoid()
+    for own, their in zip(probabilities, expected, strict=True):
+        torch.testing.assert_close(own, their[:, 0], rtol=1e-4, atol=1e-5)
+        assert own.std() > 0.1
+
+
+def test_loss_and_gradient_are_torchvisions(theirs):
+    """Oracle: torchvision's loss over the same positives, and its gradient of every weight; 0 for its background's."""
+    features, boxes, labels, objects, targets = scene()
+    positive = torch.arange(9).expand(2, 9) < torch.tensor([[6], [4]])
+    ours = twin_of(theirs)
+    loss = ours.loss(features, samples_of(boxes, labels, objects, positive), targets)["loss_mask"]
+    chosen = [rows[mask] for rows, mask in zip(boxes, positive, strict=True)]
+    expected = maskrcnn_loss(
+        theirs(features, chosen),
+        chosen,
+        [target.masks.float() for target in targets],
+        [target.labels + 1 for target in targets],
+        [own[mask] for own, mask in zip(objects, positive, strict=True)],
+    )
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.logits.weight.grad, theirs.predictor.mask_fcn_logits.weight.grad[1:])
+    torch.testing.assert_close(ours.deconvolution.weight.grad, theirs.predictor.conv5_mask.weight.grad)
+    torch.testing.assert_close(ours.convolutions[0][0].weight.grad, theirs.head[0][0].weight.grad)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"truth": "sharp"},
+        {"pool": RoIAlignConfig(size=14, sampling_ratio=2, aligned=True, level_epsilon="outside")},
+        {"pool": RoIAlignConfig(size=14, sampling_ratio=0, aligned=False, level_epsilon="outside")},
+    ],
+)
+def test_each_convention_flipped_alone_differs(theirs, changes):
+    """Negative control: without it the agreement above would prove nothing."""
+    features, boxes, labels, objects, targets = scene()
+    positive = torch.ones(2, 9, dtype=torch.bool)
+    samples = samples_of(boxes, labels, objects, positive)
+    with torch.no_grad():
+        loss = twin_of(theirs).loss(features, samples, targets)["loss_mask"]
+        flipped = twin_of(theirs, **changes).loss(features, samples, targets)["loss_mask"]
+    assert abs(loss - flipped) > 1e-4 * loss
+
+
+def test_a_sharp_target_is_the_mask_cut_out():
+    """Hand-drawn: a region that covers a square's left half and as much beside it learns: empty, then full."""
+    branch = MaskBranch(INFO, CLASSES, MaskBranchConfig(pool=RoIAlignConfig(size=2), convolutions=(CHANNELS,)))
+    masks = torch.zeros(1, 32, 32, dtype=torch.bool)
+    masks[0, 8:24, 8:24] = True
+    target = Instances(torch.tensor([[8.0, 8.0, 24.0, 24.0]]), torch.tensor([0]), masks)
+    truth, known = branch._truth(torch.tensor([[0.0, 8.0, 16.0, 24.0]]), torch.tensor([0]), target)
+    assert truth[0].tolist() == [[0.0, 0.0, 1.0, 1.0]] * 4
+    assert known.tolist() == [True]
+
+
+def test_where_there_is_nothing_to_learn_the_loss_is_zero():
+    """Law: no object, no positive and an empty mask teach nothing, and the gradient is exactly zero."""
+    features, boxes, labels, objects, targets = scene()
+    branch = MaskBranch(INFO, CLASSES, TORCHVISION)
+    nothing = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, *SIZE, dtype=torch.bool))
+    empty = [Instances(target.boxes, target.labels, torch.zeros_like(target.masks)) for target in targets]
+    all_positive = samples_of(boxes, labels, objects, torch.ones(2, 9, dtype=torch.bool))
+    none_positive = samples_of(boxes, labels, objects, torch.zeros(2, 9, dtype=torch.bool))
+    for samples, truth in ((none_positive, targets), (none_positive, [nothing, nothing]), (all_positive, empty)):
+        branch.zero_grad()
+        loss = branch.loss(features, samples, truth)["loss_mask"]
+        loss.backward()
+        assert loss == 0
+        assert all(not parameter.grad.any() for parameter in branch.parameters())
+
+
+def test_masks_are_needed_to_learn_masks():
+    """FAULTS 55: boxes alone are refused by name."""
+    features, boxes, labels, objects, targets = scene()
+    boxes_only = [Instances(target.boxes, target.labels) for target in targets]
+    samples = samples_of(boxes, labels, objects, torch.ones(2, 9, dtype=torch.bool))
+    with pytest.raises(ValueError, match="learns from Instances with masks"):
+        MaskBranch(INFO, CLASSES, TORCHVISION).loss(features, samples, boxes_only)
+
+
+def test_the_head_learns_masks_beside_boxes():
+    """Learning: the mask loss of one scene falls by a third in thirty steps; its shapes follow from the config."""
+    features, _, _, _, targets = scene()
+    torch.manual_seed(0)
+    config = RCNNConfig(rpn=RPNConfig(post_nms=(50, 50)), mask=MaskBranchConfig(convolutions=(CHANNELS,) * 2))
+    head = RCNNHead(INFO, CLASSES, config)
+    images = Images.from_list([torch.zeros(3, *SIZE, dtype=torch.uint8)] * 2)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):
+        torch.manual_seed(0)
+        terms = head.loss(features, images, targets)
+        optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+        losses.append(terms["loss_mask"].item())
+    assert losses[-1] < 0.65 * losses[0]
