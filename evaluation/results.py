@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from pycocotools import mask as rle
 
+from ..ops import paste_masks
 from ..structures import DataError, Detections
 from .checks import check_results
 from .json_files import read_json
@@ -29,7 +30,9 @@ def to_coco_results(detections: Detections, image_id: int | str, category_ids: S
         )
     ]
     if detections.masks is not None:
-        for result, mask in zip(results, detections.masks.cpu().numpy(), strict=True):
+        for index, result in enumerate(results):  # one by one: all of them on a large photo would fill the memory
+            own = slice(index, index + 1)
+            mask = paste_masks(detections.masks[own], detections.boxes[own])[0].cpu().numpy()
             encoded: Any = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
             result["segmentation"] = {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
     return results

@@ -78,6 +78,8 @@ class PaddedDetections(NamedTuple):
     labels: Int64[Tensor, "b d"]
     scores: Float[Tensor, "b d"]
     valid: Bool[Tensor, "b d"]
+    masks: Float[Tensor, "b d s s"] | None = None
+    """Probabilities on a grid over each box."""
 
 
 class BoxBranch(nn.Module):

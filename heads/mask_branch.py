@@ -11,8 +11,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from ..ops import NormKind, PasteRule, RoIAlignConfig, norm_layer, pool_regions
-from ..structures import Config, FeatureInfo, Features, Instances
+from ..ops import NormKind, RoIAlignConfig, norm_layer, pool_regions
+from ..structures import Config, FeatureInfo, Features, Instances, PasteRule
 from .box_branch import RegionSamples
 
 

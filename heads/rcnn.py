@@ -1,11 +1,12 @@
 """Faster R-CNN's head: an RPN and a box branch on one pyramid (1506.01497, 1612.03144)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ..structures import Detections, FeatureInfo, Features, Images, Instances, PartConfig
+from ..structures import Detections, FeatureInfo, Features, GridMasks, Images, Instances, PartConfig
 from .base import Head, heads
 from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamples
 from .mask_branch import MaskBranch, MaskBranchConfig
@@ -52,13 +53,24 @@ class RCNNHead(Head[Instances, Detections]):
     def detect(self, features: Features, images: Images) -> PaddedDetections:
         """Detections padded to a fixed number: the form for export, where every shape follows from the config."""
         proposals = self.rpn.propose(self.rpn(features, images), images, training=False)
-        return self.box.detect(features, proposals, images)
+        found = self.box.detect(features, proposals, images)
+        if self.mask is None:
+            return found
+        return found._replace(masks=self.mask(features, found.boxes, found.labels).sigmoid())
 
     def predict(self, features: Features, images: Images) -> list[Detections]:
         """The same without the padding, image by image."""
-        return [
+        padded = self.detect(features, images)
+        detections = [
             Detections(boxes[valid], labels[valid], scores[valid])
-            for boxes, labels, scores, valid in zip(*self.detect(features, images), strict=True)
+            for boxes, labels, scores, valid in zip(*padded[:4], strict=True)
+        ]
+        if self.mask is None or padded.masks is None:
+            return detections
+        rule, sizes = self.mask.config.paste, images.sizes.tolist()
+        return [
+            replace(found, masks=GridMasks(grids[valid], (size[0], size[1]), rule))
+            for found, grids, valid, size in zip(detections, padded.masks, padded.valid, sizes, strict=True)
         ]
 
 

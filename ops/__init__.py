@@ -13,7 +13,7 @@ from .conv_block import ActivationKind, activation_layer, conv_block, separable_
 from .matching import IGNORED, NEGATIVE, POSITIVE, Match, Sample, ignore_regions, match_boxes, sample_labels
 from .nms import class_nms_mask, nms_mask
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
-from .paste import PasteRule, paste_masks
+from .paste import paste_masks
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
 from .state_dict import first_few, state_dict_faults
 
@@ -27,7 +27,6 @@ __all__ = [
     "Match",
     "NormKind",
     "NormLayer",
-    "PasteRule",
     "RoIAlignConfig",
     "Sample",
     "activation_layer",

@@ -1,44 +1,33 @@
 """From a mask predicted on a grid over its box to a mask over the image (1703.06870 section 3.1)."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-PasteRule = Literal["centers", "padded"]
-"""``centers``: probabilities are read at pixel centres, on the box as it is (detectron2). ``padded``: the grid gets a
-border of zeros, the box grows by it, is cut to whole pixels and spans from its first to its last (torchvision)."""
+from ..structures import GridMasks, PasteRule
 
 BUDGET = 2**24  # values of one mask or of several on their way, in float32: 64 MiB
 
 
-def paste_masks(
-    grids: Float[Tensor, "n s s"],
-    boxes: Float[Tensor, "n 4"],
-    size: tuple[int, int],
-    rule: PasteRule = "centers",
-    threshold: float = 0.5,
-) -> Bool[Tensor, "n h w"]:
-    """Where each mask's probability reaches ``threshold``, in an image of ``size`` (height, width).
+def paste_masks(masks: GridMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5) -> Bool[Tensor, "n h w"]:
+    """Where the probability of each mask reaches ``threshold``, in the image that the boxes are in.
 
-    ``grids`` are probabilities over ``boxes`` (pixels of that image). On a CPU each mask is computed inside its box
-    alone, on a GPU as many at once as ``BUDGET`` allows: the memory beyond the result does not grow with their number.
+    On a CPU each mask is computed inside its box alone, on a GPU as many at once as ``BUDGET`` allows: the memory
+    beyond the result does not grow with their number. Paste slice by slice where the result itself would be too much.
     """
-    height, width = size
-    masks = torch.zeros(len(grids), height, width, dtype=torch.bool, device=grids.device)
+    grids, rule, (height, width) = masks.grids, masks.rule, masks.size
+    pasted = torch.zeros(len(grids), height, width, dtype=torch.bool, device=grids.device)
     if rule == "padded":
         grids, boxes = _pad(grids, boxes)
     together = 1 if grids.device.type == "cpu" else max(1, BUDGET // (height * width))
     for first in range(0, len(grids), together):
         some = slice(first, first + together)
-        rows, columns = (slice(0, height), slice(0, width))
-        if together == 1:
-            rows, columns = _extent(boxes[first], size)
+        whole = (slice(0, height), slice(0, width))
+        rows, columns = _extent(boxes[first], masks.size) if together == 1 else whole
         inside = _probabilities(grids[some], boxes[some], rows, columns, rule)
-        masks[some, rows, columns] = inside >= threshold if rule == "centers" else inside > threshold
-    return masks
+        pasted[some, rows, columns] = inside >= threshold if rule == "centers" else inside > threshold
+    return pasted
 
 
 def _pad(

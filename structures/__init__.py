@@ -24,6 +24,7 @@ from .errors import (
 from .features import FeatureInfo, Features, Level, Levels
 from .images import Images
 from .instances import Detections, Instances
+from .masks import GridMasks, PasteRule
 from .pixels import CAFFE_INPUT, InputConfig
 from .registry import Entry, Registry
 
@@ -37,6 +38,7 @@ __all__ = [
     "Entry",
     "FeatureInfo",
     "Features",
+    "GridMasks",
     "Images",
     "InputConfig",
     "Instances",
@@ -45,6 +47,7 @@ __all__ = [
     "MemoryFullError",
     "NonFiniteError",
     "PartConfig",
+    "PasteRule",
     "Registry",
     "UsageError",
     "VertebraError",

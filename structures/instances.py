@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from .masks import GridMasks
+
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
 class Instances:
@@ -51,7 +53,7 @@ class Detections:
     boxes: Float[Tensor, "n 4"]
     labels: Int64[Tensor, " n"]
     scores: Float[Tensor, " n"]
-    masks: Bool[Tensor, "n h w"] | None = None
+    masks: GridMasks | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -62,9 +64,9 @@ class Detections:
         return Detections(self.boxes.to(device), self.labels.to(device), self.scores.to(device), masks)
 
     def rescale(self, size: tuple[int, int], original: tuple[int, int]) -> "Detections":
-        """Boxes carried from a resized ``(height, width)`` to the original one and clipped to it."""
+        """Boxes carried from a resized ``(height, width)`` to the original one and clipped to it; masks follow them."""
         (height, width), (original_height, original_width) = size, original
         scale = self.boxes.new_tensor([original_width / width, original_height / height] * 2)
         limit = self.boxes.new_tensor([original_width, original_height] * 2)
         boxes = torch.minimum((self.boxes * scale).clamp(min=0), limit)
-        return replace(self, boxes=boxes)
+        return replace(self, boxes=boxes, masks=None if self.masks is None else replace(self.masks, size=original))

@@ -14,7 +14,7 @@ from vertebra.evaluation import (
     to_coco_results,
     write_results,
 )
-from vertebra.structures import Detections
+from vertebra.structures import Detections, GridMasks
 
 TRUTH = {
     "images": [{"id": 1}, {"id": 2}],
@@ -39,9 +39,8 @@ def test_detections_become_coco_results():
 
 def test_masks_come_back_as_they_went(tmp_path):
     """By hand: a mask of 4 of the truth's 6 pixels has IoU 2/3, so it is found at 0.50 to 0.65: AP 4/10."""
-    mask = torch.zeros(1, 8, 10, dtype=torch.bool)
-    mask[0, 2:4, 3:5] = True
-    found = Detections(torch.tensor([[3.0, 2.0, 5.0, 4.0]]), torch.tensor([0]), torch.tensor([0.5]), mask)
+    masks = GridMasks(torch.ones(1, 28, 28), (8, 10))
+    found = Detections(torch.tensor([[3.0, 2.0, 5.0, 4.0]]), torch.tensor([0]), torch.tensor([0.5]), masks)
     results = to_coco_results(found, "street", [9])
     assert results[0]["segmentation"]["size"] == [8, 10]
     truth = {

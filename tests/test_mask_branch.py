@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import maskrcnn_inference, maskrcnn_loss
+from torchvision.models.detection.roi_heads import maskrcnn_inference, maskrcnn_loss, paste_masks_in_image
 from torchvision.ops import MultiScaleRoIAlign
 
-from vertebra.heads import MaskBranch, MaskBranchConfig, RCNNConfig, RCNNHead, RegionSamples, RPNConfig
-from vertebra.ops import RoIAlignConfig
+from vertebra.heads import BoxBranchConfig, MaskBranch, MaskBranchConfig, RCNNConfig, RCNNHead, RegionSamples, RPNConfig
+from vertebra.ops import RoIAlignConfig, paste_masks
 from vertebra.structures import FeatureInfo, Images, Instances
 
 CLASSES, CHANNELS = 5, 16
@@ -145,6 +145,26 @@ def test_a_sharp_target_is_the_mask_cut_out():
     truth, known = branch._truth(torch.tensor([[0.0, 8.0, 16.0, 24.0]]), torch.tensor([0]), target)
     assert truth[0].tolist() == [[0.0, 0.0, 1.0, 1.0]] * 4
     assert known.tolist() == [True]
+
+
+def test_predictions_are_torchvisions_pasted(theirs):
+    """Oracle: torchvision's probabilities of the boxes that we found, and its way to paste them."""
+    features, *_ = scene()
+    torch.manual_seed(0)
+    config = RCNNConfig(rpn=RPNConfig(post_nms=(50, 50)), box=BoxBranchConfig(score_threshold=0.0), mask=TORCHVISION)
+    head = RCNNHead(INFO, CLASSES, config)
+    head.mask = twin_of(theirs)
+    images = Images(torch.zeros(2, 3, *SIZE, dtype=torch.uint8), torch.tensor([SIZE, (150, 170)]))
+    with torch.no_grad():
+        found = head.predict(features, images)
+        boxes, labels = [own.boxes for own in found], [own.labels + 1 for own in found]
+        expected = maskrcnn_inference(theirs(features, boxes), labels)
+    for own, their, size in zip(found, expected, (SIZE, (150, 170)), strict=True):
+        assert len(own) > 50
+        assert own.masks.size == size
+        probabilities = paste_masks_in_image(their, own.boxes, size)[:, 0]
+        differ = paste_masks(own.masks, own.boxes) != (probabilities > 0.5)
+        assert not (differ & ((probabilities - 0.5).abs() > 1e-4)).any()
 
 
 def test_where_there_is_nothing_to_learn_the_loss_is_zero():

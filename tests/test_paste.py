@@ -7,6 +7,7 @@ import torch
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from vertebra.ops import paste, paste_masks
+from vertebra.structures import GridMasks
 
 SIZE = (61, 83)
 
@@ -30,7 +31,7 @@ def test_padded_rule_is_torchvisions():
     touching = torch.arange(len(boxes)) != 1  # torchvision fails on a box outside the image, which it never has
     grids, boxes = grids[touching], boxes[touching]
     probabilities = paste_masks_in_image(grids[:, None], boxes, SIZE, padding=1)[:, 0]
-    masks = paste_masks(grids, boxes, SIZE, rule="padded")
+    masks = paste_masks(GridMasks(grids, SIZE, "padded"), boxes)
     differ = masks != (probabilities > 0.5)
     assert not (differ & ((probabilities - 0.5).abs() > 1e-5)).any()
     assert masks.any(dim=(1, 2)).sum() > 10
@@ -52,7 +53,7 @@ def by_hand(grid, box, row, column):
 def test_centers_rule_is_bilinear_at_pixel_centres():
     """Oracle: a slow loop over every pixel, written from detectron2's description of it."""
     grids, boxes = grids_and_boxes(6)
-    masks = paste_masks(grids, boxes, SIZE)
+    masks = paste_masks(GridMasks(grids, SIZE), boxes)
     for grid, box, mask in zip(grids.double().numpy(), boxes.double().numpy(), masks.tolist(), strict=True):
         for row in range(0, SIZE[0], 3):
             for column in range(SIZE[1]):
@@ -64,7 +65,7 @@ def test_one_by_one_or_together_is_the_same(monkeypatch):
     """Law: what a GPU does in one go is what a CPU does box by box."""
     grids, boxes = grids_and_boxes()
     for rule in ("centers", "padded"):
-        one_by_one = paste_masks(grids, boxes, SIZE, rule=rule)
+        one_by_one = paste_masks(GridMasks(grids, SIZE, rule), boxes)
         padded = paste._pad(grids, boxes) if rule == "padded" else (grids, boxes)
         together = paste._probabilities(*padded, slice(0, SIZE[0]), slice(0, SIZE[1]), rule)
         assert torch.equal(one_by_one, together > 0.5 if rule == "padded" else together >= 0.5)
@@ -72,7 +73,7 @@ def test_one_by_one_or_together_is_the_same(monkeypatch):
 
 def test_a_full_grid_fills_its_box():
     """Hand-drawn: pixels whose centres lie well inside the box, and no others."""
-    masks = paste_masks(torch.ones(1, 28, 28), torch.tensor([[2.0, 3.0, 10.0, 7.0]]), (12, 14))
+    masks = paste_masks(GridMasks(torch.ones(1, 28, 28), (12, 14)), torch.tensor([[2.0, 3.0, 10.0, 7.0]]))
     expected = torch.zeros(12, 14, dtype=torch.bool)
     expected[3:7, 2:10] = True
     assert torch.equal(masks[0], expected)
@@ -81,4 +82,4 @@ def test_a_full_grid_fills_its_box():
 @pytest.mark.parametrize("rule", ["centers", "padded"])
 def test_no_masks_are_no_masks(rule):
     """Law: nothing in, nothing out."""
-    assert paste_masks(torch.zeros(0, 28, 28), torch.zeros(0, 4), SIZE, rule=rule).shape == (0, *SIZE)
+    assert paste_masks(GridMasks(torch.zeros(0, 28, 28), SIZE, rule), torch.zeros(0, 4)).shape == (0, *SIZE)
