@@ -4,7 +4,7 @@ import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -26,22 +26,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("patterns", nargs="*", default=["*"], help="names to try, as shell patterns (default all)")
     parser.add_argument("--results", type=Path, required=True, metavar="FILE", help="a line per model; it is continued")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the results as a page here")
-    parser.add_argument("--minutes", type=float, default=60.0, help="start no model after this long (default 60)")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=60.0,
+        help="start no model after this long; 0 only writes the table (default 60)",
+    )
     parser.add_argument("--limit", type=float, default=120.0, help="seconds for one model (default 120)")
     parser.add_argument("--parameters", type=float, default=100.0, help="try none with more, in millions (default 100)")
     options = parser.parse_args(arguments)
+
+    import timm
 
     import vertebra.backbones
     import vertebra.heads
     import vertebra.models
     import vertebra.necks  # noqa: F401  # once, here: every model's process inherits them
 
-    turns = _take_turns(options.patterns)
-    end = time.monotonic() + 60 * options.minutes
     known = _read(options.results)
-    for family, name, millions in turns:
-        if name in known or (millions or 0) > options.parameters:
-            continue
+    wanted = {name for pattern in options.patterns for name in timm.list_models(pattern)}
+    end = time.monotonic() + 60 * options.minutes
+    for family, name in _take_turns(wanted - known.keys(), options.parameters):
         if time.monotonic() > end:
             break
         record = {"model": name, "family": family, **_try_in_a_process(name, options.limit)}
@@ -52,8 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.table is not None:
         from vertebra.tools.compat_page import write_page
 
-        left = [name for _, name, _ in turns if name not in known]
-        write_page(options.table, list(known.values()), left)
+        write_page(options.table, list(known.values()), sorted(wanted - known.keys()))
     return 0
 
 
@@ -68,17 +72,17 @@ def _line(record: dict[str, Any]) -> str:
     return f"{record['model']}: {heads or record['reason']}"
 
 
-def _take_turns(patterns: Sequence[str]) -> list[tuple[str, str, float | None]]:
-    """Family, name and millions of parameters: the smallest model of every family, then the next of every family."""
+def _take_turns(wanted: set[str], most: float) -> Iterator[tuple[str, str]]:
+    """Family and name: the smallest model of every family, then the next of every family; none above ``most``."""
     import timm
 
-    wanted = {name for pattern in patterns for name in timm.list_models(pattern)}
     families = {}
     for family in timm.list_modules():
         sizes = {name: _count_parameters(name) for name in timm.list_models(module=family) if name in wanted}
-        families[family] = sorted(sizes.items(), key=lambda item: (item[1] is None, item[1], item[0]))
-    turns = zip_longest(*families.values())
-    return [(family, *item) for turn in turns for family, item in zip(families, turn, strict=True) if item is not None]
+        fitting = {name: size for name, size in sizes.items() if size is None or size <= most}
+        families[family] = sorted(fitting, key=lambda name: (fitting[name] is None, fitting[name], name))
+    for turn in zip_longest(*families.values()):
+        yield from ((family, name) for family, name in zip(families, turn, strict=True) if name is not None)
 
 
 def _try_in_a_process(name: str, limit: float) -> dict[str, Any]:
@@ -188,7 +192,7 @@ def _try_head(backbone, neck, config) -> str:
         head = heads.build(config, backbone.feature_info | neck.feature_info, CLASSES)
         model = Model(backbone, neck, head)
         start = copy.deepcopy(model.state_dict())
-        for rate in (1e-3, 1e-4, 1e-5):
+        for rate in (1e-3, 1e-4, 1e-5, 1e-6):
             model.load_state_dict(start)
             losses = _two_steps(model, head.task, rate)
             if losses[0] > losses[1] > losses[2]:
