@@ -20,10 +20,10 @@ from ..ops import (
     encode_boxes,
     ignore_regions,
     match_boxes,
-    pool_regions,
     sample_labels,
 )
 from ..structures import Config, FeatureInfo, Features, Images, Instances
+from .region_pooler import RegionPooler
 from .rpn import Proposals
 
 
@@ -93,14 +93,8 @@ class BoxBranch(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.num_classes = config, num_classes
-        self.levels = config.levels or tuple(level for level in ("p2", "p3", "p4", "p5") if level in feature_info)
-        missing = [level for level in self.levels if level not in feature_info]
-        if missing or not self.levels:
-            raise ValueError(f"the box branch reads levels {self.levels or 'p2..p5'}; got {tuple(feature_info)}")
-        self.strides = [feature_info[level].stride for level in self.levels]
-        if any(second != 2 * first for first, second in itertools.pairwise(self.strides)):
-            raise ValueError(f"the box branch needs each level to halve the one before; got strides {self.strides}")
-        widths = [feature_info[self.levels[0]].channels * config.pool.size**2, *config.fc]
+        self.pool = RegionPooler("box branch", feature_info, config.levels, config.pool)
+        widths = [self.pool.channels * config.pool.size**2, *config.fc]
         layers = [nn.Linear(*pair) for pair in itertools.pairwise(widths)]
         self.fc = nn.ModuleList(layers)
         self.class_logits = nn.Linear(widths[-1], num_classes + 1)
@@ -117,8 +111,7 @@ class BoxBranch(nn.Module):
         self, features: Features, boxes: Float[Tensor, "b r 4"]
     ) -> tuple[Float[Tensor, "b r k"], Float[Tensor, "b r c 4"]]:
         """Class logits (background last, whatever the config) and box offsets per class of every proposal."""
-        hidden = pool_regions([features[level] for level in self.levels], self.strides, boxes, self.config.pool)
-        hidden = hidden.flatten(1)
+        hidden = self.pool(features, boxes).flatten(1)
         for layer in self.fc:
             hidden = F.relu(layer(hidden))
         logits = self.class_logits(hidden).float().unflatten(0, boxes.shape[:2])

@@ -11,9 +11,10 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from ..ops import NormKind, RoIAlignConfig, norm_layer, pool_regions
+from ..ops import NormKind, RoIAlignConfig, norm_layer
 from ..structures import Config, FeatureInfo, Features, Instances, PasteRule
 from .box_branch import RegionSamples
+from .region_pooler import RegionPooler
 
 
 class MaskBranchConfig(Config):
@@ -46,12 +47,8 @@ class MaskBranch(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.num_classes = config, num_classes
-        self.levels = config.levels or tuple(level for level in ("p2", "p3", "p4", "p5") if level in feature_info)
-        missing = [level for level in self.levels if level not in feature_info]
-        if missing or not self.levels:
-            raise ValueError(f"the mask branch reads levels {self.levels or 'p2..p5'}; got {tuple(feature_info)}")
-        self.strides = [feature_info[level].stride for level in self.levels]
-        widths = [feature_info[self.levels[0]].channels, *config.convolutions]
+        self.pool = RegionPooler("mask branch", feature_info, config.levels, config.pool)
+        widths = [self.pool.channels, *config.convolutions]
         norm = norm_layer(config.norm)
         self.convolutions = nn.ModuleList(
             nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=config.norm == "none"), norm(after))
@@ -74,7 +71,7 @@ class MaskBranch(nn.Module):
         self, features: Features, boxes: Float[Tensor, "b r 4"], labels: Int64[Tensor, "b r"]
     ) -> Float[Tensor, "b r s s"]:
         """The logits of each region's mask, for its own label."""
-        hidden = pool_regions([features[level] for level in self.levels], self.strides, boxes, self.config.pool)
+        hidden = self.pool(features, boxes)
         for convolution in self.convolutions:
             hidden = F.relu(convolution(hidden))
         logits = self.logits(F.relu(self.deconvolution(hidden))).float()

@@ -1,0 +1,34 @@
+"""What the branches of an R-CNN see of a region."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ..ops import RoIAlignConfig, pool_regions
+from ..structures import FeatureInfo, Features
+
+LEVELS = ("p2", "p3", "p4", "p5")
+"""Those that R-CNN reads regions from (1612.03144 section 4.2)."""
+
+
+class RegionPooler:
+    """Regions -> a piece of fixed size out of the level that fits each."""
+
+    def __init__(
+        self, reader: str, feature_info: Mapping[str, FeatureInfo], levels: Sequence[str] | None, config: RoIAlignConfig
+    ) -> None:
+        self.config = config
+        self.levels = tuple(levels or (level for level in LEVELS if level in feature_info))
+        missing = [level for level in self.levels if level not in feature_info]
+        if missing or not self.levels:
+            raise ValueError(f"the {reader} reads levels {self.levels or 'p2..p5'}; got {tuple(feature_info)}")
+        self.strides = [feature_info[level].stride for level in self.levels]
+        if any(second != 2 * first for first, second in itertools.pairwise(self.strides)):
+            raise ValueError(f"the {reader} needs each level to halve the one before; got strides {self.strides}")
+        self.channels = feature_info[self.levels[0]].channels
+
+    def __call__(self, features: Features, boxes: Float[Tensor, "b r 4"]) -> Float[Tensor, "br c s s"]:
+        """The pieces of all images, image by image in one batch."""
+        return pool_regions([features[level] for level in self.levels], self.strides, boxes, self.config)
