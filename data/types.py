@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..structures import Images, Instances
 
-Target = Instances | Int64[Tensor, ""]
-"""What a head learns of one image: its objects, or the label of the whole image."""
+Target = Instances | Int64[Tensor, ""] | Int64[Tensor, "h w"]
+"""What a head learns of one image: its objects, the label of the whole image, or one for every pixel."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,6 +21,8 @@ class Objects:
     boxes: Float32[ndarray, "n 4"]
     labels: Int64[ndarray, " n"]
     ignored: Float32[ndarray, "m 4"]
+    masks: UInt8[ndarray, "n h w"] | None = None
+    """1 on the object and 0 elsewhere; None where the data set has boxes only."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +33,8 @@ class Record:
     objects: Objects | None = None
     label: int | None = None
     """The class of the whole image."""
+    semantic: UInt8[ndarray, "h w"] | None = None
+    """The class of every pixel; 255 where none is known."""
     image_id: int | str = 0
     file: str = ""
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
+from ..ops import mean_inside
 from ..structures import Classification, FeatureInfo, Features, Images, PartConfig
 from .base import Head, heads
 
@@ -53,7 +54,7 @@ class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
 
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k"]:
         """A logit per class."""
-        pooled = [_mean_inside(features[level], images.sizes, stride) for level, stride in self.strides.items()]
+        pooled = [mean_inside(features[level], images.sizes, stride) for level, stride in self.strides.items()]
         return self.fc(self.dropout(torch.cat(pooled, dim=1)))
 
     def loss(self, features: Features, images: Images, targets: Sequence[Int64[Tensor, ""]]) -> dict[str, Tensor]:
@@ -72,13 +73,3 @@ class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
 def _coarsest(feature_info: Mapping[str, FeatureInfo]) -> str:
     """The last of the levels with the greatest stride; dilation lets several share it."""
     return max(reversed(list(feature_info)), key=lambda level: feature_info[level].stride)
-
-
-def _mean_inside(level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"], stride: int) -> Float[Tensor, "b c"]:
-    """The mean over the cells of each image; those of its padding, which depend on batch mates, do not count."""
-    cells = (sizes + stride - 1) // stride
-    height, width = level.shape[-2:]
-    rows = torch.arange(height, device=level.device) < cells[:, :1]
-    columns = torch.arange(width, device=level.device) < cells[:, 1:]
-    inside = (rows[:, None, :, None] & columns[:, None, None, :]).to(level.dtype)
-    return (level * inside).mean(dim=(2, 3)) / inside.mean(dim=(2, 3))

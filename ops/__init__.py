@@ -14,7 +14,9 @@ from .matching import IGNORED, NEGATIVE, POSITIVE, Match, Sample, ignore_regions
 from .nms import class_nms_mask, nms_mask
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
 from .paste import paste_masks
+from .pooling import mean_inside
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
+from .semantic import label_map, pad_maps
 from .state_dict import first_few, state_dict_faults
 
 __all__ = [
@@ -40,9 +42,12 @@ __all__ = [
     "first_few",
     "grid_anchors",
     "ignore_regions",
+    "label_map",
     "match_boxes",
+    "mean_inside",
     "nms_mask",
     "norm_layer",
+    "pad_maps",
     "pairwise_intersection",
     "pairwise_iou",
     "paste_masks",

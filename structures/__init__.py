@@ -27,9 +27,11 @@ from .instances import Detections, Instances
 from .masks import GridMasks, PasteRule
 from .pixels import CAFFE_INPUT, InputConfig
 from .registry import Entry, Registry
+from .semantic import IGNORE, SemanticScores
 
 __all__ = [
     "CAFFE_INPUT",
+    "IGNORE",
     "CheckpointError",
     "Classification",
     "Config",
@@ -49,6 +51,7 @@ __all__ = [
     "PartConfig",
     "PasteRule",
     "Registry",
+    "SemanticScores",
     "UsageError",
     "VertebraError",
     "WorkerError",

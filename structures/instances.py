@@ -29,6 +29,8 @@ class Instances:
             raise ValueError(f"one label per box is needed, got {len(self.boxes)} boxes and {len(self.labels)} labels")
         if self.masks is not None and len(self.masks) != len(self.boxes):
             raise ValueError(f"one mask per box is needed, got {len(self.boxes)} boxes and {len(self.masks)} masks")
+        if self.masks is not None and self.masks.dtype != torch.bool:
+            raise ValueError(f"masks are true or false (torch.bool), got {self.masks.dtype}; compare them with > 0")
 
     def __len__(self) -> int:
         return len(self.boxes)

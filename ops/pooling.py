@@ -1,0 +1,18 @@
+"""Means over the cells of an image."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+def mean_inside(level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"], stride: int) -> Float[Tensor, "b c"]:
+    """The mean over the cells of each image; those of its padding, which depend on batch mates, do not count.
+
+    ``sizes`` are the images' (height, width) in pixels, ``stride`` the level's.
+    """
+    cells = (sizes + stride - 1) // stride
+    height, width = level.shape[-2:]
+    rows = torch.arange(height, device=level.device) < cells[:, :1]
+    columns = torch.arange(width, device=level.device) < cells[:, 1:]
+    inside = (rows[:, None, :, None] & columns[:, None, None, :]).to(level.dtype)
+    return (level * inside).mean(dim=(2, 3)) / inside.mean(dim=(2, 3))
