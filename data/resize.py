@@ -47,10 +47,17 @@ class ResizeShortSide(A.DualTransform):
 
     def apply(self, img: UInt8[ndarray, "h w c"], short_side: int, **params: Any) -> UInt8[ndarray, "_ _ c"]:
         """Resize the pixels."""
-        height, width = img.shape[:2]
+        return cv2.resize(img, self._size(img, short_side), interpolation=cv2.INTER_LINEAR)
+
+    def apply_to_mask(self, mask: UInt8[ndarray, "h w"], short_side: int, **params: Any) -> UInt8[ndarray, "_ _"]:
+        """The pixel whose centre is nearest: OpenCV's plain nearest takes the one up and left of it."""
+        return cv2.resize(mask, self._size(mask, short_side), interpolation=cv2.INTER_NEAREST_EXACT)
+
+    def _size(self, image: UInt8[ndarray, "h w *c"], short_side: int) -> tuple[int, int]:
+        """Width and height, as OpenCV wants them."""
+        height, width = image.shape[:2]
         scale = min(short_side / min(height, width), self.long_side / max(height, width))
-        size = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
-        return cv2.resize(img, size, interpolation=cv2.INTER_LINEAR)
+        return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
 
     def apply_to_bboxes(self, bboxes: ndarray, **params: Any) -> ndarray:
         """Albumentations hands boxes over in shares of the image, which a resize leaves as they are."""

@@ -1,14 +1,16 @@
 """From a decoded image to a sample: albumentations for training and evaluation alike."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import albumentations as A
 import numpy as np
 import torch
+from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
 from ..structures import Instances, PartConfig, Registry
-from .types import Objects, Record, Sample
+from .types import Objects, Record, Sample, Target
 
 _IGNORED = -1
 _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
@@ -17,42 +19,64 @@ _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.ze
 class Transform:
     """Steps of albumentations; what happens to an image is a function of (seed, epoch, index) alone.
 
-    Boxes go through the same steps; they are clipped to the image, and one of which it shows nothing is dropped.
+    Boxes, masks and semantic maps go through the same steps. Boxes are clipped to the image, and an object of whose box
+    it shows nothing is dropped; what a step adds to a semantic map is 255.
     """
 
     def __init__(self, seed: int, steps: Sequence[A.BasicTransform]) -> None:
         self.seed = seed
-        boxes = A.BboxParams(format="pascal_voc", label_fields=["labels"], clip=True)
+        boxes = A.BboxParams(format="pascal_voc", label_fields=["labels", "rows"], clip=True)
         self._compose = A.Compose(list(steps), bbox_params=boxes)
 
     def __call__(self, record: Record, epoch: int, index: int) -> Sample:
         """The sample that ``index`` gives in ``epoch``."""
         entropy = np.random.SeedSequence((self.seed, epoch, index))
         self._compose.set_random_seed(int(entropy.generate_state(1)[0]))
-        objects = _NO_OBJECTS if record.objects is None else record.objects
-        ignored = np.full(len(objects.ignored), _IGNORED)
-        result = self._compose(
-            image=record.image,
-            bboxes=np.concatenate([objects.boxes, objects.ignored]),
-            labels=np.concatenate([objects.labels, ignored]),
-        )
+        result = self._compose(image=record.image, **_truth_of(record))
         image = torch.from_numpy(np.ascontiguousarray(result["image"].transpose(2, 0, 1)))
-        if record.label is not None:
-            target = torch.tensor(record.label)
-        elif record.objects is not None:
-            target = _instances(result["bboxes"], result["labels"])
-        else:
-            target = None
         height, width = record.image.shape[:2]
-        return Sample(image, target, record.image_id, (height, width), record.file)
+        return Sample(image, _target(record, result), record.image_id, (height, width), record.file)
 
 
-def _instances(boxes: ndarray, labels: Sequence[int] | ndarray) -> Instances:
-    """Objects and ignored regions apart again."""
-    all_boxes = torch.as_tensor(np.asarray(boxes, np.float32).reshape(-1, 4))
-    all_labels = torch.as_tensor(np.asarray(labels, np.int64))
-    objects = all_labels != _IGNORED
-    return Instances(all_boxes[objects], all_labels[objects], ignored=all_boxes[~objects])
+def _truth_of(record: Record) -> dict[str, Any]:
+    """What albumentations is to change beside the image. Objects come first, then ignored regions."""
+    objects = record.objects or _NO_OBJECTS
+    labels = np.concatenate([objects.labels, np.full(len(objects.ignored), _IGNORED)])
+    truth: dict[str, Any] = {
+        "bboxes": np.concatenate([objects.boxes, objects.ignored]),
+        "labels": labels,
+        "rows": np.arange(len(labels)),
+    }
+    if objects.masks is not None and len(objects.masks):
+        truth["masks"] = objects.masks
+    if record.semantic is not None:
+        truth["mask"] = record.semantic
+    return truth
+
+
+def _target(record: Record, result: dict[str, Any]) -> Target | None:
+    """What is left of a record's truth."""
+    if record.label is not None:
+        return torch.tensor(record.label)
+    if record.semantic is not None:
+        return torch.from_numpy(result["mask"].astype(np.int64))
+    if record.objects is None:
+        return None
+    boxes = torch.as_tensor(np.asarray(result["bboxes"], np.float32).reshape(-1, 4))
+    labels = torch.as_tensor(np.asarray(result["labels"], np.int64))
+    objects = labels != _IGNORED
+    masks = None
+    if record.objects.masks is not None:
+        kept = np.asarray(result["rows"], np.int64)[objects.numpy()]
+        masks = torch.from_numpy(_masks_of(result, kept) > 0)
+    return Instances(boxes[objects], labels[objects], masks, ignored=boxes[~objects])
+
+
+def _masks_of(result: dict[str, Any], rows: Int64[ndarray, " k"]) -> UInt8[ndarray, "k h w"]:
+    """The masks of some rows; an image without objects has none to transform."""
+    if not len(rows):
+        return np.zeros((0, *result["image"].shape[:2]), np.uint8)
+    return np.asarray(result["masks"])[rows]
 
 
 transforms: Registry[Transform] = Registry("transform")

@@ -49,6 +49,14 @@ class Sample:
     original_size: tuple[int, int]  # height, width
     file: str
 
+    def __post_init__(self) -> None:
+        maps = self.target.masks if isinstance(self.target, Instances) else self.target
+        if maps is not None and maps.ndim > 1 and maps.shape[-2:] != self.image.shape[1:]:
+            raise ValueError(
+                f"image {self.image_id} is (height, width) {tuple(self.image.shape[1:])}, its masks are "
+                f"{tuple(maps.shape[-2:])}: each needs a value for every pixel"
+            )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:

@@ -15,7 +15,7 @@ TRUTH = {
 }
 GOOD = {"image_id": 1, "category_id": 7, "bbox": [0.0, 0.0, 10.0, 10.0], "score": 0.5}
 OTHER = GOOD | {"image_id": 2}
-MASK = {"size": [40, 60], "counts": "PQR"}
+MASK = {"size": [40, 60], "counts": "P[2"}
 BAD_ENTRIES = {
     "NaN score": ({"score": math.nan}, "bad-score: .*image_id=1: entry 1 has the score nan"),
     "infinite score": ({"score": math.inf}, "bad-score: .*entry 1 has the score inf"),
@@ -36,6 +36,8 @@ BAD_ENTRIES = {
     "text category": ({"category_id": "cat"}, "category-id-type: .*entry 1 .*type mismatch: str"),
     "polygon": ({"segmentation": [[0, 0, 1, 0, 1, 1]]}, "bad-mask: .*entry 1 .*not compressed run lengths"),
     "uncompressed mask": ({"segmentation": MASK | {"counts": [2400]}}, "bad-mask: .*entry 1 .*not compressed"),
+    "cut mask": ({"segmentation": MASK | {"counts": "P[2P"}}, "bad-mask: .*entry 1 .*end within a number"),
+    "short mask": ({"segmentation": MASK | {"counts": "lW2"}}, "bad-mask: .*entry 1 .*covers 2300 pixels"),
 }
 
 
@@ -84,7 +86,7 @@ def test_the_same_detection_twice_is_refused():
     assert_exit_code(caught)
     near = [GOOD, GOOD | {"score": 0.4}, GOOD | {"bbox": [0.0, 0.0, 10.0, 11.0]}]
     check_results(near, TRUTH)
-    check_results([GOOD | {"segmentation": MASK}, GOOD | {"segmentation": MASK | {"counts": "PQS"}}], TRUTH)
+    check_results([GOOD | {"segmentation": MASK}, GOOD | {"segmentation": MASK | {"counts": "lW2T3"}}], TRUTH)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""Masks and semantic maps on their way through transforms: they go where their pixels go."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vertebra.data import CenterCropConfig, Objects, RandomCropConfig, Record, ResizeConfig, build_transform
+from vertebra.structures import Instances
+
+HEIGHT, WIDTH = 60, 90
+BOXES = np.array([[0, 0, 6, 8], [30, 20, 70, 50], [40, 25, 90, 60]], np.float32)
+CROWD = np.array([[10, 30, 30, 60]], np.float32)
+
+
+def masks_of(boxes: np.ndarray) -> np.ndarray:
+    """Each box filled."""
+    masks = np.zeros((len(boxes), HEIGHT, WIDTH), np.uint8)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.astype(int), strict=True):
+        mask[top:bottom, left:right] = 1
+    return masks
+
+
+def record(count: int = 3) -> Record:
+    """An image that shows its own masks: red is the first object's, green the second's, blue the third's."""
+    masks = masks_of(BOXES)
+    image = np.ascontiguousarray(masks.transpose(1, 2, 0)) * 255
+    objects = Objects(BOXES[:count], np.arange(count), CROWD, masks[:count])
+    return Record(image, objects, image_id=7)
+
+
+def semantic_record() -> Record:
+    """An image of three greys that are the classes of its map."""
+    classes = np.random.default_rng(0).integers(0, 3, (6, 9)).repeat(10, axis=0).repeat(10, axis=1).astype(np.uint8)
+    return Record(np.stack([classes * 100] * 3, axis=2), semantic=classes, image_id=7)
+
+
+CONFIGS = [
+    ResizeConfig(short_sides=(60,), flip=1.0),
+    ResizeConfig(short_sides=(180,), flip=0.5),
+    ResizeConfig(short_sides=(45, 100)),
+    RandomCropConfig(size=64, scale=(0.4, 0.8)),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("index", range(4))
+def test_masks_go_where_their_pixels_go(config, index):
+    """A law: away from edges, where pixels are mixed, an object's channel is bright just where its mask is."""
+    sample = build_transform(config)(record(), 0, index)
+    assert isinstance(sample.target, Instances)
+    assert len(sample.target)
+    for mask, label in zip(sample.target.masks, sample.target.labels.tolist(), strict=True):
+        channel = sample.image[label]
+        assert torch.equal(mask[channel == 255], torch.ones_like(mask[channel == 255]))
+        assert not mask[channel == 0].any()
+        assert (channel == 255).sum() > 10
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("index", range(4))
+def test_a_map_goes_where_its_pixels_go(config, index):
+    """The same law for the classes of all pixels."""
+    sample = build_transform(config)(semantic_record(), 0, index)
+    assert sample.target.dtype == torch.int64
+    assert sample.target.shape == sample.image.shape[1:]
+    pure = torch.zeros_like(sample.target, dtype=torch.bool)
+    for label in range(3):
+        pure |= (sample.image[0] == label * 100) & (sample.target == label)
+    mixed = ~torch.isin(sample.image[0], torch.tensor([0, 100, 200], dtype=torch.uint8))
+    # A mixture of 0 and 200 can look like 100.
+    assert (pure | mixed).float().mean() > 0.98
+
+
+@pytest.mark.parametrize("short", [30, 45, 77, 120])
+def test_the_nearest_centre_is_taken(short):
+    """torch's nearest-exact."""
+    sample = build_transform(ResizeConfig(short_sides=(short,)))(record(), 0, 0)
+    truth = torch.from_numpy(masks_of(BOXES))[None].float()
+    expected = F.interpolate(truth, sample.image.shape[1:], mode="nearest-exact")[0] > 0
+    assert torch.equal(sample.target.masks, expected)
+
+
+def test_an_object_outside_a_crop_takes_its_mask_with_it():
+    """By hand: the middle 40 x 40 of 60 x 90 shows the second and third object, and only a part of the crowd."""
+    sample = build_transform(CenterCropConfig(resize=60, size=40))(record(), 0, 0)
+    assert sample.target.labels.tolist() == [1, 2]
+    expected = torch.from_numpy(masks_of(BOXES)[1:, 10:50, 25:65]) > 0
+    assert torch.equal(sample.target.masks, expected)
+    torch.testing.assert_close(sample.target.ignored, torch.tensor([[0.0, 20.0, 5.0, 40.0]]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_no_objects_have_no_masks(config):
+    """The shape is that of the image that was made."""
+    sample = build_transform(config)(record(count=0), 0, 0)
+    assert sample.target.masks.shape == (0, *sample.image.shape[1:])

@@ -1,0 +1,95 @@
+"""COCO's run lengths: pycocotools writes them, and what is broken never reaches its native code."""
+
+import re
+
+import numpy as np
+import pytest
+from pycocotools import mask as rle
+
+from vertebra.ops import run_lengths_fault
+
+SIZE = (9, 7)
+
+
+def packed(mask: np.ndarray) -> dict:
+    """What pycocotools makes of a mask."""
+    return rle.encode(np.asfortranarray(mask, dtype=np.uint8))
+
+
+def good() -> dict:
+    """A mask of a few runs: counts 20, 5, 10, 28."""
+    mask = np.zeros(63, np.uint8)
+    mask[20:25] = mask[35:] = 1
+    encoded = packed(mask.reshape(SIZE, order="F"))
+    return {"size": list(SIZE), "counts": encoded["counts"].decode()}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_pycocotools_writes_is_fine(seed):
+    """pycocotools: random masks of few and of many runs, long and short; with one character less it is not."""
+    generator = np.random.default_rng(seed)
+    height, width = generator.integers(1, 400, 2).tolist()
+    mask = np.repeat(generator.random((height * width + 9) // 10) < generator.random(), 10)[: height * width]
+    mask = mask.reshape(height, width, order="F")
+    mask ^= generator.random((height, width)) < (seed % 3) / 20
+    encoded = packed(mask)
+    for counts in (encoded["counts"], encoded["counts"].decode()):
+        assert run_lengths_fault({"size": [height, width], "counts": counts}, (height, width)) is None
+        assert run_lengths_fault({"size": [height, width], "counts": counts[:-1]}) is not None
+
+
+def test_a_list_of_lengths_is_fine():
+    """pycocotools packs it into the same mask."""
+    listed = {"size": list(SIZE), "counts": [20, 5, 10, 28]}
+    assert run_lengths_fault(listed, SIZE) is None
+    assert rle.frPyObjects(listed, *SIZE)["counts"].decode() == good()["counts"]
+    assert run_lengths_fault({"size": list(SIZE), "counts": [0, 63]}) is None
+
+
+# name: (what is changed, what is said)
+BROKEN = {
+    "no size": ({"size": ...}, r"is not run lengths \(size and counts\)"),
+    "no counts": ({"counts": ...}, "is not run lengths"),
+    "size of three": ({"size": [9, 7, 1]}, r"has the size \[9, 7, 1\], which is not two positive"),
+    "negative size": ({"size": [-9, -7]}, "not two positive whole numbers"),
+    "size as text": ({"size": ["9", "7"]}, "not two positive whole numbers"),
+    "size of another image": ({"size": [7, 9]}, r"is 7x9 \(height x width\) in an image of 9x7"),
+    "too short": ({"counts": [20, 5]}, "covers 25 pixels, its size says 63"),
+    "too long": ({"counts": [20, 5, 10, 29]}, "covers 64 pixels, its size says 63"),
+    "nothing": ({"counts": []}, "covers 0 pixels"),
+    "negative run": ({"counts": [70, -7]}, "has a run of the length -7"),
+    "fractions": ({"counts": [20.5, 42.5]}, "neither text nor a list of whole numbers"),
+    "truth values": ({"counts": [True, 62]}, "neither text nor a list of whole numbers"),
+    "endless number": ({"counts": [10**400]}, "neither text nor a list of whole numbers"),
+    "null": ({"counts": None}, "neither text nor a list of whole numbers"),
+    "empty text": ({"counts": ""}, "end within a number"),
+    "cut text": ({"counts": "PQR"}, "end within a number"),
+    "short text": ({"counts": "d0"}, "covers 20 pixels"),
+    "long text": ({"counts": "d0o1"}, "covers 83 pixels"),
+    "negative run in text": ({"counts": "K"}, "has a run of the length -5"),
+    "garbage": ({"counts": "\x00\xff garbage"}, "a character that run lengths do not use"),
+    "garbage bytes": ({"counts": b"\xff\xfe\x00"}, "a character that run lengths do not use"),
+    "other alphabets": ({"counts": "größe"}, "a character that run lengths do not use"),
+    "a lone surrogate": ({"counts": "\ud800"}, "a character that run lengths do not use"),
+    "a number beyond 32 bits": ({"counts": "P" * 40 + "1"}, "a number beyond 32 bits"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_is_named(name):
+    """FAULTS 49-53, by hand: one thing spoilt."""
+    changes, message = BROKEN[name]
+    spoilt = {key: value for key, value in (good() | changes).items() if value is not ...}
+    assert re.search(message, run_lengths_fault(spoilt, SIZE) or "fine")
+
+
+@pytest.mark.parametrize("value", [None, [], [[0, 0, 1, 0, 1, 1]], "text", 5])
+def test_other_things_are_no_run_lengths(value):
+    """By hand: polygons among them."""
+    assert run_lengths_fault(value) == "is not run lengths (size and counts)"
+
+
+def test_more_pixels_than_can_be_counted():
+    """FAULTS 60: a million by a million, named before anything is allocated."""
+    fault = run_lengths_fault({"size": [10**6, 10**6], "counts": [10**12]})
+    assert fault == "is 1000000x1000000, more pixels than run lengths can count"
