@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from ..structures import DataError
+from ..ops import segmentation_fault
+from ..structures import DataError, is_number
 from .report import DataReport
 
 XYXY_SUSPICION = 0.2
@@ -26,6 +27,10 @@ class BoxTable:
     labels: Int64[ndarray, " n"]
     crowd: Bool[ndarray, " n"]
 
+    def take(self, order: Int64[ndarray, " n"]) -> "BoxTable":
+        """The same in another order."""
+        return BoxTable(*(getattr(self, field.name)[order] for field in fields(self)))
+
 
 def as_key(value: Any) -> Any:
     """A value that can be looked up; what cannot be an id becomes one that nothing has."""
@@ -41,12 +46,13 @@ def check_boxes(
     *,
     report: DataReport,
     min_box: float,
+    masks: bool,
     path: str | os.PathLike[str],
 ) -> BoxTable:
     """The usable ones among ``(row, annotation)`` pairs.
 
     ``images`` and ``labels`` give the place of an image id and the label of a category id; ``categories`` are all ids
-    the file declares, of which those without a label are left out by choice.
+    the file declares, of which those without a label are left out by choice. ``masks`` asks for a usable mask too.
     """
     faults = _Faults(report, path)
     rows = np.array([row for row, _ in annotations], np.int64)
@@ -69,6 +75,8 @@ def check_boxes(
         ((sides < 0).any(axis=1), "negative-box", lambda e: f"bbox {e.get('bbox')} has a negative side"),
         ((sides == 0).any(axis=1), "empty-box", lambda e: f"bbox {e.get('bbox')} has no area"),
     ])  # fmt: skip
+    if masks:
+        _check_masks(entries, places, sizes, identities, faults)
     report.faulty_rows |= set(rows[faults.found].tolist())
     usable = ~faults.found
     extent = np.zeros((len(entries), 4))
@@ -120,6 +128,22 @@ class _Faults:
         )  # fmt: skip
 
 
+def _check_masks(
+    entries: Sequence[dict[str, Any]],
+    places: Int64[ndarray, " n"],
+    sizes: Int64[ndarray, "m 2"],
+    identities: Sequence[Any],
+    faults: _Faults,
+) -> None:
+    """Add the objects without a usable mask to the faults."""
+    for index in np.flatnonzero(~faults.found).tolist():
+        height, width = sizes[places[index]].tolist()
+        fault = segmentation_fault(entries[index].get("segmentation"), (height, width))
+        if fault is not None:
+            faults.report.fault("annotations", faults.error(*fault, entries[index], identities[index]))
+            faults.found[index] = True
+
+
 def _identities(entries: list[dict[str, Any]], rows: ndarray, faults: _Faults) -> list[int | str]:
     """Every annotation's id; one without is called by its row, which is counted. Twins are refused."""
     identities, seen = [], set()
@@ -144,11 +168,8 @@ def _class_of(entry: dict[str, Any], labels: Mapping[int, int], categories: Coll
 
 
 def _number_of_values(box: Any) -> int:
-    """4 for what can be a box: a list of four numbers that are numbers, not text or truth values."""
-    if not isinstance(box, list):
-        return -1
-    fine = all(type(value) is float or (type(value) is int and abs(value) < 2**63) for value in box)
-    return len(box) if fine else -1
+    """4 for what can be a box: a list of four numbers, not of text or truth values."""
+    return len(box) if isinstance(box, list) and all(map(is_number, box)) else -1
 
 
 def _corners(entries: list[dict[str, Any]]) -> ndarray:

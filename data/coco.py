@@ -26,6 +26,8 @@ class CocoConfig(DatasetConfig):
     annotations: Path
     class_names: tuple[str, ...] | None = None
     """Which classes, in which order; None takes all of the file, by id."""
+    masks: bool = False
+    """Read the objects' masks too, and score predicted ones; then an object without a mask is bad data."""
     min_box: float = Field(default=1.0, ge=0)
     """Objects with a shorter side, in original pixels, are not trained on."""
     subset: int | None = Field(default=None, gt=0)
@@ -42,18 +44,19 @@ class CocoConfig(DatasetConfig):
 
 @datasets.register("coco", CocoConfig)
 class CocoDataset(Dataset):
-    """COCO's images and boxes; crowds are regions to ignore."""
+    """COCO's images, boxes and masks; crowds are regions to ignore."""
 
     task: ClassVar[str] = "detection"
 
     def __init__(self, policy: Policy, config: CocoConfig) -> None:
-        self.config = config
+        self.config, self.masks = config, config.masks
         self.report = DataReport(policy, config.annotations)
         annotations = read_annotations(
             config.annotations,
             self.report,
             class_names=config.class_names,
             min_box=config.min_box,
+            masks=config.masks,
             subset=config.subset,
         )
         self.class_names, self.category_ids = annotations.class_names, annotations.category_ids
@@ -81,13 +84,16 @@ class CocoDataset(Dataset):
     def read(self, index: int) -> Record:
         """The image, decoded, with its objects in original pixels; crowds are in ``ignored``."""
         annotations, place = self._annotations, int(self._places[index])
-        own = slice(annotations.starts[place], annotations.starts[place + 1])
-        crowd = annotations.crowd[own]
+        rows = np.arange(annotations.starts[place], annotations.starts[place + 1])
+        crowds, objects = (rows[annotations.crowd[rows] == kind] for kind in (True, False))
         path = self._path(place)
-        boxes = annotations.boxes[own]
-        objects = Objects(boxes[~crowd], annotations.labels[own][~crowd], ignored=boxes[crowd])
         image = read_image(path, self._id(place))
-        return Record(image, objects, image_id=self._id(place), file=os.fspath(path))
+        masks = None
+        if annotations.masks is not None:
+            masks = annotations.masks.decode(objects.tolist(), image.shape[:2])
+        boxes, labels = annotations.boxes, annotations.labels
+        truth = Objects(boxes[objects], labels[objects], boxes[crowds], masks)
+        return Record(image, truth, image_id=self._id(place), file=os.fspath(path))
 
     def ground_truth(self) -> dict[str, Any]:
         """The file's own entries of these images and classes; ``iscrowd``, ``area`` and ids filled in where missing.

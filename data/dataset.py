@@ -22,6 +22,8 @@ class Dataset(ABC):
 
     task: ClassVar[str]
     """What its truth teaches; only a head of the same task can learn from it."""
+    masks: bool = False
+    """Whether its objects have masks."""
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     """The id that the files have for each label; results are written with these."""
@@ -36,10 +38,11 @@ class Dataset(ABC):
         """The image, decoded, with its truth in original pixels. DataError where it cannot be decoded."""
 
     @abstractmethod
-    def ground_truth(self) -> dict[Any, Any]:
+    def ground_truth(self) -> Any:
         """The truth of exactly these images, in original ids and pixels, as the evaluator of the task wants it.
 
-        For detection a COCO-format dict; for classification the label of each image id.
+        For detection a COCO-format dict; for classification the label of each image id; for semantic data a mapping
+        from each image id to its map, which is read when it is asked for.
         """
 
 

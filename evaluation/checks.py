@@ -8,7 +8,8 @@ import os
 from collections.abc import Set
 from typing import Any
 
-from ..structures import DataError
+from ..ops import run_lengths_fault
+from ..structures import DataError, is_number
 
 FIX_RESULTS = "correct the results, or give the annotations they are about"
 
@@ -52,16 +53,17 @@ def _entry_fault(entry: Any, image_ids: Set[int | str], category_ids: Set[int | 
     if missing:
         return "bad-results", f"has no {' and no '.join(missing)}"
     return (
-        _id_fault("image", entry["image_id"], image_ids)
-        or _id_fault("category", entry["category_id"], category_ids)
+        id_fault("image", entry["image_id"], image_ids)
+        or id_fault("category", entry["category_id"], category_ids)
         or _score_fault(entry["score"])
         or ("bbox" in entry and box_fault(entry["bbox"]))
-        or ("segmentation" in entry and _mask_fault(entry["segmentation"]))
+        or ("segmentation" in entry and mask_fault(entry["segmentation"]))
         or None
     )
 
 
-def _id_fault(kind: str, identity: Any, known: Set[int | str]) -> tuple[str, str] | None:
+def id_fault(kind: str, identity: Any, known: Set[int | str]) -> tuple[str, str] | None:
+    """The case and description of what is wrong with an id, if anything."""
     # 1.0 and True are found in a set that holds 1, but are no ids.
     if type(identity) in (int, str) and identity in known:
         return None
@@ -94,15 +96,12 @@ def box_fault(box: Any) -> tuple[str, str] | None:
     return None
 
 
-def _mask_fault(mask: Any) -> tuple[str, str] | None:
+def mask_fault(mask: Any, size: tuple[int, int] | None = None) -> tuple[str, str] | None:
+    """The case and description of what is wrong with a mask, if anything; ``size`` is its image's (height, width)."""
     if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str | bytes) or "size" not in mask:
         return "bad-mask", f"has the segmentation {mask!r:.80}, which is not compressed run lengths (size and counts)"
-    return None
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value of a JSON file is a number; Python takes true and false for some."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    fault = run_lengths_fault(mask, size)
+    return None if fault is None else ("bad-mask", f"has a segmentation that {fault}")
 
 
 def _identity(entry: dict[str, Any]) -> tuple:

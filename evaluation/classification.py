@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from numpy import ndarray
 
-from ..structures import Classification, DataError
-from .checks import FIX_RESULTS, is_number
+from ..structures import Classification, DataError, is_number
+from .checks import FIX_RESULTS
 from .scores import Scores
 
 TOPS = {"top1": 1, "top5": 5}

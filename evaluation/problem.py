@@ -8,10 +8,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pycocotools import mask as rle
+from hotcoco import mask as rle
 
-from ..structures import DataError
-from .checks import box_fault, is_number
+from ..ops import segmentation_fault
+from ..structures import DataError, is_number
+from .checks import box_fault
 
 Task = Literal["bbox", "segm"]
 
@@ -37,7 +38,7 @@ def pose_problem(ground_truth: dict[str, Any], results: list[dict[str, Any]], ta
     # Boxes are scored without the size of the image, so annotations that do not tell it will do.
     sizes = _image_sizes(ground_truth["images"]) if task == "segm" else {}
     shared = {
-        "images": [{"id": number} | sizes.get(identity, {}) for identity, number in image_numbers.items()],
+        "images": [{"id": number} | _sides(sizes.get(identity)) for identity, number in image_numbers.items()],
         "categories": [{"id": number, "name": names[identity]} for identity, number in category_numbers.items()],
     }
 
@@ -47,7 +48,7 @@ def pose_problem(ground_truth: dict[str, Any], results: list[dict[str, Any]], ta
 
     annotations = []
     for number, annotation in enumerate(ground_truth["annotations"], start=1):
-        _check_annotation(annotation, image_numbers, category_numbers, task)
+        _check_annotation(annotation, image_numbers, category_numbers, sizes.get(annotation.get("image_id")))
         annotations.append(place(number, annotation) | _true_shape(annotation, task))
     detections = []
     for number, result in enumerate(results, start=1):
@@ -69,32 +70,40 @@ def _number_ids(entries: list[dict[str, Any]], kind: str) -> dict[int | str, int
     return {identity: number for number, identity in enumerate(ordered, start=1)}
 
 
-def _image_sizes(images: list[dict[str, Any]]) -> dict[int | str, dict[str, int]]:
-    """Height and width by image id; without them a polygon cannot be drawn."""
+def _image_sizes(images: list[dict[str, Any]]) -> dict[int | str, tuple[int, int]]:
+    """(height, width) by image id; without them a polygon cannot be drawn."""
     for image in images:
         if not all(isinstance(image.get(side), int) for side in ("height", "width")):
             raise DataError(
                 "the image has no height and width, which the task 'segm' needs", "add them to the annotations",
                 case="no-size", image_id=image["id"],
             )  # fmt: skip
-    return {image["id"]: {"height": image["height"], "width": image["width"]} for image in images}
+    return {image["id"]: (image["height"], image["width"]) for image in images}
+
+
+def _sides(size: tuple[int, int] | None) -> dict[str, int]:
+    return {} if size is None else {"height": size[0], "width": size[1]}
 
 
 def _check_annotation(
-    annotation: dict[str, Any], image_numbers: dict[int | str, int], category_numbers: dict[int | str, int], task: Task
+    annotation: dict[str, Any],
+    image_numbers: dict[int | str, int],
+    category_numbers: dict[int | str, int],
+    size: tuple[int, int] | None,
 ) -> None:
-    """DataError for an annotation about nothing known, or without the shape that the task needs."""
+    """DataError for an annotation about nothing known, or without its shape: a mask where the image's (height, width)
+    is given, otherwise a box."""
     area = annotation.get("area")
     fault = None
     if annotation.get("image_id") not in image_numbers:
         fault = "unknown-image", "is about an image that is not in the file"
     elif annotation.get("category_id") not in category_numbers:
         fault = "unknown-category", f"has the category {annotation.get('category_id')!r}, which is not in the file"
-    elif task == "segm" and not annotation.get("segmentation"):
-        fault = "no-mask", "has no segmentation, which the task 'segm' needs"
+    elif size is not None and (unusable := segmentation_fault(annotation.get("segmentation"), size)):
+        fault = unusable
     elif area is not None and not (is_number(area) and math.isfinite(area)):
         fault = "bad-area", f"has the area {area!r}, which is not a finite number"
-    elif task == "bbox" or area is None:
+    elif size is None or area is None:
         fault = box_fault(annotation.get("bbox"))
     if fault is not None:
         raise DataError(
@@ -118,13 +127,13 @@ def _found_box(result: dict[str, Any]) -> dict[str, Any]:
     return {"bbox": result["bbox"], "area": result["bbox"][2] * result["bbox"][3]}
 
 
-def _found_mask(result: dict[str, Any], size: dict[str, int]) -> dict[str, Any]:
+def _found_mask(result: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     """The mask and its own area, also where a box is given (the box's area would put it in another size range)."""
     mask = result.get("segmentation")
     if mask is None:
         raise _shape_error(result, "has no segmentation, which the task 'segm' needs")
-    if list(mask["size"]) != [size["height"], size["width"]]:
-        raise _shape_error(result, f"has a mask of (height, width) {mask['size']} in an image of {list(size.values())}")
+    if tuple(mask["size"]) != size:
+        raise _shape_error(result, f"has a mask of (height, width) {mask['size']} in an image of {list(size)}")
     counts = mask["counts"].decode("ascii") if isinstance(mask["counts"], bytes) else mask["counts"]
     compressed: Any = {"size": mask["size"], "counts": counts}
     return {"segmentation": compressed, "area": float(rle.area(compressed))}

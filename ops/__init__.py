@@ -16,6 +16,8 @@ from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, nor
 from .paste import paste_masks
 from .pooling import mean_inside
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
+from .run_lengths import run_lengths_fault
+from .segmentations import segmentation_fault
 from .semantic import label_map, pad_maps
 from .state_dict import first_few, state_dict_faults
 
@@ -53,7 +55,9 @@ __all__ = [
     "paste_masks",
     "pool_regions",
     "region_levels",
+    "run_lengths_fault",
     "sample_labels",
+    "segmentation_fault",
     "separable_conv_block",
     "state_dict_faults",
 ]

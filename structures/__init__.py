@@ -25,6 +25,7 @@ from .features import FeatureInfo, Features, Level, Levels
 from .images import Images
 from .instances import Detections, Instances
 from .masks import GridMasks, PasteRule
+from .numbers import is_number
 from .pixels import CAFFE_INPUT, InputConfig
 from .registry import Entry, Registry
 from .semantic import IGNORE, SemanticScores
@@ -55,6 +56,7 @@ __all__ = [
     "UsageError",
     "VertebraError",
     "WorkerError",
+    "is_number",
     "suggest",
     "usage_error",
 ]
