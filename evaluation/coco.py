@@ -17,6 +17,7 @@ from numpy import ndarray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from .boundary import BoundaryEvaluation
 from .checks import check_results
 from .problem import Problem, Task, pose_problem
 from .scores import Scores
@@ -35,12 +36,14 @@ def evaluate_coco(
 ) -> Scores:
     """Score COCO results against a COCO annotation file, both in original ids and pixels; DataError for bad ones.
 
+    ``bbox`` compares boxes, ``segm`` masks, ``boundary`` masks and their outlines (for which there is one engine).
+
     The counts tell of images, images without detections, detections, and those beyond the 100 best of an image and
     class, which the metric does not look at.
     """
     check_results(results, ground_truth)
     problem = pose_problem(ground_truth, results, task)
-    precision, recall = ENGINES[engine](problem, task)
+    precision, recall = _run_boundary(problem) if task == "boundary" else ENGINES[engine](problem, task)
     per_class = {
         name: _mean(precision[:, :, number, 0, LIMITS[100]]) for number, name in enumerate(problem.class_names)
     }
@@ -55,8 +58,15 @@ def _run_hotcoco(problem: Problem, task: Task) -> tuple[ndarray, ndarray]:
 
 
 def _run_pycocotools(problem: Problem, task: Task) -> tuple[ndarray, ndarray]:
+    return _run_quietly(COCOeval(_index(problem.truth), _index(problem.detections), task))
+
+
+def _run_boundary(problem: Problem) -> tuple[ndarray, ndarray]:
+    return _run_quietly(BoundaryEvaluation(_index(problem.truth), _index(problem.detections)))
+
+
+def _run_quietly(evaluation: Any) -> tuple[ndarray, ndarray]:
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation: Any = COCOeval(_index(problem.truth), _index(problem.detections), task)
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation.eval["precision"], evaluation.eval["recall"]
@@ -64,9 +74,10 @@ def _run_pycocotools(problem: Problem, task: Task) -> tuple[ndarray, ndarray]:
 
 def _index(dataset: dict[str, Any]) -> COCO:
     """A data set that pycocotools need not read from a file; its loadRes fails on an empty list."""
-    coco: Any = COCO()
-    coco.dataset = dataset
-    coco.createIndex()
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco: Any = COCO()
+        coco.dataset = dataset
+        coco.createIndex()
     return coco
 
 

@@ -14,7 +14,7 @@ from ..ops import segmentation_fault
 from ..structures import DataError, is_number
 from .checks import box_fault
 
-Task = Literal["bbox", "segm"]
+Task = Literal["bbox", "segm", "boundary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def pose_problem(ground_truth: dict[str, Any], results: list[dict[str, Any]], ta
     category_numbers = _number_ids(ground_truth["categories"], "category")
     names = {category["id"]: category["name"] for category in ground_truth["categories"]}
     # Boxes are scored without the size of the image, so annotations that do not tell it will do.
-    sizes = _image_sizes(ground_truth["images"]) if task == "segm" else {}
+    sizes = {} if task == "bbox" else _image_sizes(ground_truth["images"])
     shared = {
         "images": [{"id": number} | _sides(sizes.get(identity)) for identity, number in image_numbers.items()],
         "categories": [{"id": number, "name": names[identity]} for identity, number in category_numbers.items()],
@@ -75,7 +75,7 @@ def _image_sizes(images: list[dict[str, Any]]) -> dict[int | str, tuple[int, int
     for image in images:
         if not all(isinstance(image.get(side), int) for side in ("height", "width")):
             raise DataError(
-                "the image has no height and width, which the task 'segm' needs", "add them to the annotations",
+                "the image has no height and width, which masks need", "add them to the annotations",
                 case="no-size", image_id=image["id"],
             )  # fmt: skip
     return {image["id"]: (image["height"], image["width"]) for image in images}
@@ -131,7 +131,7 @@ def _found_mask(result: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]
     """The mask and its own area, also where a box is given (the box's area would put it in another size range)."""
     mask = result.get("segmentation")
     if mask is None:
-        raise _shape_error(result, "has no segmentation, which the task 'segm' needs")
+        raise _shape_error(result, "has no segmentation to score")
     if tuple(mask["size"]) != size:
         raise _shape_error(result, f"has a mask of (height, width) {mask['size']} in an image of {list(size)}")
     counts = mask["counts"].decode("ascii") if isinstance(mask["counts"], bytes) else mask["counts"]
