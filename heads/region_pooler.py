@@ -27,7 +27,12 @@ class RegionPooler:
         self.strides = [feature_info[level].stride for level in self.levels]
         if any(second != 2 * first for first, second in itertools.pairwise(self.strides)):
             raise ValueError(f"the {reader} needs each level to halve the one before; got strides {self.strides}")
-        self.channels = feature_info[self.levels[0]].channels
+        channels = [feature_info[level].channels for level in self.levels]
+        if len(set(channels)) > 1:
+            raise ValueError(
+                f"the {reader} needs the same channels on all levels; {self.levels} have {channels}: use a neck"
+            )
+        self.channels = channels[0]
 
     def __call__(self, features: Features, boxes: Float[Tensor, "b r 4"]) -> Float[Tensor, "br c s s"]:
         """The pieces of all images, image by image in one batch."""

@@ -20,7 +20,7 @@ def paste_masks(masks: GridMasks, boxes: Float[Tensor, "n 4"], threshold: float 
     pasted = torch.zeros(len(grids), height, width, dtype=torch.bool, device=grids.device)
     if rule == "padded":
         grids, boxes = _pad(grids, boxes)
-    together = 1 if grids.device.type == "cpu" else max(1, BUDGET // (height * width))
+    together = _at_once(masks)
     for first in range(0, len(grids), together):
         some = slice(first, first + together)
         whole = (slice(0, height), slice(0, width))
@@ -28,6 +28,12 @@ def paste_masks(masks: GridMasks, boxes: Float[Tensor, "n 4"], threshold: float 
         inside = _probabilities(grids[some], boxes[some], rows, columns, rule)
         pasted[some, rows, columns] = inside >= threshold if rule == "centers" else inside > threshold
     return pasted
+
+
+def _at_once(masks: GridMasks) -> int:
+    """How many masks share a computation."""
+    height, width = masks.size
+    return 1 if masks.grids.device.type == "cpu" else max(1, BUDGET // (height * width))
 
 
 def _pad(

@@ -46,24 +46,22 @@ def pool_regions(
     config: RoIAlignConfig,
 ) -> Float[Tensor, "br c s s"]:
     """A feature map of a fixed size for every box, from the level that fits the box; image by image in one batch."""
-    batch, regions = boxes.shape[:2]
+    batch, count = boxes.shape[:2]
     levels = region_levels(boxes, strides, config).flatten()
-    images = torch.arange(batch, device=boxes.device, dtype=boxes.dtype).repeat_interleave(regions)
+    images = torch.arange(batch, device=boxes.device, dtype=boxes.dtype).repeat_interleave(count)
     rois = torch.cat([images[:, None], boxes.flatten(0, 1)], dim=1)
     # Every level sees all boxes, and those of other levels as points: the number of boxes on a level is a value that
     # would have to be read back from the device. A point has no samples, so it costs next to nothing and adds zero.
     elsewhere = rois[:, :1].expand(-1, 5) * rois.new_tensor([1, 0, 0, 0, 0])
-    pooled = [
-        roi_align(
-            level_features,
-            torch.where((levels == index)[:, None], rois, elsewhere).to(level_features.dtype),
-            config.size,
-            spatial_scale=1.0 / stride,
-            sampling_ratio=config.sampling_ratio,
-            aligned=config.aligned,
+    pooled = []
+    for index, (level, stride) in enumerate(zip(features, strides, strict=True)):
+        # Half precision cannot hold a coordinate beyond 256 to the pixel, nor does every device pool in it.
+        exact = torch.promote_types(level.dtype, torch.float32)
+        own = torch.where((levels == index)[:, None], rois, elsewhere).to(exact)
+        regions = roi_align(
+            level.to(exact), own, config.size, 1.0 / stride, config.sampling_ratio, aligned=config.aligned
         )
-        for index, (level_features, stride) in enumerate(zip(features, strides, strict=True))
-    ]
+        pooled.append(regions.to(level.dtype))
     if config.sampling_ratio or not config.aligned:  # here a point does have samples
         own = levels[:, None, None, None]
         pooled = [torch.where(own == index, level, 0) for index, level in enumerate(pooled)]

@@ -209,3 +209,10 @@ def test_the_head_learns_masks_beside_boxes():
         optimizer.step()
         losses.append(terms["loss_mask"].item())
     assert losses[-1] < 0.65 * losses[0]
+
+
+def test_levels_of_different_widths_are_refused():
+    """At construction, saying what was wanted and what came."""
+    uneven = {"p2": FeatureInfo(8, 4), "p3": FeatureInfo(16, 8)}
+    with pytest.raises(ValueError, match=r"the mask branch needs the same channels .* have \[8, 16\]: use a neck"):
+        MaskBranch(uneven, CLASSES)

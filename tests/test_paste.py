@@ -61,14 +61,15 @@ def test_centers_rule_is_bilinear_at_pixel_centres():
                 assert mask[row][column] == (probability >= 0.5) or abs(probability - 0.5) < 1e-4
 
 
-def test_one_by_one_or_together_is_the_same(monkeypatch):
-    """Law: what a GPU does in one go is what a CPU does box by box."""
+@pytest.mark.parametrize("rule", ["centers", "padded"])
+@pytest.mark.parametrize("at_once", [7, 100])
+def test_one_by_one_or_together_is_the_same(rule, at_once, monkeypatch):
+    """Law: what a GPU does in one go, or in a few, is what a CPU does box by box."""
     grids, boxes = grids_and_boxes()
-    for rule in ("centers", "padded"):
-        one_by_one = paste_masks(GridMasks(grids, SIZE, rule), boxes)
-        padded = paste._pad(grids, boxes) if rule == "padded" else (grids, boxes)
-        together = paste._probabilities(*padded, slice(0, SIZE[0]), slice(0, SIZE[1]), rule)
-        assert torch.equal(one_by_one, together > 0.5 if rule == "padded" else together >= 0.5)
+    masks = GridMasks(grids, SIZE, rule)
+    one_by_one = paste_masks(masks, boxes)
+    monkeypatch.setattr(paste, "_at_once", lambda masks: at_once)
+    assert torch.equal(one_by_one, paste_masks(masks, boxes))
 
 
 def test_a_full_grid_fills_its_box():

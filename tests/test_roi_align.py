@@ -62,6 +62,17 @@ def test_gradient_reaches_only_the_level_of_the_box(config):
     assert all(level.grad.abs().sum() == 0 for level in features[1:])
 
 
+def test_half_precision_does_not_move_boxes():
+    """A law: on a ramp that bfloat16 holds exactly, pooling in bfloat16 differs by its rounding alone (2 to the -8)."""
+    ramp = torch.arange(320.0).div(4, rounding_mode="floor").remainder(16).expand(1, 1, 320, 320).contiguous()
+    boxes = torch.tensor([[[1001.0, 801.0, 1061.0, 861.0], [613.0, 411.0, 900.0, 777.0]]])
+    config = RoIAlignConfig(canonical_level=2)
+    exact = pool_regions([ramp], [4], boxes, config)
+    half = pool_regions([ramp.bfloat16()], [4], boxes, config)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), exact, rtol=2**-8, atol=0)
+
+
 def test_padding_pools_to_zero():
     """A law: an empty box has no samples, so padded proposals cost nothing and say nothing."""
     pooled = pool_regions(pyramid(), STRIDES, torch.zeros(2, 3, 4), RoIAlignConfig())
