@@ -1,5 +1,6 @@
 """Resizing the whole image, as detectors are trained and evaluated."""
 
+from abc import abstractmethod
 from typing import Any, Literal
 
 import albumentations as A
@@ -30,38 +31,53 @@ def build_resize(seed: int, config: ResizeConfig) -> Transform:
     return Transform(seed, [ResizeShortSide(config.short_sides, config.long_side), A.HorizontalFlip(p=config.flip)])
 
 
-class ResizeShortSide(A.DualTransform):
-    """Resize so that the short side has a drawn length, or the long side its limit, whichever is smaller.
+class Resize(A.DualTransform):
+    """Resize by a drawn factor. Sizes are rounded to nearest, as detectron2 does; bilinear without antialiasing, as
+    torchvision's detectors resize. A subclass says what is drawn, and what factor that means for an image."""
 
-    None of albumentations' own resizes has both bounds. Sizes are rounded to nearest, as detectron2 does; bilinear
-    without antialiasing, as torchvision's detectors resize.
-    """
-
-    def __init__(self, short_sides: tuple[int, ...], long_side: int) -> None:
+    def __init__(self) -> None:
         super().__init__(p=1.0)
-        self.short_sides, self.long_side = short_sides, long_side
 
-    def get_params(self) -> dict[str, Any]:
-        """The drawn length."""
-        return {"short_side": self.py_random.choice(self.short_sides)}
+    @abstractmethod
+    def scale(self, height: int, width: int, drawn: Any) -> float:
+        """The factor for an image of this size."""
 
-    def apply(self, img: UInt8[ndarray, "h w c"], short_side: int, **params: Any) -> UInt8[ndarray, "_ _ c"]:
+    def apply(self, img: UInt8[ndarray, "h w c"], drawn: Any, **params: Any) -> UInt8[ndarray, "_ _ c"]:
         """Resize the pixels."""
-        return cv2.resize(img, self._size(img, short_side), interpolation=cv2.INTER_LINEAR)
+        return cv2.resize(img, self._size(img, drawn), interpolation=cv2.INTER_LINEAR)
 
-    def apply_to_mask(self, mask: UInt8[ndarray, "h w"], short_side: int, **params: Any) -> UInt8[ndarray, "_ _"]:
+    def apply_to_mask(self, mask: UInt8[ndarray, "h w"], drawn: Any, **params: Any) -> UInt8[ndarray, "_ _"]:
         """The pixel whose centre is nearest: OpenCV's plain nearest takes the one up and left of it."""
-        return cv2.resize(mask, self._size(mask, short_side), interpolation=cv2.INTER_NEAREST_EXACT)
-
-    def _size(self, image: UInt8[ndarray, "h w *c"], short_side: int) -> tuple[int, int]:
-        """Width and height, as OpenCV wants them."""
-        height, width = image.shape[:2]
-        scale = min(short_side / min(height, width), self.long_side / max(height, width))
-        return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
+        return cv2.resize(mask, self._size(mask, drawn), interpolation=cv2.INTER_NEAREST_EXACT)
 
     def apply_to_bboxes(self, bboxes: ndarray, **params: Any) -> ndarray:
         """Albumentations hands boxes over in shares of the image, which a resize leaves as they are."""
         return bboxes
+
+    def _size(self, image: UInt8[ndarray, "h w *c"], drawn: Any) -> tuple[int, int]:
+        """Width and height, as OpenCV wants them."""
+        height, width = image.shape[:2]
+        scale = self.scale(height, width, drawn)
+        return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
+
+
+class ResizeShortSide(Resize):
+    """The short side gets a drawn length, or the long side its limit, whichever is smaller.
+
+    None of albumentations' own resizes has both bounds.
+    """
+
+    def __init__(self, short_sides: tuple[int, ...], long_side: int) -> None:
+        super().__init__()
+        self.short_sides, self.long_side = short_sides, long_side
+
+    def get_params(self) -> dict[str, Any]:
+        """The drawn length."""
+        return {"drawn": self.py_random.choice(self.short_sides)}
+
+    def scale(self, height: int, width: int, drawn: int) -> float:
+        """Both bounds hold."""
+        return min(drawn / min(height, width), self.long_side / max(height, width))
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
         """For albumentations' own printing of a pipeline."""

@@ -68,7 +68,7 @@ def _target(record: Record, result: dict[str, Any]) -> Target | None:
     masks = None
     if record.objects.masks is not None:
         kept = np.asarray(result["rows"], np.int64)[objects.numpy()]
-        masks = torch.from_numpy(_masks_of(result, kept) > 0)
+        masks = torch.from_numpy(_masks_of(result, kept) == 1)  # what a step adds is 255
     return Instances(boxes[objects], labels[objects], masks, ignored=boxes[~objects])
 
 

@@ -1,0 +1,73 @@
+"""A window of one size out of an image at a random scale: large-scale jitter, and how segmenters are trained."""
+
+from typing import Annotated, Any, Literal
+
+import albumentations as A
+from pydantic import Field, PositiveInt, model_validator
+
+from ..structures import IGNORE, PartConfig
+from .resize import Resize
+from .transforms import Transform, transforms
+
+Scale = Annotated[float, Field(gt=0)]
+FILL = (124, 116, 104)
+"""ImageNet's mean colour (RGB): near zero once it is normalised."""
+
+
+class ScaledCropConfig(PartConfig):
+    """Defaults are large-scale jitter's (2012.07177 section 4): a scale of 1 fits the whole image into the window."""
+
+    name: Literal["scaled_crop"] = "scaled_crop"
+    size: tuple[PositiveInt, PositiveInt] = (1024, 1024)
+    """Height and width of the window in pixels. What the image does not fill, at the bottom and right, has the mean
+    colour, no objects and no known class."""
+    scales: tuple[Scale, Scale] = (0.1, 2.0)
+    """The least and the greatest; every one between is equally likely."""
+    short_side: PositiveInt | None = None
+    """What a scale of 1 gives the short side, in pixels (1606.00915 and torchvision's segmenters); None fits the image
+    into the window."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
+    color_jitter: float = Field(default=0.0, ge=0, le=1)
+    """Brightness, contrast and saturation are each multiplied by a factor from 1 - this to 1 + this (1312.5402)."""
+
+    @model_validator(mode="after")
+    def _check_scales(self) -> "ScaledCropConfig":
+        if self.scales[0] > self.scales[1]:
+            raise ValueError(f"scales go from the least to the greatest; got {self.scales}")
+        return self
+
+
+@transforms.register("scaled_crop", ScaledCropConfig)
+def build_scaled_crop(seed: int, config: ScaledCropConfig) -> Transform:
+    """Another scale, a window at a random place, a flip, and if wanted other colours."""
+    steps: list[A.BasicTransform] = [
+        RandomScale(config.scales, config.short_side, config.size),
+        A.RandomCrop(*config.size, pad_if_needed=True, pad_position="top_left", fill=FILL, fill_mask=IGNORE),
+        A.HorizontalFlip(p=config.flip),
+    ]
+    if config.color_jitter:
+        factors = (1 - config.color_jitter, 1 + config.color_jitter)
+        steps.append(A.ColorJitter(brightness=factors, contrast=factors, saturation=factors, hue=(0, 0), p=1))
+    return Transform(seed, steps)
+
+
+class RandomScale(Resize):
+    """Resize to a drawn multiple of the size at which the short side has one length, or the image fits a window."""
+
+    def __init__(self, scales: tuple[float, float], short_side: int | None, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.scales, self.short_side, self.size = scales, short_side, size
+
+    def get_params(self) -> dict[str, Any]:
+        """The drawn multiple."""
+        return {"drawn": self.py_random.uniform(*self.scales)}
+
+    def scale(self, height: int, width: int, drawn: float) -> float:
+        """From one of both lengths."""
+        fit = min(self.size[0] / height, self.size[1] / width)
+        return drawn * (fit if self.short_side is None else self.short_side / min(height, width))
+
+    def get_transform_init_args_names(self) -> tuple[str, ...]:
+        """For albumentations' own printing of a pipeline."""
+        return ("scales", "short_side", "size")
