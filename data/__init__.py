@@ -6,24 +6,32 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read at import: no loo
 
 from .coco import CocoConfig, CocoDataset
 from .coco_names import COCO_CLASSES
+from .coco_semantic import CocoSemantic, CocoSemanticConfig
 from .crops import CenterCropConfig, RandomCropConfig
 from .dataset import Dataset, DatasetConfig, build_dataset, datasets, require_same_classes
 from .image_folder import ImageFolder, ImageFolderConfig
 from .images import IMAGE_SUFFIXES, check_image, read_image
-from .loader import LoaderConfig, eval_loader, train_loader
+from .loader import LoaderConfig, eval_loader, train_loader, worker_faults
 from .report import DataReport, Policy
 from .resize import ResizeConfig
+from .scaled_crop import ScaledCropConfig
 from .shapes import ShapeCropsConfig, ShapesConfig
 from .transforms import Transform, build_transform, transforms
 from .types import Batch, Objects, Record, Sample, collate
+from .voc_detection import VocConfig, VocDetection
+from .voc_names import VOC_CLASSES
+from .voc_segmentation import VocSegmentation, VocSegmentationConfig
 
 __all__ = [
     "COCO_CLASSES",
     "IMAGE_SUFFIXES",
+    "VOC_CLASSES",
     "Batch",
     "CenterCropConfig",
     "CocoConfig",
     "CocoDataset",
+    "CocoSemantic",
+    "CocoSemanticConfig",
     "DataReport",
     "Dataset",
     "DatasetConfig",
@@ -36,9 +44,14 @@ __all__ = [
     "Record",
     "ResizeConfig",
     "Sample",
+    "ScaledCropConfig",
     "ShapeCropsConfig",
     "ShapesConfig",
     "Transform",
+    "VocConfig",
+    "VocDetection",
+    "VocSegmentation",
+    "VocSegmentationConfig",
     "build_dataset",
     "build_transform",
     "check_image",
@@ -49,4 +62,5 @@ __all__ = [
     "require_same_classes",
     "train_loader",
     "transforms",
+    "worker_faults",
 ]

@@ -11,6 +11,7 @@ from numpy import ndarray
 
 from ..ops import segmentation_fault
 from ..structures import DataError, is_number
+from .clipping import fit_boxes
 from .report import DataReport
 
 XYXY_SUSPICION = 0.2
@@ -78,29 +79,23 @@ def check_boxes(
     if masks:
         _check_masks(entries, places, sizes, identities, faults)
     report.faulty_rows |= set(rows[faults.found].tolist())
-    usable = ~faults.found
-    extent = np.zeros((len(entries), 4))
-    extent[usable] = sizes[places[usable]][:, [1, 0, 1, 0]]
-    clipped = np.clip(np.nan_to_num(corners), 0, extent)
-    leaving = usable & (np.abs(clipped - corners).max(axis=1, initial=0) > 1)
-    if usable.any() and (share := leaving.sum() / usable.sum()) > XYXY_SUSPICION:
+    own = np.flatnonzero(~faults.found)
+    corners, shapes = corners[own], sizes[places[own]]
+    leaving = np.maximum(-corners, corners - shapes[:, [1, 0, 1, 0]]).max(axis=1, initial=0) > 1
+    if len(own) and (share := leaving.mean()) > XYXY_SUSPICION:
         report.warnings.append(
             f"warning: {share:.0%} of the boxes leave their image by more than a pixel; "
             "COCO's are x, y, width, height: are these x1, y1, x2, y2?"
         )
-    sides = clipped[:, 2:] - clipped[:, :2]
-    for case, unwanted in (
-        ("other-class", classes == -1),
-        ("outside-box", (sides <= 0).any(axis=1)),
-        ("tiny-box", (sides < min_box).any(axis=1)),
-    ):
-        for index in np.flatnonzero(usable & unwanted).tolist():
-            report.skip("annotations", case, identities[index])
-        usable &= ~unwanted
-    for index in np.flatnonzero(usable & (clipped != corners).any(axis=1)).tolist():
-        report.note("clipped-box", identities[index])
+    wanted = classes[own] != -1
+    for index in own[~wanted].tolist():
+        report.skip("annotations", "other-class", identities[index])
+    own = own[wanted]
+    names = [identities[index] for index in own.tolist()]
+    boxes, kept = fit_boxes(corners[wanted], shapes[wanted], names, report=report, min_box=min_box)
+    own = own[kept]
     crowd = np.array([bool(entry.get("iscrowd", 0)) for entry in entries], bool)
-    return BoxTable(rows[usable], places[usable], clipped[usable].astype(np.float32), classes[usable], crowd[usable])
+    return BoxTable(rows[own], places[own], boxes[kept].astype(np.float32), classes[own], crowd[own])
 
 
 class _Faults:

@@ -24,6 +24,8 @@ class Dataset(ABC):
     """What its truth teaches; only a head of the same task can learn from it."""
     masks: bool = False
     """Whether its objects have masks."""
+    metrics: tuple[str, ...] = ("coco",)
+    """What detections are scored with, the one to go by first: ``coco``, ``voc07``, ``voc12``."""
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     """The id that the files have for each label; results are written with these."""
@@ -55,16 +57,17 @@ def build_dataset(config: PartConfig, bad_data: Policy = "error") -> Dataset:
     return datasets.build(config, bad_data)
 
 
-def require_same_classes(train: Dataset, val: Dataset) -> None:
-    """Refuse two data sets whose labels mean different things."""
-    if train.class_names == val.class_names:
+def require_same_classes(first: Sequence[str], second: Sequence[str], who: tuple[str, str] = ("train", "val")) -> None:
+    """Refuse two lists of class names by which labels mean different things; ``who`` has them."""
+    if tuple(first) == tuple(second):
         return
     differences = [
-        f"only in train: {sorted(set(train.class_names) - set(val.class_names))}",
-        f"only in val: {sorted(set(val.class_names) - set(train.class_names))}",
+        f"only in {who[0]}: {sorted(set(first) - set(second))}",
+        f"only in {who[1]}: {sorted(set(second) - set(first))}",
     ]
-    if set(train.class_names) == set(val.class_names):
-        differences = [f"the same classes in another order: {train.class_names} and {val.class_names}"]
+    if set(first) == set(second):
+        differences = [f"the same classes in another order: {first} and {second}"]
     raise UsageError(
-        f"train and val have different classes; {'; '.join(differences)}", "give both the same dataset.class_names"
+        f"{who[0]} and {who[1]} have different classes; {'; '.join(differences)}",
+        "give both the same dataset.class_names",
     )

@@ -1,7 +1,12 @@
 """Batches from a data set, by worker processes that fail loudly."""
 
+import contextlib
 import functools
+import multiprocessing
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -81,16 +86,26 @@ def _load(dataset: Dataset, transform: Transform, loader: LoaderConfig, batches,
         timeout=loader.timeout if loader.workers else 0,
         pin_memory=torch.cuda.is_available(),
     )
-    try:
+    with worker_faults():
         for batch in source:
             if isinstance(batch, VertebraError):
                 raise batch
             yield batch
+
+
+@contextlib.contextmanager
+def worker_faults() -> Iterator[None]:
+    """What torch says of a dead or hanging worker, as a :class:`WorkerError`.
+
+    It says so by a signal handler, so wherever its parent stands: whoever takes batches works inside this.
+    """
+    try:
+        yield
     except RuntimeError as error:
-        if loader.workers and "DataLoader" in str(error):
-            what = str(error).partition("\n")[0]
-            raise WorkerError(what, "is the machine out of memory, or a disk not answering?") from error
-        raise
+        if "DataLoader" not in str(error):
+            raise
+        what = str(error).partition("\n")[0]
+        raise WorkerError(what, "is the machine out of memory, or a disk not answering?") from error
 
 
 def _collate(samples: list[Sample | VertebraError], divisor: int) -> Batch | VertebraError:
@@ -101,6 +116,22 @@ def _collate(samples: list[Sample | VertebraError], divisor: int) -> Batch | Ver
 
 
 def _start_worker(number: int) -> None:
-    """Ctrl-C is the training process's to handle, and one worker is one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """One worker is one thread.
+
+    Ctrl-C and SIGTERM, which a terminal or a scheduler sends to every process of a run, are the training process's to
+    handle: it wants batches until its checkpoint is written.
+    """
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere nobody says who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_for_parent, daemon=True).start()
+
+
+def _end_for_parent() -> None:
+    """Obey the SIGTERM by which the parent ends a worker that hangs, and no other."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
+        pass
+    os._exit(0)

@@ -1,7 +1,7 @@
 """Resizing the whole image, as detectors are trained and evaluated."""
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import albumentations as A
 import cv2
@@ -17,7 +17,7 @@ class ResizeConfig(PartConfig):
     """Defaults are the field's for COCO at evaluation; training adds more short sides and a flip."""
 
     name: Literal["resize"] = "resize"
-    short_sides: tuple[int, ...] = Field(default=(800,), min_length=1)
+    short_sides: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=(800,), min_length=1)
     """The short side gets one of these, in pixels, drawn anew each time."""
     long_side: int = Field(default=1333, gt=0)
     """But the long side gets no longer than this."""

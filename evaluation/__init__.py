@@ -1,24 +1,32 @@
-"""Floor 2: how good results are: detections in the numbers and the file format of COCO, classes of whole images."""
+"""Floor 2: how good results are: detections in the numbers of COCO and PASCAL VOC, classes of whole images and of
+pixels. All results are in COCO's file format."""
 
 from .checks import check_results
 from .classification import evaluate_classification, to_class_results
 from .coco import Engine, evaluate_coco
+from .confusion import ConfusionMatrix
 from .json_files import read_ground_truth
 from .results import read_results, sort_results, to_coco_results, write_results
 from .scores import Scores
+from .semantic import evaluate_semantic, to_semantic_results
 from .table import format_scores
+from .voc import evaluate_voc
 
 __all__ = [
+    "ConfusionMatrix",
     "Engine",
     "Scores",
     "check_results",
     "evaluate_classification",
     "evaluate_coco",
+    "evaluate_semantic",
+    "evaluate_voc",
     "format_scores",
     "read_ground_truth",
     "read_results",
     "sort_results",
     "to_class_results",
     "to_coco_results",
+    "to_semantic_results",
     "write_results",
 ]

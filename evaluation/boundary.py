@@ -27,9 +27,10 @@ class BoundaryEvaluation(COCOeval):
 
     def computeIoU(self, imgId: Any, catId: Any) -> Any:  # noqa: N802, N803: pycocotools calls it so
         """Of each detection, best first, with each true object of an image and class."""
-        overlaps = super().computeIoU(imgId, catId)
-        truths = self._gts[imgId, catId]
-        detections = sorted(self._dts[imgId, catId], key=lambda detection: -detection["score"])
+        overlaps: Any = super().computeIoU(imgId, catId)
+        prepared: Any = self
+        truths = prepared._gts[imgId, catId]
+        detections = sorted(prepared._dts[imgId, catId], key=lambda detection: -detection["score"])
         for row, column in np.argwhere(np.array(overlaps) >= LEAST_OVERLAP).tolist():
             found, truth = detections[row], truths[column]
             if not truth["iscrowd"]:

@@ -50,14 +50,14 @@ def evaluate_coco(
     return Scores(_summarise(precision, recall), per_class, _count(problem))
 
 
-def _run_hotcoco(problem: Problem, task: Task) -> tuple[ndarray, ndarray]:
+def _run_hotcoco(problem: Problem, task: Literal["bbox", "segm"]) -> tuple[ndarray, ndarray]:
     evaluation: Any = hotcoco.COCOeval(hotcoco.COCO(problem.truth), hotcoco.COCO(problem.detections), task)
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation.eval["precision"], evaluation.eval["recall"]
 
 
-def _run_pycocotools(problem: Problem, task: Task) -> tuple[ndarray, ndarray]:
+def _run_pycocotools(problem: Problem, task: Literal["bbox", "segm"]) -> tuple[ndarray, ndarray]:
     return _run_quietly(COCOeval(_index(problem.truth), _index(problem.detections), task))
 
 
@@ -81,7 +81,7 @@ def _index(dataset: dict[str, Any]) -> COCO:
     return coco
 
 
-ENGINES: dict[str, Callable[[Problem, Task], tuple[ndarray, ndarray]]] = {
+ENGINES: dict[str, Callable[[Problem, Literal["bbox", "segm"]], tuple[ndarray, ndarray]]] = {
     "hotcoco": _run_hotcoco,
     "pycocotools": _run_pycocotools,
 }

@@ -19,6 +19,10 @@ DESCRIPTIONS = {
     "ARl": "area above 96 x 96",
     "top1": "the likeliest class is right",
     "top5": "one of the five likeliest is",
+    "mIoU": "classes, intersection over union",
+    "pixel_accuracy": "pixels",
+    "mean_accuracy": "classes, share of their pixels",
+    "frequency_weighted_iou": "classes, weighed by their pixels",
 }
 
 

@@ -26,6 +26,8 @@ class ShapesConfig(DatasetConfig):
     val: int = Field(default=100, gt=0)
     seed: Seed = 0
     size: ImageSize = SceneConfig().size
+    masks: bool = False
+    """Read the objects' masks too."""
     root: Path | None = None
     """Where they are; None is in ``$VERTEBRA_CACHE``, else in ``vertebra`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
 
@@ -41,8 +43,8 @@ def build_shapes(policy: Policy, config: ShapesConfig) -> Dataset:
     root = config.root or _cache_folder(parameters(config.train, config.val, config.seed, scene))
     write_shapes(root, config.train, config.val, config.seed, scene)
     coco = root / "coco"
-    files = CocoConfig(images=coco / config.split, annotations=coco / "annotations" / f"instances_{config.split}.json")
-    return CocoDataset(policy, files)
+    annotations = coco / "annotations" / f"instances_{config.split}.json"
+    return CocoDataset(policy, CocoConfig(images=coco / config.split, annotations=annotations, masks=config.masks))
 
 
 def _cache_folder(wanted: dict[str, Any]) -> Path:

@@ -1,0 +1,140 @@
+"""COCO's objects as maps of classes: for training and scoring where no maps were drawn.
+
+The conventions that differ between codebases are fields of the config; the defaults are those of torchvision's
+references, whose published models are scored on COCO val2017 with the classes of PASCAL VOC.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from numpy import ndarray
+from pydantic import Field
+
+from ..structures import IGNORE, DataError
+from .coco import CocoConfig, CocoDataset
+from .dataset import Dataset, DatasetConfig, datasets
+from .label_maps import LazyMaps
+from .report import Policy
+from .types import Record
+from .voc_names import BACKGROUND, VOC_CLASSES
+
+COCO_NAMES_OF_VOC = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
+"""Where COCO names a class of VOC differently."""
+
+Overlap = Literal["ignore", "ignore_other_class", "smallest"]
+
+
+class CocoSemanticConfig(DatasetConfig):
+    """A folder of images, a COCO annotation file with masks, and how the masks become one map."""
+
+    name: Literal["coco_semantic"] = "coco_semantic"
+    images: Path
+    annotations: Path
+    categories: Literal["all", "voc"] = "all"
+    """All classes of the file, or VOC's 20 under VOC's names; objects of others are background."""
+    overlap: Overlap = "ignore"
+    """A pixel of two objects is ignored (torchvision), is ignored if they are of two classes, or is the smaller's."""
+    crowd: Literal["class", "ignore"] = "class"
+    """A crowd is an object like any other (torchvision), or what of it nothing else covers is ignored."""
+    min_pixels: int = Field(default=0, ge=0)
+    """Leave out images whose objects have no more pixels together; torchvision trains with 1000."""
+    subset: int | None = Field(default=None, gt=0)
+    """The first images of the file only."""
+    allow_outside: bool = False
+    """Accept file names that lead out of the image folder."""
+
+    def classes(self) -> tuple[str, ...]:
+        """The class names, as far as the config states them."""
+        return (BACKGROUND, *VOC_CLASSES) if self.categories == "voc" else super().classes()
+
+
+@datasets.register("coco_semantic", CocoSemanticConfig)
+class CocoSemantic(Dataset):
+    """COCO's images with a map of classes; 0 is the background, 255 is ignored."""
+
+    task: ClassVar[str] = "semantic"
+
+    def __init__(self, policy: Policy, config: CocoSemanticConfig) -> None:
+        self.config = config
+        of_voc = tuple(COCO_NAMES_OF_VOC.get(name, name) for name in VOC_CLASSES)
+        self._coco = coco = CocoDataset(
+            policy,
+            CocoConfig(
+                images=config.images, annotations=config.annotations, masks=True, min_box=0, subset=config.subset,
+                class_names=of_voc if config.categories == "voc" else None, allow_outside=config.allow_outside,
+            ),
+        )  # fmt: skip
+        self.report = coco.report
+        self.class_names = (BACKGROUND, *(VOC_CLASSES if config.categories == "voc" else coco.class_names))
+        # The background is no category of the file: it gets the id 0, which COCO leaves free.
+        free = 0 if 0 not in coco.category_ids else max(coco.category_ids) + 1
+        self.category_ids = (free, *coco.category_ids)
+        self._annotations = annotations = coco._annotations
+        assert annotations.masks is not None, "the masks were asked for"
+        self._masks = annotations.masks
+        pixels = np.concatenate([[0], np.cumsum(self._masks.areas)])
+        few = (np.diff(pixels[annotations.starts])[coco._places] <= config.min_pixels) & (config.min_pixels > 0)
+        for index in np.flatnonzero(few).tolist():
+            self.report.skip("images", "few-pixels", coco.image_ids[index])
+        self._indices = np.flatnonzero(~few)
+        if not len(self._indices):
+            raise DataError(
+                f"no image is left to use: {self.report.summary()}", "lower min_pixels",
+                case="empty-dataset", file=config.annotations,
+            )  # fmt: skip
+        self.image_ids = [coco.image_ids[index] for index in self._indices.tolist()]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def read(self, index: int) -> Record:
+        """The image, decoded, with its map."""
+        record = self._coco.read(self._indices[index].item())
+        return Record(record.image, semantic=self._read_map(index), image_id=record.image_id, file=record.file)
+
+    def ground_truth(self) -> Any:
+        """The map of each image id, drawn when it is asked for."""
+        return LazyMaps(self.image_ids, self._read_map)
+
+    def _read_map(self, index: int) -> UInt8[ndarray, "h w"]:
+        annotations, place = self._annotations, self._coco._places[self._indices[index]].item()
+        height, width = annotations.sizes[place].tolist()
+        rows = np.arange(annotations.starts[place], annotations.starts[place + 1])
+        crowd = annotations.crowd[rows] & (self.config.crowd == "ignore")
+        objects, crowds = rows[~crowd], rows[crowd]
+        largest_first = objects[np.argsort(-self._masks.areas[objects], kind="stable")].tolist()
+        labels = (annotations.labels[largest_first] + 1).tolist()
+        masks = self._decode(largest_first, (height, width))
+        drawn = draw_map(zip(masks, labels, strict=True), (height, width), self.config.overlap)
+        for mask in self._decode(crowds.tolist(), (height, width)):
+            drawn[mask & (drawn == 0)] = IGNORE
+        return drawn
+
+    def _decode(self, rows: list[int], size: tuple[int, int]) -> Iterator[Bool[ndarray, "h w"]]:
+        """One mask after the other: all of them would take more memory than the image."""
+        return (self._masks.decode([row], size)[0].astype(bool) for row in rows)
+
+
+def draw_map(
+    objects: Iterable[tuple[Bool[ndarray, "h w"], int]], size: tuple[int, int], overlap: Overlap
+) -> UInt8[ndarray, "h w"]:
+    """A map of masks and their labels, the largest first; 0 where no object is."""
+    drawn = np.zeros(size, np.uint8)
+    for mask, label in objects:
+        before = drawn[mask]
+        if overlap == "smallest":
+            drawn[mask] = label
+        else:
+            other = before != 0 if overlap == "ignore" else (before != 0) & (before != label)
+            drawn[mask] = np.where(other, IGNORE, label)
+    return drawn

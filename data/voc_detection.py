@@ -1,0 +1,147 @@
+"""Detection data in the layout of PASCAL VOC."""
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ..structures import DataError, UsageError, suggest
+from .dataset import Dataset, datasets
+from .file_checks import check_files
+from .images import check_image, image_size, read_image
+from .report import DataReport, Policy
+from .types import Objects, Record
+from .voc_annotations import VocAnnotation, read_annotation
+from .voc_layout import ListedImage, VocFolderConfig, list_images, read_class_names
+from .voc_names import BACKGROUND, VOC_CLASSES
+from .voc_objects import tabulate
+
+Metric = Literal["voc07", "voc12", "coco"]
+
+
+class VocConfig(VocFolderConfig):
+    """Images with boxes; the lists are those of ``ImageSets/Main``."""
+
+    name: Literal["voc"] = "voc"
+    use_difficult: bool = False
+    """Learn from difficult objects; otherwise they are regions to ignore. In VOC's scores they never count."""
+    min_box: float = Field(default=1.0, ge=0)
+    """Objects with a shorter side, in original pixels, are not trained on."""
+    metrics: tuple[Metric, ...] = Field(default=("voc12",), min_length=1)
+    """What predictions are scored with, the main one first: VOC's AP50 at eleven points of recall (VOC2007) or over
+    the whole area (VOC2010 on), COCO's numbers."""
+
+
+@datasets.register("voc", VocConfig)
+class VocDetection(Dataset):
+    """VOC's images and boxes. The id of an image is its stem, behind its folder's name where a split names one."""
+
+    task: ClassVar[str] = "detection"
+
+    def __init__(self, policy: Policy, config: VocConfig) -> None:
+        self.config, self.metrics = config, config.metrics
+        self.report = report = DataReport(policy, config.root)
+        self.class_names, known = _choose_classes(config)
+        self.category_ids = tuple(known.index(name) + 1 for name in self.class_names)
+        images = list_images(config, "Main", report)
+        found = _Files(images, known, config.allow_outside)
+        usable = check_files([image.image_id for image in images], found.look, report)
+        report.read["images"] = len(images)
+        places = np.flatnonzero(usable).tolist()
+        if not places:
+            raise DataError(
+                f"no image is left to use: {report.summary()}", "check the path and the lists",
+                case="empty-dataset", file=config.root,
+            )  # fmt: skip
+        found.skip_objects_of(np.flatnonzero(~usable).tolist(), report)
+        self.image_ids = [images[place].image_id for place in places]
+        # What is read in a worker is arrays, which a fork shares.
+        self._ids = np.array([image_id.encode() for image_id in self.image_ids])
+        self._files = np.array([os.fsencode(found.paths[place]) for place in places])
+        self._sizes = np.array([found.sizes[place] for place in places], np.int64)
+        self._objects = tabulate(
+            {images[place].image_id: found.annotations[place] for place in places}, self._sizes, self.class_names,
+            report=report, min_box=config.min_box,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, index: int) -> Record:
+        """The image, decoded, with its objects in original pixels."""
+        path, image_id = os.fsdecode(self._files[index].item()), self._ids[index].item().decode()
+        table = self._objects
+        rows = np.arange(table.starts[index], table.starts[index + 1])
+        rows = rows[table.learnable[rows]]
+        ignored = table.difficult[rows] & (not self.config.use_difficult)
+        boxes, labels = table.boxes[rows], table.labels[rows]
+        objects = Objects(boxes[~ignored], labels[~ignored], ignored=boxes[ignored])
+        return Record(read_image(path, image_id), objects, image_id=image_id, file=path)
+
+    def ground_truth(self) -> dict[str, Any]:
+        """All usable objects as they are annotated: an evaluator has rules of its own for difficult and small ones.
+
+        A difficult object has ``difficult: 1``, which VOC's metric goes by, and ``iscrowd: 1``, the only mark that
+        COCO's engines heed: missing it costs nothing, nor does a detection half of which lies in it.
+        """
+        images = [
+            {"id": image_id, "file_name": Path(os.fsdecode(file)).name, "height": size[0], "width": size[1]}
+            for image_id, file, size in zip(self.image_ids, self._files.tolist(), self._sizes.tolist(), strict=True)
+        ]
+        annotations = []
+        for row, (place, box, label, difficult) in enumerate(self._objects.rows()):
+            annotations.append({
+                "id": row + 1, "image_id": self.image_ids[place], "category_id": self.category_ids[label],
+                "bbox": box, "area": box[2] * box[3], "iscrowd": int(difficult), "difficult": int(difficult),
+            })  # fmt: skip
+        categories = [
+            {"id": identity, "name": name} for identity, name in zip(self.category_ids, self.class_names, strict=True)
+        ]
+        return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _choose_classes(config: VocFolderConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes to learn, in order of label, and all that an object may be of.
+
+    The config chooses among the folder's own classes; where no file lists them, it may name others than VOC's.
+    """
+    listed = read_class_names(config.root)
+    known = VOC_CLASSES if listed is None else listed[listed[0] == BACKGROUND :]
+    wanted = known if config.class_names is None else config.class_names
+    strange = [name for name in wanted if name not in known]
+    if strange and listed is not None:
+        raise UsageError(f"there is no class {strange[0]!r} in class_names.txt", suggest(strange[0], known))
+    return wanted, wanted if strange else known
+
+
+class _Files:
+    """What the files of the listed images hold, by place in the list."""
+
+    def __init__(self, images: list[ListedImage], known: tuple[str, ...], allow_outside: bool) -> None:
+        self._images, self._known, self._allow_outside = images, known, allow_outside
+        self.annotations: dict[int, VocAnnotation] = {}
+        self.paths: dict[int, Path] = {}
+        self.sizes: dict[int, tuple[int, int]] = {}
+
+    def look(self, place: int) -> list[str]:
+        """Read an annotation and its image's header; notes worth counting, or DataError."""
+        image = self._images[place]
+        annotation_file = image.folder / "Annotations" / f"{image.stem}.xml"
+        annotation = self.annotations[place] = read_annotation(annotation_file, image.image_id, self._known)
+        path = self.paths[place] = image.find(self._allow_outside)
+        notes = check_image(path, annotation.size, image.image_id)
+        if annotation.size is None:
+            notes = [*notes, "size-from-image"]
+        self.sizes[place] = annotation.size or image_size(path, image.image_id)
+        return notes
+
+    def skip_objects_of(self, places: list[int], report: DataReport) -> None:
+        """Count the objects of images that cannot be used."""
+        for place in places:
+            if place in self.annotations:
+                count = len(self.annotations[place].objects)
+                report.read["annotations"] += count
+                for number in range(1, count + 1):
+                    report.skip("annotations", "on-skipped-image", f"{self._images[place].image_id}#{number}")
