@@ -4,17 +4,44 @@ from .base import Head, heads
 from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamples
 from .classification import ClassificationConfig, ClassificationHead
 from .mask_branch import MaskBranch, MaskBranchConfig
-from .rcnn import TORCHVISION, RCNNConfig, RCNNHead
+from .rcnn import RCNNConfig, RCNNHead
 from .rpn import RPN, Proposals, RPNConfig
+from .semantic import (
+    TORCHVISION_DEEPLAB,
+    AuxiliaryConfig,
+    DeepLabConfig,
+    DeepLabHead,
+    FCNConfig,
+    FCNHead,
+    LowLevelConfig,
+    SemanticConfig,
+    SemanticFPNConfig,
+    SemanticFPNHead,
+    SemanticHead,
+    SemanticLoss,
+    SemanticLossConfig,
+    UNetConfig,
+    UNetHead,
+)
+from .torchvision import TORCHVISION, TORCHVISION_MASK, TORCHVISION_V2
 
 __all__ = [
     "RPN",
     "TORCHVISION",
+    "TORCHVISION_DEEPLAB",
+    "TORCHVISION_MASK",
+    "TORCHVISION_V2",
+    "AuxiliaryConfig",
     "BoxBranch",
     "BoxBranchConfig",
     "ClassificationConfig",
     "ClassificationHead",
+    "DeepLabConfig",
+    "DeepLabHead",
+    "FCNConfig",
+    "FCNHead",
     "Head",
+    "LowLevelConfig",
     "MaskBranch",
     "MaskBranchConfig",
     "PaddedDetections",
@@ -23,5 +50,13 @@ __all__ = [
     "RCNNHead",
     "RPNConfig",
     "RegionSamples",
+    "SemanticConfig",
+    "SemanticFPNConfig",
+    "SemanticFPNHead",
+    "SemanticHead",
+    "SemanticLoss",
+    "SemanticLossConfig",
+    "UNetConfig",
+    "UNetHead",
     "heads",
 ]

@@ -2,16 +2,20 @@
 
 from ..structures import InputConfig
 from .build import ModelConfig, build_model, resolve_input
-from .convert import from_torchvision_detector
+from .convert import from_torchvision_detector, from_torchvision_segmenter
 from .model import Model
 from .preprocess import Preprocess
+from .segment import SemanticInference, segment
 
 __all__ = [
     "InputConfig",
     "Model",
     "ModelConfig",
     "Preprocess",
+    "SemanticInference",
     "build_model",
     "from_torchvision_detector",
+    "from_torchvision_segmenter",
     "resolve_input",
+    "segment",
 ]

@@ -1,0 +1,26 @@
+"""Semantic segmentation: a class for every pixel."""
+
+from .base import AuxiliaryConfig, SemanticConfig, SemanticHead
+from .deeplab import TORCHVISION_DEEPLAB, DeepLabConfig, DeepLabHead, LowLevelConfig
+from .fcn import FCNConfig, FCNHead
+from .losses import SemanticLoss, SemanticLossConfig
+from .semantic_fpn import SemanticFPNConfig, SemanticFPNHead
+from .unet import UNetConfig, UNetHead
+
+__all__ = [
+    "TORCHVISION_DEEPLAB",
+    "AuxiliaryConfig",
+    "DeepLabConfig",
+    "DeepLabHead",
+    "FCNConfig",
+    "FCNHead",
+    "LowLevelConfig",
+    "SemanticConfig",
+    "SemanticFPNConfig",
+    "SemanticFPNHead",
+    "SemanticHead",
+    "SemanticLoss",
+    "SemanticLossConfig",
+    "UNetConfig",
+    "UNetHead",
+]

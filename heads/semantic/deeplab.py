@@ -1,0 +1,100 @@
+"""DeepLabv3 (1706.05587), and with a low-level feature DeepLabv3+ (1802.02611)."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from ...ops import conv_block, norm_layer
+from ...structures import Config, FeatureInfo, Features, Images
+from ..base import heads
+from .aspp import ASPP
+from .base import AuxiliaryConfig, SemanticConfig, SemanticHead
+from .layers import initialize, require_levels, resize, spatial_block
+
+RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
+"""By the stride of the level: the same pixels apart (1706.05587 section 3.3)."""
+
+
+class LowLevelConfig(Config):
+    """Finer features beside the pooled ones (1802.02611 section 3.1)."""
+
+    level: str = "c2"
+    channels: PositiveInt = 48
+    """What the level is reduced to, so that it does not outweigh the others."""
+
+
+class DeepLabConfig(SemanticConfig):
+    """Defaults are DeepLabv3's; the backbone wants ``output_stride=16``, or 8 for torchvision's."""
+
+    name: Literal["deeplab"] = "deeplab"
+    level: str = "c5"
+    rates: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
+    """Of the dilated convolutions. None: 6, 12, 18 at stride 16 and twice as much at stride 8."""
+    channels: PositiveInt = 256
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Of the projected features; the authors' code and detectron2 have 0.1, torchvision 0.5."""
+    low_level: LowLevelConfig | None = None
+    """With it the head is DeepLabv3+'s."""
+    convolutions: NonNegativeInt | None = None
+    """3x3 convolutions before the logits. None: one as torchvision (the paper's v3: none), and in v3+ two."""
+    separable: bool = False
+    """Whether the dilated convolutions, and those before the logits, are depthwise separable (1802.02611 3.1)."""
+
+    @property
+    def decoder_convolutions(self) -> int:
+        """How many there are before the logits."""
+        if self.convolutions is not None:
+            return self.convolutions
+        return 1 if self.low_level is None else 2
+
+    def rates_at(self, stride: int) -> tuple[int, ...]:
+        """The rates for a level of a stride."""
+        if self.rates is not None:
+            return self.rates
+        if stride not in RATES:
+            raise ValueError(
+                f"DeepLab has rates for a level of stride {' or '.join(map(str, RATES))}; {self.level!r} has {stride}: "
+                "give the backbone output_stride=16, or the head its own rates"
+            )
+        return RATES[stride]
+
+
+TORCHVISION_DEEPLAB = DeepLabConfig(dropout=0.5, auxiliary=AuxiliaryConfig())
+"""The head of torchvision's ``deeplabv3_resnet50``, on a backbone with ``output_stride=8``."""
+
+
+@heads.register("deeplab", DeepLabConfig)
+class DeepLabHead(SemanticHead):
+    """Pyramid -> logits on the grid of the deepest level, or of the low-level feature."""
+
+    config: DeepLabConfig
+
+    def __init__(
+        self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: DeepLabConfig = DeepLabConfig()
+    ) -> None:
+        super().__init__(feature_info, num_classes, config)
+        low = config.low_level
+        require_levels("DeepLab", feature_info, [config.level] if low is None else [low.level, config.level])
+        info, norm, channels = feature_info[config.level], norm_layer(config.norm), config.channels
+        self.aspp = ASPP(info, config.rates_at(info.stride), channels, norm, config.separable, config.dropout)
+        self.low_level = None
+        if low is not None:
+            self.low_level = conv_block(feature_info[low.level].channels, low.channels, 1, norm, "relu")
+        widths = [channels + (0 if low is None else low.channels), *[channels] * config.decoder_convolutions]
+        self.decoder = nn.Sequential(
+            *(spatial_block(*pair, norm, separable=config.separable) for pair in itertools.pairwise(widths))
+        )
+        self.logits = nn.Conv2d(widths[-1], num_classes, 1)
+        initialize(self)
+
+    def forward(self, features: Features, images: Images) -> Float[Tensor, "b k _ _"]:
+        hidden = self.aspp(features[self.config.level], images.sizes)
+        if self.low_level is not None and self.config.low_level is not None:
+            low = self.low_level(features[self.config.low_level.level])
+            hidden = torch.cat([resize(hidden, low.shape[-2:]), low], dim=1)
+        return self.logits(self.decoder(hidden))

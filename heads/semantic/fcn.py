@@ -1,0 +1,41 @@
+"""A fully convolutional network: the logits of one level (1411.4038, without its skips, as torchvision has it)."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from ...ops import norm_layer
+from ...structures import FeatureInfo, Features, Images
+from ..base import heads
+from .base import SemanticConfig, SemanticHead
+from .layers import PixelClassifier, initialize, require_levels
+
+
+class FCNConfig(SemanticConfig):
+    """Defaults are torchvision's; its backbone has ``output_stride=8``."""
+
+    name: Literal["fcn"] = "fcn"
+    level: str = "c5"
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+
+@heads.register("fcn", FCNConfig)
+class FCNHead(SemanticHead):
+    """One level -> logits on its grid."""
+
+    config: FCNConfig
+
+    def __init__(
+        self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: FCNConfig = FCNConfig()
+    ) -> None:
+        super().__init__(feature_info, num_classes, config)
+        require_levels("FCN", feature_info, [config.level])
+        channels = feature_info[config.level].channels
+        self.classifier = PixelClassifier(channels, num_classes, norm_layer(config.norm), config.dropout)
+        initialize(self)
+
+    def forward(self, features: Features, images: Images) -> Float[Tensor, "b k _ _"]:
+        return self.classifier(features[self.config.level])
