@@ -17,6 +17,8 @@ class Head(nn.Module, ABC, Generic[Target, Prediction]):
 
     task: ClassVar[str]
     """What it predicts; the engine has scores, results and pictures for each task it knows."""
+    needs_masks: bool = False
+    """Whether the objects that it learns from must have masks."""
 
     @abstractmethod
     def loss(self, features: Features, images: Images, targets: Sequence[Target]) -> dict[str, Tensor]:

@@ -7,12 +7,13 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from ..ops import (
     IGNORED,
     POSITIVE,
+    NormKind,
     RoIAlignConfig,
     class_nms_mask,
     clip_boxes,
@@ -23,7 +24,7 @@ from ..ops import (
     sample_labels,
 )
 from ..structures import Config, FeatureInfo, Features, Images, Instances
-from .region_pooler import RegionPooler
+from .region_pooler import RegionPooler, region_convolutions
 from .rpn import Proposals
 
 
@@ -33,6 +34,11 @@ class BoxBranchConfig(Config):
     levels: tuple[str, ...] | None = None
     """Levels to read; None takes ``p2..p5``."""
     pool: RoIAlignConfig = RoIAlignConfig()
+    convolutions: tuple[PositiveInt, ...] = ()
+    """Channels of 3x3 convolutions before the fully connected layers; four of 256 where training begins from random
+    weights (1803.08494 section 4.3)."""
+    norm: NormKind = "none"
+    """What follows each of them."""
     fc: tuple[int, ...] = (1024, 1024)
     """Widths of the fully connected layers."""
     samples: int = Field(default=512, gt=0)
@@ -94,7 +100,9 @@ class BoxBranch(nn.Module):
         super().__init__()
         self.config, self.num_classes = config, num_classes
         self.pool = RegionPooler("box branch", feature_info, config.levels, config.pool)
-        widths = [self.pool.channels * config.pool.size**2, *config.fc]
+        self.convolutions = region_convolutions(self.pool.channels, config.convolutions, config.norm)
+        channels = [self.pool.channels, *config.convolutions][-1]
+        widths = [channels * config.pool.size**2, *config.fc]
         layers = [nn.Linear(*pair) for pair in itertools.pairwise(widths)]
         self.fc = nn.ModuleList(layers)
         self.class_logits = nn.Linear(widths[-1], num_classes + 1)
@@ -111,7 +119,7 @@ class BoxBranch(nn.Module):
         self, features: Features, boxes: Float[Tensor, "b r 4"]
     ) -> tuple[Float[Tensor, "b r k"], Float[Tensor, "b r c 4"]]:
         """Class logits (background last, whatever the config) and box offsets per class of every proposal."""
-        hidden = self.pool(features, boxes).flatten(1)
+        hidden = self.convolutions(self.pool(features, boxes)).flatten(1)
         for layer in self.fc:
             hidden = F.relu(layer(hidden))
         logits = self.class_logits(hidden).float().unflatten(0, boxes.shape[:2])

@@ -1,6 +1,5 @@
 """The mask branch of Mask R-CNN: RoIAlign, convolutions, a mask per class on a grid (1703.06870 section 3)."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -11,10 +10,10 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from ..ops import NormKind, RoIAlignConfig, norm_layer
+from ..ops import NormKind, RoIAlignConfig
 from ..structures import Config, FeatureInfo, Features, Instances, PasteRule
 from .box_branch import RegionSamples
-from .region_pooler import RegionPooler
+from .region_pooler import RegionPooler, initialize_convolutions, region_convolutions
 
 
 class MaskBranchConfig(Config):
@@ -48,32 +47,19 @@ class MaskBranch(nn.Module):
         super().__init__()
         self.config, self.num_classes = config, num_classes
         self.pool = RegionPooler("mask branch", feature_info, config.levels, config.pool)
-        widths = [self.pool.channels, *config.convolutions]
-        norm = norm_layer(config.norm)
-        self.convolutions = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=config.norm == "none"), norm(after))
-            for before, after in itertools.pairwise(widths)
-        )
-        self.deconvolution = nn.ConvTranspose2d(widths[-1], widths[-1], 2, stride=2)
-        self.logits = nn.Conv2d(widths[-1], 1 if config.class_agnostic else num_classes, 1)
-        self._initialize()
-
-    def _initialize(self) -> None:
-        """He's normal initialisation by fan-out, logits near zero, as detectron2."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        self.convolutions = region_convolutions(self.pool.channels, config.convolutions, config.norm)
+        width = [self.pool.channels, *config.convolutions][-1]
+        self.deconvolution = nn.ConvTranspose2d(width, width, 2, stride=2)
+        self.logits = nn.Conv2d(width, 1 if config.class_agnostic else num_classes, 1)
+        initialize_convolutions(self.deconvolution)
         nn.init.normal_(self.logits.weight, std=0.001)
+        nn.init.zeros_(self.logits.get_parameter("bias"))
 
     def forward(
         self, features: Features, boxes: Float[Tensor, "b r 4"], labels: Int64[Tensor, "b r"]
     ) -> Float[Tensor, "b r s s"]:
         """The logits of each region's mask, for its own label."""
-        hidden = self.pool(features, boxes)
-        for convolution in self.convolutions:
-            hidden = F.relu(convolution(hidden))
+        hidden = self.convolutions(self.pool(features, boxes))
         logits = self.logits(F.relu(self.deconvolution(hidden))).float()
         own = labels.flatten().clamp(max=logits.shape[1] - 1)  # the background has no mask; an agnostic one is for all
         own = own[:, None, None, None].expand(-1, 1, *logits.shape[2:])
@@ -84,13 +70,26 @@ class MaskBranch(nn.Module):
 
         An object whose mask is empty teaches nothing. Leave out samples that cannot be positive: each costs a mask.
         """
+        samples = self._repeat_positives(samples)
         logits = self(features, samples.boxes, samples.labels)
         with torch.no_grad():
             rows = [self._truth(*image) for image in zip(samples.boxes, samples.objects, targets, strict=True)]
             truth, known = (torch.stack(column) for column in zip(*rows, strict=True))
-        counted = samples.valid & (samples.labels < self.num_classes) & known
+        counted = samples.valid & known
         errors = F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * counted[:, :, None, None]
         return {"loss_mask": errors.sum() / (counted.sum() * logits.shape[-1] ** 2).clamp(min=1)}
+
+    def _repeat_positives(self, samples: RegionSamples) -> RegionSamples:
+        """The samples, with the positives of an image, which come first, over again in place of the others.
+
+        The number of rows stays, and a batch norm sees regions with objects only, each of them about as often. Repeated
+        rows do not count for the loss.
+        """
+        positive = samples.valid & (samples.labels < self.num_classes)
+        count = positive.sum(dim=1, keepdim=True).clamp(min=1)
+        places = torch.arange(positive.shape[1], device=positive.device) % count
+        boxes = samples.boxes.gather(1, places[..., None].expand_as(samples.boxes))
+        return samples._replace(boxes=boxes, valid=positive, labels=samples.labels.gather(1, places))
 
     def _truth(
         self, boxes: Float[Tensor, "r 4"], objects: Int64[Tensor, " r"], target: Instances

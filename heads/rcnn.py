@@ -37,6 +37,7 @@ class RCNNHead(Head[Instances, Detections]):
             raise ValueError(f"a detector needs at least one class; got num_classes={num_classes}")
         self.rpn = RPN(feature_info, config.rpn)
         self.box = BoxBranch(feature_info, num_classes, config.box)
+        self.needs_masks = config.mask is not None
         self.mask = None if config.mask is None else MaskBranch(feature_info, num_classes, config.mask)
 
     def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
@@ -72,24 +73,3 @@ class RCNNHead(Head[Instances, Detections]):
             replace(found, masks=GridMasks(grids[valid], (size[0], size[1]), rule))
             for found, grids, valid, size in zip(detections, padded.masks, padded.valid, sizes, strict=True)
         ]
-
-
-TORCHVISION = RCNNConfig(
-    rpn=RPNConfig(
-        round_anchors=True,
-        anchor_stride="grid",
-        beta=1 / 9,
-        normalizer="sampled",
-        post_nms=(2000, 1000),
-        min_size=1e-3,
-    ),
-    box=BoxBranchConfig.model_validate(
-        {
-            "pool": {"sampling_ratio": 2, "aligned": False, "level_epsilon": "outside"},
-            "background": "first",
-            "beta": 1 / 9,
-            "min_size": 1e-2,
-        }
-    ),
-)
-"""The conventions of torchvision's ``fasterrcnn_resnet50_fpn`` (which counts the background as a class)."""

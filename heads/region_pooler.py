@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..ops import RoIAlignConfig, pool_regions
+from ..ops import NormKind, RoIAlignConfig, conv_block, norm_layer, pool_regions
 from ..structures import FeatureInfo, Features
 
 LEVELS = ("p2", "p3", "p4", "p5")
@@ -37,3 +37,21 @@ class RegionPooler:
     def __call__(self, features: Features, boxes: Float[Tensor, "b r 4"]) -> Float[Tensor, "br c s s"]:
         """The pieces of all images, image by image in one batch."""
         return pool_regions([features[level] for level in self.levels], self.strides, boxes, self.config)
+
+
+def region_convolutions(channels: int, widths: Sequence[int], norm: NormKind) -> nn.Sequential:
+    """3x3 convolutions over pooled regions, with ReLU; He's normal initialisation by fan-out, as detectron2."""
+    blocks = nn.Sequential(
+        *(conv_block(*pair, 3, norm_layer(norm), "relu") for pair in itertools.pairwise([channels, *widths]))
+    )
+    initialize_convolutions(blocks)
+    return blocks
+
+
+def initialize_convolutions(part: nn.Module) -> None:
+    """He's normal initialisation by fan-out, without an offset."""
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from ..ops import (
@@ -29,6 +29,8 @@ class RPNConfig(Config):
 
     levels: tuple[str, ...] | None = None
     """Levels to read; None takes every ``p`` level."""
+    convolutions: PositiveInt = 1
+    """3x3 convolutions before the outputs; two where training begins from random weights (torchvision's ``v2``)."""
     anchor_sizes: tuple[tuple[float, ...], ...] | None = None
     """Anchor sizes in pixels, per level; None gives each level one of 8 strides (32..512 on p2..p6)."""
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
@@ -94,18 +96,20 @@ class RPN(nn.Module):
             cells = cell_anchors(level_sizes, config.anchor_ratios, config.round_anchors)
             self.register_buffer(f"cells_{index}", cells, persistent=False)
         width, count = channels.pop(), anchors_per_cell.pop()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(config.convolutions))
         self.objectness = nn.Conv2d(width, count, 1)
         self.offsets = nn.Conv2d(width, count * 4, 1)
-        for layer in (self.conv, self.objectness, self.offsets):
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.constant_(layer.get_parameter("bias"), 0)
+        for layer in (*self.convolutions, self.objectness, self.offsets):
+            nn.init.normal_(layer.get_parameter("weight"), std=0.01)
+            nn.init.zeros_(layer.get_parameter("bias"))
 
     def forward(self, features: Features, images: Images) -> DensePrediction:
         """Score and correct every anchor."""
         anchors, logits, offsets = [], [], []
         for index, level in enumerate(self.levels):
-            hidden = F.relu(self.conv(features[level]))
+            hidden = features[level]
+            for convolution in self.convolutions:
+                hidden = F.relu(convolution(hidden))
             grid = hidden.shape[-2:]
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
             offsets.append(self.offsets(hidden).permute(0, 2, 3, 1).reshape(len(hidden), -1, 4).float())

@@ -60,6 +60,10 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __getitem__(self, which: slice | Bool[Tensor, " n"]) -> "Detections":
+        masks = None if self.masks is None else self.masks[which]
+        return Detections(self.boxes[which], self.labels[which], self.scores[which], masks)
+
     def to(self, device: torch.device | str) -> "Detections":
         """The same on another device."""
         masks = None if self.masks is None else self.masks.to(device)

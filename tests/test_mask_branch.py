@@ -1,5 +1,7 @@
 """The mask branch against torchvision's, same weights; and what it does where there is nothing to learn."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -216,3 +218,18 @@ def test_levels_of_different_widths_are_refused():
     uneven = {"p2": FeatureInfo(8, 4), "p3": FeatureInfo(16, 8)}
     with pytest.raises(ValueError, match=r"the mask branch needs the same channels .* have \[8, 16\]: use a neck"):
         MaskBranch(uneven, CLASSES)
+
+
+def test_batch_norm_sees_regions_with_objects_only():
+    """A law: three positives among nine samples leave the same statistics as those three alone."""
+    torch.manual_seed(0)
+    branch = MaskBranch(INFO, CLASSES, TORCHVISION.model_copy(update={"norm": "batch"})).train()
+    features, boxes, labels, objects, targets = scene()
+    nine = samples_of(boxes, labels, objects, torch.arange(9).expand(2, 9) < 3)
+    alone, among = copy.deepcopy(branch), copy.deepcopy(branch)
+    three = RegionSamples(*(part[:, :3] for part in nine))
+    losses = [net.loss(features, samples, targets)["loss_mask"] for net, samples in ((alone, three), (among, nine))]
+    torch.testing.assert_close(*losses)
+    for (name, first), second in zip(alone.named_buffers(), among.buffers(), strict=True):
+        if "running" in name:
+            torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-5)  # but for Bessel's correction

@@ -1,13 +1,17 @@
 """What the engine knows of each kind of prediction, and what a head beside the wrong data gets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from hotcoco import mask as rle
 
-from vertebra.data import Objects, Record, ShapeCropsConfig, build_dataset
-from vertebra.engine import TASKS, draw_boxes, draw_lines, pick_task, train
+from vertebra.data import CocoConfig, Objects, Record, ShapeCropsConfig, build_dataset
+from vertebra.engine import TASKS, Detection, Semantic, WholeImage, draw_boxes, draw_lines, pick_task, train
+from vertebra.engine.drawing import class_color
 from vertebra.heads import ClassificationHead, Head, RCNNHead, heads
-from vertebra.structures import Classification, Detections, UsageError
+from vertebra.structures import IGNORE, Classification, Detections, GridMasks, UsageError
 
 from .tiny import tiny_classifier, tiny_config
 
@@ -27,7 +31,7 @@ def test_a_head_beside_other_data_is_refused():
     """Exit code 2, saying which head fits; data of its own task is taken."""
     data = build_dataset(ShapeCropsConfig(split="val", count=1))
     fitting, other = (kind.__new__(kind) for kind in (ClassificationHead, RCNNHead))
-    assert pick_task(fitting, data, data) is TASKS["classification"]
+    assert isinstance(pick_task(fitting, data, data), WholeImage)
     with pytest.raises(UsageError, match=r"head is for detection, the data set for classification: .* classification$"):
         pick_task(other, data)
 
@@ -39,7 +43,7 @@ def test_a_head_of_an_unknown_task_is_refused():
         task = "counting"
         loss = predict = None
 
-    with pytest.raises(UsageError, match="knows no task 'counting': known: detection, classification"):
+    with pytest.raises(UsageError, match="knows no task 'counting': known: classification, detection, semantic"):
         pick_task(Counter.__new__(Counter))
 
 
@@ -58,7 +62,7 @@ def test_training_on_other_data_stops_before_the_first_step(direction, shapes, t
 
 def test_rows_and_words_of_detections():
     """By hand: COCO's terms with the file's own ids; what is below the score is counted, and not drawn."""
-    task = TASKS["detection"]
+    task = Detection()
     rows = task.rows(FOUND, 7, (10, 20, 30))
     assert [(row["image_id"], row["category_id"], row["bbox"]) for row in rows] == [
         (7, 20, [5, 5, 25, 25]),
@@ -74,7 +78,7 @@ def test_rows_and_words_of_detections():
 
 def test_rows_and_words_of_classes():
     """By hand: labels as they are; the likeliest class is named in any case."""
-    task = TASKS["classification"]
+    task = WholeImage()
     assert task.rows(CLASSES, "a.jpg", (0, 1, 2)) == [
         {"image_id": "a.jpg", "labels": [2, 0, 1], "scores": pytest.approx([0.6, 0.3, 0.1])}
     ]
@@ -93,3 +97,60 @@ def test_words_stand_below_an_image_wide_enough_for_them():
     np.testing.assert_array_equal(picture[:50], wide)
     strip = picture[50:]
     assert len(strip) == 36 and strip.max() == 255 and strip[:18].min() < 50 and strip[18:].min() < 50
+
+
+def test_masks_are_scored_only_for_a_head_that_learns_them(shapes):
+    """By hand: the truth as its own result is perfect by boxes, masks and outlines; without a mask branch by boxes."""
+    files = CocoConfig(images=shapes / "val", annotations=shapes / "annotations" / "instances_val.json", masks=True)
+    data = build_dataset(files)
+    with_masks, without = (RCNNHead.__new__(RCNNHead) for _ in range(2))
+    with_masks.needs_masks = True
+    truth = data.ground_truth()
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    rows = [
+        {"image_id": each["image_id"], "category_id": each["category_id"], "score": 0.5, "bbox": each["bbox"],
+         "segmentation": packed(each["segmentation"], sizes[each["image_id"]])}
+        for each in truth["annotations"] if not each["iscrowd"]
+    ]  # fmt: skip
+    scores = pick_task(with_masks, data).score(data, rows, "hotcoco")
+    assert list(scores) == ["bbox", "segm", "boundary"]
+    assert [each.summary["AP"] for each in scores.values()] == pytest.approx([1, 1, 1])
+    assert list(pick_task(without, data).score(data, rows, "hotcoco")) == ["bbox"]
+    boxes_only = build_dataset(files.model_copy(update={"masks": False}))
+    with pytest.raises(UsageError, match="the head learns masks, the data set gives boxes only: set masks=true"):
+        pick_task(with_masks, boxes_only)
+
+
+def packed(polygons: list, size: tuple[int, int]) -> dict:
+    encoded = rle.merge(rle.frPyObjects(polygons, *size))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
+def test_masks_are_drawn_under_their_boxes():
+    """By hand: half of the class's colour inside; true masks and those found alike."""
+    grids = GridMasks(torch.ones(2, 28, 28), IMAGE.shape[:2])
+    picture = Detection(masks=True).draw(IMAGE, replace(FOUND, masks=grids), NAMES, 0.5)
+    expected = (200 + np.array(class_color(1)) + 1) // 2
+    np.testing.assert_array_equal(picture[22, 15], expected)
+    np.testing.assert_array_equal(picture[30, 45], [200] * 3)  # the other one is below the score
+    masks = np.zeros((2, *IMAGE.shape[:2]), np.uint8)
+    masks[0, 5:30, 5:30] = 1
+    truth = Objects(BOXES.numpy(), FOUND.labels.numpy(), np.zeros((0, 4), np.float32), masks)
+    np.testing.assert_array_equal(Detection().draw_truth(Record(IMAGE, truth), NAMES)[22, 15], expected)
+
+
+def test_rows_words_and_picture_of_a_map():
+    """By hand: a row per class with the file's own ids; shares of the picture in words; colours above a legend."""
+    classes = np.zeros(IMAGE.shape[:2], np.uint8)
+    classes[:, 45:] = 2
+    names = ("background", "dog", "cow")
+    task, found = Semantic(), torch.from_numpy(classes)
+    assert [row["category_id"] for row in task.rows(found, 7, (0, 20, 30))] == [0, 30]
+    assert task.describe(found, names, 0.5) == "background 75%, cow 25%"
+    picture = task.draw(IMAGE, found, names, 0.5)
+    assert picture.shape == (120 + 20, 180, 3)
+    np.testing.assert_array_equal(picture[60, 10], [200] * 3)
+    np.testing.assert_array_equal(picture[60, 170], (200 + np.array(class_color(2)) + 1) // 2)
+    np.testing.assert_array_equal(picture[120 + 8, 8], class_color(2))
+    classes[:, :20] = IGNORE
+    np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, semantic=classes), names), picture)
