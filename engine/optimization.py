@@ -8,15 +8,17 @@ from torch import nn, optim
 
 from ..structures import Config
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
 
 class SGDConfig(Config):
     """Stochastic gradient descent with momentum."""
 
     name: Literal["sgd"] = "sgd"
     lr: float = Field(default=0.02, gt=0)
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    norm_weight_decay: float = 0.0
+    momentum: float = Field(default=0.9, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    norm_weight_decay: float = Field(default=0.0, ge=0)
     """Decay of the scales and shifts of normalisation layers (detectron2's default; torchvision's is weight_decay)."""
 
 
@@ -25,22 +27,24 @@ class AdamWConfig(Config):
 
     name: Literal["adamw"] = "adamw"
     lr: float = Field(default=1e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.05
-    norm_weight_decay: float = 0.0
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.05, ge=0)
+    norm_weight_decay: float = Field(default=0.0, ge=0)
 
 
 OptimizerConfig = Annotated[SGDConfig | AdamWConfig, Field(discriminator="name")]
 
 
 class ScheduleConfig(Config):
-    """How long to train, and how the learning rate moves: linear warm-up, then steps down or a cosine."""
+    """How long to train, and how the learning rate moves: linear warm-up, then steps, a curve or nothing down."""
 
     steps: int = Field(gt=0)
-    decay: Literal["multistep", "cosine", "none"] = "multistep"
+    decay: Literal["multistep", "cosine", "poly", "none"] = "multistep"
     milestones: tuple[float, ...] = (2 / 3, 8 / 9)
     """Where ``multistep`` multiplies by ``gamma``, as shares of ``steps``, so that a shorter run keeps its shape."""
-    gamma: float = 0.1
+    gamma: float = Field(default=0.1, ge=0)
+    power: float = Field(default=0.9, gt=0)
+    """Of ``poly``: the rate is multiplied by (1 - step / steps) to this power (1606.00915 section 4.1)."""
     warmup_steps: int = Field(default=1000, ge=0)
     warmup_factor: float = Field(default=1e-3, gt=0, le=1)
     """The share of the learning rate at step 0."""
@@ -55,6 +59,8 @@ class ScheduleConfig(Config):
         """What the learning rate is multiplied by at ``step``, counted from 0."""
         if self.decay == "cosine":
             factor = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        elif self.decay == "poly":
+            factor = (1 - step / self.steps) ** self.power
         elif self.decay == "multistep":
             factor = self.gamma ** sum(step >= round(share * self.steps) for share in self.milestones)
         else:

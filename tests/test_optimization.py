@@ -34,6 +34,13 @@ def test_cosine_equals_torch():
     assert [schedule.factor(step) for step in range(50)] == pytest.approx(expected, abs=1e-12)
 
 
+def test_poly_equals_torch():
+    """PolynomialLR of power 0.9."""
+    schedule = ScheduleConfig(steps=50, decay="poly", warmup_steps=0)
+    expected = rates(lambda optimizer: lr_scheduler.PolynomialLR(optimizer, 50, 0.9), 50)
+    assert [schedule.factor(step) for step in range(50)] == pytest.approx(expected, abs=1e-12)
+
+
 def test_warm_up_equals_torch():
     """LinearLR from a thousandth, then constant."""
     schedule = ScheduleConfig(steps=40, decay="none", warmup_steps=10, warmup_factor=1e-3)

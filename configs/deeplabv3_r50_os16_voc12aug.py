@@ -1,0 +1,53 @@
+"""DeepLabv3, ResNet-50 at output stride 16, PASCAL VOC 2012 with SBD's masks (10,582 images).
+
+    python tools/train.py configs/deeplabv3_r50_os16_voc12aug.py
+
+The recipe of mmsegmentation's 40k schedules: 16 windows of 512 x 512 a step, polynomial rate. Its published mIoU on
+val, at output stride 8, is 77.68 (R101: 77.92). Not yet run by us.
+
+VOC is expected in `data/VOCdevkit/VOC2012` with `SegmentationClassAug` and `ImageSets/Segmentation/trainaug.txt` from
+SBD; another place: `--set train.dataset.root=... --set val.dataset.root=...`.
+"""
+
+from pathlib import Path
+
+from ..backbones import ResNetConfig
+from ..data import VOC_CLASSES, LoaderConfig, ResizeConfig, ScaledCropConfig, VocSegmentationConfig
+from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
+from ..heads import AuxiliaryConfig, DeepLabConfig, SemanticConfig
+from ..models import ModelConfig
+from ..necks import PassthroughConfig
+
+ROOT = Path("data/VOCdevkit/VOC2012")
+CLASSES = ("background", *VOC_CLASSES)
+
+
+def voc12aug(name: str, backbone: ResNetConfig, weights: str, head: SemanticConfig) -> ExperimentConfig:
+    """The recipe around a backbone and a head."""
+    return ExperimentConfig(
+        name=name,
+        model=ModelConfig(backbone=backbone, weights=weights, neck=PassthroughConfig(), head=head),
+        train=SplitConfig(
+            dataset=VocSegmentationConfig(
+                root=ROOT, splits=("trainaug",), masks="SegmentationClassAug", class_names=CLASSES
+            ),
+            transform=ScaledCropConfig(size=(512, 512), scales=(0.5, 2.0), short_side=512, color_jitter=0.3),
+        ),
+        val=SplitConfig(
+            dataset=VocSegmentationConfig(root=ROOT, splits=("val",), class_names=CLASSES),
+            transform=ResizeConfig(short_sides=(512,), long_side=2048),
+        ),
+        batch_size=16,
+        optimizer=SGDConfig(lr=0.01, weight_decay=5e-4),
+        schedule=ScheduleConfig(steps=40_000, decay="poly", warmup_steps=500),
+        checkpoint_every=4_000,
+        loader=LoaderConfig(workers=8),
+    )
+
+
+CONFIG = voc12aug(
+    "deeplabv3_r50_os16_voc12aug",
+    ResNetConfig(name="resnet50", output_stride=16, multi_grid=(1, 2, 4)),
+    "torchvision/ResNet50_Weights.IMAGENET1K_V2",
+    DeepLabConfig(auxiliary=AuxiliaryConfig()),
+)

@@ -1,0 +1,44 @@
+"""DeepLabv3+, ResNet-50 at output stride 16, on CamVid's street scenes in PASCAL VOC's layout.
+
+    python tools/train.py configs/deeplabv3plus_r50_camvid.py
+
+CamVid as SegNet prepared it: 367 images of 480x360 to train on, 101 to validate, 11 classes, 255 for what is not
+labelled. It is expected in `data/camvid`; another place: `--set train.dataset.root=... --set val.dataset.root=...`.
+"""
+
+from pathlib import Path
+
+from ..backbones import ResNetConfig
+from ..data import LoaderConfig, ResizeConfig, ScaledCropConfig, VocSegmentationConfig
+from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
+from ..heads import AuxiliaryConfig, DeepLabConfig, LowLevelConfig
+from ..models import ModelConfig
+from ..necks import PassthroughConfig
+
+
+def camvid(split: str) -> VocSegmentationConfig:
+    """One of its lists; no class is the background."""
+    names = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
+    return VocSegmentationConfig(root=Path("data/camvid"), splits=(split,), class_names=names, background=False)
+
+
+CONFIG = ExperimentConfig(
+    name="deeplabv3plus_r50_camvid",
+    model=ModelConfig(
+        backbone=ResNetConfig(name="resnet50", output_stride=16),
+        weights="torchvision/ResNet50_Weights.IMAGENET1K_V1",
+        neck=PassthroughConfig(),
+        head=DeepLabConfig(low_level=LowLevelConfig(), auxiliary=AuxiliaryConfig()),
+    ),
+    train=SplitConfig(
+        dataset=camvid("train"),
+        transform=ScaledCropConfig(size=(360, 480), scales=(0.5, 2.0), short_side=360, color_jitter=0.2),
+    ),
+    val=SplitConfig(dataset=camvid("val"), transform=ResizeConfig(short_sides=(360,))),
+    batch_size=8,
+    optimizer=SGDConfig(lr=0.02, weight_decay=5e-4),
+    schedule=ScheduleConfig(steps=4000, decay="poly", warmup_steps=100),
+    eval_every=1000,
+    checkpoint_every=1000,
+    loader=LoaderConfig(workers=4),
+)

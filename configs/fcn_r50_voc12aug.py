@@ -1,0 +1,18 @@
+"""FCN, ResNet-50 at output stride 8, PASCAL VOC 2012 with SBD's masks (10,582 images).
+
+    python tools/train.py configs/fcn_r50_voc12aug.py
+
+The recipe of `deeplabv3_r50_os16_voc12aug`. Not yet run by us; the yardstick for an FCN of this depth is torchvision's
+60.5 mIoU on COCO's images with VOC's labels.
+"""
+
+from ..backbones import ResNetConfig
+from ..heads import AuxiliaryConfig, FCNConfig
+from .deeplabv3_r50_os16_voc12aug import voc12aug
+
+CONFIG = voc12aug(
+    "fcn_r50_voc12aug",
+    ResNetConfig(name="resnet50", output_stride=8),
+    "torchvision/ResNet50_Weights.IMAGENET1K_V1",
+    FCNConfig(auxiliary=AuxiliaryConfig()),
+)
