@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from pydantic import field_validator
+
 from ..structures import PartConfig, Registry, UsageError
 from .report import DataReport, Policy
 from .types import Record
@@ -11,6 +13,15 @@ from .types import Record
 
 class DatasetConfig(PartConfig):
     """Where a data set is and what of it is used."""
+
+    @field_validator("class_names", check_fields=False)
+    @classmethod
+    def _are_distinct(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """For every kind that lets a user choose its classes: a name that comes twice would be two labels."""
+        if names is not None and len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"these classes are named twice: {', '.join(twice)}")
+        return names
 
     def classes(self) -> tuple[str, ...]:
         """The class names, as far as they are known without looking at the data; label ``i`` is ``classes()[i]``."""

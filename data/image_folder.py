@@ -43,9 +43,13 @@ class ImageFolder(Dataset):
         self.class_names = _choose_classes(config.root, config.class_names)
         self.category_ids = tuple(range(len(self.class_names)))
         names, labels = _list_images(config.root, self.class_names, report)
+        if len(self.class_names) == 1:
+            report.warnings.append("one class alone teaches nothing: every image has the same label")
         if config.subset is not None and config.subset < len(names):
             chosen = [place * len(names) // config.subset for place in range(config.subset)]
             names, labels = [names[place] for place in chosen], [labels[place] for place in chosen]
+        for label in sorted(set(range(len(self.class_names))) - set(labels)):
+            report.note("empty-class", self.class_names[label])
         report.read["images"] = len(names) + report.skipped_count("images")
         usable = check_files(names, lambda place: check_image(self._path(names[place]), None, names[place]), report)
         if not usable.any():
@@ -99,7 +103,7 @@ def _list_images(root: Path, class_names: Sequence[str], report: DataReport) -> 
     label_of = {name: label for label, name in enumerate(class_names)}
     names: list[str] = []
     labels: list[int] = []
-    for path in _files_below(root):
+    for path in _files_below(root, report):
         name = path.relative_to(root).as_posix()
         folder, below, _ = name.partition("/")
         if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -118,12 +122,12 @@ def _list_images(root: Path, class_names: Sequence[str], report: DataReport) -> 
                 "there is no image in this class folder", "add some, or leave it out by class_names",
                 case="empty-class", file=root / class_names[label],
             )  # fmt: skip
-        report.note("empty-class", class_names[label])
     return names, labels
 
 
-def _files_below(root: Path) -> Iterator[Path]:
-    """Every file, in order; links to folders are followed. A folder that cannot be listed is no empty one."""
+def _files_below(root: Path, report: DataReport) -> Iterator[Path]:
+    """Every file, in order. Links to folders are followed, but for one that leads back to a folder above it, which is
+    noted. A folder that cannot be listed is no empty one."""
 
     def refuse(error: OSError) -> None:
         raise DataError(
@@ -133,4 +137,13 @@ def _files_below(root: Path) -> Iterator[Path]:
 
     for place, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+        for loop in [folder for folder in folders if _leads_back(Path(place, folder), root)]:
+            report.note("link-loop", Path(place, loop).relative_to(root).as_posix())
+            folders.remove(loop)
         yield from (Path(place, file) for file in sorted(files))
+
+
+def _leads_back(folder: Path, root: Path) -> bool:
+    """Whether a folder is, by a link, one of those that it lies in."""
+    above = [parent for parent in folder.parents if parent.is_relative_to(root)]
+    return any(folder.samefile(parent) for parent in above)

@@ -10,9 +10,10 @@
 | floating-point or 32-bit samples | refused: their range is unknown |
 | more than ``MAX_PIXELS`` | refused before it is decoded |
 | a JPEG without its end marker | used if every block of it is there |
-| a cut JPEG or PNG, no image at all | refused |
+| been cut, or is no image at all | refused |
 
-A JPEG whose middle is corrupt decodes to wrong pixels in every common library; only a checksum could tell.
+A JPEG whose middle is corrupt decodes to wrong pixels in every common library; only a checksum could tell. A PNG's is
+found out when it is decoded, which the look before training does not do.
 """
 
 import io
@@ -34,6 +35,7 @@ IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 """Endings, in lower case, by which a folder's images are told from its other files."""
 
 _ORIENTATION = 0x0112
+_PNG = b"\x89PNG\r\n\x1a\n"
 _PILLOW_LIMIT = threading.Lock()
 
 
@@ -62,9 +64,10 @@ def image_size(path: str | os.PathLike[str], image_id: int | str | None = None) 
 def check_image(
     path: str | os.PathLike[str], size: tuple[int, int] | None = None, image_id: int | str | None = None
 ) -> list[str]:
-    """Whether a file is an image of the declared (height, width), without decoding it unless its end looks cut.
+    """Whether a file is an image of the declared (height, width).
 
-    Returns the notes worth counting (``jpeg-without-end``); DataError for what cannot be used.
+    A JPEG, PNG or WebP file whose end is there is not decoded for that. Returns the notes worth counting
+    (``jpeg-without-end``); DataError for what cannot be used.
     """
     actual = image_size(path, image_id)
     if size is not None and actual != size:
@@ -78,10 +81,12 @@ def check_image(
             file=path,
             image_id=image_id,
         )
-    if _ends_properly(path):
-        return []
+    start, end = _first_and_last_bytes(path)
+    is_jpeg = start.startswith(b"\xff\xd8")
+    if start.startswith(b"RIFF") or (is_jpeg and end.endswith(b"\xff\xd9")) or (start == _PNG and end[4:8] == b"IEND"):
+        return []  # Pillow opens no cut WebP
     read_image(path, image_id)
-    return ["jpeg-without-end"]
+    return ["jpeg-without-end"] if is_jpeg else []
 
 
 def _decode(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
@@ -149,17 +154,11 @@ def _to_rgb(image: Image.Image) -> Image.Image | ndarray:
     return image.convert("RGB")
 
 
-def _ends_properly(path: str | os.PathLike[str]) -> bool:
-    """Whether a JPEG or PNG ends with its end marker; other formats are taken to."""
+def _first_and_last_bytes(path: str | os.PathLike[str]) -> tuple[bytes, bytes]:
     with Path(path).open("rb") as file:
         start = file.read(8)
         file.seek(max(0, file.seek(0, io.SEEK_END) - 12))
-        end = file.read()
-    if start.startswith(b"\xff\xd8"):
-        return end.endswith(b"\xff\xd9")
-    if start == b"\x89PNG\r\n\x1a\n":
-        return end[4:8] == b"IEND"
-    return True
+        return start, file.read()
 
 
 def _without_end_marker(path: str | os.PathLike[str]) -> Image.Image | None:

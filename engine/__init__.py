@@ -10,28 +10,33 @@ from .checkpoint import (
     save_checkpoint,
 )
 from .config import ExperimentConfig, SplitConfig, override, parse_config
-from .drawing import draw_boxes, draw_lines, write_image
+from .drawing import blend_mask, draw_boxes, draw_classes, draw_lines, write_image
 from .evaluate import collect_results, evaluate, pick_device, scores_as_json, write_json
 from .optimization import AdamWConfig, ScheduleConfig, SGDConfig, build_optimizer
 from .pictures import draw_comparisons
 from .predict import Predictor
-from .tasks import TASKS, Task, pick_task
+from .tasks import TASKS, Detection, Semantic, Task, WholeImage, pick_task
 from .train import seed_step, train, train_step
 
 __all__ = [
     "TASKS",
     "AdamWConfig",
     "Checkpoint",
+    "Detection",
     "ExperimentConfig",
     "Predictor",
     "SGDConfig",
     "ScheduleConfig",
+    "Semantic",
     "SplitConfig",
     "Task",
+    "WholeImage",
+    "blend_mask",
     "build_optimizer",
     "checkpoint_paths",
     "collect_results",
     "draw_boxes",
+    "draw_classes",
     "draw_comparisons",
     "draw_lines",
     "evaluate",

@@ -1,10 +1,12 @@
-"""Checkpoints: a folder of safetensors and JSON that describes itself, written whole or not at all."""
+"""Checkpoints: a folder of safetensors and JSON that describes itself, written whole or not at all.
+
+``SHA256SUMS`` holds the sums of its files, as ``sha256sum -c`` reads them.
+"""
 
 import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,11 +21,12 @@ from torch import Tensor, nn, optim
 from ..backbones import input_metadata
 from ..models import Model, build_model
 from ..ops import first_few, state_dict_faults
-from ..structures import CheckpointError
+from ..structures import CheckpointError, UsageError, refusals_as_usage_errors
 from .config import ExperimentConfig, parse_config
 
-FORMAT = 1
-_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+FORMAT = 2
+_MODEL, _OPTIMIZER, _STATE = _SUMMED = ("model.safetensors", "optimizer.safetensors", "state.json")
+_SUMS = "SHA256SUMS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Checkpoint:
     config: ExperimentConfig
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
+    image_sums: Mapping[str, str]
+    """A sum of the image ids of ``train`` and of ``val``, in order: the same data has the same."""
 
 
 def save_checkpoint(
@@ -46,16 +51,14 @@ def save_checkpoint(
 ) -> Path:
     """Write ``folder/step-N``. A kill or a full disk at any moment leaves the earlier checkpoints as they were.
 
-    ``description`` is the JSON-ready rest of :class:`Checkpoint`: config, class_names, category_ids. The weights' file
-    tells alone how they want their pixels.
+    ``description`` is the JSON-ready rest of :class:`Checkpoint`: config, class_names, category_ids, image_sums. The
+    weights' file tells alone how they want their pixels.
     """
     target = folder / f"step-{step:07d}"
-    if target.exists():
-        return target
-    temporary = None
+    temporary = folder / f".writing-{target.name}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+        shutil.rmtree(temporary, ignore_errors=True)  # of a save that was killed
+        temporary.mkdir(parents=True)
         save_file(_contiguous(model.state_dict()), temporary / _MODEL, input_metadata(model.preprocess.config))
         tensors, groups = _flatten_optimizer(optimizer)
         save_file(tensors, temporary / _OPTIMIZER)
@@ -64,17 +67,16 @@ def save_checkpoint(
             "step": step,
             **description,
             "optimizer_groups": groups,
-            "sha256": {name: _sha256(temporary / name) for name in (_MODEL, _OPTIMIZER)},
             "versions": {name: version(name) for name in ("vertebra", "torch", "torchvision")},
         }
         (temporary / _STATE).write_text(json.dumps(state, indent=1))
-        for name in (_MODEL, _OPTIMIZER, _STATE, "."):
+        (temporary / _SUMS).write_text("".join(f"{_sha256(temporary / name)}  {name}\n" for name in _SUMMED))
+        for name in (*_SUMMED, _SUMS, "."):
             _sync(temporary / name)
         temporary.rename(target)
         _sync(folder)
     except (OSError, SafetensorError) as error:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(
             f"could not be written: {error}", "free some space; earlier checkpoints are intact", file=target
         ) from error
@@ -85,6 +87,15 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
     """Delete all but the newest ``keep`` checkpoints, and what a killed save left behind."""
     for path in [*checkpoint_paths(folder)[:-keep], *folder.glob(".writing-*")]:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def set_damaged_aside(folder: Path, sound: Checkpoint) -> None:
+    """Rename what is newer than the newest sound checkpoint: a resumed run writes those steps again."""
+    for path in checkpoint_paths(folder):
+        if path > sound.path:
+            aside = path.with_name(f"damaged-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:
@@ -142,7 +153,8 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
 
 def load_checkpoint_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Model:
     """The same from a checkpoint that is open already."""
-    model = build_model(checkpoint.config.model, checkpoint.class_names)
+    with refusals_as_usage_errors():
+        model = build_model(checkpoint.config.model, checkpoint.class_names)
     load_weights(checkpoint, model)
     return model.to(device).eval()
 
@@ -151,23 +163,26 @@ def _read(path: Path) -> Checkpoint:
     """A checkpoint's description, once its files are known to be whole."""
     state_path = path / _STATE
     try:
+        lines = (path / _SUMS).read_text().splitlines()
+        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+        for name in _SUMMED:
+            if _sha256(path / name) != sums[name]:
+                raise CheckpointError("the file is damaged (checksum mismatch)", "use another copy", file=path / name)
         state = json.loads(state_path.read_text())
         if state["format"] > FORMAT:
             raise CheckpointError(
                 f"has format {state['format']}, this version reads up to {FORMAT}", "upgrade vertebra", file=state_path
             )
-        for name, expected in state["sha256"].items():
-            if _sha256(path / name) != expected:
-                raise CheckpointError("the file is damaged (checksum mismatch)", "use another copy", file=path / name)
         return Checkpoint(
             path,
             state["step"],
             parse_config(state["config"], str(state_path)),
             tuple(state["class_names"]),
             tuple(state["category_ids"]),
+            state["image_sums"],
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"cannot be read: {error!r}", "use another checkpoint", file=state_path) from error
+    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
+        raise CheckpointError(f"cannot be read: {error!r}", "use another checkpoint", file=path) from error
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:

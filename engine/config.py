@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from ..data import DatasetConfig, LoaderConfig, ResizeConfig, datasets, transforms
 from ..evaluation import Engine
-from ..models import ModelConfig
+from ..models import ModelConfig, SemanticInference
 from ..structures import Config, PartConfig, UsageError, suggest, usage_error
 from .optimization import OptimizerConfig, ScheduleConfig
 
@@ -41,11 +41,13 @@ class ExperimentConfig(Config):
     log_every: int = Field(default=20, gt=0)
     engine: Engine = "hotcoco"
     """What computes COCO's numbers; both give the same."""
+    inference: SemanticInference = SemanticInference()
+    """How a semantic head looks at an image: whole or by windows, at which scales."""
     loader: LoaderConfig = LoaderConfig()
 
 
 FREE_ON_RESUME = {
-    "name", "eval_batch_size", "eval_every", "checkpoint_every", "keep_checkpoints", "log_every", "engine", "loader",
+    "name", "eval_batch_size", "eval_every", "checkpoint_every", "keep_checkpoints", "log_every", "engine", "inference", "loader",
 }  # fmt: skip
 
 
@@ -70,9 +72,11 @@ def override(config: ExperimentConfig, assignments: Sequence[str]) -> Experiment
             place = _child(place, key, ".".join(parents[:depth]))
         _child(place, last, ".".join(parents))
         try:
-            place[last] = json.loads(text)
+            value = json.loads(text)
         except json.JSONDecodeError:
-            place[last] = text
+            value = text
+        is_text = isinstance(place[last], str) and isinstance(value, int | float)  # a folder may be called 2017
+        place[last] = text if is_text else value
     return parse_config(values, "--set") if assignments else config
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from numpy import ndarray
 from torch import Tensor
+
+from ..structures import IGNORE
 
 Picture = UInt8[ndarray, "_ _ 3"]
 """An image in RGB."""
@@ -48,20 +50,45 @@ def draw_boxes(
     return image
 
 
-def draw_lines(image: Picture, lines: Sequence[str]) -> Picture:
-    """The image, enlarged if it is too narrow for words, above lines of text on white."""
+def blend_mask(image: Picture, mask: Bool[ndarray, "_ _"], color: tuple[int, int, int]) -> Picture:
+    """The image with half of a colour over a mask, and its outline in full."""
+    image = image.copy()
+    image[mask] = (image[mask].astype(np.uint16) + np.array(color, np.uint16) + 1) // 2
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(image, outlines, -1, color, 1)
+
+
+def draw_classes(image: Picture, classes: UInt8[ndarray, "_ _"], class_names: Sequence[str]) -> Picture:
+    """The image with half of its class's colour over every pixel, above a legend; background and 255 stay as they
+    are."""
+    shown = [label for label in np.unique(classes).tolist() if label != IGNORE and class_names[label] != "background"]
+    painted = image.copy()
+    for label in shown:
+        here = classes == label
+        painted[here] = (image[here].astype(np.uint16) + np.array(class_color(label), np.uint16) + 1) // 2
+    picture = draw_lines(painted, [str(class_names[label]) for label in shown], indent=_LINE)
+    top = len(picture) - _LINE * len(shown) - 4
+    for number, label in enumerate(shown):
+        corner = (4, top + _LINE * number + 4)
+        cv2.rectangle(picture, corner, (corner[0] + 9, corner[1] + 9), class_color(label), cv2.FILLED)
+    return picture
+
+
+def draw_lines(image: Picture, lines: Sequence[str], indent: int = 0) -> Picture:
+    """The image, enlarged if it is too narrow for words, above lines of text on white, ``indent`` pixels from its
+    left."""
     factor = -(-_LEAST_WIDTH // image.shape[1])
     image = np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
     strip = np.full((_LINE * len(lines) + 4, image.shape[1], 3), 255, dtype=np.uint8)
     for number, line in enumerate(lines, start=1):
-        cv2.putText(strip, line, (4, _LINE * number - 3), FONT, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+        cv2.putText(strip, line, (4 + indent, _LINE * number - 3), FONT, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return np.vstack([image, strip])
 
 
 def write_image(path: str | os.PathLike[str], image: Picture) -> None:
     """Write an RGB image; the ending of the name says how."""
     path = Path(path)
-    done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if not done:
+    if not cv2.haveImageWriter(path.name):
         raise ValueError(f"cannot encode {path.name}: {path.suffix!r} is no image format")
+    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     path.write_bytes(encoded.tobytes())

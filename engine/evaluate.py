@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from ..data import Batch, Dataset, eval_loader
+from ..data import Batch, Dataset, eval_loader, worker_faults
 from ..evaluation import Scores, sort_results
 from ..models import Model
+from ..structures import UsageError
 from .config import ExperimentConfig
 from .tasks import Rows, Task
 
@@ -34,9 +35,10 @@ def collect_results(task: Task, model: Model, batches: Iterable[Batch], category
     model.eval()
     try:
         rows: Rows = []
-        for batch in batches:
-            for image_id, prediction in zip(batch.image_ids, task.predict(model, batch), strict=True):
-                rows += task.rows(prediction, image_id, category_ids)
+        with worker_faults():
+            for batch in batches:
+                for image_id, prediction in zip(batch.image_ids, task.predict(model, batch), strict=True):
+                    rows += task.rows(prediction, image_id, category_ids)
     finally:
         model.train(training)
     return sort_results(rows)
@@ -61,4 +63,6 @@ def pick_device(name: str) -> torch.device:
     """``auto`` takes a GPU where there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("torch finds no CUDA device here", "leave out --device, or choose cpu")
     return torch.device(name)

@@ -18,7 +18,7 @@ class Predictor:
     def __init__(self, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> None:
         checkpoint = open_checkpoint(path)
         self.model = load_checkpoint_model(checkpoint, device)
-        self.task = pick_task(self.model.head)
+        self.task = pick_task(self.model.head, inference=checkpoint.config.inference)
         self.class_names = checkpoint.class_names
         self.category_ids = checkpoint.category_ids
         self._prepare = build_transform(checkpoint.config.val.transform)

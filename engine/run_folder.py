@@ -1,16 +1,19 @@
 """A run's folder: who may write in it, what it was started with, and what a resumed run may change."""
 
 import fcntl
+import hashlib
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from ..data import Dataset, require_same_classes
+from ..models import ModelConfig, resolve_input
 from ..structures import UsageError
-from .checkpoint import Checkpoint, checkpoint_paths, open_checkpoint
+from .checkpoint import Checkpoint, checkpoint_paths, open_checkpoint, set_damaged_aside
 from .config import FREE_ON_RESUME, ExperimentConfig, config_changes
 from .evaluate import write_json
 
@@ -54,26 +57,39 @@ class RunFolder:
             self._lock.close()
             self._lock = None
 
-    def start(self, config: ExperimentConfig) -> None:
-        """Begin a new run: refuse a folder that holds one, store the resolved config."""
+    def start(self, config: ExperimentConfig) -> ExperimentConfig:
+        """Begin a new run: refuse a folder that holds one, store the resolved config and return it."""
         if checkpoint_paths(self.checkpoints) or (self.path / "metrics.jsonl").exists():
             raise UsageError(
                 "this folder holds a run already",
                 "continue it with --resume, or choose another --output",
                 file=self.path,
             )
-        self.store(config)
+        return self._store(config, resolve_input(config.model))
 
-    def store(self, config: ExperimentConfig) -> None:
+    def _store(self, config: ExperimentConfig, model: ModelConfig) -> ExperimentConfig:
         """Write the resolved config: from here on it is data and runs no code."""
+        config = config.model_copy(update={"model": model})
         write_json(self.path / "config.json", config.model_dump(mode="json"))
+        return config
 
-    def resume(self, config: ExperimentConfig, notify: Callable[[str], None]) -> Checkpoint | None:
-        """The newest sound checkpoint, or None where the run had written none; refuses a config of other numbers."""
+    def resume(
+        self, config: ExperimentConfig, notify: Callable[[str], None]
+    ) -> tuple[ExperimentConfig, Checkpoint | None]:
+        """The resolved config and the newest sound checkpoint, or None where the run had written none.
+
+        Refuses a config of other numbers. The file that the run's weights came from is not needed again.
+        """
         if not checkpoint_paths(self.checkpoints):
-            self.store(config)
-            return None
+            if not (self.path / "config.json").exists():
+                raise UsageError(
+                    "there is no run here to resume", "check --output, or leave out --resume", file=self.path
+                )
+            return self._store(config, resolve_input(config.model)), None
         checkpoint = open_checkpoint(self.path, notify)
+        if config.model.input is None:
+            model = config.model.model_copy(update={"input": checkpoint.config.model.input})
+            config = config.model_copy(update={"model": model})
         changes = config_changes(checkpoint.config.model_dump(mode="json"), config.model_dump(mode="json"))
         refused = {key: pair for key, pair in sorted(changes.items()) if key.split(".")[0] not in FREE_ON_RESUME}
         if refused:
@@ -81,11 +97,19 @@ class RunFolder:
             raise UsageError(
                 f"the config differs from the run's: {shown}", "resume with the same, or start anew", file=self.path
             )
-        self.store(config)
-        return checkpoint
+        set_damaged_aside(self.checkpoints, checkpoint)
+        return self._store(config, config.model), checkpoint
 
-    def truncate_metrics(self, step: int) -> None:
-        """Drop lines of ``metrics.jsonl`` past a step, which a resumed run writes again."""
+    def evaluated_step(self) -> int:
+        """The step that ``eval.json`` is of; 0 where there is none."""
+        path = self.path / "eval.json"
+        return json.loads(path.read_text())["step"] if path.exists() else 0
+
+    def rewind(self, step: int) -> None:
+        """Drop what lies past a step, which a resumed run writes again."""
+        if self.evaluated_step() > step:
+            for name in ("eval.json", "predictions.png"):
+                (self.path / name).unlink(missing_ok=True)
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return
@@ -100,3 +124,26 @@ class RunFolder:
         temporary = path.with_name(".metrics.jsonl.writing")
         temporary.write_text("".join(kept))
         temporary.replace(path)
+
+
+def describe_data(train: Dataset, val: Dataset) -> dict[str, Any]:
+    """What a checkpoint keeps of the data that it was trained and is evaluated on, ready for JSON."""
+    sums = {
+        split: hashlib.sha256("\n".join(map(str, dataset.image_ids)).encode(errors="surrogateescape")).hexdigest()
+        for split, dataset in (("train", train), ("val", val))
+    }
+    return {"class_names": train.class_names, "category_ids": train.category_ids, "image_sums": sums}
+
+
+def require_same_data(checkpoint: Checkpoint, data: Mapping[str, Any]) -> None:
+    """Refuse to go on with other classes or images than the checkpoint's; ``data`` is from :func:`describe_data`."""
+    require_same_classes(checkpoint.class_names, data["class_names"], ("the run", "the data"))
+    sums = data["image_sums"]
+    changed = [f"{split} image" for split, before in checkpoint.image_sums.items() if before != sums[split]]
+    if checkpoint.category_ids != data["category_ids"]:
+        changed.append("category")
+    if changed:
+        raise UsageError(
+            f"the {' and '.join(changed)} ids are no longer those that the run began with",
+            "resume with the same data, or start anew",
+        )

@@ -1,8 +1,9 @@
 """What a run says while it goes: a live bar or plain lines, ``metrics.jsonl`` and TensorBoard curves."""
 
+import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -18,10 +19,7 @@ class RunLog:
         self.folder, self.every, self.steps, self.console = folder, every, steps, console
         self._file = (folder / "metrics.jsonl").open("a")
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
-        self._sums: dict[str, float] = {}
-        self._count = self._images = 0
-        self._waited = 0.0
-        self._since = time.perf_counter()
+        self._restart()
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -75,7 +73,13 @@ class RunLog:
         else:
             remaining = elapsed / self._count * (self.steps - step)
             self.say(f"step {step}/{self.steps}  {line}  ETA {remaining:.0f} s")
-        self.restart_clock()
+        self._restart()
+
+    def _restart(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = self._images = 0
+        self._waited = 0.0
+        self._since = time.perf_counter()
 
     def record(self, step: int, numbers: Mapping[str, float | None], group: str) -> None:
         """Write numbers of a step to the file and the curves."""
@@ -85,7 +89,9 @@ class RunLog:
                 self._writer.add_scalar(f"{group}/{name}", value, step)
         self._writer.flush()
 
-    def restart_clock(self) -> None:
-        """Forget what was collected; time spent outside training (an evaluation) is no training time."""
-        self._sums, self._count, self._images, self._waited = {}, 0, 0, 0.0
-        self._since = time.perf_counter()
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside (an evaluation) is no training time."""
+        began = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - began

@@ -17,16 +17,22 @@ from rich.console import Console
 from torch import optim
 
 from ..backbones import load_backbone_weights
-from ..data import Batch, Dataset, Policy, build_dataset, require_same_classes, train_loader
+from ..data import Batch, Dataset, Policy, build_dataset, require_same_classes, train_loader, worker_faults
 from ..evaluation import format_scores
-from ..models import Model, build_model, resolve_input
-from ..structures import MemoryFullError, NonFiniteError, VertebraError
+from ..models import Model, build_model
+from ..structures import (
+    MemoryFullError,
+    NonFiniteError,
+    VertebraError,
+    is_out_of_memory,
+    refusals_as_usage_errors,
+)
 from .checkpoint import load_optimizer, load_weights, prune_checkpoints, save_checkpoint
 from .config import ExperimentConfig
 from .evaluate import evaluate, scores_as_json, write_json
 from .optimization import build_optimizer, set_learning_rate
 from .pictures import draw_comparisons
-from .run_folder import RunFolder
+from .run_folder import RunFolder, describe_data, require_same_data
 from .run_log import RunLog
 from .tasks import Task, pick_task
 
@@ -53,15 +59,18 @@ def train(
     """Train, evaluate and draw; everything is written to the folder ``output``. Returns what ``eval.json`` holds."""
     console = console or Console(stderr=True)
     say = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    config = config.model_copy(update={"model": resolve_input(config.model)})
     steps = config.schedule.steps
     with RunFolder(output) as folder:
-        checkpoint = folder.resume(config, say) if resume else folder.start(config)
+        config, checkpoint = folder.resume(config, say) if resume else (folder.start(config), None)
         train_set, val_set = _open_data(config, folder.path, bad_data, say)
+        data = describe_data(train_set, val_set)
+        if checkpoint is not None:
+            require_same_data(checkpoint, data)
         seed_step(config.seed, 0)
-        model = build_model(config.model, train_set.class_names).to(device)
-        task = pick_task(model.head, train_set, val_set)
-        optimizer = build_optimizer(config.optimizer, model)
+        with refusals_as_usage_errors():
+            model = build_model(config.model, train_set.class_names).to(device)
+            optimizer = build_optimizer(config.optimizer, model)
+        task = pick_task(model.head, train_set, val_set, inference=config.inference)
         start = 0
         if checkpoint is not None:
             start = checkpoint.step
@@ -69,12 +78,8 @@ def train(
             load_optimizer(checkpoint, optimizer)
         elif config.model.weights is not None:
             say(load_backbone_weights(model.backbone, config.model.weights))
-        folder.truncate_metrics(start)
-        facts = {
-            "config": config.model_dump(mode="json"),
-            "class_names": train_set.class_names,
-            "category_ids": train_set.category_ids,
-        }
+        folder.rewind(start)
+        facts = {"config": config.model_dump(mode="json"), **data}
         batches = train_loader(
             train_set,
             config.train.transform,
@@ -87,9 +92,9 @@ def train(
         )
         model.train()
         with RunLog(folder.path, steps=steps, start=start, every=config.log_every, console=console) as log:
-            with _stop_requests() as stop:
+            with _stop_requests() as stop, worker_faults():
                 for step, (batch, waited) in enumerate(_timed(batches), start + 1):
-                    numbers = train_step(model, optimizer, batch.to(model.device), config, step)
+                    numbers = train_step(model, optimizer, batch, config, step)
                     log.step(step, numbers, images=len(batch.images), waited=waited)
                     if step % config.checkpoint_every == 0 or step == steps or stop:
                         save_checkpoint(folder.checkpoints, step, model, optimizer, facts)
@@ -98,9 +103,11 @@ def train(
                         raise Interrupted(stop[0], step)
                     if config.eval_every and step % config.eval_every == 0 and step < steps:
                         _evaluate(config, task, model, val_set, step, log)
-            if _evaluated_step(folder.path) != steps:
+            if folder.evaluated_step() < steps:
                 _evaluate(config, task, model, val_set, steps, log)
-                draw_comparisons(task, model, val_set, config.val.transform, folder.path / "predictions.png")
+            picture = folder.path / "predictions.png"
+            if not picture.exists():
+                draw_comparisons(task, model, val_set, config.val.transform, picture)
             log.say(f"results are in {folder.path}")
         return json.loads((folder.path / "eval.json").read_text())
 
@@ -115,26 +122,36 @@ def train_step(
     seed_step(config.seed, step)
     lr = config.optimizer.lr * config.schedule.factor(step - 1)
     set_learning_rate(optimizer, lr)
-    try:
+    with _memory_of(step, batch):
+        batch = batch.to(model.device)
         losses = model(batch.images, batch.targets)
         total = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         total.backward()
-    except torch.OutOfMemoryError as error:
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
+        # One read from the device a step, for all numbers together.
+        values = torch.stack([*losses.values(), total, norm]).tolist()
+        numbers = dict(zip([*losses, "loss", "grad_norm"], values, strict=True))
+        if not all(math.isfinite(value) for value in values):
+            terms = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+            ids = ", ".join(str(image_id) for image_id in batch.image_ids)
+            raise NonFiniteError(f"step {step}: {terms}; images {ids}", "lower optimizer.lr, or look at these images")
+        optimizer.step()
+    return numbers | {"lr": lr}
+
+
+@contextlib.contextmanager
+def _memory_of(step: int, batch: Batch) -> Iterator[None]:
+    """Where a step does not fit into memory, say with which images."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         sizes = ", ".join(f"{height}x{width}" for height, width in batch.images.sizes.tolist())
         raise MemoryFullError(
             f"step {step} did not fit with images of {sizes}", "lower batch_size or the transform's sizes"
         ) from error
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
-    # One read from the device a step, for all numbers together.
-    values = torch.stack([*losses.values(), total, norm]).tolist()
-    numbers = dict(zip([*losses, "loss", "grad_norm"], values, strict=True))
-    if not all(math.isfinite(value) for value in values):
-        terms = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-        ids = ", ".join(str(image_id) for image_id in batch.image_ids)
-        raise NonFiniteError(f"step {step}: {terms}; images {ids}", "lower optimizer.lr, or look at these images")
-    optimizer.step()
-    return numbers | {"lr": lr}
 
 
 def seed_step(seed: int, step: int) -> None:
@@ -152,25 +169,19 @@ def _open_data(
         dataset.report.write(folder / ("data_report.json" if split == "train" else f"data_report_{split}.json"))
         say(f"{split}: {dataset.report.summary()}")
         data.append(dataset)
-    require_same_classes(*data)
+    require_same_classes(data[0].class_names, data[1].class_names)
     return data[0], data[1]
 
 
 def _evaluate(config: ExperimentConfig, task: Task, model: Model, dataset: Dataset, step: int, log: RunLog) -> None:
     """Score the validation split; ``eval.json`` and ``results.json`` hold the newest."""
-    rows, scores = evaluate(task, model, dataset, config)
-    for each in scores.values():
-        log.record(step, each.summary, "val")
-        log.say(format_scores(each))
-    write_json(log.folder / "results.json", rows)
-    write_json(log.folder / "eval.json", scores_as_json(scores, step=step, images=len(dataset)))
-    log.restart_clock()
-
-
-def _evaluated_step(folder: Path) -> int | None:
-    """The step that ``eval.json`` is of."""
-    path = folder / "eval.json"
-    return json.loads(path.read_text())["step"] if path.exists() else None
+    with log.paused():
+        rows, scores = evaluate(task, model, dataset, config)
+        for each in scores.values():
+            log.record(step, each.summary, "val")
+            log.say(format_scores(each))
+        write_json(log.folder / "results.json", rows)
+        write_json(log.folder / "eval.json", scores_as_json(scores, step=step, images=len(dataset)))
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -11,7 +11,7 @@ The conventions of the whole project stand here, once:
 """
 
 from .classification import Classification
-from .config import Config, PartConfig, suggest, usage_error
+from .config import Config, PartConfig, refusals_as_usage_errors, suggest, usage_error
 from .errors import (
     CheckpointError,
     DataError,
@@ -20,6 +20,7 @@ from .errors import (
     UsageError,
     VertebraError,
     WorkerError,
+    is_out_of_memory,
 )
 from .features import FeatureInfo, Features, Level, Levels
 from .images import Images
@@ -57,6 +58,8 @@ __all__ = [
     "VertebraError",
     "WorkerError",
     "is_number",
+    "is_out_of_memory",
+    "refusals_as_usage_errors",
     "suggest",
     "usage_error",
 ]

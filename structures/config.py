@@ -1,7 +1,8 @@
 """What every configuration object is: frozen, validated, and without room for a misspelt key."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -11,13 +12,22 @@ from .errors import UsageError
 class Config(BaseModel):
     """A frozen value whose fields are checked when it is made; an unknown field is an error, never a silent default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class PartConfig(Config):
     """The hyper-parameters of one part that a registry can build; ``name`` says which."""
 
     name: str
+
+
+@contextlib.contextmanager
+def refusals_as_usage_errors() -> Iterator[None]:
+    """Where parts are built from a config, what one of them refuses (ValueError) is a mistake in that config."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"the config cannot be built: {error}") from error
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -6,6 +6,8 @@ Errors keep their fields when pickled, since data-loading workers raise them in 
 
 import os
 
+import torch
+
 
 class VertebraError(Exception):
     """An expected fault. ``case`` is its short name (``zero-size-box``); ``fix`` says what to do about it."""
@@ -91,3 +93,8 @@ class MemoryFullError(VertebraError):
 
     exit_code = 7
     case = "out-of-memory"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, a device or torch's allocator on the host says that there is no memory left."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

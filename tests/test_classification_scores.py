@@ -133,3 +133,12 @@ def test_the_table_by_hand():
     lines = format_scores(evaluate_classification(truth, results, many)).splitlines()
     shown = [line for line in lines if line.startswith("class ")]
     assert len(shown) == 101 and sum(line.endswith("0.0000") for line in shown) == 99
+
+
+def test_of_many_classes_those_without_images_are_not_the_worst():
+    """By hand: of 300 classes 150 have images; the hundred shown are of those."""
+    truth = {label: label for label in range(150)}
+    results = [row(label, label) for label in truth]
+    many = [f"class {label}" for label in range(300)]
+    lines = format_scores(evaluate_classification(truth, results, many)).splitlines()
+    assert sum(line.startswith("class ") and line.endswith("1.0000") for line in lines) == 100

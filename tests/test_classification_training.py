@@ -73,6 +73,16 @@ def test_scores_are_those_of_the_results(run):
     assert scores["top5"] == sum(labels[row["image_id"]] in row["labels"] for row in results) / len(labels)
 
 
+def test_an_image_alone_gets_what_the_evaluation_gave_it(run):
+    """A law: prepared as the validation images were, whatever training did to its own."""
+    predictor, dataset = Predictor(run), build_dataset(open_checkpoint(run).config.val.dataset)
+    rows = {row["image_id"]: row for row in json.loads((run / "results.json").read_text())}
+    for record in map(dataset.read, range(len(dataset))):
+        prediction, row = predictor(record.image), rows[record.image_id]
+        assert prediction.labels.tolist() == row["labels"]
+        assert prediction.scores.tolist() == pytest.approx(row["scores"], abs=1e-4)
+
+
 def test_one_seed_one_result(run, tmp_path):
     """A law: the same weights and log again, whatever the number of workers."""
     config = open_checkpoint(run).config.model_copy(update={"loader": LoaderConfig(workers=2)})

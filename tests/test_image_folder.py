@@ -59,7 +59,7 @@ def test_some_of_the_classes_in_an_order_of_ones_own(root):
     assert report["skipped"]["images"]["other-class"]["count"] == 3
     assert report["totals"] == {"images": {"read": 6, "used": 3, "skipped": 3}}
     with pytest.raises(UsageError, match="another order"):
-        require_same_classes(dataset, open_folder(root, class_names=("ant", "dog")))
+        require_same_classes(dataset.class_names, ("ant", "dog"))
 
 
 def test_a_subset_is_spread_over_all(root):
@@ -68,12 +68,52 @@ def test_a_subset_is_spread_over_all(root):
     assert len(open_folder(root, subset=99)) == 6
 
 
+def test_a_class_that_a_subset_leaves_out_is_noted(root):
+    """By hand: of every third image there is no dog."""
+    dataset = open_folder(root, subset=2)
+    assert dataset.image_ids == ["ant/1.png", "cat/more/deep/c.png"]
+    assert dataset.report.as_json()["noted"] == {"empty-class": {"count": 1, "ids": ["dog"]}}
+
+
+def test_one_class_alone_is_warned_of(root):
+    """A classifier of one class has loss 0 from the first step."""
+    assert "one class alone teaches nothing" in open_folder(root, class_names=("dog",)).report.summary()
+    assert not open_folder(root).report.warnings
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "image_folder", "root": "x"},
+        {"name": "coco", "images": "x", "annotations": "y"},
+    ],
+    ids=lambda config: config["name"],
+)
+def test_a_class_named_twice_is_refused(config):
+    """Labels would shift: whoever reads it from a config gets exit code 2, naming it."""
+    with pytest.raises(ValueError, match="these classes are named twice: ant"):
+        datasets.resolve({**config, "class_names": ["ant", "bee", "ant"]})
+
+
 def test_links_to_folders_are_followed(root, tmp_path):
     """As torchvision does: class folders often lie on another disk."""
     (tmp_path / "elsewhere").mkdir()
     shutil.move(root / "dog", tmp_path / "elsewhere" / "dog")
     (root / "dog").symlink_to(tmp_path / "elsewhere" / "dog")
     assert len(open_folder(root)) == 6
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "noted"),
+    [("ant/loop", "..", "ant/loop"), ("cat/more/up", "..", "cat/more/up"), ("dog/out", "../..", "dog/out/photos")],
+)
+def test_a_link_that_leads_back_is_not_followed(root, link, target, noted):
+    """By hand: six images stay six, each with the label of its own folder; the loop is noted."""
+    before = open_folder(root).ground_truth()
+    (root / link).symlink_to(target)
+    dataset = open_folder(root)
+    assert dataset.ground_truth() == before
+    assert dataset.report.as_json()["noted"] == {"link-loop": {"count": 1, "ids": [noted]}}
 
 
 def test_it_is_known_by_name(root):

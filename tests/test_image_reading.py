@@ -99,8 +99,9 @@ def test_of_several_frames_the_first(ending, tmp_path):
 def test_samples_without_a_known_range_are_refused(mode, tmp_path):
     """FAULTS 73: a float TIFF would come out black."""
     path = save(tmp_path / "depth.tif", Image.new(mode, (WIDTH, HEIGHT), 1))
-    with pytest.raises(DataError, match="no known range"):
-        read_image(path)
+    for look in (read_image, check_image):
+        with pytest.raises(DataError, match="no known range"):
+            look(path)
 
 
 def bomb() -> bytes:
@@ -115,6 +116,13 @@ def bomb() -> bytes:
     return bytes(data)
 
 
+def half(ending: str) -> bytes:
+    """The first half of a file of a format without an end marker."""
+    file = io.BytesIO()
+    Image.fromarray(photo()).save(file, ending)
+    return file.getvalue()[: len(file.getvalue()) // 2]
+
+
 JPEG, PNG = jpeg(photo()), cv2.imencode(".png", photo())[1].tobytes()
 # name: (file, what the line says)
 DAMAGED = {
@@ -125,6 +133,7 @@ DAMAGED = {
     "cut progressive.jpg": (jpeg(photo(), progressive=True)[: len(JPEG) // 2], "damaged-image"),
     "cut.png": (PNG[: len(PNG) // 2], "damaged-image"),
     "bomb.png": (bomb(), "too-many-pixels"),
+    **{f"cut.{ending}": (half(ending), "damaged-image") for ending in ("bmp", "gif", "ppm", "tiff", "webp")},
 }
 
 

@@ -1,11 +1,13 @@
 """The data stream: the same for any number of workers, the tail of itself when resumed; faults reach the parent."""
 
+import multiprocessing
 import os
 import signal
 import time
 from collections import Counter
 from dataclasses import dataclass
 
+import cv2
 import pytest
 import torch
 
@@ -87,6 +89,8 @@ class Spoiled(Dataset):
         if index == 1:
             if self.fault == "data":
                 raise DataError("cut", "replace it", case="damaged-image", file="x.jpg", image_id=12)
+            if self.fault == "threads":
+                raise DataError(f"OpenCV has {cv2.getNumThreads()}")
             if self.fault == "bug":
                 raise ZeroDivisionError("a bug")
             if self.fault == "killed":
@@ -111,6 +115,18 @@ def test_any_other_error_names_the_image(workers, tmp_path):
     assert caught.value.exit_code == 6
 
 
+def test_one_worker_is_one_thread(tmp_path):
+    """OpenCV's own word: workers that each took all cores would wait for one another."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        with pytest.raises(DataError, match="OpenCV has 1"):
+            batches(Spoiled(open_tiny(tmp_path), "threads"), workers=1)
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+
+
 def test_a_killed_worker_is_noticed(tmp_path):
     """FAULTS 117: exit code 6 within seconds."""
     began = time.monotonic()
@@ -119,7 +135,10 @@ def test_a_killed_worker_is_noticed(tmp_path):
     assert time.monotonic() - began < 20
 
 
-def test_a_hanging_worker_is_noticed(tmp_path):
-    """FAULTS 118: exit code 6 after the timeout."""
+def test_a_hanging_worker_is_noticed_and_ended(tmp_path):
+    """FAULTS 118: exit code 6 after the timeout, and no process is left behind."""
     with pytest.raises(WorkerError, match="timed out after 1"):
         batches(Spoiled(open_tiny(tmp_path), "hangs"), workers=1, timeout=1.0)
+    for worker in multiprocessing.active_children():
+        worker.join(timeout=20)
+        assert worker.exitcode == 0

@@ -103,6 +103,14 @@ def test_list_shows_what_there_is(arguments, expected, capsys, monkeypatch):
     assert all(word in output for word in expected)
 
 
+def test_every_tool_is_a_command():
+    """The README's promise: what ``tools/`` has as a script, the installed command has by name."""
+    scripts = {
+        path.stem.replace("_", "-") for path in (ROOT / "tools").glob("*.py") if "run_tool(main)" in path.read_text()
+    }
+    assert scripts == set(COMMANDS)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_a_help_page_with_an_example(command, capsys):
     """``--help`` exits 0 and shows one."""

@@ -1,6 +1,7 @@
 """Training end to end: two runs agree, a killed run resumes as if nothing had been, faults stop it in time."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,20 +11,26 @@ import time
 import pytest
 import torch
 
-from vertebra.data import LoaderConfig
+from vertebra.data import LoaderConfig, build_dataset, eval_loader
 from vertebra.engine import (
     ScheduleConfig,
+    SGDConfig,
+    build_optimizer,
     checkpoint_paths,
+    evaluate,
     load_model,
     open_checkpoint,
+    pick_task,
     save_checkpoint,
     train,
+    train_step,
     write_json,
 )
-from vertebra.structures import CheckpointError, NonFiniteError, UsageError
+from vertebra.models import build_model
+from vertebra.structures import CheckpointError, NonFiniteError, UsageError, WorkerError
 
 from .runs import equal, records, weights
-from .tiny import tiny_config
+from .tiny import tiny_classifier, tiny_config
 
 
 def run_in_process(config, output, *flags: str, **popen) -> subprocess.Popen:
@@ -105,18 +112,43 @@ def test_a_finished_run_resumes_to_nothing(shapes, unbroken):
     assert (unbroken / "metrics.jsonl").read_text() == before
 
 
-def test_sigterm_saves_and_says_so(shapes, tmp_path):
-    """Exit code 143 and a checkpoint of the step it reached."""
-    config = tiny_config(shapes, schedule=ScheduleConfig(steps=10_000), checkpoint_every=10_000)
-    process = run_in_process(config, tmp_path / "run")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sigterm_saves_and_says_so(shapes, tmp_path, workers):
+    """FAULTS 109: exit code 143 and a checkpoint of the step it reached, though a scheduler signals workers too."""
+    schedule, loader = ScheduleConfig(steps=10_000), LoaderConfig(workers=workers)
+    config = tiny_config(shapes, schedule=schedule, checkpoint_every=10_000, loader=loader)
+    process = run_in_process(config, tmp_path / "run", start_new_session=True)
     while not (tmp_path / "run" / "metrics.jsonl").exists() or not (tmp_path / "run" / "metrics.jsonl").read_text():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     _, output = process.communicate(timeout=60)
     assert process.returncode == 143
     assert "stopped by SIGTERM after step" in output
     assert open_checkpoint(tmp_path / "run").step >= 1
+
+
+def test_a_worker_that_dies_during_a_step_stops_the_run(tmp_path, monkeypatch):
+    """FAULTS 117: exit code 6 wherever the run stands, here in the arithmetic of a step."""
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda optimizer: kill_a_worker())
+    with pytest.raises(WorkerError, match="killed by signal"):
+        train(tiny_classifier(schedule=ScheduleConfig(steps=100), loader=LoaderConfig(workers=1)), tmp_path / "run")
+
+
+def test_a_worker_that_dies_during_an_evaluation_stops_it(tmp_path, monkeypatch):
+    """FAULTS 117: exit code 6."""
+    config = tiny_classifier(loader=LoaderConfig(workers=1))
+    dataset = build_dataset(config.val.dataset)
+    model = build_model(config.model, dataset.class_names)
+    monkeypatch.setattr(model, "predict", lambda images: kill_a_worker())
+    with pytest.raises(WorkerError, match="killed by signal"):
+        evaluate(pick_task(model.head, dataset), model, dataset, config)
+
+
+def kill_a_worker() -> None:
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    time.sleep(20)
+    raise AssertionError("nobody noticed")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(shapes, tmp_path):
@@ -127,6 +159,22 @@ def test_a_loss_that_is_no_number_stops_the_run(shapes, tmp_path):
         train(config, tmp_path / "run")
     assert caught.value.exit_code == 5
     assert not checkpoint_paths(tmp_path / "run" / "checkpoints")
+
+
+def test_gradients_are_clipped():
+    """By hand: plain gradient descent moves the weights by the learning rate times the norm that was set."""
+    config = tiny_classifier(
+        clip_norm=0.25, optimizer=SGDConfig(lr=0.5, momentum=0.0, weight_decay=0.0),
+        schedule=ScheduleConfig(steps=4, decay="none", warmup_steps=0),
+    )  # fmt: skip
+    dataset = build_dataset(config.train.dataset)
+    model = build_model(config.model, dataset.class_names)
+    batch = next(eval_loader(dataset, config.val.transform, config.loader, batch_size=4, divisor=model.size_divisor))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    numbers = train_step(model, build_optimizer(config.optimizer, model), batch, config, step=1)
+    moved = [after.detach() - first for after, first in zip(model.parameters(), before, strict=True)]
+    assert numbers["grad_norm"] > 0.25
+    assert torch.stack([move.norm() for move in moved]).norm().item() == pytest.approx(0.5 * 0.25, rel=1e-3)
 
 
 def test_resuming_with_other_numbers_is_refused(shapes, unbroken):
@@ -201,7 +249,6 @@ def test_a_loaded_model_needs_nothing_but_its_folder(shapes, unbroken):
 def test_weights_of_another_model_are_refused(shapes, unbroken, tmp_path):
     """Exit code 4, naming the tensors."""
     from vertebra.engine import load_weights
-    from vertebra.models import build_model
 
     checkpoint = open_checkpoint(unbroken)
     model = build_model(checkpoint.config.model, checkpoint.class_names[:-1])

@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from vertebra.tools.cli import run_tool
+from vertebra.tools.cli import run_tool, whole_number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,12 +16,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "in turn (A B A B), and their ratio. Both have the same trunk, frozen normalisation and 80 classes.",
         epilog="example: python tools/benchmark.py --size 480x640 --rounds 3",
     )
-    parser.add_argument("--size", default="800x1216", metavar="HxW", help="image size in pixels (default 800x1216)")
-    parser.add_argument("--batch", type=int, default=1, help="images a step (default 1)")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each (default 5)")
+    parser.add_argument(
+        "--size", type=_size, default=(800, 1216), metavar="HxW", help="image size in pixels (default 800x1216)"
+    )
+    parser.add_argument("--batch", type=whole_number(1), default=1, help="images a step (default 1)")
+    parser.add_argument("--rounds", type=whole_number(1), default=5, help="timed rounds of each (default 5)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options = parser.parse_args(arguments)
-    height, width = map(int, options.size.split("x"))
+    height, width = options.size
 
     import torch
 
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with torch.no_grad():
             theirs.eval()(their_inputs[0])
 
-    print(f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.batch} x {options.size}")
+    print(f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.batch} x {height}x{width}")
     for name, first, second in (
         ("training step", lambda: train(ours, our_inputs), lambda: train(theirs, their_inputs)),
         ("inference", infer_ours, infer_theirs),
@@ -55,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{statistics.median(their_seconds):.3f} s, ratio {ratio:.2f}"
         )
     return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    return whole_number(1)(height), whole_number(1)(width)
 
 
 def _models(height: int, width: int, device):

@@ -1,11 +1,14 @@
 """``vertebra COMMAND ...``: the tools by name, and the one place where an error becomes a line and an exit code."""
 
+import argparse
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from vertebra.structures import UsageError, VertebraError, suggest
+from vertebra.structures import MemoryFullError, UsageError, VertebraError, is_out_of_memory, suggest
 
 COMMANDS = {
     "train": "train, evaluate and draw predictions from a config",
@@ -15,6 +18,8 @@ COMMANDS = {
     "make-shapes": "write the generated data set",
     "export-backbone": "write a trained run's backbone as weights to start from",
     "benchmark": "time a model against torchvision's",
+    "benchmark-backbones": "time backbones against torchvision's and timm's",
+    "compat": "try timm's models under every head",
 }
 
 
@@ -25,23 +30,61 @@ def run_tool(tool: Callable[[Sequence[str] | None], int], arguments: Sequence[st
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         return tool(arguments)
-    except VertebraError as error:
-        if debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        fault = _expected(error)
+        if fault is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        print(f"error: {fault}", file=sys.stderr)
+        return fault.exit_code
+
+
+def _expected(error: Exception) -> VertebraError | None:
+    """The fault that an exception tells of; None for a bug of ours, which shows its traceback."""
+    if isinstance(error, VertebraError):
+        return error
+    if is_out_of_memory(error):
+        what = str(error).partition("\n")[0] or "no memory is left"
+        return MemoryFullError(what, "lower the batch size or the size of the images")
+    if isinstance(error, OSError):
+        file = None if error.filename is None else str(error.filename)
+        return UsageError(error.strerror or str(error), "check the path and the rights to it", file=file)
+    return None
+
+
+def whole_number(least: int, most: int = sys.maxsize) -> Callable[[str], int]:
+    """What argparse reads a whole number in a range with."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            wanted = f"from {least} to {most}" if most < sys.maxsize else f"of {least} or more"
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number {wanted}")
+        return int(text)
+
+    return parse
+
+
+def check_output_file(path: Path) -> None:
+    """Refuse a file that could not be written, before the work that makes it; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise UsageError("this is a folder", "give the name of a file in it", file=path)
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError("this folder cannot be written to", "choose another", file=path.parent)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console command."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    words = [word for word in arguments if word != "--debug"]
+    if not words or words[0] in ("-h", "--help"):
         print("usage: vertebra COMMAND ...\n")
         for name, what in COMMANDS.items():
-            print(f"  {name:12} {what}")
+            print(f"  {name:19} {what}")
         print("\nvertebra COMMAND --help shows each one's page; --debug adds the traceback to an error.")
         return 0
     return run_tool(_dispatch, arguments)

@@ -4,7 +4,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vertebra.tools.cli import run_tool
+from vertebra.structures import UsageError
+from vertebra.tools.cli import check_output_file, run_tool
+
+READ = ("val", "inference", "loader", "eval_batch_size", "engine")
+"""The fields of a run's config that an evaluation reads; the model is the checkpoint's."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from vertebra.evaluation import format_scores
 
+    if options.json is not None:
+        check_output_file(options.json)
     scores, facts = _score_file(options) if options.run is None else _score_run(options)
     for each in scores.values():
         print(format_scores(each))
@@ -53,15 +59,19 @@ def _score_file(options: argparse.Namespace):
 
 
 def _score_run(options: argparse.Namespace):
-    from vertebra.data import build_dataset
+    from vertebra.data import build_dataset, require_same_classes
     from vertebra.engine import evaluate, load_checkpoint_model, open_checkpoint, override, pick_device, pick_task
 
     checkpoint = open_checkpoint(options.run)
     engine = [] if options.engine is None else [f"engine={options.engine}"]
     config = override(checkpoint.config, [*options.set, *engine])
+    for key in (assignment.partition("=")[0].strip() for assignment in options.set):
+        if key.split(".")[0] not in READ:
+            raise UsageError(f"--set {key}: evaluation does not read it", f"it reads {', '.join(READ)}")
     model = load_checkpoint_model(checkpoint, pick_device(options.device))
     dataset = build_dataset(config.val.dataset, options.bad_data)
-    _, scores = evaluate(pick_task(model.head, dataset), model, dataset, config)
+    require_same_classes(checkpoint.class_names, dataset.class_names, ("the model", "the data"))
+    _, scores = evaluate(pick_task(model.head, dataset, inference=config.inference), model, dataset, config)
     return scores, {"step": checkpoint.step, "images": len(dataset)}
 
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vertebra.tools.cli import run_tool
+from vertebra.tools.cli import check_output_file, run_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,11 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from vertebra.backbones import input_metadata
     from vertebra.engine import load_model
 
+    check_output_file(options.out)
     model = load_model(options.run)
     tensors = {name: value for name, value in model.backbone.state_dict().items() if value.is_floating_point()}
     if options.half:
         tensors = {name: value.half() for name, value in tensors.items()}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     save_file(tensors, options.out, input_metadata(model.preprocess.config))
     print(f"{options.out}: {len(tensors)} tensors, {options.out.stat().st_size / 1e6:.1f} MB")

@@ -2,10 +2,10 @@
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from vertebra.tools.cli import run_tool
+from vertebra.tools.cli import run_tool, whole_number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("--size", 160, 64, 2048, "pixels; sides vary from 4/5 to 6/5 of it"),
     ):
         what = f"{what} (default {default})"
-        parser.add_argument(name, type=_whole_number(least, most), default=default, metavar="N", help=what)
+        parser.add_argument(name, type=whole_number(least, most), default=default, metavar="N", help=what)
     options = parser.parse_args(arguments)
 
     from vertebra.data.shapes import SceneConfig, write_shapes
@@ -37,15 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"COCO: {options.out / 'coco'} (train, val, annotations/instances_train.json, instances_val.json)")
     print(f"VOC:  {options.out / 'voc'} (JPEGImages, Annotations, ImageSets, SegmentationClass, SegmentationObject)")
     return 0
-
-
-def _whole_number(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
-        return int(text)
-
-    return parse
 
 
 if __name__ == "__main__":

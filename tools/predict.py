@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,17 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from vertebra.engine import Predictor, pick_device, write_image
     from vertebra.evaluation import write_results
 
+    options.output.mkdir(parents=True, exist_ok=True)
+    found = list(_find_images(options.images))
+    targets = _choose_targets(found, options.output)
     predictor = Predictor(options.run, pick_device(options.device))
     task, names = predictor.task, predictor.class_names
-    options.output.mkdir(parents=True, exist_ok=True)
-    results, images, written = [], [], set()
-    for image_id, (path, name) in enumerate(_find_images(options.images), start=1):
+    results, images = [], []
+    for image_id, ((path, name), target) in enumerate(zip(found, targets, strict=True), start=1):
         image = read_image(path)
         prediction = predictor(image)
-        target = options.output / Path(name).with_suffix(".png")
-        if target in written:
-            raise UsageError("two images would give this picture", "draw them into different folders", file=target)
-        written.add(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_image(target, task.draw(image, prediction, names, options.score))
         images.append({"id": image_id, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
@@ -63,6 +62,21 @@ def _find_images(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             yield path, path.name
         else:
             raise UsageError("there is no such image or folder", file=path)
+
+
+def _choose_targets(found: Sequence[tuple[Path, str]], output: Path) -> list[Path]:
+    """Where each picture goes: to a file of its own that is none of the images."""
+    inputs = {path.resolve() for path, _ in found}
+    targets: list[Path] = []
+    for _, name in found:
+        target = output / Path(name).with_suffix(".png")
+        if target.resolve() in inputs:
+            raise UsageError("the picture would overwrite this image", "choose another --output", file=target)
+        targets.append(target)
+    for target, count in Counter(targets).items():
+        if count > 1:
+            raise UsageError("two images would give this picture", "draw them into different folders", file=target)
+    return targets
 
 
 if __name__ == "__main__":
