@@ -47,7 +47,8 @@ class ExperimentConfig(Config):
 
 
 FREE_ON_RESUME = {
-    "name", "eval_batch_size", "eval_every", "checkpoint_every", "keep_checkpoints", "log_every", "engine", "inference", "loader",
+    "name", "eval_batch_size", "eval_every", "checkpoint_every", "keep_checkpoints", "log_every", "engine", "inference",
+    "loader",
 }  # fmt: skip
 
 

@@ -177,9 +177,9 @@ def _evaluate(config: ExperimentConfig, task: Task, model: Model, dataset: Datas
     """Score the validation split; ``eval.json`` and ``results.json`` hold the newest."""
     with log.paused():
         rows, scores = evaluate(task, model, dataset, config)
-        for each in scores.values():
-            log.record(step, each.summary, "val")
-            log.say(format_scores(each))
+        for place, (kind, each) in enumerate(scores.items()):
+            log.record(step, each.summary, f"val/{kind}" if place else "val")
+            log.say(format_scores(each, kind))
         write_json(log.folder / "results.json", rows)
         write_json(log.folder / "eval.json", scores_as_json(scores, step=step, images=len(dataset)))
 

@@ -26,8 +26,10 @@ DESCRIPTIONS = {
 }
 
 
-def format_scores(scores: Scores) -> str:
+def format_scores(scores: Scores, kind: str = "metric") -> str:
     """The summary, its first number by class and the counts as aligned lines; ``-`` where nothing was to be found.
+
+    ``kind`` says what was scored, at the head of the table.
 
     Of more than a hundred classes it shows the worst.
     """
@@ -35,7 +37,7 @@ def format_scores(scores: Scores) -> str:
     classes = [(name, _number(value)) for name, value in _worst(scores.per_class).items()]
     counts = [(name.replace("_", " "), str(count)) for name, count in scores.counts.items()]
     tables = [
-        _align([("metric", "score", "over"), *summary]),
+        _align([(kind, "score", "over"), *summary]),
         _align([("class", next(iter(scores.summary))), *classes]),
         _align([("count of", "number"), *counts]),
     ]

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the config")
     parser.add_argument("--results", type=Path, metavar="FILE", help="score these COCO results, without a model")
     parser.add_argument("--annotations", type=Path, metavar="FILE", help="the ground truth of --results")
-    parser.add_argument("--task", choices=("bbox", "segm"), default="bbox", help="what --results holds")
+    parser.add_argument("--task", choices=("bbox", "segm", "boundary"), default="bbox", help="what --results holds")
     parser.add_argument("--engine", choices=("hotcoco", "pycocotools"), help="what computes the numbers")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--bad-data", choices=("error", "skip"), default="error", help="stop at bad data, or skip it")
@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         check_output_file(options.json)
     scores, facts = _score_file(options) if options.run is None else _score_run(options)
-    for each in scores.values():
-        print(format_scores(each))
+    for kind, each in scores.items():
+        print(format_scores(each, kind))
     if options.json is not None:
         from vertebra.engine import scores_as_json, write_json
 
