@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from vertebra.data import CenterCropConfig, ImageFolderConfig, RandomCropConfig
-from vertebra.engine import ExperimentConfig, SplitConfig, checkpoint_paths, train
+from vertebra.data import CenterCropConfig, ImageFolderConfig, RandomCropConfig, build_dataset
+from vertebra.engine import ExperimentConfig, SplitConfig, checkpoint_paths, open_checkpoint, train
+from vertebra.engine.run_folder import describe_data, require_same_data
 from vertebra.structures import UsageError
 from vertebra.tools.cli import main
 
@@ -68,6 +69,15 @@ def test_resuming_on_other_data_is_refused(finished, tmp_path, change, message):
         shutil.rmtree(photos)
         aside.rename(photos)
     train(folder_config(photos), finished / "run", resume=True)
+
+
+def test_renumbered_categories_are_other_data(finished):
+    """FAULTS 110: results would bear other ids than those that the run wrote before."""
+    config, checkpoint = folder_config(finished / "photos"), open_checkpoint(finished / "run")
+    data = describe_data(build_dataset(config.train.dataset), build_dataset(config.val.dataset))
+    require_same_data(checkpoint, data)
+    with pytest.raises(UsageError, match="the category ids are no longer"):
+        require_same_data(checkpoint, {**data, "category_ids": (1, 2, 3)})
 
 
 def test_evaluating_on_other_classes_is_refused(finished, tmp_path, capsys):
