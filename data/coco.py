@@ -1,11 +1,12 @@
 """Detection data in COCO's format."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from numpy import ndarray
 from pydantic import Field
 
@@ -61,7 +62,7 @@ class CocoDataset(Dataset):
         )
         self.class_names, self.category_ids = annotations.class_names, annotations.category_ids
         self._root = Path(config.images)
-        self._annotations = annotations
+        self.annotations = annotations
         counts = np.diff(annotations.starts)
         usable = self._check_files(annotations)
         self._skip_annotations_of(~usable, "on-skipped-image")
@@ -70,38 +71,46 @@ class CocoDataset(Dataset):
             for place in np.flatnonzero(usable & (counts == 0)).tolist():
                 self.report.skip("images", "without-objects", self._id(place))
             usable &= counts > 0
-        self._places = np.flatnonzero(usable)
-        if not len(self._places):
+        self.places = np.flatnonzero(usable)
+        if not len(self.places):
             raise DataError(
                 f"no image is left to use: {self.report.summary()}", "check the paths and classes",
                 case="empty-dataset", file=config.annotations,
             )  # fmt: skip
-        self.image_ids = annotations.image_ids[self._places].tolist()
+        self.image_ids = annotations.image_ids[self.places].tolist()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def read(self, index: int) -> Record:
         """The image, decoded, with its objects in original pixels; crowds are in ``ignored``."""
-        annotations, place = self._annotations, int(self._places[index])
-        rows = np.arange(annotations.starts[place], annotations.starts[place + 1])
+        rows, annotations = self.rows_of(index), self.annotations
         crowds, objects = (rows[annotations.crowd[rows] == kind] for kind in (True, False))
-        path = self._path(place)
-        image = read_image(path, self._id(place))
+        record = self.read_image(index)
         masks = None
         if annotations.masks is not None:
-            masks = annotations.masks.decode(objects.tolist(), image.shape[:2])
+            masks = annotations.masks.decode(objects.tolist(), record.image.shape[:2])
         boxes, labels = annotations.boxes, annotations.labels
-        truth = Objects(boxes[objects], labels[objects], boxes[crowds], masks)
-        return Record(image, truth, image_id=self._id(place), file=os.fspath(path))
+        return replace(record, objects=Objects(boxes[objects], labels[objects], boxes[crowds], masks))
+
+    def read_image(self, index: int) -> Record:
+        """The image alone."""
+        place = self.places[index].item()
+        path = self._path(place)
+        return Record(read_image(path, self._id(place)), image_id=self._id(place), file=os.fspath(path))
+
+    def rows_of(self, index: int) -> Int64[ndarray, " n"]:
+        """Where the objects of an image stand in ``annotations``, crowds too."""
+        first, last = self.annotations.starts[self.places[index] :][:2].tolist()
+        return np.arange(first, last)
 
     def ground_truth(self) -> dict[str, Any]:
         """The file's own entries of these images and classes; ``iscrowd``, ``area`` and ids filled in where missing.
 
         Objects that were too small to train on count here: an evaluator has rules of its own for them.
         """
-        data, annotations = read_json(self.config.annotations), self._annotations
-        images = [data["images"][row] for row in annotations.image_rows[self._places]]
+        data, annotations = read_json(self.config.annotations), self.annotations
+        images = [data["images"][row] for row in annotations.image_rows[self.places]]
         used = {image["id"] for image in images}
         faulty = self.report.faulty_rows
         wanted = set(self.category_ids)
@@ -115,10 +124,10 @@ class CocoDataset(Dataset):
         return {"info": {}, "images": images, "annotations": entries, "categories": categories}
 
     def _id(self, place: int) -> int | str:
-        return self._annotations.image_ids[place].item()
+        return self.annotations.image_ids[place].item()
 
     def _path(self, place: int) -> Path:
-        return self._root / self._annotations.file_names[place].decode()
+        return self._root / self.annotations.file_names[place].decode()
 
     def _check_files(self, annotations: CocoAnnotations) -> Bool[ndarray, " n"]:
         """Whether each image file is there and is what the annotations say."""
@@ -137,8 +146,8 @@ class CocoDataset(Dataset):
 
     def _skip_annotations_of(self, skipped: Bool[ndarray, " n"], case: str) -> None:
         for place in np.flatnonzero(skipped).tolist():
-            for row in range(self._annotations.starts[place], self._annotations.starts[place + 1]):
-                self.report.skip("annotations", case, f"row {self._annotations.rows[row]}")
+            for row in range(self.annotations.starts[place], self.annotations.starts[place + 1]):
+                self.report.skip("annotations", case, f"row {self.annotations.rows[row]}")
 
     def _count(self, annotations: CocoAnnotations, usable: Bool[ndarray, " n"], counts: ndarray) -> None:
         """Note what a person would want to know: images without objects, crowds."""

@@ -5,6 +5,7 @@ references, whose published models are scored on COCO val2017 with the classes o
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -79,11 +80,10 @@ class CocoSemantic(Dataset):
         # The background is no category of the file: it gets the id 0, which COCO leaves free.
         free = 0 if 0 not in coco.category_ids else max(coco.category_ids) + 1
         self.category_ids = (free, *coco.category_ids)
-        self._annotations = annotations = coco._annotations
-        assert annotations.masks is not None, "the masks were asked for"
-        self._masks = annotations.masks
-        pixels = np.concatenate([[0], np.cumsum(self._masks.areas)])
-        few = (np.diff(pixels[annotations.starts])[coco._places] <= config.min_pixels) & (config.min_pixels > 0)
+        assert coco.annotations.masks is not None, "the masks were asked for"
+        self._masks = coco.annotations.masks
+        pixels = np.array([self._masks.areas[coco.rows_of(index)].sum() for index in range(len(coco))])
+        few = (pixels <= config.min_pixels) & (config.min_pixels > 0)
         for index in np.flatnonzero(few).tolist():
             self.report.skip("images", "few-pixels", coco.image_ids[index])
         self._indices = np.flatnonzero(~few)
@@ -99,17 +99,16 @@ class CocoSemantic(Dataset):
 
     def read(self, index: int) -> Record:
         """The image, decoded, with its map."""
-        record = self._coco.read(self._indices[index].item())
-        return Record(record.image, semantic=self._read_map(index), image_id=record.image_id, file=record.file)
+        return replace(self._coco.read_image(self._indices[index].item()), semantic=self._read_map(index))
 
     def ground_truth(self) -> Any:
         """The map of each image id, drawn when it is asked for."""
         return LazyMaps(self.image_ids, self._read_map)
 
     def _read_map(self, index: int) -> UInt8[ndarray, "h w"]:
-        annotations, place = self._annotations, self._coco._places[self._indices[index]].item()
+        annotations, place = self._coco.annotations, self._coco.places[self._indices[index]]
         height, width = annotations.sizes[place].tolist()
-        rows = np.arange(annotations.starts[place], annotations.starts[place + 1])
+        rows = self._coco.rows_of(self._indices[index].item())
         crowd = annotations.crowd[rows] & (self.config.crowd == "ignore")
         objects, crowds = rows[~crowd], rows[crowd]
         largest_first = objects[np.argsort(-self._masks.areas[objects], kind="stable")].tolist()

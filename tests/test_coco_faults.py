@@ -289,7 +289,7 @@ def test_a_subset_is_the_first_images(tmp_path):
 
 def test_workers_share_arrays_and_nothing_else(tmp_path):
     """Memory stays flat: what is kept per object and image is arrays, which a fork shares."""
-    kept = open_tiny(tmp_path)._annotations
+    kept = open_tiny(tmp_path).annotations
     for name in ("image_ids", "file_names", "sizes", "starts", "rows", "boxes", "labels", "crowd"):
         array = getattr(kept, name)
         assert isinstance(array, np.ndarray) and array.dtype != object, name
