@@ -2,9 +2,9 @@
 
     python tools/train.py configs/faster_rcnn_r50_fpn_bccd.py
 
-Not yet run by us at this size. At a fifth of it, on two CPU cores with other work beside, it reached AP50 0.84 in 10 and
-0.876 in 21 minutes (RBC 0.845, WBC 0.997, Platelets 0.787): short side 176..208, a Caffe-style ImageNet ResNet-50 up to
-c4 in place of these weights, 96 channels, one layer of 256, 500 steps of 4 images.
+Not yet run by us at this size. At a fifth of it, on two CPU cores with other work beside, it reached AP50 0.84 in 10
+and 0.876 in 21 minutes (RBC 0.845, WBC 0.997, Platelets 0.787): short side 176..208, a Caffe-style ImageNet ResNet-50
+up to c4 in place of these weights, 96 channels, one layer of 256, 500 steps of 4 images.
 
 BCCD (MIT licence): 205 photos to train on, 87 to validate, 3 classes. It is expected in `data/bccd`; another place:
 `--set train.dataset.root=... --set val.dataset.root=...`.

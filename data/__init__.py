@@ -4,23 +4,24 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read at import: no look at the network for a newer version
 
-from .coco import CocoConfig, CocoDataset
-from .coco_names import COCO_CLASSES
-from .coco_semantic import CocoSemantic, CocoSemanticConfig
-from .crops import CenterCropConfig, RandomCropConfig
+from .coco_format import COCO_CLASSES, CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
 from .dataset import Dataset, DatasetConfig, build_dataset, datasets, require_same_classes
 from .image_folder import ImageFolder, ImageFolderConfig
 from .images import IMAGE_SUFFIXES, check_image, read_image
 from .loader import LoaderConfig, eval_loader, train_loader, worker_faults
 from .report import DataReport, Policy
-from .resize import ResizeConfig
-from .scaled_crop import ScaledCropConfig
 from .shapes import ShapeCropsConfig, ShapesConfig
-from .transforms import Transform, build_transform, transforms
+from .transforms import (
+    CenterCropConfig,
+    RandomCropConfig,
+    ResizeConfig,
+    ScaledCropConfig,
+    Transform,
+    build_transform,
+    transforms,
+)
 from .types import Batch, Objects, Record, Sample, collate
-from .voc_detection import VocConfig, VocDetection
-from .voc_names import VOC_CLASSES
-from .voc_segmentation import VocSegmentation, VocSegmentationConfig
+from .voc_format import VOC_CLASSES, VocConfig, VocDetection, VocSegmentation, VocSegmentationConfig
 
 __all__ = [
     "COCO_CLASSES",

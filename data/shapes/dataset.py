@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ..coco import CocoConfig, CocoDataset
+from ..coco_format import CocoConfig, CocoDataset
 from ..dataset import Dataset, DatasetConfig, datasets
 from ..report import Policy
 from .folder import parameters, write_shapes

@@ -8,15 +8,15 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from ..structures import DataError, UsageError
-from .dataset import Dataset, datasets
-from .file_checks import check_files
-from .images import check_image, image_size, read_image
-from .label_maps import LazyMaps, check_label_map, read_label_map
-from .report import DataReport, Policy
-from .types import Record
-from .voc_layout import VocFolderConfig, list_images, read_class_names
-from .voc_names import BACKGROUND, VOC_CLASSES
+from ...structures import DataError, UsageError
+from ..dataset import Dataset, datasets
+from ..file_checks import check_files
+from ..images import check_image, image_size, read_image
+from ..label_maps import LazyMaps, check_label_map, read_label_map
+from ..report import DataReport, Policy
+from ..types import Record
+from .layout import VocFolderConfig, list_images, read_class_names
+from .names import BACKGROUND, VOC_CLASSES
 
 DECODED_AT_START = 32
 """Masks whose pixels are checked before training, evenly spaced over all; the others are when they are read."""

@@ -14,13 +14,13 @@ from jaxtyping import Bool, UInt8
 from numpy import ndarray
 from pydantic import Field
 
-from ..structures import IGNORE, DataError
-from .coco import CocoConfig, CocoDataset
-from .dataset import Dataset, DatasetConfig, datasets
-from .label_maps import LazyMaps
-from .report import Policy
-from .types import Record
-from .voc_names import BACKGROUND, VOC_CLASSES
+from ...structures import IGNORE, DataError
+from ..dataset import Dataset, DatasetConfig, datasets
+from ..label_maps import LazyMaps
+from ..report import Policy
+from ..types import Record
+from ..voc_format import BACKGROUND, VOC_CLASSES
+from .detection import CocoConfig, CocoDataset
 
 COCO_NAMES_OF_VOC = {
     "aeroplane": "airplane",

@@ -9,8 +9,8 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from pydantic import Field
 
-from ..structures import PartConfig
-from .transforms import Transform, transforms
+from ...structures import PartConfig
+from .base import Transform, transforms
 
 
 class ResizeConfig(PartConfig):

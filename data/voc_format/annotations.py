@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException, ElementTree
 
-from ..structures import DataError, suggest
+from ...structures import DataError, suggest
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 MOST_DIGITS = 10

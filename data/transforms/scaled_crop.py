@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 import albumentations as A
 from pydantic import Field, PositiveInt, model_validator
 
-from ..structures import IGNORE, PartConfig
+from ...structures import IGNORE, PartConfig
+from .base import Transform, transforms
 from .resize import Resize
-from .transforms import Transform, transforms
 
 Scale = Annotated[float, Field(gt=0)]
 FILL = (124, 116, 104)

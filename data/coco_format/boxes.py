@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from ..ops import segmentation_fault
-from ..structures import DataError, is_number
-from .clipping import fit_boxes
-from .report import DataReport
+from ...ops import segmentation_fault
+from ...structures import DataError, is_number
+from ..clipping import fit_boxes
+from ..report import DataReport
 
 XYXY_SUSPICION = 0.2
 """A share of boxes leaving their image beyond which they are probably xyxy in place of xywh."""

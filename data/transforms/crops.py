@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import albumentations as A
 from pydantic import Field, model_validator
 
-from ..structures import PartConfig
-from .transforms import Transform, transforms
+from ...structures import PartConfig
+from .base import Transform, transforms
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]

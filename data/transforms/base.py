@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
-from ..structures import Instances, PartConfig, Registry
-from .types import Objects, Record, Sample, Target
+from ...structures import Instances, PartConfig, Registry
+from ..types import Objects, Record, Sample, Target
 
 _IGNORED = -1
 _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))

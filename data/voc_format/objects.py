@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from numpy import ndarray
 
-from ..structures import DataError
-from .clipping import fit_boxes
-from .report import DataReport
-from .voc_annotations import VocAnnotation, VocObject
+from ...structures import DataError
+from ..clipping import fit_boxes
+from ..report import DataReport
+from .annotations import VocAnnotation, VocObject
 
 
 @dataclass(frozen=True, slots=True, eq=False)

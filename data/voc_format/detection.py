@@ -7,16 +7,16 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from ..structures import DataError, UsageError, suggest
-from .dataset import Dataset, datasets
-from .file_checks import check_files
-from .images import check_image, image_size, read_image
-from .report import DataReport, Policy
-from .types import Objects, Record
-from .voc_annotations import VocAnnotation, read_annotation
-from .voc_layout import ListedImage, VocFolderConfig, list_images, read_class_names
-from .voc_names import BACKGROUND, VOC_CLASSES
-from .voc_objects import tabulate
+from ...structures import DataError, UsageError, suggest
+from ..dataset import Dataset, datasets
+from ..file_checks import check_files
+from ..images import check_image, image_size, read_image
+from ..report import DataReport, Policy
+from ..types import Objects, Record
+from .annotations import VocAnnotation, read_annotation
+from .layout import ListedImage, VocFolderConfig, list_images, read_class_names
+from .names import BACKGROUND, VOC_CLASSES
+from .objects import tabulate
 
 Metric = Literal["voc07", "voc12", "coco"]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ..structures import DataError, suggest
-from .dataset import DatasetConfig
-from .report import DataReport
+from ...structures import DataError, suggest
+from ..dataset import DatasetConfig
+from ..report import DataReport
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from ..structures import DataError, UsageError, suggest
+from ...structures import DataError, UsageError, suggest
+from ..images import MAX_PIXELS
+from ..report import DataReport
 from .boxes import BoxTable, as_key, check_boxes
-from .images import MAX_PIXELS
 from .masks import MaskTable
-from .report import DataReport
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,13 +10,13 @@ from jaxtyping import Bool, Int64
 from numpy import ndarray
 from pydantic import Field
 
-from ..structures import DataError
+from ...structures import DataError
+from ..dataset import Dataset, DatasetConfig, datasets
+from ..file_checks import check_files
+from ..images import check_image, read_image
+from ..report import DataReport, Policy
+from ..types import Objects, Record
 from .annotations import CocoAnnotations, read_annotations, read_json
-from .dataset import Dataset, DatasetConfig, datasets
-from .file_checks import check_files
-from .images import check_image, read_image
-from .report import DataReport, Policy
-from .types import Objects, Record
 
 
 class CocoConfig(DatasetConfig):
