@@ -12,39 +12,41 @@ from pathlib import Path
 from ..backbones import ResNetConfig
 from ..data import COCO_CLASSES, CocoConfig, LoaderConfig, ResizeConfig
 from ..engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SplitConfig
-from ..heads import BoxBranchConfig, RCNNConfig, RPNConfig
+from ..heads import BoxBranchConfig, MaskBranchConfig, RCNNConfig, RPNConfig
 from ..models import ModelConfig
 from ..necks import FPNConfig
 
 TINY_COCO = Path("data/tiny_coco")
 
-PHOTOS = SplitConfig(
-    dataset=CocoConfig(
+
+def tiny_coco(name: str, mask: MaskBranchConfig | None) -> ExperimentConfig:
+    """The check, with masks or without."""
+    dataset = CocoConfig(
         images=TINY_COCO / "train2017",
         annotations=TINY_COCO / "annotations" / "instances_train2017.json",
         class_names=COCO_CLASSES,
+        masks=mask is not None,
         subset=16,
-    ),
-    transform=ResizeConfig(short_sides=(224,), long_side=320),
-)
-
-CONFIG = ExperimentConfig(
-    name="faster_rcnn_r18_fpn_tiny_coco",
-    model=ModelConfig(
-        backbone=ResNetConfig(name="resnet18"),
-        neck=FPNConfig(channels=64, norm="batch"),
-        head=RCNNConfig(
-            rpn=RPNConfig(anchor_sizes=((12.0,), (24.0,), (48.0,), (96.0,), (192.0,)), post_nms=(500, 500)),
-            box=BoxBranchConfig(fc=(512,), samples=128),
+    )
+    photos = SplitConfig(dataset=dataset, transform=ResizeConfig(short_sides=(224,), long_side=320))
+    rpn = RPNConfig(anchor_sizes=((12.0,), (24.0,), (48.0,), (96.0,), (192.0,)), post_nms=(500, 500))
+    return ExperimentConfig(
+        name=name,
+        model=ModelConfig(
+            backbone=ResNetConfig(name="resnet18"),
+            neck=FPNConfig(channels=64, norm="batch"),
+            head=RCNNConfig(rpn=rpn, box=BoxBranchConfig(fc=(512,), samples=128), mask=mask),
         ),
-    ),
-    train=PHOTOS,
-    val=PHOTOS,
-    batch_size=4,
-    optimizer=AdamWConfig(lr=1e-3, weight_decay=0.0),
-    schedule=ScheduleConfig(steps=700, decay="cosine", warmup_steps=50),
-    clip_norm=10.0,
-    checkpoint_every=200,
-    eval_every=250,
-    loader=LoaderConfig(workers=1),
-)
+        train=photos,
+        val=photos,
+        batch_size=4,
+        optimizer=AdamWConfig(lr=1e-3, weight_decay=0.0),
+        schedule=ScheduleConfig(steps=700, decay="cosine", warmup_steps=50),
+        clip_norm=10.0,
+        checkpoint_every=200,
+        eval_every=250,
+        loader=LoaderConfig(workers=1),
+    )
+
+
+CONFIG = tiny_coco("faster_rcnn_r18_fpn_tiny_coco", mask=None)
