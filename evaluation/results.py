@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from hotcoco import mask as rle
 
@@ -33,7 +32,7 @@ def to_coco_results(detections: Detections, image_id: int | str, category_ids: S
         for index, result in enumerate(results):  # one by one: all of them on a large photo would fill the memory
             own = slice(index, index + 1)
             mask = paste_masks(detections.masks[own], detections.boxes[own])[0].cpu().numpy()
-            encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
+            encoded = rle.encode(mask)
             result["segmentation"] = {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
     return results
 

@@ -26,7 +26,7 @@ def to_semantic_results(
     labels = label_map.cpu().numpy()
     results = []
     for label in np.unique(labels).tolist():
-        encoded: Any = rle.encode(np.asfortranarray(labels == label, dtype=np.uint8))
+        encoded: Any = rle.encode(labels == label)
         segmentation = {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
         results.append({"image_id": image_id, "category_id": category_ids[label], "segmentation": segmentation})
     return results
