@@ -4,7 +4,8 @@
 
 Not yet run by us at this size. At a quarter of it, on two CPU cores with other work beside, it reached mIoU 0.40 in 7
 and 0.42 in 14 minutes (road 0.93, sky 0.92, building 0.79; poles, signs, people still 0): windows of 144 x 192, short
-side 180, a Caffe-style ImageNet ResNet-50 up to c4 in place of these weights, 128 channels, no auxiliary loss, 300 steps.
+side 180, a Caffe-style ImageNet ResNet-50 up to c4 in place of these weights, 128 channels, no auxiliary loss, 300
+steps.
 
 CamVid as SegNet prepared it: 367 images of 480x360 to train on, 101 to validate, 11 classes, 255 for what is not
 labelled. It is expected in `data/camvid`; another place: `--set train.dataset.root=... --set val.dataset.root=...`.
