@@ -1,10 +1,12 @@
-"""A small Faster R-CNN that learns the generated shapes in minutes, without a download.
+"""A small Mask R-CNN that learns the generated shapes in minutes, without a download.
 
 `python tools/train.py configs/quickstart.py`
 
-Box AP 50.8 and AP50 74.8 on the 100 validation pictures after 3 min 36 s on two CPU cores, from a backbone that learned
-to tell crops of other shapes apart (its recipe is `resnet10t_shapes`; accuracy 0.92 after 16 minutes). From random
-weights, at twice the learning rate, it ends at AP50 20: telling the shapes apart takes the time, not finding them.
+Box AP 48.0 and mask AP 39.5 (AP50 71.8 and 64.3) on the 100 validation pictures after 4 min 32 s on two CPU cores, from
+a backbone that learned to tell crops of other shapes apart (its recipe is `resnet10t_shapes`; accuracy 0.92 after 16
+minutes). From random weights, at twice the learning rate, boxes alone ended at AP50 20: telling the shapes apart takes
+the time, not finding them. With 300 steps, and masks of 28 x 28 cells in place of 20 x 20, it is 50.7 and 42.0 after
+5 min 53 s.
 """
 
 from typing import Literal
@@ -12,14 +14,15 @@ from typing import Literal
 from ..backbones import ResNetConfig
 from ..data import LoaderConfig, ResizeConfig, ShapesConfig
 from ..engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SplitConfig
-from ..heads import BoxBranchConfig, RCNNConfig, RPNConfig
+from ..heads import BoxBranchConfig, MaskBranchConfig, RCNNConfig, RPNConfig
 from ..models import ModelConfig
 from ..necks import FPNConfig
+from ..ops import RoIAlignConfig
 
 
 def shapes(split: Literal["train", "val"]) -> ShapesConfig:
     """The quickstart's pictures."""
-    return ShapesConfig(split=split, train=400, val=100, size=128)
+    return ShapesConfig(split=split, train=400, val=100, size=128, masks=True)
 
 
 CONFIG = ExperimentConfig(
@@ -36,6 +39,7 @@ CONFIG = ExperimentConfig(
                 post_nms=(150, 100),
             ),
             box=BoxBranchConfig(fc=(256,), samples=48, score_threshold=0.05),
+            mask=MaskBranchConfig(pool=RoIAlignConfig(size=10), convolutions=(64, 64)),
         ),
     ),
     train=SplitConfig(
@@ -48,9 +52,9 @@ CONFIG = ExperimentConfig(
     ),
     batch_size=8,
     optimizer=AdamWConfig(lr=1e-3),
-    schedule=ScheduleConfig(steps=300, decay="cosine", warmup_steps=30),
+    schedule=ScheduleConfig(steps=250, decay="cosine", warmup_steps=30),
     clip_norm=10.0,
     eval_batch_size=4,
-    checkpoint_every=150,
+    checkpoint_every=125,
     loader=LoaderConfig(workers=1),
 )

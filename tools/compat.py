@@ -120,9 +120,11 @@ def try_model(name: str) -> dict[str, Any]:
 
     millions = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
     neck = default_neck(backbone.feature_info).model_copy(update={"channels": 64})
+    pyramid, levels = (necks.build(kind, backbone.feature_info) for kind in (neck, PassthroughConfig()))
     heads = {
-        "rcnn": _try_head(backbone, necks.build(neck, backbone.feature_info), _small_rcnn()),
-        "classification": _try_head(backbone, necks.build(PassthroughConfig(), backbone.feature_info), _classifier()),
+        "rcnn": _try_head(backbone, pyramid, _small_rcnn()),
+        "deeplab": _try_head(backbone, levels, _small_deeplab(backbone.feature_info)),
+        "classification": _try_head(backbone, levels, _classifier()),
     }
     return {
         "parameters": round(millions, 1),
@@ -166,13 +168,25 @@ def _create(name: str):
 
 def _small_rcnn():
     """Every anchor is a proposal and every proposal is learned from, so that chance does not move the loss."""
-    from vertebra.heads import BoxBranchConfig, RCNNConfig, RPNConfig
+    from vertebra.heads import BoxBranchConfig, MaskBranchConfig, RCNNConfig, RPNConfig
+    from vertebra.ops import RoIAlignConfig
 
     everything = (10_000, 10_000)
     return RCNNConfig(
         rpn=RPNConfig(pre_nms=everything, post_nms=everything, nms_threshold=1.0, samples=10_000),
         box=BoxBranchConfig(fc=(32,), samples=4096),
+        mask=MaskBranchConfig(pool=RoIAlignConfig(size=7), convolutions=(16,)),
     )
+
+
+def _small_deeplab(feature_info):
+    """On the deepest level of stride 16, or the first of those beyond it."""
+    from vertebra.heads import DeepLabConfig
+
+    strides = {level: info.stride for level, info in feature_info.items()}
+    wanted = 16 if 16 in strides.values() else min(strides.values(), key=lambda stride: abs(stride - 16))
+    level = [level for level, stride in strides.items() if stride == wanted][-1]
+    return DeepLabConfig(level=level, rates=(6, 12, 18), channels=32)
 
 
 def _classifier():
@@ -217,8 +231,15 @@ def _two_steps(model, task: str, rate: float) -> list[float]:
     pixels = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=dice) for size in SIZES]
     images = Images.from_list(pixels, model.size_divisor)
     boxes = torch.tensor([[4.0, 4.0, 40.0, 44.0], [30.0, 10.0, 60.0, 60.0]])
+    masks = [torch.zeros(2, *size, dtype=torch.bool) for size in SIZES]
+    for both in masks:
+        both[0, 4:44, 4:40] = both[1, 10:60, 30:60] = True
     targets = {
-        "detection": [Instances(boxes, torch.tensor([0, 2])), Instances(boxes[:1], torch.tensor([1]))],
+        "detection": [
+            Instances(boxes, torch.tensor([0, 2]), masks[0]),
+            Instances(boxes[:1], torch.tensor([1]), masks[1][:1]),
+        ],
+        "semantic": [both.any(dim=0).long() for both in masks],
         "classification": [torch.tensor(0), torch.tensor(2)],
     }[task]
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-HEADS = {"rcnn": "R-CNN", "classification": "classifier"}
+HEADS = {"rcnn": "Mask R-CNN", "deeplab": "DeepLab", "classification": "classifier"}
 
 
 def write_page(path: Path, records: Sequence[dict[str, Any]], left: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ def _row(record: dict[str, Any]) -> str:
     levels = " ".join(f"{level} ({stride})" for level, (_, stride) in record["levels"].items())
     options = ", ".join(f"{name}={value}" for name, value in record["options"].items())
     cells = [record["family"], record["model"], f"{record['parameters']:.1f}", levels, options, record["neck"]]
-    return "| " + " | ".join([*cells, *(_cell(record["heads"][head]) for head in HEADS)]) + " |"
+    return "| " + " | ".join([*cells, *(_cell(record["heads"].get(head, "not tried")) for head in HEADS)]) + " |"
 
 
 def _refusal(record: dict[str, Any]) -> str:
