@@ -8,6 +8,7 @@ from .coco_format import COCO_CLASSES, CocoConfig, CocoDataset, CocoSemantic, Co
 from .dataset import Dataset, DatasetConfig, build_dataset, datasets, require_same_classes
 from .image_folder import ImageFolder, ImageFolderConfig
 from .images import IMAGE_SUFFIXES, check_image, read_image
+from .joint import Joint, JointConfig
 from .loader import LoaderConfig, eval_loader, train_loader, worker_faults
 from .report import DataReport, Policy
 from .shapes import ShapeCropsConfig, ShapesConfig
@@ -38,6 +39,8 @@ __all__ = [
     "DatasetConfig",
     "ImageFolder",
     "ImageFolderConfig",
+    "Joint",
+    "JointConfig",
     "LoaderConfig",
     "Objects",
     "Policy",

@@ -1,12 +1,12 @@
 """What a data set is, and how one is made from a config."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import field_validator
 
-from ..structures import PartConfig, Registry, UsageError
+from ..structures import Classes, PartConfig, Registry, UsageError
 from .report import DataReport, Policy
 from .types import Record
 
@@ -29,15 +29,16 @@ class DatasetConfig(PartConfig):
 
 
 class Dataset(ABC):
-    """Images and what is known of them, validated when it is made. Label ``i`` is ``class_names[i]``."""
+    """Images and what is known of them, validated when it is made."""
 
-    task: ClassVar[str]
+    task: str
     """What its truth teaches; only a head of the same task can learn from it."""
     masks: bool = False
     """Whether its objects have masks."""
     metrics: tuple[str, ...] = ("coco",)
     """What detections are scored with, the one to go by first: ``coco``, ``voc07``, ``voc12``."""
     class_names: tuple[str, ...]
+    """Label ``i`` is ``class_names[i]``. A joint data set has none of its own; ``classes`` serves for all."""
     category_ids: tuple[int, ...]
     """The id that the files have for each label; results are written with these."""
     image_ids: Sequence[int | str]
@@ -46,9 +47,26 @@ class Dataset(ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
-    @abstractmethod
+    @property
+    def classes(self) -> Mapping[str, Classes]:
+        """What its labels mean, by task."""
+        return {self.task: Classes(self.class_names, self.category_ids)}
+
+    def part(self, task: str) -> "Dataset":
+        """The same images with the truth of one task: of a joint data set that part, otherwise the data set itself."""
+        return self
+
     def read(self, index: int) -> Record:
         """The image, decoded, with its truth in original pixels. DataError where it cannot be decoded."""
+        return self.add_truth(self.read_image(index), index)
+
+    @abstractmethod
+    def read_image(self, index: int) -> Record:
+        """The image alone, decoded. DataError where it cannot be."""
+
+    @abstractmethod
+    def add_truth(self, record: Record, index: int) -> Record:
+        """What :meth:`read_image` gave, with its truth in original pixels."""
 
     @abstractmethod
     def ground_truth(self) -> Any:
@@ -68,9 +86,16 @@ def build_dataset(config: PartConfig, bad_data: Policy = "error") -> Dataset:
     return datasets.build(config, bad_data)
 
 
-def require_same_classes(first: Sequence[str], second: Sequence[str], who: tuple[str, str] = ("train", "val")) -> None:
-    """Refuse two lists of class names by which labels mean different things; ``who`` has them."""
-    if tuple(first) == tuple(second):
+def require_same_classes(
+    first: Mapping[str, Classes], second: Mapping[str, Classes], who: tuple[str, str] = ("train", "val")
+) -> None:
+    """Refuse classes, by task, whose labels mean different things; ``who`` has them."""
+    for task in first.keys() & second.keys():
+        _require_same_names(first[task].names, second[task].names, who)
+
+
+def _require_same_names(first: Sequence[str], second: Sequence[str], who: tuple[str, str]) -> None:
+    if first == second:
         return
     differences = [
         f"only in {who[0]}: {sorted(set(first) - set(second))}",

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -65,11 +66,15 @@ class ImageFolder(Dataset):
     def __len__(self) -> int:
         return len(self._names)
 
-    def read(self, index: int) -> Record:
-        """The image, decoded, with its label."""
+    def read_image(self, index: int) -> Record:
+        """The image alone."""
         name = os.fsdecode(self._names[index].item())
         path = self._path(name)
-        return Record(read_image(path, name), label=self._labels[index].item(), image_id=name, file=os.fspath(path))
+        return Record(read_image(path, name), image_id=name, file=os.fspath(path))
+
+    def add_truth(self, record: Record, index: int) -> Record:
+        """With its label."""
+        return replace(record, label=self._labels[index].item())
 
     def ground_truth(self) -> dict[Any, Any]:
         """The label of each image id."""

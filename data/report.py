@@ -42,6 +42,8 @@ class DataReport:
         self.skipped: dict[Kind, dict[str, Case]] = {kind: {} for kind in kinds}
         self.notes: dict[str, Case] = {}
         self.warnings: list[str] = []
+        self.parts: dict[str, DataReport] = {}
+        """Of the data sets that this one is made of."""
         self.faulty_rows: set[int] = set()
         """Where unusable annotations stand in the file."""
 
@@ -77,7 +79,8 @@ class DataReport:
                 parts.append(f"skipped {kind}: " + ", ".join(f"{case.count} {name}" for name, case in cases.items()))
         if self.notes:
             parts.append("noted: " + ", ".join(f"{case.count} {name}" for name, case in self.notes.items()))
-        return "; ".join([*parts, *self.warnings])
+        parts += self.warnings
+        return "; ".join([*parts, *(f"{name}: {report.summary()}" for name, report in self.parts.items())])
 
     def as_json(self) -> dict[str, Any]:
         """What ``data_report.json`` holds."""
@@ -93,6 +96,7 @@ class DataReport:
             "skipped": skipped,
             "noted": _cases(self.notes),
             "warnings": self.warnings,
+            **({"parts": {name: report.as_json() for name, report in self.parts.items()}} if self.parts else {}),
         }
 
     def write(self, path: str | os.PathLike[str]) -> None:

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ..structures import Images, Instances
 
-Target = Instances | Int64[Tensor, ""] | Int64[Tensor, "h w"]
+Truth = Instances | Int64[Tensor, ""] | Int64[Tensor, "h w"]
 """What a head learns of one image: its objects, the label of the whole image, or one for every pixel."""
+Target = Truth | dict[str, Truth]
+"""Where an image has several kinds of truth, they come by task."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,12 +52,13 @@ class Sample:
     file: str
 
     def __post_init__(self) -> None:
-        maps = self.target.masks if isinstance(self.target, Instances) else self.target
-        if maps is not None and maps.ndim > 1 and maps.shape[-2:] != self.image.shape[1:]:
-            raise ValueError(
-                f"image {self.image_id} is (height, width) {tuple(self.image.shape[1:])}, its masks are "
-                f"{tuple(maps.shape[-2:])}: each needs a value for every pixel"
-            )
+        for truth in self.target.values() if isinstance(self.target, dict) else [self.target]:
+            maps = truth.masks if isinstance(truth, Instances) else truth
+            if maps is not None and maps.ndim > 1 and maps.shape[-2:] != self.image.shape[1:]:
+                raise ValueError(
+                    f"image {self.image_id} is (height, width) {tuple(self.image.shape[1:])}, its masks are "
+                    f"{tuple(maps.shape[-2:])}: each needs a value for every pixel"
+                )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,8 +79,12 @@ class Batch:
         return self._map(lambda part: part.pin_memory())
 
     def _map(self, change: Callable) -> "Batch":
-        targets = tuple(None if target is None else change(target) for target in self.targets)
-        return Batch(change(self.images), targets, self.image_ids, self.original_sizes)
+        def change_target(target: Target | None) -> Target | None:
+            if isinstance(target, dict):
+                return {task: change(truth) for task, truth in target.items()}
+            return None if target is None else change(target)
+
+        return Batch(change(self.images), tuple(map(change_target, self.targets)), self.image_ids, self.original_sizes)
 
 
 def collate(samples: list[Sample], divisor: int) -> Batch:

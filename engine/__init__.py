@@ -15,7 +15,7 @@ from .evaluate import collect_results, evaluate, pick_device, scores_as_json, wr
 from .optimization import AdamWConfig, ScheduleConfig, SGDConfig, build_optimizer
 from .pictures import draw_comparisons
 from .predict import Predictor
-from .tasks import TASKS, Detection, Semantic, Task, WholeImage, pick_task
+from .tasks import TASKS, Detection, Semantic, Several, Task, WholeImage, pick_task, require_truth
 from .train import seed_step, train, train_step
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "SGDConfig",
     "ScheduleConfig",
     "Semantic",
+    "Several",
     "SplitConfig",
     "Task",
     "WholeImage",
@@ -48,6 +49,7 @@ __all__ = [
     "parse_config",
     "pick_device",
     "pick_task",
+    "require_truth",
     "save_checkpoint",
     "scores_as_json",
     "seed_step",

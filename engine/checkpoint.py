@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from torch import Tensor, nn, optim
 from ..backbones import input_metadata
 from ..models import Model, build_model
 from ..ops import first_few, state_dict_faults
-from ..structures import CheckpointError, UsageError, refusals_as_usage_errors
+from ..structures import CheckpointError, Classes, UsageError, refusals_as_usage_errors
 from .config import ExperimentConfig, parse_config
 
-FORMAT = 2
+FORMAT = 3
 _MODEL, _OPTIMIZER, _STATE = _SUMMED = ("model.safetensors", "optimizer.safetensors", "state.json")
 _SUMS = "SHA256SUMS"
 
@@ -36,8 +36,8 @@ class Checkpoint:
     path: Path
     step: int
     config: ExperimentConfig
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
+    classes: Mapping[str, Classes]
+    """What labels mean, by task."""
     image_sums: Mapping[str, str]
     """A sum of the image ids of ``train`` and of ``val``, in order: the same data has the same."""
 
@@ -51,8 +51,8 @@ def save_checkpoint(
 ) -> Path:
     """Write ``folder/step-N``. A kill or a full disk at any moment leaves the earlier checkpoints as they were.
 
-    ``description`` is the JSON-ready rest of :class:`Checkpoint`: config, class_names, category_ids, image_sums. The
-    weights' file tells alone how they want their pixels.
+    ``description`` is the rest of :class:`Checkpoint`: config (dumped), classes, image_sums. The weights' file tells
+    alone how they want their pixels.
     """
     target = folder / f"step-{step:07d}"
     temporary = folder / f".writing-{target.name}"
@@ -69,7 +69,7 @@ def save_checkpoint(
             "optimizer_groups": groups,
             "versions": {name: version(name) for name in ("vertebra", "torch", "torchvision")},
         }
-        (temporary / _STATE).write_text(json.dumps(state, indent=1))
+        (temporary / _STATE).write_text(json.dumps(state, indent=1, default=asdict))
         (temporary / _SUMS).write_text("".join(f"{_sha256(temporary / name)}  {name}\n" for name in _SUMMED))
         for name in (*_SUMMED, _SUMS, "."):
             _sync(temporary / name)
@@ -153,8 +153,9 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
 
 def load_checkpoint_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Model:
     """The same from a checkpoint that is open already."""
+    names = {task: classes.names for task, classes in checkpoint.classes.items()}
     with refusals_as_usage_errors():
-        model = build_model(checkpoint.config.model, checkpoint.class_names)
+        model = build_model(checkpoint.config.model, names)
     load_weights(checkpoint, model)
     return model.to(device).eval()
 
@@ -177,8 +178,10 @@ def _read(path: Path) -> Checkpoint:
             path,
             state["step"],
             parse_config(state["config"], str(state_path)),
-            tuple(state["class_names"]),
-            tuple(state["category_ids"]),
+            {
+                task: Classes(tuple(classes["names"]), tuple(classes["ids"]))
+                for task, classes in state["classes"].items()
+            },
             state["image_sums"],
         )
     except (OSError, ValueError, KeyError, TypeError, UsageError) as error:

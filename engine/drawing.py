@@ -85,6 +85,14 @@ def draw_lines(image: Picture, lines: Sequence[str], indent: int = 0) -> Picture
     return np.vstack([image, strip])
 
 
+def side_by_side(pictures: Sequence[Picture]) -> Picture:
+    """Pictures in a row, on white."""
+    height = max(map(len, pictures))
+    return np.hstack(
+        [np.pad(each, ((0, height - len(each)), (0, 0), (0, 0)), constant_values=255) for each in pictures]
+    )
+
+
 def write_image(path: str | os.PathLike[str], image: Picture) -> None:
     """Write an RGB image; the ending of the name says how."""
     path = Path(path)

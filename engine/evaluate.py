@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,11 @@ def evaluate(task: Task, model: Model, dataset: Dataset, config: ExperimentConfi
         batch_size=config.eval_batch_size,
         divisor=model.size_divisor,
     )
-    rows = collect_results(task, model, batches, dataset.category_ids)
+    rows = collect_results(task, model, batches)
     return rows, task.score(dataset, rows, config.engine)
 
 
-def collect_results(task: Task, model: Model, batches: Iterable[Batch], category_ids: Sequence[int]) -> Rows:
+def collect_results(task: Task, model: Model, batches: Iterable[Batch]) -> Rows:
     """The result rows of every image, in an order that does not depend on how they were batched."""
     training = model.training
     model.eval()
@@ -38,7 +38,7 @@ def collect_results(task: Task, model: Model, batches: Iterable[Batch], category
         with worker_faults():
             for batch in batches:
                 for image_id, prediction in zip(batch.image_ids, task.predict(model, batch), strict=True):
-                    rows += task.rows(prediction, image_id, category_ids)
+                    rows += task.rows(prediction, image_id)
     finally:
         model.train(training)
     return sort_results(rows)

@@ -10,7 +10,7 @@ from numpy import ndarray
 from ..data import Dataset, build_transform, collate
 from ..models import Model
 from ..structures import PartConfig
-from .drawing import FONT, write_image
+from .drawing import FONT, side_by_side, write_image
 from .tasks import Task
 
 
@@ -39,19 +39,17 @@ def _compare(
     for index in range(min(count, len(dataset))):
         record = dataset.read(index)
         batch = collate([prepare(record, 0, index)], model.size_divisor)
-        truth = task.draw_truth(record, dataset.class_names)
-        found = task.draw(record.image, task.predict(model, batch)[0], dataset.class_names, score)
+        truth = task.draw_truth(record)
+        found = task.draw(record.image, task.predict(model, batch)[0], score)
         yield _captioned(truth, found)
 
 
 def _captioned(truth: ndarray, found: ndarray) -> ndarray:
     """The two side by side, named in a strip above them."""
-    height = max(len(truth), len(found))
-    halves = [np.pad(half, ((0, height - len(half)), (0, 0), (0, 0)), constant_values=255) for half in (truth, found)]
     strip = np.full((18, truth.shape[1] + found.shape[1], 3), 255, dtype=np.uint8)
     for text, left in (("truth", 4), ("found", truth.shape[1] + 4)):
         cv2.putText(strip, text, (left, 13), FONT, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.vstack([strip, np.hstack(halves)])
+    return np.vstack([strip, side_by_side([truth, found])])
 
 
 def _grid(tiles: Sequence[ndarray], columns: int) -> ndarray:

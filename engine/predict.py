@@ -18,12 +18,10 @@ class Predictor:
     def __init__(self, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> None:
         checkpoint = open_checkpoint(path)
         self.model = load_checkpoint_model(checkpoint, device)
-        self.task = pick_task(self.model.head, inference=checkpoint.config.inference)
-        self.class_names = checkpoint.class_names
-        self.category_ids = checkpoint.category_ids
+        self.task = pick_task(self.model.head, checkpoint.classes, checkpoint.config.inference)
         self._prepare = build_transform(checkpoint.config.val.transform)
 
     def __call__(self, image: UInt8[ndarray, "h w 3"]) -> Any:
-        """What is predicted of one image (RGB): ``Detections``, a ``Classification``."""
+        """What is predicted of one image (RGB): ``Detections``, a map of classes, a ``Classification``."""
         sample = self._prepare(Record(image), epoch=0, index=0)
         return self.task.predict(self.model, collate([sample], self.model.size_divisor))[0]

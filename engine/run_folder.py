@@ -127,20 +127,20 @@ class RunFolder:
 
 
 def describe_data(train: Dataset, val: Dataset) -> dict[str, Any]:
-    """What a checkpoint keeps of the data that it was trained and is evaluated on, ready for JSON."""
+    """What a checkpoint keeps of the data that it was trained and is evaluated on."""
     sums = {
         split: hashlib.sha256("\n".join(map(str, dataset.image_ids)).encode(errors="surrogateescape")).hexdigest()
         for split, dataset in (("train", train), ("val", val))
     }
-    return {"class_names": train.class_names, "category_ids": train.category_ids, "image_sums": sums}
+    return {"classes": train.classes, "image_sums": sums}
 
 
 def require_same_data(checkpoint: Checkpoint, data: Mapping[str, Any]) -> None:
     """Refuse to go on with other classes or images than the checkpoint's; ``data`` is from :func:`describe_data`."""
-    require_same_classes(checkpoint.class_names, data["class_names"], ("the run", "the data"))
+    require_same_classes(checkpoint.classes, data["classes"], ("the run", "the data"))
     sums = data["image_sums"]
     changed = [f"{split} image" for split, before in checkpoint.image_sums.items() if before != sums[split]]
-    if checkpoint.category_ids != data["category_ids"]:
+    if checkpoint.classes != data["classes"]:
         changed.append("category")
     if changed:
         raise UsageError(

@@ -34,7 +34,7 @@ from .optimization import build_optimizer, set_learning_rate
 from .pictures import draw_comparisons
 from .run_folder import RunFolder, describe_data, require_same_data
 from .run_log import RunLog
-from .tasks import Task, pick_task
+from .tasks import Task, pick_task, require_truth
 
 
 class Interrupted(VertebraError):
@@ -66,11 +66,14 @@ def train(
         data = describe_data(train_set, val_set)
         if checkpoint is not None:
             require_same_data(checkpoint, data)
+        for dataset in (train_set, val_set):
+            require_truth(config.model.head, dataset)
         seed_step(config.seed, 0)
         with refusals_as_usage_errors():
-            model = build_model(config.model, train_set.class_names).to(device)
+            names = {task: classes.names for task, classes in train_set.classes.items()}
+            model = build_model(config.model, names).to(device)
             optimizer = build_optimizer(config.optimizer, model)
-        task = pick_task(model.head, train_set, val_set, inference=config.inference)
+        task = pick_task(model.head, train_set.classes, config.inference)
         start = 0
         if checkpoint is not None:
             start = checkpoint.step
@@ -169,18 +172,19 @@ def _open_data(
         dataset.report.write(folder / ("data_report.json" if split == "train" else f"data_report_{split}.json"))
         say(f"{split}: {dataset.report.summary()}")
         data.append(dataset)
-    require_same_classes(data[0].class_names, data[1].class_names)
+    require_same_classes(data[0].classes, data[1].classes)
     return data[0], data[1]
 
 
 def _evaluate(config: ExperimentConfig, task: Task, model: Model, dataset: Dataset, step: int, log: RunLog) -> None:
-    """Score the validation split; ``eval.json`` and ``results.json`` hold the newest."""
+    """Score the validation split; ``eval.json`` and the results files hold the newest."""
     with log.paused():
         rows, scores = evaluate(task, model, dataset, config)
         for place, (kind, each) in enumerate(scores.items()):
             log.record(step, each.summary, f"val/{kind}" if place else "val")
             log.say(format_scores(each, kind))
-        write_json(log.folder / "results.json", rows)
+        for name, own in task.files(rows).items():
+            write_json(log.folder / name, own)
         write_json(log.folder / "eval.json", scores_as_json(scores, step=step, images=len(dataset)))
 
 

@@ -1,6 +1,6 @@
 """Floor 4: pyramid -> losses or predictions. The imports below fill the registry."""
 
-from .base import Head, heads
+from .base import Head, HeadConfig, heads, task_of_head
 from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamples
 from .classification import ClassificationConfig, ClassificationHead
 from .mask_branch import MaskBranch, MaskBranchConfig
@@ -23,6 +23,7 @@ from .semantic import (
     UNetConfig,
     UNetHead,
 )
+from .several import SeveralHeads, SeveralHeadsConfig
 from .torchvision import TORCHVISION, TORCHVISION_MASK, TORCHVISION_V2
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "FCNConfig",
     "FCNHead",
     "Head",
+    "HeadConfig",
     "LowLevelConfig",
     "MaskBranch",
     "MaskBranchConfig",
@@ -56,7 +58,10 @@ __all__ = [
     "SemanticHead",
     "SemanticLoss",
     "SemanticLossConfig",
+    "SeveralHeads",
+    "SeveralHeadsConfig",
     "UNetConfig",
     "UNetHead",
     "heads",
+    "task_of_head",
 ]

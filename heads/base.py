@@ -6,10 +6,19 @@ from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from ..structures import Features, Images, Registry
+from ..structures import Features, Images, PartConfig, Registry
 
 Target = TypeVar("Target")
 Prediction = TypeVar("Prediction")
+
+
+class HeadConfig(PartConfig):
+    """The hyper-parameters of a head."""
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether the objects that it learns from must have masks."""
+        return False
 
 
 class Head(nn.Module, ABC, Generic[Target, Prediction]):
@@ -18,7 +27,7 @@ class Head(nn.Module, ABC, Generic[Target, Prediction]):
     task: ClassVar[str]
     """What it predicts; the engine has scores, results and pictures for each task it knows."""
     needs_masks: bool = False
-    """Whether the objects that it learns from must have masks."""
+    """As its config says."""
 
     @abstractmethod
     def loss(self, features: Features, images: Images, targets: Sequence[Target]) -> dict[str, Tensor]:
@@ -31,3 +40,10 @@ class Head(nn.Module, ABC, Generic[Target, Prediction]):
 
 heads: Registry[Head] = Registry("head")
 """Heads by name; an entry builds from ``(feature_info, num_classes, config)``."""
+
+
+def task_of_head(name: str) -> str:
+    """What a head of this name predicts."""
+    build = heads[name].build
+    assert isinstance(build, type) and issubclass(build, Head), "heads are registered as classes"
+    return build.task

@@ -10,11 +10,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ..ops import mean_inside
-from ..structures import Classification, FeatureInfo, Features, Images, PartConfig
-from .base import Head, heads
+from ..structures import Classification, FeatureInfo, Features, Images
+from .base import Head, HeadConfig, heads
 
 
-class ClassificationConfig(PartConfig):
+class ClassificationConfig(HeadConfig):
     """What is read, and what keeps it from learning by heart."""
 
     name: Literal["classification"] = "classification"

@@ -6,14 +6,14 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ..structures import Detections, FeatureInfo, Features, GridMasks, Images, Instances, PartConfig
-from .base import Head, heads
+from ..structures import Detections, FeatureInfo, Features, GridMasks, Images, Instances
+from .base import Head, HeadConfig, heads
 from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamples
 from .mask_branch import MaskBranch, MaskBranchConfig
 from .rpn import RPN, RPNConfig
 
 
-class RCNNConfig(PartConfig):
+class RCNNConfig(HeadConfig):
     """The branches of an R-CNN."""
 
     name: Literal["rcnn"] = "rcnn"
@@ -21,6 +21,11 @@ class RCNNConfig(PartConfig):
     box: BoxBranchConfig = BoxBranchConfig()
     mask: MaskBranchConfig | None = None
     """With it the head is Mask R-CNN's."""
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether there is a mask branch."""
+        return self.mask is not None
 
 
 @heads.register("rcnn", RCNNConfig)
@@ -37,7 +42,7 @@ class RCNNHead(Head[Instances, Detections]):
             raise ValueError(f"a detector needs at least one class; got num_classes={num_classes}")
         self.rpn = RPN(feature_info, config.rpn)
         self.box = BoxBranch(feature_info, num_classes, config.box)
-        self.needs_masks = config.mask is not None
+        self.needs_masks = config.needs_masks
         self.mask = None if config.mask is None else MaskBranch(feature_info, num_classes, config.mask)
 
     def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:

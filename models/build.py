@@ -1,10 +1,10 @@
 """A model from a config."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from ..backbones import BackboneConfig, backbones, weights_input
-from ..heads import heads
+from ..heads import HeadConfig, heads, task_of_head
 from ..necks import necks
 from ..structures import Config, InputConfig, PartConfig
 from .model import Model
@@ -20,7 +20,7 @@ class ModelConfig(Config):
     weights: str | None = None
     """What the backbone starts a training from; see :func:`vertebra.backbones.load_backbone_weights`."""
     neck: Annotated[PartConfig, *necks.field()]
-    head: Annotated[PartConfig, *heads.field()]
+    head: Annotated[HeadConfig, *heads.field()]
 
 
 def resolve_input(config: ModelConfig) -> ModelConfig:
@@ -30,10 +30,14 @@ def resolve_input(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update={"input": weights_input(config.backbone, config.weights)})
 
 
-def build_model(config: ModelConfig, class_names: Sequence[str]) -> Model:
-    """Build the parts on one another, for these classes; random weights."""
+def build_model(config: ModelConfig, class_names: Sequence[str] | Mapping[str, Sequence[str]]) -> Model:
+    """Build the parts on one another, for these classes; random weights. The classes of several heads come by task."""
     backbone = backbones.build(config.backbone)
     preprocess = Preprocess(config.input or weights_input(config.backbone, config.weights))
     neck = necks.build(config.neck, backbone.feature_info)
-    head = heads.build(config.head, backbone.feature_info | neck.feature_info, len(class_names))
+    if isinstance(class_names, Mapping):
+        class_names = class_names.get(task_of_head(config.head.name), class_names)
+    by_task = isinstance(class_names, Mapping)
+    num_classes = {task: len(names) for task, names in class_names.items()} if by_task else len(class_names)
+    head = heads.build(config.head, backbone.feature_info | neck.feature_info, num_classes)
     return Model(backbone, neck, head, preprocess, class_names)

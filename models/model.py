@@ -1,6 +1,6 @@
 """The one model: every detector and segmenter is this class with other parts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,10 +22,10 @@ class Model(nn.Module):
         neck: Neck,
         head: Head,
         preprocess: Preprocess | None = None,
-        class_names: Sequence[str] = (),
+        class_names: Sequence[str] | Mapping[str, Sequence[str]] = (),
     ) -> None:
         super().__init__()
-        self.class_names = tuple(class_names)
+        self.class_names = class_names if isinstance(class_names, Mapping) else tuple(class_names)
         self.preprocess = preprocess or Preprocess(backbone.input)
         self.backbone = backbone
         self.neck = neck

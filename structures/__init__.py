@@ -10,6 +10,7 @@ The conventions of the whole project stand here, once:
   indices, since dilation lets two levels share a stride.
 """
 
+from .classes import Classes
 from .classification import Classification
 from .config import Config, PartConfig, refusals_as_usage_errors, suggest, usage_error
 from .errors import (
@@ -35,6 +36,7 @@ __all__ = [
     "CAFFE_INPUT",
     "IGNORE",
     "CheckpointError",
+    "Classes",
     "Classification",
     "Config",
     "DataError",

@@ -56,7 +56,7 @@ def test_a_run_leaves_everything_it_promises(run):
     """The README's list of what a run folder holds, and the schema of ``eval.json``."""
     for name in ("config.json", "metrics.jsonl", "eval.json", "results.json", "predictions.png", "data_report.json"):
         assert (run / name).stat().st_size > 0, name
-    scores, names = json.loads((run / "eval.json").read_text()), open_checkpoint(run).class_names
+    scores, names = json.loads((run / "eval.json").read_text()), open_checkpoint(run).classes["classification"].names
     assert list(scores) == ["classification", "per_class", "step", "images"]
     assert list(scores["classification"]) == ["top1", "top5"]
     assert list(scores["per_class"]["classification"]) == list(names)
@@ -123,7 +123,7 @@ def test_predict_draws_every_image_and_writes_results(run, photos, tmp_path, cap
     assert len(names) == 6 and all((out / name).with_suffix(".png").exists() for name in names)
     results = json.loads((out / "results.json").read_text())
     assert [row["image_id"] for row in results] == [1, 2, 3, 4, 5, 6]
-    first = Predictor(run).class_names[results[0]["labels"][0]]
+    first = Predictor(run).model.class_names[results[0]["labels"][0]]
     assert f"ant/1.png: {first} 0." in capsys.readouterr().out
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vertebra.data import require_same_classes
-from vertebra.structures import DataError, UsageError
+from vertebra.structures import Classes, DataError, UsageError
 
 from .tiny_coco_file import open_tiny, totals_add_up, truth
 
@@ -249,11 +249,11 @@ def test_some_of_the_classes_in_an_order_of_ones_own(tmp_path):
 def test_different_classes_for_train_and_val_are_refused(tmp_path):
     """FAULTS 22: exit code 2, showing the difference."""
     both, dogs = open_tiny(tmp_path), open_tiny(tmp_path, class_names=("dog",))
-    require_same_classes(both.class_names, both.class_names)
+    require_same_classes(both.classes, both.classes)
     with pytest.raises(UsageError, match=r"only in train: \['cat'\]"):
-        require_same_classes(both.class_names, dogs.class_names)
+        require_same_classes(both.classes, dogs.classes)
     with pytest.raises(UsageError, match="another order"):
-        require_same_classes(both.class_names, ("dog", "cat"))
+        require_same_classes(both.classes, {"detection": Classes(("dog", "cat"), both.category_ids)})
 
 
 def test_filtering_everything_away_says_why(tmp_path):

@@ -1,6 +1,7 @@
 """What a resumed run may find changed, and what it must refuse."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,8 +77,9 @@ def test_renumbered_categories_are_other_data(finished):
     config, checkpoint = folder_config(finished / "photos"), open_checkpoint(finished / "run")
     data = describe_data(build_dataset(config.train.dataset), build_dataset(config.val.dataset))
     require_same_data(checkpoint, data)
+    classes = data["classes"]["classification"]
     with pytest.raises(UsageError, match="the category ids are no longer"):
-        require_same_data(checkpoint, {**data, "category_ids": (1, 2, 3)})
+        require_same_data(checkpoint, {**data, "classes": {"classification": replace(classes, ids=(1, 2, 3))}})
 
 
 def test_evaluating_on_other_classes_is_refused(finished, tmp_path, capsys):

@@ -8,32 +8,52 @@ import torch
 from hotcoco import mask as rle
 
 from vertebra.data import CocoConfig, Objects, Record, ShapeCropsConfig, build_dataset
-from vertebra.engine import TASKS, Detection, Semantic, WholeImage, draw_boxes, draw_lines, pick_task, train
+from vertebra.engine import (
+    TASKS,
+    Detection,
+    Semantic,
+    WholeImage,
+    draw_boxes,
+    draw_lines,
+    pick_task,
+    require_truth,
+    train,
+)
 from vertebra.engine.drawing import class_color
-from vertebra.heads import ClassificationHead, Head, RCNNHead, heads
-from vertebra.structures import IGNORE, Classification, Detections, GridMasks, UsageError
+from vertebra.heads import (
+    ClassificationConfig,
+    ClassificationHead,
+    Head,
+    MaskBranchConfig,
+    RCNNConfig,
+    RCNNHead,
+    heads,
+)
+from vertebra.structures import IGNORE, Classes, Classification, Detections, GridMasks, UsageError
 
 from .tiny import tiny_classifier, tiny_config
 
 NAMES = ("cat", "dog", "cow")
+CLASSES = Classes(NAMES, ids=(10, 20, 30))
 IMAGE = np.full((40, 60, 3), 200, np.uint8)
 BOXES = torch.tensor([[5.0, 5.0, 30.0, 30.0], [20.0, 10.0, 50.0, 35.0]])
 FOUND = Detections(BOXES, torch.tensor([1, 2]), torch.tensor([0.9, 0.3]))
-CLASSES = Classification(torch.tensor([2, 0, 1]), torch.tensor([0.6, 0.3, 0.1]))
+NAMED = Classification(torch.tensor([2, 0, 1]), torch.tensor([0.6, 0.3, 0.1]))
 
 
 def test_every_head_has_a_task_that_the_engine_knows():
     """A law of the registry."""
-    assert {heads[name].build.task for name in heads} == set(TASKS)
+    assert {heads[name].build.task for name in heads} == {*TASKS, "several"}
 
 
 def test_a_head_beside_other_data_is_refused():
     """Exit code 2, saying which head fits; data of its own task is taken."""
     data = build_dataset(ShapeCropsConfig(split="val", count=1))
-    fitting, other = (kind.__new__(kind) for kind in (ClassificationHead, RCNNHead))
-    assert isinstance(pick_task(fitting, data, data), WholeImage)
+    require_truth(ClassificationConfig(), data)
+    head = ClassificationHead.__new__(ClassificationHead)
+    assert isinstance(pick_task(head, data.classes), WholeImage)
     with pytest.raises(UsageError, match=r"head is for detection, the data set for classification: .* classification$"):
-        pick_task(other, data)
+        require_truth(RCNNConfig(), data)
 
 
 def test_a_head_of_an_unknown_task_is_refused():
@@ -44,7 +64,7 @@ def test_a_head_of_an_unknown_task_is_refused():
         loss = predict = None
 
     with pytest.raises(UsageError, match="knows no task 'counting': known: classification, detection, semantic"):
-        pick_task(Counter.__new__(Counter))
+        pick_task(Counter.__new__(Counter), {"counting": CLASSES})
 
 
 @pytest.mark.parametrize("direction", ["boxes from labels", "labels from boxes"])
@@ -62,31 +82,31 @@ def test_training_on_other_data_stops_before_the_first_step(direction, shapes, t
 
 def test_rows_and_words_of_detections():
     """By hand: COCO's terms with the file's own ids; what is below the score is counted, and not drawn."""
-    task = Detection()
-    rows = task.rows(FOUND, 7, (10, 20, 30))
+    task = Detection(CLASSES)
+    rows = task.rows(FOUND, 7)
     assert [(row["image_id"], row["category_id"], row["bbox"]) for row in rows] == [
         (7, 20, [5, 5, 25, 25]),
         (7, 30, [20, 10, 30, 25]),
     ]
-    assert task.describe(FOUND, NAMES, 0.5) == "1 of 2 detections from 0.5 up"
+    assert task.describe(FOUND, 0.5) == "1 of 2 detections from 0.5 up"
     expected = draw_boxes(IMAGE, BOXES[:1], FOUND.labels[:1], NAMES, FOUND.scores[:1])
-    np.testing.assert_array_equal(task.draw(IMAGE, FOUND, NAMES, 0.5), expected)
+    np.testing.assert_array_equal(task.draw(IMAGE, FOUND, 0.5), expected)
     truth = Objects(BOXES.numpy(), FOUND.labels.numpy(), np.zeros((0, 4), np.float32))
     expected = draw_boxes(IMAGE, BOXES, FOUND.labels, NAMES)
-    np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, truth), NAMES), expected)
+    np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, truth)), expected)
 
 
 def test_rows_and_words_of_classes():
     """By hand: labels as they are; the likeliest class is named in any case."""
-    task = WholeImage()
-    assert task.rows(CLASSES, "a.jpg", (0, 1, 2)) == [
+    task = WholeImage(CLASSES)
+    assert task.rows(NAMED, "a.jpg") == [
         {"image_id": "a.jpg", "labels": [2, 0, 1], "scores": pytest.approx([0.6, 0.3, 0.1])}
     ]
-    assert task.describe(CLASSES, NAMES, 0.2) == "cow 0.60, cat 0.30"
-    assert task.describe(CLASSES, NAMES, 0.9) == "cow 0.60"
+    assert task.describe(NAMED, 0.2) == "cow 0.60, cat 0.30"
+    assert task.describe(NAMED, 0.9) == "cow 0.60"
     expected = draw_lines(IMAGE, ["cow 0.60", "cat 0.30"])
-    np.testing.assert_array_equal(task.draw(IMAGE, CLASSES, NAMES, 0.2), expected)
-    np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, label=1), NAMES), draw_lines(IMAGE, ["dog"]))
+    np.testing.assert_array_equal(task.draw(IMAGE, NAMED, 0.2), expected)
+    np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, label=1)), draw_lines(IMAGE, ["dog"]))
 
 
 def test_words_stand_below_an_image_wide_enough_for_them():
@@ -112,13 +132,13 @@ def test_masks_are_scored_only_for_a_head_that_learns_them(shapes):
          "segmentation": packed(each["segmentation"], sizes[each["image_id"]])}
         for each in truth["annotations"] if not each["iscrowd"]
     ]  # fmt: skip
-    scores = pick_task(with_masks, data).score(data, rows, "hotcoco")
+    scores = pick_task(with_masks, data.classes).score(data, rows, "hotcoco")
     assert list(scores) == ["bbox", "segm", "boundary"]
     assert [each.summary["AP"] for each in scores.values()] == pytest.approx([1, 1, 1])
-    assert list(pick_task(without, data).score(data, rows, "hotcoco")) == ["bbox"]
+    assert list(pick_task(without, data.classes).score(data, rows, "hotcoco")) == ["bbox"]
     boxes_only = build_dataset(files.model_copy(update={"masks": False}))
     with pytest.raises(UsageError, match="the head learns masks, the data set gives boxes only: set masks=true"):
-        pick_task(with_masks, boxes_only)
+        require_truth(RCNNConfig(mask=MaskBranchConfig()), boxes_only)
 
 
 def packed(polygons: list, size: tuple[int, int]) -> dict:
@@ -129,28 +149,27 @@ def packed(polygons: list, size: tuple[int, int]) -> dict:
 def test_masks_are_drawn_under_their_boxes():
     """By hand: half of the class's colour inside; true masks and those found alike."""
     grids = GridMasks(torch.ones(2, 28, 28), IMAGE.shape[:2])
-    picture = Detection(masks=True).draw(IMAGE, replace(FOUND, masks=grids), NAMES, 0.5)
+    picture = Detection(CLASSES, masks=True).draw(IMAGE, replace(FOUND, masks=grids), 0.5)
     expected = (200 + np.array(class_color(1)) + 1) // 2
     np.testing.assert_array_equal(picture[22, 15], expected)
     np.testing.assert_array_equal(picture[30, 45], [200] * 3)  # the other one is below the score
     masks = np.zeros((2, *IMAGE.shape[:2]), np.uint8)
     masks[0, 5:30, 5:30] = 1
     truth = Objects(BOXES.numpy(), FOUND.labels.numpy(), np.zeros((0, 4), np.float32), masks)
-    np.testing.assert_array_equal(Detection().draw_truth(Record(IMAGE, truth), NAMES)[22, 15], expected)
+    np.testing.assert_array_equal(Detection(CLASSES).draw_truth(Record(IMAGE, truth))[22, 15], expected)
 
 
 def test_rows_words_and_picture_of_a_map():
     """By hand: a row per class with the file's own ids; shares of the picture in words; colours above a legend."""
     classes = np.zeros(IMAGE.shape[:2], np.uint8)
     classes[:, 45:] = 2
-    names = ("background", "dog", "cow")
-    task, found = Semantic(), torch.from_numpy(classes)
-    assert [row["category_id"] for row in task.rows(found, 7, (0, 20, 30))] == [0, 30]
-    assert task.describe(found, names, 0.5) == "background 75%, cow 25%"
-    picture = task.draw(IMAGE, found, names, 0.5)
+    task, found = Semantic(Classes(("background", "dog", "cow"), ids=(0, 20, 30))), torch.from_numpy(classes)
+    assert [row["category_id"] for row in task.rows(found, 7)] == [0, 30]
+    assert task.describe(found, 0.5) == "background 75%, cow 25%"
+    picture = task.draw(IMAGE, found, 0.5)
     assert picture.shape == (120 + 20, 180, 3)
     np.testing.assert_array_equal(picture[60, 10], [200] * 3)
     np.testing.assert_array_equal(picture[60, 170], (200 + np.array(class_color(2)) + 1) // 2)
     np.testing.assert_array_equal(picture[120 + 8, 8], class_color(2))
     classes[:, :20] = IGNORE
-    np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, semantic=classes), names), picture)
+    np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, semantic=classes)), picture)

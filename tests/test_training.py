@@ -142,7 +142,7 @@ def test_a_worker_that_dies_during_an_evaluation_stops_it(tmp_path, monkeypatch)
     model = build_model(config.model, dataset.class_names)
     monkeypatch.setattr(model, "predict", lambda images: kill_a_worker())
     with pytest.raises(WorkerError, match="killed by signal"):
-        evaluate(pick_task(model.head, dataset), model, dataset, config)
+        evaluate(pick_task(model.head, dataset.classes), model, dataset, config)
 
 
 def kill_a_worker() -> None:
@@ -243,7 +243,7 @@ def test_a_loaded_model_needs_nothing_but_its_folder(shapes, unbroken):
     model = load_model(unbroken)
     assert equal(model.state_dict(), weights(unbroken))
     assert not model.training
-    assert model.class_names == open_checkpoint(unbroken).class_names
+    assert model.class_names == open_checkpoint(unbroken).classes["detection"].names
 
 
 def test_weights_of_another_model_are_refused(shapes, unbroken, tmp_path):
@@ -251,6 +251,6 @@ def test_weights_of_another_model_are_refused(shapes, unbroken, tmp_path):
     from vertebra.engine import load_weights
 
     checkpoint = open_checkpoint(unbroken)
-    model = build_model(checkpoint.config.model, checkpoint.class_names[:-1])
+    model = build_model(checkpoint.config.model, checkpoint.classes["detection"].names[:-1])
     with pytest.raises(CheckpointError, match=r"class_logits\.bias has shape"):
         load_weights(checkpoint, model)

@@ -60,7 +60,15 @@ def _score_file(options: argparse.Namespace):
 
 def _score_run(options: argparse.Namespace):
     from vertebra.data import build_dataset, require_same_classes
-    from vertebra.engine import evaluate, load_checkpoint_model, open_checkpoint, override, pick_device, pick_task
+    from vertebra.engine import (
+        evaluate,
+        load_checkpoint_model,
+        open_checkpoint,
+        override,
+        pick_device,
+        pick_task,
+        require_truth,
+    )
 
     checkpoint = open_checkpoint(options.run)
     engine = [] if options.engine is None else [f"engine={options.engine}"]
@@ -70,8 +78,9 @@ def _score_run(options: argparse.Namespace):
             raise UsageError(f"--set {key}: evaluation does not read it", f"it reads {', '.join(READ)}")
     model = load_checkpoint_model(checkpoint, pick_device(options.device))
     dataset = build_dataset(config.val.dataset, options.bad_data)
-    require_same_classes(checkpoint.class_names, dataset.class_names, ("the model", "the data"))
-    _, scores = evaluate(pick_task(model.head, dataset, inference=config.inference), model, dataset, config)
+    require_same_classes(checkpoint.classes, dataset.classes, ("the model", "the data"))
+    require_truth(config.model.head, dataset)
+    _, scores = evaluate(pick_task(model.head, dataset.classes, config.inference), model, dataset, config)
     return scores, {"step": checkpoint.step, "images": len(dataset)}
 
 

@@ -32,19 +32,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = list(_find_images(options.images))
     targets = _choose_targets(found, options.output)
     predictor = Predictor(options.run, pick_device(options.device))
-    task, names = predictor.task, predictor.class_names
+    task = predictor.task
     results, images = [], []
     for image_id, ((path, name), target) in enumerate(zip(found, targets, strict=True), start=1):
         image = read_image(path)
         prediction = predictor(image)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_image(target, task.draw(image, prediction, names, options.score))
+        write_image(target, task.draw(image, prediction, options.score))
         images.append({"id": image_id, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
-        results += task.rows(prediction, image_id, predictor.category_ids)
-        print(f"{name}: {task.describe(prediction, names, options.score)}")
-    write_results(options.output / "results.json", results)
+        results += task.rows(prediction, image_id)
+        print(f"{name}: {task.describe(prediction, options.score)}")
+    files = task.files(results)
+    for name, rows in files.items():
+        write_results(options.output / name, rows)
     (options.output / "images.json").write_text(json.dumps(images, indent=1) + "\n")
-    print(f"{len(images)} pictures and results.json are in {options.output}")
+    print(f"{len(images)} pictures and {', '.join(files)} are in {options.output}")
     return 0
 
 

@@ -82,22 +82,21 @@ class CocoDataset(Dataset):
     def __len__(self) -> int:
         return len(self.places)
 
-    def read(self, index: int) -> Record:
-        """The image, decoded, with its objects in original pixels; crowds are in ``ignored``."""
-        rows, annotations = self.rows_of(index), self.annotations
-        crowds, objects = (rows[annotations.crowd[rows] == kind] for kind in (True, False))
-        record = self.read_image(index)
-        masks = None
-        if annotations.masks is not None:
-            masks = annotations.masks.decode(objects.tolist(), record.image.shape[:2])
-        boxes, labels = annotations.boxes, annotations.labels
-        return replace(record, objects=Objects(boxes[objects], labels[objects], boxes[crowds], masks))
-
     def read_image(self, index: int) -> Record:
         """The image alone."""
         place = self.places[index].item()
         path = self._path(place)
         return Record(read_image(path, self._id(place)), image_id=self._id(place), file=os.fspath(path))
+
+    def add_truth(self, record: Record, index: int) -> Record:
+        """With its objects; crowds are in ``ignored``."""
+        rows, annotations = self.rows_of(index), self.annotations
+        crowds, objects = (rows[annotations.crowd[rows] == kind] for kind in (True, False))
+        masks = None
+        if annotations.masks is not None:
+            masks = annotations.masks.decode(objects.tolist(), record.image.shape[:2])
+        boxes, labels = annotations.boxes, annotations.labels
+        return replace(record, objects=Objects(boxes[objects], labels[objects], boxes[crowds], masks))
 
     def rows_of(self, index: int) -> Int64[ndarray, " n"]:
         """Where the objects of an image stand in ``annotations``, crowds too."""

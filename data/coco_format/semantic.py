@@ -97,9 +97,13 @@ class CocoSemantic(Dataset):
     def __len__(self) -> int:
         return len(self._indices)
 
-    def read(self, index: int) -> Record:
-        """The image, decoded, with its map."""
-        return replace(self._coco.read_image(self._indices[index].item()), semantic=self._read_map(index))
+    def read_image(self, index: int) -> Record:
+        """The image alone."""
+        return self._coco.read_image(self._indices[index].item())
+
+    def add_truth(self, record: Record, index: int) -> Record:
+        """With its map."""
+        return replace(record, semantic=self._read_map(index))
 
     def ground_truth(self) -> Any:
         """The map of each image id, drawn when it is asked for."""

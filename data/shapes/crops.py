@@ -1,6 +1,7 @@
 """Single shapes as a classification set: squares cut out of generated scenes, drawn when they are read."""
 
 import functools
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import cv2
@@ -53,9 +54,17 @@ class ShapeCrops(Dataset):
         return self.config.count
 
     def read(self, index: int) -> Record:
-        """The image, drawn anew."""
+        """The image and its label, which come out of one drawing."""
         image, label = draw_crop(self.config, index)
         return Record(image, label=label, image_id=index)
+
+    def read_image(self, index: int) -> Record:
+        """The image, drawn anew."""
+        return Record(draw_crop(self.config, index)[0], image_id=index)
+
+    def add_truth(self, record: Record, index: int) -> Record:
+        """With its label."""
+        return replace(record, label=draw_crop(self.config, index)[1])
 
     def ground_truth(self) -> dict[int, int]:
         """The label of each image."""

@@ -10,7 +10,7 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
 from ...structures import Instances, PartConfig, Registry
-from ..types import Objects, Record, Sample, Target
+from ..types import Objects, Record, Sample, Target, Truth
 
 _IGNORED = -1
 _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
@@ -55,21 +55,27 @@ def _truth_of(record: Record) -> dict[str, Any]:
 
 
 def _target(record: Record, result: dict[str, Any]) -> Target | None:
-    """What is left of a record's truth."""
-    if record.label is not None:
-        return torch.tensor(record.label)
+    """What is left of a record's truth; by task where there are several kinds."""
+    truths: dict[str, Truth] = {}
+    if record.objects is not None:
+        truths["detection"] = _instances(record.objects, result)
     if record.semantic is not None:
-        return torch.from_numpy(result["mask"].astype(np.int64))
-    if record.objects is None:
-        return None
+        truths["semantic"] = torch.from_numpy(result["mask"].astype(np.int64))
+    if record.label is not None:
+        truths["classification"] = torch.tensor(record.label)
+    return truths if len(truths) > 1 else next(iter(truths.values()), None)
+
+
+def _instances(objects: Objects, result: dict[str, Any]) -> Instances:
+    """The objects that a step left something of."""
     boxes = torch.as_tensor(np.asarray(result["bboxes"], np.float32).reshape(-1, 4))
     labels = torch.as_tensor(np.asarray(result["labels"], np.int64))
-    objects = labels != _IGNORED
+    counted = labels != _IGNORED
     masks = None
-    if record.objects.masks is not None:
-        kept = np.asarray(result["rows"], np.int64)[objects.numpy()]
+    if objects.masks is not None:
+        kept = np.asarray(result["rows"], np.int64)[counted.numpy()]
         masks = torch.from_numpy(_masks_of(result, kept) == 1)  # what a step adds is 255
-    return Instances(boxes[objects], labels[objects], masks, ignored=boxes[~objects])
+    return Instances(boxes[counted], labels[counted], masks, ignored=boxes[~counted])
 
 
 def _masks_of(result: dict[str, Any], rows: Int64[ndarray, " k"]) -> UInt8[ndarray, "k h w"]:

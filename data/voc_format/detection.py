@@ -1,6 +1,7 @@
 """Detection data in the layout of PASCAL VOC."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -69,16 +70,20 @@ class VocDetection(Dataset):
     def __len__(self) -> int:
         return len(self._files)
 
-    def read(self, index: int) -> Record:
-        """The image, decoded, with its objects in original pixels."""
+    def read_image(self, index: int) -> Record:
+        """The image alone."""
         path, image_id = os.fsdecode(self._files[index].item()), self._ids[index].item().decode()
+        return Record(read_image(path, image_id), image_id=image_id, file=path)
+
+    def add_truth(self, record: Record, index: int) -> Record:
+        """With its objects; difficult ones are in ``ignored`` unless they are to be learned."""
         table = self._objects
         rows = np.arange(table.starts[index], table.starts[index + 1])
         rows = rows[table.learnable[rows]]
         ignored = table.difficult[rows] & (not self.config.use_difficult)
         boxes, labels = table.boxes[rows], table.labels[rows]
         objects = Objects(boxes[~ignored], labels[~ignored], ignored=boxes[ignored])
-        return Record(read_image(path, image_id), objects, image_id=image_id, file=path)
+        return replace(record, objects=objects)
 
     def ground_truth(self) -> dict[str, Any]:
         """All usable objects as they are annotated: an evaluator has rules of its own for difficult and small ones.

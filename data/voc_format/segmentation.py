@@ -1,6 +1,7 @@
 """Semantic data in the layout of PASCAL VOC."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -80,10 +81,14 @@ class VocSegmentation(Dataset):
     def __len__(self) -> int:
         return len(self._files)
 
-    def read(self, index: int) -> Record:
-        """The image, decoded, with its map."""
+    def read_image(self, index: int) -> Record:
+        """The image alone."""
         path, image_id = os.fsdecode(self._files[index].item()), self._ids[index].item().decode()
-        return Record(read_image(path, image_id), semantic=self._read_map(index), image_id=image_id, file=path)
+        return Record(read_image(path, image_id), image_id=image_id, file=path)
+
+    def add_truth(self, record: Record, index: int) -> Record:
+        """With its map."""
+        return replace(record, semantic=self._read_map(index))
 
     def ground_truth(self) -> Any:
         """The map of each image id, read when it is asked for."""

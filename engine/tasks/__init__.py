@@ -3,33 +3,46 @@
 from collections.abc import Mapping
 
 from ...data import Dataset
-from ...heads import Head, heads
+from ...heads import Head, HeadConfig, SeveralHeads, SeveralHeadsConfig, heads, task_of_head
 from ...models import SemanticInference
-from ...structures import UsageError
+from ...structures import Classes, UsageError
 from .base import Rows, Task
 from .detection import Detection
 from .semantic import Semantic
+from .several import Several
 from .whole_image import WholeImage
 
-__all__ = ["TASKS", "Detection", "Rows", "Semantic", "Task", "WholeImage", "pick_task"]
+__all__ = ["TASKS", "Detection", "Rows", "Semantic", "Several", "Task", "WholeImage", "pick_task", "require_truth"]
 
-TASKS: Mapping[str, type[Task]] = {"classification": WholeImage, "detection": Detection, "semantic": Semantic}
+TASKS: Mapping[str, type[Task]] = {kind.task: kind for kind in (WholeImage, Detection, Semantic)}
+"""Those of one head."""
 
 
-def pick_task(head: Head, *datasets: Dataset, inference: SemanticInference = SemanticInference()) -> Task:
-    """The task of a head; UsageError where a data set has no truth for it. ``inference`` is for semantic heads."""
-    for dataset in datasets:
-        if dataset.task != head.task:
-            fitting = [name for name in heads if getattr(heads[name].build, "task", None) == dataset.task]
-            raise UsageError(
-                f"the head is for {head.task}, the data set for {dataset.task}",
-                f"choose another data set, or one of the heads {', '.join(fitting)}",
-            )
-        if head.needs_masks and not dataset.masks:
-            raise UsageError(
-                "the head learns masks, the data set gives boxes only",
-                "set masks=true in its config if its files have masks, or leave out the head's mask branch",
-            )
+def pick_task(head: Head, classes: Mapping[str, Classes], inference: SemanticInference = SemanticInference()) -> Task:
+    """The task of a head, with what labels mean by task; ``inference`` is for semantic heads."""
+    if isinstance(head, SeveralHeads):
+        if inference != SemanticInference():
+            raise UsageError("several heads look at an image whole and once", "leave the config's inference as it is")
+        return Several({name: pick_task(part, classes) for name, part in head.named_heads()})
     if head.task not in TASKS:
         raise UsageError(f"the engine knows no task {head.task!r}", f"known: {', '.join(TASKS)}")
-    return TASKS[head.task].of(head, inference)
+    return TASKS[head.task].of(head, classes[head.task], inference)
+
+
+def require_truth(head: HeadConfig, dataset: Dataset) -> None:
+    """UsageError where a data set has not the truth that a head of this config learns from."""
+    task = task_of_head(head.name)
+    if task != dataset.task:
+        fitting = [name for name in heads if task_of_head(name) == dataset.task]
+        raise UsageError(
+            f"the head is for {task}, the data set for {dataset.task}",
+            f"choose another data set, or one of the heads {', '.join(fitting)}",
+        )
+    if isinstance(head, SeveralHeadsConfig):
+        for part in head.heads.values():
+            require_truth(part, dataset.part(task_of_head(part.name)))
+    elif head.needs_masks and not dataset.masks:
+        raise UsageError(
+            "the head learns masks, the data set gives boxes only",
+            "set masks=true in its config if its files have masks, or leave out the head's mask branch",
+        )

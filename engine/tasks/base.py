@@ -5,12 +5,13 @@ The loops, the command lines and the pictures speak to a :class:`Task` alone, so
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from ...data import Batch, Dataset, Record
 from ...evaluation import Engine, Scores
 from ...heads import Head
 from ...models import Model, SemanticInference
+from ...structures import Classes
 from ..drawing import Picture
 
 Prediction = TypeVar("Prediction")
@@ -20,31 +21,45 @@ Rows = list[dict[str, Any]]
 class Task(ABC, Generic[Prediction]):
     """One kind of prediction, from the model's output to a person's eyes."""
 
-    @classmethod
-    def of(cls, head: Head, inference: SemanticInference) -> "Task":
-        """The task as this head does it; ``inference`` says how a semantic one looks at an image."""
-        return cls()
+    task: ClassVar[str]
+    """Which heads and data sets it is for."""
 
-    @abstractmethod
+    def __init__(self, classes: Classes) -> None:
+        self.classes = classes
+
+    @classmethod
+    def of(cls, head: Head, classes: Classes, inference: SemanticInference) -> "Task":
+        """The task as this head does it; ``inference`` says how a semantic one looks at an image."""
+        return cls(classes)
+
     def predict(self, model: Model, batch: Batch) -> list[Prediction]:
         """A prediction per image of the batch, in the image's original pixels, on the model's device."""
+        return self.restore(model.predict(batch.images.to(model.device)), batch)
 
     @abstractmethod
-    def rows(self, prediction: Prediction, image_id: int | str, category_ids: Sequence[int]) -> Rows:
+    def restore(self, predictions: Sequence[Any], batch: Batch) -> list[Prediction]:
+        """What a head predicts of a batch, in the original pixels of the images."""
+
+    @abstractmethod
+    def rows(self, prediction: Prediction, image_id: int | str) -> Rows:
         """What a results file holds of it, in JSON's terms; each row has an ``image_id``."""
+
+    def files(self, rows: Rows) -> dict[str, Rows]:
+        """The rows by the name of the results file that they belong in."""
+        return {"results.json": rows}
 
     @abstractmethod
     def score(self, dataset: Dataset, rows: Rows, engine: Engine) -> dict[str, Scores]:
         """The rows against the data set's own truth; the key says what was scored (``bbox``)."""
 
     @abstractmethod
-    def draw_truth(self, record: Record, class_names: Sequence[str]) -> Picture:
+    def draw_truth(self, record: Record) -> Picture:
         """The image with its truth."""
 
     @abstractmethod
-    def draw(self, image: Picture, prediction: Prediction, class_names: Sequence[str], score: float) -> Picture:
+    def draw(self, image: Picture, prediction: Prediction, score: float) -> Picture:
         """The image (original pixels) with what is predicted from ``score`` up."""
 
     @abstractmethod
-    def describe(self, prediction: Prediction, class_names: Sequence[str], score: float) -> str:
+    def describe(self, prediction: Prediction, score: float) -> str:
         """The same in words."""

@@ -1,6 +1,7 @@
 """The class of every pixel."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from jaxtyping import UInt8
 from torch import Tensor
@@ -10,6 +11,7 @@ from ...evaluation import Engine, Scores, evaluate_semantic, to_semantic_results
 from ...heads import Head
 from ...models import Model, SemanticInference, segment
 from ...ops import label_map
+from ...structures import Classes, SemanticScores
 from ..drawing import Picture, draw_classes
 from .base import Rows, Task
 
@@ -19,33 +21,38 @@ LabelMap = UInt8[Tensor, "h w"]
 class Semantic(Task[LabelMap]):
     """A map of classes as large as the image."""
 
-    def __init__(self, inference: SemanticInference = SemanticInference()) -> None:
+    task: ClassVar[str] = "semantic"
+
+    def __init__(self, classes: Classes, inference: SemanticInference = SemanticInference()) -> None:
+        super().__init__(classes)
         self.inference = inference
 
     @classmethod
-    def of(cls, head: Head, inference: SemanticInference) -> "Semantic":
-        return cls(inference)
+    def of(cls, head: Head, classes: Classes, inference: SemanticInference) -> "Semantic":
+        return cls(classes, inference)
 
     def predict(self, model: Model, batch: Batch) -> list[LabelMap]:
-        scores = segment(model, batch.images.to(model.device), self.inference)
-        return [label_map(each.logits, size) for each, size in zip(scores, batch.original_sizes, strict=True)]
+        return self.restore(segment(model, batch.images.to(model.device), self.inference), batch)
 
-    def rows(self, prediction: LabelMap, image_id: int | str, category_ids: Sequence[int]) -> Rows:
-        return to_semantic_results(prediction, image_id, category_ids)
+    def restore(self, predictions: Sequence[SemanticScores], batch: Batch) -> list[LabelMap]:
+        return [label_map(each.logits, size) for each, size in zip(predictions, batch.original_sizes, strict=True)]
+
+    def rows(self, prediction: LabelMap, image_id: int | str) -> Rows:
+        return to_semantic_results(prediction, image_id, self.classes.ids)
 
     def score(self, dataset: Dataset, rows: Rows, engine: Engine) -> dict[str, Scores]:
         truth = dataset.ground_truth()
-        return {"semantic": evaluate_semantic(truth, rows, dataset.class_names, dataset.category_ids)}
+        return {"semantic": evaluate_semantic(truth, rows, self.classes.names, self.classes.ids)}
 
-    def draw_truth(self, record: Record, class_names: Sequence[str]) -> Picture:
+    def draw_truth(self, record: Record) -> Picture:
         assert record.semantic is not None, "a data set for segmentation has a map of classes"
-        return draw_classes(record.image, record.semantic, class_names)
+        return draw_classes(record.image, record.semantic, self.classes.names)
 
-    def draw(self, image: Picture, prediction: LabelMap, class_names: Sequence[str], score: float) -> Picture:
-        return draw_classes(image, prediction.cpu().numpy(), class_names)
+    def draw(self, image: Picture, prediction: LabelMap, score: float) -> Picture:
+        return draw_classes(image, prediction.cpu().numpy(), self.classes.names)
 
-    def describe(self, prediction: LabelMap, class_names: Sequence[str], score: float) -> str:
+    def describe(self, prediction: LabelMap, score: float) -> str:
         counts = prediction.flatten().bincount()
         shares = counts / counts.sum()
         order = [label for label in counts.argsort(descending=True, stable=True).tolist() if counts[label]]
-        return ", ".join(f"{class_names[label]} {shares[label]:.0%}" for label in order)
+        return ", ".join(f"{self.classes.names[label]} {shares[label]:.0%}" for label in order)

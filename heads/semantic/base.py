@@ -9,8 +9,8 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from ...ops import NormKind, norm_layer, pad_maps
-from ...structures import IGNORE, Config, FeatureInfo, Features, Images, PartConfig, SemanticScores
-from ..base import Head
+from ...structures import IGNORE, Config, FeatureInfo, Features, Images, SemanticScores
+from ..base import Head, HeadConfig
 from .layers import PixelClassifier, require_levels, resize
 from .losses import SemanticLoss, SemanticLossConfig
 
@@ -24,7 +24,7 @@ class AuxiliaryConfig(Config):
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
-class SemanticConfig(PartConfig):
+class SemanticConfig(HeadConfig):
     """What every semantic head has."""
 
     norm: NormKind = "batch"

@@ -1,0 +1,88 @@
+"""Several kinds of truth about the same images, for a model with several heads."""
+
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ..structures import Classes, DataError, UsageError
+from .dataset import Dataset, DatasetConfig, datasets
+from .report import DataReport, Policy
+from .selection import Selection
+from .types import Record
+
+TruthTask = Literal["detection", "semantic", "classification"]
+
+
+class JointConfig(DatasetConfig):
+    """A data set for each task, over the same images: ``{"detection": ..., "semantic": ...}``."""
+
+    name: Literal["joint"] = "joint"
+    parts: dict[TruthTask, Annotated[DatasetConfig, *datasets.field()]] = Field(min_length=2)
+
+
+@datasets.register("joint", JointConfig)
+class Joint(Dataset):
+    """The images that every part has, in the order of the first part; they belong together by their ids.
+
+    An image that only some parts have is left out, and counted. The pixels are read by the first part.
+    """
+
+    task: ClassVar[str] = "several"
+
+    def __init__(self, policy: Policy, config: JointConfig) -> None:
+        self.config = config
+        parts: dict[str, Dataset] = {}
+        for task, part in config.parts.items():
+            parts[task] = datasets.build(part, policy)
+            if parts[task].task != task:
+                raise UsageError(f"parts.{task}: {part.name!r} is a data set for {parts[task].task}")
+        self.report = DataReport(policy, "all parts", kinds=("images",))
+        self.report.parts = {task: part.report for task, part in parts.items()}
+        self.image_ids = _common_ids(parts.values(), self.report)
+        self._parts = {task: Selection(part, self.image_ids) for task, part in parts.items()}
+
+    @property
+    def classes(self) -> Mapping[str, Classes]:
+        """Those of every part."""
+        return {task: part.classes[task] for task, part in self._parts.items()}
+
+    def part(self, task: str) -> Dataset:
+        """The part for a task, with exactly the joint images."""
+        if task not in self._parts:
+            raise UsageError(f"the joint data set has no part for {task}", f"add parts.{task} to its config")
+        return self._parts[task]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def read_image(self, index: int) -> Record:
+        """The image alone."""
+        return next(iter(self._parts.values())).read_image(index)
+
+    def add_truth(self, record: Record, index: int) -> Record:
+        """With the truth of every part."""
+        for part in self._parts.values():
+            record = part.add_truth(record, index)
+        return record
+
+    def ground_truth(self) -> dict[str, Any]:
+        """Each part's, by task."""
+        return {task: part.ground_truth() for task, part in self._parts.items()}
+
+
+def _common_ids(parts: Collection[Dataset], report: DataReport) -> list[int | str]:
+    """The ids that all parts have, in the order of the first; the others go to the report."""
+    every = dict.fromkeys(image_id for part in parts for image_id in part.image_ids)
+    common = set(every).intersection(*(part.image_ids for part in parts))
+    report.read["images"] = len(every)
+    for image_id in every:
+        if image_id not in common:
+            report.skip("images", "not-in-every-part", image_id)
+    if not common:
+        examples = ", ".join(repr(part.image_ids[0]) for part in parts)
+        raise DataError(
+            f"the parts have no image in common; their first ids are {examples}", "give them the same images",
+            case="empty-dataset",
+        )  # fmt: skip
+    return [image_id for image_id in every if image_id in common]

@@ -1,0 +1,47 @@
+"""Some images of a data set, as a data set."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..structures import Classes
+from .dataset import Dataset
+from .label_maps import LazyMaps
+from .types import Record
+
+
+class Selection(Dataset):
+    """These images of a data set, in this order."""
+
+    def __init__(self, dataset: Dataset, image_ids: Sequence[int | str]) -> None:
+        places = {image_id: place for place, image_id in enumerate(dataset.image_ids)}
+        self._whole, self._places = dataset, [places[image_id] for image_id in image_ids]
+        self.task, self.masks, self.metrics = dataset.task, dataset.masks, dataset.metrics
+        self.report = dataset.report
+        self.image_ids = image_ids
+
+    @property
+    def classes(self) -> Mapping[str, Classes]:
+        """Those of the whole data set."""
+        return self._whole.classes
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read_image(self, index: int) -> Record:
+        """The image alone."""
+        return self._whole.read_image(self._places[index])
+
+    def add_truth(self, record: Record, index: int) -> Record:
+        """With its truth."""
+        return self._whole.add_truth(record, self._places[index])
+
+    def ground_truth(self) -> Any:
+        """The truth of these images, in the form that the whole data set gives it."""
+        truth, image_ids = self._whole.ground_truth(), self.image_ids
+        if self.task == "semantic":
+            return LazyMaps(image_ids, lambda place: truth[image_ids[place]])
+        if self.task == "classification":
+            return {image_id: truth[image_id] for image_id in image_ids}
+        images, chosen = {image["id"]: image for image in truth["images"]}, set(image_ids)
+        entries = [entry for entry in truth["annotations"] if entry["image_id"] in chosen]
+        return {**truth, "images": [images[image_id] for image_id in image_ids], "annotations": entries}
