@@ -11,7 +11,7 @@ from .images import IMAGE_SUFFIXES, check_image, read_image
 from .joint import Joint, JointConfig
 from .loader import LoaderConfig, eval_loader, train_loader, worker_faults
 from .report import DataReport, Policy
-from .shapes import ShapeCropsConfig, ShapesConfig
+from .shapes import ShapeCropsConfig, ShapesConfig, ShapesSemanticConfig
 from .transforms import (
     CenterCropConfig,
     RandomCropConfig,
@@ -51,6 +51,7 @@ __all__ = [
     "ScaledCropConfig",
     "ShapeCropsConfig",
     "ShapesConfig",
+    "ShapesSemanticConfig",
     "Transform",
     "VocConfig",
     "VocDetection",

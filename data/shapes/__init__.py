@@ -4,7 +4,7 @@ The truth is what was drawn, to the pixel: classes, visible masks and boxes, cro
 """
 
 from .crops import ShapeCropsConfig, draw_crop
-from .dataset import ShapesConfig, build_shapes
+from .dataset import ShapesConfig, ShapesSemanticConfig, build_shapes, build_shapes_semantic
 from .folder import write_shapes
 from .outlines import CLASS_NAMES
 from .scene import Scene, SceneConfig, SceneObject, draw_scene
@@ -16,7 +16,9 @@ __all__ = [
     "SceneObject",
     "ShapeCropsConfig",
     "ShapesConfig",
+    "ShapesSemanticConfig",
     "build_shapes",
+    "build_shapes_semantic",
     "draw_crop",
     "draw_scene",
     "write_shapes",

@@ -8,28 +8,41 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ..coco_format import CocoConfig, CocoDataset
+from ..coco_format import CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
 from ..dataset import Dataset, DatasetConfig, datasets
 from ..report import Policy
+from ..voc_format import BACKGROUND
 from .folder import parameters, write_shapes
 from .outlines import CLASS_NAMES
 from .scene import ImageSize, SceneConfig, Seed, Split
 
 
-class ShapesConfig(DatasetConfig):
+class PicturesConfig(DatasetConfig):
     """Which pictures are drawn, and which of them these are."""
 
-    name: Literal["shapes"] = "shapes"
     split: Split
     train: int = Field(default=400, gt=0)
     """Pictures in the split for training; ``val`` in the other."""
     val: int = Field(default=100, gt=0)
     seed: Seed = 0
     size: ImageSize = SceneConfig().size
-    masks: bool = False
-    """Read the objects' masks too."""
     root: Path | None = None
     """Where they are; None is in ``$VERTEBRA_CACHE``, else in ``vertebra`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+
+    def draw(self) -> tuple[Path, Path]:
+        """The folder of the split's pictures and its file of annotations, which are drawn if they are not there yet."""
+        scene = SceneConfig(size=self.size)
+        root = self.root or _cache_folder(parameters(self.train, self.val, self.seed, scene))
+        write_shapes(root, self.train, self.val, self.seed, scene)
+        return root / "coco" / self.split, root / "coco" / "annotations" / f"instances_{self.split}.json"
+
+
+class ShapesConfig(PicturesConfig):
+    """The pictures with their objects."""
+
+    name: Literal["shapes"] = "shapes"
+    masks: bool = False
+    """Read the objects' masks too."""
 
     def classes(self) -> tuple[str, ...]:
         """The names of the shapes."""
@@ -38,13 +51,26 @@ class ShapesConfig(DatasetConfig):
 
 @datasets.register("shapes", ShapesConfig)
 def build_shapes(policy: Policy, config: ShapesConfig) -> Dataset:
-    """One split of the pictures, which are drawn if they are not there yet."""
-    scene = SceneConfig(size=config.size)
-    root = config.root or _cache_folder(parameters(config.train, config.val, config.seed, scene))
-    write_shapes(root, config.train, config.val, config.seed, scene)
-    coco = root / "coco"
-    annotations = coco / "annotations" / f"instances_{config.split}.json"
-    return CocoDataset(policy, CocoConfig(images=coco / config.split, annotations=annotations, masks=config.masks))
+    """Boxes, and masks if they are wanted."""
+    images, annotations = config.draw()
+    return CocoDataset(policy, CocoConfig(images=images, annotations=annotations, masks=config.masks))
+
+
+class ShapesSemanticConfig(PicturesConfig):
+    """The pictures with a class for every pixel."""
+
+    name: Literal["shapes_semantic"] = "shapes_semantic"
+
+    def classes(self) -> tuple[str, ...]:
+        """The names of the shapes, after the background."""
+        return (BACKGROUND, *CLASS_NAMES)
+
+
+@datasets.register("shapes_semantic", ShapesSemanticConfig)
+def build_shapes_semantic(policy: Policy, config: ShapesSemanticConfig) -> Dataset:
+    """The map of classes, 0 where no shape is."""
+    images, annotations = config.draw()
+    return CocoSemantic(policy, CocoSemanticConfig(images=images, annotations=annotations, overlap="smallest"))
 
 
 def _cache_folder(wanted: dict[str, Any]) -> Path:

@@ -1,0 +1,39 @@
+"""Mask R-CNN and Semantic FPN on one backbone and neck (1901.02446), learning the generated shapes together.
+
+    python tools/train.py configs/mask_rcnn_semantic_fpn_r10t_shapes.py
+
+`quickstart` with a second head: what two heads of one network look like as a config. Each head keeps its own output;
+they are not merged into one panoptic map. Not yet run by us.
+"""
+
+from typing import Literal
+
+from ..data import JointConfig, ShapesSemanticConfig
+from ..heads import SemanticFPNConfig, SeveralHeadsConfig
+from .quickstart import CONFIG as QUICKSTART
+from .quickstart import shapes
+
+
+def joint(split: Literal["train", "val"]) -> JointConfig:
+    """The quickstart's pictures, with a class for every pixel beside their objects."""
+    objects = shapes(split)
+    maps = ShapesSemanticConfig(split=split, train=objects.train, val=objects.val, size=objects.size)
+    return JointConfig(parts={"detection": objects, "semantic": maps})
+
+
+HEAD = SeveralHeadsConfig(
+    heads={
+        "boxes": QUICKSTART.model.head,
+        "semantic": SemanticFPNConfig(levels=("p2", "p3", "p4", "p5"), channels=64, norm="batch"),
+    },
+    weights={"semantic": 0.5},
+)
+
+CONFIG = QUICKSTART.model_copy(
+    update={
+        "name": "mask_rcnn_semantic_fpn_r10t_shapes",
+        "model": QUICKSTART.model.model_copy(update={"head": HEAD}),
+        "train": QUICKSTART.train.model_copy(update={"dataset": joint("train")}),
+        "val": QUICKSTART.val.model_copy(update={"dataset": joint("val")}),
+    }
+)
