@@ -20,6 +20,10 @@ class JointConfig(DatasetConfig):
     name: Literal["joint"] = "joint"
     parts: dict[TruthTask, Annotated[DatasetConfig, *datasets.field()]] = Field(min_length=2)
 
+    def classes(self) -> dict[str, Any]:
+        """Those of every part, by task."""
+        return {task: part.classes() for task, part in self.parts.items()}
+
 
 @datasets.register("joint", JointConfig)
 class Joint(Dataset):

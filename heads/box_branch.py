@@ -18,10 +18,13 @@ from ..ops import (
     class_nms_mask,
     clip_boxes,
     decode_boxes,
+    draw_seeds,
     encode_boxes,
     ignore_regions,
     match_boxes,
+    mean_over_processes,
     sample_labels,
+    uniform_keys,
 )
 from ..structures import Config, FeatureInfo, Features, Images, Instances
 from .region_pooler import RegionPooler, region_convolutions
@@ -134,16 +137,18 @@ class BoxBranch(nn.Module):
         """Draw proposals to learn from; the objects themselves are among the candidates (Fast R-CNN's habit)."""
         config, rows = self.config, []
         most = max(map(len, targets))
-        for boxes, valid, target in zip(*proposals, targets, strict=True):
+        seeds = draw_seeds(len(targets), proposals.boxes.device)
+        for boxes, valid, target, seed in zip(*proposals, targets, seeds, strict=True):
             # Padded to the image with most objects, so that all images draw from equally many.
             padding = boxes.new_zeros(most - len(target), 4)
-            candidates = torch.cat([target.boxes, padding, boxes])
-            usable = torch.cat([valid.new_ones(len(target)), valid.new_zeros(len(padding)), valid])
+            candidates = torch.cat([boxes, target.boxes, padding])
+            usable = torch.cat([valid, valid.new_ones(len(target)), valid.new_zeros(len(padding))])
             threshold = config.match_threshold
             match = match_boxes(candidates, target.boxes, (threshold, threshold))
             kinds = ignore_regions(match.labels, candidates, target.ignored, config.ignore_coverage)
             kinds = torch.where(usable, kinds, IGNORED)
-            indices, drawn = sample_labels(kinds, config.samples, config.positive_fraction)
+            keys = uniform_keys(seed, len(kinds))
+            indices, drawn = sample_labels(kinds, config.samples, config.positive_fraction, keys)
             positive = drawn & (kinds[indices] == POSITIVE)
             objects = match.objects[indices]
             labels, goals = torch.full_like(objects, self.num_classes), candidates[indices]
@@ -156,7 +161,7 @@ class BoxBranch(nn.Module):
     def loss(self, features: Features, samples: RegionSamples) -> dict[str, Tensor]:
         """Cross-entropy over classes and background, smooth L1 on the boxes of positives; both per sample drawn."""
         logits, offsets = self(features, samples.boxes)
-        count = samples.valid.sum().clamp(min=1)
+        count = mean_over_processes(samples.valid.sum().float()).clamp(min=1)
         cross_entropy = F.cross_entropy(logits.flatten(0, 1), samples.labels.flatten(), reduction="none")
         positive = samples.labels < self.num_classes
         if self.config.class_agnostic:

@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from ..ops import NormKind, RoIAlignConfig
+from ..ops import NormKind, RoIAlignConfig, mean_over_processes
 from ..structures import Config, FeatureInfo, Features, Instances, PasteRule
 from .box_branch import RegionSamples
 from .region_pooler import RegionPooler, initialize_convolutions, region_convolutions
@@ -77,7 +77,8 @@ class MaskBranch(nn.Module):
             truth, known = (torch.stack(column) for column in zip(*rows, strict=True))
         counted = samples.valid & known
         errors = F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * counted[:, :, None, None]
-        return {"loss_mask": errors.sum() / (counted.sum() * logits.shape[-1] ** 2).clamp(min=1)}
+        cells = mean_over_processes(counted.sum() * float(logits.shape[-1] ** 2))
+        return {"loss_mask": errors.sum() / cells.clamp(min=1)}
 
     def _repeat_positives(self, samples: RegionSamples) -> RegionSamples:
         """The samples, with the positives of an image, which come first, over again in place of the others.

@@ -14,12 +14,15 @@ from ..ops import (
     cell_anchors,
     clip_boxes,
     decode_boxes,
+    draw_seeds,
     encode_boxes,
     grid_anchors,
     ignore_regions,
     match_boxes,
+    mean_over_processes,
     nms_mask,
     sample_labels,
+    uniform_keys,
 )
 from ..structures import Config, FeatureInfo, Features, Images, Instances
 
@@ -151,10 +154,12 @@ class RPN(nn.Module):
         anchors = torch.cat(dense.anchors)
         logits, offsets = torch.cat(dense.logits, dim=1), torch.cat(dense.offsets, dim=1)
         objectness, regression, drawn = [], [], []
-        for image_logits, image_offsets, target in zip(logits, offsets, targets, strict=True):
+        seeds = draw_seeds(len(targets), logits.device)
+        for image_logits, image_offsets, target, seed in zip(logits, offsets, targets, seeds, strict=True):
             match = match_boxes(anchors, target.boxes, config.match_thresholds, keep_best=True)
             labels = ignore_regions(match.labels, anchors, target.ignored, config.ignore_coverage)
-            indices, valid = sample_labels(labels, config.samples, config.positive_fraction)
+            keys = uniform_keys(seed, len(labels))
+            indices, valid = sample_labels(labels, config.samples, config.positive_fraction, keys)
             positive = valid & (labels[indices] == POSITIVE)
             cross_entropy = F.binary_cross_entropy_with_logits(
                 image_logits[indices], positive.to(image_logits.dtype), reduction="none"
@@ -170,7 +175,7 @@ class RPN(nn.Module):
         if config.normalizer == "fixed":
             count = logits.new_tensor(config.samples * len(targets))
         else:
-            count = torch.stack(drawn).sum().clamp(min=1)
+            count = mean_over_processes(torch.stack(drawn).sum().float()).clamp(min=1)
         return {
             "loss_rpn_objectness": torch.stack(objectness).sum() / count,
             "loss_rpn_box": torch.stack(regression).sum() / count,

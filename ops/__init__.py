@@ -15,6 +15,7 @@ from .nms import class_nms_mask, nms_mask
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
 from .paste import paste_masks
 from .pooling import mean_inside
+from .processes import draw_seeds, mean_over_processes, process_count, process_rank, uniform_keys
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
 from .run_lengths import run_lengths_fault
 from .segmentations import segmentation_fault
@@ -40,6 +41,7 @@ __all__ = [
     "clip_boxes",
     "conv_block",
     "decode_boxes",
+    "draw_seeds",
     "encode_boxes",
     "first_few",
     "grid_anchors",
@@ -47,6 +49,7 @@ __all__ = [
     "label_map",
     "match_boxes",
     "mean_inside",
+    "mean_over_processes",
     "nms_mask",
     "norm_layer",
     "pad_maps",
@@ -54,10 +57,13 @@ __all__ = [
     "pairwise_iou",
     "paste_masks",
     "pool_regions",
+    "process_count",
+    "process_rank",
     "region_levels",
     "run_lengths_fault",
     "sample_labels",
     "segmentation_fault",
     "separable_conv_block",
     "state_dict_faults",
+    "uniform_keys",
 ]

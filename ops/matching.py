@@ -65,15 +65,17 @@ class Sample(NamedTuple):
     valid: Bool[Tensor, " s"]
 
 
-def sample_labels(labels: Int64[Tensor, " n"], count: int, positive_fraction: float) -> Sample:
-    """Draw ``count`` references at random: positives up to a fraction of them, the rest negatives.
+def sample_labels(
+    labels: Int64[Tensor, " n"], count: int, positive_fraction: float, keys: Float[Tensor, " n"]
+) -> Sample:
+    """Draw ``count`` references, those of the least ``keys`` (random, below 1): positives up to a fraction of them, the
+    rest negatives.
 
     The result has ``min(count, n)`` places whatever the labels are, and no value is read back from the device.
     """
     total = len(labels)
     positives = min(int(count * positive_fraction), total)
     count = min(count, total)
-    keys = torch.rand(total, device=labels.device)
     drawn = [
         torch.where(labels == kind, keys, 2.0).topk(places, largest=False).indices
         for kind, places in ((POSITIVE, positives), (NEGATIVE, count))

@@ -61,7 +61,7 @@ def test_sampling_fills_up_with_negatives(positives, negatives, expected_positiv
     """The paper's rule (1506.01497 3.1.3) by hand: at most a quarter of 16 positives, the rest negatives."""
     labels = torch.tensor([POSITIVE] * positives + [NEGATIVE] * negatives + [IGNORED] * 9)
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
-    sample = sample_labels(labels, 16, 0.25)
+    sample = sample_labels(labels, 16, 0.25, torch.rand(len(labels)))
     drawn = sample.indices[sample.valid]
     assert len(sample.indices) == min(16, len(labels))
     assert len(drawn.unique()) == len(drawn)
@@ -74,7 +74,7 @@ def test_sampling_is_uniform():
     labels = torch.tensor([POSITIVE] * 4 + [NEGATIVE] * 6)
     counts = torch.zeros(10)
     for _ in range(2000):
-        sample = sample_labels(labels, 5, 0.4)
+        sample = sample_labels(labels, 5, 0.4, torch.rand(len(labels)))
         counts[sample.indices[sample.valid]] += 1
     assert torch.allclose(counts[:4], torch.tensor(1000.0), atol=5 * (2000 * 0.25) ** 0.5)
     assert torch.allclose(counts[4:], torch.tensor(1000.0), atol=5 * (2000 * 0.25) ** 0.5)

@@ -1,7 +1,9 @@
 """What a map of logits is judged by: cross-entropy, Dice, Lovasz-Softmax, or a weighted sum of them.
 
 All are taken over the known pixels of the whole batch: one that is ignored counts for nothing, so neither the padding
-nor a batch mate changes what a pixel teaches. With no known pixel the loss is exactly zero, and so is its gradient.
+nor a batch mate changes what a pixel teaches. The mean cross-entropy is that of all processes' pixels; the hardest
+pixels, Dice and Lovasz-Softmax are of each process's own. With no known pixel the loss is exactly zero, and so is its
+gradient.
 """
 
 import torch
@@ -10,6 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor, nn
 
+from ...ops import mean_over_processes
 from ...structures import IGNORE, Config
 
 
@@ -82,7 +85,7 @@ def cross_entropy(
         wanted = (hardest * known.sum()).floor().clamp(min=1)
         chosen = torch.arange(len(errors), device=errors.device) < wanted
         errors, counts = errors * chosen, counts[drawn] * chosen
-    total = counts.sum()
+    total = mean_over_processes(counts.sum())
     return errors.sum() / torch.where(total > 0, total, 1)
 
 

@@ -1,0 +1,62 @@
+"""What the processes of one training run share; a process by itself is a run of one.
+
+A step on several processes is the step that one process would take with all their images: what is drawn at random of
+an image, and what a loss is divided by, do not depend on how the images are shared out.
+"""
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+def process_count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def process_rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def mean_over_processes(value: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """The mean of what each process has, without a gradient: every process must call this.
+
+    A loss that is a sum divided by the mean count has, averaged over processes as DDP averages gradients, the value of
+    the whole sum divided by the whole count.
+    """
+    if process_count() == 1:
+        return value
+    value = value.detach().clone()
+    dist.all_reduce(value)
+    return value / process_count()
+
+
+def draw_seeds(count: int, device: torch.device) -> Int64[Tensor, " count"]:
+    """A random number below 2^32 for each of this process's images, the next that torch's generator gives.
+
+    Where every process has seeded its generator alike, the images of all processes, rank by rank, get the numbers that
+    one process would have drawn for them.
+    """
+    first = process_rank() * count
+    return torch.randint(2**32, (process_count() * count,), device=device)[first : first + count]
+
+
+def uniform_keys(seed: Int64[Tensor, ""], count: int) -> Float[Tensor, " count"]:
+    """``count`` numbers in [0, 1), a function of the seed alone: the first ten do not depend on how many follow.
+
+    Two rounds of the 32-bit hash lowbias32 (Chris Wellons, "Prospecting for hash functions", 2018), one for the place
+    and one with the seed.
+    """
+    places = torch.arange(count, device=seed.device)
+    return (_hash((_hash(places) + seed) & _MASK) >> 8).float() / 2**24
+
+
+_MASK = 2**32 - 1
+
+
+def _hash(value: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        value = ((value ^ (value >> shift)) * factor) & _MASK
+    return value ^ (value >> 16)
