@@ -23,7 +23,7 @@ class DatasetConfig(PartConfig):
             raise ValueError(f"these classes are named twice: {', '.join(twice)}")
         return names
 
-    def classes(self) -> tuple[str, ...] | Mapping[str, tuple[str, ...]]:
+    def classes(self) -> Any:
         """The class names, as far as they are known without looking at the data; label ``i`` is ``classes()[i]``.
         Those of several kinds of truth come by task."""
         raise UsageError(f"the classes of {self.name} are in its files", "name them in the config")
