@@ -11,6 +11,7 @@ from .images import IMAGE_SUFFIXES, check_image, read_image
 from .joint import Joint, JointConfig
 from .loader import LoaderConfig, eval_loader, train_loader, worker_faults
 from .report import DataReport, Policy
+from .sampling import Share
 from .shapes import ShapeCropsConfig, ShapesConfig, ShapesSemanticConfig
 from .transforms import (
     CenterCropConfig,
@@ -52,6 +53,7 @@ __all__ = [
     "ShapeCropsConfig",
     "ShapesConfig",
     "ShapesSemanticConfig",
+    "Share",
     "Transform",
     "VocConfig",
     "VocDetection",

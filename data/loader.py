@@ -18,7 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..structures import Config, PartConfig, VertebraError, WorkerError
 from .dataset import Dataset
-from .sampling import StepSampler
+from .sampling import Share, StepSampler
 from .transforms import Transform, build_transform
 from .types import Batch, Sample, collate
 
@@ -42,17 +42,29 @@ def train_loader(
     seed: int,
     start_step: int,
     end_step: int,
+    share: Share = Share(),
 ) -> Iterator[Batch]:
-    """The batches of steps ``start_step`` to ``end_step``, counted from 0, shuffled anew each epoch."""
-    sampler = StepSampler(len(dataset), batch_size=batch_size, seed=seed, start_step=start_step, end_step=end_step)
+    """The batches of steps ``start_step`` to ``end_step``, counted from 0, shuffled anew each epoch.
+
+    ``batch_size`` is a whole step's; of each step this process gets the micro-batches of its ``share``.
+    """
+    sampler = StepSampler(
+        len(dataset), batch_size=batch_size, seed=seed, start_step=start_step, end_step=end_step, share=share
+    )
     return _load(dataset, build_transform(transform, seed), loader, sampler, divisor)
 
 
 def eval_loader(
-    dataset: Dataset, transform: PartConfig, loader: LoaderConfig, *, batch_size: int, divisor: int
+    dataset: Dataset,
+    transform: PartConfig,
+    loader: LoaderConfig,
+    *,
+    batch_size: int,
+    divisor: int,
+    share: Share = Share(),
 ) -> Iterator[Batch]:
-    """Every image once, in order; the last batch may be smaller."""
-    indices = [(0, index) for index in range(len(dataset))]
+    """Every image of this process's ``share`` once, in order; the last batch may be smaller, and none is padded."""
+    indices = [(0, index) for index in range(share.rank, len(dataset), share.processes)]
     batches = [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
     return _load(dataset, build_transform(transform), loader, batches, divisor)
 

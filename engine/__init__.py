@@ -15,8 +15,10 @@ from .evaluate import collect_results, evaluate, pick_device, scores_as_json, wr
 from .optimization import AdamWConfig, ScheduleConfig, SGDConfig, build_optimizer
 from .pictures import draw_comparisons
 from .predict import Predictor
+from .processes import Processes, join_processes
+from .step import TrainingState, seed_step, train_step
 from .tasks import TASKS, Detection, Semantic, Several, Task, WholeImage, pick_task, require_truth
-from .train import seed_step, train, train_step
+from .train import train
 
 __all__ = [
     "TASKS",
@@ -25,12 +27,14 @@ __all__ = [
     "Detection",
     "ExperimentConfig",
     "Predictor",
+    "Processes",
     "SGDConfig",
     "ScheduleConfig",
     "Semantic",
     "Several",
     "SplitConfig",
     "Task",
+    "TrainingState",
     "WholeImage",
     "blend_mask",
     "build_optimizer",
@@ -41,6 +45,7 @@ __all__ = [
     "draw_comparisons",
     "draw_lines",
     "evaluate",
+    "join_processes",
     "load_checkpoint_model",
     "load_model",
     "load_weights",

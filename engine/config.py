@@ -29,6 +29,10 @@ class ExperimentConfig(Config):
     train: SplitConfig
     val: SplitConfig
     batch_size: int = Field(default=16, gt=0)
+    """Images of one step, of all processes together."""
+    accumulate: int = Field(default=1, gt=0)
+    """Micro-batches that each process makes of its images of a step, to save memory. What a loss is divided by is then
+    counted in each of them."""
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     clip_norm: float | None = Field(default=None, gt=0)

@@ -8,29 +8,40 @@ from typing import Any
 
 import torch
 
-from ..data import Batch, Dataset, eval_loader, worker_faults
+from ..data import Batch, Dataset, Share, eval_loader, worker_faults
 from ..evaluation import Scores, sort_results
 from ..models import Model
 from ..structures import UsageError
 from .config import ExperimentConfig
+from .processes import Processes
 from .tasks import Rows, Task
 
 
-def evaluate(task: Task, model: Model, dataset: Dataset, config: ExperimentConfig) -> tuple[Rows, dict[str, Scores]]:
-    """The result rows of a validation set, read as the experiment says, and their scores."""
+def evaluate(
+    task: Task, model: Model, dataset: Dataset, config: ExperimentConfig, processes: Processes | None = None
+) -> tuple[Rows, dict[str, Scores]] | None:
+    """The result rows of a validation set, read as the experiment says, and their scores.
+
+    Of several processes each predicts its share of the images, and the first one gets the result; the others None.
+    """
+    processes = processes or Processes(model.device)
     batches = eval_loader(
         dataset,
         config.val.transform,
         config.loader,
         batch_size=config.eval_batch_size,
         divisor=model.size_divisor,
+        share=Share(processes.rank, processes.count),
     )
-    rows = collect_results(task, model, batches)
+    shares = processes.gather(collect_results(task, model, batches))
+    if not processes.is_first:
+        return None
+    rows = sort_results([row for own in shares for row in own])
     return rows, task.score(dataset, rows, config.engine)
 
 
 def collect_results(task: Task, model: Model, batches: Iterable[Batch]) -> Rows:
-    """The result rows of every image, in an order that does not depend on how they were batched."""
+    """The result rows of every image."""
     training = model.training
     model.eval()
     try:
@@ -41,7 +52,7 @@ def collect_results(task: Task, model: Model, batches: Iterable[Batch]) -> Rows:
                     rows += task.rows(prediction, image_id)
     finally:
         model.train(training)
-    return sort_results(rows)
+    return rows
 
 
 def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
+        self.scores = self.path / "eval.json"
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> "RunFolder":
@@ -102,8 +103,7 @@ class RunFolder:
 
     def evaluated_step(self) -> int:
         """The step that ``eval.json`` is of; 0 where there is none."""
-        path = self.path / "eval.json"
-        return json.loads(path.read_text())["step"] if path.exists() else 0
+        return json.loads(self.scores.read_text())["step"] if self.scores.exists() else 0
 
     def rewind(self, step: int) -> None:
         """Drop what lies past a step, which a resumed run writes again."""

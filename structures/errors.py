@@ -14,6 +14,8 @@ class VertebraError(Exception):
 
     exit_code = 1
     case = "error"
+    told_elsewhere = False
+    """Whether another process of the run has this error too, and tells of it."""
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class VertebraError(Exception):
 
 
 def _rebuild(kind: type[VertebraError], fields: dict) -> VertebraError:
-    error = kind(fields["what"], fields["fix"])
+    error = kind.__new__(kind, fields["what"])
     error.__dict__.update(fields)
     return error
 
@@ -86,6 +88,13 @@ class WorkerError(VertebraError):
 
     exit_code = 6
     case = "worker"
+
+
+class PeerError(VertebraError):
+    """Another process of the run has gone, or does not answer."""
+
+    exit_code = 8
+    case = "peer"
 
 
 class MemoryFullError(VertebraError):

@@ -11,7 +11,7 @@ import cv2
 import pytest
 import torch
 
-from vertebra.data import Batch, Dataset, LoaderConfig, ResizeConfig, eval_loader, train_loader
+from vertebra.data import Batch, Dataset, LoaderConfig, Record, ResizeConfig, eval_loader, train_loader
 from vertebra.data.sampling import StepSampler
 from vertebra.structures import DataError, WorkerError
 
@@ -85,7 +85,10 @@ class Spoiled(Dataset):
     def ground_truth(self) -> dict:
         return self.dataset.ground_truth()
 
-    def read(self, index: int):
+    def add_truth(self, record: Record, index: int) -> Record:
+        return self.dataset.add_truth(record, index)
+
+    def read_image(self, index: int) -> Record:
         if index == 1:
             if self.fault == "data":
                 raise DataError("cut", "replace it", case="damaged-image", file="x.jpg", image_id=12)
@@ -96,7 +99,7 @@ class Spoiled(Dataset):
             if self.fault == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(60)
-        return self.dataset.read(index)
+        return self.dataset.read_image(index)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -15,7 +15,7 @@ from vertebra.data import LoaderConfig, build_dataset, eval_loader
 from vertebra.engine import (
     ScheduleConfig,
     SGDConfig,
-    build_optimizer,
+    TrainingState,
     checkpoint_paths,
     evaluate,
     load_model,
@@ -171,7 +171,7 @@ def test_gradients_are_clipped():
     model = build_model(config.model, dataset.class_names)
     batch = next(eval_loader(dataset, config.val.transform, config.loader, batch_size=4, divisor=model.size_divisor))
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    numbers = train_step(model, build_optimizer(config.optimizer, model), batch, config, step=1)
+    numbers = train_step(TrainingState.of(model, config), [batch], config, step=1)
     moved = [after.detach() - first for after, first in zip(model.parameters(), before, strict=True)]
     assert numbers["grad_norm"] > 0.25
     assert torch.stack([move.norm() for move in moved]).norm().item() == pytest.approx(0.5 * 0.25, rel=1e-3)

@@ -39,7 +39,8 @@ def run_tool(tool: Callable[[Sequence[str] | None], int], arguments: Sequence[st
             raise
         if debug:
             traceback.print_exc()
-        print(f"error: {fault}", file=sys.stderr)
+        if not fault.told_elsewhere:
+            print(f"error: {fault}", file=sys.stderr)
         return fault.exit_code
 
 

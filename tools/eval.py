@@ -80,8 +80,9 @@ def _score_run(options: argparse.Namespace):
     dataset = build_dataset(config.val.dataset, options.bad_data)
     require_same_classes(checkpoint.classes, dataset.classes, ("the model", "the data"))
     require_truth(config.model.head, dataset)
-    _, scores = evaluate(pick_task(model.head, dataset.classes, config.inference), model, dataset, config)
-    return scores, {"step": checkpoint.step, "images": len(dataset)}
+    found = evaluate(pick_task(model.head, dataset.classes, config.inference), model, dataset, config)
+    assert found is not None, "this process is the only one"
+    return found[1], {"step": checkpoint.step, "images": len(dataset)}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,192 @@
+"""The processes of one run: those that ``torchrun`` or SLURM's ``srun`` started, or one alone."""
+
+import contextlib
+import datetime
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..ops import process_count, process_rank
+from ..structures import PeerError, UsageError, VertebraError
+
+T = TypeVar("T")
+
+TIMEOUT = datetime.timedelta(minutes=30)
+"""How long processes wait for each other; the first one scores alone while the others wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What a process is told of its place when it is started."""
+
+    rank: int
+    count: int
+    local_rank: int
+    """Its number on its own machine."""
+    address: str
+    """Where all meet: ``tcp://host:port``."""
+
+
+def read_launch(environment: Mapping[str, str]) -> Launch | None:
+    """The place that torchrun or srun gave this process; None where it is alone."""
+    if "WORLD_SIZE" in environment and "RANK" in environment:
+        rank, count, local_rank = (int(environment.get(name, "0")) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        host, port = environment.get("MASTER_ADDR", "localhost"), environment.get("MASTER_PORT", "29500")
+    elif "SLURM_STEP_NUM_TASKS" in environment:
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+        rank, count, local_rank = (int(environment[name]) for name in names)
+        host = environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"])
+        # Jobs that share a machine must not meet at one port.
+        port = environment.get("MASTER_PORT") or str(20000 + int(environment.get("SLURM_JOB_ID", "0")) % 20000)
+    else:
+        return None
+    return Launch(rank, count, local_rank, f"tcp://{host}:{port}") if count > 1 else None
+
+
+def _first_host(nodes: str) -> str:
+    """The first machine of SLURM's list: ``node[07-09,12],gpu3`` begins with ``node07``."""
+    found = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\]([^,]*))?", nodes)
+    if found is None:
+        raise UsageError(f"SLURM's list of machines cannot be read: {nodes!r}", "set MASTER_ADDR")
+    return "".join(part or "" for part in found.groups())
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """This process among those of its run; alone, everything here costs nothing."""
+
+    device: torch.device
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """The first one alone prints, writes and scores."""
+        return self.rank == 0
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """For what every process does for itself: if one of them fails all fail, and only one of them tells why."""
+        error = None
+        try:
+            yield
+        except VertebraError as caught:
+            error = caught
+        faults = {rank: fault for rank, fault in enumerate(self.collect(error)) if fault is not None}
+        if faults:
+            rank, fault = min(faults.items())
+            fault.told_elsewhere = rank != self.rank
+            raise fault
+
+    def collect(self, value: T) -> list[T]:
+        """What every process has, in order of rank, on all of them."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
+    def share(self, value: T) -> T:
+        """What the first process has, on all of them."""
+        if self.count == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def gather(self, value: T) -> list[T]:
+        """What every process has, in order of rank, on the first; nothing on the others."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count if self.is_first else []
+        dist.gather_object(value, values or None, dst=0)
+        return values
+
+    def greatest(self, number: int) -> int:
+        """The greatest of every process's numbers."""
+        if self.count == 1:
+            return number
+        value = torch.tensor(number)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return int(value)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of every process's numbers."""
+        if self.count > 1:
+            dist.all_reduce(values)
+        return values / self.count
+
+    def same_buffers(self, module: nn.Module) -> None:
+        """Give every process the first one's buffers: the statistics of batch norms are each process's own."""
+        if self.count > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module with its gradients averaged over all processes."""
+        if self.count == 1:
+            return module
+        on_gpu = self.device.type == "cuda"
+        return DistributedDataParallel(
+            module,
+            device_ids=[self.device.index] if on_gpu else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            static_graph=True,  # shapes follow from the config; levels that no head reads get no gradient in any step
+        )
+
+
+@contextlib.contextmanager
+def join_processes(device: torch.device | str) -> Iterator[Processes]:
+    """Meet the other processes of the run, and part from them at the end. ``cuda`` becomes a device of one's own.
+
+    A process that the caller has joined to a group already stays in it. UsageError where a machine has fewer devices
+    than processes; :class:`PeerError` where another process is gone.
+    """
+    device = torch.device(device)
+    launch = read_launch(os.environ)
+    if launch is None or dist.is_initialized():
+        yield Processes(device, process_rank(), process_count())
+        return
+    if device.type == "cuda":
+        if launch.local_rank >= torch.cuda.device_count():
+            raise UsageError(
+                f"this machine has {torch.cuda.device_count()} GPUs, and this is process {launch.local_rank + 1} on it",
+                "start as many processes as there are GPUs",
+            )
+        device = torch.device("cuda", launch.local_rank)
+        torch.cuda.set_device(device)
+    with peer_faults():
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            init_method=launch.address,
+            rank=launch.rank,
+            world_size=launch.count,
+            timeout=TIMEOUT,
+        )
+        try:
+            yield Processes(device, launch.rank, launch.count)
+        finally:
+            dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def peer_faults() -> Iterator[None]:
+    """What torch says of a process that is gone or does not answer, as a :class:`PeerError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not (isinstance(error, dist.DistError) or "gloo" in text or "NCCL" in text):
+            raise
+        raise PeerError(
+            f"another process of the run is gone or does not answer ({text.splitlines()[0]:.200})",
+            "look at what the others say",
+        ) from error

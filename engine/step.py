@@ -1,0 +1,104 @@
+"""One step of a training: everything that changes in it, and the change."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn, optim
+
+from ..data import Batch
+from ..models import Model
+from ..structures import MemoryFullError, NonFiniteError, is_out_of_memory
+from .config import ExperimentConfig
+from .optimization import build_optimizer, set_learning_rate
+from .processes import Processes
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """What a step changes. ``parallel`` is the model, or what averages its gradients over the processes."""
+
+    model: Model
+    optimizer: optim.Optimizer
+    parallel: nn.Module
+    processes: Processes
+
+    @classmethod
+    def of(cls, model: Model, config: ExperimentConfig, processes: Processes | None = None) -> "TrainingState":
+        """The state before the first step."""
+        processes = processes or Processes(model.device)
+        return cls(model, build_optimizer(config.optimizer, model), processes.wrap(model), processes)
+
+
+def train_step(state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig, step: int) -> dict[str, float]:
+    """One update, number ``step`` counted from 1, from this process's micro-batches.
+
+    Returns its losses, gradient norm and learning rate: the means over micro-batches and processes. Raises
+    :class:`NonFiniteError` before the weights are touched, naming the images.
+    """
+    seed_step(config.seed, step)
+    lr = config.optimizer.lr * config.schedule.factor(step - 1)
+    set_learning_rate(state.optimizer, lr)
+    with _memory_of(step, batches):
+        losses = _accumulate(state, batches)
+        norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm or math.inf)
+        total = torch.stack(list(losses.values())).sum()
+        # One exchange between processes and one read from the device a step, for all numbers together.
+        values = state.processes.mean(torch.stack([*losses.values(), total, norm])).tolist()
+        numbers = dict(zip([*losses, "loss", "grad_norm"], values, strict=True))
+        if not all(math.isfinite(value) for value in values):
+            raise _not_finite(state.processes, step, numbers, batches)
+        state.optimizer.step()
+    return numbers | {"lr": lr}
+
+
+def _accumulate(state: TrainingState, batches: Sequence[Batch]) -> dict[str, Tensor]:
+    """Leave the mean gradient in the parameters; the mean of each loss, without one."""
+    state.optimizer.zero_grad(set_to_none=True)
+    sums: dict[str, Tensor] = {}
+    for place, batch in enumerate(batches, start=1):
+        batch = batch.to(state.model.device)
+        with _exchange(state.parallel, place == len(batches)):
+            losses: dict[str, Tensor] = state.parallel(batch.images, batch.targets)
+            (torch.stack(list(losses.values())).sum() / len(batches)).backward()
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0) + loss.detach() / len(batches)
+    return sums
+
+
+def _exchange(parallel: nn.Module, wanted: bool) -> contextlib.AbstractContextManager[Any]:
+    """Gradients go to the other processes once a step, with the last micro-batch."""
+    no_sync = getattr(parallel, "no_sync", contextlib.nullcontext)
+    return contextlib.nullcontext() if wanted else no_sync()
+
+
+def _not_finite(processes: Processes, step: int, numbers: dict[str, float], batches: Sequence[Batch]) -> NonFiniteError:
+    terms = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+    ids = [image_id for batch in batches for image_id in batch.image_ids]
+    shown = ", ".join(str(image_id) for own in processes.collect(ids) for image_id in own)
+    fault = NonFiniteError(f"step {step}: {terms}; images {shown}", "lower optimizer.lr, or look at these images")
+    fault.told_elsewhere = not processes.is_first
+    return fault
+
+
+@contextlib.contextmanager
+def _memory_of(step: int, batches: Sequence[Batch]) -> Iterator[None]:
+    """Where a step does not fit into memory, say with which images."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        sizes = ", ".join(f"{height}x{width}" for batch in batches for height, width in batch.images.sizes.tolist())
+        raise MemoryFullError(
+            f"step {step} did not fit with images of {sizes}", "lower batch_size or the transform's sizes"
+        ) from error
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Make every random draw of a step a function of (seed, step), so that resuming needs no generator's state."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1))

@@ -1,0 +1,182 @@
+"""Training and evaluation by several processes: real ones, that torchrun starts and gloo joins."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from vertebra.data import CocoConfig, Share
+from vertebra.data.sampling import StepSampler
+from vertebra.engine import ExperimentConfig, ScheduleConfig, SGDConfig, open_checkpoint, train
+from vertebra.engine.processes import Launch, read_launch
+from vertebra.heads import MaskBranchConfig
+
+from .runs import equal, records, weights
+from .tiny import tiny_config
+
+TRAIN = Path(__file__).parents[1] / "tools" / "train.py"
+
+
+def experiment(shapes: Path, **changes) -> ExperimentConfig:
+    """A tiny Mask R-CNN without statistics of a batch, on pictures of one size."""
+    config = tiny_config(shapes, batch_size=6, optimizer=SGDConfig(lr=0.01), **changes)
+    head = config.model.head.model_copy(update={"mask": MaskBranchConfig(convolutions=(8,))})
+    parts = {
+        "backbone": config.model.backbone.model_copy(update={"norm": "frozen"}),
+        "neck": config.model.neck.model_copy(update={"norm": "group"}),
+        "head": head,
+    }
+
+    def same_size(split):
+        dataset = CocoConfig(**{**split.dataset.model_dump(), "masks": True})
+        size = split.transform.model_copy(update={"short_sides": (64,), "long_side": 64})
+        return split.model_copy(update={"dataset": dataset, "transform": size})
+
+    splits = {"train": same_size(config.train), "val": same_size(config.val)}
+    return config.model_copy(update={"model": config.model.model_copy(update=parts), **splits})
+
+
+def start(processes: int, folder: Path, config: ExperimentConfig, *arguments: str) -> subprocess.Popen[str]:
+    """A training by so many processes, as a user starts it."""
+    (folder / "config.json").write_text(config.model_dump_json())
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    run = [str(TRAIN), str(folder / "config.json"), "--output", str(folder / "run"), "--device", "cpu"]
+    return subprocess.Popen([*torchrun, *run, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def launch(processes: int, folder: Path, config: ExperimentConfig, *arguments: str) -> str:
+    """The same to its end; what it says."""
+    process = start(processes, folder, config, *arguments)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return said
+
+
+def wait_for_steps(process: subprocess.Popen[str], run: Path) -> None:
+    """Until the first steps are logged."""
+    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+
+
+def members(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that a torchrun started, by rank."""
+    return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+@pytest.fixture(scope="module")
+def alone(shapes, tmp_path_factory) -> Path:
+    """The run of one process, which the others are held against."""
+    folder = tmp_path_factory.mktemp("alone")
+    train(experiment(shapes), folder / "run")
+    return folder / "run"
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_any_number_of_processes_takes_the_same_steps(processes, alone, shapes, tmp_path):
+    """A law: every loss, the gradient's norm and the weights agree to rounding (1e-5 relative; 2e-7 was measured)."""
+    said = launch(processes, tmp_path, experiment(shapes))
+    ours, theirs = (
+        [line for line in records(run) if line.pop("group") == "train"] for run in (tmp_path / "run", alone)
+    )
+    assert len(ours) == 4
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert mine == pytest.approx(reference, rel=1e-5, abs=1e-7)
+    for name, tensor in weights(tmp_path / "run").items():
+        torch.testing.assert_close(tensor, weights(alone)[name], rtol=1e-4, atol=1e-6)
+    assert said.count("step 4/4") == 1  # the first one speaks
+
+
+def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
+    """A law: SIGTERM to one of them in the middle, then resumed: bit-equal to the unbroken run."""
+    steps = ScheduleConfig(steps=60, warmup_steps=2)
+    config = experiment(shapes, schedule=steps, checkpoint_every=100, keep_checkpoints=3)
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    for folder in (unbroken, broken):
+        folder.mkdir()
+    launch(2, unbroken, config)
+    process = start(2, broken, config)
+    wait_for_steps(process, broken / "run")
+    os.kill(members(process)[1], signal.SIGTERM)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode != 0 and said.count("stopped by SIGTERM after step") == 1
+    assert 1 <= open_checkpoint(broken / "run").step < 60
+    launch(2, broken, config, "--resume")
+    assert equal(weights(unbroken / "run"), weights(broken / "run"))
+    assert records(unbroken / "run") == records(broken / "run")
+
+
+def test_a_process_that_dies_ends_the_others(shapes, tmp_path):
+    """FAULTS 119: within a minute, not zero, and without a traceback."""
+    config = experiment(shapes, schedule=ScheduleConfig(steps=10_000), checkpoint_every=10_000)
+    process = start(2, tmp_path, config)
+    wait_for_steps(process, tmp_path / "run")
+    os.kill(members(process)[1], signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "error: peer: another process of the run is gone" in said
+
+
+@pytest.mark.parametrize("fault", ["batch", "data"])
+def test_a_fault_of_all_is_told_once(fault, shapes, tmp_path):
+    """One line in all: a batch that cannot be shared out, and a file that is not there."""
+    config = experiment(shapes)
+    if fault == "batch":
+        config, words = (
+            config.model_copy(update={"batch_size": 5}),
+            "batch_size 5 cannot be shared out evenly to 2 proc",
+        )
+    else:
+        dataset = config.val.dataset.model_copy(update={"annotations": tmp_path / "gone.json"})
+        config = config.model_copy(update={"val": config.val.model_copy(update={"dataset": dataset})})
+        words = "gone.json"
+    process = start(2, tmp_path, config)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode != 0
+    assert sum(line.startswith("error: ") and words in line for line in said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("share", [(1, 1), (2, 1), (1, 3), (3, 2)])
+def test_shares_make_up_the_batch(share):
+    """A law: the shares of all processes, micro-batch by micro-batch, are the batch of one process in its order."""
+    processes, micro_batches = share
+    sampler = {"length": 10, "batch_size": 12, "seed": 1, "start_step": 3, "end_step": 7}
+    whole = list(StepSampler(**sampler))
+    shares = [list(StepSampler(**sampler, share=Share(rank, processes, micro_batches))) for rank in range(processes)]
+    assert all(len(own) == 4 * micro_batches for own in shares)
+    for step, batch in enumerate(whole):
+        micro = range(step * micro_batches, (step + 1) * micro_batches)
+        assert [place for number in micro for own in shares for place in own[number]] == batch
+    with pytest.raises(ValueError, match="choose a multiple of 5"):
+        StepSampler(**sampler, share=Share(0, 5, 1))
+
+
+SLURM = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "41234"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, None),  # a batch script without srun
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "9"}, (3, 4, 1, "a:9")),
+        (SLURM | {"SLURM_STEP_NODELIST": "node[07-09,12],gpu3"}, (5, 8, 1, "node07:21234")),
+        (SLURM | {"SLURM_STEP_NODELIST": "gpu3,gpu4"}, (5, 8, 1, "gpu3:21234")),
+        (SLURM | {"SLURM_STEP_NODELIST": "r[1-2]n1"}, (5, 8, 1, "r1n1:21234")),
+        (SLURM | {"SLURM_STEP_NODELIST": "x", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, (5, 8, 1, "h:1")),
+    ],
+)
+def test_a_process_knows_its_place(environment, expected):
+    """By hand: torchrun's variables, and those that srun sets in a step."""
+    launch = read_launch(environment)
+    if expected is None:
+        assert launch is None
+    else:
+        *numbers, address = expected
+        assert launch == Launch(*numbers, f"tcp://{address}")
