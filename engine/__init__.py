@@ -11,7 +11,7 @@ from .checkpoint import (
 )
 from .config import ExperimentConfig, SplitConfig, override, parse_config
 from .drawing import blend_mask, draw_boxes, draw_classes, draw_lines, write_image
-from .evaluate import collect_results, evaluate, pick_device, scores_as_json, write_json
+from .evaluate import collect_results, evaluate, pick_device, score_results, scores_as_json, write_json
 from .optimization import AdamWConfig, ScheduleConfig, SGDConfig, build_optimizer
 from .pictures import draw_comparisons
 from .predict import Predictor
@@ -56,6 +56,7 @@ __all__ = [
     "pick_task",
     "require_truth",
     "save_checkpoint",
+    "score_results",
     "scores_as_json",
     "seed_step",
     "train",

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 
 from ..data import Batch, Dataset, Share, eval_loader, worker_faults
-from ..evaluation import Scores, sort_results
+from ..evaluation import Engine, Scores, naming_file, open_results, sort_results
 from ..models import Model
-from ..structures import UsageError
+from ..structures import DataError, UsageError
 from .config import ExperimentConfig
 from .processes import Processes
-from .tasks import Rows, Task
+from .tasks import TASKS, Rows, Task
+
+MARKS: Mapping[str, str] = {"classification": "labels", "detection": "score", "semantic": "segmentation"}
+"""The field that tells the rows of a task from those of the tasks that follow."""
 
 
 def evaluate(
@@ -53,6 +56,31 @@ def collect_results(task: Task, model: Model, batches: Iterable[Batch]) -> Rows:
     finally:
         model.train(training)
     return rows
+
+
+def score_results(path: str | os.PathLike[str], dataset: Dataset, engine: Engine = "hotcoco") -> dict[str, Scores]:
+    """The scores of a results file, as the run that wrote it got them; no model is needed.
+
+    DataError naming the file and the row that cannot be scored.
+    """
+    with open_results(path) as rows:
+        with naming_file(path):
+            task = _task_of(rows, dataset)
+        return TASKS[task](dataset.classes[task]).score(dataset.part(task), rows, engine)
+
+
+def _task_of(rows: Rows, dataset: Dataset) -> str:
+    """The task that rows of results are of. A joint data set has the truth of several: the first row's fields tell."""
+    if dataset.task in TASKS:
+        return dataset.task
+    row = rows[0] if rows else {}
+    task = next((task for task, field in MARKS.items() if field in row), "")
+    if task not in dataset.classes:
+        what = (
+            f"the first row is none of {' or '.join(dataset.classes)}" if rows else "no row tells whose results it is"
+        )
+        raise DataError(what, "give a file of one head's results", case="bad-results")
+    return task
 
 
 def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Floor 2: how good results are: detections in the numbers of COCO and PASCAL VOC, classes of whole images and of
 pixels. All results are in COCO's file format."""
 
-from .checks import check_results
+from .checks import ResultError, check_results
 from .classification import evaluate_classification, to_class_results
 from .coco import Engine, evaluate_coco
 from .confusion import ConfusionMatrix
-from .json_files import read_ground_truth
-from .results import read_results, sort_results, to_coco_results, write_results
+from .json_files import naming_file, read_ground_truth
+from .results import open_results, sort_results, to_coco_results, write_results
 from .scores import Scores
 from .semantic import evaluate_semantic, to_semantic_results
 from .table import format_scores
@@ -15,6 +15,7 @@ from .voc import evaluate_voc
 __all__ = [
     "ConfusionMatrix",
     "Engine",
+    "ResultError",
     "Scores",
     "check_results",
     "evaluate_classification",
@@ -22,8 +23,9 @@ __all__ = [
     "evaluate_semantic",
     "evaluate_voc",
     "format_scores",
+    "naming_file",
+    "open_results",
     "read_ground_truth",
-    "read_results",
     "sort_results",
     "to_class_results",
     "to_coco_results",

@@ -4,27 +4,37 @@ A NaN score or box counts as a perfect detection in pycocotools, and an unknown 
 """
 
 import math
-import os
-from collections.abc import Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from ..ops import run_lengths_fault
 from ..structures import DataError, is_number
 
-FIX_RESULTS = "correct the results, or give the annotations they are about"
+FIX_RESULTS = "correct the results, or give the ground truth that they are about"
+Fault = tuple[str, str]
+"""The case and the description of what is wrong with an entry."""
 
 
-def check_results(results: Any, ground_truth: dict[str, Any], file: str | os.PathLike[str] | None = None) -> None:
-    """DataError naming the file, image and index of the first entry that cannot be scored.
+class ResultError(DataError):
+    """An entry of results that cannot be scored. It tells the file once whoever read the entries there adds it."""
+
+    @classmethod
+    def of(cls, index: int, entry: Any, fault: Fault) -> "ResultError":
+        """The error of the entry at this place."""
+        case, what = fault
+        image_id = entry.get("image_id") if isinstance(entry, dict) else None
+        return cls(
+            f"entry {index} {what}", FIX_RESULTS, case=case,
+            image_id=image_id if isinstance(image_id, int | str) else None,
+        )  # fmt: skip
+
+
+def check_results(results: Sequence[dict[str, Any]], ground_truth: dict[str, Any]) -> None:
+    """ResultError naming the image and index of the first entry that cannot be scored.
 
     An entry has an ``image_id`` and ``category_id`` of the ground truth, a finite ``score``, and a ``bbox``
     (x, y, width, height) or a ``segmentation`` (compressed run lengths); no two entries are the same.
     """
-    if not isinstance(results, list):
-        raise DataError(
-            f"expected a list of results at the top, found {type(results).__name__}", FIX_RESULTS,
-            case="bad-results", file=file,
-        )  # fmt: skip
     image_ids = {image["id"] for image in ground_truth["images"]}
     category_ids = {category["id"] for category in ground_truth["categories"]}
     seen: dict[tuple, int] = {}
@@ -35,25 +45,15 @@ def check_results(results: Any, ground_truth: dict[str, Any], file: str | os.Pat
             if first == index:
                 continue
             fault = "duplicate-result", f"is the same as entry {first}"
-        case, what = fault
-        image_id = entry.get("image_id") if isinstance(entry, dict) else None
-        raise DataError(
-            f"entry {index} {what}", FIX_RESULTS, case=case, file=file,
-            image_id=image_id if isinstance(image_id, int | str) else None,
-        )  # fmt: skip
+        raise ResultError.of(index, entry, fault)
 
 
-def _entry_fault(entry: Any, image_ids: Set[int | str], category_ids: Set[int | str]) -> tuple[str, str] | None:
-    """The case and description of what is wrong with one entry, if anything."""
-    if not isinstance(entry, dict):
-        return "bad-results", f"is not an object but {type(entry).__name__}"
-    missing = [key for key in ("image_id", "category_id", "score") if key not in entry]
-    if not missing and "bbox" not in entry and "segmentation" not in entry:
-        missing = ["bbox"]
-    if missing:
-        return "bad-results", f"has no {' and no '.join(missing)}"
+def _entry_fault(entry: dict[str, Any], image_ids: Set[int | str], category_ids: Set[int | str]) -> Fault | None:
+    """What is wrong with one entry, if anything."""
+    shape = "segmentation" if "segmentation" in entry else "bbox"
     return (
-        id_fault("image", entry["image_id"], image_ids)
+        missing_fault(entry, "image_id", "category_id", "score", shape)
+        or id_fault("image", entry["image_id"], image_ids)
         or id_fault("category", entry["category_id"], category_ids)
         or _score_fault(entry["score"])
         or ("bbox" in entry and box_fault(entry["bbox"]))
@@ -62,8 +62,14 @@ def _entry_fault(entry: Any, image_ids: Set[int | str], category_ids: Set[int | 
     )
 
 
-def id_fault(kind: str, identity: Any, known: Set[int | str]) -> tuple[str, str] | None:
-    """The case and description of what is wrong with an id, if anything."""
+def missing_fault(entry: Mapping[str, Any], *keys: str) -> Fault | None:
+    """Which of these fields are not there, if any."""
+    missing = [key for key in keys if key not in entry]
+    return ("bad-results", f"has no {' and no '.join(missing)}") if missing else None
+
+
+def id_fault(kind: str, identity: Any, known: Set[int | str]) -> Fault | None:
+    """What is wrong with an id, if anything."""
     # 1.0 and True are found in a set that holds 1, but are no ids.
     if type(identity) in (int, str) and identity in known:
         return None
@@ -72,12 +78,12 @@ def id_fault(kind: str, identity: Any, known: Set[int | str]) -> tuple[str, str]
         expected = " or ".join(sorted(kind.__name__ for kind in kinds))
         return f"{kind}-id-type", (
             f"has the {kind} id {identity!r}, type mismatch: {type(identity).__name__}, "
-            f"where the annotations have {expected}"
+            f"where the ground truth has {expected}"
         )
-    return f"unknown-{kind}", f"is about {kind} {identity!r}, which is not in the annotations"
+    return f"unknown-{kind}", f"is about {kind} {identity!r}, which is not in the ground truth"
 
 
-def _score_fault(score: Any) -> tuple[str, str] | None:
+def _score_fault(score: Any) -> Fault | None:
     if not is_number(score):
         return "bad-score", f"has the score {score!r}, which is {type(score).__name__}, not a number"
     if not math.isfinite(score):
@@ -85,8 +91,8 @@ def _score_fault(score: Any) -> tuple[str, str] | None:
     return None
 
 
-def box_fault(box: Any) -> tuple[str, str] | None:
-    """The case and description of what is wrong with an (x, y, width, height), if anything."""
+def box_fault(box: Any) -> Fault | None:
+    """What is wrong with an (x, y, width, height), if anything."""
     if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(is_number, box)):
         return "bad-box", f"has the box {box!r:.80}, which is not four numbers"
     if not all(map(math.isfinite, box)):
@@ -96,8 +102,15 @@ def box_fault(box: Any) -> tuple[str, str] | None:
     return None
 
 
-def mask_fault(mask: Any, size: tuple[int, int] | None = None) -> tuple[str, str] | None:
-    """The case and description of what is wrong with a mask, if anything; ``size`` is its image's (height, width)."""
+def area_fault(area: Any) -> Fault | None:
+    """What is wrong with an area, if anything."""
+    if is_number(area) and math.isfinite(area):
+        return None
+    return "bad-area", f"has the area {area!r:.80}, which is not a finite number"
+
+
+def mask_fault(mask: Any, size: tuple[int, int] | None = None) -> Fault | None:
+    """What is wrong with a mask, if anything; ``size`` is its image's (height, width)."""
     if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str | bytes) or "size" not in mask:
         return "bad-mask", f"has the segmentation {mask!r:.80}, which is not compressed run lengths (size and counts)"
     fault = run_lengths_fault(mask, size)

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from numpy import ndarray
 
-from ..structures import Classification, DataError, is_number
-from .checks import FIX_RESULTS
+from ..structures import Classification, is_number
+from .checks import Fault, ResultError, id_fault, missing_fault
 from .scores import Scores
 
 TOPS = {"top1": 1, "top5": 5}
@@ -26,7 +26,7 @@ def evaluate_classification(
 ) -> Scores:
     """Accuracy of results against the label of every image; an image without a result is a miss.
 
-    ``top5`` is None where results name fewer classes than it looks at. DataError for a bad result.
+    ``top5`` is None where results name fewer classes than it looks at. ResultError for a bad result.
     """
     _check_results(results, truth, len(class_names))
     found = {result["image_id"]: result["labels"] for result in results}
@@ -55,35 +55,38 @@ def _share(right: Bool[ndarray, " n"]) -> float | None:
 
 
 def _check_results(results: Sequence[dict[str, Any]], truth: Mapping[Any, int], num_classes: int) -> None:
-    """DataError naming the image and index of the first result that cannot be scored."""
+    """ResultError naming the image and index of the first result that cannot be scored."""
     seen: set[int | str] = set()
     for index, result in enumerate(results):
         fault = _result_fault(result, truth, num_classes)
         if fault is None and result["image_id"] in seen:
             fault = "duplicate-result", "is the second of its image"
         if fault is not None:
-            case, what = fault
-            image_id = result.get("image_id")
-            raise DataError(
-                f"entry {index} {what}", FIX_RESULTS, case=case,
-                image_id=image_id if isinstance(image_id, int | str) else None,
-            )  # fmt: skip
+            raise ResultError.of(index, result, fault)
         seen.add(result["image_id"])
 
 
-def _result_fault(result: dict[str, Any], truth: Mapping[Any, int], num_classes: int) -> tuple[str, str] | None:
-    """The case and description of what is wrong with one result, if anything."""
-    if not {"image_id", "labels", "scores"} <= result.keys():
-        return "bad-results", "has no image_id, labels and scores"
-    image_id, labels, scores = result["image_id"], result["labels"], result["scores"]
-    if type(image_id) not in (int, str) or image_id not in truth:
-        return "unknown-image", f"is about image {image_id!r}, which is not in the data set"
+def _result_fault(result: dict[str, Any], truth: Mapping[Any, int], num_classes: int) -> Fault | None:
+    """What is wrong with one result, if anything."""
+    return (
+        missing_fault(result, "image_id", "labels", "scores")
+        or id_fault("image", result["image_id"], truth.keys())
+        or _labels_fault(result["labels"], num_classes)
+        or _scores_fault(result["scores"], len(result["labels"]))
+    )
+
+
+def _labels_fault(labels: Any, num_classes: int) -> Fault | None:
     if not isinstance(labels, list) or not labels or not all(type(label) is int for label in labels):
         return "bad-label", f"has the labels {labels!r:.80}, which are not a list of whole numbers"
     if not set(labels) <= set(range(num_classes)) or len(set(labels)) < len(labels):
         return "bad-label", f"has the labels {labels!r:.80}, which are not in 0..{num_classes - 1}, each once"
+    return None
+
+
+def _scores_fault(scores: Any, count: int) -> Fault | None:
     if not isinstance(scores, list) or not all(is_number(score) and math.isfinite(score) for score in scores):
         return "bad-score", f"has the scores {scores!r:.80}, which are not a list of finite numbers"
-    if len(scores) != len(labels) or scores != sorted(scores, reverse=True):
+    if len(scores) != count or scores != sorted(scores, reverse=True):
         return "bad-score", f"has the scores {scores!r:.80}, which are not one per label, best first"
     return None

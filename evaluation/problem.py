@@ -4,15 +4,15 @@ Images, categories and annotations are numbered from 1 in the order of their own
 with the id 0 for "no match", and engines differ over text ids and over fields that are left out.
 """
 
-import math
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from hotcoco import mask as rle
 
-from ..ops import segmentation_fault
-from ..structures import DataError, is_number
-from .checks import box_fault
+from ..ops import segmentation_fault, size_fault
+from ..structures import DataError
+from .checks import ResultError, area_fault, box_fault, id_fault
 
 Task = Literal["bbox", "segm", "boundary"]
 
@@ -48,11 +48,14 @@ def pose_problem(ground_truth: dict[str, Any], results: list[dict[str, Any]], ta
 
     annotations = []
     for number, annotation in enumerate(ground_truth["annotations"], start=1):
-        _check_annotation(annotation, image_numbers, category_numbers, sizes.get(annotation.get("image_id")))
+        _check_annotation(annotation, image_numbers.keys(), category_numbers.keys(), sizes)
         annotations.append(place(number, annotation) | _true_shape(annotation, task))
     detections = []
     for number, result in enumerate(results, start=1):
-        shape = _found_box(result) if task == "bbox" else _found_mask(result, sizes[result["image_id"]])
+        fault = _shape_fault(result, sizes.get(result["image_id"]))
+        if fault is not None:
+            raise ResultError.of(number - 1, result, ("no-shape", fault))
+        shape = _found_box(result) if task == "bbox" else _found_mask(result)
         detections.append(place(number, result) | shape | {"score": result["score"], "iscrowd": 0})
     return Problem(
         shared | {"annotations": annotations}, shared | {"annotations": detections},
@@ -72,13 +75,15 @@ def _number_ids(entries: list[dict[str, Any]], kind: str) -> dict[int | str, int
 
 def _image_sizes(images: list[dict[str, Any]]) -> dict[int | str, tuple[int, int]]:
     """(height, width) by image id; without them a polygon cannot be drawn."""
+    sizes = {}
     for image in images:
-        if not all(isinstance(image.get(side), int) for side in ("height", "width")):
-            raise DataError(
-                "the image has no height and width, which masks need", "add them to the annotations",
-                case="no-size", image_id=image["id"],
-            )  # fmt: skip
-    return {image["id"]: (image["height"], image["width"]) for image in images}
+        size = image.get("height"), image.get("width")
+        fault = size_fault(size)
+        if fault is not None:
+            fix = "correct its height and width in the annotations, which masks need"
+            raise DataError(f"the image {fault}", fix, case="bad-size", image_id=image["id"])
+        sizes[image["id"]] = size
+    return sizes
 
 
 def _sides(size: tuple[int, int] | None) -> dict[str, int]:
@@ -87,28 +92,25 @@ def _sides(size: tuple[int, int] | None) -> dict[str, int]:
 
 def _check_annotation(
     annotation: dict[str, Any],
-    image_numbers: dict[int | str, int],
-    category_numbers: dict[int | str, int],
-    size: tuple[int, int] | None,
+    image_ids: Set[int | str],
+    category_ids: Set[int | str],
+    sizes: Mapping[int | str, tuple[int, int]],
 ) -> None:
-    """DataError for an annotation about nothing known, or without its shape: a mask where the image's (height, width)
-    is given, otherwise a box."""
+    """DataError for an annotation about nothing known, or without its shape: a mask where there are ``sizes`` of
+    images, otherwise a box."""
+    image_id: Any = annotation.get("image_id")
     area = annotation.get("area")
-    fault = None
-    if annotation.get("image_id") not in image_numbers:
-        fault = "unknown-image", "is about an image that is not in the file"
-    elif annotation.get("category_id") not in category_numbers:
-        fault = "unknown-category", f"has the category {annotation.get('category_id')!r}, which is not in the file"
-    elif size is not None and (unusable := segmentation_fault(annotation.get("segmentation"), size)):
-        fault = unusable
-    elif area is not None and not (is_number(area) and math.isfinite(area)):
-        fault = "bad-area", f"has the area {area!r}, which is not a finite number"
-    elif size is None or area is None:
-        fault = box_fault(annotation.get("bbox"))
-    if fault is not None:
+    fault = (
+        id_fault("image", image_id, image_ids)
+        or id_fault("category", annotation.get("category_id"), category_ids)
+        or (image_id in sizes and segmentation_fault(annotation.get("segmentation"), sizes[image_id]))
+        or (area is not None and area_fault(area))
+        or ((not sizes or area is None) and box_fault(annotation.get("bbox")))
+    )
+    if fault:
         raise DataError(
             f"the annotation {fault[1]}", "correct the annotations", case=fault[0],
-            image_id=annotation.get("image_id"), annotation_id=annotation.get("id"),
+            image_id=image_id if isinstance(image_id, int | str) else None, annotation_id=annotation.get("id"),
         )  # fmt: skip
 
 
@@ -118,26 +120,26 @@ def _true_shape(annotation: dict[str, Any], task: Task) -> dict[str, Any]:
     if area is None:
         area = annotation["bbox"][2] * annotation["bbox"][3]
     shape = {"bbox": annotation["bbox"]} if task == "bbox" else {"segmentation": annotation["segmentation"]}
-    return shape | {"area": area, "iscrowd": int(annotation.get("iscrowd", 0))}
+    return shape | {"area": area, "iscrowd": int(bool(annotation.get("iscrowd", 0)))}
+
+
+def _shape_fault(result: dict[str, Any], size: tuple[int, int] | None) -> str | None:
+    """Why the task has nothing to compare: masks where the image's (height, width) is given, otherwise boxes."""
+    if size is None:
+        return None if "bbox" in result else "has no bbox to score"
+    if "segmentation" not in result:
+        return "has no segmentation to score"
+    own = tuple(result["segmentation"]["size"])
+    return None if own == size else f"has a mask of (height, width) {list(own)} in an image of {list(size)}"
 
 
 def _found_box(result: dict[str, Any]) -> dict[str, Any]:
-    if "bbox" not in result:
-        raise _shape_error(result, "has no bbox, which the task 'bbox' needs")
     return {"bbox": result["bbox"], "area": result["bbox"][2] * result["bbox"][3]}
 
 
-def _found_mask(result: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+def _found_mask(result: dict[str, Any]) -> dict[str, Any]:
     """The mask and its own area, also where a box is given (the box's area would put it in another size range)."""
-    mask = result.get("segmentation")
-    if mask is None:
-        raise _shape_error(result, "has no segmentation to score")
-    if tuple(mask["size"]) != size:
-        raise _shape_error(result, f"has a mask of (height, width) {mask['size']} in an image of {list(size)}")
+    mask = result["segmentation"]
     counts = mask["counts"].decode("ascii") if isinstance(mask["counts"], bytes) else mask["counts"]
     compressed: Any = {"size": mask["size"], "counts": counts}
     return {"segmentation": compressed, "area": float(rle.area(compressed))}
-
-
-def _shape_error(result: dict[str, Any], what: str) -> DataError:
-    return DataError(f"a result {what}", "give results of this task", case="no-shape", image_id=result["image_id"])

@@ -1,11 +1,12 @@
 """Detections as COCO results: dicts with the ids of the annotation file and boxes (x, y, width, height) in pixels.
 
-Sorting and writing serve the results of every task.
+Sorting, writing and reading serve the results of every task.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from hotcoco import mask as rle
 
 from ..ops import paste_masks
 from ..structures import DataError, Detections
-from .checks import check_results
-from .json_files import read_json
+from .checks import FIX_RESULTS, ResultError
+from .json_files import naming_file, read_json
 
 
 def to_coco_results(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -69,8 +70,18 @@ def write_results(path: str | os.PathLike[str], results: Sequence[dict[str, Any]
     Path(path).write_text("[" + ",\n".join(lines) + "]\n", encoding="utf-8")
 
 
-def read_results(path: str | os.PathLike[str], ground_truth: dict[str, Any]) -> list[dict[str, Any]]:
-    """Results from a file, checked against the ground truth that they are about; DataError names the bad entry."""
-    results = read_json(path)
-    check_results(results, ground_truth, file=path)
-    return results
+@contextlib.contextmanager
+def open_results(path: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a results file of any task; what an evaluator finds wrong with one is told with the file's name.
+
+    DataError for a file that does not hold a list of objects.
+    """
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        what = f"expected a list of results at the top, found {type(rows).__name__}"
+        raise DataError(what, FIX_RESULTS, case="bad-results", file=path)
+    with naming_file(path, ResultError):
+        for index, row in enumerate(rows):
+            if not isinstance(row, dict):
+                raise ResultError.of(index, row, ("bad-results", f"is not an object but {type(row).__name__}"))
+        yield rows

@@ -10,8 +10,8 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from ..structures import IGNORE, DataError
-from .checks import FIX_RESULTS, id_fault, mask_fault
+from ..structures import IGNORE
+from .checks import Fault, ResultError, id_fault, mask_fault, missing_fault
 from .confusion import ConfusionMatrix
 from .scores import Scores
 
@@ -34,11 +34,11 @@ def to_semantic_results(
 
 def evaluate_semantic(
     truth: Mapping[Any, Map],
-    results: Sequence[Any],
+    results: Sequence[dict[str, Any]],
     class_names: Sequence[str],
     category_ids: Sequence[int],
 ) -> Scores:
-    """Score rows of :func:`to_semantic_results` against the map of every image; DataError for a bad row.
+    """Score rows of :func:`to_semantic_results` against the map of every image; ResultError for a bad row.
 
     Pixels that are 255 in the truth are left out; one that no row covers is a miss, and so is an image without rows.
     The mean IoU is over the classes that are in the truth or in the prediction of some image, as mmsegmentation takes
@@ -85,9 +85,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _rows_by_image(
-    results: Sequence[Any], image_ids: Set[int | str], category_ids: Set[int]
+    results: Sequence[dict[str, Any]], image_ids: Set[int | str], category_ids: Set[int]
 ) -> dict[int | str, list[tuple[int, dict[str, Any]]]]:
-    """The rows of each image with their places; DataError for one about nothing known, or the second of its class."""
+    """The rows of each image with their places; ResultError for one about nothing known, or the second of its class."""
     rows = defaultdict(list)
     seen: dict[tuple, int] = {}
     for index, row in enumerate(results):
@@ -98,38 +98,31 @@ def _rows_by_image(
                 rows[row["image_id"]].append((index, row))
                 continue
             fault = "duplicate-result", f"is about the same image and category as entry {first}"
-        raise _row_error(index, row, fault)
+        raise ResultError.of(index, row, fault)
     return rows
 
 
-def _row_fault(row: Any, image_ids: Set[int | str], category_ids: Set[int]) -> tuple[str, str] | None:
-    """The case and description of what is wrong with a row, its mask apart, if anything."""
-    if not isinstance(row, dict):
-        return "bad-results", f"is not an object but {type(row).__name__}"
-    missing = [key for key in ("image_id", "category_id", "segmentation") if key not in row]
-    if missing:
-        return "bad-results", f"has no {' and no '.join(missing)}"
-    return id_fault("image", row["image_id"], image_ids) or id_fault("category", row["category_id"], category_ids)
+def _row_fault(row: dict[str, Any], image_ids: Set[int | str], category_ids: Set[int]) -> Fault | None:
+    """What is wrong with a row, its mask apart, if anything."""
+    return (
+        missing_fault(row, "image_id", "category_id", "segmentation")
+        or id_fault("image", row["image_id"], image_ids)
+        or id_fault("category", row["category_id"], category_ids)
+    )
 
 
 def _draw(rows: Sequence[tuple[int, dict[str, Any]]], size: tuple[int, int], labels: Mapping[int, int]) -> Map:
-    """The map that the rows of one image make; DataError for a mask that is broken or lies on another's pixels."""
+    """The map that the rows of one image make; ResultError for a mask that is broken or lies on another's pixels."""
     drawn = np.full(size, IGNORE, np.uint8)
     for index, row in rows:
         fault = mask_fault(row["segmentation"], size)
         if fault is not None:
-            raise _row_error(index, row, fault)
+            raise ResultError.of(index, row, fault)
         mask = rle.decode(row["segmentation"]).astype(bool)
         twice = int((drawn[mask] != IGNORE).sum())
         if twice:
-            raise _row_error(index, row, ("overlapping-classes", f"covers {twice} pixels that another class covers"))
+            raise ResultError.of(
+                index, row, ("overlapping-classes", f"covers {twice} pixels that another class covers")
+            )
         drawn[mask] = labels[row["category_id"]]
     return drawn
-
-
-def _row_error(index: int, row: Any, fault: tuple[str, str]) -> DataError:
-    image_id = row.get("image_id") if isinstance(row, dict) else None
-    return DataError(
-        f"entry {index} {fault[1]}", FIX_RESULTS, case=fault[0],
-        image_id=image_id if isinstance(image_id, int | str) else None,
-    )  # fmt: skip

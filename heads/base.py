@@ -26,8 +26,6 @@ class Head(nn.Module, ABC, Generic[Target, Prediction]):
 
     task: ClassVar[str]
     """What it predicts; the engine has scores, results and pictures for each task it knows."""
-    needs_masks: bool = False
-    """As its config says."""
 
     @abstractmethod
     def loss(self, features: Features, images: Images, targets: Sequence[Target]) -> dict[str, Tensor]:

@@ -42,7 +42,6 @@ class RCNNHead(Head[Instances, Detections]):
             raise ValueError(f"a detector needs at least one class; got num_classes={num_classes}")
         self.rpn = RPN(feature_info, config.rpn)
         self.box = BoxBranch(feature_info, num_classes, config.box)
-        self.needs_masks = config.needs_masks
         self.mask = None if config.mask is None else MaskBranch(feature_info, num_classes, config.mask)
 
     def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from .paste import paste_masks
 from .pooling import mean_inside
 from .processes import draw_seeds, mean_over_processes, process_count, process_rank, uniform_keys
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
-from .run_lengths import run_lengths_fault
+from .run_lengths import run_lengths_fault, size_fault
 from .segmentations import segmentation_fault
 from .semantic import label_map, pad_maps
 from .state_dict import first_few, state_dict_faults
@@ -64,6 +64,7 @@ __all__ = [
     "sample_labels",
     "segmentation_fault",
     "separable_conv_block",
+    "size_fault",
     "state_dict_faults",
     "uniform_keys",
 ]

@@ -25,12 +25,10 @@ def run_lengths_fault(segmentation: Any, size: tuple[int, int] | None = None) ->
     if not isinstance(segmentation, dict) or "size" not in segmentation or "counts" not in segmentation:
         return "is not run lengths (size and counts)"
     own, counts = segmentation["size"], segmentation["counts"]
-    if not isinstance(own, list | tuple) or len(own) != 2 or not all(type(side) is int and side > 0 for side in own):
-        return f"has the size {own!r:.80}, which is not two positive whole numbers"
+    if fault := size_fault(own):
+        return fault
     if size is not None and tuple(own) != tuple(size):
         return f"is {own[0]}x{own[1]} (height x width) in an image of {size[0]}x{size[1]}"
-    if own[0] * own[1] >= MAX_PIXELS:
-        return f"is {own[0]}x{own[1]}, more pixels than run lengths can count"
     runs = _unpack(counts) if isinstance(counts, str | bytes) else _as_runs(counts)
     if isinstance(runs, str):
         return runs
@@ -38,6 +36,15 @@ def run_lengths_fault(segmentation: Any, size: tuple[int, int] | None = None) ->
         return f"has a run of the length {int(runs.min())}"
     if (covered := int(runs.sum())) != own[0] * own[1]:
         return f"covers {covered} pixels, its size says {own[0] * own[1]}"
+    return None
+
+
+def size_fault(size: Any) -> str | None:
+    """What is wrong with the (height, width) of an image or a mask, to be read after its name."""
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+        return f"has the size {size!r:.80}, which is not two positive whole numbers"
+    if size[0] * size[1] >= MAX_PIXELS:
+        return f"is {size[0]}x{size[1]}, more pixels than run lengths can count"
     return None
 
 

@@ -75,11 +75,11 @@ def test_no_results_and_no_images():
 
 # name: (results, case, what the line says)
 BAD = {
-    "no scores": ([{"image_id": 1, "labels": [0]}], "bad-results", "entry 0 has no image_id, labels and scores"),
+    "no scores": ([{"image_id": 1, "labels": [0]}], "bad-results", "entry 0 has no scores"),
     "unknown image": ([row(1, 0), row(9, 0)], "unknown-image", "entry 1 is about image 9"),
-    "id as text": ([row("1", 0)], "unknown-image", "image '1'"),
-    "id as truth value": ([row(True, 0)], "unknown-image", "image True"),
-    "id as a list": ([row([1], 0)], "unknown-image", r"image \[1\]"),
+    "id as text": ([row("1", 0)], "image-id-type", "image id '1', type mismatch: str, where the ground truth has int"),
+    "id as truth value": ([row(True, 0)], "image-id-type", "image id True, type mismatch: bool"),
+    "id as a list": ([row([1], 0)], "image-id-type", r"image id \[1\], type mismatch: list"),
     "twice": ([row(1, 0), row(1, 1)], "duplicate-result", "entry 1 is the second of its image"),
     "no labels": ([row(1)], "bad-label", "not a list of whole numbers"),
     "label as a fraction": ([row(1, 0.5)], "bad-label", "not a list of whole numbers"),

@@ -25,7 +25,7 @@ from vertebra.engine import (
 from vertebra.models import InputConfig
 from vertebra.tools.cli import main
 
-from .runs import equal, records, weights
+from .runs import equal, numbers, records, rescored, weights
 from .test_image_folder import write_folder
 from .tiny import tiny_classifier
 
@@ -71,6 +71,14 @@ def test_scores_are_those_of_the_results(run):
     scores = json.loads((run / "eval.json").read_text())["classification"]
     assert scores["top1"] == sum(row["labels"][0] == labels[row["image_id"]] for row in results) / len(labels)
     assert scores["top5"] == sum(labels[row["image_id"]] in row["labels"] for row in results) / len(labels)
+
+
+def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
+    """FAULTS 136: to the last digit and class, by the run's data or by that of its config, without a model."""
+    monkeypatch.setattr("vertebra.engine.checkpoint.build_model", None)
+    results = ["--results", str(run / "results.json")]
+    for source in ([str(run)], ["--data", str(run / "config.json")]):
+        assert rescored([*source, *results], tmp_path) == numbers(run / "eval.json")
 
 
 def test_an_image_alone_gets_what_the_evaluation_gave_it(run):

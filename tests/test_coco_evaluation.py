@@ -9,8 +9,8 @@ import pytest
 
 from vertebra.evaluation import (
     evaluate_coco,
+    open_results,
     read_ground_truth,
-    read_results,
     sort_results,
 )
 
@@ -73,8 +73,8 @@ def read_fixture(task: str) -> tuple[dict, list[dict]]:
     """The public fixture of 100 images; the test is skipped where it is absent."""
     if not FIXTURE.is_dir():
         pytest.skip(f"the fixture {FIXTURE.name} is not here")
-    truth = read_ground_truth(FIXTURE / "instances_val2014_100.json")
-    return truth, read_results(FIXTURE / f"instances_val2014_fake{task}100_results.json", truth)
+    with open_results(FIXTURE / f"instances_val2014_fake{task}100_results.json") as results:
+        return read_ground_truth(FIXTURE / "instances_val2014_100.json"), results
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -11,7 +11,7 @@ from vertebra.evaluation import (
     Scores,
     evaluate_coco,
     format_scores,
-    read_results,
+    open_results,
     sort_results,
     to_coco_results,
     write_results,
@@ -56,9 +56,9 @@ def test_masks_come_back_as_they_went(tmp_path):
         "categories": [{"id": 9, "name": "cat"}],
     }  # fmt: skip
     write_results(tmp_path / "results.json", results)
-    results = read_results(tmp_path / "results.json", truth)
     for engine in ("hotcoco", "pycocotools"):
-        assert evaluate_coco(truth, results, engine, "segm").summary["AP"] == pytest.approx(0.4)
+        with open_results(tmp_path / "results.json") as results:
+            assert evaluate_coco(truth, results, engine, "segm").summary["AP"] == pytest.approx(0.4)
 
 
 def test_results_round_trip_to_the_last_digit(tmp_path):
@@ -76,9 +76,9 @@ def test_results_round_trip_to_the_last_digit(tmp_path):
     write_results(tmp_path / "first.json", results)
     write_results(tmp_path / "second.json", rng.sample(results, len(results)))
     assert (tmp_path / "first.json").read_bytes() == (tmp_path / "second.json").read_bytes()
-    back = read_results(tmp_path / "first.json", TRUTH)
-    assert back == sort_results(results)
-    assert evaluate_coco(TRUTH, back) == evaluate_coco(TRUTH, sort_results(results))
+    with open_results(tmp_path / "first.json") as back:
+        assert back == sort_results(results)
+        assert evaluate_coco(TRUTH, back) == evaluate_coco(TRUTH, sort_results(results))
 
 
 def test_results_are_sorted_by_image_score_category_and_box():
@@ -96,7 +96,8 @@ def test_results_are_sorted_by_image_score_category_and_box():
 def test_no_results_round_trip(tmp_path):
     """A law: an empty list is a file of results too."""
     write_results(tmp_path / "none.json", [])
-    assert read_results(tmp_path / "none.json", TRUTH) == []
+    with open_results(tmp_path / "none.json") as back:
+        assert back == []
 
 
 def test_scores_are_aligned_and_null_is_a_dash():

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from vertebra.evaluation import check_results, evaluate_coco, read_ground_truth, read_results, write_results
+from vertebra.evaluation import check_results, evaluate_coco, open_results, read_ground_truth, write_results
 from vertebra.structures import DataError
 
 TRUTH = {
@@ -29,7 +29,7 @@ BAD_ENTRIES = {
     "box of text": ({"bbox": ["0", "0", "1", "1"]}, "bad-box: .*entry 1 .*not four numbers"),
     "no box but null": ({"bbox": None}, "bad-box: .*entry 1 .*not four numbers"),
     "unknown image": ({"image_id": 99}, "unknown-image: .*image_id=99: entry 1 is about image 99"),
-    "text image id": ({"image_id": "1"}, "image-id-type: .*entry 1 .*'1', type mismatch: str, where .* have int"),
+    "text image id": ({"image_id": "1"}, "image-id-type: .*entry 1 .*'1', type mismatch: str, where .* has int"),
     "fractional image id": ({"image_id": 1.0}, "image-id-type: .*entry 1 .*1.0, type mismatch: float"),
     "listed image id": ({"image_id": [1]}, "image-id-type: .*entry 1 .*type mismatch: list"),
     "unknown category": ({"category_id": 8}, "unknown-category: .*image_id=1: entry 1 is about category 8"),
@@ -53,8 +53,8 @@ def test_a_bad_entry_is_named(change, message, tmp_path):
     results = [OTHER, GOOD | change]
     path = tmp_path / "results.json"
     path.write_text(json.dumps(results))
-    with pytest.raises(DataError, match=message) as caught:
-        read_results(path, TRUTH)
+    with pytest.raises(DataError, match=message) as caught, open_results(path) as rows:
+        evaluate_coco(TRUTH, rows)
     assert_exit_code(caught)
     assert caught.value.file == str(path)
     with pytest.raises(DataError, match=message):
@@ -66,23 +66,21 @@ def test_a_missing_field_is_named(key):
     """By hand: an entry without one of its four fields."""
     entry = {name: value for name, value in GOOD.items() if name != key}
     with pytest.raises(DataError, match=f"bad-results: .*entry 1 has no {key}") as caught:
-        check_results([OTHER, entry], TRUTH, file="results.json")
+        check_results([OTHER, entry], TRUTH)
     assert_exit_code(caught)
 
 
 def test_text_ids_in_the_annotations_are_a_type_mismatch():
     """The symptom: annotations with text image ids, results with numbers."""
     truth = TRUTH | {"images": [{"id": "1"}, {"id": "2"}], "annotations": []}
-    with pytest.raises(DataError, match="image id 1, type mismatch: int, where the annotations have str"):
+    with pytest.raises(DataError, match="image id 1, type mismatch: int, where the ground truth has str"):
         check_results([GOOD], truth)
 
 
 def test_the_same_detection_twice_is_refused():
     """The symptom: results of an image written twice lower its score."""
-    with pytest.raises(
-        DataError, match=r"duplicate-result: r\.json: image_id=1: entry 2 is the same as entry 0"
-    ) as caught:
-        check_results([GOOD, OTHER, dict(GOOD)], TRUTH, file="r.json")
+    with pytest.raises(DataError, match="duplicate-result: image_id=1: entry 2 is the same as entry 0") as caught:
+        check_results([GOOD, OTHER, dict(GOOD)], TRUTH)
     assert_exit_code(caught)
     near = [GOOD, GOOD | {"score": 0.4}, GOOD | {"bbox": [0.0, 0.0, 10.0, 11.0]}]
     check_results(near, TRUTH)
@@ -97,6 +95,7 @@ def test_the_same_detection_twice_is_refused():
         ("", "bad-json: .*the file is empty"),
         ('[{"image_id": 1,\n "score"', "bad-json: .*line 2, column "),
         ("[" * 100_000, "bad-json: .*nested too deeply"),
+        ("[" + "1" * 5000 + "]", "bad-json: .*no valid JSON: .*digits"),
         (b'["\xff"]', "bad-json: .*no valid UTF-8 at byte 2"),
     ],
 )
@@ -104,8 +103,8 @@ def test_a_file_that_holds_no_results(content, message, tmp_path):
     """By hand: wrong structure, and text that is no JSON."""
     path = tmp_path / "results.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(DataError, match=message) as caught:
-        read_results(path, TRUTH)
+    with pytest.raises(DataError, match=message) as caught, open_results(path):
+        pass
     assert_exit_code(caught)
     assert str(path) in str(caught.value)
 
@@ -118,6 +117,10 @@ def test_a_file_that_holds_no_results(content, message, tmp_path):
         (json.dumps(TRUTH)[:60], "bad-json: .*line 1, column "),
         ("[]", "bad-json: .*expected an object at the top, found list"),
         (json.dumps({**TRUTH, "images": {}}), "no-images: .*there is no list 'images'"),
+        (json.dumps({**TRUTH, "images": [{}]}), "bad-entry: .*entry 0 of images has the id None"),
+        (json.dumps({**TRUTH, "images": [{"id": [1]}]}), r"bad-entry: .*entry 0 of images has the id \[1\]"),
+        (json.dumps({**TRUTH, "categories": [{"id": 7}]}), "bad-entry: .*entry 0 of categories has the name None"),
+        (json.dumps({**TRUTH, "annotations": [5]}), "bad-entry: .*entry 0 of annotations is not an object but int"),
         *(
             (json.dumps({name: TRUTH[name] for name in TRUTH if name != key}), f"no-{key}: .*no list '{key}'")
             for key in TRUTH
@@ -159,16 +162,21 @@ def test_a_number_that_json_cannot_hold_is_not_written(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"segmentation": None}, "no-shape: .*no segmentation"),
-        ({"segmentation": MASK | {"size": [60, 40]}}, r"no-shape: .*\[60, 40\] in an image of \[40, 60\]"),
+        ({"segmentation": None}, "no-shape: image_id=1: entry 1 has no segmentation"),
+        (
+            {"segmentation": MASK | {"size": [60, 40]}},
+            r"no-shape: image_id=1: entry 1 .*\[60, 40\] in an image of \[40, 60\]",
+        ),
     ],
 )
 def test_a_mask_that_does_not_fit_its_image(change, message):
     """By hand: pycocotools compares masks of different sizes without a word."""
     entry = TRUTH["annotations"][0] | {"segmentation": [[0, 0, 10, 0, 10, 10]]}
     result = {name: value for name, value in (GOOD | change).items() if value is not None}
-    with pytest.raises(DataError, match=message):
-        evaluate_coco(TRUTH | {"annotations": [entry]}, [result], task="segm")
+    fine = GOOD | {"image_id": 2, "segmentation": MASK}
+    with pytest.raises(DataError, match=message) as caught:
+        evaluate_coco(TRUTH | {"annotations": [entry]}, [fine, result], task="segm")
+    assert_exit_code(caught)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +189,10 @@ def test_a_mask_that_does_not_fit_its_image(change, message):
         ("annotations", {"area": math.nan}, "bbox", "bad-area: .*ann_id=1: .*area nan"),
         ("annotations", {"area": "100"}, "bbox", "bad-area: .*ann_id=1: .*area '100'"),
         ("annotations", {}, "segm", "no-mask: .*ann_id=1: .*no segmentation"),
-        ("images", {"height": None}, "segm", "no-size: image_id=1: .*no height and width"),
+        ("annotations", {"image_id": [1]}, "bbox", "image-id-type: ann_id=1: .*type mismatch: list"),
+        ("images", {"height": None}, "segm", r"bad-size: image_id=1: .*size \(None, 60\).*correct its height"),
+        ("images", {"height": -40}, "segm", r"bad-size: image_id=1: .*size \(-40, 60\), which is not two positive"),
+        ("images", {"height": 10**6, "width": 10**6}, "segm", "bad-size: image_id=1: .*1000000x1000000, more pixels"),
         ("images", {"id": 2}, "bbox", "duplicate-image-id: .*image id 2"),
     ],
 )

@@ -13,6 +13,7 @@ from vertebra.models import ModelConfig
 from vertebra.necks import PassthroughConfig
 from vertebra.tools.cli import main
 
+from .runs import numbers, rescored
 from .tiny import BACKBONE, tiny_config
 
 
@@ -108,3 +109,12 @@ def test_evaluation_and_prediction_agree_with_training(run, shapes, tmp_path, ca
         assert all(set(row) == {"image_id", "category_id", "segmentation"} for row in rows)
     if "segm" in scored:
         assert rows and all(set(row) == {"image_id", "category_id", "bbox", "score", "segmentation"} for row in rows)
+
+
+def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
+    """FAULTS 136: to the last digit and class, by the run's data or by that of its config, without a model."""
+    folder, _ = run
+    monkeypatch.setattr("vertebra.engine.checkpoint.build_model", None)
+    results = ["--results", str(folder / "results.json")]
+    for source in ([str(folder)], ["--data", str(folder / "config.json")]):
+        assert rescored([*source, *results], tmp_path) == numbers(folder / "eval.json")

@@ -211,12 +211,6 @@ def test_a_row_that_cannot_be_scored_is_refused(name):
     assert caught.value.image_id == row.get("image_id")
 
 
-def test_a_row_that_is_no_object_is_refused():
-    """By hand: exit code 3, naming the entry."""
-    with pytest.raises(DataError, match="bad-results: entry 0 is not an object but int"):
-        evaluate_semantic({1: np.zeros((2, 2), np.uint8)}, [5], NAMES, IDS)
-
-
 def test_the_table_by_hand():
     """Aligned, with a dash where there was nothing to find."""
     truth = np.array([[0, 0, 1, 1]], np.uint8)

@@ -26,7 +26,6 @@ from vertebra.heads import (
     Head,
     MaskBranchConfig,
     RCNNConfig,
-    RCNNHead,
     heads,
 )
 from vertebra.structures import IGNORE, Classes, Classification, Detections, GridMasks, UsageError
@@ -119,12 +118,11 @@ def test_words_stand_below_an_image_wide_enough_for_them():
     assert len(strip) == 36 and strip.max() == 255 and strip[:18].min() < 50 and strip[18:].min() < 50
 
 
-def test_masks_are_scored_only_for_a_head_that_learns_them(shapes):
-    """By hand: the truth as its own result is perfect by boxes, masks and outlines; without a mask branch by boxes."""
+def test_masks_are_scored_where_the_data_has_them(shapes):
+    """By hand: the truth as its own result is perfect by boxes, masks and outlines; data of boxes knows boxes only, and
+    teaches no head with a mask branch."""
     files = CocoConfig(images=shapes / "val", annotations=shapes / "annotations" / "instances_val.json", masks=True)
     data = build_dataset(files)
-    with_masks, without = (RCNNHead.__new__(RCNNHead) for _ in range(2))
-    with_masks.needs_masks = True
     truth = data.ground_truth()
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     rows = [
@@ -132,11 +130,12 @@ def test_masks_are_scored_only_for_a_head_that_learns_them(shapes):
          "segmentation": packed(each["segmentation"], sizes[each["image_id"]])}
         for each in truth["annotations"] if not each["iscrowd"]
     ]  # fmt: skip
-    scores = pick_task(with_masks, data.classes).score(data, rows, "hotcoco")
+    task = Detection(data.classes["detection"])
+    scores = task.score(data, rows, "hotcoco")
     assert list(scores) == ["bbox", "segm", "boundary"]
     assert [each.summary["AP"] for each in scores.values()] == pytest.approx([1, 1, 1])
-    assert list(pick_task(without, data.classes).score(data, rows, "hotcoco")) == ["bbox"]
     boxes_only = build_dataset(files.model_copy(update={"masks": False}))
+    assert list(task.score(boxes_only, rows, "hotcoco")) == ["bbox"]
     with pytest.raises(UsageError, match="the head learns masks, the data set gives boxes only: set masks=true"):
         require_truth(RCNNConfig(mask=MaskBranchConfig()), boxes_only)
 
@@ -149,7 +148,7 @@ def packed(polygons: list, size: tuple[int, int]) -> dict:
 def test_masks_are_drawn_under_their_boxes():
     """By hand: half of the class's colour inside; true masks and those found alike."""
     grids = GridMasks(torch.ones(2, 28, 28), IMAGE.shape[:2])
-    picture = Detection(CLASSES, masks=True).draw(IMAGE, replace(FOUND, masks=grids), 0.5)
+    picture = Detection(CLASSES).draw(IMAGE, replace(FOUND, masks=grids), 0.5)
     expected = (200 + np.array(class_color(1)) + 1) // 2
     np.testing.assert_array_equal(picture[22, 15], expected)
     np.testing.assert_array_equal(picture[30, 45], [200] * 3)  # the other one is below the score

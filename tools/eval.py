@@ -7,38 +7,25 @@ from pathlib import Path
 from vertebra.structures import UsageError
 from vertebra.tools.cli import check_output_file, run_tool
 
-READ = ("val", "inference", "loader", "eval_batch_size", "engine")
+READ = ("val", "engine")
+"""The fields of a config that scoring a file reads."""
+READ_WITH_MODEL = ("val", "inference", "loader", "eval_batch_size", "engine")
 """The fields of a run's config that an evaluation reads; the model is the checkpoint's."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``tools/eval.py RUN_OR_CHECKPOINT`` or ``tools/eval.py --results R.json --annotations GT.json``."""
-    parser = argparse.ArgumentParser(
-        prog="eval",
-        description="COCO's 12 numbers and AP per class, or accuracies, of a trained run; or of COCO results.",
-        epilog="examples: python tools/eval.py runs/quickstart;  "
-        "python tools/eval.py --results results.json --annotations instances_val2017.json",
-    )
-    parser.add_argument("run", nargs="?", help="a run folder or a checkpoint")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the config")
-    parser.add_argument("--results", type=Path, metavar="FILE", help="score these COCO results, without a model")
-    parser.add_argument("--annotations", type=Path, metavar="FILE", help="the ground truth of --results")
-    parser.add_argument("--task", choices=("bbox", "segm", "boundary"), default="bbox", help="what --results holds")
-    parser.add_argument("--engine", choices=("hotcoco", "pycocotools"), help="what computes the numbers")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--bad-data", choices=("error", "skip"), default="error", help="stop at bad data, or skip it")
-    options = parser.parse_args(arguments)
-    if (options.run is None) == (options.results is None):
-        parser.error("give a run or --results, one of them")
-    if (options.results is None) != (options.annotations is None):
-        parser.error("--results and --annotations go together")
+    """``tools/eval.py RUN_OR_CHECKPOINT``, or ``--results R.json`` with one of a run, ``--data`` and
+    ``--annotations``."""
+    options = _parse(arguments)
 
     from vertebra.evaluation import format_scores
 
     if options.json is not None:
         check_output_file(options.json)
-    scores, facts = _score_file(options) if options.run is None else _score_run(options)
+    if options.annotations is not None:
+        scores, facts = _score_coco_results(options)
+    else:
+        scores, facts = _score_run(options) if options.results is None else _score_results(options)
     for kind, each in scores.items():
         print(format_scores(each, kind))
     if options.json is not None:
@@ -48,14 +35,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _score_file(options: argparse.Namespace):
-    from vertebra.evaluation import evaluate_coco, read_ground_truth, read_results
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="eval",
+        description="Score a trained run on its val data, or a results file of any task without a model: the numbers "
+        "of COCO or PASCAL VOC, IoUs of classes, or accuracies; and the first of them for each class.",
+        epilog="examples: python tools/eval.py runs/quickstart;  "
+        "python tools/eval.py runs/quickstart --results results.json;  "
+        "python tools/eval.py --data deeplabv3plus_r50_camvid --results results.json;  "
+        "python tools/eval.py --annotations instances_val2017.json --results results.json --task segm",
+    )
+    parser.add_argument("run", nargs="?", help="a run folder or a checkpoint")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the config")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="score these results, without a model")
+    parser.add_argument("--data", metavar="CONFIG", help="a config (name or file) whose val data --results is about")
+    parser.add_argument("--annotations", type=Path, metavar="FILE", help="the COCO file that --results is about")
+    parser.add_argument(
+        "--task", choices=("bbox", "segm", "boundary"), help="what of --annotations to score (default bbox)"
+    )
+    parser.add_argument("--engine", choices=("hotcoco", "pycocotools"), help="what computes the numbers")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--bad-data", choices=("error", "skip"), default="error", help="stop at bad data, or skip it")
+    options = parser.parse_args(arguments)
+    if sum(truth is not None for truth in (options.run, options.data, options.annotations)) != 1:
+        parser.error("give a run, --data or --annotations, one of them")
+    if options.results is None and options.run is None:
+        parser.error("--data and --annotations are what --results is about: give it too")
+    if options.annotations is None and options.task is not None:
+        parser.error("--task goes with --annotations: of other data all is scored that the results hold")
+    if options.annotations is not None and options.set:
+        parser.error("--set changes a config, and --annotations has none")
+    return options
 
+
+def _score_coco_results(options: argparse.Namespace):
+    from vertebra.evaluation import evaluate_coco, naming_file, open_results, read_ground_truth
+
+    task = options.task or "bbox"
     truth = read_ground_truth(options.annotations)
-    results = read_results(options.results, truth)
-    scores = evaluate_coco(truth, results, engine=options.engine or "hotcoco", task=options.task)
-    facts = {"task": options.task, "images": len(truth["images"]), "results": str(options.results)}
-    return {options.task: scores}, facts
+    with naming_file(options.annotations), open_results(options.results) as results:
+        scores = evaluate_coco(truth, results, engine=options.engine or "hotcoco", task=task)
+    return {task: scores}, {"task": task, "images": len(truth["images"]), "results": str(options.results)}
+
+
+def _score_results(options: argparse.Namespace):
+    """A results file on the ``val`` data of a run or another config."""
+    from vertebra.configs import load_config
+    from vertebra.data import build_dataset
+    from vertebra.engine import open_checkpoint, score_results
+
+    config = load_config(options.data) if options.run is None else open_checkpoint(options.run).config
+    config = _changed(config, options, READ)
+    dataset = build_dataset(config.val.dataset, options.bad_data)
+    scores = score_results(options.results, dataset, config.engine)
+    return scores, {"images": len(dataset), "results": str(options.results)}
 
 
 def _score_run(options: argparse.Namespace):
@@ -64,18 +98,13 @@ def _score_run(options: argparse.Namespace):
         evaluate,
         load_checkpoint_model,
         open_checkpoint,
-        override,
         pick_device,
         pick_task,
         require_truth,
     )
 
     checkpoint = open_checkpoint(options.run)
-    engine = [] if options.engine is None else [f"engine={options.engine}"]
-    config = override(checkpoint.config, [*options.set, *engine])
-    for key in (assignment.partition("=")[0].strip() for assignment in options.set):
-        if key.split(".")[0] not in READ:
-            raise UsageError(f"--set {key}: evaluation does not read it", f"it reads {', '.join(READ)}")
+    config = _changed(checkpoint.config, options, READ_WITH_MODEL)
     model = load_checkpoint_model(checkpoint, pick_device(options.device))
     dataset = build_dataset(config.val.dataset, options.bad_data)
     require_same_classes(checkpoint.classes, dataset.classes, ("the model", "the data"))
@@ -83,6 +112,18 @@ def _score_run(options: argparse.Namespace):
     found = evaluate(pick_task(model.head, dataset.classes, config.inference), model, dataset, config)
     assert found is not None, "this process is the only one"
     return found[1], {"step": checkpoint.step, "images": len(dataset)}
+
+
+def _changed(config, options: argparse.Namespace, read: Sequence[str]):
+    """The config with the options' changes; UsageError for one that changes nothing."""
+    from vertebra.engine import override
+
+    engine = [] if options.engine is None else [f"engine={options.engine}"]
+    config = override(config, [*options.set, *engine])
+    for key in (assignment.partition("=")[0].strip() for assignment in options.set):
+        if key.split(".")[0] not in read:
+            raise UsageError(f"--set {key}: evaluation does not read it", f"it reads {', '.join(read)}")
+    return config
 
 
 if __name__ == "__main__":

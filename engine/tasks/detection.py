@@ -7,10 +7,8 @@ import torch
 
 from ...data import Batch, Dataset, Record
 from ...evaluation import Engine, Scores, evaluate_coco, evaluate_voc, to_coco_results
-from ...heads import Head
-from ...models import SemanticInference
 from ...ops import paste_masks
-from ...structures import Classes, Detections
+from ...structures import Detections
 from ..drawing import Picture, blend_mask, class_color, draw_boxes
 from .base import Rows, Task
 
@@ -18,17 +16,9 @@ VOC_RULES: Mapping[str, Literal["11-point", "area"]] = {"voc07": "11-point", "vo
 
 
 class Detection(Task[Detections]):
-    """Boxes with a class and a score; ``masks`` says whether masks are scored too."""
+    """Boxes with a class and a score, and masks where there are some."""
 
     task: ClassVar[str] = "detection"
-
-    def __init__(self, classes: Classes, masks: bool = False) -> None:
-        super().__init__(classes)
-        self.masks = masks
-
-    @classmethod
-    def of(cls, head: Head, classes: Classes, inference: SemanticInference) -> "Detection":
-        return cls(classes, masks=head.needs_masks)
 
     def restore(self, predictions: Sequence[Detections], batch: Batch) -> list[Detections]:
         sizes: list[list[int]] = batch.images.sizes.tolist()
@@ -45,7 +35,7 @@ class Detection(Task[Detections]):
         scores = {}
         for metric in dataset.metrics:
             if metric == "coco":
-                kinds = ("bbox", "segm", "boundary") if self.masks else ("bbox",)
+                kinds = _comparable(dataset, rows)
                 scores |= {kind: evaluate_coco(truth, rows, engine=engine, task=kind) for kind in kinds}
             else:
                 scores[metric] = evaluate_voc(truth, rows, VOC_RULES[metric])
@@ -70,3 +60,11 @@ class Detection(Task[Detections]):
 
     def describe(self, prediction: Detections, score: float) -> str:
         return f"{int((prediction.scores >= score).sum())} of {len(prediction)} detections from {score} up"
+
+
+def _comparable(dataset: Dataset, rows: Rows) -> tuple[Literal["bbox", "segm", "boundary"], ...]:
+    """What the rows hold and the data set can judge. No rows found nothing, be it a box or a mask."""
+    fields = {field for row in rows for field in row} if rows else {"bbox", "segmentation"}
+    masks = dataset.masks and "segmentation" in fields
+    boxes = "bbox" in fields or not masks
+    return (("bbox",) if boxes else ()) + (("segm", "boundary") if masks else ())
