@@ -26,6 +26,13 @@ class Objects:
     masks: UInt8[ndarray, "n h w"] | None = None
     """1 on the object and 0 elsewhere; None where the data set has boxes only."""
 
+    def __post_init__(self) -> None:
+        for name, each in (("label", self.labels), ("mask", self.masks)):
+            if each is not None and len(each) != len(self.boxes):
+                raise ValueError(f"one {name} per box is needed, got {len(self.boxes)} boxes and {len(each)} {name}s")
+        if self.masks is not None and (highest := self.masks.max(initial=0)) > 1:
+            raise ValueError(f"masks are 1 on the object and 0 elsewhere, got {highest}; compare them with > 0")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:

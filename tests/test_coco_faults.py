@@ -117,6 +117,8 @@ BAD_OBJECTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "truth values": ({"bbox": [True, True, True, True]}, "malformed-box", "must be four numbers"),
     "no box": ({"bbox": ...}, "malformed-box", "must be four numbers"),
     "box is text": ({"bbox": "40,8,30,30"}, "malformed-box", "must be four numbers"),
+    "NaN area": ({"area": NAN}, "bad-area", "area must be a finite number, got nan"),
+    "area as text": ({"area": "900"}, "bad-area", "area must be a finite number, got '900'"),
     "a number beyond floats": ({"bbox": [10**400, 8, 30, 30]}, "malformed-box", "must be four numbers"),
 }
 

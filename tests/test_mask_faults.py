@@ -107,6 +107,12 @@ def test_an_unusable_mask_is_an_error_or_counted(name, tmp_path):
     assert 1 not in {annotation["id"] for annotation in dataset.ground_truth()["annotations"]}
 
 
+def test_of_a_file_of_boxes_the_way_out_is_told(tmp_path):
+    """FAULTS 55: what to do where there are boxes only."""
+    with pytest.raises(DataError, match="for boxes alone set masks=false and leave out the head's mask branch"):
+        open_tiny(tmp_path, truth(), masks=True)
+
+
 @pytest.mark.parametrize("name", FAULTY)
 def test_boxes_do_not_ask_for_masks(name, tmp_path):
     """Who wants boxes only is not bothered with masks."""

@@ -6,11 +6,12 @@ import sys
 import pytest
 
 PRELUDE = """
-import sys, torch
-from vertebra.data import Sample
+import numpy as np, sys, torch
+from vertebra.data import Objects, Sample
 from vertebra.structures import Images, Instances
 boxes, labels = torch.ones(1, 4), torch.zeros(1, dtype=torch.int64)
 pixels = torch.zeros(3, 4, 6, dtype=torch.uint8)
+box, label, none = np.ones((1, 4), np.float32), np.zeros(1, np.int64), np.zeros((0, 4), np.float32)
 """
 
 REFUSED = {
@@ -18,6 +19,12 @@ REFUSED = {
     "Instances(boxes, torch.zeros(2, dtype=torch.int64))": "one label per box is needed, got 1 boxes and 2 labels",
     "Instances(boxes, labels, torch.ones(2, 4, 5) > 0)": "one mask per box is needed, got 1 boxes and 2 masks",
     "Instances(boxes, labels, torch.full((1, 4, 5), 255))": "masks are true or false (torch.bool), got torch.int64",
+    "Objects(box, np.zeros(2, np.int64), none)": "one label per box is needed, got 1 boxes and 2 labels",
+    "Objects(box, label, none, np.zeros((0, 4, 6), np.uint8))": "one mask per box is needed, got 1 boxes and 0 masks",
+    "Objects(box, label, none, np.zeros((2, 4, 6), np.uint8))": "one mask per box is needed, got 1 boxes and 2 masks",
+    "Objects(box, label, none, np.full((1, 4, 6), 255, np.uint8))": (
+        "masks are 1 on the object and 0 elsewhere, got 255"
+    ),
     "Sample(pixels, torch.zeros(4, 5, dtype=torch.int64), 3, (4, 6), '')": (
         "image 3 is (height, width) (4, 6), its masks are (4, 5)"
     ),
@@ -42,5 +49,6 @@ def messages():
 
 @pytest.mark.parametrize("expression", REFUSED)
 def test_a_value_that_cannot_be_is_refused(messages, expression):
-    """FAULTS: what would train on nonsense in silence is a ValueError that says what came and what was expected."""
+    """FAULTS 42, 56, 57, 59: what would train on nonsense in silence is a ValueError that says what came and what was
+    expected."""
     assert REFUSED[expression] in messages[expression]

@@ -1,5 +1,6 @@
 """Checking the boxes of a COCO file, a whole column at a time."""
 
+import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -16,6 +17,9 @@ from ..report import DataReport
 
 XYXY_SUSPICION = 0.2
 """A share of boxes leaving their image beyond which they are probably xyxy in place of xywh."""
+
+BOXES_ONLY = "draw it, or for boxes alone set masks=false and leave out the head's mask branch"
+"""What to do about an object without a mask."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +79,7 @@ def check_boxes(
         (~np.isfinite(corners).all(axis=1), "non-finite-box", lambda e: f"bbox {e.get('bbox')} is not finite"),
         ((sides < 0).any(axis=1), "negative-box", lambda e: f"bbox {e.get('bbox')} has a negative side"),
         ((sides == 0).any(axis=1), "empty-box", lambda e: f"bbox {e.get('bbox')} has no area"),
+        (~_have_areas(entries), "bad-area", lambda e: f"area must be a finite number, got {e.get('area')!r:.80}"),
     ])  # fmt: skip
     if masks:
         _check_masks(entries, places, sizes, identities, faults)
@@ -116,9 +121,9 @@ class _Faults:
                 )
             self.found |= wrong
 
-    def error(self, case: str, what: str, entry: dict[str, Any], identity: Any) -> DataError:
+    def error(self, case: str, what: str, entry: dict[str, Any], identity: Any, fix: str = "correct it") -> DataError:
         return DataError(
-            what, "correct it, or pass --bad-data=skip", case=case, file=self.path,
+            what, f"{fix}, or pass --bad-data=skip", case=case, file=self.path,
             image_id=as_key(entry.get("image_id")), annotation_id=identity,
         )  # fmt: skip
 
@@ -135,7 +140,8 @@ def _check_masks(
         height, width = sizes[places[index]].tolist()
         fault = segmentation_fault(entries[index].get("segmentation"), (height, width))
         if fault is not None:
-            faults.report.fault("annotations", faults.error(*fault, entries[index], identities[index]))
+            fix = BOXES_ONLY if fault[0] == "no-mask" else "correct it"
+            faults.report.fault("annotations", faults.error(*fault, entries[index], identities[index], fix))
             faults.found[index] = True
 
 
@@ -151,7 +157,7 @@ def _identities(entries: list[dict[str, Any]], rows: ndarray, faults: _Faults) -
             raise faults.error("duplicate-annotation-id", "two annotations have this id", entry, identity)
         seen.add(identity)
         identities.append(identity)
-        if "area" not in entry:
+        if entry.get("area") is None:
             faults.report.note("computed-area", identity)
     return identities
 
@@ -165,6 +171,12 @@ def _class_of(entry: dict[str, Any], labels: Mapping[int, int], categories: Coll
 def _number_of_values(box: Any) -> int:
     """4 for what can be a box: a list of four numbers, not of text or truth values."""
     return len(box) if isinstance(box, list) and all(map(is_number, box)) else -1
+
+
+def _have_areas(entries: list[dict[str, Any]]) -> Bool[ndarray, " n"]:
+    """Whether each area, where one is given, is a number: the metric goes by it."""
+    areas = [entry.get("area") for entry in entries]
+    return np.array([area is None or (is_number(area) and math.isfinite(area)) for area in areas], bool)
 
 
 def _corners(entries: list[dict[str, Any]]) -> ndarray:
