@@ -6,7 +6,7 @@ import torch
 
 from vertebra.backbones import ResNetConfig, create_backbone
 from vertebra.configs import create_model, list_configs, load_config
-from vertebra.heads import BoxBranchConfig, Proposals, RCNNConfig, RCNNHead, RPNConfig
+from vertebra.heads import BoxBranchConfig, MaskBranchConfig, Proposals, RCNNConfig, RCNNHead, RPNConfig
 from vertebra.models import InputConfig, Model, ModelConfig, Preprocess, build_model, resolve_input
 from vertebra.necks import FPN, FPNConfig
 from vertebra.structures import CAFFE_INPUT, Images, Instances, PartConfig, Registry, UsageError
@@ -78,14 +78,18 @@ def test_ignored_regions_silence_the_background():
 
 
 def test_predictions_do_not_depend_on_batch_mates():
-    """A law: an image alone and beside another of its size gives the same detections."""
-    model = small_model(score_threshold=0.0).eval()
+    """FAULTS 134, a law: an image alone and beside another of its size gives the same detections and masks."""
+    torch.manual_seed(0)
+    config = small_config(score_threshold=0.0)
+    head = config.head.model_copy(update={"mask": MaskBranchConfig(convolutions=(8,))})
+    model = build_model(config.model_copy(update={"head": head}), ["a", "b", "c"]).eval()
     first, second = images(seed=1), images(seed=2)
     both = Images(torch.cat([first.pixels, second.pixels]), torch.cat([first.sizes, second.sizes]))
     for together, alone in zip(model.predict(both), (first, second), strict=True):
         expected = model.predict(alone)[0]
         torch.testing.assert_close(together.boxes, expected.boxes, atol=1e-3, rtol=0)
         assert torch.equal(together.labels, expected.labels)
+        torch.testing.assert_close(together.masks.grids, expected.masks.grids, atol=1e-3, rtol=0)
 
 
 def test_padding_is_zero_after_normalisation():
