@@ -30,6 +30,7 @@ from vertebra.models import SemanticInference, build_model
 from vertebra.structures import DataError, UsageError
 from vertebra.tools.cli import main
 
+from .runs import rescored
 from .tiny import tiny_config
 
 
@@ -206,6 +207,12 @@ def test_a_run_of_several_heads(shapes, tmp_path, capsys):
     assert main(["eval", str(run), "--json", str(tmp_path / "again.json"), "--device", "cpu"]) == 0
     again = json.loads((tmp_path / "again.json").read_text())
     assert {kind: scores[kind] for kind in kinds} == {kind: again[kind] for kind in kinds}
+    from_files = {
+        f"{name}/{kind}": numbers
+        for name in ("boxes", "semantic")
+        for kind, numbers in rescored([str(run), "--results", str(run / f"results_{name}.json")], tmp_path).items()
+    }
+    assert {kind: scores[kind] for kind in kinds} == {kind: from_files[kind] for kind in kinds}
 
     assert main(["predict", str(run), str(shapes / "val"), "--output", str(found), "--device", "cpu"]) == 0
     assert "results_boxes.json, results_semantic.json are in" in capsys.readouterr().out
@@ -217,3 +224,18 @@ def test_a_run_of_several_heads(shapes, tmp_path, capsys):
     np.testing.assert_array_equal(picture[:60, :80], boxes.draw(image, prediction["boxes"], 0.0))
     np.testing.assert_array_equal(picture[:, 80:], semantic.draw(image, prediction["semantic"], 0.0))
     assert predictor.task.describe(prediction, 0.0).startswith("boxes: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "no row tells whose results it is"),
+        ('[{"labels": []}]', "the first row is none of detection or semantic"),
+    ],
+)
+def test_a_file_that_is_of_none_of_the_heads_is_named(content, message, shapes, tmp_path, capsys):
+    """Exit code 3: joint data has the truth of several tasks, and the rows must tell which."""
+    (tmp_path / "config.json").write_text(several(shapes).model_dump_json())
+    (tmp_path / "rows.json").write_text(content)
+    assert main(["eval", "--data", str(tmp_path / "config.json"), "--results", str(tmp_path / "rows.json")]) == 3
+    assert f"error: bad-results: {tmp_path / 'rows.json'}: {message}" in capsys.readouterr().err
