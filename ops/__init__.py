@@ -13,6 +13,7 @@ from .conv_block import ActivationKind, activation_layer, conv_block, separable_
 from .matching import IGNORED, NEGATIVE, POSITIVE, Match, Sample, ignore_regions, match_boxes, sample_labels
 from .nms import class_nms_mask, nms_mask
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
+from .outlines import cut_outlines
 from .paste import paste_masks
 from .pooling import mean_inside
 from .processes import draw_seeds, mean_over_processes, process_count, process_rank, uniform_keys
@@ -40,6 +41,7 @@ __all__ = [
     "class_nms_mask",
     "clip_boxes",
     "conv_block",
+    "cut_outlines",
     "decode_boxes",
     "draw_seeds",
     "encode_boxes",

@@ -27,8 +27,9 @@ from .errors import (
 from .features import FeatureInfo, Features, Level, Levels
 from .images import Images
 from .instances import Detections, Instances
-from .masks import GridMasks, PasteRule
+from .masks import GridMasks, MaskFormat, PasteRule
 from .numbers import is_number
+from .outlines import Outlines
 from .pixels import CAFFE_INPUT, InputConfig
 from .registry import Entry, Registry
 from .semantic import IGNORE, SemanticScores
@@ -51,8 +52,10 @@ __all__ = [
     "Instances",
     "Level",
     "Levels",
+    "MaskFormat",
     "MemoryFullError",
     "NonFiniteError",
+    "Outlines",
     "PartConfig",
     "PasteRule",
     "PeerError",

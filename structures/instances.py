@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from .masks import GridMasks
+from .outlines import Outlines
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
@@ -21,14 +22,17 @@ class Instances:
     labels: Int64[Tensor, " n"]
     masks: Bool[Tensor, "n h w"] | None = None
     ignored: Float[Tensor, "m 4"] | None = None
+    outlines: Outlines | None = None
+    """The masks as they were drawn, for who wants them more exact than pixels are."""
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
             raise ValueError(f"boxes must have shape (n, 4), got {tuple(self.boxes.shape)}")
         if len(self.labels) != len(self.boxes):
             raise ValueError(f"one label per box is needed, got {len(self.boxes)} boxes and {len(self.labels)} labels")
-        if self.masks is not None and len(self.masks) != len(self.boxes):
-            raise ValueError(f"one mask per box is needed, got {len(self.boxes)} boxes and {len(self.masks)} masks")
+        for kind, given in (("mask", self.masks), ("outline", self.outlines)):
+            if given is not None and len(given) != len(self.boxes):
+                raise ValueError(f"one {kind} per box is needed, got {len(self.boxes)} boxes and {len(given)} {kind}s")
         if self.masks is not None and self.masks.dtype != torch.bool:
             raise ValueError(f"masks are true or false (torch.bool), got {self.masks.dtype}; compare them with > 0")
 
@@ -45,7 +49,8 @@ class Instances:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Instances":
         masks, ignored = (None if tensor is None else change(tensor) for tensor in (self.masks, self.ignored))
-        return Instances(change(self.boxes), change(self.labels), masks, ignored)
+        outlines = None if self.outlines is None else self.outlines.map(change)
+        return Instances(change(self.boxes), change(self.labels), masks, ignored, outlines)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+MaskFormat = Literal["bitmaps", "polygons"]
+"""How true masks come to a head: as pixels of the resized image, or as their outlines."""
+
 PasteRule = Literal["centers", "padded"]
 """``centers``: probabilities are read at pixel centres, on the box as it is (detectron2). ``padded``: the grid gets a
 border of zeros, the box grows by it, is cut to whole pixels and spans from its first to its last (torchvision)."""
