@@ -10,6 +10,7 @@ from .image_folder import ImageFolder, ImageFolderConfig
 from .images import IMAGE_SUFFIXES, check_image, read_image
 from .joint import Joint, JointConfig
 from .loader import LoaderConfig, eval_loader, train_loader, worker_faults
+from .outlines import Outline, pad_outlines
 from .report import DataReport, Policy
 from .sampling import Share
 from .shapes import ShapeCropsConfig, ShapesConfig, ShapesSemanticConfig
@@ -44,6 +45,7 @@ __all__ = [
     "JointConfig",
     "LoaderConfig",
     "Objects",
+    "Outline",
     "Policy",
     "RandomCropConfig",
     "Record",
@@ -65,6 +67,7 @@ __all__ = [
     "collate",
     "datasets",
     "eval_loader",
+    "pad_outlines",
     "read_image",
     "require_same_classes",
     "train_loader",

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import field_validator
 
-from ..structures import Classes, PartConfig, Registry, UsageError
+from ..structures import Classes, MaskFormat, PartConfig, Registry, UsageError
 from .report import DataReport, Policy
 from .types import Record
 
@@ -36,6 +36,8 @@ class Dataset(ABC):
     """What its truth teaches; only a head of the same task can learn from it."""
     masks: bool = False
     """Whether its objects have masks."""
+    mask_format: MaskFormat = "bitmaps"
+    """And what they come as."""
     metrics: tuple[str, ...] = ("coco",)
     """What detections are scored with, the one to go by first: ``coco``, ``voc07``, ``voc12``."""
     class_names: tuple[str, ...]

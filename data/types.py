@@ -9,6 +9,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from ..structures import Images, Instances
+from .outlines import Outline
 
 Truth = Instances | Int64[Tensor, ""] | Int64[Tensor, "h w"]
 """What a head learns of one image: its objects, the label of the whole image, or one for every pixel."""
@@ -24,7 +25,9 @@ class Objects:
     labels: Int64[ndarray, " n"]
     ignored: Float32[ndarray, "m 4"]
     masks: UInt8[ndarray, "n h w"] | None = None
-    """1 on the object and 0 elsewhere; None where the data set has boxes only."""
+    """1 on the object and 0 elsewhere; None where the data set has boxes or outlines only."""
+    outlines: tuple[Outline, ...] | None = None
+    """The masks in the other form."""
 
     def __post_init__(self) -> None:
         for name, each in (("label", self.labels), ("mask", self.masks)):

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from ...structures import DataError, UsageError, suggest
+from ...structures import DataError, MaskFormat, UsageError, suggest
 from ..images import MAX_PIXELS
 from ..report import DataReport
 from .boxes import BoxTable, as_key, check_boxes
 from .masks import MaskTable
+from .outlines import OutlineTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +38,7 @@ class CocoAnnotations:
     labels: ndarray
     crowd: ndarray
     masks: MaskTable | None = None
+    outlines: OutlineTable | None = None
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -72,13 +74,13 @@ def read_annotations(
     *,
     class_names: Sequence[str] | None = None,
     min_box: float = 0.0,
-    masks: bool = False,
+    masks: MaskFormat | None = None,
     subset: int | None = None,
 ) -> CocoAnnotations:
     """Read and check a COCO file; what is unusable goes to the report, which raises or counts it.
 
     ``class_names`` chooses and orders the classes, ``min_box`` drops objects with a shorter side (pixels), ``masks``
-    reads their masks too, ``subset`` takes the first images only.
+    reads their masks too, in one form or the other, ``subset`` takes the first images only.
     """
     data = read_json(path)
     sections = {}
@@ -102,28 +104,29 @@ def read_annotations(
     report.read["annotations"] += len(wanted) + report.skipped_count("annotations")
     objects = check_boxes(
         wanted, places, sizes, dict(zip(category_ids, range(len(category_ids)), strict=True)), known_categories,
-        report=report, min_box=min_box, masks=masks, path=path,
+        report=report, min_box=min_box, masks=masks is not None, path=path,
     )  # fmt: skip
     order = np.argsort(objects.images, kind="stable")
     starts = np.searchsorted(objects.images[order], np.arange(len(image_ids) + 1))
     objects = objects.take(order)
-    table = _read_masks(sections["annotations"], objects, sizes, report) if masks else None
+    tables = _read_masks(sections["annotations"], objects, sizes, report, masks) if masks else (None, None)
     return CocoAnnotations(
         names, category_ids, image_rows, image_ids, file_names, sizes, starts,
-        objects.rows, objects.boxes, objects.labels, objects.crowd, table,
+        objects.rows, objects.boxes, objects.labels, objects.crowd, *tables,
     )  # fmt: skip
 
 
 def _read_masks(
-    annotations: Sequence[dict[str, Any]], objects: BoxTable, sizes: ndarray, report: DataReport
-) -> MaskTable:
+    annotations: Sequence[dict[str, Any]], objects: BoxTable, sizes: ndarray, report: DataReport, kind: MaskFormat
+) -> tuple[MaskTable | None, OutlineTable | None]:
     """The masks of the usable objects; an empty one is noted: its object teaches boxes only."""
     shapes: list[tuple[int, int]] = [tuple(size) for size in sizes[objects.images].tolist()]
     wanted = [annotations[row]["segmentation"] for row in objects.rows.tolist()]
-    table = MaskTable.encode(zip(wanted, shapes, strict=True))
+    pairs = list(zip(wanted, shapes, strict=True))
+    table = MaskTable.encode(pairs)
     for row in objects.rows[table.areas == 0].tolist():
         report.note("empty-mask", f"row {row}")
-    return table
+    return (table, None) if kind == "bitmaps" else (None, OutlineTable.encode(pairs))
 
 
 def _read_categories(

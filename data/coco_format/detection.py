@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int64
 from numpy import ndarray
 from pydantic import Field
 
-from ...structures import DataError
+from ...structures import DataError, MaskFormat
 from ..dataset import Dataset, DatasetConfig, datasets
 from ..file_checks import check_files
 from ..images import check_image, read_image
@@ -29,6 +29,9 @@ class CocoConfig(DatasetConfig):
     """Which classes, in which order; None takes all of the file, by id."""
     masks: bool = False
     """Read the objects' masks too, and score predicted ones; then an object without a mask is bad data."""
+    mask_format: MaskFormat = "bitmaps"
+    """What they come to a head as: pixels, or the polygons, exact at any size, which a mask branch with
+    ``truth="polygons"`` learns from. Run lengths become the outlines of their pixels."""
     min_box: float = Field(default=1.0, ge=0)
     """Objects with a shorter side, in original pixels, are not trained on."""
     subset: int | None = Field(default=None, gt=0)
@@ -50,14 +53,14 @@ class CocoDataset(Dataset):
     task: ClassVar[str] = "detection"
 
     def __init__(self, policy: Policy, config: CocoConfig) -> None:
-        self.config, self.masks = config, config.masks
+        self.config, self.masks, self.mask_format = config, config.masks, config.mask_format
         self.report = DataReport(policy, config.annotations)
         annotations = read_annotations(
             config.annotations,
             self.report,
             class_names=config.class_names,
             min_box=config.min_box,
-            masks=config.masks,
+            masks=config.mask_format if config.masks else None,
             subset=config.subset,
         )
         self.class_names, self.category_ids = annotations.class_names, annotations.category_ids
@@ -92,11 +95,11 @@ class CocoDataset(Dataset):
         """With its objects; crowds are in ``ignored``."""
         rows, annotations = self.rows_of(index), self.annotations
         crowds, objects = (rows[annotations.crowd[rows] == kind] for kind in (True, False))
-        masks = None
-        if annotations.masks is not None:
-            masks = annotations.masks.decode(objects.tolist(), record.image.shape[:2])
+        wanted, size = objects.tolist(), record.image.shape[:2]
+        masks = None if annotations.masks is None else annotations.masks.decode(wanted, size)
+        outlines = None if annotations.outlines is None else annotations.outlines.decode(wanted, size)
         boxes, labels = annotations.boxes, annotations.labels
-        return replace(record, objects=Objects(boxes[objects], labels[objects], boxes[crowds], masks))
+        return replace(record, objects=Objects(boxes[objects], labels[objects], boxes[crowds], masks, outlines))
 
     def rows_of(self, index: int) -> Int64[ndarray, " n"]:
         """Where the objects of an image stand in ``annotations``, crowds too."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ...structures import MaskFormat
 from ..coco_format import CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
 from ..dataset import Dataset, DatasetConfig, datasets
 from ..report import Policy
@@ -43,6 +44,8 @@ class ShapesConfig(PicturesConfig):
     name: Literal["shapes"] = "shapes"
     masks: bool = False
     """Read the objects' masks too."""
+    mask_format: MaskFormat = "bitmaps"
+    """What they come to a head as; polygons are for a mask branch with ``truth="polygons"``."""
 
     def classes(self) -> tuple[str, ...]:
         """The names of the shapes."""
@@ -53,7 +56,10 @@ class ShapesConfig(PicturesConfig):
 def build_shapes(policy: Policy, config: ShapesConfig) -> Dataset:
     """Boxes, and masks if they are wanted."""
     images, annotations = config.draw()
-    return CocoDataset(policy, CocoConfig(images=images, annotations=annotations, masks=config.masks))
+    files = CocoConfig(
+        images=images, annotations=annotations, masks=config.masks, mask_format=config.mask_format
+    )
+    return CocoDataset(policy, files)
 
 
 class ShapesSemanticConfig(PicturesConfig):

@@ -10,6 +10,7 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
 from ...structures import Instances, PartConfig, Registry
+from ..outlines import move_outlines, outline_points, pad_outlines
 from ..types import Objects, Record, Sample, Target, Truth
 
 _IGNORED = -1
@@ -19,14 +20,15 @@ _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.ze
 class Transform:
     """Steps of albumentations; what happens to an image is a function of (seed, epoch, index) alone.
 
-    Boxes, masks and semantic maps go through the same steps. Boxes are clipped to the image, and an object of whose box
-    it shows nothing is dropped; what a step adds to a semantic map is 255.
+    Boxes, masks, outlines and semantic maps go through the same steps. Boxes are clipped to the image, and an object of
+    whose box it shows nothing is dropped; what a step adds to a semantic map is 255.
     """
 
     def __init__(self, seed: int, steps: Sequence[A.BasicTransform]) -> None:
         self.seed = seed
         boxes = A.BboxParams(format="pascal_voc", label_fields=["labels", "rows"], clip=True)
-        self._compose = A.Compose(list(steps), bbox_params=boxes)
+        points = A.KeypointParams(format="xy", remove_invisible=False)  # those of outlines
+        self._compose = A.Compose(list(steps), bbox_params=boxes, keypoint_params=points)
 
     def __call__(self, record: Record, epoch: int, index: int) -> Sample:
         """The sample that ``index`` gives in ``epoch``."""
@@ -49,6 +51,8 @@ def _truth_of(record: Record) -> dict[str, Any]:
     }
     if objects.masks is not None and len(objects.masks):
         truth["masks"] = objects.masks
+    if objects.outlines is not None:
+        truth["keypoints"] = outline_points(objects.outlines)
     if record.semantic is not None:
         truth["mask"] = record.semantic
     return truth
@@ -71,11 +75,14 @@ def _instances(objects: Objects, result: dict[str, Any]) -> Instances:
     boxes = torch.as_tensor(np.asarray(result["bboxes"], np.float32).reshape(-1, 4))
     labels = torch.as_tensor(np.asarray(result["labels"], np.int64))
     counted = labels != _IGNORED
-    masks = None
+    masks = outlines = None
+    kept = np.asarray(result["rows"], np.int64)[counted.numpy()]
     if objects.masks is not None:
-        kept = np.asarray(result["rows"], np.int64)[counted.numpy()]
         masks = torch.from_numpy(_masks_of(result, kept) == 1)  # what a step adds is 255
-    return Instances(boxes[counted], labels[counted], masks, ignored=boxes[~counted])
+    if objects.outlines is not None:
+        moved = move_outlines(objects.outlines, result["keypoints"])
+        outlines = pad_outlines([moved[row] for row in kept.tolist()])
+    return Instances(boxes[counted], labels[counted], masks, boxes[~counted], outlines)
 
 
 def _masks_of(result: dict[str, Any], rows: Int64[ndarray, " k"]) -> UInt8[ndarray, "k h w"]:

@@ -1,12 +1,14 @@
 """Crops of one size, as classifiers are trained and evaluated. What shrinks is averaged over areas, not sampled."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import albumentations as A
+from numpy import ndarray
 from pydantic import Field, model_validator
 
 from ...structures import PartConfig
 from .base import Transform, transforms
+from .resize import resize_points
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -39,7 +41,7 @@ class RandomCropConfig(PartConfig):
 def build_random_crop(seed: int, config: RandomCropConfig) -> Transform:
     """A random part resized to one size, a flip, and if wanted other colours."""
     steps = [
-        A.RandomResizedCrop((config.size, config.size), config.scale, config.ratio, area_for_downscale="image"),
+        RandomResizedCrop((config.size, config.size), config.scale, config.ratio, area_for_downscale="image"),
         A.HorizontalFlip(p=config.flip),
     ]
     if config.color_jitter:
@@ -70,7 +72,27 @@ def build_center_crop(seed: int, config: CenterCropConfig) -> Transform:
     return Transform(
         seed,
         [
-            A.SmallestMaxSize(config.resize, area_for_downscale="image"),
+            SmallestMaxSize(config.resize, area_for_downscale="image"),
             A.CenterCrop(config.size, config.size),
         ],
     )
+
+
+class RandomResizedCrop(A.RandomResizedCrop):
+    """Albumentations' own, with exact keypoints."""
+
+    def apply_to_keypoints(self, keypoints: ndarray, crop_coords: tuple[int, int, int, int], **params: Any) -> ndarray:
+        """In the crop, then with the crop resized."""
+        left, top, right, bottom = crop_coords
+        cut = keypoints.copy()
+        cut[:, :2] -= (left, top)
+        return resize_points(cut, (bottom - top, right - left), self.size)
+
+
+class SmallestMaxSize(A.SmallestMaxSize):
+    """Albumentations' own, with exact keypoints."""
+
+    def apply_to_keypoints(self, keypoints: ndarray, scale: float, **params: Any) -> ndarray:
+        """By the sizes before and after, which is rounded as in ``apply``."""
+        before = params["shape"][:2]
+        return resize_points(keypoints, before, [max(1, round(side * scale)) for side in before])

@@ -1,11 +1,12 @@
 """Resizing the whole image, as detectors are trained and evaluated."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import albumentations as A
 import cv2
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from numpy import ndarray
 from pydantic import Field
 
@@ -44,21 +45,39 @@ class Resize(A.DualTransform):
 
     def apply(self, img: UInt8[ndarray, "h w c"], drawn: Any, **params: Any) -> UInt8[ndarray, "_ _ c"]:
         """Resize the pixels."""
-        return cv2.resize(img, self._size(img, drawn), interpolation=cv2.INTER_LINEAR)
+        height, width = self._size(img.shape, drawn)
+        return cv2.resize(img, (width, height), interpolation=cv2.INTER_LINEAR)
 
     def apply_to_mask(self, mask: UInt8[ndarray, "h w"], drawn: Any, **params: Any) -> UInt8[ndarray, "_ _"]:
         """The pixel whose centre is nearest: OpenCV's plain nearest takes the one up and left of it."""
-        return cv2.resize(mask, self._size(mask, drawn), interpolation=cv2.INTER_NEAREST_EXACT)
+        height, width = self._size(mask.shape, drawn)
+        return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
     def apply_to_bboxes(self, bboxes: ndarray, **params: Any) -> ndarray:
         """Albumentations hands boxes over in shares of the image, which a resize leaves as they are."""
         return bboxes
 
-    def _size(self, image: UInt8[ndarray, "h w *c"], drawn: Any) -> tuple[int, int]:
-        """Width and height, as OpenCV wants them."""
-        height, width = image.shape[:2]
-        scale = self.scale(height, width, drawn)
-        return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
+    def apply_to_keypoints(self, keypoints: ndarray, drawn: Any, **params: Any) -> ndarray:
+        """By the sizes before and after."""
+        return resize_points(keypoints, params["shape"], self._size(params["shape"], drawn))
+
+    def _size(self, shape: Sequence[int], drawn: Any) -> tuple[int, int]:
+        """Height and width afterwards."""
+        scale = self.scale(shape[0], shape[1], drawn)
+        return max(1, int(shape[0] * scale + 0.5)), max(1, int(shape[1] * scale + 0.5))
+
+
+def resize_points(points: Float[ndarray, "k c"], before: Sequence[int], after: Sequence[int]) -> Float[ndarray, "k c"]:
+    """Albumentations' keypoints (x, y, ...; whole numbers are the middles of pixels) in an image that was resized from
+    one height and width to another.
+
+    Albumentations' own resizes multiply them by the factor asked for: that keeps the middle of the first pixel where it
+    is, and forgets that the new size was rounded.
+    """
+    moved = points.copy()
+    for axis in (0, 1):
+        moved[:, axis] = (points[:, axis] + 0.5) * (after[1 - axis] / before[1 - axis]) - 0.5
+    return moved
 
 
 class ResizeShortSide(Resize):

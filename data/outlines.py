@@ -1,0 +1,63 @@
+"""Outlines on their way from a file to a target: the edges of polygons, or of the pixels of a bitmap."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64, UInt8
+from numpy import ndarray
+
+from ..structures import Outlines
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outline:
+    """The edges of one object, in continuous pixels, and of which of its parts each is; see :class:`Outlines`."""
+
+    edges: Float32[ndarray, "e 4"]  # x1, y1, x2, y2
+    parts: Int64[ndarray, " e"]
+
+    @classmethod
+    def of_polygons(cls, polygons: Sequence[Float32[ndarray, "_ 2"]]) -> "Outline":
+        """Every polygon is a part; the last point of each is joined to its first."""
+        edges = [np.concatenate([points, np.roll(points, -1, axis=0)], axis=1) for points in polygons]
+        return cls(np.concatenate(edges), np.repeat(np.arange(len(edges)), [len(own) for own in edges]))
+
+    @classmethod
+    def of_bitmap(cls, mask: UInt8[ndarray, "h w"]) -> "Outline":
+        """Along the borders of its pixels; one part."""
+        edges = np.concatenate([_upright_borders(mask), _upright_borders(mask.T)[:, [1, 0, 3, 2]]])
+        return cls(edges.astype(np.float32), np.zeros(len(edges), np.int64))
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+
+def _upright_borders(mask: UInt8[ndarray, "h w"]) -> Int64[ndarray, "k 4"]:
+    """Upright lines between pixels inside and outside, each as long as it goes."""
+    inside = np.pad(mask > 0, ((0, 0), (1, 1)))
+    changes = np.diff((inside[:, 1:] != inside[:, :-1]).astype(np.int8), axis=0, prepend=0, append=0)
+    # Down one column after the other, so that starts and ends come in pairs.
+    return np.concatenate([np.argwhere(changes.T == 1), np.argwhere(changes.T == -1)], axis=1)
+
+
+def outline_points(outlines: Iterable[Outline]) -> Float32[ndarray, "k 2"]:
+    """Both ends of every edge, as albumentations has its keypoints: whole numbers are the middles of pixels."""
+    return np.concatenate([np.zeros((0, 4), np.float32), *(own.edges for own in outlines)]).reshape(-1, 2) - 0.5
+
+
+def move_outlines(outlines: Sequence[Outline], points: Float[ndarray, "k 2"]) -> list[Outline]:
+    """The outlines with their ends where albumentations has put the points."""
+    edges = (points.astype(np.float32) + 0.5).reshape(-1, 4)
+    starts = np.cumsum([0, *map(len, outlines)])
+    return [replace(own, edges=edges[first:][: len(own)]) for own, first in zip(outlines, starts, strict=False)]
+
+
+def pad_outlines(outlines: Sequence[Outline]) -> Outlines:
+    """As a target holds them. Level edges are left out: a ray along a row crosses none."""
+    upright = [own.edges[:, 1] != own.edges[:, 3] for own in outlines]
+    return Outlines.pad(
+        [torch.from_numpy(own.edges[kept]) for own, kept in zip(outlines, upright, strict=True)],
+        [torch.from_numpy(own.parts[kept]) for own, kept in zip(outlines, upright, strict=True)],
+    )
