@@ -6,7 +6,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from ..structures import Features, Images, PartConfig, Registry
+from ..structures import Features, Images, MaskFormat, PartConfig, Registry
 
 Target = TypeVar("Target")
 Prediction = TypeVar("Prediction")
@@ -16,9 +16,9 @@ class HeadConfig(PartConfig):
     """The hyper-parameters of a head."""
 
     @property
-    def needs_masks(self) -> bool:
-        """Whether the objects that it learns from must have masks."""
-        return False
+    def mask_format(self) -> MaskFormat | None:
+        """What the objects that it learns from must have their masks as; None where it needs none."""
+        return None
 
 
 class Head(nn.Module, ABC, Generic[Target, Prediction]):

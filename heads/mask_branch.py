@@ -10,8 +10,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from ..ops import NormKind, RoIAlignConfig, mean_over_processes
-from ..structures import Config, FeatureInfo, Features, Instances, PasteRule
+from ..ops import NormKind, RoIAlignConfig, cut_outlines, mean_over_processes
+from ..structures import Config, FeatureInfo, Features, Instances, MaskFormat, Outlines, PasteRule
 from .box_branch import RegionSamples
 from .region_pooler import RegionPooler, initialize_convolutions, region_convolutions
 
@@ -28,11 +28,17 @@ class MaskBranchConfig(Config):
     norm: NormKind = "none"
     class_agnostic: bool = False
     """One mask per region for all classes, instead of one for each."""
-    truth: Literal["sharp", "soft"] = "sharp"
-    """How a true mask becomes a target: RoIAlign on its bitmap, aligned and cut at 0.5 (detectron2 with bitmaps), or
-    neither of both (torchvision)."""
+    truth: Literal["sharp", "soft", "polygons"] = "sharp"
+    """How a true mask becomes a target. ``sharp``: RoIAlign on its bitmap, aligned and cut at 0.5 (detectron2 with
+    bitmaps). ``soft``: neither of both (torchvision). ``polygons``: whether the middle of each cell is inside its
+    outline, which no resize has made coarse (detectron2's default); the data set needs ``mask_format="polygons"``."""
     paste: PasteRule = "centers"
     """How a grid becomes a mask over the image; torchvision: ``padded``."""
+
+    @property
+    def mask_format(self) -> MaskFormat:
+        """What true masks must come as."""
+        return "polygons" if self.truth == "polygons" else "bitmaps"
 
 
 class MaskBranch(nn.Module):
@@ -96,12 +102,17 @@ class MaskBranch(nn.Module):
         self, boxes: Float[Tensor, "r 4"], objects: Int64[Tensor, " r"], target: Instances
     ) -> tuple[Float[Tensor, "r s s"], Bool[Tensor, " r"]]:
         """What each region's mask should be, and whether that is known."""
-        size = 2 * self.config.pool.size
-        if target.masks is None:
-            raise ValueError("a mask branch learns from Instances with masks; these have none")
+        size, rule = 2 * self.config.pool.size, self.config.truth
+        form, kind = (target.outlines, "outlines") if rule == "polygons" else (target.masks, "masks")
+        if form is None:
+            raise ValueError(f"a mask branch with truth={rule!r} learns from Instances with {kind}; these have none")
         if not len(target):
             return boxes.new_zeros(len(boxes), size, size), torch.zeros_like(objects, dtype=torch.bool)
+        if isinstance(form, Outlines):
+            rows = torch.arange(len(target), device=objects.device)
+            cut = cut_outlines(form, torch.cat([objects, rows]), torch.cat([boxes, target.boxes]), (size, size))
+            cut, whole = cut[: len(boxes)], cut[len(boxes) :]
+            return cut.to(boxes.dtype), whole.flatten(1).any(dim=1)[objects]
         rois = torch.cat([objects[:, None].to(boxes.dtype), boxes], dim=1)
-        sharp = self.config.truth == "sharp"
-        cut = roi_align(target.masks[:, None].to(boxes.dtype), rois, size, sampling_ratio=-1, aligned=sharp)[:, 0]
-        return (cut >= 0.5).to(boxes.dtype) if sharp else cut, target.masks.flatten(1).any(dim=1)[objects]
+        cut = roi_align(form[:, None].to(boxes.dtype), rois, size, sampling_ratio=-1, aligned=rule == "sharp")[:, 0]
+        return (cut >= 0.5).to(boxes.dtype) if rule == "sharp" else cut, form.flatten(1).any(dim=1)[objects]

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ..structures import Detections, FeatureInfo, Features, GridMasks, Images, Instances
+from ..structures import Detections, FeatureInfo, Features, GridMasks, Images, Instances, MaskFormat
 from .base import Head, HeadConfig, heads
 from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamples
 from .mask_branch import MaskBranch, MaskBranchConfig
@@ -23,9 +23,9 @@ class RCNNConfig(HeadConfig):
     """With it the head is Mask R-CNN's."""
 
     @property
-    def needs_masks(self) -> bool:
-        """Whether there is a mask branch."""
-        return self.mask is not None
+    def mask_format(self) -> MaskFormat | None:
+        """The mask branch's."""
+        return None if self.mask is None else self.mask.mask_format
 
 
 @heads.register("rcnn", RCNNConfig)

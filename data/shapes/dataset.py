@@ -56,9 +56,7 @@ class ShapesConfig(PicturesConfig):
 def build_shapes(policy: Policy, config: ShapesConfig) -> Dataset:
     """Boxes, and masks if they are wanted."""
     images, annotations = config.draw()
-    files = CocoConfig(
-        images=images, annotations=annotations, masks=config.masks, mask_format=config.mask_format
-    )
+    files = CocoConfig(images=images, annotations=annotations, masks=config.masks, mask_format=config.mask_format)
     return CocoDataset(policy, files)
 
 

@@ -26,7 +26,8 @@ def pick_task(head: Head, classes: Mapping[str, Classes], inference: SemanticInf
         return Several({name: pick_task(part, classes) for name, part in head.named_heads()})
     if head.task not in TASKS:
         raise UsageError(f"the engine knows no task {head.task!r}", f"known: {', '.join(TASKS)}")
-    return TASKS[head.task].of(head, classes[head.task], inference)
+    own = classes[head.task]
+    return Semantic(own, inference) if head.task == Semantic.task else TASKS[head.task](own)
 
 
 def require_truth(head: HeadConfig, dataset: Dataset) -> None:
@@ -41,8 +42,13 @@ def require_truth(head: HeadConfig, dataset: Dataset) -> None:
     if isinstance(head, SeveralHeadsConfig):
         for part in head.heads.values():
             require_truth(part, dataset.part(task_of_head(part.name)))
-    elif head.needs_masks and not dataset.masks:
+    elif head.mask_format is not None and not dataset.masks:
         raise UsageError(
             "the head learns masks, the data set gives boxes only",
             "set masks=true in its config if its files have masks, or leave out the head's mask branch",
+        )
+    elif head.mask_format is not None and head.mask_format != dataset.mask_format:
+        raise UsageError(
+            f"the head learns masks from {head.mask_format}, the data set gives {dataset.mask_format}",
+            f"set mask_format={head.mask_format} in its config, or another truth in the head's mask branch",
         )

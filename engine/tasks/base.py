@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from ...data import Batch, Dataset, Record
 from ...evaluation import Engine, Scores
-from ...heads import Head
-from ...models import Model, SemanticInference
+from ...models import Model
 from ...structures import Classes
 from ..drawing import Picture
 
@@ -26,11 +25,6 @@ class Task(ABC, Generic[Prediction]):
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
-
-    @classmethod
-    def of(cls, head: Head, classes: Classes, inference: SemanticInference) -> "Task":
-        """The task as this head does it; ``inference`` says how a semantic one looks at an image."""
-        return cls(classes)
 
     def predict(self, model: Model, batch: Batch) -> list[Prediction]:
         """A prediction per image of the batch, in the image's original pixels, on the model's device."""

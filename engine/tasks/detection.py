@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
+from jaxtyping import Bool
 
-from ...data import Batch, Dataset, Record
+from ...data import Batch, Dataset, Outline, Record, pad_outlines
 from ...evaluation import Engine, Scores, evaluate_coco, evaluate_voc, to_coco_results
-from ...ops import paste_masks
+from ...ops import cut_outlines, paste_masks
 from ...structures import Detections
 from ..drawing import Picture, blend_mask, class_color, draw_boxes
 from .base import Rows, Task
@@ -45,8 +47,9 @@ class Detection(Task[Detections]):
         objects = record.objects
         assert objects is not None, "a data set for detection has objects"
         image = record.image
-        if objects.masks is not None:
-            for mask, label in zip(objects.masks, objects.labels.tolist(), strict=True):
+        masks = objects.masks if objects.outlines is None else _draw(objects.outlines, image.shape[:2])
+        if masks is not None:
+            for mask, label in zip(masks, objects.labels.tolist(), strict=True):
                 image = blend_mask(image, mask > 0, class_color(label))
         return draw_boxes(image, torch.from_numpy(objects.boxes), torch.from_numpy(objects.labels), self.classes.names)
 
@@ -68,3 +71,9 @@ def _comparable(dataset: Dataset, rows: Rows) -> tuple[Literal["bbox", "segm", "
     masks = dataset.masks and "segmentation" in fields
     boxes = "bbox" in fields or not masks
     return (("bbox",) if boxes else ()) + (("segm", "boundary") if masks else ())
+
+
+def _draw(outlines: Sequence[Outline], size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
+    """Outlines as bitmaps of a whole image."""
+    whole = torch.tensor([[0.0, 0.0, size[1], size[0]]]).expand(len(outlines), 4)
+    return cut_outlines(pad_outlines(outlines), torch.arange(len(outlines)), whole, size).numpy()

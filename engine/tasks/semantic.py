@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ...data import Batch, Dataset, Record
 from ...evaluation import Engine, Scores, evaluate_semantic, to_semantic_results
-from ...heads import Head
 from ...models import Model, SemanticInference, segment
 from ...ops import label_map
 from ...structures import Classes, SemanticScores
@@ -26,10 +25,6 @@ class Semantic(Task[LabelMap]):
     def __init__(self, classes: Classes, inference: SemanticInference = SemanticInference()) -> None:
         super().__init__(classes)
         self.inference = inference
-
-    @classmethod
-    def of(cls, head: Head, classes: Classes, inference: SemanticInference) -> "Semantic":
-        return cls(classes, inference)
 
     def predict(self, model: Model, batch: Batch) -> list[LabelMap]:
         return self.restore(segment(model, batch.images.to(model.device), self.inference), batch)
