@@ -1,4 +1,6 @@
-"""Masks and semantic maps on their way through transforms: they go where their pixels go."""
+"""Masks, outlines and semantic maps on their way through transforms: they go where their pixels go."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +11,14 @@ from pydantic import ValidationError
 from vertebra.data import (
     CenterCropConfig,
     Objects,
+    Outline,
     RandomCropConfig,
     Record,
     ResizeConfig,
     ScaledCropConfig,
     build_transform,
 )
+from vertebra.ops import cut_outlines
 from vertebra.structures import IGNORE, Instances
 
 HEIGHT, WIDTH = 60, 90
@@ -36,6 +40,17 @@ def record(count: int = 3) -> Record:
     image = np.ascontiguousarray(masks.transpose(1, 2, 0)) * 255
     objects = Objects(BOXES[:count], np.arange(count), CROWD, masks[:count])
     return Record(image, objects, image_id=7)
+
+
+def outlined_record(outlines: list[Outline], boxes: np.ndarray = BOXES) -> Record:
+    """The same image with outlines in place of masks."""
+    objects = Objects(boxes, np.arange(len(boxes)), CROWD, outlines=tuple(outlines))
+    return Record(record().image, objects, image_id=7)
+
+
+def rectangles(boxes: np.ndarray) -> list[Outline]:
+    """Each box's outline, as a polygon."""
+    return [Outline.of_polygons([box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)]) for box in boxes]
 
 
 def semantic_record() -> Record:
@@ -134,3 +149,55 @@ def test_scales_that_cannot_be_are_refused():
     """At construction, in words."""
     with pytest.raises(ValidationError, match="scales go from the least to the greatest"):
         ScaledCropConfig(scales=(2.0, 0.5))
+
+
+OUTLINE_CONFIGS = [
+    *CONFIGS,
+    CenterCropConfig(resize=41, size=41),
+    ResizeConfig(short_sides=(37,), flip=0.5),  # 90 becomes 55.5, so rounding moves what is far from the corner
+]
+
+
+@pytest.mark.parametrize("config", OUTLINE_CONFIGS)
+@pytest.mark.parametrize("index", range(4))
+def test_outlines_go_where_boxes_go(config, index):
+    """albumentations' own boxes, which are continuous: a rectangle's outline spans its box, to a thousandth of a pixel.
+    albumentations' keypoints would be off by a pixel in a flip and by half of one in a resize."""
+    sample = build_transform(config)(outlined_record(rectangles(BOXES)), 0, index)
+    height, width = sample.image.shape[1:]
+    assert len(sample.target.outlines) == len(sample.target.boxes) > 0
+    ends = sample.target.outlines.edges.unflatten(2, (2, 2)).flatten(1, 2)
+    spans = torch.cat([ends.amin(dim=1), ends.amax(dim=1)], dim=1).clamp(min=0)
+    spans = torch.minimum(spans, torch.tensor([width, height] * 2))
+    torch.testing.assert_close(spans, sample.target.boxes, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("config", [each for each in CONFIGS if not isinstance(each, RandomCropConfig)])
+@pytest.mark.parametrize("index", range(4))
+def test_outlines_are_the_masks_in_the_image_that_was_made(config, index):
+    """A law: outlines of bitmaps, drawn again after the steps, are the bitmaps that went through them."""
+    dice = np.random.default_rng(0)
+    masks = dice.integers(0, 2, (2, 12, 18), dtype=np.uint8).repeat(5, axis=1).repeat(5, axis=2)
+    boxes = np.array([[0, 0, WIDTH, HEIGHT]] * 2, np.float32)
+    pixels = replace(record(), objects=Objects(boxes, np.arange(2), CROWD, masks))
+    outlined = outlined_record([Outline.of_bitmap(mask) for mask in masks], boxes)
+    expected, found = (build_transform(config)(each, 0, index).target for each in (pixels, outlined))
+    assert torch.equal(found.boxes, expected.boxes)
+    height, width = expected.masks.shape[1:]
+    shifts = [torch.tensor([x, y, x + width, y + height]) for x in (-0.01, 0.01) for y in (-0.01, 0.01)]
+    drawn = torch.stack(
+        [cut_outlines(found.outlines, torch.arange(2), box.expand(2, 4), (height, width)) for box in shifts]
+    )
+    clear = (drawn == drawn[0]).all(dim=0)  # a pixel's middle may lie on an edge
+    assert clear.float().mean() > 0.9 and drawn.float().mean() > 0.2
+    assert torch.equal(drawn[0][clear], expected.masks[clear])
+
+
+def test_outlines_follow_the_objects_that_are_left():
+    """By hand: the middle 40 x 40 shows the second and third object; no objects, no outlines."""
+    crop = build_transform(CenterCropConfig(resize=60, size=40))
+    target = crop(outlined_record(rectangles(BOXES)), 0, 0).target
+    regions = torch.tensor([[0.0, 0.0, 40.0, 40.0]]).expand(2, 4)
+    drawn = cut_outlines(target.outlines, torch.arange(2), regions, (40, 40))
+    assert torch.equal(drawn, torch.from_numpy(masks_of(BOXES)[1:, 10:50, 25:65]) > 0)
+    assert len(crop(outlined_record([], BOXES[:0]), 0, 0).target.outlines) == 0

@@ -140,6 +140,26 @@ def test_masks_are_scored_where_the_data_has_them(shapes):
         require_truth(RCNNConfig(mask=MaskBranchConfig()), boxes_only)
 
 
+def test_masks_come_in_the_form_that_the_head_learns_from(shapes):
+    """Exit code 2, naming the setting; the pictures of the truth are the same in either form."""
+    files = CocoConfig(images=shapes / "val", annotations=shapes / "annotations" / "instances_val.json", masks=True)
+    bitmaps, polygons = (
+        build_dataset(files.model_copy(update={"mask_format": kind})) for kind in ("bitmaps", "polygons")
+    )
+    sharp, exact = (RCNNConfig(mask=MaskBranchConfig(truth=kind)) for kind in ("sharp", "polygons"))
+    with pytest.raises(
+        UsageError, match="learns masks from polygons, the data set gives bitmaps: set mask_format=poly"
+    ):
+        require_truth(exact, bitmaps)
+    with pytest.raises(UsageError, match="learns masks from bitmaps, the data set gives polygons: set mask_format=bit"):
+        require_truth(sharp, polygons)
+    require_truth(exact, polygons)
+    task = Detection(polygons.classes["detection"])
+    for index in range(len(polygons)):
+        pictures = [task.draw_truth(data.read(index)) for data in (bitmaps, polygons)]
+        np.testing.assert_array_equal(*pictures)
+
+
 def packed(polygons: list, size: tuple[int, int]) -> dict:
     encoded = rle.merge(rle.frPyObjects(polygons, *size))
     return {"size": encoded["size"], "counts": encoded["counts"].decode()}
