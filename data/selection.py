@@ -15,7 +15,8 @@ class Selection(Dataset):
     def __init__(self, dataset: Dataset, image_ids: Sequence[int | str]) -> None:
         places = {image_id: place for place, image_id in enumerate(dataset.image_ids)}
         self._whole, self._places = dataset, [places[image_id] for image_id in image_ids]
-        self.task, self.masks, self.metrics = dataset.task, dataset.masks, dataset.metrics
+        self.task, self.metrics = dataset.task, dataset.metrics
+        self.masks, self.mask_format = dataset.masks, dataset.mask_format
         self.report = dataset.report
         self.image_ids = image_ids
 
