@@ -21,7 +21,9 @@ THREE_TIMES = ScheduleConfig(steps=270_000, milestones=(7 / 9, 25 / 27))
 def coco_masks(split: str, transform: ResizeConfig) -> SplitConfig:
     """A split of COCO 2017 as it unpacks, with masks."""
     annotations = COCO / "annotations" / f"instances_{split}.json"
-    dataset = CocoConfig(images=COCO / split, annotations=annotations, class_names=COCO_CLASSES, masks=True)
+    dataset = CocoConfig(
+        images=COCO / split, annotations=annotations, class_names=COCO_CLASSES, masks=True, mask_format="polygons"
+    )
     return SplitConfig(dataset=dataset, transform=transform)
 
 
@@ -32,7 +34,10 @@ def mask_rcnn_coco(
     return ExperimentConfig(
         name=name,
         model=ModelConfig(
-            backbone=backbone, weights=weights, neck=FPNConfig(), head=RCNNConfig(mask=MaskBranchConfig())
+            backbone=backbone,
+            weights=weights,
+            neck=FPNConfig(),
+            head=RCNNConfig(mask=MaskBranchConfig(truth="polygons")),
         ),
         train=coco_masks("train2017", ResizeConfig(short_sides=(640, 672, 704, 736, 768, 800), flip=0.5)),
         val=coco_masks("val2017", ResizeConfig()),

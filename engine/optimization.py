@@ -45,6 +45,8 @@ class ScheduleConfig(Config):
     gamma: float = Field(default=0.1, ge=0)
     power: float = Field(default=0.9, gt=0)
     """Of ``poly``: the rate is multiplied by (1 - step / steps) to this power (1606.00915 section 4.1)."""
+    floor: float = Field(default=0.0, ge=0, lt=1)
+    """The share of the learning rate at which ``cosine`` and ``poly`` end."""
     warmup_steps: int = Field(default=1000, ge=0)
     warmup_factor: float = Field(default=1e-3, gt=0, le=1)
     """The share of the learning rate at step 0."""
@@ -58,9 +60,9 @@ class ScheduleConfig(Config):
     def factor(self, step: int) -> float:
         """What the learning rate is multiplied by at ``step``, counted from 0."""
         if self.decay == "cosine":
-            factor = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+            factor = self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * step / self.steps))
         elif self.decay == "poly":
-            factor = (1 - step / self.steps) ** self.power
+            factor = self.floor + (1 - self.floor) * (1 - step / self.steps) ** self.power
         elif self.decay == "multistep":
             factor = self.gamma ** sum(step >= round(share * self.steps) for share in self.milestones)
         else:

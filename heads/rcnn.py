@@ -57,15 +57,22 @@ class RCNNHead(Head[Instances, Detections]):
 
     def detect(self, features: Features, images: Images) -> PaddedDetections:
         """Detections padded to a fixed number: the form for export, where every shape follows from the config."""
+        return self._with_masks(features, self._boxes(features, images))
+
+    def _boxes(self, features: Features, images: Images) -> PaddedDetections:
         proposals = self.rpn.propose(self.rpn(features, images), images, training=False)
-        found = self.box.detect(features, proposals, images)
+        return self.box.detect(features, proposals, images)
+
+    def _with_masks(self, features: Features, found: PaddedDetections) -> PaddedDetections:
         if self.mask is None:
             return found
         return found._replace(masks=self.mask(features, found.boxes, found.labels).sigmoid())
 
     def predict(self, features: Features, images: Images) -> list[Detections]:
         """The same without the padding, image by image."""
-        padded = self.detect(features, images)
+        found = self._boxes(features, images)
+        most = int(found.valid.sum(dim=1).max())  # padding comes last, and a mask of it would cost as any other
+        padded = self._with_masks(features, PaddedDetections(*(part[:, :most] for part in found[:4])))
         detections = [
             Detections(boxes[valid], labels[valid], scores[valid])
             for boxes, labels, scores, valid in zip(*padded[:4], strict=True)

@@ -64,7 +64,6 @@ def _probabilities(
     across = (x - boxes[:, 0, None]) / sides[:, 0] * 2 - 1
     down = (y - boxes[:, 1, None]) / sides[:, 1] * 2 - 1
     points = torch.stack(torch.broadcast_tensors(across[:, None, :], down[:, :, None]), dim=-1)
-    if rule == "centers":
-        return F.grid_sample(grids[:, None], points, align_corners=False)[:, 0]
-    read = F.grid_sample(grids[:, None], points, padding_mode="border", align_corners=False)[:, 0]
-    return read * ((across.abs() < 1)[:, None, :] & (down.abs() < 1)[:, :, None])
+    padding = "zeros" if rule == "centers" else "border"
+    read = F.grid_sample(grids[:, None], points, padding_mode=padding, align_corners=False)[:, 0]
+    return read * ((across.abs() <= 1)[:, None, :] & (down.abs() <= 1)[:, :, None])

@@ -41,6 +41,15 @@ def test_poly_equals_torch():
     assert [schedule.factor(step) for step in range(50)] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("decay", ["cosine", "poly"])
+def test_a_floor_is_where_a_curve_ends(decay):
+    """mmengine's ``eta_min``, by its formula: (rate - floor) times the curve, plus the floor."""
+    plain, floored = (ScheduleConfig(steps=50, decay=decay, warmup_steps=0, floor=floor) for floor in (0.0, 0.01))
+    expected = [0.99 * plain.factor(step) + 0.01 for step in range(51)]
+    assert [floored.factor(step) for step in range(51)] == pytest.approx(expected)
+    assert floored.factor(0) == 1 and floored.factor(50) == pytest.approx(0.01)
+
+
 def test_warm_up_equals_torch():
     """LinearLR from a thousandth, then constant."""
     schedule = ScheduleConfig(steps=40, decay="none", warmup_steps=10, warmup_factor=1e-3)

@@ -63,13 +63,14 @@ def test_centers_rule_is_bilinear_at_pixel_centres():
 
 @pytest.mark.parametrize("rule", ["centers", "padded"])
 @pytest.mark.parametrize("at_once", [7, 100])
-def test_one_by_one_or_together_is_the_same(rule, at_once, monkeypatch):
+@pytest.mark.parametrize("threshold", [0.5, 0.1])
+def test_one_by_one_or_together_is_the_same(rule, at_once, threshold, monkeypatch):
     """Law: what a GPU does in one go, or in a few, is what a CPU does box by box."""
     grids, boxes = grids_and_boxes()
     masks = GridMasks(grids, SIZE, rule)
-    one_by_one = paste_masks(masks, boxes)
+    one_by_one = paste_masks(masks, boxes, threshold)
     monkeypatch.setattr(paste, "_at_once", lambda masks: at_once)
-    assert torch.equal(one_by_one, paste_masks(masks, boxes))
+    assert torch.equal(one_by_one, paste_masks(masks, boxes, threshold))
 
 
 def test_a_full_grid_fills_its_box():

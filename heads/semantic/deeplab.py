@@ -64,7 +64,7 @@ class DeepLabConfig(SemanticConfig):
         return RATES[stride]
 
 
-TORCHVISION_DEEPLAB = DeepLabConfig(dropout=0.5, auxiliary=AuxiliaryConfig())
+TORCHVISION_DEEPLAB = DeepLabConfig(dropout=0.5, auxiliary=AuxiliaryConfig(weight=0.5))
 """The head of torchvision's ``deeplabv3_resnet50``, on a backbone with ``output_stride=8``."""
 
 
