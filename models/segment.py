@@ -1,5 +1,6 @@
-"""Prediction by windows, at several scales and mirrored: more time, and memory that the size of an image hardly moves.
+"""Prediction by windows, at several scales and mirrored: more time, and the activations of a few windows at once.
 
+What grows with the image is its logits alone, a map for every class, held two or three times where there are views.
 A window is predicted as an image of its own, and where windows overlap their logits are averaged. Scales and mirror
 images are views of one image: each view's logits are resized to the image, and the views' softmax probabilities are
 averaged. Both are mmseg's conventions (``slide_inference``, ``SegTTAModel``).
