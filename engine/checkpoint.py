@@ -23,10 +23,11 @@ from ..models import Model, build_model
 from ..ops import first_few, state_dict_faults
 from ..structures import CheckpointError, Classes, UsageError, refusals_as_usage_errors
 from .config import ExperimentConfig, parse_config
+from .step import TrainingState
 
 FORMAT = 3
-_MODEL, _OPTIMIZER, _STATE = _SUMMED = ("model.safetensors", "optimizer.safetensors", "state.json")
-_SUMS = "SHA256SUMS"
+_MODEL, _OPTIMIZER, _AVERAGE = "model.safetensors", "optimizer.safetensors", "average.safetensors"
+_STATE, _SUMS = "state.json", "SHA256SUMS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,7 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path,
     step: int,
-    model: Model,
-    optimizer: optim.Optimizer,
+    state: TrainingState,
     description: Mapping[str, Any],
 ) -> Path:
     """Write ``folder/step-N``. A kill or a full disk at any moment leaves the earlier checkpoints as they were.
@@ -59,19 +59,24 @@ def save_checkpoint(
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # of a save that was killed
         temporary.mkdir(parents=True)
-        save_file(_contiguous(model.state_dict()), temporary / _MODEL, input_metadata(model.preprocess.config))
-        tensors, groups = _flatten_optimizer(optimizer)
+        pixels = input_metadata(state.model.preprocess.config)
+        save_file(_contiguous(state.model.state_dict()), temporary / _MODEL, pixels)
+        if state.average is not None:
+            save_file(_contiguous(state.average.model.state_dict()), temporary / _AVERAGE, pixels)
+        tensors, groups = _flatten_optimizer(state.optimizer)
         save_file(tensors, temporary / _OPTIMIZER)
-        state = {
+        facts = {
             "format": FORMAT,
             "step": step,
             **description,
             "optimizer_groups": groups,
+            "scaler": state.scaler.state_dict(),
             "versions": {name: version(name) for name in ("vertebra", "torch", "torchvision")},
         }
-        (temporary / _STATE).write_text(json.dumps(state, indent=1, default=asdict))
-        (temporary / _SUMS).write_text("".join(f"{_sha256(temporary / name)}  {name}\n" for name in _SUMMED))
-        for name in (*_SUMMED, _SUMS, "."):
+        (temporary / _STATE).write_text(json.dumps(facts, indent=1, default=asdict))
+        names = sorted(path.name for path in temporary.iterdir())
+        (temporary / _SUMS).write_text("".join(f"{_sha256(temporary / name)}  {name}\n" for name in names))
+        for name in (*names, _SUMS, "."):
             _sync(temporary / name)
         temporary.rename(target)
         _sync(folder)
@@ -125,9 +130,11 @@ def open_checkpoint(path: str | os.PathLike[str], notify: Callable[[str], None] 
     raise AssertionError("unreachable: the oldest candidate returns or raises")
 
 
-def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Put a checkpoint's weights into a model of the same parts."""
-    path = checkpoint.path / _MODEL
+def load_weights(checkpoint: Checkpoint, model: nn.Module, averaged: bool = False) -> None:
+    """Put a checkpoint's weights into a model of the same parts: the last ones or, if it has them, the ``averaged``."""
+    path = checkpoint.path / _AVERAGE
+    if not averaged or not path.exists():
+        path = checkpoint.path / _MODEL
     tensors = _load_tensors(path)
     if faults := state_dict_faults(tensors, model.state_dict()):
         fix = "build the model from the checkpoint's own config, or use an earlier checkpoint"
@@ -135,15 +142,18 @@ def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
     model.load_state_dict(tensors)
 
 
-def load_optimizer(checkpoint: Checkpoint, optimizer: optim.Optimizer) -> None:
-    """Put a checkpoint's optimiser state (momentum and the like) into an optimiser of the same kind."""
-    tensors = _load_tensors(checkpoint.path / _OPTIMIZER)
-    groups = json.loads((checkpoint.path / _STATE).read_text())["optimizer_groups"]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
+def load_state(checkpoint: Checkpoint, state: TrainingState) -> None:
+    """Put all that a step changes, but for the model's weights, back as it was: momentum, averages, scales."""
+    facts = json.loads((checkpoint.path / _STATE).read_text())
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _load_tensors(checkpoint.path / _OPTIMIZER).items():
         index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+        moments.setdefault(int(index), {})[key] = tensor
+    state.optimizer.load_state_dict({"state": moments, "param_groups": facts["optimizer_groups"]})
+    if state.scaler.is_enabled():
+        state.scaler.load_state_dict(facts["scaler"])
+    if state.average is not None:
+        load_weights(checkpoint, state.average.model, averaged=True)
 
 
 def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Model:
@@ -156,7 +166,7 @@ def load_checkpoint_model(checkpoint: Checkpoint, device: torch.device | str = "
     names = {task: classes.names for task, classes in checkpoint.classes.items()}
     with refusals_as_usage_errors():
         model = build_model(checkpoint.config.model, names)
-    load_weights(checkpoint, model)
+    load_weights(checkpoint, model, averaged=True)
     return model.to(device).eval()
 
 
@@ -166,7 +176,7 @@ def _read(path: Path) -> Checkpoint:
     try:
         lines = (path / _SUMS).read_text().splitlines()
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-        for name in _SUMMED:
+        for name in {_MODEL, _OPTIMIZER, _STATE, *sums}:
             if _sha256(path / name) != sums[name]:
                 raise CheckpointError("the file is damaged (checksum mismatch)", "use another copy", file=path / name)
         state = json.loads(state_path.read_text())

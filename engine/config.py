@@ -11,6 +11,7 @@ from ..evaluation import Engine
 from ..models import ModelConfig, SemanticInference
 from ..structures import Config, PartConfig, UsageError, suggest, usage_error
 from .optimization import OptimizerConfig, ScheduleConfig
+from .precision import Precision
 
 
 class SplitConfig(Config):
@@ -35,6 +36,12 @@ class ExperimentConfig(Config):
     counted in each of them."""
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
+    precision: Precision = "fp32"
+    """Of a training step; evaluations are float32, or ``tf32`` unless this is ``fp32``."""
+    channels_last: bool = False
+    """Keep feature maps with their channels last, which is faster on a GPU in half precision."""
+    average_decay: float | None = Field(default=None, gt=0, lt=1)
+    """With it a moving average of the weights is kept (0.9998, say); evaluations and loaded models have that."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Gradients are scaled down to this total norm."""
     eval_batch_size: int = Field(default=1, gt=0)

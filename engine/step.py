@@ -15,7 +15,9 @@ from ..models import Model
 from ..structures import MemoryFullError, NonFiniteError, is_out_of_memory
 from .config import ExperimentConfig
 from .optimization import build_optimizer, set_learning_rate
+from .precision import autocast
 from .processes import Processes
+from .weight_average import WeightAverage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class TrainingState:
 
     model: Model
     optimizer: optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: WeightAverage | None
     parallel: nn.Module
     processes: Processes
 
@@ -31,40 +35,63 @@ class TrainingState:
     def of(cls, model: Model, config: ExperimentConfig, processes: Processes | None = None) -> "TrainingState":
         """The state before the first step."""
         processes = processes or Processes(model.device)
-        return cls(model, build_optimizer(config.optimizer, model), processes.wrap(model), processes)
+        if config.channels_last:
+            model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        return cls(
+            model,
+            build_optimizer(config.optimizer, model),
+            torch.amp.GradScaler(model.device.type, enabled=config.precision == "fp16"),
+            None if config.average_decay is None else WeightAverage(model, config.average_decay),
+            processes.wrap(model),
+            processes,
+        )
+
+    @property
+    def best_model(self) -> Model:
+        """What is evaluated: the averaged weights where there are any."""
+        return self.model if self.average is None else self.average.model
 
 
 def train_step(state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig, step: int) -> dict[str, float]:
     """One update, number ``step`` counted from 1, from this process's micro-batches.
 
     Returns its losses, gradient norm and learning rate: the means over micro-batches and processes. Raises
-    :class:`NonFiniteError` before the weights are touched, naming the images.
+    :class:`NonFiniteError` before the weights are touched, naming the images. Under ``fp16`` gradients that overflow
+    skip the update, and ``skipped`` is 1.
     """
     seed_step(config.seed, step)
     lr = config.optimizer.lr * config.schedule.factor(step - 1)
     set_learning_rate(state.optimizer, lr)
     with _memory_of(step, batches):
-        losses = _accumulate(state, batches)
+        losses = _accumulate(state, batches, config)
+        state.scaler.unscale_(state.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm or math.inf)
         total = torch.stack(list(losses.values())).sum()
         # One exchange between processes and one read from the device a step, for all numbers together.
         values = state.processes.mean(torch.stack([*losses.values(), total, norm])).tolist()
         numbers = dict(zip([*losses, "loss", "grad_norm"], values, strict=True))
-        if not all(math.isfinite(value) for value in values):
+        if state.scaler.is_enabled() and not math.isfinite(numbers["grad_norm"]) and state.scaler.get_scale() >= 1:
+            numbers["grad_norm"] = 0.0  # what overflowed is no gradient; the scaler takes no step with it
+            numbers["skipped"] = 1.0
+        if not all(math.isfinite(value) for value in numbers.values()):
             raise _not_finite(state.processes, step, numbers, batches)
-        state.optimizer.step()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        if state.average is not None:
+            state.average.update(state.model, step)
     return numbers | {"lr": lr}
 
 
-def _accumulate(state: TrainingState, batches: Sequence[Batch]) -> dict[str, Tensor]:
+def _accumulate(state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig) -> dict[str, Tensor]:
     """Leave the mean gradient in the parameters; the mean of each loss, without one."""
     state.optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
     for place, batch in enumerate(batches, start=1):
         batch = batch.to(state.model.device)
         with _exchange(state.parallel, place == len(batches)):
-            losses: dict[str, Tensor] = state.parallel(batch.images, batch.targets)
-            (torch.stack(list(losses.values())).sum() / len(batches)).backward()
+            with autocast(config.precision, batch.images.pixels.device):
+                losses: dict[str, Tensor] = state.parallel(batch.images, batch.targets)
+            state.scaler.scale(torch.stack(list(losses.values())).sum() / len(batches)).backward()
         for name, loss in losses.items():
             sums[name] = sums.get(name, 0) + loss.detach() / len(batches)
     return sums

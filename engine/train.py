@@ -18,10 +18,11 @@ from ..data import Batch, Dataset, Policy, Share, build_dataset, require_same_cl
 from ..evaluation import format_scores
 from ..models import Model, build_model
 from ..structures import UsageError, refusals_as_usage_errors
-from .checkpoint import Checkpoint, load_optimizer, load_weights, prune_checkpoints, save_checkpoint
+from .checkpoint import Checkpoint, load_state, load_weights, prune_checkpoints, save_checkpoint
 from .config import ExperimentConfig
 from .evaluate import evaluate, scores_as_json, write_json
 from .pictures import draw_comparisons
+from .precision import matrix_precision
 from .processes import Processes, join_processes, peer_faults
 from .run_folder import RunFolder, describe_data, require_same_data
 from .run_log import RunLog
@@ -61,14 +62,15 @@ def train(
         start = 0 if checkpoint is None else checkpoint.step
         state = TrainingState.of(run.model, config, processes)
         if checkpoint is not None:
-            load_optimizer(checkpoint, state.optimizer)
+            load_state(checkpoint, state)
         log = None
         if processes.is_first:
             folder.rewind(start)
             rhythm = {"steps": config.schedule.steps, "start": start, "every": config.log_every}
             log = stack.enter_context(RunLog(folder.path, **rhythm, console=console))
-        run.take_steps(state, start, log)
-        run.finish(log)
+        with matrix_precision(config.precision):
+            run.take_steps(state, start, log)
+            run.finish(state, log)
         return processes.share(json.loads(folder.scores.read_text()) if processes.is_first else {})
 
 
@@ -134,16 +136,16 @@ class _Run:
                     interrupted.told_elsewhere = not processes.is_first
                     raise interrupted
                 if config.eval_every and step % config.eval_every == 0 and step < steps:
-                    self._evaluate(step, log)
+                    self._evaluate(state, step, log)
 
-    def finish(self, log: RunLog | None) -> None:
+    def finish(self, state: TrainingState, log: RunLog | None) -> None:
         """Scores and a picture of the last step, where they are not there yet."""
         steps, picture = self.config.schedule.steps, self.folder.path / "predictions.png"
         if self.processes.share(self.folder.evaluated_step() < steps):
-            self._evaluate(steps, log)
+            self._evaluate(state, steps, log)
         if log is not None:
             if not picture.exists():
-                draw_comparisons(self.task, self.model, self.val_set, self.config.val.transform, picture)
+                draw_comparisons(self.task, state.best_model, self.val_set, self.config.val.transform, picture)
             log.say(f"results are in {self.folder.path}")
 
     def _batches(self, start: int) -> Iterator[Batch]:
@@ -162,17 +164,18 @@ class _Run:
         )
 
     def _save(self, state: TrainingState, step: int) -> None:
-        self.processes.same_buffers(self.model)
+        for model in dict.fromkeys((self.model, state.best_model)):
+            self.processes.same_buffers(model)
         if self.processes.is_first:
             facts = {"config": self.config.model_dump(mode="json"), **describe_data(self.train_set, self.val_set)}
-            save_checkpoint(self.folder.checkpoints, step, self.model, state.optimizer, facts)
+            save_checkpoint(self.folder.checkpoints, step, state, facts)
             prune_checkpoints(self.folder.checkpoints, self.config.keep_checkpoints)
 
-    def _evaluate(self, step: int, log: RunLog | None) -> None:
+    def _evaluate(self, state: TrainingState, step: int, log: RunLog | None) -> None:
         """Score the validation split; ``eval.json`` and the results files hold the newest."""
-        self.processes.same_buffers(self.model)
+        self.processes.same_buffers(state.best_model)
         with contextlib.nullcontext() if log is None else log.paused():
-            found = evaluate(self.task, self.model, self.val_set, self.config, self.processes)
+            found = evaluate(self.task, state.best_model, self.val_set, self.config, self.processes)
             if log is None or found is None:
                 return
             rows, scores = found

@@ -225,7 +225,7 @@ def test_a_save_that_fails_leaves_no_trace(shapes, tmp_path, monkeypatch):
     run = tmp_path / "run"
     train(tiny_config(shapes), run)
     model = load_model(run)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    state = TrainingState.of(model, tiny_config(shapes))
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
@@ -233,7 +233,7 @@ def test_a_save_that_fails_leaves_no_trace(shapes, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     before = sorted((run / "checkpoints").iterdir())
     with pytest.raises(CheckpointError, match="No space left") as caught:
-        save_checkpoint(run / "checkpoints", 99, model, optimizer, {})
+        save_checkpoint(run / "checkpoints", 99, state, {})
     assert caught.value.exit_code == 4
     assert sorted((run / "checkpoints").iterdir()) == before
 
