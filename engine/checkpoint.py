@@ -28,6 +28,7 @@ from .step import TrainingState
 FORMAT = 3
 _MODEL, _OPTIMIZER, _AVERAGE = "model.safetensors", "optimizer.safetensors", "average.safetensors"
 _STATE, _SUMS = "state.json", "SHA256SUMS"
+BEST = "best"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def save_checkpoint(
     ``description`` is the rest of :class:`Checkpoint`: config (dumped), classes, image_sums. The weights' file tells
     alone how they want their pixels.
     """
-    target = folder / f"step-{step:07d}"
+    target = folder / _name(step)
     temporary = folder / f".writing-{target.name}"
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # of a save that was killed
@@ -89,9 +90,19 @@ def save_checkpoint(
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints, and what a killed save left behind."""
-    for path in [*checkpoint_paths(folder)[:-keep], *folder.glob(".writing-*")]:
+    """Delete all but the newest ``keep`` checkpoints and the best one, and what a killed save left behind."""
+    best = (folder / BEST).resolve()
+    old = [path for path in checkpoint_paths(folder)[:-keep] if path.resolve() != best]
+    for path in [*old, *folder.glob(".writing-*")]:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def mark_best(folder: Path, step: int) -> None:
+    """Let the link ``folder/best`` lead to the checkpoint of a step."""
+    temporary = folder / f".writing-{BEST}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(_name(step))
+    temporary.replace(folder / BEST)
 
 
 def set_damaged_aside(folder: Path, sound: Checkpoint) -> None:
@@ -203,6 +214,10 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot be read: {error}", "use another checkpoint", file=path) from error
+
+
+def _name(step: int) -> str:
+    return f"step-{step:07d}"
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -105,6 +105,23 @@ class RunFolder:
         """The step that ``eval.json`` is of; 0 where there is none."""
         return json.loads(self.scores.read_text())["step"] if self.scores.exists() else 0
 
+    def saved_step(self) -> int:
+        """The newest checkpoint's step; 0 where there is none."""
+        paths = checkpoint_paths(self.checkpoints)
+        return int(paths[-1].name.rpartition("-")[2]) if paths else 0
+
+    def best_step(self) -> int:
+        """The step with the best of the first score, the earliest of equals; 0 where nothing was scored."""
+        best, best_step = -1.0, 0
+        path = self.path / "metrics.jsonl"
+        for line in path.read_text().splitlines() if path.exists() else ():
+            record = json.loads(line)
+            if record["group"] == "val":
+                score = next(value for key, value in record.items() if key not in ("step", "group"))
+                if score is not None and score > best:
+                    best, best_step = score, record["step"]
+        return best_step
+
     def rewind(self, step: int) -> None:
         """Drop what lies past a step, which a resumed run writes again."""
         if self.evaluated_step() > step:

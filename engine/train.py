@@ -18,7 +18,7 @@ from ..data import Batch, Dataset, Policy, Share, build_dataset, require_same_cl
 from ..evaluation import format_scores
 from ..models import Model, build_model
 from ..structures import UsageError, refusals_as_usage_errors
-from .checkpoint import Checkpoint, load_state, load_weights, prune_checkpoints, save_checkpoint
+from .checkpoint import Checkpoint, load_state, load_weights, mark_best, prune_checkpoints, save_checkpoint
 from .config import ExperimentConfig
 from .evaluate import evaluate, scores_as_json, write_json
 from .pictures import draw_comparisons
@@ -121,8 +121,9 @@ class _Run:
         return cls(config, folder, processes, train_set, val_set, model.train(), task)
 
     def take_steps(self, state: TrainingState, start: int, log: RunLog | None) -> None:
-        """From the step after ``start`` to the last, with checkpoints and evaluations on the way."""
+        """From the step after ``start`` to the last, with checkpoints and evaluations."""
         config, processes, steps = self.config, self.processes, self.config.schedule.steps
+        self._evaluate_if_due(state, start, log)  # a run may have ended between the checkpoint and its evaluation
         with stop_requests() as stop, worker_faults():
             for step, (batches, waited) in enumerate(_timed(self._batches(start), config.accumulate), start + 1):
                 numbers = train_step(state, batches, config, step)
@@ -135,14 +136,11 @@ class _Run:
                     interrupted = Interrupted(stopped, step)
                     interrupted.told_elsewhere = not processes.is_first
                     raise interrupted
-                if config.eval_every and step % config.eval_every == 0 and step < steps:
-                    self._evaluate(state, step, log)
+                self._evaluate_if_due(state, step, log)
 
     def finish(self, state: TrainingState, log: RunLog | None) -> None:
-        """Scores and a picture of the last step, where they are not there yet."""
-        steps, picture = self.config.schedule.steps, self.folder.path / "predictions.png"
-        if self.processes.share(self.folder.evaluated_step() < steps):
-            self._evaluate(state, steps, log)
+        """A picture of the last step, where it is not there yet."""
+        picture = self.folder.path / "predictions.png"
         if log is not None:
             if not picture.exists():
                 draw_comparisons(self.task, state.best_model, self.val_set, self.config.val.transform, picture)
@@ -170,6 +168,19 @@ class _Run:
             facts = {"config": self.config.model_dump(mode="json"), **describe_data(self.train_set, self.val_set)}
             save_checkpoint(self.folder.checkpoints, step, state, facts)
             prune_checkpoints(self.folder.checkpoints, self.config.keep_checkpoints)
+
+    def _evaluate_if_due(self, state: TrainingState, step: int, log: RunLog | None) -> None:
+        """Score the step if the config wants it and it is not yet scored; the best checkpoint stays."""
+        every, steps = self.config.eval_every, self.config.schedule.steps
+        due = step == steps or (every > 0 and step % every == 0)
+        if not due or self.processes.share(self.folder.evaluated_step()) >= step:
+            return
+        self._evaluate(state, step, log)
+        if self.processes.share(self.folder.best_step()) == step:
+            if self.processes.share(self.folder.saved_step()) < step:
+                self._save(state, step)
+            if self.processes.is_first:
+                mark_best(self.folder.checkpoints, step)
 
     def _evaluate(self, state: TrainingState, step: int, log: RunLog | None) -> None:
         """Score the validation split; ``eval.json`` and the results files hold the newest."""

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from vertebra.engine import (
     train_step,
     write_json,
 )
+from vertebra.evaluation import Scores
 from vertebra.models import build_model
 from vertebra.structures import CheckpointError, NonFiniteError, UsageError, WorkerError
 
@@ -254,3 +256,33 @@ def test_weights_of_another_model_are_refused(shapes, unbroken, tmp_path):
     model = build_model(checkpoint.config.model, checkpoint.classes["detection"].names[:-1])
     with pytest.raises(CheckpointError, match=r"class_logits\.bias has shape"):
         load_weights(checkpoint, model)
+
+
+def test_the_best_checkpoint_stays(shapes, tmp_path, monkeypatch):
+    """By hand: scores of .1, .4, .4 and .2 at four steps; of them the second, and the newest by count, are kept."""
+    scores = iter([0.1, 0.4, 0.4, 0.2])
+
+    def scripted(*arguments):
+        return [], {"bbox": Scores({"AP": next(scores)}, {}, {})}
+
+    monkeypatch.setattr(sys.modules["vertebra.engine.train"], "evaluate", scripted)
+    run, changes = tmp_path / "run", {"checkpoint_every": 3, "keep_checkpoints": 1, "eval_every": 1}
+    train(tiny_config(shapes, **changes), run)
+    kept = [path.name for path in checkpoint_paths(run / "checkpoints")]
+    assert kept == ["step-0000002", "step-0000004"]
+    assert open_checkpoint(run / "checkpoints" / "best").step == 2 and open_checkpoint(run).step == 4
+
+
+def test_a_run_killed_before_its_evaluation_catches_up(shapes, tmp_path):
+    """A law: the checkpoint of step 2 is there and its score is not; resuming scores it, as the unbroken run did."""
+    config = tiny_config(shapes, eval_every=2)
+    train(config, tmp_path / "unbroken")
+    broken = shutil.copytree(tmp_path / "unbroken", tmp_path / "broken", symlinks=True)
+    shutil.rmtree(checkpoint_paths(broken / "checkpoints")[-1])
+    lines = (broken / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (broken / "metrics.jsonl").write_text(
+        "".join(line for line in lines if json.loads(line)["step"] < 3 and '"val' not in line)
+    )
+    (broken / "eval.json").unlink()
+    train(config, broken, resume=True)
+    assert records(broken) == records(tmp_path / "unbroken")
