@@ -1,6 +1,8 @@
 """Boundary AP (2103.16562): masks match by how well their outlines agree, not by their areas alone."""
 
+import functools
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -31,26 +33,45 @@ class BoundaryEvaluation(COCOeval):
         prepared: Any = self
         truths = prepared._gts[imgId, catId]
         detections = sorted(prepared._dts[imgId, catId], key=lambda detection: -detection["score"])
+
+        @functools.cache
+        def boundary(found: bool, place: int) -> Boundary:
+            # Kept until this image and class are done: no other looks at its shapes.
+            return inner_boundary(rle.decode((detections if found else truths)[place]["segmentation"]))
+
         for row, column in np.argwhere(np.array(overlaps) >= LEAST_OVERLAP).tolist():
-            found, truth = detections[row], truths[column]
-            if not truth["iscrowd"]:
-                overlaps[row, column] = min(overlaps[row, column], _boundary_overlap(found, truth))
+            if not truths[column]["iscrowd"]:
+                overlap = boundary_overlap(boundary(True, row), boundary(False, column))
+                overlaps[row, column] = min(overlaps[row, column], overlap)
         return overlaps
 
 
-def _boundary_overlap(*shapes: dict[str, Any]) -> float:
-    """The IoU of two boundaries; each is drawn once and kept with its shape."""
-    for shape in shapes:
-        if "boundary" not in shape:
-            shape["boundary"] = inner_boundary(rle.decode(shape["segmentation"]))
-    first, second = (shape["boundary"] for shape in shapes)
-    union = (first | second).sum()
-    return float((first & second).sum() / union) if union else 0.0
+@dataclass(frozen=True, slots=True, eq=False)
+class Boundary:
+    """The boundary of a mask inside the mask's box, whose first row and column in the image are ``top`` and ``left``:
+    beyond the box there is none."""
+
+    top: int
+    left: int
+    pixels: Bool[ndarray, "h w"]
 
 
-def inner_boundary(mask: UInt8[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
+def inner_boundary(mask: UInt8[ndarray, "h w"]) -> Boundary:
     """The pixels of a mask that are near its outline; where the image cuts a mask off, that is outline too."""
     reach = max(1, round(REACH * math.hypot(*mask.shape)))
-    padded = cv2.copyMakeBorder(np.ascontiguousarray(mask), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    inside = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=reach)[1:-1, 1:-1]
-    return (mask > 0) & (inside == 0)
+    left, top, width, height = cv2.boundingRect(mask)
+    inside = np.ascontiguousarray(mask[top : top + height, left : left + width])
+    padded = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    core = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=reach)[1:-1, 1:-1]
+    return Boundary(top, left, (inside > 0) & (core == 0))
+
+
+def boundary_overlap(first: Boundary, second: Boundary) -> float:
+    """The IoU of the boundaries of two masks that overlap."""
+    pair = (first, second)
+    top, left = max(each.top for each in pair), max(each.left for each in pair)
+    bottom = min(each.top + each.pixels.shape[0] for each in pair)
+    right = min(each.left + each.pixels.shape[1] for each in pair)
+    shared = [each.pixels[top - each.top : bottom - each.top, left - each.left : right - each.left] for each in pair]
+    intersection = np.count_nonzero(shared[0] & shared[1])
+    return intersection / (np.count_nonzero(first.pixels) + np.count_nonzero(second.pixels) - intersection)

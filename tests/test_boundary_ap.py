@@ -1,6 +1,8 @@
 """Boundary AP: against a slow computation of the paper's definition, and by hand."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from hotcoco import mask as rle
 
 from vertebra.evaluation import evaluate_coco
-from vertebra.evaluation.boundary import inner_boundary
+from vertebra.evaluation.boundary import boundary_overlap, inner_boundary
 
 FIXTURE = Path(__file__).parents[2] / "shared" / "data" / "coco_eval_100"
 SIZE = (50, 60)
@@ -40,7 +42,52 @@ def test_the_boundary_is_what_is_near_the_outline(seed):
     """A slow loop over pixels, on ragged masks that touch the image's edge too."""
     noise = np.random.default_rng(seed).random((13, 15)) < 0.8
     mask = noise.repeat(4, axis=0).repeat(4, axis=1)[: SIZE[0], : SIZE[1]].astype(np.uint8)
-    assert np.array_equal(inner_boundary(mask), near_the_outline(mask, REACH))
+    found, drawn = inner_boundary(mask), np.zeros(SIZE, bool)
+    height, width = found.pixels.shape
+    drawn[found.top : found.top + height, found.left : found.left + width] = found.pixels
+    assert np.array_equal(drawn, near_the_outline(mask, REACH))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_boundaries_overlap_as_bitmaps_do(seed):
+    """A slow computation on whole images: ragged masks in boxes of their own, none of which lies in the other."""
+    noise = np.random.default_rng(seed).random((2, *SIZE)) < 0.9
+    masks = [square(5, 5, 35, 45) * noise[0], square(8, 1, 40, 40) * noise[1]]
+    ring, other = (near_the_outline(mask, REACH) for mask in masks)
+    expected = (ring & other).sum() / (ring | other).sum()
+    assert boundary_overlap(*map(inner_boundary, masks)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_best_detection_has_its_own_overlap():
+    """By hand: of two results the file has the worse one first, and both overlap the object by half or more."""
+    data, results = problem((square(5, 5, 45, 45), square(5, 5, 45, 45)))
+    _, worse = problem((square(5, 5, 45, 45), square(5, 8, 45, 48)))
+    scores = evaluate_coco(data, [worse[0] | {"score": 0.1}, *results], task="boundary")
+    assert scores.summary["AP"] == pytest.approx(1.0)
+
+
+def test_memory_does_not_grow_with_the_images():
+    """A law, in a process of its own: twenty objects and results on four million pixels each, where whole boundaries
+    would take 160 MB."""
+    program = """
+import resource, numpy as np
+from hotcoco import mask as rle
+from vertebra.evaluation import evaluate_coco
+mask = np.zeros((2000, 2000), np.uint8, order="F")
+mask[900:1000, 900:1000] = 1
+shape = {"size": [2000, 2000], "counts": rle.encode(mask)["counts"].decode()}
+rows = [{"image_id": number, "category_id": 1, "score": 0.5, "segmentation": shape} for number in range(20)]
+truth = {
+    "images": [{"id": number, "height": 2000, "width": 2000} for number in range(20)],
+    "categories": [{"id": 1, "name": "square"}],
+    "annotations": [{"id": row["image_id"], "area": 10000, "iscrowd": 0, **row} for row in rows],
+}
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert evaluate_coco(truth, rows, task="boundary").summary["AP"] > 0.99
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 60_000
 
 
 def problem(*pairs: tuple[np.ndarray, np.ndarray], crowd: bool = False) -> tuple[dict, list]:
