@@ -27,10 +27,10 @@ class ConfusionMatrix:
     def of(cls, truth: UInt8[ndarray, "h w"], predicted: UInt8[ndarray, "h w"], num_classes: int) -> "ConfusionMatrix":
         """Of one map. 255 is no class: in the truth the pixel is left out, in the prediction it has none."""
         known = truth != IGNORE
-        rows = truth[known].astype(np.int64)
-        columns = np.where(predicted[known] == IGNORE, num_classes, predicted[known].astype(np.int64))
-        if (rows >= num_classes).any() or (columns > num_classes).any():
+        rows, found = truth[known].astype(np.int64), predicted[known].astype(np.int64)
+        if (rows >= num_classes).any() or ((found >= num_classes) & (found != IGNORE)).any():
             raise ValueError(f"a map of {num_classes} classes holds 0..{num_classes - 1} and {IGNORE}")
+        columns = np.where(found == IGNORE, num_classes, found)
         size = num_classes * (num_classes + 1)
         return cls(np.bincount(rows * (num_classes + 1) + columns, minlength=size).reshape(num_classes, -1))
 

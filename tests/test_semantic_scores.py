@@ -145,7 +145,7 @@ def test_the_matrix_by_hand():
     matrix = ConfusionMatrix.of(truth, predicted, 2)
     assert matrix.counts.tolist() == [[1, 1, 0], [0, 1, 1]] and matrix.counts.dtype == np.int64
     assert matrix.hits.tolist() == [1, 1] and matrix.truths.tolist() == [2, 2] and matrix.unions.tolist() == [2, 3]
-    for wrong in ((truth + 2, predicted), (truth, predicted + 2)):
+    for wrong in ((truth + 2, predicted), (truth, predicted + 1)):
         with pytest.raises(ValueError, match=r"a map of 2 classes holds 0\.\.1 and 255"):
             ConfusionMatrix.of(*wrong, 2)
 
