@@ -104,9 +104,16 @@ def box_fault(box: Any) -> Fault | None:
 
 def area_fault(area: Any) -> Fault | None:
     """What is wrong with an area, if anything."""
-    if is_number(area) and math.isfinite(area):
+    if is_number(area) and 0 <= area < math.inf:
         return None
-    return "bad-area", f"has the area {area!r:.80}, which is not a finite number"
+    return "bad-area", f"has the area {area!r:.80}, which is not a finite number of 0 or more"
+
+
+def crowd_fault(crowd: Any) -> Fault | None:
+    """What is wrong with an ``iscrowd``, if anything: text is true to Python, whatever it says."""
+    if isinstance(crowd, int) and crowd in (0, 1):
+        return None
+    return "bad-crowd", f"has the iscrowd {crowd!r:.80}, which is neither 0 nor 1"
 
 
 def mask_fault(mask: Any, size: tuple[int, int] | None = None) -> Fault | None:

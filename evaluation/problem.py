@@ -12,7 +12,7 @@ from hotcoco import mask as rle
 
 from ..ops import segmentation_fault, size_fault
 from ..structures import DataError
-from .checks import ResultError, area_fault, box_fault, id_fault
+from .checks import Fault, ResultError, area_fault, box_fault, crowd_fault, id_fault
 
 Task = Literal["bbox", "segm", "boundary"]
 
@@ -48,7 +48,9 @@ def pose_problem(ground_truth: dict[str, Any], results: list[dict[str, Any]], ta
 
     annotations = []
     for number, annotation in enumerate(ground_truth["annotations"], start=1):
-        _check_annotation(annotation, image_numbers.keys(), category_numbers.keys(), sizes)
+        fault = _annotation_fault(annotation, image_numbers.keys(), category_numbers.keys(), sizes)
+        if fault is not None:
+            raise _annotation_error(number - 1, annotation, fault)
         annotations.append(place(number, annotation) | _true_shape(annotation, task))
     detections = []
     for number, result in enumerate(results, start=1):
@@ -90,28 +92,35 @@ def _sides(size: tuple[int, int] | None) -> dict[str, int]:
     return {} if size is None else {"height": size[0], "width": size[1]}
 
 
-def _check_annotation(
+def _annotation_fault(
     annotation: dict[str, Any],
     image_ids: Set[int | str],
     category_ids: Set[int | str],
     sizes: Mapping[int | str, tuple[int, int]],
-) -> None:
-    """DataError for an annotation about nothing known, or without its shape: a mask where there are ``sizes`` of
-    images, otherwise a box."""
+) -> Fault | None:
+    """What is wrong with an annotation, if anything: it must be about something known, and have its shape, which is a
+    mask where there are ``sizes`` of images, otherwise a box."""
     image_id: Any = annotation.get("image_id")
     area = annotation.get("area")
-    fault = (
+    return (
         id_fault("image", image_id, image_ids)
         or id_fault("category", annotation.get("category_id"), category_ids)
+        or crowd_fault(annotation.get("iscrowd", 0))
         or (image_id in sizes and segmentation_fault(annotation.get("segmentation"), sizes[image_id]))
         or (area is not None and area_fault(area))
         or ((not sizes or area is None) and box_fault(annotation.get("bbox")))
+        or None
     )
-    if fault:
-        raise DataError(
-            f"the annotation {fault[1]}", "correct the annotations", case=fault[0],
-            image_id=image_id if isinstance(image_id, int | str) else None, annotation_id=annotation.get("id"),
-        )  # fmt: skip
+
+
+def _annotation_error(row: int, annotation: dict[str, Any], fault: Fault) -> DataError:
+    """It tells the annotation by its id, and one without by its row."""
+    (case, what), image_id, identity = fault, annotation.get("image_id"), annotation.get("id")
+    return DataError(
+        f"the annotation {what}", "correct the annotations", case=case,
+        image_id=image_id if isinstance(image_id, int | str) else None,
+        annotation_id=identity if isinstance(identity, int | str) else f"row {row}",
+    )  # fmt: skip
 
 
 def _true_shape(annotation: dict[str, Any], task: Task) -> dict[str, Any]:
@@ -120,7 +129,7 @@ def _true_shape(annotation: dict[str, Any], task: Task) -> dict[str, Any]:
     if area is None:
         area = annotation["bbox"][2] * annotation["bbox"][3]
     shape = {"bbox": annotation["bbox"]} if task == "bbox" else {"segmentation": annotation["segmentation"]}
-    return shape | {"area": area, "iscrowd": int(bool(annotation.get("iscrowd", 0)))}
+    return shape | {"area": area, "iscrowd": int(annotation.get("iscrowd", 0))}
 
 
 def _shape_fault(result: dict[str, Any], size: tuple[int, int] | None) -> str | None:
