@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
-MAX_PIXELS = 2**31
+from ..structures import MAX_PIXELS
+
+_COUNTABLE = 2**31
 """Native code counts pixels in 32 bits."""
 _MAX_CHARACTERS = 7
 """Of one number: 32 bits."""
@@ -43,14 +45,14 @@ def size_fault(size: Any) -> str | None:
     """What is wrong with the (height, width) of an image or a mask, to be read after its name."""
     if not isinstance(size, list | tuple) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         return f"has the size {size!r:.80}, which is not two positive whole numbers"
-    if size[0] * size[1] >= MAX_PIXELS:
-        return f"is {size[0]}x{size[1]}, more pixels than run lengths can count"
+    if size[0] * size[1] > MAX_PIXELS:
+        return f"is {size[0]}x{size[1]}, more than {MAX_PIXELS:,} pixels"
     return None
 
 
 def _as_runs(counts: Any) -> Int64[ndarray, " n"] | str:
     """A list of lengths as an array; or what is wrong with it."""
-    if not isinstance(counts, list) or not all(type(run) is int and abs(run) < MAX_PIXELS for run in counts):
+    if not isinstance(counts, list) or not all(type(run) is int and abs(run) < _COUNTABLE for run in counts):
         return f"has the counts {counts!r:.80}, which are neither text nor a list of whole numbers"
     return np.array(counts, np.int64)
 

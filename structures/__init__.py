@@ -25,7 +25,7 @@ from .errors import (
     is_out_of_memory,
 )
 from .features import FeatureInfo, Features, Level, Levels
-from .images import Images
+from .images import MAX_PIXELS, Images
 from .instances import Detections, Instances
 from .masks import GridMasks, MaskFormat, PasteRule
 from .numbers import is_number
@@ -37,6 +37,7 @@ from .semantic import IGNORE, SemanticScores
 __all__ = [
     "CAFFE_INPUT",
     "IGNORE",
+    "MAX_PIXELS",
     "CheckpointError",
     "Classes",
     "Classification",

@@ -7,6 +7,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+MAX_PIXELS = 500_000_000
+"""Pixels of the largest image that is read, or that a file may declare (1.5 GB decoded)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Images:

@@ -212,7 +212,17 @@ def test_a_mask_that_does_not_fit_its_image(change, message):
         ("annotations", {"image_id": [1]}, "bbox", "image-id-type: ann_id=1: .*type mismatch: list"),
         ("images", {"height": None}, "segm", r"bad-size: image_id=1: .*size \(None, 60\).*correct its height"),
         ("images", {"height": -40}, "segm", r"bad-size: image_id=1: .*size \(-40, 60\), which is not two positive"),
-        ("images", {"height": 10**6, "width": 10**6}, "segm", "bad-size: image_id=1: .*1000000x1000000, more pixels"),
+        ("images", {"height": 0}, "segm", r"bad-size: image_id=1: .*size \(0, 60\), which is not two positive"),
+        ("images", {"height": 1e30}, "segm", r"bad-size: image_id=1: .*size \(1e\+30, 60\), which is not two positive"),
+        ("images", {"width": True}, "segm", r"bad-size: image_id=1: .*size \(40, True\), which is not two positive"),
+        (
+            "images",
+            {"height": 10**6, "width": 10**6},
+            "segm",
+            "bad-size: image_id=1: .*1000000x1000000, more than 500,0",
+        ),
+        ("images", {"height": 45_000, "width": 45_000}, "boundary", "bad-size: image_id=1: .*45000x45000, more than 5"),
+        ("images", {"width": 5 * 10**9}, "segm", "bad-size: image_id=1: .*40x5000000000, more than 500,000,000 pixels"),
         ("images", {"id": 2}, "bbox", "duplicate-image-id: .*image id 2"),
     ],
 )

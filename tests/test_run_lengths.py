@@ -89,7 +89,9 @@ def test_other_things_are_no_run_lengths(value):
     assert run_lengths_fault(value) == "is not run lengths (size and counts)"
 
 
-def test_more_pixels_than_can_be_counted():
-    """FAULTS 60: a million by a million, named before anything is allocated."""
-    fault = run_lengths_fault({"size": [10**6, 10**6], "counts": [10**12]})
-    assert fault == "is 1000000x1000000, more pixels than run lengths can count"
+@pytest.mark.parametrize("size", [(10**6, 10**6), (22_400, 22_400), (1, 500_000_001)])
+def test_more_pixels_than_any_image_has(size):
+    """FAULTS 60: the limit of images that are read, named before anything is allocated; and its control."""
+    fault = run_lengths_fault({"size": list(size), "counts": [size[0] * size[1]]})
+    assert fault == f"is {size[0]}x{size[1]}, more than 500,000,000 pixels"
+    assert run_lengths_fault({"size": [20_000, 25_000], "counts": [500_000_000]}) is None
