@@ -1,6 +1,6 @@
 """Mask R-CNN, ResNet-50-FPN, COCO, 1x schedule (12 epochs).
 
-    python tools/train.py configs/mask_rcnn_r50_fpn_1x_coco.py
+    python tools/train.py configs/mask_rcnn_r50_fpn_1x_coco.py --bad-data=skip
 
 detectron2's recipe, as for `faster_rcnn_r50_fpn_1x_coco`. Its published box AP is 38.6 and its mask AP 35.2 on val2017
 (8 V100, 0.26 s a step, 3.4 GB a GPU). Not yet run by us.

@@ -1,6 +1,6 @@
 """Mask R-CNN, ResNet-50-FPN, COCO, from random weights with large-scale jitter, 100 epochs.
 
-    python tools/train.py configs/mask_rcnn_r50_fpn_lsj_100e_coco.py
+    python tools/train.py configs/mask_rcnn_r50_fpn_lsj_100e_coco.py --bad-data=skip
 
 The recipe of detectron2's "new baselines" (2012.07177): windows of 1024 x 1024, 64 images a step, synchronised batch
 norm in every part, two convolutions in the RPN, four and one fully connected layer in the box branch. Its published box
