@@ -117,8 +117,13 @@ BAD_OBJECTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "truth values": ({"bbox": [True, True, True, True]}, "malformed-box", "must be four numbers"),
     "no box": ({"bbox": ...}, "malformed-box", "must be four numbers"),
     "box is text": ({"bbox": "40,8,30,30"}, "malformed-box", "must be four numbers"),
-    "NaN area": ({"area": NAN}, "bad-area", "area must be a finite number, got nan"),
-    "area as text": ({"area": "900"}, "bad-area", "area must be a finite number, got '900'"),
+    "NaN area": ({"area": NAN}, "bad-area", "area must be a number >= 0, got nan"),
+    "area as text": ({"area": "900"}, "bad-area", "area must be a number >= 0, got '900'"),
+    "negative area": ({"area": -900}, "bad-area", "area must be a number >= 0, got -900"),
+    "crowd as text": ({"iscrowd": "0"}, "bad-crowd", "iscrowd must be 0 or 1, got '0'"),
+    "crowd without a value": ({"iscrowd": None}, "bad-crowd", "iscrowd must be 0 or 1, got None"),
+    "crowd that is a count": ({"iscrowd": 2}, "bad-crowd", "iscrowd must be 0 or 1, got 2"),
+    "crowd that is a share": ({"iscrowd": 0.5}, "bad-crowd", "iscrowd must be 0 or 1, got 0.5"),
     "a number beyond floats": ({"bbox": [10**400, 8, 30, 30]}, "malformed-box", "must be four numbers"),
 }
 
@@ -152,6 +157,7 @@ def test_an_annotation_that_is_no_object_is_skipped(tmp_path):
 ODD: dict[str, tuple[Spoil, str]] = {
     "annotation without id": (set_in("annotations", 1, id=...), "assigned-id"),
     "annotation without area": (set_in("annotations", 1, area=...), "computed-area"),
+    "annotation whose area is null": (set_in("annotations", 1, area=None), "computed-area"),
     "partly outside": (set_in("annotations", 1, bbox=[80, 50, 30, 30]), "clipped-box"),
     "half a pixel outside": (set_in("annotations", 1, bbox=[66.5, 34.5, 30, 30]), "clipped-box"),
 }
@@ -178,6 +184,19 @@ def test_what_a_file_leaves_out_is_filled_in(tmp_path):
     entries = open_tiny(tmp_path, data).ground_truth()["annotations"]
     assert [entry["area"] for entry in entries] == [600, 900, 6144, 1600, 56, 100]
     assert all(entry["iscrowd"] == 0 for entry in entries)
+
+
+def test_truth_values_and_null_are_filled_in_too(tmp_path):
+    """By hand: crowds given as false and true, and an area of null, as the official API would have them."""
+    data = truth()
+    data["annotations"][0].update(iscrowd=False, area=None)
+    data["annotations"][1].update(iscrowd=True)
+    dataset = open_tiny(tmp_path, data)
+    assert dataset.read(0).objects.ignored.tolist() == [[40.5, 8.25, 70.5, 38.25]]
+    entries = dataset.ground_truth()["annotations"]
+    assert [entry["iscrowd"] for entry in entries] == [0, 1, 0, 1, 0, 0]
+    assert not any(isinstance(entry["iscrowd"], bool) for entry in entries)
+    assert entries[0]["area"] == 600
 
 
 @pytest.mark.parametrize(

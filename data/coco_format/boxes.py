@@ -67,6 +67,7 @@ def check_boxes(
     identities = _identities(entries, rows, faults)
     places = np.array([images.get(as_key(entry.get("image_id")), -1) for entry in entries], np.int64)
     classes = np.array([_class_of(entry, labels, categories) for entry in entries], np.int64)
+    crowd = np.array([_crowd_of(entry) for entry in entries], np.int64)
     corners = _corners(entries)
     with np.errstate(invalid="ignore"):
         sides = corners[:, 2:] - corners[:, :2]
@@ -79,7 +80,8 @@ def check_boxes(
         (~np.isfinite(corners).all(axis=1), "non-finite-box", lambda e: f"bbox {e.get('bbox')} is not finite"),
         ((sides < 0).any(axis=1), "negative-box", lambda e: f"bbox {e.get('bbox')} has a negative side"),
         ((sides == 0).any(axis=1), "empty-box", lambda e: f"bbox {e.get('bbox')} has no area"),
-        (~_have_areas(entries), "bad-area", lambda e: f"area must be a finite number, got {e.get('area')!r:.80}"),
+        (~_have_areas(entries), "bad-area", lambda e: f"area must be a number >= 0, got {e.get('area')!r:.80}"),
+        (crowd < 0, "bad-crowd", lambda e: f"iscrowd must be 0 or 1, got {e.get('iscrowd')!r:.80}"),
     ])  # fmt: skip
     if masks:
         _check_masks(entries, places, sizes, identities, faults)
@@ -99,8 +101,7 @@ def check_boxes(
     names = [identities[index] for index in own.tolist()]
     boxes, kept = fit_boxes(corners[wanted], shapes[wanted], names, report=report, min_box=min_box)
     own = own[kept]
-    crowd = np.array([bool(entry.get("iscrowd", 0)) for entry in entries], bool)
-    return BoxTable(rows[own], places[own], boxes[kept].astype(np.float32), classes[own], crowd[own])
+    return BoxTable(rows[own], places[own], boxes[kept].astype(np.float32), classes[own], crowd[own] == 1)
 
 
 class _Faults:
@@ -176,7 +177,13 @@ def _number_of_values(box: Any) -> int:
 def _have_areas(entries: list[dict[str, Any]]) -> Bool[ndarray, " n"]:
     """Whether each area, where one is given, is a number: the metric goes by it."""
     areas = [entry.get("area") for entry in entries]
-    return np.array([area is None or (is_number(area) and math.isfinite(area)) for area in areas], bool)
+    return np.array([area is None or (is_number(area) and 0 <= area < math.inf) for area in areas], bool)
+
+
+def _crowd_of(entry: dict[str, Any]) -> int:
+    """1 for a crowd, 0 for an object, -1 for what is neither: text is true to Python, whatever it says."""
+    value = entry.get("iscrowd", 0)
+    return int(value) if isinstance(value, int) and value in (0, 1) else -1
 
 
 def _corners(entries: list[dict[str, Any]]) -> ndarray:

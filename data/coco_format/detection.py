@@ -160,5 +160,7 @@ class CocoDataset(Dataset):
 
 
 def _completed(entry: dict[str, Any], row: int) -> dict[str, Any]:
+    """The entry with what it leaves out; null stands for an area that is left out, true for 1."""
     width, height = entry["bbox"][2:]
-    return {"id": -1 - row, "iscrowd": 0, "area": width * height, **entry}
+    area = width * height if entry.get("area") is None else entry["area"]
+    return {"id": -1 - row, **entry, "iscrowd": int(entry.get("iscrowd", 0)), "area": area}
