@@ -18,47 +18,46 @@ found out when it is decoded, which the look before training does not do.
 
 import io
 import os
-import threading
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from ..structures import DataError
-
-MAX_PIXELS = 500_000_000
-"""Pixels of the largest image that is read (1.5 GB decoded)."""
+from .pillow import guarded, open_guarded
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
 """Endings, in lower case, by which a folder's images are told from its other files."""
 
-_ORIENTATION = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PILLOW_LIMIT = threading.Lock()
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image of each EXIF orientation upright."""
 
 
 def read_image(path: str | os.PathLike[str], image_id: int | str | None = None) -> UInt8[ndarray, "h w 3"]:
     """Decode an image file to RGB by the policy above; DataError where that cannot be done."""
-    try:
-        with _open(path, image_id) as image:
-            return np.array(_to_rgb(_upright(_decode(image, path))))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(
-            f"the image is damaged: {error}",
-            "replace it, or leave it out",
-            case="damaged-image",
-            file=path,
-            image_id=image_id,
-        ) from error
+    with guarded("image", path, image_id), open_guarded(path) as image:
+        decoded = _decode(image, path)
+        turn = _TURNS.get(_orientation(decoded))
+        return np.array(_to_rgb(decoded if turn is None else decoded.transpose(turn)))
 
 
 def image_size(path: str | os.PathLike[str], image_id: int | str | None = None) -> tuple[int, int]:
     """(height, width) upright, from the header alone."""
-    with _open(path, image_id) as image:
+    with guarded("image", path, image_id), open_guarded(path) as image:
         width, height = image.size
-        return (width, height) if _is_turned(image) else (height, width)
+        return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def check_image(
@@ -101,46 +100,13 @@ def _decode(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
     return image
 
 
-def _open(path: str | os.PathLike[str], image_id: int | str | None) -> Image.Image:
-    def fault(case: str, what: str, fix: str = "replace it, or leave it out") -> DataError:
-        return DataError(what, fix, case=case, file=path, image_id=image_id)
-
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8; a damaged EXIF block says nothing."""
     try:
-        # Pillow's own limit is a variable of the whole process; ours is checked below.
-        with _PILLOW_LIMIT:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                image = Image.open(path)
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
-    except FileNotFoundError:
-        raise fault("missing-image", "the image file does not exist", "check the image folder") from None
-    except IsADirectoryError:
-        raise fault("missing-image", "this is a folder, not an image", "check the file name") from None
-    except UnidentifiedImageError:
-        raise fault("not-an-image", "this is no image file") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise fault("damaged-image", f"the image cannot be opened: {error}") from error
-    if image.width * image.height > MAX_PIXELS:
-        what = f"{image.width}x{image.height} is more than {MAX_PIXELS:,} pixels"
-        image.close()
-        raise fault("too-many-pixels", what, "scale it down first")
-    return image
-
-
-def _is_turned(image: Image.Image) -> bool:
-    """Whether EXIF swaps height and width; a damaged EXIF block says nothing."""
-    try:
-        return image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    except (OSError, SyntaxError, ValueError):
-        return False
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError):
-        return image
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # of any kind, see pillow.py
+        return 1
+    return orientation if orientation in _TURNS else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image | ndarray:

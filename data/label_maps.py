@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
-from PIL import Image
 
 from ..structures import IGNORE, DataError
+from .pillow import guarded, open_guarded
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAY, _PALETTE = 0, 3
@@ -53,14 +53,8 @@ def read_label_map(path: Path, num_classes: int, image_id: str, hint: str) -> UI
 
     ``hint`` says what to do about such a number.
     """
-    try:
-        with Image.open(path) as image:
-            labels = np.array(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"the mask is damaged: {error}", "replace it, or leave it out",
-            case="damaged-mask", file=path, image_id=image_id,
-        ) from error  # fmt: skip
+    with guarded("mask", path, image_id), open_guarded(path) as image:
+        labels = np.array(image)
     strange = (labels >= num_classes) & (labels != IGNORE)
     if strange.any():
         row, column = np.argwhere(strange)[0].tolist()

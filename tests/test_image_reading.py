@@ -1,5 +1,6 @@
 """Image files of every kind: one policy, checked against Pillow, OpenCV and files that were put right by hand."""
 
+import contextlib
 import io
 
 import cv2
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vertebra.data import Record, ResizeConfig, build_transform, check_image, read_image
+from vertebra.data import Record, ResizeConfig, build_transform, check_image, pillow, read_image
+from vertebra.data.label_maps import read_label_map
 from vertebra.structures import DataError
 
 from .tiny_coco_file import HEIGHT, WIDTH, open_tiny, truth
@@ -147,6 +149,47 @@ def test_a_damaged_file_is_found_before_training(name, tmp_path):
         with pytest.raises(DataError, match=rf"{case}: .*{name}: image_id=5: ") as caught:
             look(path, 5)
         assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("ending", ["tif", "ico", "png"])
+def test_pillows_own_limit_does_not_count(ending, tmp_path, monkeypatch):
+    """FAULTS 75: one limit, the stated one; Pillow's, which TIFF meets when it is decoded too, is left alone."""
+    path = save(tmp_path / f"photo.{ending}", Image.fromarray(photo()))
+    whole = read_image(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    assert np.array_equal(read_image(path), whole)
+    assert check_image(path, whole.shape[:2]) == []
+    assert Image.MAX_IMAGE_PIXELS == 50
+
+
+def test_a_mask_has_the_same_limit_as_its_image(tmp_path, monkeypatch):
+    """The same for maps of classes."""
+    path = save(tmp_path / "map.png", Image.new("P", (WIDTH, HEIGHT), 1))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    assert (read_label_map(path, 2, "map", "") == 1).all()
+    monkeypatch.setattr(pillow, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    with pytest.raises(DataError, match=r"too-many-pixels: .*map\.png: .*more than 6,143 pixels"):
+        read_label_map(path, 2, "map", "")
+    with pytest.raises(DataError, match=r"too-many-pixels: .*map\.png"):
+        read_image(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of tags it skips
+@pytest.mark.parametrize("ending", ["TIFF", "PNG", "GIF", "BMP", "WEBP", "JPEG"])
+def test_whatever_bytes_are_wrong_is_told_in_one_line(ending, tmp_path, monkeypatch):
+    """A law: a file with a few changed bytes gives pixels or a DataError. Pillow lets its decoders' own errors out."""
+    monkeypatch.setattr(pillow, "MAX_PIXELS", 10_000)  # a wrong size would take its time
+    file, dice = io.BytesIO(), np.random.default_rng(0)
+    Image.fromarray(photo(24, 32)).save(file, ending)
+    for number in range(100):
+        data = np.frombuffer(file.getvalue(), np.uint8).copy()
+        places = np.r_[: min(200, len(data)), max(0, len(data) - 200) : len(data)]
+        data[dice.choice(places, 3)] = dice.integers(0, 256, 3)
+        path = tmp_path / f"{number}"
+        path.write_bytes(data.tobytes())
+        for look in (read_image, check_image):
+            with contextlib.suppress(DataError):
+                look(path)
 
 
 def test_what_is_no_file_is_refused(tmp_path):

@@ -106,7 +106,7 @@ def test_maps_are_read_when_they_are_asked_for(root):
     truth = open_voc(root).ground_truth()
     (root / "SegmentationClass" / "a.png").unlink()
     assert "a" in set(truth) and len(truth) == 3
-    with pytest.raises(DataError, match=r"damaged-mask: .*No such file"):
+    with pytest.raises(DataError, match=r"missing-mask: .*does not exist"):
         truth["a"]
 
 

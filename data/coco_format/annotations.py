@@ -15,7 +15,7 @@ import numpy as np
 from numpy import ndarray
 
 from ...structures import DataError, MaskFormat, UsageError, suggest
-from ..images import MAX_PIXELS
+from ..pillow import MAX_PIXELS
 from ..report import DataReport
 from .boxes import BoxTable, as_key, check_boxes
 from .masks import MaskTable
