@@ -125,6 +125,16 @@ def half(ending: str) -> bytes:
     return file.getvalue()[: len(file.getvalue()) // 2]
 
 
+def offsets_as_text() -> bytes:
+    """A TIFF file that says where its rows are by text: Pillow raises a TypeError."""
+    file = io.BytesIO()
+    Image.new("L", (4, 4)).save(file, "TIFF")
+    data = bytearray(file.getvalue())
+    place = data.index((273).to_bytes(2, "little"))  # StripOffsets; its type follows
+    data[place + 2] = 2
+    return bytes(data)
+
+
 JPEG, PNG = jpeg(photo()), cv2.imencode(".png", photo())[1].tobytes()
 # name: (file, what the line says)
 DAMAGED = {
@@ -135,6 +145,7 @@ DAMAGED = {
     "cut progressive.jpg": (jpeg(photo(), progressive=True)[: len(JPEG) // 2], "damaged-image"),
     "cut.png": (PNG[: len(PNG) // 2], "damaged-image"),
     "bomb.png": (bomb(), "too-many-pixels"),
+    "text.tiff": (offsets_as_text(), "damaged-image"),
     **{f"cut.{ending}": (half(ending), "damaged-image") for ending in ("bmp", "gif", "ppm", "tiff", "webp")},
 }
 
