@@ -32,6 +32,10 @@ class MaskBranchConfig(Config):
     """How a true mask becomes a target. ``sharp``: RoIAlign on its bitmap, aligned and cut at 0.5 (detectron2 with
     bitmaps). ``soft``: neither of both (torchvision). ``polygons``: whether the middle of each cell is inside its
     outline, which no resize has made coarse (detectron2's default); the data set needs ``mask_format="polygons"``."""
+    fixed_rows: bool = False
+    """Compute as many masks of each image as it could have samples with an object, so that all shapes follow from the
+    config, as compilation wants. Otherwise as many as the image with most of them has, which reads one number back from
+    the device and is what the field does."""
     paste: PasteRule = "centers"
     """How a grid becomes a mask over the image; torchvision: ``padded``."""
 
@@ -74,7 +78,8 @@ class MaskBranch(nn.Module):
     def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
         """``loss_mask``: binary cross-entropy, the mean over the cells of all regions with an object; 0 without one.
 
-        An object whose mask is empty teaches nothing. Leave out samples that cannot be positive: each costs a mask.
+        An object whose mask is empty teaches nothing. Samples with an object come first; with ``fixed_rows`` leave out
+        those that cannot have one, as each costs a mask.
         """
         samples = self._repeat_positives(samples)
         logits = self(features, samples.boxes, samples.labels)
@@ -89,11 +94,14 @@ class MaskBranch(nn.Module):
     def _repeat_positives(self, samples: RegionSamples) -> RegionSamples:
         """The samples, with the positives of an image, which come first, over again in place of the others.
 
-        The number of rows stays, and a batch norm sees regions with objects only, each of them about as often. Repeated
-        rows do not count for the loss.
+        So all images have equally many rows, and a batch norm sees regions with objects only, each of them about as
+        often. Repeated rows do not count for the loss.
         """
         positive = samples.valid & (samples.labels < self.num_classes)
         count = positive.sum(dim=1, keepdim=True).clamp(min=1)
+        if not self.config.fixed_rows:
+            most = int(count.max())
+            samples, positive = RegionSamples(*(part[:, :most] for part in samples)), positive[:, :most]
         places = torch.arange(positive.shape[1], device=positive.device) % count
         boxes = samples.boxes.gather(1, places[..., None].expand_as(samples.boxes))
         return samples._replace(boxes=boxes, valid=positive, labels=samples.labels.gather(1, places))

@@ -273,10 +273,29 @@ def test_levels_of_different_widths_are_refused():
         MaskBranch(uneven, CLASSES)
 
 
+def test_as_many_rows_as_needed_or_fixed_ones_learn_the_same(theirs):
+    """A law: six rows for six and four positives, or all nine: one loss, one gradient."""
+    features, boxes, labels, objects, targets = scene()
+    samples = samples_of(boxes, labels, objects, torch.arange(9).expand(2, 9) < torch.tensor([[6], [4]]))
+    state, found = twin_of(theirs).state_dict(), []
+    for fixed, rows in ((False, 6), (True, 9)):
+        branch = MaskBranch(INFO, CLASSES, TORCHVISION.model_copy(update={"fixed_rows": fixed}))
+        branch.load_state_dict(state)
+        seen = []
+        branch.pool.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(inputs[1].shape[1]))
+        loss = branch.loss(features, samples, targets)["loss_mask"]
+        loss.backward()
+        assert seen == [rows]
+        found.append((loss, branch.logits.weight.grad, branch.convolutions[0][0].weight.grad))
+    for first, second in zip(*found, strict=True):
+        torch.testing.assert_close(first, second)
+
+
 def test_batch_norm_sees_regions_with_objects_only():
-    """A law: three positives among nine samples leave the same statistics as those three alone."""
+    """A law: three positives among nine fixed rows leave the same statistics as those three alone."""
     torch.manual_seed(0)
-    branch = MaskBranch(INFO, CLASSES, TORCHVISION.model_copy(update={"norm": "batch"})).train()
+    config = TORCHVISION.model_copy(update={"norm": "batch", "fixed_rows": True})
+    branch = MaskBranch(INFO, CLASSES, config).train()
     features, boxes, labels, objects, targets = scene()
     nine = samples_of(boxes, labels, objects, torch.arange(9).expand(2, 9) < 3)
     alone, among = copy.deepcopy(branch), copy.deepcopy(branch)
