@@ -282,10 +282,10 @@ def test_as_many_rows_as_needed_or_fixed_ones_learn_the_same(theirs):
         branch = MaskBranch(INFO, CLASSES, TORCHVISION.model_copy(update={"fixed_rows": fixed}))
         branch.load_state_dict(state)
         seen = []
-        branch.pool.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(inputs[1].shape[1]))
+        branch.deconvolution.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(len(output)))
         loss = branch.loss(features, samples, targets)["loss_mask"]
         loss.backward()
-        assert seen == [rows]
+        assert seen == [2 * rows]
         found.append((loss, branch.logits.weight.grad, branch.convolutions[0][0].weight.grad))
     for first, second in zip(*found, strict=True):
         torch.testing.assert_close(first, second)
