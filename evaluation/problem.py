@@ -4,7 +4,7 @@ Images, categories and annotations are numbered from 1 in the order of their own
 with the id 0 for "no match", and engines differ over text ids and over fields that are left out.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,7 +51,7 @@ def pose_problem(ground_truth: dict[str, Any], results: list[dict[str, Any]], ta
         fault = _annotation_fault(annotation, image_numbers.keys(), category_numbers.keys(), sizes)
         if fault is not None:
             raise _annotation_error(number - 1, annotation, fault)
-        annotations.append(place(number, annotation) | _true_shape(annotation, task))
+        annotations.append(place(number, annotation) | _true_shape(annotation, sizes.get(annotation["image_id"])))
     detections = []
     for number, result in enumerate(results, start=1):
         fault = _shape_fault(result, sizes.get(result["image_id"]))
@@ -108,7 +108,7 @@ def _annotation_fault(
         or crowd_fault(annotation.get("iscrowd", 0))
         or (image_id in sizes and segmentation_fault(annotation.get("segmentation"), sizes[image_id]))
         or (area is not None and area_fault(area))
-        or ((not sizes or area is None) and box_fault(annotation.get("bbox")))
+        or (not sizes and box_fault(annotation.get("bbox")))
         or None
     )
 
@@ -123,13 +123,24 @@ def _annotation_error(row: int, annotation: dict[str, Any], fault: Fault) -> Dat
     )  # fmt: skip
 
 
-def _true_shape(annotation: dict[str, Any], task: Task) -> dict[str, Any]:
-    """What the engine matches; the area, which decides small, medium and large, is the box's where none is given."""
-    area = annotation.get("area")
+def _true_shape(annotation: dict[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
+    """What the engine matches: the mask where the image's (height, width) is given, otherwise the box. The area, which
+    decides small, medium and large, is that of the same shape where none is given, as it is of what was found."""
+    shape, area = ("bbox" if size is None else "segmentation"), annotation.get("area")
     if area is None:
-        area = annotation["bbox"][2] * annotation["bbox"][3]
-    shape = {"bbox": annotation["bbox"]} if task == "bbox" else {"segmentation": annotation["segmentation"]}
-    return shape | {"area": area, "iscrowd": int(annotation.get("iscrowd", 0))}
+        area = _box_area(annotation["bbox"]) if size is None else _mask_area(annotation["segmentation"], size)
+    return {shape: annotation[shape], "area": area, "iscrowd": int(annotation.get("iscrowd", 0))}
+
+
+def _box_area(box: Sequence[Any]) -> float:
+    """Of x, y, width and height."""
+    return float(box[2] * box[3])
+
+
+def _mask_area(segmentation: Any, size: tuple[int, int]) -> float:
+    """In pixels; those of several polygons are joined."""
+    encoded = rle.frPyObjects(segmentation, *size)
+    return float(rle.area(rle.merge(encoded) if isinstance(encoded, list) else encoded))
 
 
 def _shape_fault(result: dict[str, Any], size: tuple[int, int] | None) -> str | None:
@@ -143,7 +154,7 @@ def _shape_fault(result: dict[str, Any], size: tuple[int, int] | None) -> str | 
 
 
 def _found_box(result: dict[str, Any]) -> dict[str, Any]:
-    return {"bbox": result["bbox"], "area": result["bbox"][2] * result["bbox"][3]}
+    return {"bbox": result["bbox"], "area": _box_area(result["bbox"])}
 
 
 def _found_mask(result: dict[str, Any]) -> dict[str, Any]:

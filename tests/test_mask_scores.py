@@ -57,6 +57,26 @@ def without_bitmaps(entries: list[dict]) -> list[dict]:
     return [{key: value for key, value in entry.items() if key != "mask"} for entry in entries]
 
 
+@pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
+@pytest.mark.parametrize("kind", ["polygons", "packed", "listed"])
+def test_a_mask_without_an_area_has_its_own(kind, engine):
+    """By hand: two bars of 10 x 90 pixels, 90 apart: their mask has 1800 pixels, which is medium, and their box 9900,
+    which is large; what two polygons share counts once. No box is needed for it."""
+    bitmap = np.zeros((HEIGHT, WIDTH), bool)
+    bitmap[:, :10] = bitmap[:, 100:] = True
+    parts = [[x, 0, x + width, 0, x + width, 90, x, 90] for x, width in ((0, 10), (100, 10), (102, 5))]
+    shapes = {"polygons": parts, "packed": packed(bitmap), "listed": listed(bitmap)}
+    place = {"image_id": 1, "category_id": 1}
+    truth = {
+        "images": [{"id": 1, "height": HEIGHT, "width": WIDTH}],
+        "categories": [{"id": 1, "name": "bars"}],
+        "annotations": [place | {"id": 1, "segmentation": shapes[kind]}],
+    }
+    found = [place | {"score": 0.5, "segmentation": packed(bitmap)}]
+    summary = evaluate_coco(truth, found, engine, "segm").summary
+    assert (summary["APs"], summary["APm"], summary["APl"]) == (None, pytest.approx(1.0), None)
+
+
 # pycocotools 2.0.11 decodes in a way that numpy 2 warns of.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
