@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ..backbones import load_backbone_weights
 from ..data import Batch, Dataset, Policy, Share, build_dataset, require_same_classes, train_loader, worker_faults
-from ..evaluation import format_scores
+from ..evaluation import format_scores, write_results
 from ..models import Model, build_model
 from ..structures import UsageError, refusals_as_usage_errors
 from .checkpoint import Checkpoint, load_state, load_weights, mark_best, prune_checkpoints, save_checkpoint
@@ -194,7 +194,7 @@ class _Run:
                 log.record(step, each.summary, f"val/{kind}" if place else "val")
                 log.say(format_scores(each, kind))
             for name, own in self.task.files(rows).items():
-                write_json(log.folder / name, own)
+                write_results(log.folder / name, own)
             write_json(self.folder.scores, scores_as_json(scores, step=step, images=len(self.val_set)))
 
 

@@ -59,7 +59,10 @@ def _sort_key(result: dict[str, Any]) -> tuple:
 
 
 def write_results(path: str | os.PathLike[str], results: Sequence[dict[str, Any]]) -> None:
-    """Sorted, one result a line, every number to its last digit; DataError if one is not finite."""
+    """Sorted, one result a line, every number to its last digit; DataError if one is not finite.
+
+    Through a temporary file, so that a reader never sees half of it.
+    """
     try:
         lines = [json.dumps(result, allow_nan=False) for result in sort_results(results)]
     except ValueError:
@@ -67,7 +70,10 @@ def write_results(path: str | os.PathLike[str], results: Sequence[dict[str, Any]
             "a score or box is NaN or infinite, which JSON cannot hold", "train anew or lower the learning rate",
             case="non-finite-result", file=path,
         ) from None  # fmt: skip
-    Path(path).write_text("[" + ",\n".join(lines) + "]\n", encoding="utf-8")
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_text("[" + ",\n".join(lines) + "]\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vertebra.engine import train, write_json
+from vertebra.evaluation import write_results
 from vertebra.tools.cli import COMMANDS, main
 
 from .tiny import tiny_config
@@ -69,6 +70,17 @@ def test_stored_results_score_as_the_model_does(run, shapes, tmp_path):
     assert main([*arguments, "--json", str(tmp_path / "eval.json")]) == 0
     found = json.loads((tmp_path / "eval.json").read_text())["bbox"]
     assert found == pytest.approx(json.loads((run / "eval.json").read_text())["bbox"], abs=1e-10)
+
+
+def test_training_writes_results_as_predicting_does(run, tmp_path):
+    """A law: what is read from the run's file and written anew is the same, byte for byte, a row a line; nothing is
+    left beside it."""
+    rows = json.loads((run / "results.json").read_text())
+    write_results(tmp_path / "results.json", rows)
+    written = (run / "results.json").read_bytes()
+    assert written == (tmp_path / "results.json").read_bytes()
+    assert written.count(b"\n") == len(rows) > 1
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
 def test_predict_draws_every_image_and_writes_results(run, shapes, tmp_path, capsys):
