@@ -17,7 +17,8 @@ from numpy import ndarray
 from ...structures import DataError, MaskFormat, UsageError, suggest
 from ..pillow import MAX_PIXELS
 from ..report import DataReport
-from .boxes import BoxTable, as_key, check_boxes
+from .boxes import BoxTable, check_boxes
+from .keys import as_key, is_text
 from .masks import MaskTable
 from .outlines import OutlineTable
 
@@ -142,7 +143,8 @@ def _read_categories(
     by_id: dict[int, str] = {}
     for category in categories:
         identity, name = (category.get("id"), category.get("name")) if isinstance(category, dict) else (None, None)
-        if not isinstance(identity, int) or isinstance(identity, bool) or not isinstance(name, str):
+        identity = as_key(identity)
+        if not isinstance(identity, int) or not is_text(name):
             raise fault("bad-category", f"a category needs an integer id and a name; found {category!r:.80}")
         if identity in by_id:
             raise fault("duplicate-category", f"two categories have the id {identity}")
@@ -195,10 +197,10 @@ def _image_fault(image: Any, path: str | os.PathLike[str]) -> DataError | None:
     def fault(case: str, what: str) -> DataError:
         return DataError(what, "correct the entry", case=case, file=path, image_id=identity)
 
-    if identity is None or isinstance(identity, bool):
-        return fault("bad-image", f"an image needs an id; found {image!r:.80}")
-    if not isinstance(image.get("file_name"), str) or not image["file_name"]:
-        return fault("bad-image", "an image needs a file_name")
+    if identity is None:
+        return fault("bad-image", f"an image needs an id, a number of 64 bits or text; found {image!r:.80}")
+    if not is_text(image.get("file_name")) or not image["file_name"]:
+        return fault("bad-image", f"an image needs a file_name; found {image.get('file_name')!r:.80}")
     height, width = image.get("height"), image.get("width")
     if type(height) is not int or type(width) is not int or height < 1 or width < 1:
         return fault("bad-size", f"height and width must be positive whole numbers; got {height!r} and {width!r}")

@@ -14,6 +14,7 @@ from ...ops import segmentation_fault
 from ...structures import DataError, is_number
 from ..clipping import fit_boxes
 from ..report import DataReport
+from .keys import as_key
 
 XYXY_SUSPICION = 0.2
 """A share of boxes leaving their image beyond which they are probably xyxy in place of xywh."""
@@ -35,11 +36,6 @@ class BoxTable:
     def take(self, order: Int64[ndarray, " n"]) -> "BoxTable":
         """The same in another order."""
         return BoxTable(*(getattr(self, field.name)[order] for field in fields(self)))
-
-
-def as_key(value: Any) -> Any:
-    """A value that can be looked up; what cannot be an id becomes one that nothing has."""
-    return value if isinstance(value, int | str) else None
 
 
 def check_boxes(
@@ -65,7 +61,8 @@ def check_boxes(
         annotation if isinstance(annotation, dict) else {"id": f"at {row}"} for row, annotation in annotations
     ]
     identities = _identities(entries, rows, faults)
-    places = np.array([images.get(as_key(entry.get("image_id")), -1) for entry in entries], np.int64)
+    owners: list[Any] = [as_key(entry.get("image_id")) for entry in entries]
+    places = np.array([images.get(owner, -1) for owner in owners], np.int64)
     classes = np.array([_class_of(entry, labels, categories) for entry in entries], np.int64)
     crowd = np.array([_crowd_of(entry) for entry in entries], np.int64)
     corners = _corners(entries)
@@ -165,7 +162,7 @@ def _identities(entries: list[dict[str, Any]], rows: ndarray, faults: _Faults) -
 
 def _class_of(entry: dict[str, Any], labels: Mapping[int, int], categories: Collection[int]) -> int:
     """The label; -1 for a class left out by choice, -2 for one that the file does not declare."""
-    identity = as_key(entry.get("category_id"))
+    identity: Any = as_key(entry.get("category_id"))
     return labels.get(identity, -1 if identity in categories else -2)
 
 
