@@ -1,9 +1,9 @@
 """What a COCO file may call things: its ids and names end up in numpy's arrays, file systems and logs."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 
-def is_text(value: Any) -> bool:
+def is_text(value: Any) -> TypeGuard[str]:
     """Whether it is text that UTF-8 can hold and that no reader ends early: numpy's text arrays drop a last NUL."""
     if not isinstance(value, str) or "\0" in value:
         return False
