@@ -9,12 +9,13 @@ import numpy as np
 from pydantic import Field
 
 from ...structures import DataError, UsageError, suggest
-from ..dataset import Dataset, datasets
+from ..dataset import datasets
 from ..file_checks import check_files
-from ..images import check_image, image_size, read_image
+from ..images import check_image, image_size
 from ..report import DataReport, Policy
 from ..types import Objects, Record
 from .annotations import VocAnnotation, read_annotation
+from .images import VocImages
 from .layout import ListedImage, VocFolderConfig, list_images, read_class_names
 from .names import BACKGROUND, VOC_CLASSES
 from .objects import tabulate
@@ -36,7 +37,7 @@ class VocConfig(VocFolderConfig):
 
 
 @datasets.register("voc", VocConfig)
-class VocDetection(Dataset):
+class VocDetection(VocImages):
     """VOC's images and boxes. The id of an image is its stem, behind its folder's name where a split names one."""
 
     task: ClassVar[str] = "detection"
@@ -57,23 +58,12 @@ class VocDetection(Dataset):
                 case="empty-dataset", file=config.root,
             )  # fmt: skip
         found.skip_objects_of(np.flatnonzero(~usable).tolist(), report)
-        self.image_ids = [images[place].image_id for place in places]
-        # What is read in a worker is arrays, which a fork shares.
-        self._ids = np.array([image_id.encode() for image_id in self.image_ids])
-        self._files = np.array([os.fsencode(found.paths[place]) for place in places])
+        self._hold([images[place].image_id for place in places], [found.paths[place] for place in places])
         self._sizes = np.array([found.sizes[place] for place in places], np.int64)
         self._objects = tabulate(
             {images[place].image_id: found.annotations[place] for place in places}, self._sizes, self.class_names,
             report=report, min_box=config.min_box,
         )  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def read_image(self, index: int) -> Record:
-        """The image alone."""
-        path, image_id = os.fsdecode(self._files[index].item()), self._ids[index].item().decode()
-        return Record(read_image(path, image_id), image_id=image_id, file=path)
 
     def add_truth(self, record: Record, index: int) -> Record:
         """With its objects; difficult ones are in ``ignored`` unless they are to be learned."""

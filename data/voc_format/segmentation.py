@@ -10,12 +10,13 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from ...structures import DataError, UsageError
-from ..dataset import Dataset, datasets
+from ..dataset import datasets
 from ..file_checks import check_files
-from ..images import check_image, image_size, read_image
+from ..images import check_image, image_size
 from ..label_maps import LazyMaps, check_label_map, read_label_map
 from ..report import DataReport, Policy
 from ..types import Record
+from .images import VocImages
 from .layout import VocFolderConfig, list_images, read_class_names
 from .names import BACKGROUND, VOC_CLASSES
 
@@ -39,7 +40,7 @@ class VocSegmentationConfig(VocFolderConfig):
 
 
 @datasets.register("voc_segmentation", VocSegmentationConfig)
-class VocSegmentation(Dataset):
+class VocSegmentation(VocImages):
     """VOC's images and their masks: the numbers of a palette or 8-bit gray PNG are the labels, 255 is ignored."""
 
     task: ClassVar[str] = "semantic"
@@ -72,19 +73,8 @@ class VocSegmentation(Dataset):
                 f"no image is left to use: {report.summary()}", "check the path and the lists",
                 case="empty-dataset", file=config.root,
             )  # fmt: skip
-        self.image_ids = [images[place].image_id for place in places]
-        # What is read in a worker is arrays, which a fork shares.
-        self._ids = np.array([image_id.encode() for image_id in self.image_ids])
-        self._files = np.array([os.fsencode(paths[place]) for place in places])
+        self._hold([images[place].image_id for place in places], [paths[place] for place in places])
         self._masks = np.array([os.fsencode(masks[place]) for place in places])
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def read_image(self, index: int) -> Record:
-        """The image alone."""
-        path, image_id = os.fsdecode(self._files[index].item()), self._ids[index].item().decode()
-        return Record(read_image(path, image_id), image_id=image_id, file=path)
 
     def add_truth(self, record: Record, index: int) -> Record:
         """With its map."""
@@ -95,7 +85,7 @@ class VocSegmentation(Dataset):
         return LazyMaps(self.image_ids, self._read_map)
 
     def _read_map(self, index: int) -> UInt8[ndarray, "h w"]:
-        return self._read_mask(Path(os.fsdecode(self._masks[index].item())), self._ids[index].item().decode())
+        return self._read_mask(Path(os.fsdecode(self._masks[index].item())), self._id(index))
 
     def _read_mask(self, path: Path, image_id: str) -> UInt8[ndarray, "h w"]:
         hint = "name all classes in dataset.class_names, or correct the mask"
