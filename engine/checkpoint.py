@@ -99,10 +99,12 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
 
 def mark_best(folder: Path, step: int) -> None:
     """Let the link ``folder/best`` lead to the checkpoint of a step."""
-    temporary = folder / f".writing-{BEST}"
+    link, temporary = folder / BEST, folder / f".writing-{BEST}"
+    if link.is_dir() and not link.is_symlink():  # a copy of the run in which the link became what it led to
+        shutil.rmtree(link)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(_name(step))
-    temporary.replace(folder / BEST)
+    temporary.replace(link)
 
 
 def set_damaged_aside(folder: Path, sound: Checkpoint) -> None:
