@@ -10,7 +10,7 @@ from .checkpoint import (
     save_checkpoint,
 )
 from .config import ExperimentConfig, SplitConfig, override, parse_config
-from .drawing import blend_mask, draw_boxes, draw_classes, draw_lines, write_image
+from .drawing import blend_masks, draw_boxes, draw_classes, draw_lines, write_image
 from .evaluate import collect_results, evaluate, pick_device, score_results, scores_as_json, write_json
 from .optimization import AdamWConfig, ScheduleConfig, SGDConfig, build_optimizer
 from .pictures import draw_comparisons
@@ -36,7 +36,7 @@ __all__ = [
     "Task",
     "TrainingState",
     "WholeImage",
-    "blend_mask",
+    "blend_masks",
     "build_optimizer",
     "checkpoint_paths",
     "collect_results",

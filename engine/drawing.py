@@ -1,7 +1,7 @@
 """Predictions drawn into one image, for people."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -50,12 +50,19 @@ def draw_boxes(
     return image
 
 
-def blend_mask(image: Picture, mask: Bool[ndarray, "_ _"], color: tuple[int, int, int]) -> Picture:
-    """The image with half of a colour over a mask, and its outline in full."""
-    image = image.copy()
-    image[mask] = (image[mask].astype(np.uint16) + np.array(color, np.uint16) + 1) // 2
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(image, outlines, -1, color, 1)
+def blend_masks(image: Picture, masks: Iterable[tuple[Bool[ndarray, "_ _"], tuple[int, int, int]]]) -> Picture:
+    """The image with half of a colour over each mask, one after the other, and the mask's outline in full."""
+    painted = image.copy()
+    for mask, color in masks:
+        left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+        if not width:
+            continue
+        box = slice(top, top + height), slice(left, left + width)
+        inside, region = mask[box], painted[box]
+        region[inside] = (region[inside].astype(np.uint16) + np.array(color, np.uint16) + 1) // 2
+        outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(region, outlines, -1, color, 1)
+    return painted
 
 
 def draw_classes(image: Picture, classes: UInt8[ndarray, "_ _"], class_names: Sequence[str]) -> Picture:

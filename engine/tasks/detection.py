@@ -1,6 +1,6 @@
 """Boxes, and masks where the head has a branch for them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -10,8 +10,8 @@ from jaxtyping import Bool
 from ...data import Batch, Dataset, Outline, Record, pad_outlines
 from ...evaluation import Engine, Scores, evaluate_coco, evaluate_voc, to_coco_results
 from ...ops import cut_outlines, paste_masks
-from ...structures import Detections
-from ..drawing import Picture, blend_mask, class_color, draw_boxes
+from ...structures import Detections, GridMasks
+from ..drawing import Picture, blend_masks, class_color, draw_boxes
 from .base import Rows, Task
 
 VOC_RULES: Mapping[str, Literal["11-point", "area"]] = {"voc07": "11-point", "voc12": "area"}
@@ -49,16 +49,16 @@ class Detection(Task[Detections]):
         image = record.image
         masks = objects.masks if objects.outlines is None else _draw(objects.outlines, image.shape[:2])
         if masks is not None:
-            for mask, label in zip(masks, objects.labels.tolist(), strict=True):
-                image = blend_mask(image, mask > 0, class_color(label))
+            labels: list[int] = objects.labels.tolist()
+            image = blend_masks(
+                image, ((mask > 0, class_color(label)) for mask, label in zip(masks, labels, strict=True))
+            )
         return draw_boxes(image, torch.from_numpy(objects.boxes), torch.from_numpy(objects.labels), self.classes.names)
 
     def draw(self, image: Picture, prediction: Detections, score: float) -> Picture:
         kept = prediction[prediction.scores >= score]
         if kept.masks is not None:
-            for index in reversed(range(len(kept))):  # the best on top
-                mask = paste_masks(kept.masks[index : index + 1], kept.boxes[index : index + 1])[0].cpu().numpy()
-                image = blend_mask(image, mask, class_color(int(kept.labels[index])))
+            image = blend_masks(image, _pasted(kept, kept.masks))
         return draw_boxes(image, kept.boxes, kept.labels, self.classes.names, kept.scores)
 
     def describe(self, prediction: Detections, score: float) -> str:
@@ -71,6 +71,13 @@ def _comparable(dataset: Dataset, rows: Rows) -> tuple[Literal["bbox", "segm", "
     masks = dataset.masks and "segmentation" in fields
     boxes = "bbox" in fields or not masks
     return (("bbox",) if boxes else ()) + (("segm", "boundary") if masks else ())
+
+
+def _pasted(found: Detections, masks: GridMasks) -> Iterator[tuple[Bool[np.ndarray, "h w"], tuple[int, int, int]]]:
+    """Each mask on the whole image, in its class's colour; the best come last, and so on top."""
+    for index in reversed(range(len(found))):
+        own = slice(index, index + 1)
+        yield paste_masks(masks[own], found.boxes[own])[0].cpu().numpy(), class_color(int(found.labels[index]))
 
 
 def _draw(outlines: Sequence[Outline], size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
