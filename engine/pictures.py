@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,6 +13,10 @@ from ..models import Model
 from ..structures import PartConfig
 from .drawing import FONT, side_by_side, write_image
 from .tasks import Task
+from .thumbnails import shrink_record
+
+LONGEST = 640
+"""Pixels of the longer side of each picture: a sheet of large photos is still one to look at."""
 
 
 def draw_comparisons(
@@ -39,9 +44,11 @@ def _compare(
     for index in range(min(count, len(dataset))):
         record = dataset.read(index)
         batch = collate([prepare(record, 0, index)], model.size_divisor)
-        truth = task.draw_truth(record)
-        found = task.draw(record.image, task.predict(model, batch)[0], score)
-        yield _captioned(truth, found)
+        shown = shrink_record(record, LONGEST)
+        # The model sees the image as ever, and predictions are put back into the one that is drawn on.
+        batch = replace(batch, original_sizes=(shown.image.shape[:2],))
+        found = task.draw(shown.image, task.predict(model, batch)[0], score)
+        yield _captioned(task.draw_truth(shown), found)
 
 
 def _captioned(truth: ndarray, found: ndarray) -> ndarray:

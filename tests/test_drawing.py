@@ -1,12 +1,18 @@
 """What is drawn for people: the same as on the whole picture, in little time, and of a size to look at."""
 
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
+import torch
 
-from vertebra.engine import blend_masks
+from vertebra.data import Dataset, Objects, Outline, Record, ResizeConfig
+from vertebra.engine import Detection, blend_masks, draw_comparisons
 from vertebra.engine.drawing import class_color
+from vertebra.engine.thumbnails import shrink_record
+from vertebra.models import Model
+from vertebra.structures import Classes, Detections, GridMasks, Images
 
 RNG = np.random.default_rng(0)
 
@@ -46,3 +52,66 @@ def test_a_small_mask_on_a_large_photo_costs_little():
     copied = time.process_time()
     blend_masks(photo, [(mask, (1, 2, 3))] * 30)
     assert time.process_time() - copied < copied - start
+
+
+def test_a_record_is_shrunk_with_all_that_is_known_of_it():
+    """By hand: of 1280 x 960 pixels every second one stays; boxes, outlines, masks and maps are where they were."""
+    image = np.zeros((960, 1280, 3), np.uint8)
+    image[200:400, 600:1000] = 255
+    mask = image[..., 0] // 255
+    corners = np.array([[600, 200], [1000, 200], [1000, 400], [600, 400]], np.float32)
+    box = np.array([[600, 200, 1000, 400]], np.float32)
+    outlines = (Outline.of_polygons([corners]),)
+    record = Record(image, Objects(box, np.array([3]), box, mask[None], outlines), semantic=mask, image_id=7)
+    small = shrink_record(record, 640)
+    assert small.image.shape == (480, 640, 3) and small.image_id == 7
+    expected = image[::2, ::2, 0] // 255
+    np.testing.assert_array_equal(small.image[..., 0] // 255, expected)
+    np.testing.assert_array_equal(small.semantic, expected)
+    np.testing.assert_array_equal(small.objects.masks[0], expected)
+    for boxes in (small.objects.boxes, small.objects.ignored):
+        assert boxes.tolist() == [[300, 100, 500, 200]]
+    assert small.objects.outlines[0].edges[0].tolist() == [300, 100, 500, 100]
+    assert shrink_record(record, 1280) is record
+
+
+def test_a_sheet_of_large_photos_is_one_to_look_at(tmp_path):
+    """By hand: two pairs of 12 megapixels, the first upright, fill a sheet of pictures of 640 pixels; what is found in
+    the left half is drawn there."""
+
+    class Photos(Dataset):
+        ground_truth = None
+
+        def __len__(self) -> int:
+            return 2
+
+        def read_image(self, index: int) -> Record:
+            return Record(np.full((*[(4000, 3000), (3000, 4000)][index], 3), 128, np.uint8))
+
+        def add_truth(self, record: Record, index: int) -> Record:
+            none = np.zeros((0, 4), np.float32)
+            return replace(record, objects=Objects(none, np.zeros(0, np.int64), none))
+
+    class Finder(Model):
+        size_divisor, device = 1, torch.device("cpu")
+
+        def __init__(self) -> None:
+            torch.nn.Module.__init__(self)
+
+        def predict(self, images: Images) -> list[Detections]:
+            height, width = images.sizes[0].tolist()
+            box = torch.tensor([[0.0, 0.0, width / 2, float(height)]])
+            masks = GridMasks(torch.ones(1, 28, 28), (height, width))
+            return [Detections(box, torch.tensor([0]), torch.tensor([0.9]), masks)]
+
+    task = Detection(Classes(("cat",), ids=(1,)))
+    resize = ResizeConfig(short_sides=(64,))
+    draw_comparisons(task, Finder(), Photos(), resize, tmp_path / "sheet.png")
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1]
+    assert sheet.shape == (18 + 640 + 6, 2 * (2 * 640 + 6), 3)
+    half = (128 + np.array(class_color(0)) + 1) // 2
+    first, second = sheet[18:658, :960], sheet[18:498, 1286 : 1286 + 1280]
+    for pair, width in ((first, 480), (second, 640)):
+        assert pair[300, width // 4].tolist() == pair[300, 3 * width // 4].tolist() == [128] * 3
+        assert pair[300, width + width // 4].tolist() == half.tolist()
+        assert pair[300, width + 3 * width // 4].tolist() == [128] * 3
