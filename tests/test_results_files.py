@@ -217,6 +217,16 @@ def test_of_a_bad_annotation_the_annotation_file_is_named(folder, tmp_path, caps
         (["--data", "quickstart"], "what --results is about: give it too"),
         (["--annotations", "a.json"], "what --results is about: give it too"),
         (["run", "--results", "r.json", "--task", "segm"], "--task goes with --annotations"),
+        (["run", "--task", "segm"], "--task goes with --annotations"),
+        (["run", "--results", "r.json", "--device", "cpu"], "--device is where a model runs, and --results needs none"),
+        (
+            ["--annotations", "a.json", "--results", "r.json", "--bad-data", "skip"],
+            "--bad-data goes with the data of a",
+        ),
+        (
+            ["--annotations", "a.json", "--results", "r.json", "--task", "boundary", "--engine", "hotcoco"],
+            "--task boundary has one engine, pycocotools",
+        ),
         (
             ["--annotations", "a.json", "--results", "r.json", "--set", "val.dataset.masks=true"],
             "--set changes a config",

@@ -127,6 +127,22 @@ def test_a_setting_that_evaluation_does_not_read_is_refused(run, capsys):
     assert main(["eval", str(run), "--set", "val.transform.size=16", "--set", "loader.workers=0"]) == 0
 
 
+def test_how_a_map_is_predicted_is_no_setting_of_other_heads(run, capsys):
+    """Exit code 2: windows and scales would change nothing of a classifier, nor of a detector."""
+    assert main(["eval", str(run), "--set", "inference.window=64"]) == 2
+    assert "a head for classification looks at an image whole and once" in capsys.readouterr().err
+    assert main(["eval", str(run), "--set", "inference.scales=[1]"]) == 0
+
+
+@pytest.mark.parametrize("score", ["nan", "7", "-0.1", "high", "inf"])
+def test_a_score_that_nothing_can_have_is_refused(score, capsys):
+    """argparse's own exit code 2, naming the option."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["predict", "run", "photos", "--output", "out", "--score", score])
+    assert exit_.value.code == 2
+    assert f"argument --score: '{score}' is no number from 0 to 1" in capsys.readouterr().err
+
+
 def test_a_folder_may_be_called_by_a_number(tmp_path, capsys):
     """The text of a setting is a path where the field is one: exit code 3, as there is no such folder."""
     write_json(tmp_path / "mine.json", folder_config(tmp_path).model_dump(mode="json"))

@@ -55,9 +55,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--task", choices=("bbox", "segm", "boundary"), help="what of --annotations to score (default bbox)"
     )
     parser.add_argument("--engine", choices=("hotcoco", "pycocotools"), help="what computes the numbers")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--bad-data", choices=("error", "skip"), default="error", help="stop at bad data, or skip it")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where the model runs (default auto)")
+    parser.add_argument("--bad-data", choices=("error", "skip"), help="stop at bad data (default), or skip it")
     options = parser.parse_args(arguments)
+    _check_together(parser, options)
+    return options
+
+
+def _check_together(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse an option that another one makes nothing of."""
     if sum(truth is not None for truth in (options.run, options.data, options.annotations)) != 1:
         parser.error("give a run, --data or --annotations, one of them")
     if options.results is None and options.run is None:
@@ -66,7 +72,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--task goes with --annotations: of other data all is scored that the results hold")
     if options.annotations is not None and options.set:
         parser.error("--set changes a config, and --annotations has none")
-    return options
+    if options.annotations is not None and options.bad_data is not None:
+        parser.error("--bad-data goes with the data of a config: of --annotations all must be fine")
+    if options.results is not None and options.device is not None:
+        parser.error("--device is where a model runs, and --results needs none")
+    if options.task == "boundary" and options.engine == "hotcoco":
+        parser.error("--task boundary has one engine, pycocotools: leave out --engine")
 
 
 def _score_coco_results(options: argparse.Namespace):
@@ -87,7 +98,7 @@ def _score_results(options: argparse.Namespace):
 
     config = load_config(options.data) if options.run is None else open_checkpoint(options.run).config
     config = _changed(config, options, READ)
-    dataset = build_dataset(config.val.dataset, options.bad_data)
+    dataset = build_dataset(config.val.dataset, options.bad_data or "error")
     scores = score_results(options.results, dataset, config.engine)
     return scores, {"images": len(dataset), "results": str(options.results)}
 
@@ -105,8 +116,8 @@ def _score_run(options: argparse.Namespace):
 
     checkpoint = open_checkpoint(options.run)
     config = _changed(checkpoint.config, options, READ_WITH_MODEL)
-    model = load_checkpoint_model(checkpoint, pick_device(options.device))
-    dataset = build_dataset(config.val.dataset, options.bad_data)
+    model = load_checkpoint_model(checkpoint, pick_device(options.device or "auto"))
+    dataset = build_dataset(config.val.dataset, options.bad_data or "error")
     require_same_classes(checkpoint.classes, dataset.classes, ("the model", "the data"))
     require_truth(config.model.head, dataset)
     found = evaluate(pick_task(model.head, dataset.classes, config.inference), model, dataset, config)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vertebra.structures import UsageError
-from vertebra.tools.cli import run_tool
+from vertebra.tools.cli import run_tool, share
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", help="a run folder or a checkpoint")
     parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the pictures go")
-    parser.add_argument("--score", type=float, default=0.5, help="draw what is found from this score up (default 0.5)")
+    parser.add_argument("--score", type=share, default=0.5, help="draw what is found from this score up (default 0.5)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options = parser.parse_args(arguments)
 

@@ -20,9 +20,10 @@ TASKS: Mapping[str, type[Task]] = {kind.task: kind for kind in (WholeImage, Dete
 
 def pick_task(head: Head, classes: Mapping[str, Classes], inference: SemanticInference = SemanticInference()) -> Task:
     """The task of a head, with what labels mean by task; ``inference`` is for semantic heads."""
+    if head.task != Semantic.task and inference != SemanticInference():
+        who = "several heads look" if isinstance(head, SeveralHeads) else f"a head for {head.task} looks"
+        raise UsageError(f"{who} at an image whole and once", "leave the config's inference as it is")
     if isinstance(head, SeveralHeads):
-        if inference != SemanticInference():
-            raise UsageError("several heads look at an image whole and once", "leave the config's inference as it is")
         return Several({name: pick_task(part, classes) for name, part in head.named_heads()})
     if head.task not in TASKS:
         raise UsageError(f"the engine knows no task {head.task!r}", f"known: {', '.join(TASKS)}")
