@@ -16,13 +16,16 @@ Picture = UInt8[ndarray, "_ _ 3"]
 """An image in RGB."""
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+_HUES, _HUE_STEP = 80, 74.25  # OpenCV's hues are half degrees; 80 of these steps are whole turns
+_TONES = ((200, 255), (110, 255), (255, 200), (140, 200))  # saturation and value
 _LEAST_WIDTH = 160  # pixels of a picture that is to bear words
 _LINE = 16  # pixels from one line of text to the next
 
 
 def class_color(label: int) -> tuple[int, int, int]:
-    """A colour (RGB) of its own for every label: hues a golden angle apart."""
-    pixel = np.array([[[int(label * 67.5 * 1.1) % 180, 200, 255]]], dtype=np.uint8)
+    """A colour (RGB) of its own for every label of a map: 80 hues, each far from the one before, in several tones."""
+    tone = _TONES[label // _HUES % len(_TONES)]
+    pixel = np.array([[[int(label % _HUES * _HUE_STEP) % 180, *tone]]], dtype=np.uint8)
     red, green, blue = cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].tolist()
     return red, green, blue
 

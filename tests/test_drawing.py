@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from vertebra.data import Dataset, Objects, Outline, Record, ResizeConfig
-from vertebra.engine import Detection, blend_masks, draw_comparisons
+from vertebra.engine import Detection, blend_masks, draw_boxes, draw_comparisons
 from vertebra.engine.drawing import class_color
 from vertebra.engine.thumbnails import shrink_record
 from vertebra.models import Model
-from vertebra.structures import Classes, Detections, GridMasks, Images
+from vertebra.structures import IGNORE, Classes, Detections, GridMasks, Images
 
 RNG = np.random.default_rng(0)
 
@@ -115,3 +115,23 @@ def test_a_sheet_of_large_photos_is_one_to_look_at(tmp_path):
         assert pair[300, width // 4].tolist() == pair[300, 3 * width // 4].tolist() == [128] * 3
         assert pair[300, width + width // 4].tolist() == half.tolist()
         assert pair[300, width + 3 * width // 4].tolist() == [128] * 3
+
+
+def test_every_label_has_a_colour_of_its_own():
+    """A law: as many as a map of classes can hold; those of the first labels are far apart, and of the later ones none
+    is so dark that black words on it cannot be read."""
+    colors = np.array([class_color(label) for label in range(IGNORE)], int)
+    assert len(np.unique(colors, axis=0)) == IGNORE
+    few = np.abs(colors[:8, None] - colors[None, :8]).sum(axis=2)
+    assert few[~np.eye(8, dtype=bool)].min() > 60
+    assert colors.max(axis=1).min() >= 200
+
+
+def test_two_classes_are_drawn_in_their_own_colours():
+    """By hand: the grounds of the names of two boxes whose classes share a hue with others."""
+    image = np.full((400, 600, 3), 128, np.uint8)
+    boxes = torch.tensor([[10.0, 100.0, 200.0, 300.0], [300.0, 100.0, 500.0, 300.0]])
+    drawn = draw_boxes(image, boxes, torch.tensor([0, 81]), [str(label) for label in range(90)])
+    assert tuple(drawn[99, 10].tolist()) == class_color(0)
+    assert tuple(drawn[99, 300].tolist()) == class_color(81)
+    assert len({class_color(0), class_color(1), class_color(80), class_color(81)}) == 4
