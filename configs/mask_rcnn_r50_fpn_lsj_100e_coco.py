@@ -34,7 +34,7 @@ CONFIG = ExperimentConfig(
             mask=MaskBranchConfig(norm="sync"),
         ),
     ),
-    train=SplitConfig(dataset=coco_masks("train2017"), transform=ScaledCropConfig()),
+    train=SplitConfig(dataset=coco_masks("train2017"), transform=ScaledCropConfig(boxes_from_masks=True)),
     val=SplitConfig(dataset=coco_masks("val2017"), transform=ResizeConfig(short_sides=(1024,), long_side=1024)),
     batch_size=64,
     optimizer=SGDConfig(lr=0.1, weight_decay=4e-5),

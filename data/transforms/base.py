@@ -12,6 +12,7 @@ from numpy import ndarray
 from ...structures import Instances, PartConfig, Registry
 from ..outlines import move_outlines, outline_points, pad_outlines
 from ..types import Objects, Record, Sample, Target, Truth
+from .visible import boxes_of_masks, boxes_of_outlines
 
 _IGNORED = -1
 _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
@@ -21,11 +22,12 @@ class Transform:
     """Steps of albumentations; what happens to an image is a function of (seed, epoch, index) alone.
 
     Boxes, masks, outlines and semantic maps go through the same steps. Boxes are clipped to the image, and an object of
-    whose box it shows nothing is dropped; what a step adds to a semantic map is 255.
+    whose box it shows nothing is dropped; what a step adds to a semantic map is 255. With ``boxes_from_masks`` the box
+    of an object with a mask or an outline is that of what is left of it, and one that is left with nothing is dropped.
     """
 
-    def __init__(self, seed: int, steps: Sequence[A.BasicTransform]) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, steps: Sequence[A.BasicTransform], boxes_from_masks: bool = False) -> None:
+        self.seed, self.boxes_from_masks = seed, boxes_from_masks
         boxes = A.BboxParams(format="pascal_voc", label_fields=["labels", "rows"], clip=True)
         points = A.KeypointParams(format="xy", remove_invisible=False)  # those of outlines
         self._compose = A.Compose(list(steps), bbox_params=boxes, keypoint_params=points)
@@ -37,7 +39,9 @@ class Transform:
         result = self._compose(image=record.image, **_truth_of(record))
         image = torch.from_numpy(np.ascontiguousarray(result["image"].transpose(2, 0, 1)))
         height, width = record.image.shape[:2]
-        return Sample(image, _target(record, result), record.image_id, (height, width), record.file)
+        return Sample(
+            image, _target(record, result, self.boxes_from_masks), record.image_id, (height, width), record.file
+        )
 
 
 def _truth_of(record: Record) -> dict[str, Any]:
@@ -58,11 +62,11 @@ def _truth_of(record: Record) -> dict[str, Any]:
     return truth
 
 
-def _target(record: Record, result: dict[str, Any]) -> Target | None:
+def _target(record: Record, result: dict[str, Any], boxes_from_masks: bool) -> Target | None:
     """What is left of a record's truth; by task where there are several kinds."""
     truths: dict[str, Truth] = {}
     if record.objects is not None:
-        truths["detection"] = _instances(record.objects, result)
+        truths["detection"] = _instances(record.objects, result, boxes_from_masks)
     if record.semantic is not None:
         truths["semantic"] = torch.from_numpy(result["mask"].astype(np.int64))
     if record.label is not None:
@@ -70,19 +74,31 @@ def _target(record: Record, result: dict[str, Any]) -> Target | None:
     return truths if len(truths) > 1 else next(iter(truths.values()), None)
 
 
-def _instances(objects: Objects, result: dict[str, Any]) -> Instances:
+def _instances(objects: Objects, result: dict[str, Any], boxes_from_masks: bool) -> Instances:
     """The objects that a step left something of."""
-    boxes = torch.as_tensor(np.asarray(result["bboxes"], np.float32).reshape(-1, 4))
-    labels = torch.as_tensor(np.asarray(result["labels"], np.int64))
+    boxes = np.asarray(result["bboxes"], np.float32).reshape(-1, 4)
+    labels = np.asarray(result["labels"], np.int64)
     counted = labels != _IGNORED
+    rows = np.asarray(result["rows"], np.int64)[counted]
+    ignored, boxes, labels = boxes[~counted], boxes[counted], labels[counted]
     masks = outlines = None
-    kept = np.asarray(result["rows"], np.int64)[counted.numpy()]
+    seen = np.arange(len(rows))
     if objects.masks is not None:
-        masks = torch.from_numpy(_masks_of(result, kept) == 1)  # what a step adds is 255
+        masks = _masks_of(result, rows) == 1  # what a step adds is 255
     if objects.outlines is not None:
         moved = move_outlines(objects.outlines, result["keypoints"])
-        outlines = pad_outlines([moved[row] for row in kept.tolist()])
-    return Instances(boxes[counted], labels[counted], masks, boxes[~counted], outlines)
+        outlines = [moved[row] for row in rows.tolist()]
+    if boxes_from_masks and (masks is not None or outlines is not None):
+        size = result["image"].shape[:2]
+        boxes = boxes_of_masks(masks) if masks is not None else boxes_of_outlines(outlines or (), size)
+        seen = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+    return Instances(
+        torch.from_numpy(boxes[seen]),
+        torch.from_numpy(labels[seen]),
+        None if masks is None else torch.from_numpy(masks[seen]),
+        torch.from_numpy(ignored),
+        None if outlines is None else pad_outlines([outlines[row] for row in seen.tolist()]),
+    )
 
 
 def _masks_of(result: dict[str, Any], rows: Int64[ndarray, " k"]) -> UInt8[ndarray, "k h w"]:

@@ -31,6 +31,10 @@ class ScaledCropConfig(PartConfig):
     color_jitter: float = Field(default=0.0, ge=0, le=1)
     """Brightness, contrast and saturation are each multiplied by a factor from 1 - this to 1 + this (1312.5402)."""
 
+    boxes_from_masks: bool = False
+    """What a window leaves of an object with a mask gets the box of its visible pixels, and an object of which none is
+    visible is dropped (detectron2's large-scale jitter); otherwise its box is cut as it is (torchvision's)."""
+
     @model_validator(mode="after")
     def _check_scales(self) -> "ScaledCropConfig":
         if self.scales[0] > self.scales[1]:
@@ -49,7 +53,7 @@ def build_scaled_crop(seed: int, config: ScaledCropConfig) -> Transform:
     if config.color_jitter:
         factors = (1 - config.color_jitter, 1 + config.color_jitter)
         steps.append(A.ColorJitter(brightness=factors, contrast=factors, saturation=factors, hue=(0, 0), p=1))
-    return Transform(seed, steps)
+    return Transform(seed, steps, config.boxes_from_masks)
 
 
 class RandomScale(Resize):

@@ -1,0 +1,110 @@
+"""Boxes of what a crop shows of masks and outlines."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import masks_to_boxes
+
+from vertebra.data import Objects, Outline, Record, ScaledCropConfig, build_transform, pad_outlines
+from vertebra.data.transforms.visible import boxes_of_outlines
+from vertebra.ops import cut_outlines
+
+HEIGHT, WIDTH = 80, 120
+BAR = np.array([[5, 0], [120, 72], [115, 80], [0, 8]], np.float32)
+RECTANGLE = np.array([[30, 10], [90, 10], [90, 70], [30, 70]], np.float32)
+CROWD = np.array([[10, 30, 30, 60]], np.float32)
+JITTER = ScaledCropConfig(size=(40, 60), scales=(0.8, 3.0), boxes_from_masks=True)
+
+
+def draw(polygon: np.ndarray) -> np.ndarray:
+    region = torch.tensor([[0.0, 0.0, WIDTH, HEIGHT]])
+    outlines = pad_outlines([Outline.of_polygons([polygon])])
+    return cut_outlines(outlines, torch.tensor([0]), region, (HEIGHT, WIDTH))[0].numpy().astype(np.uint8)
+
+
+def record(*polygons: np.ndarray, outlined: bool) -> Record:
+    """An image whose box of each polygon is the polygon's own."""
+    boxes = np.array([[*own.min(axis=0), *own.max(axis=0)] for own in polygons], np.float32).reshape(-1, 4)
+    objects = Objects(boxes, np.arange(len(boxes)), CROWD)
+    if outlined:
+        objects = replace(objects, outlines=tuple(Outline.of_polygons([own]) for own in polygons))
+    else:
+        objects = replace(objects, masks=np.array([draw(own) for own in polygons], np.uint8).reshape(-1, HEIGHT, WIDTH))
+    return Record(np.zeros((HEIGHT, WIDTH, 3), np.uint8), objects)
+
+
+def test_boxes_of_a_crop_are_those_of_the_visible_pixels():
+    """torchvision's masks_to_boxes, whose last pixel is not counted in; no mask that is left is empty."""
+    prepare, cut = build_transform(JITTER), build_transform(JITTER.model_copy(update={"boxes_from_masks": False}))
+    source = record(BAR, RECTANGLE, outlined=False)
+    dropped = 0
+    for index in range(100):
+        found, other = prepare(source, 0, index).target, cut(source, 0, index).target
+        assert found.masks.flatten(1).any(dim=1).all()
+        torch.testing.assert_close(found.boxes, masks_to_boxes(found.masks) + torch.tensor([0.0, 0.0, 1.0, 1.0]))
+        kept = other.masks.flatten(1).any(dim=1)
+        assert found.labels.tolist() == other.labels[kept].tolist()
+        assert torch.equal(found.masks, other.masks[kept]) and torch.equal(found.ignored, other.ignored)
+        dropped += int((~kept).sum())
+    assert dropped > 3
+
+
+def test_outlines_and_bitmaps_of_a_crop_have_the_same_boxes():
+    """The law between both forms of masks: to the size of a pixel, which the bitmap rounds to."""
+    prepare = build_transform(JITTER)
+    sources = [record(BAR, RECTANGLE, outlined=outlined) for outlined in (False, True)]
+    compared = 0
+    for index in range(100):
+        bitmaps, outlines = (prepare(source, 0, index).target for source in sources)
+        boxes = dict(zip(outlines.labels.tolist(), outlines.boxes, strict=True))
+        assert len(outlines.outlines) == len(outlines.boxes)
+        for label, box in zip(bitmaps.labels.tolist(), bitmaps.boxes, strict=True):
+            # The bitmap is of the original size: three times as large, its steps along the slant are wide.
+            torch.testing.assert_close(boxes[label], box, atol=4.0, rtol=0)
+            compared += 1
+    assert compared > 100
+
+
+SQUARE = np.array([[20, 20], [40, 20], [40, 40], [20, 40]], np.float32)
+# name: (polygon, size of the image (height, width) and its box there)
+SEEN = {
+    "all": (SQUARE, (50, 50), [20, 20, 40, 40]),
+    "a corner": (SQUARE, (30, 25), [20, 20, 25, 30]),
+    "nothing": (SQUARE, (10, 50), [0, 0, 0, 0]),
+    "no more than its edge": (SQUARE, (20, 50), [20, 20, 40, 20]),
+    "around the image": (SQUARE * 3 - 62, (30, 50), [0, 0, 50, 30]),
+    "the lower end of a slant": (np.array([[-10, 0], [10, 20], [-10, 40]], np.float32), (50, 50), [0, 10, 10, 30]),
+    "a slant past the corner": (np.array([[-30, 5], [5, -30], [-30, -30]], np.float32), (50, 50), [0, 0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_what_is_seen_of_an_outline_by_hand(name):
+    """By hand; a box without area is that of nothing."""
+    polygon, size, box = SEEN[name]
+    assert boxes_of_outlines([Outline.of_polygons([polygon])], size)[0].tolist() == pytest.approx(box)
+
+
+def test_an_outline_of_two_parts_covers_where_either_does():
+    """By hand: one part around the image, the other in it."""
+    outline = Outline.of_polygons([SQUARE * 3 - 62, SQUARE])
+    assert boxes_of_outlines([outline], (50, 50))[0].tolist() == [0, 0, 50, 50]
+
+
+@pytest.mark.parametrize("outlined", [False, True])
+def test_no_objects_have_no_boxes(outlined):
+    """An image without objects, and one whose object lies elsewhere."""
+    target = build_transform(JITTER)(record(outlined=outlined), 0, 0).target
+    assert target.boxes.shape == (0, 4) and len(target.labels) == 0
+
+
+def test_boxes_alone_are_cut_as_they_are():
+    """Without masks there is nothing to go by."""
+    source = record(BAR, RECTANGLE, outlined=False)
+    source = replace(source, objects=replace(source.objects, masks=None))
+    with_masks = build_transform(JITTER.model_copy(update={"boxes_from_masks": False}))
+    for index in range(5):
+        found, expected = build_transform(JITTER)(source, 0, index), with_masks(source, 0, index)
+        assert torch.equal(found.target.boxes, expected.target.boxes)
