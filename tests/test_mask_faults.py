@@ -73,7 +73,7 @@ FAULTY = {
     "truth values": ([[True] * 6], "that is no list of numbers"),
     "another kind": ("e5Y1", "neither polygons nor run lengths"),
     "far away, which ends pycocotools": ([[10, 10, 1e9, 10, 30, 40]], r"leaves its image .* at \(1e\+09, 10\)"),
-    "beyond floats": ([[10, 10, 10**400, 10, 30, 40]], "that is no list of numbers"),
+    "beyond floats": ([[10, 10, 10**400, 10, 30, 40]], "that is no list of numbers that can be computed with"),
     "not a number": ([[10, 10, float("nan"), 10, 30, 40]], "a coordinate that is not finite"),
     "infinite": ([[10, 10, float("inf"), 10, 30, 40]], "a coordinate that is not finite"),
     "a good polygon and a bad one": ([[10, 10, 30, 10, 30, 40], [1, 2]], "a polygon of 2 numbers"),
