@@ -16,7 +16,8 @@ from ..file_checks import check_files
 from ..images import check_image, read_image
 from ..report import DataReport, Policy
 from ..types import Objects, Record
-from .annotations import CocoAnnotations, read_annotations, read_json
+from .annotations import CocoAnnotations, read_annotations
+from .json_file import read_json
 
 
 class CocoConfig(DatasetConfig):
@@ -52,14 +53,15 @@ class CocoDataset(Dataset):
 
     task: ClassVar[str] = "detection"
 
-    def __init__(self, policy: Policy, config: CocoConfig) -> None:
+    def __init__(self, policy: Policy, config: CocoConfig, boxes: bool = True) -> None:
+        """Without ``boxes`` nothing is asked of them, and none are read: who draws maps has no use for them."""
         self.config, self.masks, self.mask_format = config, config.masks, config.mask_format
         self.report = DataReport(policy, config.annotations)
         annotations = read_annotations(
             config.annotations,
             self.report,
             class_names=config.class_names,
-            min_box=config.min_box,
+            min_box=config.min_box if boxes else None,
             masks=config.mask_format if config.masks else None,
             subset=config.subset,
         )
