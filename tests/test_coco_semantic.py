@@ -125,3 +125,19 @@ def test_a_category_zero_leaves_the_background_another_id(tmp_path):
     content["categories"][0]["id"] = 0
     config.annotations.write_text(json.dumps(content))
     assert CocoSemantic("error", config).category_ids[:2] == (81, 0)
+
+
+@pytest.mark.parametrize("box", [[10, 10, 40, 0], [500, 500, 1, 1], "none", ...])
+def test_boxes_do_not_matter(box, tmp_path):
+    """The same maps whatever a box says: two objects of train2017 have masks and a box without height."""
+    config = write_coco(tmp_path)
+    expected = CocoSemantic("error", config).read(0).semantic
+    data = json.loads(config.annotations.read_text())
+    if box is ...:
+        del data["annotations"][0]["bbox"]
+    else:
+        data["annotations"][0]["bbox"] = box
+    config.annotations.write_text(json.dumps(data))
+    dataset = CocoSemantic("error", config)
+    np.testing.assert_array_equal(dataset.read(0).semantic, expected)
+    assert dataset.report.used("annotations") == len(data["annotations"])

@@ -71,9 +71,10 @@ class CocoSemantic(Dataset):
         self._coco = coco = CocoDataset(
             policy,
             CocoConfig(
-                images=config.images, annotations=config.annotations, masks=True, min_box=0, subset=config.subset,
+                images=config.images, annotations=config.annotations, masks=True, subset=config.subset,
                 class_names=of_voc if config.categories == "voc" else None, allow_outside=config.allow_outside,
             ),
+            boxes=False,
         )  # fmt: skip
         self.report = coco.report
         self.class_names = (BACKGROUND, *(VOC_CLASSES if config.categories == "voc" else coco.class_names))
