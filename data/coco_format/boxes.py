@@ -26,7 +26,7 @@ def check_boxes(checked: CheckedEntries) -> Float64[ndarray, "n 4"]:
     shorter_sides = values[:, 2:].min(axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         corners = np.concatenate([values[:, :2], values[:, :2] + values[:, 2:]], axis=1)
-    finite = np.isfinite(corners).all(axis=1)
+    finite = np.isfinite(np.abs(corners).max(axis=1))
     checked.refuse_where(~usable, "malformed-box", lambda e: f"bbox must be four numbers, got {e.get('bbox')!r:.80}")
     checked.refuse_where(~finite, "non-finite-box", lambda e: f"bbox {e['bbox']} is not finite")
     checked.refuse_where(shorter_sides < 0, "negative-box", lambda e: f"bbox {e['bbox']} has a negative side")
