@@ -32,7 +32,9 @@ class CocoConfig(DatasetConfig):
     """Read the objects' masks too, and score predicted ones; then an object without a mask is bad data."""
     mask_format: MaskFormat = "bitmaps"
     """What they come to a head as: pixels, or the polygons, exact at any size, which a mask branch with
-    ``truth="polygons"`` learns from. Run lengths become the outlines of their pixels."""
+    ``truth="polygons"`` learns from. Run lengths become the outlines of their pixels. Until an image is resized its
+    bitmaps take a byte for each object and each of its pixels, beside those of the resized image: 1.2 GB, at times
+    1.6, for 100 objects in 12 million pixels, in every worker. Polygons take next to nothing."""
     min_box: float = Field(default=1.0, ge=0)
     """Objects with a shorter side, in original pixels, are not trained on."""
     subset: int | None = Field(default=None, gt=0)
