@@ -4,9 +4,10 @@ pixels. All results are in COCO's file format."""
 from .checks import ResultError, check_results
 from .classification import evaluate_classification, to_class_results
 from .coco import Engine, evaluate_coco
+from .coco_results import to_coco_results
 from .confusion import ConfusionMatrix
 from .json_files import naming_file, read_ground_truth
-from .results import open_results, sort_results, to_coco_results, write_results
+from .results import open_results, sort_results, write_results
 from .scores import Scores
 from .semantic import evaluate_semantic, to_semantic_results
 from .table import format_scores

@@ -27,7 +27,7 @@ class BoundaryEvaluation(COCOeval):
     def __init__(self, truth: Any, detections: Any) -> None:
         super().__init__(truth, detections, "segm")
 
-    def computeIoU(self, imgId: Any, catId: Any) -> Any:  # noqa: N802, N803: pycocotools calls it so
+    def computeIoU(self, imgId: Any, catId: Any) -> Any:  # pycocotools calls it so
         """Of each detection, best first, with each true object of an image and class."""
         overlaps: Any = super().computeIoU(imgId, catId)
         prepared: Any = self
