@@ -8,10 +8,7 @@ from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
 
-from ..structures import DataError
-
-MAX_PIXELS = 500_000_000
-"""Pixels of the largest image that is read (1.5 GB decoded)."""
+from ..structures import MAX_PIXELS, DataError
 
 
 class _OwnLimit:

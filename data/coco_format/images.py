@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
-from ...structures import DataError
-from ..pillow import MAX_PIXELS
+from ...structures import MAX_PIXELS, DataError
 from ..report import DataReport
 from .keys import as_key, is_text
 
