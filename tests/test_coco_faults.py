@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vertebra.data import require_same_classes
+from vertebra.evaluation import evaluate_coco
 from vertebra.structures import Classes, DataError, UsageError
 
 from .tiny_coco_file import open_tiny, totals_add_up, truth
@@ -187,9 +188,10 @@ def test_what_a_file_leaves_out_is_filled_in(tmp_path):
     del data["info"]
     for entry in data["annotations"]:
         del entry["iscrowd"], entry["area"]
-    entries = open_tiny(tmp_path, data).ground_truth()["annotations"]
-    assert [entry["area"] for entry in entries] == [600, 900, 6144, 1600, 56, 100]
+    dataset = open_tiny(tmp_path, data)
+    entries = dataset.ground_truth()["annotations"]
     assert all(entry["iscrowd"] == 0 for entry in entries)
+    assert evaluate_coco(dataset.ground_truth(), []).summary["APm"] == 0  # those of 32 x 32 pixels and more
 
 
 def test_truth_values_and_null_are_filled_in_too(tmp_path):
@@ -202,7 +204,7 @@ def test_truth_values_and_null_are_filled_in_too(tmp_path):
     entries = dataset.ground_truth()["annotations"]
     assert [entry["iscrowd"] for entry in entries] == [0, 1, 0, 1, 0, 0]
     assert not any(isinstance(entry["iscrowd"], bool) for entry in entries)
-    assert entries[0]["area"] == 600
+    assert evaluate_coco(dataset.ground_truth(), []).summary["APs"] == 0
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """COCO's scores of masks: a slow loop over bitmaps, through both engines."""
 
+import json
+
 import numpy as np
 import pytest
 from pycocotools import mask as rle
 
+from vertebra.data import CocoConfig, build_dataset
 from vertebra.evaluation import evaluate_coco
+from vertebra.evaluation.problem import pose_problem
 
 from .slow_coco_ap import slow_summary
 
@@ -75,6 +79,16 @@ def test_a_mask_without_an_area_has_its_own(kind, engine):
     found = [place | {"score": 0.5, "segmentation": packed(bitmap)}]
     summary = evaluate_coco(truth, found, engine, "segm").summary
     assert (summary["APs"], summary["APm"], summary["APl"]) == (None, pytest.approx(1.0), None)
+
+
+def test_data_without_areas_has_those_of_its_masks(shapes, tmp_path):
+    """A law: the generated shapes' areas are their masks', and a file that leaves them out is scored by the same."""
+    truth = json.loads((shapes / "annotations" / "instances_val.json").read_text())
+    expected = [entry.pop("area") for entry in truth["annotations"]]
+    (tmp_path / "annotations.json").write_text(json.dumps(truth))
+    data = build_dataset(CocoConfig(images=shapes / "val", annotations=tmp_path / "annotations.json", masks=True))
+    posed = pose_problem(data.ground_truth(), [], "segm").truth["annotations"]
+    assert [entry["area"] for entry in posed] == pytest.approx(expected, rel=0.1)
 
 
 # pycocotools 2.0.11 decodes in a way that numpy 2 warns of.

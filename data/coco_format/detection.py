@@ -111,7 +111,9 @@ class CocoDataset(Dataset):
         return np.arange(first, last)
 
     def ground_truth(self) -> dict[str, Any]:
-        """The file's own entries of these images and classes; ``iscrowd``, ``area`` and ids filled in where missing.
+        """The file's own entries of these images and classes; ``iscrowd`` and ids filled in where missing.
+
+        An area that is missing stays so: it is the box's or the mask's, whichever an evaluator compares.
 
         Objects that were too small to train on count here: an evaluator has rules of its own for them.
         """
@@ -164,7 +166,5 @@ class CocoDataset(Dataset):
 
 
 def _completed(entry: dict[str, Any], row: int) -> dict[str, Any]:
-    """The entry with what it leaves out; null stands for an area that is left out, true for 1."""
-    width, height = entry["bbox"][2:]
-    area = width * height if entry.get("area") is None else entry["area"]
-    return {"id": -1 - row, **entry, "iscrowd": int(entry.get("iscrowd", 0)), "area": area}
+    """The entry with what it leaves out; true stands for 1."""
+    return {"id": -1 - row, **entry, "iscrowd": int(entry.get("iscrowd", 0))}
