@@ -50,19 +50,44 @@ def pool_regions(
     levels = region_levels(boxes, strides, config).flatten()
     images = torch.arange(batch, device=boxes.device, dtype=boxes.dtype).repeat_interleave(count)
     rois = torch.cat([images[:, None], boxes.flatten(0, 1)], dim=1)
-    # Every level sees all boxes, and those of other levels as points: the number of boxes on a level is a value that
-    # would have to be read back from the device. A point has no samples, so it costs next to nothing and adds zero.
+    if _may_count(boxes.device):
+        return _pool_by_level(features, strides, rois, levels, config)
+    # Every level sees all boxes, and those of other levels as points, which cost next to nothing.
     elsewhere = rois[:, :1].expand(-1, 5) * rois.new_tensor([1, 0, 0, 0, 0])
     pooled = []
     for index, (level, stride) in enumerate(zip(features, strides, strict=True)):
-        # Half precision cannot hold a coordinate beyond 256 to the pixel, nor does every device pool in it.
-        exact = torch.promote_types(level.dtype, torch.float32)
-        own = torch.where((levels == index)[:, None], rois, elsewhere).to(exact)
-        regions = roi_align(
-            level.to(exact), own, config.size, 1.0 / stride, config.sampling_ratio, aligned=config.aligned
-        )
-        pooled.append(regions.to(level.dtype))
-    if config.sampling_ratio or not config.aligned:  # here a point does have samples
-        own = levels[:, None, None, None]
-        pooled = [torch.where(own == index, level, 0) for index, level in enumerate(pooled)]
+        here = levels == index
+        regions = _pool(level, stride, torch.where(here[:, None], rois, elsewhere), config)
+        pooled.append(torch.where(here[:, None, None, None], regions, 0))  # with fixed sampling a point has samples too
     return functools.reduce(torch.add, pooled)
+
+
+def _may_count(device: torch.device) -> bool:
+    """Whether to ask how many boxes a level has: a CPU knows, a GPU would be waited for, a compiler cannot know."""
+    return device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _pool_by_level(
+    features: Sequence[Float[Tensor, "b c _ _"]],
+    strides: Sequence[int],
+    rois: Float[Tensor, "n 5"],
+    levels: Int64[Tensor, " n"],
+    config: RoIAlignConfig,
+) -> Float[Tensor, "n c s s"]:
+    """The same, each level with its own boxes only."""
+    pooled = features[0].new_zeros(len(rois), features[0].shape[1], config.size, config.size)
+    for index, (level, stride) in enumerate(zip(features, strides, strict=True)):
+        own = (levels == index).nonzero()[:, 0]
+        pooled = pooled.index_copy(0, own, _pool(level, stride, rois[own], config))
+    return pooled
+
+
+def _pool(
+    level: Float[Tensor, "b c _ _"], stride: int, rois: Float[Tensor, "n 5"], config: RoIAlignConfig
+) -> Float[Tensor, "n c s s"]:
+    """RoIAlign on one level, in float32 at least: half precision cannot hold a coordinate beyond 256 to the pixel, nor
+    does every device pool in it."""
+    exact = torch.promote_types(level.dtype, torch.float32)
+    scale, aligned = 1.0 / stride, config.aligned
+    regions = roi_align(level.to(exact), rois.to(exact), config.size, scale, config.sampling_ratio, aligned=aligned)
+    return regions.to(level.dtype)

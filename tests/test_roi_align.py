@@ -1,5 +1,7 @@
 """RoIAlign over a pyramid: torchvision's pooler, detectron2's published values, laws."""
 
+import sys
+
 import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign, roi_align
@@ -9,6 +11,12 @@ from vertebra.ops import RoIAlignConfig, pool_regions, region_levels
 from .test_boxes import random_boxes
 
 STRIDES = (4, 8, 16, 32)
+
+
+@pytest.fixture(params=[True, False], ids=["level by level", "all at once"], autouse=True)
+def way(request, monkeypatch):
+    """Every test holds for a CPU's way and for a GPU's."""
+    monkeypatch.setattr(sys.modules["vertebra.ops.roi_align"], "_may_count", lambda device: request.param)
 
 
 def pyramid(size: int = 256) -> list[torch.Tensor]:
