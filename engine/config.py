@@ -40,6 +40,12 @@ class ExperimentConfig(Config):
     """Of a training step; evaluations are float32, or ``tf32`` unless this is ``fp32``."""
     channels_last: bool = False
     """Keep feature maps with their channels last, which is faster on a GPU in half precision."""
+    compile: bool = False
+    """Let torch.compile make one program of the backbone, the neck and the head's dense parts. The first steps take
+    minutes, and so does the first image of a new kind of shape."""
+    deterministic: bool = False
+    """The same bits in every run, on a GPU too, and whatever ``eval_batch_size`` is: an evaluation then predicts image
+    by image. On a CPU all else is so in any case."""
     average_decay: float | None = Field(default=None, gt=0, lt=1)
     """With it a moving average of the weights is kept (0.9998, say); evaluations and loaded models have that."""
     clip_norm: float | None = Field(default=None, gt=0)

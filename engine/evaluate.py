@@ -13,6 +13,8 @@ from ..evaluation import Engine, Scores, naming_file, open_results, sort_results
 from ..models import Model
 from ..structures import DataError, UsageError
 from .config import ExperimentConfig
+from .determinism import same_bits
+from .precision import matrix_precision
 from .processes import Processes
 from .tasks import TASKS, Rows, Task
 
@@ -32,11 +34,12 @@ def evaluate(
         dataset,
         config.val.transform,
         config.loader,
-        batch_size=config.eval_batch_size,
+        batch_size=1 if config.deterministic else config.eval_batch_size,  # a batch's size decides how sums are ordered
         divisor=model.size_divisor,
         share=Share(processes.rank, processes.count),
     )
-    shares = processes.gather(collect_results(task, model, batches))
+    with matrix_precision(config.precision), same_bits(config.deterministic):
+        shares = processes.gather(collect_results(task, model, batches))
     if not processes.is_first:
         return None
     rows = sort_results([row for own in shares for row in own])

@@ -37,6 +37,8 @@ class TrainingState:
         processes = processes or Processes(model.device)
         if config.channels_last:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        if config.compile:
+            model.compile_dense()
         return cls(
             model,
             build_optimizer(config.optimizer, model),

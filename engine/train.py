@@ -20,6 +20,7 @@ from ..models import Model, build_model
 from ..structures import UsageError, refusals_as_usage_errors
 from .checkpoint import Checkpoint, load_state, load_weights, mark_best, prune_checkpoints, save_checkpoint
 from .config import ExperimentConfig
+from .determinism import same_bits
 from .evaluate import evaluate, scores_as_json, write_json
 from .pictures import draw_comparisons
 from .precision import matrix_precision
@@ -68,7 +69,7 @@ def train(
             folder.rewind(start)
             rhythm = {"steps": config.schedule.steps, "start": start, "every": config.log_every}
             log = stack.enter_context(RunLog(folder.path, **rhythm, console=console))
-        with matrix_precision(config.precision):
+        with matrix_precision(config.precision), same_bits(config.deterministic):
             run.take_steps(state, start, log)
             run.finish(state, log)
         return processes.share(json.loads(folder.scores.read_text()) if processes.is_first else {})

@@ -27,6 +27,10 @@ class Head(nn.Module, ABC, Generic[Target, Prediction]):
     task: ClassVar[str]
     """What it predicts; the engine has scores, results and pictures for each task it knows."""
 
+    def dense_parts(self) -> Sequence[nn.Module]:
+        """The modules in it, itself perhaps, whose ``forward`` is arithmetic on whole tensors: what to compile."""
+        return (self,)
+
     @abstractmethod
     def loss(self, features: Features, images: Images, targets: Sequence[Target]) -> dict[str, Tensor]:
         """Named scalars whose sum is minimised; one target per image."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..structures import Detections, FeatureInfo, Features, GridMasks, Images, Instances, MaskFormat
 from .base import Head, HeadConfig, heads
@@ -43,6 +43,10 @@ class RCNNHead(Head[Instances, Detections]):
         self.rpn = RPN(feature_info, config.rpn)
         self.box = BoxBranch(feature_info, num_classes, config.box)
         self.mask = None if config.mask is None else MaskBranch(feature_info, num_classes, config.mask)
+
+    def dense_parts(self) -> Sequence[nn.Module]:
+        """All but what lies between them: suppression, matching and sampling."""
+        return tuple(part for part in (self.rpn, self.box, self.mask) if part is not None)
 
     def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
         """``loss_rpn_objectness``, ``loss_rpn_box``, ``loss_class``, ``loss_box``; ``loss_mask`` with a mask branch."""

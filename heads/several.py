@@ -56,6 +56,10 @@ class SeveralHeads(Head[Mapping[str, Any], dict[str, Any]]):
             assert isinstance(head, Head), "the constructor puts heads in"
             yield name, head
 
+    def dense_parts(self) -> Sequence[nn.Module]:
+        """Those of every head."""
+        return tuple(part for _, head in self.named_heads() for part in head.dense_parts())
+
     def loss(self, features: Features, images: Images, targets: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Every head's losses, its name before theirs: ``loss_boxes_class``. A target is an image's truth by task."""
         losses: dict[str, Tensor] = {}

@@ -41,6 +41,11 @@ class Model(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
+    def compile_dense(self) -> None:
+        """Let torch.compile make one program of each dense part; names and results stay what they are."""
+        for part in (self.backbone, self.neck, *self.head.dense_parts()):
+            part.compile()
+
     def features(self, images: Images) -> Features:
         """The backbone's levels and the neck's, by name; a head reads those it wants."""
         levels = self.backbone(self.preprocess(images))

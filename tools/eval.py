@@ -9,7 +9,7 @@ from vertebra.tools.cli import check_output_file, run_tool
 
 READ = ("val", "engine")
 """The fields of a config that scoring a file reads."""
-READ_WITH_MODEL = ("val", "inference", "loader", "eval_batch_size", "engine")
+READ_WITH_MODEL = ("val", "inference", "loader", "eval_batch_size", "precision", "deterministic", "engine")
 """The fields of a run's config that an evaluation reads; the model is the checkpoint's."""
 
 
