@@ -1,14 +1,7 @@
 """Floor 6: training, evaluation, checkpoints."""
 
-from .checkpoint import (
-    Checkpoint,
-    checkpoint_paths,
-    load_checkpoint_model,
-    load_model,
-    load_weights,
-    open_checkpoint,
-    save_checkpoint,
-)
+from .checkpoint import Checkpoint, open_checkpoint, save_checkpoint
+from .checkpoint_series import checkpoint_paths
 from .config import ExperimentConfig, SplitConfig, override, parse_config
 from .drawing import blend_masks, draw_boxes, draw_classes, draw_lines, write_image
 from .evaluate import collect_results, evaluate, pick_device, score_results, scores_as_json, write_json
@@ -16,6 +9,7 @@ from .optimization import AdamWConfig, ScheduleConfig, SGDConfig, build_optimize
 from .pictures import draw_comparisons
 from .predict import Predictor
 from .processes import Processes, join_processes
+from .restore import load_checkpoint_model, load_model, load_weights
 from .step import TrainingState, seed_step, train_step
 from .tasks import TASKS, Detection, Semantic, Several, Task, WholeImage, pick_task, require_truth
 from .train import train

@@ -8,7 +8,8 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from ..data import Record, build_transform, collate
-from .checkpoint import load_checkpoint_model, open_checkpoint
+from .checkpoint import open_checkpoint
+from .restore import load_checkpoint_model
 from .tasks import pick_task
 
 

@@ -13,7 +13,8 @@ from typing import IO, Any
 from ..data import Dataset, require_same_classes
 from ..models import ModelConfig, resolve_input
 from ..structures import UsageError
-from .checkpoint import Checkpoint, checkpoint_paths, open_checkpoint, set_damaged_aside
+from .checkpoint import Checkpoint, open_checkpoint
+from .checkpoint_series import checkpoint_paths, set_damaged_aside
 from .config import FREE_ON_RESUME, ExperimentConfig, config_changes
 from .evaluate import write_json
 
@@ -98,7 +99,7 @@ class RunFolder:
             raise UsageError(
                 f"the config differs from the run's: {shown}", "resume with the same, or start anew", file=self.path
             )
-        set_damaged_aside(self.checkpoints, checkpoint)
+        set_damaged_aside(self.checkpoints, checkpoint.path)
         return self._store(config, config.model), checkpoint
 
     def evaluated_step(self) -> int:

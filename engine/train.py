@@ -18,13 +18,15 @@ from ..data import Batch, Dataset, Policy, Share, build_dataset, require_same_cl
 from ..evaluation import format_scores, write_results
 from ..models import Model, build_model
 from ..structures import UsageError, refusals_as_usage_errors
-from .checkpoint import Checkpoint, load_state, load_weights, mark_best, prune_checkpoints, save_checkpoint
+from .checkpoint import Checkpoint, save_checkpoint
+from .checkpoint_series import mark_best, prune_checkpoints
 from .config import ExperimentConfig
 from .determinism import same_bits
 from .evaluate import evaluate, scores_as_json, write_json
 from .pictures import draw_comparisons
 from .precision import matrix_precision
 from .processes import Processes, join_processes, peer_faults
+from .restore import load_state, load_weights
 from .run_folder import RunFolder, describe_data, require_same_data
 from .run_log import RunLog
 from .step import TrainingState, seed_step, train_step

@@ -12,11 +12,11 @@ from vertebra.engine import (
     TrainingState,
     checkpoint_paths,
     load_model,
+    load_weights,
     open_checkpoint,
     train,
     train_step,
 )
-from vertebra.engine.checkpoint import load_weights
 from vertebra.engine.precision import matrix_precision
 from vertebra.engine.weight_average import WeightAverage
 from vertebra.models import build_model

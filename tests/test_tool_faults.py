@@ -110,7 +110,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     arguments, message, run, tmp_path, capsys, monkeypatch
 ):
     """Exit code 2 naming the place, and no model was built for it."""
-    monkeypatch.setattr("vertebra.engine.checkpoint.build_model", None)
+    monkeypatch.setattr("vertebra.engine.restore.build_model", None)
     (tmp_path / "FILE").write_text("")
     (tmp_path / "FOLDER").mkdir()
     monkeypatch.chdir(tmp_path)
