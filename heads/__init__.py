@@ -2,6 +2,7 @@
 
 from .base import Head, HeadConfig, heads, task_of_head
 from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamples
+from .class_rows import ClassRows, tensors_by_class
 from .classification import ClassificationConfig, ClassificationHead
 from .mask_branch import MaskBranch, MaskBranchConfig
 from .rcnn import RCNNConfig, RCNNHead
@@ -35,6 +36,7 @@ __all__ = [
     "AuxiliaryConfig",
     "BoxBranch",
     "BoxBranchConfig",
+    "ClassRows",
     "ClassificationConfig",
     "ClassificationHead",
     "DeepLabConfig",
@@ -64,4 +66,5 @@ __all__ = [
     "UNetHead",
     "heads",
     "task_of_head",
+    "tensors_by_class",
 ]

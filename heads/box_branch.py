@@ -27,6 +27,7 @@ from ..ops import (
     uniform_keys,
 )
 from ..structures import Config, FeatureInfo, Features, Images, Instances
+from .class_rows import ClassRows
 from .region_pooler import RegionPooler, region_convolutions
 from .rpn import Proposals
 
@@ -111,6 +112,10 @@ class BoxBranch(nn.Module):
         self.class_logits = nn.Linear(widths[-1], num_classes + 1)
         box_rows = 1 if config.class_agnostic else num_classes + (config.background == "first")
         self.box_offsets = nn.Linear(widths[-1], 4 * box_rows)
+        self.class_rows = {"class_logits": ClassRows(background=config.background)}
+        if not config.class_agnostic:
+            background = config.background if config.background == "first" else None
+            self.class_rows["box_offsets"] = ClassRows(each=4, background=background)
         for layer in layers:
             nn.init.kaiming_uniform_(layer.weight, a=1)
         nn.init.normal_(self.class_logits.weight, std=0.01)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..ops import mean_inside
 from ..structures import Classification, FeatureInfo, Features, Images
 from .base import Head, HeadConfig, heads
+from .class_rows import ClassRows
 
 
 class ClassificationConfig(HeadConfig):
@@ -33,6 +34,7 @@ class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
     """Pyramid -> the likeliest classes of the whole image."""
 
     task: ClassVar[str] = "classification"
+    class_rows: ClassVar = {"fc": ClassRows()}
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from torchvision.ops import roi_align
 from ..ops import NormKind, RoIAlignConfig, cut_outlines, mean_over_processes
 from ..structures import Config, FeatureInfo, Features, Instances, MaskFormat, Outlines, PasteRule
 from .box_branch import RegionSamples
+from .class_rows import ClassRows
 from .region_pooler import RegionPooler, initialize_convolutions, region_convolutions
 
 
@@ -61,6 +62,7 @@ class MaskBranch(nn.Module):
         width = [self.pool.channels, *config.convolutions][-1]
         self.deconvolution = nn.ConvTranspose2d(width, width, 2, stride=2)
         self.logits = nn.Conv2d(width, 1 if config.class_agnostic else num_classes, 1)
+        self.class_rows = {} if config.class_agnostic else {"logits": ClassRows()}
         initialize_convolutions(self.deconvolution)
         nn.init.normal_(self.logits.weight, std=0.001)
         nn.init.zeros_(self.logits.get_parameter("bias"))

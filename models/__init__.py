@@ -6,6 +6,7 @@ from .convert import from_torchvision_detector, from_torchvision_segmenter
 from .model import Model
 from .preprocess import Preprocess
 from .segment import SemanticInference, segment
+from .transfer import transfer_weights
 
 __all__ = [
     "InputConfig",
@@ -18,4 +19,5 @@ __all__ = [
     "from_torchvision_segmenter",
     "resolve_input",
     "segment",
+    "transfer_weights",
 ]

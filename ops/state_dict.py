@@ -1,6 +1,6 @@
 """Why a state dict does not fit a network, in words."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -27,7 +27,7 @@ def state_dict_faults(
     return faults
 
 
-def first_few(faults: list[str], count: int = 6) -> str:
+def first_few(words: Sequence[str], count: int = 6, separator: str = "; ") -> str:
     """The first of them, and how many more there are."""
-    more = f" and {len(faults) - count} more" if len(faults) > count else ""
-    return "; ".join(faults[:count]) + more
+    more = f" and {len(words) - count} more" if len(words) > count else ""
+    return separator.join(words[:count]) + more

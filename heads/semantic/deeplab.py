@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...ops import conv_block, norm_layer
 from ...structures import Config, FeatureInfo, Features, Images
 from ..base import heads
+from ..class_rows import ClassRows
 from .aspp import ASPP
 from .base import AuxiliaryConfig, SemanticConfig, SemanticHead
 from .layers import initialize, require_levels, resize, spatial_block
@@ -73,6 +74,7 @@ class DeepLabHead(SemanticHead):
     """Pyramid -> logits on the grid of the deepest level, or of the low-level feature."""
 
     config: DeepLabConfig
+    class_rows: ClassVar = {"logits": ClassRows()}
 
     def __init__(
         self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: DeepLabConfig = DeepLabConfig()

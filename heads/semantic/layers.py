@@ -1,6 +1,7 @@
 """What the semantic heads are made of."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -8,10 +9,13 @@ from torch import Tensor, nn
 
 from ...ops import NormLayer, conv_block, separable_conv_block
 from ...structures import FeatureInfo
+from ..class_rows import ClassRows
 
 
 class PixelClassifier(nn.Module):
     """A 3x3 convolution to a quarter of the channels, dropout, a logit per class (FCN as torchvision builds it)."""
+
+    class_rows: ClassVar = {"logits": ClassRows()}
 
     def __init__(self, channels: int, num_classes: int, norm: NormLayer, dropout: float) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...ops import NormKind, NormLayer, norm_layer
 from ...structures import FeatureInfo, Features, Images
 from ..base import heads
+from ..class_rows import ClassRows
 from .base import SemanticConfig, SemanticHead
 from .layers import initialize, require_levels, resize, spatial_block
 
@@ -47,6 +48,7 @@ class SemanticFPNHead(SemanticHead):
     """Pyramid -> logits on the grid of the finest level, to which the others climb; it has one convolution itself."""
 
     config: SemanticFPNConfig
+    class_rows: ClassVar = {"logits": ClassRows()}
 
     def __init__(
         self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: SemanticFPNConfig = SemanticFPNConfig()

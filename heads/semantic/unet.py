@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...ops import NormLayer, norm_layer
 from ...structures import FeatureInfo, Features, Images
 from ..base import heads
+from ..class_rows import ClassRows
 from .base import SemanticConfig, SemanticHead
 from .layers import initialize, require_levels, spatial_block
 
@@ -51,6 +52,7 @@ class UNetHead(SemanticHead):
     """Pyramid -> logits on the grid of the finest level."""
 
     config: UNetConfig
+    class_rows: ClassVar = {"logits": ClassRows()}
 
     def __init__(
         self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: UNetConfig = UNetConfig()
