@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from ..data import DatasetConfig, LoaderConfig, ResizeConfig, datasets, transforms
 from ..evaluation import Engine
@@ -27,6 +27,9 @@ class ExperimentConfig(Config):
     name: str
     seed: int = Field(default=0, ge=0)
     model: ModelConfig
+    start_from: str | None = None
+    """A run folder or a checkpoint whose whole model this one starts from, whatever its classes; see
+    :func:`vertebra.models.transfer_weights`."""
     train: SplitConfig
     val: SplitConfig
     batch_size: int = Field(default=16, gt=0)
@@ -61,6 +64,12 @@ class ExperimentConfig(Config):
     inference: SemanticInference = SemanticInference()
     """How a semantic head looks at an image: whole or by windows, at which scales."""
     loader: LoaderConfig = LoaderConfig()
+
+    @model_validator(mode="after")
+    def _check_start(self) -> "ExperimentConfig":
+        if self.start_from is not None and self.model.weights is not None:
+            raise ValueError("start_from gives the backbone its weights too: set model.weights to null")
+        return self
 
 
 FREE_ON_RESUME = {

@@ -67,7 +67,7 @@ class RunFolder:
                 "continue it with --resume, or choose another --output",
                 file=self.path,
             )
-        return self._store(config, resolve_input(config.model))
+        return self._store(config, _with_input(config))
 
     def _store(self, config: ExperimentConfig, model: ModelConfig) -> ExperimentConfig:
         """Write the resolved config: from here on it is data and runs no code."""
@@ -87,7 +87,7 @@ class RunFolder:
                 raise UsageError(
                     "there is no run here to resume", "check --output, or leave out --resume", file=self.path
                 )
-            return self._store(config, resolve_input(config.model)), None
+            return self._store(config, _with_input(config)), None
         checkpoint = open_checkpoint(self.path, notify)
         if config.model.input is None:
             model = config.model.model_copy(update={"input": checkpoint.config.model.input})
@@ -142,6 +142,13 @@ class RunFolder:
         temporary = path.with_name(".metrics.jsonl.writing")
         temporary.write_text("".join(kept))
         temporary.replace(path)
+
+
+def _with_input(config: ExperimentConfig) -> ModelConfig:
+    """The model's config with the input that the weights it starts from want written out."""
+    if config.start_from is None or config.model.input is not None:
+        return resolve_input(config.model)
+    return config.model.model_copy(update={"input": open_checkpoint(config.start_from).config.model.input})
 
 
 def describe_data(train: Dataset, val: Dataset) -> dict[str, Any]:

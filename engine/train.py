@@ -16,7 +16,7 @@ from rich.console import Console
 from ..backbones import load_backbone_weights
 from ..data import Batch, Dataset, Policy, Share, build_dataset, require_same_classes, train_loader, worker_faults
 from ..evaluation import format_scores, write_results
-from ..models import Model, build_model
+from ..models import Model, build_model, transfer_weights
 from ..structures import UsageError, refusals_as_usage_errors
 from .checkpoint import Checkpoint, save_checkpoint
 from .checkpoint_series import mark_best, prune_checkpoints
@@ -26,7 +26,7 @@ from .evaluate import evaluate, scores_as_json, write_json
 from .pictures import draw_comparisons
 from .precision import matrix_precision
 from .processes import Processes, join_processes, peer_faults
-from .restore import load_state, load_weights
+from .restore import load_model, load_state, load_weights
 from .run_folder import RunFolder, describe_data, require_same_data
 from .run_log import RunLog
 from .step import TrainingState, seed_step, train_step
@@ -120,6 +120,8 @@ class _Run:
             load_weights(checkpoint, model)
         elif config.model.weights is not None:
             say(load_backbone_weights(model.backbone, config.model.weights))
+        elif config.start_from is not None:
+            say(f"{config.start_from}: {transfer_weights(model, load_model(config.start_from))}")
         task = pick_task(model.head, train_set.classes, config.inference)
         return cls(config, folder, processes, train_set, val_set, model.train(), task)
 
