@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from ..ops import SyncBatchNorm
 from ..structures import FeatureInfo, Features, InputConfig, Levels, UsageError, suggest
 from .base import Backbone, BackboneConfig, backbones
 from .timm_probe import FeatureMap, Unfit, first_line, freeze_unreached, probe, takes_any_size
@@ -201,9 +202,9 @@ def _build(config: TimmConfig, options: dict[str, Any]) -> Any:
 
 def _finished(net: Any, config: TimmConfig) -> nn.Module:
     """The model with its norms replaced and its activations recomputed, as the config wants it."""
-    from timm.layers.norm_act import convert_sync_batchnorm, freeze_batch_norm_2d
+    from timm.layers.norm_act import freeze_batch_norm_2d
 
-    net = {"own": lambda same: same, "frozen": freeze_batch_norm_2d, "sync": convert_sync_batchnorm}[config.norm](net)
+    net = {"own": lambda same: same, "frozen": freeze_batch_norm_2d, "sync": _synchronized}[config.norm](net)
     if config.checkpointed:
         if any(isinstance(module, _NormBase) and module.track_running_stats for module in net.modules()):
             raise Unfit("recomputing would count every batch twice in its batch norms: take norm='frozen' with it")
@@ -211,6 +212,20 @@ def _finished(net: Any, config: TimmConfig) -> nn.Module:
             (net if hasattr(net, "set_grad_checkpointing") else net.model).set_grad_checkpointing()
         except AssertionError as error:
             raise Unfit(f"timm cannot recompute its activations: {first_line(error)}") from error
+    return net
+
+
+def _synchronized(net: nn.Module) -> nn.Module:
+    """timm's conversion, with the norm that works on a CPU too in place of torch's."""
+    from timm.layers.norm_act import SyncBatchNormAct, convert_sync_batchnorm
+
+    class WithActivation(SyncBatchNormAct, SyncBatchNorm):  # pyright: ignore[reportGeneralTypeIssues]
+        """timm's forward adds dropout and the activation to that of the next class, ours."""
+
+    net = convert_sync_batchnorm(net)
+    for module in net.modules():
+        if isinstance(module, nn.SyncBatchNorm):
+            module.__class__ = WithActivation if isinstance(module, SyncBatchNormAct) else SyncBatchNorm
     return net
 
 

@@ -22,6 +22,7 @@ from .run_lengths import run_lengths_fault, size_fault
 from .segmentations import segmentation_fault
 from .semantic import label_map, pad_maps
 from .state_dict import first_few, state_dict_faults
+from .sync_norm import SyncBatchNorm
 
 __all__ = [
     "IGNORED",
@@ -35,6 +36,7 @@ __all__ = [
     "NormLayer",
     "RoIAlignConfig",
     "Sample",
+    "SyncBatchNorm",
     "activation_layer",
     "box_areas",
     "cell_anchors",

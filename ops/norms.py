@@ -10,6 +10,8 @@ import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .sync_norm import SyncBatchNorm
+
 NormKind = Literal["batch", "frozen", "sync", "group", "layer", "none"]
 """Batch norm; the same with its statistics and weights fixed, or collected over all processes; group norm
 (1803.08494); layer norm over the channels of each cell; nothing."""
@@ -59,7 +61,7 @@ def norm_layer(kind: NormKind, eps: float = 1e-5) -> NormLayer:
     makers = {
         "batch": nn.BatchNorm2d,
         "frozen": FrozenBatchNorm2d,
-        "sync": nn.SyncBatchNorm,
+        "sync": SyncBatchNorm,
         "group": group_norm,
         "layer": ChannelLayerNorm,
     }

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ...ops import NormLayer, conv_block, mean_inside
+from ...ops import NormLayer, conv_block, mean_inside, process_count
 from ...structures import FeatureInfo
 from .layers import spatial_block
 
@@ -36,7 +35,7 @@ class ImagePooling(nn.Module):
         norm = self.norm
         if len(pooled) > 1 or not isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
             return norm(pooled)
-        if isinstance(norm, nn.SyncBatchNorm) and dist.is_initialized() and dist.get_world_size() > 1:
+        if isinstance(norm, nn.SyncBatchNorm) and process_count() > 1:
             return norm(pooled)  # other processes have further values, and wait for this one's
         return F.batch_norm(pooled, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
