@@ -13,7 +13,7 @@ SBD; another place: `--set train.dataset.root=... --set val.dataset.root=...`.
 from pathlib import Path
 
 from ..backbones import ResNetConfig
-from ..data import VOC_CLASSES, LoaderConfig, ResizeConfig, ScaledCropConfig, VocSegmentationConfig
+from ..data import VOC_CLASSES, ColorJitterConfig, LoaderConfig, ResizeConfig, ScaledCropConfig, VocSegmentationConfig
 from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
 from ..heads import AuxiliaryConfig, DeepLabConfig, SemanticConfig
 from ..models import ModelConfig
@@ -21,6 +21,7 @@ from ..necks import PassthroughConfig
 
 ROOT = Path("data/VOCdevkit/VOC2012")
 CLASSES = ("background", *VOC_CLASSES)
+JITTER = ColorJitterConfig(brightness=0.3, contrast=0.3, saturation=0.3)
 
 
 def voc12aug(name: str, backbone: ResNetConfig, weights: str, head: SemanticConfig) -> ExperimentConfig:
@@ -32,7 +33,7 @@ def voc12aug(name: str, backbone: ResNetConfig, weights: str, head: SemanticConf
             dataset=VocSegmentationConfig(
                 root=ROOT, splits=("trainaug",), masks="SegmentationClassAug", class_names=CLASSES
             ),
-            transform=ScaledCropConfig(size=(512, 512), scales=(0.5, 2.0), short_side=512, color_jitter=0.3),
+            transform=ScaledCropConfig(size=(512, 512), scales=(0.5, 2.0), short_side=512, color_jitter=JITTER),
         ),
         val=SplitConfig(
             dataset=VocSegmentationConfig(root=ROOT, splits=("val",), class_names=CLASSES),

@@ -14,11 +14,13 @@ labelled. It is expected in `data/camvid`; another place: `--set train.dataset.r
 from pathlib import Path
 
 from ..backbones import ResNetConfig
-from ..data import LoaderConfig, ResizeConfig, ScaledCropConfig, VocSegmentationConfig
+from ..data import ColorJitterConfig, LoaderConfig, ResizeConfig, ScaledCropConfig, VocSegmentationConfig
 from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
 from ..heads import AuxiliaryConfig, DeepLabConfig, LowLevelConfig
 from ..models import ModelConfig
 from ..necks import PassthroughConfig
+
+JITTER = ColorJitterConfig(brightness=0.2, contrast=0.2, saturation=0.2)
 
 
 def camvid(split: str) -> VocSegmentationConfig:
@@ -37,7 +39,7 @@ CONFIG = ExperimentConfig(
     ),
     train=SplitConfig(
         dataset=camvid("train"),
-        transform=ScaledCropConfig(size=(360, 480), scales=(0.5, 2.0), short_side=360, color_jitter=0.2),
+        transform=ScaledCropConfig(size=(360, 480), scales=(0.5, 2.0), short_side=360, color_jitter=JITTER),
     ),
     val=SplitConfig(dataset=camvid("val"), transform=ResizeConfig(short_sides=(360,))),
     batch_size=8,

@@ -16,6 +16,7 @@ from .sampling import Share
 from .shapes import ShapeCropsConfig, ShapesConfig, ShapesSemanticConfig
 from .transforms import (
     CenterCropConfig,
+    ColorJitterConfig,
     RandomCropConfig,
     ResizeConfig,
     ScaledCropConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "CocoDataset",
     "CocoSemantic",
     "CocoSemanticConfig",
+    "ColorJitterConfig",
     "DataReport",
     "Dataset",
     "DatasetConfig",

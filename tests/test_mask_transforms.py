@@ -63,6 +63,7 @@ CONFIGS = [
     ResizeConfig(short_sides=(60,), flip=1.0),
     ResizeConfig(short_sides=(180,), flip=0.5),
     ResizeConfig(short_sides=(45, 100)),
+    ResizeConfig(short_sides=(90,), flip=0.5, crop=0.6),
     RandomCropConfig(size=64, scale=(0.4, 0.8)),
     ScaledCropConfig(size=(100, 120), scales=(0.6, 2.0)),
     ScaledCropConfig(size=(70, 110), scales=(0.6, 2.0), short_side=80),

@@ -90,6 +90,7 @@ def test_an_image_without_objects():
 
 EVERY = {
     "resize": ResizeConfig(short_sides=tuple(range(32, 96)), long_side=400, flip=0.5),
+    "random_part": ResizeConfig(short_sides=(48,), crop=0.5, color_jitter={"hue": 0.1}),
     "random_crop": RandomCropConfig(size=40, color_jitter=0.4),
     "center_crop": CenterCropConfig(resize=40, size=32),
 }
@@ -105,7 +106,7 @@ def test_what_is_known_of_an_image_decides_its_target(name):
     assert transform(Record(image), 0, 0).target is None
 
 
-@pytest.mark.parametrize("name", ["resize", "random_crop"])
+@pytest.mark.parametrize("name", ["resize", "random_part", "random_crop"])
 def test_what_happens_is_a_function_of_seed_epoch_and_index(name):
     """A law: the same three give the same sample whatever came before; each of them matters."""
 
@@ -154,6 +155,27 @@ def test_random_crops_are_drawn_as_torchvision_draws_them():
     assert ours_area == pytest.approx(area, rel=0.05)
     assert abs(ours_ratio - ratio) < 0.05
     assert np.std(ours, axis=0) == pytest.approx(np.std(theirs, axis=0), rel=0.1)
+
+
+def test_a_random_part_before_a_resize_is_drawn_evenly():
+    """detectron2's definition of relative_range: shares uniform in 0.4..1 for each side by itself, every place equally
+    likely (5 sigma); a gradient tells what was seen, and boxes are moved and cut with it."""
+    height, width, count = 100, 200, 300
+    transform = build_transform(ResizeConfig(short_sides=(400,), long_side=2000, crop=0.4))
+    box = np.array([[0, 0, width, height]], np.float32)
+    truth = Objects(box, np.array([0]), box)
+    shares, places = [], []
+    for index in range(count):
+        sample = transform(Record(gradient(height, width), truth), 0, index)
+        spans = [(int(sample.image[axis].min()), int(sample.image[axis].max()) + 1) for axis in (0, 1)]
+        shares.append([(end - start) / whole for (start, end), whole in zip(spans, (width, height), strict=True)])
+        places.append([(sum(span) / 2 / whole) for span, whole in zip(spans, (width, height), strict=True)])
+        assert sample.target.boxes.tolist() == [[0, 0, sample.image.shape[2], sample.image.shape[1]]]
+        assert torch.equal(sample.target.ignored, sample.target.boxes)
+    assert np.min(shares) == pytest.approx(0.4, abs=0.02) and np.max(shares) == pytest.approx(1, abs=0.02)
+    assert np.mean(shares, axis=0) == pytest.approx(0.7, abs=5 * 0.6 / (12 * count) ** 0.5)
+    assert abs(np.corrcoef(np.transpose(shares))[0, 1]) < 5 / count**0.5
+    assert np.mean(places, axis=0) == pytest.approx(0.5, abs=0.03)
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])

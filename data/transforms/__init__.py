@@ -1,12 +1,14 @@
 """From a decoded image to a sample: albumentations, for training and evaluation alike."""
 
 from .base import Transform, build_transform, transforms
+from .color import ColorJitterConfig
 from .crops import CenterCropConfig, RandomCropConfig
 from .resize import ResizeConfig
 from .scaled_crop import ScaledCropConfig
 
 __all__ = [
     "CenterCropConfig",
+    "ColorJitterConfig",
     "RandomCropConfig",
     "ResizeConfig",
     "ScaledCropConfig",

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ...structures import PartConfig
 from .base import Transform, transforms
+from .color import ColorJitterConfig
 from .resize import resize_points
 
 Positive = Annotated[float, Field(gt=0)]
@@ -26,8 +27,7 @@ class RandomCropConfig(PartConfig):
     """Least and greatest width over height of the part."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of a horizontal flip."""
-    color_jitter: float = Field(default=0.0, ge=0, le=1)
-    """Brightness, contrast and saturation are each multiplied by a factor from 1 - this to 1 + this (1312.5402)."""
+    color_jitter: ColorJitterConfig = ColorJitterConfig()
 
     @model_validator(mode="after")
     def _check_ranges(self) -> "RandomCropConfig":
@@ -43,10 +43,8 @@ def build_random_crop(seed: int, config: RandomCropConfig) -> Transform:
     steps = [
         RandomResizedCrop((config.size, config.size), config.scale, config.ratio, area_for_downscale="image"),
         A.HorizontalFlip(p=config.flip),
+        *config.color_jitter.steps(),
     ]
-    if config.color_jitter:
-        factors = (1 - config.color_jitter, 1 + config.color_jitter)
-        steps.append(A.ColorJitter(brightness=factors, contrast=factors, saturation=factors, hue=(0, 0), p=1))
     return Transform(seed, steps)
 
 

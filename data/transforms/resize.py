@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal
 
 import albumentations as A
 import cv2
+from albumentations.augmentations.crops.transforms import BaseCrop
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from pydantic import Field
 
 from ...structures import PartConfig
 from .base import Transform, transforms
+from .color import ColorJitterConfig
 
 
 class ResizeConfig(PartConfig):
@@ -24,12 +26,22 @@ class ResizeConfig(PartConfig):
     """But the long side gets no longer than this."""
     flip: float = Field(default=0.0, ge=0, le=1)
     """Probability of a horizontal flip."""
+    crop: float = Field(default=1.0, gt=0, le=1)
+    """What is resized is a random part of the image, of which each side has a share drawn from this to 1 of the image's
+    (detectron2's ``relative_range``); an object of whose box it shows nothing is dropped. 1 is the whole image."""
+    color_jitter: ColorJitterConfig = ColorJitterConfig()
 
 
 @transforms.register("resize", ResizeConfig)
 def build_resize(seed: int, config: ResizeConfig) -> Transform:
-    """Short side to one of several lengths, a flip."""
-    return Transform(seed, [ResizeShortSide(config.short_sides, config.long_side), A.HorizontalFlip(p=config.flip)])
+    """A random part if wanted, its short side to one of several lengths, a flip, and if wanted other colours."""
+    steps = [
+        *([RandomPart(config.crop)] if config.crop < 1 else []),
+        ResizeShortSide(config.short_sides, config.long_side),
+        A.HorizontalFlip(p=config.flip),
+        *config.color_jitter.steps(),
+    ]
+    return Transform(seed, steps)
 
 
 class Resize(A.DualTransform):
@@ -101,3 +113,29 @@ class ResizeShortSide(Resize):
     def get_transform_init_args_names(self) -> tuple[str, ...]:
         """For albumentations' own printing of a pipeline."""
         return ("short_sides", "long_side")
+
+
+class RandomPart(BaseCrop):
+    """A part of the image at a random place; the share of each side is drawn by itself.
+
+    Albumentations' crops want a size in pixels, or move every border in by a draw of its own.
+    """
+
+    def __init__(self, least: float) -> None:
+        super().__init__(p=1.0)
+        self.least = least
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """The drawn part: left, top, right, bottom."""
+        (top, bottom), (left, right) = (self._draw_span(side) for side in params["shape"][:2])
+        return {"crop_coords": (left, top, right, bottom)}
+
+    def _draw_span(self, side: int) -> tuple[int, int]:
+        """Where along a side of the image it begins and ends."""
+        length = max(1, round(side * self.py_random.uniform(self.least, 1)))
+        start = self.py_random.randint(0, side - length)
+        return start, start + length
+
+    def get_transform_init_args_names(self) -> tuple[str, ...]:
+        """For albumentations' own printing of a pipeline."""
+        return ("least",)

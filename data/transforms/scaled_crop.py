@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from ...structures import IGNORE, PartConfig
 from .base import Transform, transforms
+from .color import ColorJitterConfig
 from .resize import Resize
 
 Scale = Annotated[float, Field(gt=0)]
@@ -28,9 +29,7 @@ class ScaledCropConfig(PartConfig):
     into the window."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of a horizontal flip."""
-    color_jitter: float = Field(default=0.0, ge=0, le=1)
-    """Brightness, contrast and saturation are each multiplied by a factor from 1 - this to 1 + this (1312.5402)."""
-
+    color_jitter: ColorJitterConfig = ColorJitterConfig()
     boxes_from_masks: bool = False
     """What a window leaves of an object with a mask gets the box of its visible pixels, and an object of which none is
     visible is dropped (detectron2's large-scale jitter); otherwise its box is cut as it is (torchvision's)."""
@@ -49,10 +48,8 @@ def build_scaled_crop(seed: int, config: ScaledCropConfig) -> Transform:
         RandomScale(config.scales, config.short_side, config.size),
         A.RandomCrop(*config.size, pad_if_needed=True, pad_position="top_left", fill=FILL, fill_mask=IGNORE),
         A.HorizontalFlip(p=config.flip),
+        *config.color_jitter.steps(),
     ]
-    if config.color_jitter:
-        factors = (1 - config.color_jitter, 1 + config.color_jitter)
-        steps.append(A.ColorJitter(brightness=factors, contrast=factors, saturation=factors, hue=(0, 0), p=1))
     return Transform(seed, steps, config.boxes_from_masks)
 
 
