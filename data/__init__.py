@@ -12,7 +12,7 @@ from .joint import Joint, JointConfig
 from .loader import LoaderConfig, eval_loader, train_loader, worker_faults
 from .outlines import Outline, pad_outlines
 from .report import DataReport, Policy
-from .sampling import Share
+from .sampling import SamplingConfig, Share
 from .shapes import ShapeCropsConfig, ShapesConfig, ShapesSemanticConfig
 from .transforms import (
     CenterCropConfig,
@@ -53,6 +53,7 @@ __all__ = [
     "Record",
     "ResizeConfig",
     "Sample",
+    "SamplingConfig",
     "ScaledCropConfig",
     "ShapeCropsConfig",
     "ShapesConfig",

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxtyping import Int64
+from numpy import ndarray
 from pydantic import field_validator
 
 from ..structures import Classes, MaskFormat, PartConfig, Registry, UsageError
@@ -58,6 +60,19 @@ class Dataset(ABC):
     def part(self, task: str) -> "Dataset":
         """The same images with the truth of one task: of a joint data set that part, otherwise the data set itself."""
         return self
+
+    @property
+    def sizes(self) -> Int64[ndarray, "n 2"]:
+        """(height, width) of every image, upright. UsageError where they are not known without reading the files."""
+        raise self._not_known("the sizes of its images", "set sampling.group_by_shape to false")
+
+    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
+        """The labels of an image's objects, or of the whole image, as they are learned; a semantic map's without the
+        background. UsageError where they are not known without reading the files."""
+        raise self._not_known("what classes an image has", "set sampling.images to each_once")
+
+    def _not_known(self, what: str, fix: str) -> UsageError:
+        return UsageError(f"a data set of this kind ({type(self).__name__}) does not know {what}", fix)
 
     def read(self, index: int) -> Record:
         """The image, decoded, with its truth in original pixels. DataError where it cannot be decoded."""

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from jaxtyping import Int64
+from numpy import ndarray
 from pydantic import Field
 
 from ..structures import DataError, UsageError, suggest
@@ -65,6 +67,10 @@ class ImageFolder(Dataset):
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
+        """The one of its folder."""
+        return self._labels[index : index + 1]
 
     def read_image(self, index: int) -> Record:
         """The image alone."""

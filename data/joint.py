@@ -3,6 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
+from jaxtyping import Int64
+from numpy import ndarray
 from pydantic import Field
 
 from ..structures import Classes, DataError, UsageError
@@ -59,6 +61,15 @@ class Joint(Dataset):
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    @property
+    def sizes(self) -> Int64[ndarray, "n 2"]:
+        """As the first part has them."""
+        return next(iter(self._parts.values())).sizes
+
+    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
+        """The parts' classes are of several kinds: there is no one list of them."""
+        raise self._not_known("which part's classes to count", "set sampling.images to each_once")
 
     def read_image(self, index: int) -> Record:
         """The image alone."""

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..structures import Config, PartConfig, VertebraError, WorkerError
 from .dataset import Dataset
-from .sampling import Share, StepSampler
+from .sampling import SamplingConfig, Share, Showing, StepSampler, build_epochs, group_of_images
 from .transforms import Transform, build_transform
 from .types import Batch, Sample, collate
 
@@ -43,13 +43,20 @@ def train_loader(
     start_step: int,
     end_step: int,
     share: Share = Share(),
+    sampling: SamplingConfig = SamplingConfig(),
 ) -> Iterator[Batch]:
     """The batches of steps ``start_step`` to ``end_step``, counted from 0, shuffled anew each epoch.
 
-    ``batch_size`` is a whole step's; of each step this process gets the micro-batches of its ``share``.
+    ``batch_size`` is a whole step's; of each step this process gets the micro-batches of its ``share``. UsageError
+    where ``sampling`` goes by what the data set does not know of its images.
     """
     sampler = StepSampler(
-        len(dataset), batch_size=batch_size, seed=seed, start_step=start_step, end_step=end_step, share=share
+        build_epochs(sampling, dataset, seed),
+        batch_size=batch_size,
+        start_step=start_step,
+        end_step=end_step,
+        share=share,
+        groups=group_of_images(sampling, dataset),
     )
     return _load(dataset, build_transform(transform, seed), loader, sampler, divisor)
 
@@ -64,8 +71,8 @@ def eval_loader(
     share: Share = Share(),
 ) -> Iterator[Batch]:
     """Every image of this process's ``share`` once, in order; the last batch may be smaller, and none is padded."""
-    indices = [(0, index) for index in range(share.rank, len(dataset), share.processes)]
-    batches = [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
+    showings = [Showing(0, index) for index in range(share.rank, len(dataset), share.processes)]
+    batches = [showings[first : first + batch_size] for first in range(0, len(showings), batch_size)]
     return _load(dataset, build_transform(transform), loader, batches, divisor)
 
 
@@ -76,15 +83,15 @@ class _Samples(TorchDataset):
     dataset: Dataset
     transform: Transform
 
-    def __getitem__(self, item: tuple[int, int]) -> Sample | VertebraError:
-        epoch, index = item
+    def __getitem__(self, showing: Showing) -> Sample | VertebraError:
+        index = showing.index
         try:
-            return self.transform(self.dataset.read(index), epoch, index)
+            return self.transform(self.dataset.read(index), showing.epoch, index, showing.repeat)
         except VertebraError as error:
             return error
         except Exception as error:
             return WorkerError(
-                f"sample {index} of epoch {epoch} failed: {error!r}", image_id=self.dataset.image_ids[index]
+                f"sample {index} of epoch {showing.epoch} failed: {error!r}", image_id=self.dataset.image_ids[index]
             )
 
 

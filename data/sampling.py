@@ -1,11 +1,41 @@
 """The order of the data, as a pure function: no state to save, and workers change nothing."""
 
+import bisect
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from jaxtyping import Int64
 from numpy import ndarray
+from pydantic import Field
+
+from ..structures import Config, UsageError
+from .dataset import Dataset
+from .epochs import ClassBalanced, EachOnce, Epochs, Repeated, repeat_factors
+
+
+class SamplingConfig(Config):
+    """Which images an epoch shows, and which of them come together."""
+
+    images: Literal["each_once", "repeat_factor", "class_balanced"] = "each_once"
+    """Every image once, or those of rare classes more often: by LVIS's repeat factors (1908.03195), or every class the
+    same number of times (class-aware sampling, 1512.05830). Classes are counted by image, crowds and ignored objects
+    left out; the other objects of an image come with it."""
+    repeat_below: float = Field(default=0.001, gt=0, le=1)
+    """The share of the images below which ``repeat_factor`` shows a class more often."""
+    group_by_shape: bool = False
+    """Put images that are wider than high into batches of their own, so that little of a batch is padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """An image in an epoch; ``repeat`` numbers those of the same image from 0."""
+
+    epoch: int
+    index: int
+    repeat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,36 +49,105 @@ class Share:
 
 
 class StepSampler:
-    """For every training step its batch, or this process's share of it, as ``(epoch, index)`` pairs.
+    """For every training step its batch, or this process's share of it.
 
-    The data is one endless stream: position ``p`` is in epoch ``p // length`` and holds the index that the epoch's own
-    permutation has at ``p % length``; step ``s`` (from 0) takes ``batch_size`` positions from ``s * batch_size`` on.
-    So a resumed run is the tail of the unbroken one, and every index comes once in an epoch.
+    The data is one endless stream, epoch after epoch; step ``s`` (from 0) takes ``batch_size`` positions of it from
+    ``s * batch_size`` on. So a resumed run is the tail of the unbroken one, and every epoch is shown whole.
+    ``groups`` has a number for every index of the data set: batches are of one group as far as that goes.
     """
 
     def __init__(
-        self, length: int, *, batch_size: int, seed: int, start_step: int, end_step: int, share: Share = Share()
+        self,
+        epochs: Epochs,
+        *,
+        batch_size: int,
+        start_step: int,
+        end_step: int,
+        share: Share = Share(),
+        groups: Int64[ndarray, " n"] | None = None,
     ) -> None:
         if batch_size % (share.processes * share.micro_batches):
             raise ValueError(
                 f"batch_size {batch_size} cannot be shared out evenly to {share.processes} processes in "
                 f"{share.micro_batches} micro-batches: choose a multiple of {share.processes * share.micro_batches}"
             )
-        self.length, self.batch_size, self.seed, self.share = length, batch_size, seed, share
+        self.epochs, self.batch_size, self.share, self.groups = epochs, batch_size, share, groups
         self.steps = range(start_step, end_step)
+        self._starts = [0]  # the positions at which epochs begin, as far as they are known
 
     def __len__(self) -> int:
         return len(self.steps) * self.share.micro_batches
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = functools.lru_cache(maxsize=2)(self._order)
+    def __iter__(self) -> Iterator[list[Showing]]:
+        showings = functools.lru_cache(maxsize=2)(self._showings)
         share = self.share
         run = self.batch_size // (share.processes * share.micro_batches)
         for step in self.steps:
             for micro_batch in range(share.micro_batches):
                 first = step * self.batch_size + (micro_batch * share.processes + share.rank) * run
-                places = [divmod(position, self.length) for position in range(first, first + run)]
-                yield [(epoch, int(order(epoch)[place])) for epoch, place in places]
+                places = [self._place(position) for position in range(first, first + run)]
+                yield [Showing(epoch, *showings(epoch)[place].tolist()) for epoch, place in places]
 
-    def _order(self, epoch: int) -> ndarray:
-        return np.random.Generator(np.random.PCG64(np.random.SeedSequence((self.seed, epoch)))).permutation(self.length)
+    def _place(self, position: int) -> tuple[int, int]:
+        """In which epoch a position of the stream is, and where in it."""
+        while self._starts[-1] <= position:
+            self._starts.append(self._starts[-1] + self.epochs.length(len(self._starts) - 1))
+        epoch = bisect.bisect_right(self._starts, position) - 1
+        return epoch, position - self._starts[epoch]
+
+    def _showings(self, epoch: int) -> Int64[ndarray, "k 2"]:
+        """Index and repeat of everything in an epoch."""
+        order = self.epochs.order(epoch)
+        if self.groups is not None:
+            order = group_batches(order, self.groups[order], self.batch_size, -self._starts[epoch] % self.batch_size)
+        return np.stack([order, number_among_equals(order)], axis=1)
+
+
+def group_batches(
+    order: Int64[ndarray, " k"], groups: Int64[ndarray, " k"], batch_size: int, head: int
+) -> Int64[ndarray, " k"]:
+    """An epoch's order, rearranged so that its batches are of one group each.
+
+    The first ``head`` stay where they are, since they complete the last batch of the epoch before. Of the others each
+    group fills its own batches, which come in the order in which they are full; what is left of the groups, less than
+    a batch of each, stands at the end, one group after the other. So every index comes as often as before, and of an
+    epoch's batches no more are mixed than there are groups, the one that it shares with the next epoch included.
+    """
+    start, rest, own = order[:head], order[head:], groups[head:]
+    by_group = np.argsort(own, kind="stable")
+    filled = np.bincount(own) // batch_size * batch_size
+    full = (number_among_equals(own) < filled[own])[by_group]
+    batches = by_group[full].reshape(-1, batch_size)
+    batches = batches[np.argsort(batches[:, -1])]
+    return np.concatenate([start, rest[batches.flatten()], rest[by_group[~full]]])
+
+
+def number_among_equals(values: Int64[ndarray, " k"]) -> Int64[ndarray, " k"]:
+    """How many equal values stand before each."""
+    by_value = np.argsort(values, kind="stable")
+    ordered = values[by_value]
+    numbers = np.empty(len(values), np.int64)
+    numbers[by_value] = np.arange(len(values)) - np.searchsorted(ordered, ordered)
+    return numbers
+
+
+def build_epochs(config: SamplingConfig, dataset: Dataset, seed: int) -> Epochs:
+    """What the epochs of a data set show; UsageError where that takes classes that it does not know unread."""
+    if config.images == "each_once":
+        return EachOnce(len(dataset), seed)
+    labels = [np.unique(dataset.labels_of(index)) for index in range(len(dataset))]
+    images = np.repeat(np.arange(len(labels)), [len(own) for own in labels])
+    if not len(images):
+        raise UsageError("no image of the data set has an object to go by", "set sampling.images to each_once")
+    pairs = images, np.concatenate(labels)
+    if config.images == "class_balanced":
+        return ClassBalanced(*pairs, len(dataset), seed)
+    return Repeated(repeat_factors(*pairs, len(dataset), config.repeat_below), seed)
+
+
+def group_of_images(config: SamplingConfig, dataset: Dataset) -> Int64[ndarray, " n"] | None:
+    """0 for an upright image, 1 for one wider than high; None where they are not to be told apart."""
+    if not config.group_by_shape:
+        return None
+    heights, widths = dataset.sizes.T
+    return (widths > heights).astype(np.int64)

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxtyping import Int64
+from numpy import ndarray
+
 from ..structures import Classes
 from .dataset import Dataset
 from .label_maps import LazyMaps
@@ -27,6 +30,15 @@ class Selection(Dataset):
 
     def __len__(self) -> int:
         return len(self._places)
+
+    @property
+    def sizes(self) -> Int64[ndarray, "n 2"]:
+        """Those of these images."""
+        return self._whole.sizes[self._places]
+
+    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
+        """Those of an image of these."""
+        return self._whole.labels_of(self._places[index])
 
     def read_image(self, index: int) -> Record:
         """The image alone."""

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from vertebra.data import Batch, Dataset, LoaderConfig, Record, ResizeConfig, eval_loader, train_loader
-from vertebra.data.sampling import StepSampler
+from vertebra.data.epochs import EachOnce
+from vertebra.data.sampling import Showing, StepSampler
 from vertebra.structures import DataError, WorkerError
 
 from .tiny_coco_file import open_tiny
@@ -49,17 +50,17 @@ def test_resuming_gives_the_tail_of_the_unbroken_stream(tmp_path):
 
 def test_every_index_comes_once_in_an_epoch():
     """A law: four epochs of ten in batches of four, and each in an order of its own."""
-    sampler = StepSampler(10, batch_size=4, seed=0, start_step=0, end_step=10)
+    sampler = StepSampler(EachOnce(10, seed=0), batch_size=4, start_step=0, end_step=10)
     stream = [place for batch in sampler for place in batch]
-    assert len(sampler) == 10 and Counter(stream) == Counter((epoch, i) for epoch in range(4) for i in range(10))
-    orders = [[index for number, index in stream if number == epoch] for epoch in range(4)]
+    assert len(sampler) == 10 and Counter(stream) == Counter(Showing(epoch, i) for epoch in range(4) for i in range(10))
+    orders = [[each.index for each in stream if each.epoch == epoch] for epoch in range(4)]
     assert len({tuple(order) for order in orders}) == 4
 
 
 def test_a_batch_may_be_larger_than_the_data():
     """A law: the stream does not end with an epoch."""
-    batch = next(iter(StepSampler(3, batch_size=8, seed=0, start_step=0, end_step=1)))
-    assert [epoch for epoch, _ in batch] == [0, 0, 0, 1, 1, 1, 2, 2]
+    batch = next(iter(StepSampler(EachOnce(3, seed=0), batch_size=8, start_step=0, end_step=1)))
+    assert [showing.epoch for showing in batch] == [0, 0, 0, 1, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vertebra.data import CocoConfig, Share
+from vertebra.data.epochs import EachOnce
 from vertebra.data.sampling import StepSampler
 from vertebra.engine import ExperimentConfig, ScheduleConfig, SGDConfig, open_checkpoint, train
 from vertebra.engine.processes import Launch, read_launch
@@ -146,7 +147,7 @@ def test_a_fault_of_all_is_told_once(fault, shapes, tmp_path):
 def test_shares_make_up_the_batch(share):
     """A law: the shares of all processes, micro-batch by micro-batch, are the batch of one process in its order."""
     processes, micro_batches = share
-    sampler = {"length": 10, "batch_size": 12, "seed": 1, "start_step": 3, "end_step": 7}
+    sampler = {"epochs": EachOnce(10, seed=1), "batch_size": 12, "start_step": 3, "end_step": 7}
     whole = list(StepSampler(**sampler))
     shares = [list(StepSampler(**sampler, share=Share(rank, processes, micro_batches))) for rank in range(processes)]
     assert all(len(own) == 4 * micro_batches for own in shares)

@@ -89,6 +89,16 @@ class CocoDataset(Dataset):
     def __len__(self) -> int:
         return len(self.places)
 
+    @property
+    def sizes(self) -> Int64[ndarray, "n 2"]:
+        """As the file declares them, and the images were found to be."""
+        return self.annotations.sizes[self.places]
+
+    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
+        """Those of its objects; crowds are none."""
+        rows = self.rows_of(index)
+        return self.annotations.labels[rows[~self.annotations.crowd[rows]]]
+
     def read_image(self, index: int) -> Record:
         """The image alone."""
         place = self.places[index].item()

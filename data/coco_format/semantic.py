@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from numpy import ndarray
 from pydantic import Field
 
@@ -97,6 +97,15 @@ class CocoSemantic(Dataset):
 
     def __len__(self) -> int:
         return len(self._indices)
+
+    @property
+    def sizes(self) -> Int64[ndarray, "n 2"]:
+        """As the file declares them."""
+        return self._coco.sizes[self._indices]
+
+    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
+        """Those of its objects, whether or not others hide them; crowds are none."""
+        return self._coco.labels_of(self._indices[index].item()) + 1
 
     def read_image(self, index: int) -> Record:
         """The image alone."""

@@ -19,7 +19,7 @@ _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.ze
 
 
 class Transform:
-    """Steps of albumentations; what happens to an image is a function of (seed, epoch, index) alone.
+    """Steps of albumentations; what happens to an image is a function of (seed, epoch, index, repeat) alone.
 
     Boxes, masks, outlines and semantic maps go through the same steps. Boxes are clipped to the image, and an object of
     whose box it shows nothing is dropped; what a step adds to a semantic map is 255. With ``boxes_from_masks`` the box
@@ -32,9 +32,9 @@ class Transform:
         points = A.KeypointParams(format="xy", remove_invisible=False)  # those of outlines
         self._compose = A.Compose(list(steps), bbox_params=boxes, keypoint_params=points)
 
-    def __call__(self, record: Record, epoch: int, index: int) -> Sample:
-        """The sample that ``index`` gives in ``epoch``."""
-        entropy = np.random.SeedSequence((self.seed, epoch, index))
+    def __call__(self, record: Record, epoch: int, index: int, repeat: int = 0) -> Sample:
+        """The sample that ``index`` gives in ``epoch``, of several in one epoch the one of this number."""
+        entropy = np.random.SeedSequence((self.seed, epoch, index, repeat))
         self._compose.set_random_seed(int(entropy.generate_state(1)[0]))
         result = self._compose(image=record.image, **_truth_of(record))
         image = torch.from_numpy(np.ascontiguousarray(result["image"].transpose(2, 0, 1)))

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from jaxtyping import Int64
+from numpy import ndarray
 from pydantic import Field
 
 from ...structures import DataError, UsageError, suggest
@@ -65,15 +67,28 @@ class VocDetection(VocImages):
             report=report, min_box=config.min_box,
         )  # fmt: skip
 
+    @property
+    def sizes(self) -> Int64[ndarray, "n 2"]:
+        """As the annotations declare them, and the images were found to be."""
+        return self._sizes
+
+    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
+        """Those of its objects; difficult ones count if they are to be learned."""
+        return self._objects.labels[self._rows_of(index)[0]]
+
     def add_truth(self, record: Record, index: int) -> Record:
         """With its objects; difficult ones are in ``ignored`` unless they are to be learned."""
+        rows, ignored = self._rows_of(index)
+        boxes, labels = self._objects.boxes, self._objects.labels
+        return replace(record, objects=Objects(boxes[rows], labels[rows], ignored=boxes[ignored]))
+
+    def _rows_of(self, index: int) -> tuple[Int64[ndarray, " n"], Int64[ndarray, " m"]]:
+        """Where the objects of an image stand, and the regions to ignore."""
         table = self._objects
         rows = np.arange(table.starts[index], table.starts[index + 1])
         rows = rows[table.learnable[rows]]
         ignored = table.difficult[rows] & (not self.config.use_difficult)
-        boxes, labels = table.boxes[rows], table.labels[rows]
-        objects = Objects(boxes[~ignored], labels[~ignored], ignored=boxes[ignored])
-        return replace(record, objects=objects)
+        return rows[~ignored], rows[ignored]
 
     def ground_truth(self) -> dict[str, Any]:
         """All usable objects as they are annotated: an evaluator has rules of its own for difficult and small ones.

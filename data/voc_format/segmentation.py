@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
 from ...structures import DataError, UsageError
@@ -55,13 +55,15 @@ class VocSegmentation(VocImages):
         report.read["images"] = len(images)
         masks = [image.folder / config.masks / f"{image.stem}.png" for image in images]
         paths: dict[int, Path] = {}
+        sizes: dict[int, tuple[int, int]] = {}
         decoded = {number * len(images) // DECODED_AT_START for number in range(DECODED_AT_START)}
 
         def look(place: int) -> list[str]:
             image_id = images[place].image_id
             path = paths[place] = images[place].find(config.allow_outside)
             notes = check_image(path, None, image_id)
-            check_label_map(masks[place], image_size(path, image_id), image_id)
+            size = sizes[place] = image_size(path, image_id)
+            check_label_map(masks[place], size, image_id)
             if place in decoded:
                 self._read_mask(masks[place], image_id)
             return notes
@@ -74,7 +76,13 @@ class VocSegmentation(VocImages):
                 case="empty-dataset", file=config.root,
             )  # fmt: skip
         self._hold([images[place].image_id for place in places], [paths[place] for place in places])
+        self._sizes = np.array([sizes[place] for place in places], np.int64)
         self._masks = np.array([os.fsencode(masks[place]) for place in places])
+
+    @property
+    def sizes(self) -> Int64[ndarray, "n 2"]:
+        """As the images' headers say."""
+        return self._sizes
 
     def add_truth(self, record: Record, index: int) -> Record:
         """With its map."""

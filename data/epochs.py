@@ -1,0 +1,112 @@
+"""What an epoch shows, and in which order: pure functions of its number, so there is no state to save."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from numpy import ndarray
+
+
+class Epochs(ABC):
+    """The indices of a data set that each epoch shows, in its order."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    @abstractmethod
+    def length(self, epoch: int) -> int:
+        """How many it shows."""
+
+    @abstractmethod
+    def order(self, epoch: int) -> Int64[ndarray, " k"]:
+        """Which."""
+
+    def _dice(self, epoch: int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence((self._seed, epoch))))
+
+
+class EachOnce(Epochs):
+    """Every index once."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        super().__init__(seed)
+        self._length = length
+
+    def length(self, epoch: int) -> int:
+        """Always the same."""
+        return self._length
+
+    def order(self, epoch: int) -> Int64[ndarray, " k"]:
+        """A permutation."""
+        return self._dice(epoch).permutation(self._length)
+
+
+class Repeated(Epochs):
+    """Every index as often as its factor says; the fraction of a factor is the chance of one time more."""
+
+    def __init__(self, factors: Float64[ndarray, " n"], seed: int) -> None:
+        super().__init__(seed)
+        self._factors = factors
+
+    def length(self, epoch: int) -> int:
+        """The sum of the factors, as their fractions fall."""
+        return int(self._times(self._dice(epoch)).sum())
+
+    def order(self, epoch: int) -> Int64[ndarray, " k"]:
+        """All of them shuffled."""
+        dice = self._dice(epoch)
+        return dice.permutation(np.repeat(np.arange(len(self._factors)), self._times(dice)))
+
+    def _times(self, dice: np.random.Generator) -> Int64[ndarray, " n"]:
+        whole = np.floor(self._factors)
+        return (whole + (dice.random(len(whole)) < self._factors - whole)).astype(np.int64)
+
+
+class ClassBalanced(Epochs):
+    """As many draws as there are images, the same number for every class (to within one), each of an image that has it.
+
+    A class goes through its images in a random order and then through them anew: class-aware sampling (1512.05830). So
+    an image without classes is never drawn, and one with several classes may be drawn for each.
+    """
+
+    def __init__(self, images: Int64[ndarray, " p"], labels: Int64[ndarray, " p"], length: int, seed: int) -> None:
+        """Of the pairs of an image and a class that it has, for epochs of so many draws."""
+        super().__init__(seed)
+        self._length = length
+        by_class = np.argsort(labels, kind="stable")
+        starts = np.unique(labels[by_class], return_index=True)[1]
+        self._images_of_class = np.split(images[by_class], starts[1:])
+
+    def length(self, epoch: int) -> int:
+        """Always the same."""
+        return self._length
+
+    def order(self, epoch: int) -> Int64[ndarray, " k"]:
+        """The draws of all classes shuffled."""
+        dice, classes = self._dice(epoch), len(self._images_of_class)
+        draws = np.full(classes, self._length // classes)
+        draws[dice.permutation(classes)[: self._length % classes]] += 1
+        counted = zip(self._images_of_class, draws.tolist(), strict=True)
+        return dice.permutation(np.concatenate([_go_through(images, count, dice) for images, count in counted]))
+
+
+def _go_through(images: Int64[ndarray, " n"], count: int, dice: np.random.Generator) -> Int64[ndarray, " k"]:
+    """So many of them, each as often as the others (to within one)."""
+    rounds = [dice.permutation(images) for _ in range(-(-count // len(images)))]
+    return np.concatenate([images[:0], *rounds])[:count]
+
+
+def repeat_factors(
+    images: Int64[ndarray, " p"], labels: Int64[ndarray, " p"], length: int, threshold: float
+) -> Float64[ndarray, " n"]:
+    """How often an epoch shows each of ``length`` images, of the pairs of an image and a class that it has.
+
+    A class that is on a share f of the images asks for max(1, sqrt(threshold / f)), an image gets what its most
+    demanding class asks for (1908.03195, appendix B.2). One without classes gets 1.
+    """
+    shares = np.bincount(labels) / length
+    factors = np.ones(length)
+    with np.errstate(divide="ignore"):
+        asked = np.maximum(1, np.sqrt(threshold / shares))
+    np.maximum.at(factors, images, asked[labels])
+    return factors
