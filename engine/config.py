@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from ..data import DatasetConfig, LoaderConfig, ResizeConfig, datasets, transforms
+from ..data import DatasetConfig, LoaderConfig, ResizeConfig, SamplingConfig, datasets, transforms
 from ..evaluation import Engine
 from ..models import ModelConfig, SemanticInference
 from ..structures import Config, PartConfig, UsageError, suggest, usage_error
@@ -32,6 +32,8 @@ class ExperimentConfig(Config):
     :func:`vertebra.models.transfer_weights`."""
     train: SplitConfig
     val: SplitConfig
+    sampling: SamplingConfig = SamplingConfig()
+    """Which images an epoch of the training shows, and which come together."""
     batch_size: int = Field(default=16, gt=0)
     """Images of one step, of all processes together."""
     accumulate: int = Field(default=1, gt=0)

@@ -164,6 +164,7 @@ class _Run:
             start_step=start,
             end_step=config.schedule.steps,
             share=Share(processes.rank, processes.count, config.accumulate),
+            sampling=config.sampling,
         )
 
     def _save(self, state: TrainingState, step: int) -> None:
