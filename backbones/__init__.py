@@ -6,6 +6,7 @@ from .describe import BackboneDescription, describe_backbone
 from .resnet import ResNet, ResNetConfig
 from .timm_bridge import TimmBackbone, TimmConfig
 from .variants import RESNETS, ResNetSpec
+from .weight_origin import Origin, origin_metadata, weights_origin
 from .weight_sources import input_metadata, list_weights
 from .weights import load_backbone_weights, weights_input
 
@@ -14,6 +15,7 @@ __all__ = [
     "Backbone",
     "BackboneConfig",
     "BackboneDescription",
+    "Origin",
     "ResNet",
     "ResNetConfig",
     "ResNetSpec",
@@ -26,5 +28,7 @@ __all__ = [
     "list_backbones",
     "list_weights",
     "load_backbone_weights",
+    "origin_metadata",
     "weights_input",
+    "weights_origin",
 ]

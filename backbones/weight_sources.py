@@ -33,12 +33,12 @@ def read_weights(source: str, name: str, timm_options: Mapping[str, Any] | None)
     ``timm_options`` are timm's arguments for a model of its own: timm makes weights fit them. The result then is the
     whole model's state dict; but for a model of ours, which comes as it is.
     """
-    kind, entry = _parse(source)
+    kind, entry = parse_source(source)
     if kind == "torchvision":
         return _from_torchvision(entry, name)
     if kind == "timm":
         return _from_timm(entry, name, timm_options or {})
-    weights = _from_file(_path(source))
+    weights = _from_file(source_path(source))
     if timm_options is None or any(key.startswith("backbone.") for key in weights.tensors):
         return weights
     return Weights(_through_timm(weights.tensors, name, timm_options, source), weights.input)
@@ -46,12 +46,12 @@ def read_weights(source: str, name: str, timm_options: Mapping[str, Any] | None)
 
 def source_input(source: str, name: str) -> InputConfig | None:
     """How the weights of a source want their pixels, without loading them; None where nothing says."""
-    kind, entry = _parse(source)
+    kind, entry = parse_source(source)
     if kind == "torchvision":
-        return _input_of(_torchvision_member(entry, name).transforms())
+        return _input_of(find_torchvision_member(entry, name).transforms())
     if kind == "timm":
-        return _input_of(_timm_config(entry, name))
-    return _file_input(_path(source))
+        return _input_of(find_timm_config(entry, name))
+    return _file_input(source_path(source))
 
 
 def input_metadata(pixels: InputConfig) -> dict[str, str]:
@@ -69,7 +69,7 @@ def list_weights(name: str) -> list[str]:
     return known + [f"timm/{tagged.partition('.')[2]}" for tagged in timm.list_pretrained(f"{model}.*")]
 
 
-def _parse(source: str) -> tuple[Literal["torchvision", "timm", "file"], str]:
+def parse_source(source: str) -> tuple[Literal["torchvision", "timm", "file"], str]:
     """Whose weights these are, and their name there."""
     library, slash, entry = source.partition("/")
     if library == "timm":
@@ -77,7 +77,7 @@ def _parse(source: str) -> tuple[Literal["torchvision", "timm", "file"], str]:
     return ("torchvision", entry) if library == "torchvision" and slash else ("file", source)
 
 
-def _path(source: str) -> Path:
+def source_path(source: str) -> Path:
     if source.startswith("vertebra/"):
         return _SHIPPED / f"{source.removeprefix('vertebra/')}.safetensors"
     return Path(source)
@@ -98,15 +98,22 @@ def _from_file(path: Path) -> Weights:
     return Weights(tensors, None)
 
 
-def _file_input(path: Path) -> InputConfig | None:
-    """What a .safetensors file says; other people's files may say anything."""
+def file_metadata(path: Path) -> dict[str, str]:
+    """What a file of weights says of itself: nothing unless it is .safetensors, and anything at all if it is."""
     if path.suffix != ".safetensors":
-        return None
+        return {}
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_INPUT)
-        return None if text is None else InputConfig.model_validate_json(text)
+            return file.metadata() or {}
     except Exception as error:
+        raise _unreadable(path, error) from None
+
+
+def _file_input(path: Path) -> InputConfig | None:
+    text = file_metadata(path).get(_INPUT)
+    try:
+        return None if text is None else InputConfig.model_validate_json(text)
+    except ValueError as error:
         raise _unreadable(path, error) from None
 
 
@@ -115,7 +122,7 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"cannot be read: {kind}", "give .safetensors, or .pth of tensors only", file=path)
 
 
-def _torchvision_member(entry: str, name: str) -> Any:
+def find_torchvision_member(entry: str, name: str) -> Any:
     """A member of torchvision's weights, by its whole name or by its name among the network's own."""
     from torchvision.models import get_model_weights, get_weight
 
@@ -132,7 +139,7 @@ def _torchvision_member(entry: str, name: str) -> Any:
 
 
 def _from_torchvision(entry: str, name: str) -> Weights:
-    member = _torchvision_member(entry, name)
+    member = find_torchvision_member(entry, name)
     place = Path(torch.hub.get_dir()) / "checkpoints" / Path(member.url).name
     try:
         tensors = member.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu")
@@ -145,7 +152,7 @@ def _from_torchvision(entry: str, name: str) -> Weights:
     return Weights(tensors, _input_of(member.transforms()))
 
 
-def _timm_config(tag: str, name: str) -> Any:
+def find_timm_config(tag: str, name: str) -> Any:
     """timm's description of the weights ``tag`` (nothing: its default) of a model; of another one's as MODEL.TAG."""
     import timm
 
@@ -164,7 +171,7 @@ def _timm_config(tag: str, name: str) -> Any:
 def _from_timm(tag: str, name: str, options: Mapping[str, Any]) -> Weights:
     import timm
 
-    config = _timm_config(tag, name)
+    config = find_timm_config(tag, name)
     try:
         network = timm.create_model(config.architecture, pretrained=True, pretrained_cfg=config, **options)
     except OSError as error:

@@ -86,6 +86,10 @@ class Dataset(ABC):
     def add_truth(self, record: Record, index: int) -> Record:
         """What :meth:`read_image` gave, with its truth in original pixels."""
 
+    def truth_sum(self) -> str:
+        """A sum of the annotations, cheaply had: others have another. Empty where image ids and config say all."""
+        return ""
+
     @abstractmethod
     def ground_truth(self) -> Any:
         """The truth of exactly these images, in original ids and pixels, as the evaluator of the task wants it.

@@ -81,6 +81,10 @@ class Joint(Dataset):
             record = part.add_truth(record, index)
         return record
 
+    def truth_sum(self) -> str:
+        """Those of the parts."""
+        return " ".join(f"{task}:{part.truth_sum()}" for task, part in self._parts.items())
+
     def ground_truth(self) -> dict[str, Any]:
         """Each part's, by task."""
         return {task: part.ground_truth() for task, part in self._parts.items()}

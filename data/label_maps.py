@@ -4,6 +4,7 @@ A header tells whether a file holds such numbers, so all headers are looked at b
 only decoding tells: that is checked of a few files before, and of every file when it is read.
 """
 
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..structures import IGNORE, DataError
 from .pillow import guarded, open_guarded
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_TAIL = 64
 _GRAY, _PALETTE = 0, 3
 _COLOURS = {2: "RGB", 4: "gray with transparency", 6: "RGBA"}
 """PNG's other types of pixels."""
@@ -46,6 +48,13 @@ def check_label_map(path: Path, size: tuple[int, int], image_id: str) -> None:
         what = f"the mask is {height}x{width} (height x width), its image {size[0]}x{size[1]}"
         swapped = (width, height) == size
         raise fault("mask-size", what, "turn it as the EXIF data turns the image" if swapped else "draw the mask anew")
+
+
+def read_tail(path: Path) -> bytes:
+    """The last bytes of a PNG file, with the sum of all its pixels (RFC 1950): other pixels have others."""
+    with path.open("rb") as file:
+        file.seek(-min(_TAIL, path.stat().st_size), os.SEEK_END)
+        return file.read()
 
 
 def read_label_map(path: Path, num_classes: int, image_id: str, hint: str) -> UInt8[ndarray, "h w"]:

@@ -48,6 +48,10 @@ class Selection(Dataset):
         """With its truth."""
         return self._whole.add_truth(record, self._places[index])
 
+    def truth_sum(self) -> str:
+        """That of the whole data set."""
+        return self._whole.truth_sum()
+
     def ground_truth(self) -> Any:
         """The truth of these images, in the form that the whole data set gives it."""
         truth, image_ids = self._whole.ground_truth(), self.image_ids

@@ -2,8 +2,10 @@
 
 import json
 import os
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,16 +14,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, optim
 
-from ..backbones import input_metadata
+from ..backbones import Origin, input_metadata, origin_metadata
 from ..structures import CheckpointError, Classes, UsageError
 from .checkpoint_series import checkpoint_path, checkpoint_paths
 from .config import ExperimentConfig, parse_config
-from .sealed_folder import check_seal, write_sealed
+from .sealed_folder import add_file, check_seal, read_sums, write_sealed
 from .step import TrainingState
 
 FORMAT = 3
 MODEL, OPTIMIZER, AVERAGE = "model.safetensors", "optimizer.safetensors", "average.safetensors"
-STATE = "state.json"
+STATE, SCORES = "state.json", "scores.json"
+PACKAGES = ("vertebra", "torch", "torchvision", "timm", "safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +38,29 @@ class Checkpoint:
     """What labels mean, by task."""
     image_sums: Mapping[str, str]
     """A sum of the image ids of ``train`` and of ``val``, in order: the same data has the same."""
+    truth_sums: Mapping[str, str]
+    """And of their annotations; nothing where the checkpoint is of a version that had none."""
+    origin: Origin | None
+    """Of the weights that the training began with; None where they were random."""
+    versions: Mapping[str, str]
+    saved_at: str
+    """ISO 8601, UTC."""
+    scores: Mapping[str, Any] | None
+    """What ``eval.json`` held of this very step; None where it was not evaluated."""
 
 
 def save_checkpoint(folder: Path, step: int, state: TrainingState, description: Mapping[str, Any]) -> Path:
     """Write ``folder/step-N``. A kill or a full disk at any moment leaves the earlier checkpoints as they were.
 
-    ``description`` is the rest of :class:`Checkpoint`: config (dumped), classes, image_sums. The weights' file tells
-    alone how they want their pixels.
+    ``description`` is of :class:`Checkpoint` what was known before the first step: config (dumped), classes, sums and
+    origin. The weights' file tells alone how they want their pixels, and their origin.
     """
     target = checkpoint_path(folder, step)
     with write_sealed(target) as writing:
-        pixels = input_metadata(state.model.preprocess.config)
-        save_file(_contiguous(state.model.state_dict()), writing / MODEL, pixels)
+        metadata = input_metadata(state.model.preprocess.config) | origin_metadata(description.get("origin"))
+        save_file(_contiguous(state.model.state_dict()), writing / MODEL, metadata)
         if state.average is not None:
-            save_file(_contiguous(state.average.model.state_dict()), writing / AVERAGE, pixels)
+            save_file(_contiguous(state.average.model.state_dict()), writing / AVERAGE, metadata)
         tensors, groups = _flatten_optimizer(state.optimizer)
         save_file(tensors, writing / OPTIMIZER)
         facts = {
@@ -57,10 +69,16 @@ def save_checkpoint(folder: Path, step: int, state: TrainingState, description: 
             **description,
             "optimizer_groups": groups,
             "scaler": state.scaler.state_dict(),
-            "versions": {name: version(name) for name in ("vertebra", "torch", "torchvision")},
+            "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+            "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         (writing / STATE).write_text(json.dumps(facts, indent=1, default=asdict))
     return target
+
+
+def add_scores(folder: Path, step: int, scores: str) -> None:
+    """Put the scores of a step (JSON) beside its weights in ``folder/step-N``, unless they are there."""
+    add_file(checkpoint_path(folder, step), SCORES, scores)
 
 
 def open_checkpoint(path: str | os.PathLike[str], notify: Callable[[str], None] | None = None) -> Checkpoint:
@@ -89,24 +107,35 @@ def _read(path: Path) -> Checkpoint:
     """A checkpoint's description, once its files are known to be whole."""
     state_path = path / STATE
     try:
-        check_seal(path, (MODEL, OPTIMIZER, STATE))
         state = json.loads(state_path.read_text())
-        if state["format"] > FORMAT:
-            raise CheckpointError(
-                f"has format {state['format']}, this version reads up to {FORMAT}", "upgrade vertebra", file=state_path
-            )
+        _require_format(state, state_path)
+        check_seal(path, (MODEL, OPTIMIZER, STATE))
+        classes = {task: Classes(tuple(own["names"]), tuple(own["ids"])) for task, own in state["classes"].items()}
+        origin = state.get("origin")
         return Checkpoint(
             path,
             state["step"],
             parse_config(state["config"], str(state_path)),
-            {
-                task: Classes(tuple(classes["names"]), tuple(classes["ids"]))
-                for task, classes in state["classes"].items()
-            },
-            state["image_sums"],
+            classes,
+            image_sums=state["image_sums"],
+            truth_sums=state.get("truth_sums", {}),
+            origin=None if origin is None else Origin(**origin),
+            versions=state["versions"],
+            saved_at=state.get("saved_at", ""),
+            scores=json.loads((path / SCORES).read_text()) if SCORES in read_sums(path) else None,
         )
     except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
         raise CheckpointError(f"cannot be read: {error!r}", "use another checkpoint", file=path) from error
+
+
+def _require_format(state: Mapping[str, Any], path: Path) -> None:
+    number = state["format"]
+    if number == FORMAT:
+        return
+    fix = "upgrade vertebra"
+    if number < FORMAT:
+        fix = f"load it with vertebra {state['versions']['vertebra']}, which wrote it, or train anew"
+    raise CheckpointError(f"has format {number}, this version reads {FORMAT}", fix, file=path)
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from ..backbones import Origin, weights_origin
 from ..data import Dataset, require_same_classes
 from ..models import ModelConfig, resolve_input
 from ..structures import UsageError
@@ -151,24 +152,43 @@ def _with_input(config: ExperimentConfig) -> ModelConfig:
     return config.model.model_copy(update={"input": open_checkpoint(config.start_from).config.model.input})
 
 
+def describe_start(config: ExperimentConfig, checkpoint: Checkpoint | None) -> Origin | None:
+    """Where the weights come from that a run began with; ``checkpoint`` is what it is resumed from."""
+    if checkpoint is not None:
+        return checkpoint.origin
+    if config.start_from is not None:
+        before = open_checkpoint(config.start_from).origin
+        return Origin(config.start_from) if before is None else before.through(config.start_from)
+    return None if config.model.weights is None else weights_origin(config.model.weights, config.model.backbone.name)
+
+
 def describe_data(train: Dataset, val: Dataset) -> dict[str, Any]:
     """What a checkpoint keeps of the data that it was trained and is evaluated on."""
     sums = {
         split: hashlib.sha256("\n".join(map(str, dataset.image_ids)).encode(errors="surrogateescape")).hexdigest()
         for split, dataset in (("train", train), ("val", val))
     }
-    return {"classes": train.classes, "image_sums": sums}
+    truth = {split: dataset.truth_sum() for split, dataset in (("train", train), ("val", val))}
+    return {"classes": train.classes, "image_sums": sums, "truth_sums": truth}
 
 
 def require_same_data(checkpoint: Checkpoint, data: Mapping[str, Any]) -> None:
-    """Refuse to go on with other classes or images than the checkpoint's; ``data`` is from :func:`describe_data`."""
+    """Refuse to go on with other classes, images or annotations than the checkpoint's; ``data`` is from
+    :func:`describe_data`."""
     require_same_classes(checkpoint.classes, data["classes"], ("the run", "the data"))
-    sums = data["image_sums"]
-    changed = [f"{split} image" for split, before in checkpoint.image_sums.items() if before != sums[split]]
+    changed = [
+        f"{split} {what}"
+        for what, before, now in (
+            ("image ids", checkpoint.image_sums, data["image_sums"]),
+            ("annotations", checkpoint.truth_sums, data["truth_sums"]),
+        )
+        for split in before
+        if before[split] != now[split]
+    ]
     if checkpoint.classes != data["classes"]:
-        changed.append("category")
+        changed.append("category ids")
     if changed:
         raise UsageError(
-            f"the {' and '.join(changed)} ids are no longer those that the run began with",
+            f"the {' and the '.join(changed)} are no longer those that the run began with",
             "resume with the same data, or start anew",
         )

@@ -14,6 +14,7 @@ from vertebra.structures import MemoryFullError, UsageError, VertebraError, is_o
 COMMANDS = {
     "train": "train, evaluate and draw predictions from a config",
     "eval": "score a trained run, or results in a file",
+    "describe": "say what a trained model is and began with",
     "predict": "draw what a trained model finds in images",
     "list": "list backbones, necks, heads or configs",
     "make-shapes": "write the generated data set",

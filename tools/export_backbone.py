@@ -22,16 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from safetensors.torch import save_file
 
-    from vertebra.backbones import input_metadata
-    from vertebra.engine import load_model
+    from vertebra.backbones import input_metadata, origin_metadata
+    from vertebra.engine import load_checkpoint_model, open_checkpoint
 
     check_output_file(options.out)
-    model = load_model(options.run)
+    checkpoint = open_checkpoint(options.run)
+    model = load_checkpoint_model(checkpoint)
     tensors = {name: value for name, value in model.backbone.state_dict().items() if value.is_floating_point()}
     if options.half:
         tensors = {name: value.half() for name, value in tensors.items()}
     tensors = {name: value.contiguous() for name, value in tensors.items()}
-    save_file(tensors, options.out, input_metadata(model.preprocess.config))
+    facts = input_metadata(model.preprocess.config) | origin_metadata(checkpoint.origin)
+    save_file(tensors, options.out, facts)
     print(f"{options.out}: {len(tensors)} tensors, {options.out.stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -1,5 +1,6 @@
 """Detection data in COCO's format."""
 
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +141,11 @@ class CocoDataset(Dataset):
         by_id = {category["id"]: category for category in data["categories"]}
         categories = [by_id[identity] for identity in self.category_ids]
         return {"info": {}, "images": images, "annotations": entries, "categories": categories}
+
+    def truth_sum(self) -> str:
+        """That of the annotation file."""
+        with Path(self.config.annotations).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _id(self, place: int) -> int | str:
         return self.annotations.image_ids[place].item()

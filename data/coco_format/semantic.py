@@ -115,6 +115,10 @@ class CocoSemantic(Dataset):
         """With its map."""
         return replace(record, semantic=self._read_map(index))
 
+    def truth_sum(self) -> str:
+        """That of the annotation file."""
+        return self._coco.truth_sum()
+
     def ground_truth(self) -> Any:
         """The map of each image id, drawn when it is asked for."""
         return LazyMaps(self.image_ids, self._read_map)

@@ -1,5 +1,6 @@
 """Detection data in the layout of PASCAL VOC."""
 
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,13 @@ class VocDetection(VocImages):
         rows = rows[table.learnable[rows]]
         ignored = table.difficult[rows] & (not self.config.use_difficult)
         return rows[~ignored], rows[ignored]
+
+    def truth_sum(self) -> str:
+        """Of all objects as they are annotated."""
+        table, digest = self._objects, hashlib.sha256()
+        for column in (table.starts, table.corners, table.labels, table.difficult):
+            digest.update(column.tobytes())
+        return digest.hexdigest()
 
     def ground_truth(self) -> dict[str, Any]:
         """All usable objects as they are annotated: an evaluator has rules of its own for difficult and small ones.

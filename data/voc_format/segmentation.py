@@ -1,5 +1,6 @@
 """Semantic data in the layout of PASCAL VOC."""
 
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from ...structures import DataError, UsageError
 from ..dataset import datasets
 from ..file_checks import check_files
 from ..images import check_image, image_size
-from ..label_maps import LazyMaps, check_label_map, read_label_map
+from ..label_maps import LazyMaps, check_label_map, read_label_map, read_tail
 from ..report import DataReport, Policy
 from ..types import Record
 from .images import VocImages
@@ -87,6 +88,13 @@ class VocSegmentation(VocImages):
     def add_truth(self, record: Record, index: int) -> Record:
         """With its map."""
         return replace(record, semantic=self._read_map(index))
+
+    def truth_sum(self) -> str:
+        """Of the end of every mask's file."""
+        digest = hashlib.sha256()
+        for path in self._masks.tolist():
+            digest.update(read_tail(Path(os.fsdecode(path))))
+        return digest.hexdigest()
 
     def ground_truth(self) -> Any:
         """The map of each image id, read when it is asked for."""
