@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..data import Batch, Dataset, Policy, Share, build_dataset, require_same_cl
 from ..evaluation import format_scores, write_results
 from ..models import Model, build_model, transfer_weights
 from ..structures import UsageError, refusals_as_usage_errors
-from .checkpoint import Checkpoint, save_checkpoint
+from .checkpoint import Checkpoint, add_scores, save_checkpoint
 from .checkpoint_series import mark_best, prune_checkpoints
 from .config import ExperimentConfig
 from .determinism import same_bits
@@ -27,7 +27,7 @@ from .pictures import draw_comparisons
 from .precision import matrix_precision
 from .processes import Processes, join_processes, peer_faults
 from .restore import load_model, load_state, load_weights
-from .run_folder import RunFolder, describe_data, require_same_data
+from .run_folder import RunFolder, describe_data, describe_start, require_same_data
 from .run_log import RunLog
 from .step import TrainingState, seed_step, train_step
 from .stop_requests import Interrupted, stop_requests
@@ -88,6 +88,8 @@ class _Run:
     val_set: Dataset
     model: Model
     task: Task
+    description: Mapping[str, Any]
+    """What its checkpoints say of it beside their step."""
 
     @classmethod
     def of(
@@ -101,8 +103,9 @@ class _Run:
     ) -> "_Run":
         """Data and model as they are before the first step; UsageError or DataError where something does not fit."""
         train_set, val_set = _open_data(config, folder.path if processes.is_first else None, bad_data, say)
+        data = describe_data(train_set, val_set)
         if checkpoint is not None:
-            require_same_data(checkpoint, describe_data(train_set, val_set))
+            require_same_data(checkpoint, data)
         for dataset in (train_set, val_set):
             require_truth(config.model.head, dataset)
         share = processes.count * config.accumulate
@@ -123,7 +126,8 @@ class _Run:
         elif config.start_from is not None:
             say(f"{config.start_from}: {transfer_weights(model, load_model(config.start_from))}")
         task = pick_task(model.head, train_set.classes, config.inference)
-        return cls(config, folder, processes, train_set, val_set, model.train(), task)
+        description = {"config": config.model_dump(mode="json"), "origin": describe_start(config, checkpoint), **data}
+        return cls(config, folder, processes, train_set, val_set, model.train(), task, description)
 
     def take_steps(self, state: TrainingState, start: int, log: RunLog | None) -> None:
         """From the step after ``start`` to the last, with checkpoints and evaluations."""
@@ -171,21 +175,24 @@ class _Run:
         for model in dict.fromkeys((self.model, state.best_model)):
             self.processes.same_buffers(model)
         if self.processes.is_first:
-            facts = {"config": self.config.model_dump(mode="json"), **describe_data(self.train_set, self.val_set)}
-            save_checkpoint(self.folder.checkpoints, step, state, facts)
+            save_checkpoint(self.folder.checkpoints, step, state, self.description)
             prune_checkpoints(self.folder.checkpoints, self.config.keep_checkpoints)
 
     def _evaluate_if_due(self, state: TrainingState, step: int, log: RunLog | None) -> None:
         """Score the step if the config wants it and it is not yet scored; the best checkpoint stays."""
         every, steps = self.config.eval_every, self.config.schedule.steps
         due = step == steps or (every > 0 and step % every == 0)
-        if not due or self.processes.share(self.folder.evaluated_step()) >= step:
+        if not due or step == 0:
             return
-        self._evaluate(state, step, log)
-        if self.processes.share(self.folder.best_step()) == step:
-            if self.processes.share(self.folder.saved_step()) < step:
-                self._save(state, step)
-            if self.processes.is_first:
+        if self.processes.share(self.folder.evaluated_step()) < step:
+            self._evaluate(state, step, log)
+        is_best = self.processes.share(self.folder.best_step()) == step
+        if is_best and self.processes.share(self.folder.saved_step()) < step:
+            self._save(state, step)
+        if self.processes.is_first:
+            if self.folder.saved_step() == step:
+                add_scores(self.folder.checkpoints, step, self.folder.scores.read_text())
+            if is_best:
                 mark_best(self.folder.checkpoints, step)
 
     def _evaluate(self, state: TrainingState, step: int, log: RunLog | None) -> None:
