@@ -10,6 +10,7 @@ from .image_folder import ImageFolder, ImageFolderConfig
 from .images import IMAGE_SUFFIXES, check_image, read_image
 from .joint import Joint, JointConfig
 from .loader import LoaderConfig, eval_loader, train_loader, worker_faults
+from .mixing import CopyPasteConfig, Mix, MixConfig, MixupConfig, MosaicConfig, build_mix, mixes
 from .outlines import Outline, pad_outlines
 from .report import DataReport, Policy
 from .sampling import SamplingConfig, Share
@@ -38,6 +39,7 @@ __all__ = [
     "CocoSemantic",
     "CocoSemanticConfig",
     "ColorJitterConfig",
+    "CopyPasteConfig",
     "DataReport",
     "Dataset",
     "DatasetConfig",
@@ -46,6 +48,10 @@ __all__ = [
     "Joint",
     "JointConfig",
     "LoaderConfig",
+    "Mix",
+    "MixConfig",
+    "MixupConfig",
+    "MosaicConfig",
     "Objects",
     "Outline",
     "Policy",
@@ -65,11 +71,13 @@ __all__ = [
     "VocSegmentation",
     "VocSegmentationConfig",
     "build_dataset",
+    "build_mix",
     "build_transform",
     "check_image",
     "collate",
     "datasets",
     "eval_loader",
+    "mixes",
     "pad_outlines",
     "read_image",
     "require_same_classes",

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..structures import Config, PartConfig, VertebraError, WorkerError
 from .dataset import Dataset
+from .mixing import Mix, build_mix
 from .sampling import SamplingConfig, Share, Showing, StepSampler, build_epochs, group_of_images
 from .transforms import Transform, build_transform
 from .types import Batch, Sample, collate
@@ -44,6 +45,7 @@ def train_loader(
     end_step: int,
     share: Share = Share(),
     sampling: SamplingConfig = SamplingConfig(),
+    mix: PartConfig | None = None,
 ) -> Iterator[Batch]:
     """The batches of steps ``start_step`` to ``end_step``, counted from 0, shuffled anew each epoch.
 
@@ -58,7 +60,8 @@ def train_loader(
         share=share,
         groups=group_of_images(sampling, dataset),
     )
-    return _load(dataset, build_transform(transform, seed), loader, sampler, divisor)
+    samples = _Samples(dataset, build_transform(transform, seed), None if mix is None else build_mix(mix, dataset))
+    return _load(samples, loader, sampler, divisor)
 
 
 def eval_loader(
@@ -73,7 +76,7 @@ def eval_loader(
     """Every image of this process's ``share`` once, in order; the last batch may be smaller, and none is padded."""
     showings = [Showing(0, index) for index in range(share.rank, len(dataset), share.processes)]
     batches = [showings[first : first + batch_size] for first in range(0, len(showings), batch_size)]
-    return _load(dataset, build_transform(transform), loader, batches, divisor)
+    return _load(_Samples(dataset, build_transform(transform)), loader, batches, divisor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,13 @@ class _Samples(TorchDataset):
 
     dataset: Dataset
     transform: Transform
+    mix: Mix | None = None
 
     def __getitem__(self, showing: Showing) -> Sample | VertebraError:
         index = showing.index
         try:
+            if self.mix is not None:
+                return self.mix(self.dataset.read, self.transform, showing.epoch, index, showing.repeat)
             return self.transform(self.dataset.read(index), showing.epoch, index, showing.repeat)
         except VertebraError as error:
             return error
@@ -95,9 +101,9 @@ class _Samples(TorchDataset):
             )
 
 
-def _load(dataset: Dataset, transform: Transform, loader: LoaderConfig, batches, divisor: int) -> Iterator[Batch]:
+def _load(samples: _Samples, loader: LoaderConfig, batches, divisor: int) -> Iterator[Batch]:
     source = DataLoader(
-        _Samples(dataset, transform),
+        samples,
         batch_sampler=batches,
         num_workers=loader.workers,
         collate_fn=functools.partial(_collate, divisor=divisor),

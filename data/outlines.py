@@ -54,6 +54,26 @@ def move_outlines(outlines: Sequence[Outline], points: Float[ndarray, "k 2"]) ->
     return [replace(own, edges=edges[first:][: len(own)]) for own, first in zip(outlines, starts, strict=False)]
 
 
+def cut_outline(outline: Outline, size: tuple[int, int]) -> Outline:
+    """What of an outline lies in an image of this (height, width).
+
+    Every edge is broken where it crosses a line that a border of the image is on, and what lies outside is moved to the
+    nearest place inside. So an even number of edges more runs along a border where the object is outside, and a ray
+    crosses them an odd number of times just where it did.
+    """
+    limits = np.array([size[1], size[0]], np.float64)
+    start, step = np.split(outline.edges.astype(np.float64)[:, None], [2], axis=2)
+    step = step - start
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossings = np.concatenate([-start / step, (limits - start) / step], axis=2)[:, 0]
+    shares = np.sort(np.nan_to_num(crossings, posinf=1, neginf=0).clip(0, 1), axis=1)
+    shares = np.pad(shares, ((0, 0), (1, 1)), constant_values=(0, 1))[:, :, None]
+    points = (start + shares * step).clip(0, limits).astype(np.float32)
+    edges = np.concatenate([points[:, :-1], points[:, 1:]], axis=2).reshape(-1, 4)
+    kept = (edges[:, :2] != edges[:, 2:]).any(axis=1)
+    return Outline(edges[kept], np.repeat(outline.parts, 5)[kept])
+
+
 def pad_outlines(outlines: Sequence[Outline]) -> Outlines:
     """As a target holds them. Level edges are left out: a ray along a row crosses none."""
     upright = [own.edges[:, 1] != own.edges[:, 3] for own in outlines]

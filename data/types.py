@@ -36,6 +36,12 @@ class Objects:
         if self.masks is not None and (highest := self.masks.max(initial=0)) > 1:
             raise ValueError(f"masks are 1 on the object and 0 elsewhere, got {highest}; compare them with > 0")
 
+    def __getitem__(self, which: Int64[ndarray, " k"]) -> "Objects":
+        """Some of them, by number; all that is ignored stays."""
+        masks = None if self.masks is None else self.masks[which]
+        outlines = None if self.outlines is None else tuple(self.outlines[each] for each in which.tolist())
+        return Objects(self.boxes[which], self.labels[which], self.ignored, masks, outlines)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
@@ -49,6 +55,8 @@ class Record:
     """The class of every pixel; 255 where none is known."""
     image_id: int | str = 0
     file: str = ""
+    original_size: tuple[int, int] | None = None
+    """(height, width) before the image was transformed; None if it was not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

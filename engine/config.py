@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from ..data import DatasetConfig, LoaderConfig, ResizeConfig, SamplingConfig, datasets, transforms
+from ..data import DatasetConfig, LoaderConfig, ResizeConfig, SamplingConfig, datasets, mixes, transforms
 from ..evaluation import Engine
 from ..models import ModelConfig, SemanticInference
 from ..structures import Config, PartConfig, UsageError, suggest, usage_error
@@ -19,6 +19,8 @@ class SplitConfig(Config):
 
     dataset: Annotated[DatasetConfig, *datasets.field()]
     transform: Annotated[PartConfig, *transforms.field()] = ResizeConfig()
+    mix: Annotated[PartConfig, *mixes.field()] | None = None
+    """What puts several transformed images into one; for training only."""
 
 
 class ExperimentConfig(Config):
@@ -71,6 +73,8 @@ class ExperimentConfig(Config):
     def _check_start(self) -> "ExperimentConfig":
         if self.start_from is not None and self.model.weights is not None:
             raise ValueError("start_from gives the backbone its weights too: set model.weights to null")
+        if self.val.mix is not None:
+            raise ValueError("val.mix: images are mixed to train on them, not to evaluate; leave it out")
         return self
 
 

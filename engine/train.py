@@ -169,6 +169,7 @@ class _Run:
             end_step=config.schedule.steps,
             share=Share(processes.rank, processes.count, config.accumulate),
             sampling=config.sampling,
+            mix=config.train.mix,
         )
 
     def _save(self, state: TrainingState, step: int) -> None:

@@ -4,6 +4,7 @@ from .base import Transform, build_transform, transforms
 from .color import ColorJitterConfig
 from .crops import CenterCropConfig, RandomCropConfig
 from .resize import ResizeConfig
+from .sample import sample_of
 from .scaled_crop import ScaledCropConfig
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "ScaledCropConfig",
     "Transform",
     "build_transform",
+    "sample_of",
     "transforms",
 ]

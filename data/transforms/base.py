@@ -1,18 +1,19 @@
 """From a decoded image to a sample: albumentations for training and evaluation alike."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import albumentations as A
 import numpy as np
-import torch
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
-from ...structures import Instances, PartConfig, Registry
-from ..outlines import move_outlines, outline_points, pad_outlines
-from ..types import Objects, Record, Sample, Target, Truth
-from .visible import boxes_of_masks, boxes_of_outlines
+from ...structures import PartConfig, Registry
+from ..outlines import move_outlines, outline_points
+from ..types import Objects, Record, Sample
+from .sample import sample_of
+from .visible import fit_boxes_to_masks
 
 _IGNORED = -1
 _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
@@ -34,13 +35,23 @@ class Transform:
 
     def __call__(self, record: Record, epoch: int, index: int, repeat: int = 0) -> Sample:
         """The sample that ``index`` gives in ``epoch``, of several in one epoch the one of this number."""
-        entropy = np.random.SeedSequence((self.seed, epoch, index, repeat))
-        self._compose.set_random_seed(int(entropy.generate_state(1)[0]))
+        return sample_of(self.move(record, self.randomness(epoch, index, repeat)))
+
+    def randomness(self, epoch: int, index: int, repeat: int = 0) -> np.random.SeedSequence:
+        """What decides about that sample."""
+        return np.random.SeedSequence((self.seed, epoch, index, repeat))
+
+    def move(self, record: Record, randomness: np.random.SeedSequence) -> Record:
+        """The image after the steps, with what they leave of its truth."""
+        self._compose.set_random_seed(int(randomness.generate_state(1)[0]))
         result = self._compose(image=record.image, **_truth_of(record))
-        image = torch.from_numpy(np.ascontiguousarray(result["image"].transpose(2, 0, 1)))
         height, width = record.image.shape[:2]
-        return Sample(
-            image, _target(record, result, self.boxes_from_masks), record.image_id, (height, width), record.file
+        return replace(
+            record,
+            image=result["image"],
+            objects=None if record.objects is None else _objects(record.objects, result, self.boxes_from_masks),
+            semantic=None if record.semantic is None else result["mask"],
+            original_size=(height, width),
         )
 
 
@@ -62,50 +73,26 @@ def _truth_of(record: Record) -> dict[str, Any]:
     return truth
 
 
-def _target(record: Record, result: dict[str, Any], boxes_from_masks: bool) -> Target | None:
-    """What is left of a record's truth; by task where there are several kinds."""
-    truths: dict[str, Truth] = {}
-    if record.objects is not None:
-        truths["detection"] = _instances(record.objects, result, boxes_from_masks)
-    if record.semantic is not None:
-        truths["semantic"] = torch.from_numpy(result["mask"].astype(np.int64))
-    if record.label is not None:
-        truths["classification"] = torch.tensor(record.label)
-    return truths if len(truths) > 1 else next(iter(truths.values()), None)
-
-
-def _instances(objects: Objects, result: dict[str, Any], boxes_from_masks: bool) -> Instances:
+def _objects(objects: Objects, result: dict[str, Any], boxes_from_masks: bool) -> Objects:
     """The objects that a step left something of."""
     boxes = np.asarray(result["bboxes"], np.float32).reshape(-1, 4)
     labels = np.asarray(result["labels"], np.int64)
     counted = labels != _IGNORED
     rows = np.asarray(result["rows"], np.int64)[counted]
-    ignored, boxes, labels = boxes[~counted], boxes[counted], labels[counted]
-    masks = outlines = None
-    seen = np.arange(len(rows))
-    if objects.masks is not None:
-        masks = _masks_of(result, rows) == 1  # what a step adds is 255
+    masks = None if objects.masks is None else _masks_of(result, rows)
+    outlines = None
     if objects.outlines is not None:
         moved = move_outlines(objects.outlines, result["keypoints"])
-        outlines = [moved[row] for row in rows.tolist()]
-    if boxes_from_masks and (masks is not None or outlines is not None):
-        size = result["image"].shape[:2]
-        boxes = boxes_of_masks(masks) if masks is not None else boxes_of_outlines(outlines or (), size)
-        seen = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
-    return Instances(
-        torch.from_numpy(boxes[seen]),
-        torch.from_numpy(labels[seen]),
-        None if masks is None else torch.from_numpy(masks[seen]),
-        torch.from_numpy(ignored),
-        None if outlines is None else pad_outlines([outlines[row] for row in seen.tolist()]),
-    )
+        outlines = tuple(moved[row] for row in rows.tolist())
+    left = Objects(boxes[counted], labels[counted], boxes[~counted], masks, outlines)
+    return fit_boxes_to_masks(left, result["image"].shape[:2]) if boxes_from_masks else left
 
 
 def _masks_of(result: dict[str, Any], rows: Int64[ndarray, " k"]) -> UInt8[ndarray, "k h w"]:
     """The masks of some rows; an image without objects has none to transform."""
     if not len(rows):
         return np.zeros((0, *result["image"].shape[:2]), np.uint8)
-    return np.asarray(result["masks"])[rows]
+    return (np.asarray(result["masks"])[rows] == 1).view(np.uint8)  # what a step adds is 255
 
 
 transforms: Registry[Transform] = Registry("transform")

@@ -1,12 +1,27 @@
 """The boxes of what an image shows of its objects: zeros where that is nothing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from numpy import ndarray
 
 from ..outlines import Outline
+from ..types import Objects
+
+
+def fit_boxes_to_masks(objects: Objects, size: tuple[int, int]) -> Objects:
+    """With the boxes of what an image of this (height, width) shows of masks or outlines; objects of which that is
+    nothing are dropped. Objects without either keep their boxes."""
+    if objects.masks is not None:
+        boxes = boxes_of_masks(objects.masks.view(bool))
+    elif objects.outlines is not None:
+        boxes = boxes_of_outlines(objects.outlines, size)
+    else:
+        return objects
+    seen = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    return replace(objects, boxes=boxes)[np.flatnonzero(seen)]
 
 
 def boxes_of_masks(masks: Bool[ndarray, "n h w"]) -> Float32[ndarray, "n 4"]:
