@@ -70,7 +70,7 @@ class ExperimentConfig(Config):
     loader: LoaderConfig = LoaderConfig()
 
     @model_validator(mode="after")
-    def _check_start(self) -> "ExperimentConfig":
+    def _check_together(self) -> "ExperimentConfig":
         if self.start_from is not None and self.model.weights is not None:
             raise ValueError("start_from gives the backbone its weights too: set model.weights to null")
         if self.val.mix is not None:
