@@ -9,7 +9,7 @@ from .dataset import Dataset, DatasetConfig, build_dataset, datasets, require_sa
 from .image_folder import ImageFolder, ImageFolderConfig
 from .images import IMAGE_SUFFIXES, check_image, read_image
 from .joint import Joint, JointConfig
-from .loader import LoaderConfig, eval_loader, train_loader, worker_faults
+from .loader import LoaderConfig, eval_loader, train_loader
 from .mixing import CopyPasteConfig, Mix, MixConfig, MixupConfig, MosaicConfig, build_mix, mixes
 from .outlines import Outline, pad_outlines
 from .report import DataReport, Policy
@@ -27,6 +27,7 @@ from .transforms import (
 )
 from .types import Batch, Objects, Record, Sample, collate
 from .voc_format import VOC_CLASSES, VocConfig, VocDetection, VocSegmentation, VocSegmentationConfig
+from .workers import worker_faults
 
 __all__ = [
     "COCO_CLASSES",

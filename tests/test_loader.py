@@ -11,7 +11,7 @@ import cv2
 import pytest
 import torch
 
-from vertebra.data import Batch, Dataset, LoaderConfig, Record, ResizeConfig, eval_loader, train_loader
+from vertebra.data import Batch, Dataset, LoaderConfig, Record, ResizeConfig, eval_loader, train_loader, worker_faults
 from vertebra.data.epochs import EachOnce
 from vertebra.data.sampling import Showing, StepSampler
 from vertebra.structures import DataError, WorkerError
@@ -132,17 +132,29 @@ def test_one_worker_is_one_thread(tmp_path):
 
 
 def test_a_killed_worker_is_noticed(tmp_path):
-    """FAULTS 117: exit code 6 within seconds."""
+    """FAULTS 117: exit code 6 within seconds, and the image that it was at."""
     began = time.monotonic()
-    with pytest.raises(WorkerError, match="DataLoader worker"):
-        batches(Spoiled(open_tiny(tmp_path), "killed"), workers=1)
+    with pytest.raises(WorkerError, match=r"image_id=12: DataLoader worker \(pid"):
+        batches(Spoiled(open_tiny(tmp_path), "killed"), workers=2)
     assert time.monotonic() - began < 20
 
 
 def test_a_hanging_worker_is_noticed_and_ended(tmp_path):
-    """FAULTS 118: exit code 6 after the timeout, and no process is left behind."""
-    with pytest.raises(WorkerError, match="timed out after 1"):
-        batches(Spoiled(open_tiny(tmp_path), "hangs"), workers=1, timeout=1.0)
+    """FAULTS 118: exit code 6 after the timeout, the image that it was at, and no process is left behind."""
+    with pytest.raises(WorkerError, match="image_id=12: DataLoader timed out after 1") as caught:
+        batches(Spoiled(open_tiny(tmp_path), "hangs"), workers=2, timeout=1.0)
+    assert caught.value.exit_code == 6
     for worker in multiprocessing.active_children():
         worker.join(timeout=20)
         assert worker.exitcode == 0
+
+
+def test_a_worker_that_dies_during_a_step_is_named_too(tmp_path):
+    """FAULTS 117: torch says so by a signal, which finds the parent in the midst of its own work."""
+    source = train_loader(
+        Spoiled(open_tiny(tmp_path), "killed"), TRANSFORM, LoaderConfig(workers=2), batch_size=1, divisor=1, seed=5,
+        start_step=0, end_step=40,
+    )  # fmt: skip
+    with pytest.raises(WorkerError, match=r"image_id=12: DataLoader worker \(pid"), worker_faults():
+        for _ in source:
+            time.sleep(0.5)
