@@ -133,8 +133,9 @@ class _Run:
         """From the step after ``start`` to the last, with checkpoints and evaluations."""
         config, processes, steps = self.config, self.processes, self.config.schedule.steps
         self._evaluate_if_due(state, start, log)  # a run may have ended between the checkpoint and its evaluation
+        source = self._batches(start)  # outlives the loop: where a worker dies, it knows what that one was reading
         with stop_requests() as stop, worker_faults():
-            for step, (batches, waited) in enumerate(_timed(self._batches(start), config.accumulate), start + 1):
+            for step, (batches, waited) in enumerate(_timed(source, config.accumulate), start + 1):
                 numbers = train_step(state, batches, config, step)
                 if log is not None:
                     log.step(step, numbers, images=config.batch_size, waited=waited)
