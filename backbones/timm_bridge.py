@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from ..ops import SyncBatchNorm
 from ..structures import FeatureInfo, Features, InputConfig, Levels, UsageError, suggest
@@ -216,16 +216,19 @@ def _finished(net: Any, config: TimmConfig) -> nn.Module:
 
 
 def _synchronized(net: nn.Module) -> nn.Module:
-    """timm's conversion, with the norm that works on a CPU too in place of torch's."""
-    from timm.layers.norm_act import SyncBatchNormAct, convert_sync_batchnorm
+    """Every batch norm has the statistics of all processes; timm's own class of them ends in an activation."""
+    from timm.layers.norm_act import BatchNormAct2d
 
-    class WithActivation(SyncBatchNormAct, SyncBatchNorm):  # pyright: ignore[reportGeneralTypeIssues]
-        """timm's forward adds dropout and the activation to that of the next class, ours."""
+    class SyncBatchNormAct(SyncBatchNorm):
+        drop: nn.Module
+        act: nn.Module
 
-    net = convert_sync_batchnorm(net)
+        def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+            return self.act(self.drop(super().forward(input)))
+
     for module in net.modules():
-        if isinstance(module, nn.SyncBatchNorm):
-            module.__class__ = WithActivation if isinstance(module, SyncBatchNormAct) else SyncBatchNorm
+        if isinstance(module, _BatchNorm):  # same tensors, same options: only how it computes is another
+            module.__class__ = SyncBatchNormAct if isinstance(module, BatchNormAct2d) else SyncBatchNorm
     return net
 
 

@@ -5,50 +5,61 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.modules._functions import SyncBatchNorm as SyncOnDevice
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .processes import process_count
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """torch's, which refuses tensors on a CPU while several processes train; here it takes them.
+class SyncBatchNorm(_BatchNorm):
+    """Batch norm over the images of all processes, however unevenly they are shared out: every value weighs the same.
 
-    The arithmetic on a CPU is that of batch norm over the images of all processes, however unevenly they are shared
-    out: every value weighs the same. It exchanges two sums forward and two backward, and keeps more for the backward
-    pass than torch's kernels on a GPU do. Losses of all processes are summed by the gradient, as torch's norm has it.
+    On a GPU the arithmetic is that of torch's ``nn.SyncBatchNorm``, which has none for a CPU (and which DDP refuses
+    there); on a CPU it is written here: it exchanges two sums forward and two backward, and keeps more for the backward
+    pass. The gradient is that of the sum of all processes' losses, as with torch's.
     """
 
     def forward(self, input: Float[Tensor, "b c *d"]) -> Float[Tensor, "b c *d"]:
-        if not self.training or input.device.type != "cpu" or process_count() == 1:
+        if not self.training or process_count() == 1:
             return super().forward(input)
+        share = self._share_of_running()
+        if input.device.type == "cpu":
+            return self._normalize(input, share)
+        running = (self.running_mean, self.running_var)
+        group = dist.group.WORLD
+        return SyncOnDevice.apply(  # pyright: ignore[reportReturnType]
+            input, self.weight, self.bias, *running, self.eps, share, group, process_count()
+        )
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Maps of any number of dimensions will do."""
+
+    def _share_of_running(self) -> float:
+        """How far a step moves the running statistics; without a momentum they are the mean of all steps."""
+        if self.num_batches_tracked is None:
+            return 0.0
+        self.num_batches_tracked.add_(1)
+        return 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+
+    def _normalize(self, input: Float[Tensor, "b c *d"], share: float) -> Float[Tensor, "b c *d"]:
         values = input.to(torch.promote_types(input.dtype, torch.float32))
+        column = (-1, *[1] * (input.ndim - 2))
         others = [axis for axis in range(input.ndim) if axis != 1]
         own_count = values.new_tensor([values.numel() // values.shape[1]])
         totals = _sum_over_processes(torch.cat([values.sum(others), own_count]))
         count = totals[-1]
         mean = totals[:-1] / count
-        centred = values - _column(mean, input)
+        centred = values - mean.reshape(column)
         variance = _sum_over_processes(centred.square().sum(others)) / count
-        self._remember(mean.detach(), variance.detach() * count / (count - 1))
-        normal = centred * _column((variance + self.eps).rsqrt(), input)
+        if self.running_mean is not None and self.running_var is not None:
+            unbiased = variance.detach() * count / (count - 1)
+            for running, now in ((self.running_mean, mean.detach()), (self.running_var, unbiased)):
+                running.lerp_(now.to(running.dtype), share)
+        normal = centred * (variance + self.eps).rsqrt().reshape(column)
         if self.affine:
-            normal = normal * _column(self.weight, input) + _column(self.bias, input)
+            normal = normal * self.weight.reshape(column) + self.bias.reshape(column)
         return normal.to(input.dtype)
-
-    @torch.no_grad()
-    def _remember(self, mean: Float[Tensor, " c"], variance: Float[Tensor, " c"]) -> None:
-        """Move the running statistics, as batch norm does: the variance is the unbiased one."""
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked += 1
-        share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), share)
-
-
-def _column(values: Float[Tensor, " c"], like: Float[Tensor, "b c *d"]) -> Float[Tensor, "1 c *_"]:
-    """One number for each channel, in the shape that goes with a map's."""
-    return values.reshape(1, -1, *[1] * (like.ndim - 2))
 
 
 class _SumOverProcesses(torch.autograd.Function):

@@ -12,6 +12,7 @@ from torchvision.models.segmentation import deeplabv3_resnet50
 
 from vertebra.backbones import create_backbone
 from vertebra.backbones.layers import DeformableConv2d
+from vertebra.ops import SyncBatchNorm
 from vertebra.structures import UsageError
 
 from .resnet_peer import assert_equal, loaded, pixels_of, randomize, twin_features, twin_of, weights_of
@@ -218,7 +219,7 @@ def test_sync_norm_is_frozen_where_the_stage_is():
     """Hand-drawn: freeze_at keeps statistics whatever collects them."""
     backbone = create_backbone("resnet18", norm="sync", freeze_at=2)
     assert isinstance(backbone.layer1[0].bn1, torchvision.ops.FrozenBatchNorm2d)
-    assert isinstance(backbone.layer2[0].bn1, nn.SyncBatchNorm)
+    assert isinstance(backbone.layer2[0].bn1, SyncBatchNorm)
 
 
 @pytest.mark.parametrize(

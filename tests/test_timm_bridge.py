@@ -12,6 +12,7 @@ from torch import nn
 
 from vertebra.backbones import TimmBackbone, create_backbone, list_backbones
 from vertebra.backbones.timm_probe import FeatureMap, Unfit, probe
+from vertebra.ops import SyncBatchNorm
 from vertebra.structures import CheckpointError, InputConfig, UsageError
 
 from .resnet_peer import randomize
@@ -149,7 +150,7 @@ def test_norms_are_replaced_on_demand():
     frozen = create_backbone("timm/test_resnet", norm="frozen")
     assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen.modules())
     sync = create_backbone("timm/test_resnet", norm="sync")
-    assert any(isinstance(module, nn.SyncBatchNorm) for module in sync.modules())
+    assert any(isinstance(module, SyncBatchNorm) for module in sync.modules())
     assert any(isinstance(module, nn.LayerNorm) for module in create_backbone("timm/test_vit", norm="frozen").modules())
 
 

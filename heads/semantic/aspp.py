@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ...ops import NormLayer, conv_block, mean_inside, process_count
+from ...ops import NormLayer, SyncBatchNorm, conv_block, mean_inside, process_count
 from ...structures import FeatureInfo
 from .layers import spatial_block
 
@@ -33,9 +33,9 @@ class ImagePooling(nn.Module):
 
     def _normalize(self, pooled: Float[Tensor, "b d 1 1"]) -> Float[Tensor, "b d 1 1"]:
         norm = self.norm
-        if len(pooled) > 1 or not isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
+        if len(pooled) > 1 or not isinstance(norm, nn.BatchNorm2d | SyncBatchNorm):
             return norm(pooled)
-        if isinstance(norm, nn.SyncBatchNorm) and process_count() > 1:
+        if isinstance(norm, SyncBatchNorm) and process_count() > 1:
             return norm(pooled)  # other processes have further values, and wait for this one's
         return F.batch_norm(pooled, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
