@@ -47,6 +47,8 @@ class Checkpoint:
     """ISO 8601, UTC."""
     scores: Mapping[str, Any] | None
     """What ``eval.json`` held of this very step; None where it was not evaluated."""
+    processes: int | None
+    """How many trained together; None where a version wrote it that did not say."""
 
 
 def save_checkpoint(folder: Path, step: int, state: TrainingState, description: Mapping[str, Any]) -> Path:
@@ -67,6 +69,7 @@ def save_checkpoint(folder: Path, step: int, state: TrainingState, description: 
             "format": FORMAT,
             "step": step,
             **description,
+            "processes": state.processes.count,
             "optimizer_groups": groups,
             "scaler": state.scaler.state_dict(),
             "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
@@ -123,6 +126,7 @@ def _read(path: Path) -> Checkpoint:
             versions=state["versions"],
             saved_at=state.get("saved_at", ""),
             scores=json.loads((path / SCORES).read_text()) if SCORES in read_sums(path) else None,
+            processes=state.get("processes"),
         )
     except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
         raise CheckpointError(f"cannot be read: {error!r}", "use another checkpoint", file=path) from error

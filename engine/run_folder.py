@@ -192,3 +192,13 @@ def require_same_data(checkpoint: Checkpoint, data: Mapping[str, Any]) -> None:
             f"the {' and the '.join(changed)} are no longer those that the run began with",
             "resume with the same data, or start anew",
         )
+
+
+def require_same_processes(checkpoint: Checkpoint, count: int) -> None:
+    """Refuse to go on with another number of processes: sums in another order round in another way, and batch norms
+    would see other shares of a batch."""
+    if checkpoint.processes not in (None, count):
+        raise UsageError(
+            f"the run was trained by {checkpoint.processes} processes, this is {count}: it would not go on exactly",
+            f"resume with {checkpoint.processes}",
+        )

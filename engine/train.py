@@ -27,7 +27,7 @@ from .pictures import draw_comparisons
 from .precision import matrix_precision
 from .processes import Processes, join_processes, peer_faults
 from .restore import load_model, load_state, load_weights
-from .run_folder import RunFolder, describe_data, describe_start, require_same_data
+from .run_folder import RunFolder, describe_data, describe_start, require_same_data, require_same_processes
 from .run_log import RunLog
 from .step import TrainingState, seed_step, train_step
 from .stop_requests import Interrupted, stop_requests
@@ -105,6 +105,7 @@ class _Run:
         train_set, val_set = _open_data(config, folder.path if processes.is_first else None, bad_data, say)
         data = describe_data(train_set, val_set)
         if checkpoint is not None:
+            require_same_processes(checkpoint, processes.count)
             require_same_data(checkpoint, data)
         for dataset in (train_set, val_set):
             require_truth(config.model.head, dataset)
