@@ -8,7 +8,7 @@ from .evaluate import collect_results, evaluate, pick_device, score_results, sco
 from .optimization import AdamWConfig, ScheduleConfig, SGDConfig, build_optimizer
 from .pictures import draw_comparisons
 from .predict import Predictor
-from .processes import Processes, join_processes
+from .processes import Processes, join_processes, peer_faults
 from .restore import load_checkpoint_model, load_model, load_weights
 from .step import TrainingState, seed_step, train_step
 from .tasks import TASKS, Detection, Semantic, Several, Task, WholeImage, pick_task, require_truth
@@ -46,6 +46,7 @@ __all__ = [
     "open_checkpoint",
     "override",
     "parse_config",
+    "peer_faults",
     "pick_device",
     "pick_task",
     "require_truth",

@@ -15,7 +15,7 @@ READ_WITH_MODEL = ("val", "inference", "loader", "eval_batch_size", "precision",
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``tools/eval.py RUN_OR_CHECKPOINT``, or ``--results R.json`` with one of a run, ``--data`` and
-    ``--annotations``."""
+    ``--annotations``. The processes that ``torchrun`` starts share a run's images, and the first one tells."""
     options = _parse(arguments)
 
     from vertebra.evaluation import format_scores
@@ -23,9 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         check_output_file(options.json)
     if options.annotations is not None:
-        scores, facts = _score_coco_results(options)
+        found = _score_coco_results(options)
     else:
-        scores, facts = _score_run(options) if options.results is None else _score_results(options)
+        found = _score_run(options) if options.results is None else _score_results(options)
+    if found is None:
+        return 0
+    scores, facts = found
     for kind, each in scores.items():
         print(format_scores(each, kind))
     if options.json is not None:
@@ -104,25 +107,30 @@ def _score_results(options: argparse.Namespace):
 
 
 def _score_run(options: argparse.Namespace):
+    """A run's model on its ``val`` data; None where another process tells."""
     from vertebra.data import build_dataset, require_same_classes
     from vertebra.engine import (
         evaluate,
+        join_processes,
         load_checkpoint_model,
         open_checkpoint,
+        peer_faults,
         pick_device,
         pick_task,
         require_truth,
     )
 
-    checkpoint = open_checkpoint(options.run)
-    config = _changed(checkpoint.config, options, READ_WITH_MODEL)
-    model = load_checkpoint_model(checkpoint, pick_device(options.device or "auto"))
-    dataset = build_dataset(config.val.dataset, options.bad_data or "error")
-    require_same_classes(checkpoint.classes, dataset.classes, ("the model", "the data"))
-    require_truth(config.model.head, dataset)
-    found = evaluate(pick_task(model.head, dataset.classes, config.inference), model, dataset, config)
-    assert found is not None, "this process is the only one"
-    return found[1], {"step": checkpoint.step, "images": len(dataset)}
+    with join_processes(pick_device(options.device or "auto")) as processes, peer_faults():
+        with processes.together():
+            checkpoint = open_checkpoint(options.run)
+            config = _changed(checkpoint.config, options, READ_WITH_MODEL)
+            model = load_checkpoint_model(checkpoint, processes.device)
+            dataset = build_dataset(config.val.dataset, options.bad_data or "error")
+            require_same_classes(checkpoint.classes, dataset.classes, ("the model", "the data"))
+            require_truth(config.model.head, dataset)
+        task = pick_task(model.head, dataset.classes, config.inference)
+        found = evaluate(task, model, dataset, config, processes)
+    return None if found is None else (found[1], {"step": checkpoint.step, "images": len(dataset)})
 
 
 def _changed(config, options: argparse.Namespace, read: Sequence[str]):
