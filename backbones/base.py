@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..structures import FeatureInfo, Features, InputConfig, PartConfig, Registry
+from ..structures import FeatureInfo, Features, InputConfig, PartConfig, Registry, UsageError
 
 
 class BackboneConfig(PartConfig):
@@ -28,6 +28,17 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, pixels: Float[Tensor, "b c h w"]) -> Features:
         """Feature maps of normalised pixels, by level name, fine to coarse."""
+
+    def parameter_layers(self) -> dict[str, int]:
+        """The layer that each parameter is in, by its name: 0 is the stem, and each block above it is one more.
+
+        For learning rates that fall with the depth. UsageError where nobody has said what the layers are.
+        """
+        raise UsageError(f"{self.config.name} does not say what its layers are", "leave out layer_decay")
+
+    def undecayed_parameters(self) -> frozenset[str]:
+        """The names of parameters that are no weights, and are never to decay: positional embeddings, for one."""
+        return frozenset()
 
 
 backbones: Registry[Backbone] = Registry("backbone")

@@ -153,6 +153,13 @@ class ResNet(Backbone):
                 features[level] = hidden
         return features
 
+    def parameter_layers(self) -> dict[str, int]:
+        """The stem's, then a layer for each block."""
+        stages = self.stages.values()
+        blocks = [f"{stage}.{block}" for stage in stages for block, _ in self.get_submodule(stage).named_children()]
+        depths = {block: depth for depth, block in enumerate(blocks, start=1)}
+        return {name: depths.get(".".join(name.split(".")[:2]), 0) for name, _ in self.named_parameters()}
+
 
 def _layers(config: ResNetConfig, number: int) -> Layers:
     """The layers of a stage; the stem is number 0. Norms without statistics are frozen by their weights alone."""

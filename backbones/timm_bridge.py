@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from ..ops import SyncBatchNorm
 from ..structures import FeatureInfo, Features, InputConfig, Levels, UsageError, suggest
 from .base import Backbone, BackboneConfig, backbones
+from .timm_layers import parameter_layers, undecayed_parameters, whole_model
 from .timm_probe import FeatureMap, Unfit, first_line, freeze_unreached, probe, takes_any_size
 
 PREFIX = "timm/"
@@ -128,6 +129,19 @@ class TimmBackbone(Backbone):
             maps = output.permute(0, 3, 1, 2) if known.channels_last else output
             features[level] = maps[:, :, : math.ceil(height / known.stride), : math.ceil(width / known.stride)]
         return features
+
+    def parameter_layers(self) -> dict[str, int]:
+        """timm's grouping of the model's own parameters."""
+        names = [name for name, _ in self.named_parameters()]
+        try:
+            return parameter_layers(whole_model(self.net, self.config.model, self.options), names)
+        except Unfit as reason:
+            raise UsageError(f"{self.config.name} has no layer_decay: {reason}", "leave it out") from None
+
+    def undecayed_parameters(self) -> frozenset[str]:
+        """Those that timm lists for the model: embeddings, tables of relative positions."""
+        names = [name for name, _ in self.named_parameters()]
+        return undecayed_parameters(whole_model(self.net, self.config.model, self.options), names)
 
     def _pad(self, pixels: Float[Tensor, "b c _ _"]) -> Float[Tensor, "b c _ _"]:
         height, width = pixels.shape[-2:]

@@ -10,6 +10,7 @@ from ..ops import first_few, state_dict_faults
 from ..structures import CheckpointError, InputConfig
 from .base import Backbone, BackboneConfig
 from .timm_bridge import TimmBackbone
+from .timm_layers import own_name
 from .weight_sources import read_weights, source_input
 
 _CLASSIFIER = ("fc.", "classifier.", "head.")
@@ -39,7 +40,10 @@ def load_backbone_weights(backbone: Backbone, source: str | os.PathLike[str]) ->
     weights = read_weights(source, backbone.config.name, backbone.options if of_timm else None)
     own = backbone.state_dict()
     tensors = _trunk(weights.tensors)
-    tensors = _wrapped(tensors, own) if of_timm else _with_input_channels(tensors, backbone)
+    if of_timm:
+        tensors = {own_name(name, own): tensor for name, tensor in tensors.items()}
+    else:
+        tensors = _with_input_channels(tensors, backbone)
     stages = {name.partition(".")[0] for name in own}
     faults = state_dict_faults(
         tensors,
@@ -76,16 +80,6 @@ def _trunk(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     prefix = "backbone."
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     return own or tensors
-
-
-def _wrapped(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """A whole timm model's tensors by the names they have in its feature extractor, of which timm has three kinds."""
-
-    def rename(name: str) -> str:
-        kinds = (name, f"net.model.{name}", f"net.{name}", f"net.{name.replace('.', '_', 1)}")
-        return next((kind for kind in kinds if kind in own), name)
-
-    return {rename(name): tensor for name, tensor in tensors.items()}
 
 
 def _with_input_channels(tensors: Mapping[str, Tensor], backbone: Backbone) -> Mapping[str, Tensor]:

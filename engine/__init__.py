@@ -5,11 +5,12 @@ from .checkpoint_series import checkpoint_paths
 from .config import ExperimentConfig, SplitConfig, override, parse_config
 from .drawing import blend_masks, draw_boxes, draw_classes, draw_lines, write_image
 from .evaluate import collect_results, evaluate, pick_device, score_results, scores_as_json, write_json
-from .optimization import AdamWConfig, ScheduleConfig, SGDConfig, build_optimizer
+from .optimizers import AdamWConfig, SGDConfig, build_optimizer, set_learning_rate
 from .pictures import draw_comparisons
 from .predict import Predictor
 from .processes import Processes, join_processes, peer_faults
 from .restore import load_checkpoint_model, load_model, load_weights
+from .schedule import ScheduleConfig
 from .step import TrainingState, seed_step, train_step
 from .tasks import TASKS, Detection, Semantic, Several, Task, WholeImage, pick_task, require_truth
 from .train import train
@@ -54,6 +55,7 @@ __all__ = [
     "score_results",
     "scores_as_json",
     "seed_step",
+    "set_learning_rate",
     "train",
     "train_step",
     "write_image",

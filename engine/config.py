@@ -10,8 +10,9 @@ from ..data import DatasetConfig, LoaderConfig, ResizeConfig, SamplingConfig, da
 from ..evaluation import Engine
 from ..models import ModelConfig, SemanticInference
 from ..structures import Config, PartConfig, UsageError, suggest, usage_error
-from .optimization import OptimizerConfig, ScheduleConfig
+from .optimizers import OptimizerConfig
 from .precision import Precision
+from .schedule import ScheduleConfig
 
 
 class SplitConfig(Config):

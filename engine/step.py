@@ -14,7 +14,7 @@ from ..data import Batch
 from ..models import Model
 from ..structures import MemoryFullError, NonFiniteError, is_out_of_memory
 from .config import ExperimentConfig
-from .optimization import build_optimizer, set_learning_rate
+from .optimizers import build_optimizer, set_learning_rate
 from .precision import autocast
 from .processes import Processes
 from .weight_average import WeightAverage

@@ -62,8 +62,8 @@ def train(
         config, checkpoint = opened
         with processes.together():
             run = _Run.of(config, folder, processes, checkpoint, bad_data, say)
+            state = TrainingState.of(run.model, config, processes)
         start = 0 if checkpoint is None else checkpoint.step
-        state = TrainingState.of(run.model, config, processes)
         if checkpoint is not None:
             load_state(checkpoint, state)
         log = None

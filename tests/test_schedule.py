@@ -1,11 +1,11 @@
-"""Learning rates against torch's own schedulers; which parameters decay."""
+"""Learning rates against torch's own schedulers."""
 
 import pytest
 import torch
 from torch import nn, optim
 from torch.optim import lr_scheduler
 
-from vertebra.engine import AdamWConfig, ScheduleConfig, SGDConfig, build_optimizer
+from vertebra.engine import ScheduleConfig
 
 
 def rates(scheduler_of, steps: int) -> list[float]:
@@ -57,19 +57,25 @@ def test_warm_up_equals_torch():
     assert [schedule.factor(step) for step in range(40)] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("steps", "peak", "floor"), [(50, 0.3, 4e-6), (50, 0.5, 0.01), (7, 0.3, 0.0), (3, 0.1, 0.0)])
+def test_one_cycle_equals_torch(steps, peak, floor):
+    """OneCycleLR with cosine annealing; 0.3 of 7 steps puts the peak between two of them, 0.1 of 3 before the first."""
+    schedule = ScheduleConfig(steps=steps, decay="onecycle", peak=peak, floor=floor, warmup_factor=0.04)
+
+    def cycle(optimizer):
+        final = 0.04 / floor if floor else float("inf")
+        return lr_scheduler.OneCycleLR(
+            optimizer, 1.0, steps, pct_start=peak, cycle_momentum=False, div_factor=25, final_div_factor=final
+        )
+
+    expected = rates(cycle, steps - 1)
+    found = [schedule.factor(step) for step in range(steps)]
+    assert found[:-1] == pytest.approx(expected, abs=1e-12)
+    assert found[-1] == pytest.approx(floor, abs=1e-12)
+
+
 @pytest.mark.parametrize("milestones", [(0.9, 0.5), (0.0,), (1.2,)])
 def test_milestones_are_rising_shares(milestones):
     """ValueError saying what they are."""
     with pytest.raises(ValueError, match="rising shares of steps"):
         ScheduleConfig(steps=10, milestones=milestones)
-
-
-@pytest.mark.parametrize("config", [SGDConfig(lr=0.5, weight_decay=0.2), AdamWConfig(lr=0.5, weight_decay=0.2)])
-def test_norms_do_not_decay_and_the_frozen_are_left_out(config):
-    """By hand: a convolution decays, a norm does not, a frozen layer is in no group."""
-    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Linear(2, 2).requires_grad_(False))
-    groups = build_optimizer(config, model).param_groups
-    decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
-    assert decay == {
-        id(model[0].weight): 0.2, id(model[0].bias): 0.2, id(model[1].weight): 0.0, id(model[1].bias): 0.0,
-    }  # fmt: skip
