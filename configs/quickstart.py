@@ -54,7 +54,6 @@ CONFIG = ExperimentConfig(
     optimizer=AdamWConfig(lr=1e-3),
     schedule=ScheduleConfig(steps=250, decay="cosine", warmup_steps=30),
     clip_norm=10.0,
-    eval_batch_size=4,
     checkpoint_every=125,
     loader=LoaderConfig(workers=1),
 )

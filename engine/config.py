@@ -59,6 +59,8 @@ class ExperimentConfig(Config):
     clip_norm: float | None = Field(default=None, gt=0)
     """Gradients are scaled down to this total norm."""
     eval_batch_size: int = Field(default=1, gt=0)
+    """Images that are predicted together. Above 1 the padding of an image that is smaller than others changes what is
+    found at its borders a little, as everywhere in the field: on the quickstart 0.3 box AP between 1 and 4."""
     eval_every: int = Field(default=0, ge=0)
     """Steps between evaluations; 0 evaluates at the end only."""
     checkpoint_every: int = Field(default=1000, gt=0)
