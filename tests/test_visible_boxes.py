@@ -68,12 +68,15 @@ def test_outlines_and_bitmaps_of_a_crop_have_the_same_boxes():
 
 
 SQUARE = np.array([[20, 20], [40, 20], [40, 40], [20, 40]], np.float32)
+FOOT = np.array([[5, -10], [30, -10], [30, 0], [10, 0], [10, 8], [5, 8]], np.float32)
 # name: (polygon, size of the image (height, width) and its box there)
 SEEN = {
     "all": (SQUARE, (50, 50), [20, 20, 40, 40]),
     "a corner": (SQUARE, (30, 25), [20, 20, 25, 30]),
     "nothing": (SQUARE, (10, 50), [0, 0, 0, 0]),
-    "no more than its edge": (SQUARE, (20, 50), [20, 20, 40, 20]),
+    "no more than its edge": (SQUARE, (20, 50), [0, 0, 0, 0]),
+    "just as large": (SQUARE - 20, (20, 20), [0, 0, 20, 20]),
+    "a leg, and a foot on the other side of the border": (FOOT, (50, 50), [5, 0, 10, 8]),
     "around the image": (SQUARE * 3 - 62, (30, 50), [0, 0, 50, 30]),
     "the lower end of a slant": (np.array([[-10, 0], [10, 20], [-10, 40]], np.float32), (50, 50), [0, 10, 10, 30]),
     "a slant past the corner": (np.array([[-30, 5], [5, -30], [-30, -30]], np.float32), (50, 50), [0, 0, 0, 0]),

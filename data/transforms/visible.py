@@ -10,6 +10,9 @@ from numpy import ndarray
 from ..outlines import Outline
 from ..types import Objects
 
+_MARGIN = 1e-3
+"""Pixels. What reaches no further into an image than this is taken for a border's rounding."""
+
 
 def fit_boxes_to_masks(objects: Objects, size: tuple[int, int]) -> Objects:
     """With the boxes of what an image of this (height, width) shows of masks or outlines; objects of which that is
@@ -46,7 +49,8 @@ def _box_in_image(
     """What is seen reaches as far as the edges do inside the image, and to the corners that the object covers."""
     height, width = size
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)
-    covered = [corner for corner in corners if _is_covered(corner, edges, parts)]
+    within = corners.clip(_MARGIN, np.array([width, height]) - _MARGIN)
+    covered = [corner for corner, near in zip(corners, within, strict=True) if _is_covered(near, edges, parts)]
     points = np.concatenate([_cut_edges(edges, np.array([width, height])), np.reshape(covered, (-1, 2))])
     if not len(points):
         return np.zeros(4)
@@ -54,7 +58,8 @@ def _box_in_image(
 
 
 def _cut_edges(edges: Float64[ndarray, "e 4"], limits: Int64[ndarray, "2"]) -> Float64[ndarray, "k 2"]:
-    """The ends of what lies between 0 and ``limits`` of each edge (Liang and Barsky, 1984)."""
+    """The ends of what lies between 0 and ``limits`` of each edge (Liang and Barsky, 1984), unless it runs along one of
+    these borders: there the object may lie on the other side."""
     start, step = edges[:, :2], edges[:, 2:] - edges[:, :2]
     with np.errstate(divide="ignore", invalid="ignore"):
         to_borders = np.sort(np.stack([-start / step, (limits - start) / step]), axis=0)
@@ -63,8 +68,10 @@ def _cut_edges(edges: Float64[ndarray, "e 4"], limits: Int64[ndarray, "2"]) -> F
     first = np.where(level, np.where(between, 0, np.inf), to_borders[0]).max(axis=1).clip(min=0)
     last = np.where(level, 1, to_borders[1]).min(axis=1).clip(max=1)
     seen = first <= last
-    ends = [start[seen] + share[seen, None] * step[seen] for share in (first, last)]
-    return np.concatenate(ends).clip(0, limits)
+    ends = np.stack([start[seen] + share[seen, None] * step[seen] for share in (first, last)])
+    middles = ends.mean(axis=0)
+    inside = ((middles > _MARGIN) & (middles < limits - _MARGIN)).all(axis=1)
+    return ends[:, inside].reshape(-1, 2).clip(0, limits)
 
 
 def _is_covered(point: Float64[ndarray, "2"], edges: Float64[ndarray, "e 4"], parts: Int64[ndarray, " e"]) -> bool:

@@ -1,0 +1,78 @@
+"""A data set whose pixels tell where they come from: red is the number of the image, green is y and blue is x."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from vertebra.data import Dataset, Objects, Outline, Record
+from vertebra.structures import Classes
+
+HEIGHT, WIDTHS = 60, (60, 84, 72, 100, 66)
+OBJECTS = 3
+
+
+class Telltale(Dataset):
+    """Five images with three objects and a region to ignore each; label ``10 * image + number`` is one object's."""
+
+    task = "detection"
+
+    def __init__(self, form: str | None = "bitmaps", tasks: tuple[str, ...] = ("detection",)) -> None:
+        """``form``: that of masks, where there are any."""
+        self.masks, self.mask_format = form is not None, form or "bitmaps"
+        self.tasks, self.image_ids = tasks, list(range(len(WIDTHS)))
+
+    @property
+    def classes(self):
+        return {task: Classes(("a",), (1,)) for task in self.tasks}
+
+    def __len__(self) -> int:
+        return len(WIDTHS)
+
+    def read_image(self, index: int) -> Record:
+        y, x = np.mgrid[:HEIGHT, : WIDTHS[index]]
+        image = np.stack([np.full_like(x, index), y, x], axis=2).astype(np.uint8)
+        return Record(image, image_id=index, file=f"{index}.png")
+
+    def add_truth(self, record: Record, index: int) -> Record:
+        semantic = semantic_of(index) if "semantic" in self.tasks else None
+        return replace(record, objects=self._objects(index) if "detection" in self.tasks else None, semantic=semantic)
+
+    def ground_truth(self):
+        raise NotImplementedError
+
+    def _objects(self, index: int) -> Objects:
+        masks = masks_of(index)
+        objects = Objects(boxes_of(masks), 10 * index + np.arange(OBJECTS), ignored_of(index))
+        if not self.masks:
+            return objects
+        if self.mask_format == "bitmaps":
+            return replace(objects, masks=masks)
+        return replace(objects, outlines=tuple(Outline.of_bitmap(mask) for mask in masks))
+
+
+def masks_of(index: int) -> np.ndarray:
+    """A disk, a ring of pixels at random, and a stripe that runs from border to border."""
+    dice = np.random.default_rng(index)
+    y, x = np.mgrid[:HEIGHT, : WIDTHS[index]]
+    (top, left), radius = dice.integers(15, 45, 2), dice.integers(8, 20)
+    disk = (y - top) ** 2 + (x - left) ** 2 < radius**2
+    grains = dice.random(y.shape) < 0.5
+    stripe = abs(y + x // 2 - dice.integers(20, 70)) < 4
+    return np.stack([disk, grains & (abs(y - x) < 12), stripe]).astype(np.uint8)
+
+
+def ignored_of(index: int) -> np.ndarray:
+    """A region for each image but the first."""
+    return np.array([[5.5, 8, 20.25 + index, 30]], np.float32)[: index > 0]
+
+
+def semantic_of(index: int) -> np.ndarray:
+    """Classes in a pattern that no other image has."""
+    y, x = np.mgrid[:HEIGHT, : WIDTHS[index]]
+    return ((x // 7 + y // (5 + index)) % 4).astype(np.uint8)
+
+
+def boxes_of(masks: np.ndarray) -> np.ndarray:
+    """From the first pixel to the end of the last, one after the other."""
+    boxes = [(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) for rows, columns in map(np.nonzero, masks)]
+    return np.array(boxes, np.float32).reshape(-1, 4)
