@@ -14,6 +14,7 @@ from .schedule import ScheduleConfig
 from .step import TrainingState, seed_step, train_step
 from .tasks import TASKS, Detection, Semantic, Several, Task, WholeImage, pick_task, require_truth
 from .train import train
+from .validation_loss import validation_losses
 
 __all__ = [
     "TASKS",
@@ -58,6 +59,7 @@ __all__ = [
     "set_learning_rate",
     "train",
     "train_step",
+    "validation_losses",
     "write_image",
     "write_json",
 ]

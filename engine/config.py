@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -63,6 +63,12 @@ class ExperimentConfig(Config):
     found at its borders a little, as everywhere in the field: on the quickstart 0.3 box AP between 1 and 4."""
     eval_every: int = Field(default=0, ge=0)
     """Steps between evaluations; 0 evaluates at the end only."""
+    val_loss: bool = False
+    """Whether an evaluation computes the losses of the validation images too, which reads and runs them once more."""
+    patience: int | None = Field(default=None, gt=0)
+    """With it the run ends once so many evaluations in a row are no better than the best."""
+    patience_for: Literal["score", "loss"] = "score"
+    """Better is a higher first score, or a lower sum of the validation losses."""
     checkpoint_every: int = Field(default=1000, gt=0)
     keep_checkpoints: int = Field(default=2, gt=0)
     log_every: int = Field(default=20, gt=0)
@@ -78,12 +84,16 @@ class ExperimentConfig(Config):
             raise ValueError("start_from gives the backbone its weights too: set model.weights to null")
         if self.val.mix is not None:
             raise ValueError("val.mix: images are mixed to train on them, not to evaluate; leave it out")
+        if self.patience is not None and not self.eval_every:
+            raise ValueError("patience counts evaluations, and eval_every=0 has one at the end only: set eval_every")
+        if self.patience is not None and self.patience_for == "loss" and not self.val_loss:
+            raise ValueError("patience_for='loss' needs val_loss=True")
         return self
 
 
 FREE_ON_RESUME = {
-    "name", "eval_batch_size", "eval_every", "checkpoint_every", "keep_checkpoints", "log_every", "engine", "inference",
-    "loader",
+    "name", "eval_batch_size", "eval_every", "val_loss", "patience", "patience_for", "checkpoint_every",
+    "keep_checkpoints", "log_every", "engine", "inference", "loader",
 }  # fmt: skip
 
 

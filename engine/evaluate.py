@@ -1,8 +1,9 @@
 """Run a model over a data set and score what it predicts, in original pixels and ids."""
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +49,23 @@ def evaluate(
 
 def collect_results(task: Task, model: Model, batches: Iterable[Batch]) -> Rows:
     """The result rows of every image."""
+    rows: Rows = []
+    with evaluation_mode(model), worker_faults():
+        for batch in batches:
+            for image_id, prediction in zip(batch.image_ids, task.predict(model, batch), strict=True):
+                rows += task.rows(prediction, image_id)
+    return rows
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: Model) -> Iterator[None]:
+    """Inside, norms use their statistics and nothing is dropped."""
     training = model.training
     model.eval()
     try:
-        rows: Rows = []
-        with worker_faults():
-            for batch in batches:
-                for image_id, prediction in zip(batch.image_ids, task.predict(model, batch), strict=True):
-                    rows += task.rows(prediction, image_id)
+        yield
     finally:
         model.train(training)
-    return rows
 
 
 def score_results(path: str | os.PathLike[str], dataset: Dataset, engine: Engine = "hotcoco") -> dict[str, Scores]:

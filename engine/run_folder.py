@@ -27,6 +27,7 @@ class RunFolder:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.scores = self.path / "eval.json"
+        self.picture = self.path / "predictions.png"
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> "RunFolder":
@@ -127,8 +128,8 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Drop what lies past a step, which a resumed run writes again."""
         if self.evaluated_step() > step:
-            for name in ("eval.json", "predictions.png"):
-                (self.path / name).unlink(missing_ok=True)
+            for file in (self.scores, self.picture):
+                file.unlink(missing_ok=True)
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return

@@ -22,6 +22,7 @@ from .checkpoint import Checkpoint, add_scores, save_checkpoint
 from .checkpoint_series import mark_best, prune_checkpoints
 from .config import ExperimentConfig
 from .determinism import same_bits
+from .early_stopping import evaluations_since_best
 from .evaluate import evaluate, scores_as_json, write_json
 from .pictures import draw_comparisons
 from .precision import matrix_precision
@@ -32,6 +33,7 @@ from .run_log import RunLog
 from .step import TrainingState, seed_step, train_step
 from .stop_requests import Interrupted, stop_requests
 from .tasks import Task, pick_task, require_truth
+from .validation_loss import describe_losses, validation_losses
 
 Say = Callable[[str], None]
 
@@ -134,6 +136,8 @@ class _Run:
         """From the step after ``start`` to the last, with checkpoints and evaluations."""
         config, processes, steps = self.config, self.processes, self.config.schedule.steps
         self._evaluate_if_due(state, start, log)  # a run may have ended between the checkpoint and its evaluation
+        if self._ends_early(state, start, log):
+            return
         source = self._batches(start)  # outlives the loop: where a worker dies, it knows what that one was reading
         with stop_requests() as stop, worker_faults():
             for step, (batches, waited) in enumerate(_timed(source, config.accumulate), start + 1):
@@ -148,10 +152,12 @@ class _Run:
                     interrupted.told_elsewhere = not processes.is_first
                     raise interrupted
                 self._evaluate_if_due(state, step, log)
+                if self._is_evaluated(step) and self._ends_early(state, step, log):
+                    break
 
     def finish(self, state: TrainingState, log: RunLog | None) -> None:
         """A picture of the last step, where it is not there yet."""
-        picture = self.folder.path / "predictions.png"
+        picture = self.folder.picture
         if log is not None:
             if not picture.exists():
                 draw_comparisons(self.task, state.best_model, self.val_set, self.config.val.transform, picture)
@@ -181,11 +187,27 @@ class _Run:
             save_checkpoint(self.folder.checkpoints, step, state, self.description)
             prune_checkpoints(self.folder.checkpoints, self.config.keep_checkpoints)
 
+    def _is_evaluated(self, step: int) -> bool:
+        every = self.config.eval_every
+        return step == self.config.schedule.steps or (every > 0 and step % every == 0)
+
+    def _ends_early(self, state: TrainingState, step: int, log: RunLog | None) -> bool:
+        """Whether there is no patience left before the last step; what was trained so far is saved."""
+        patience, measure, first = self.config.patience, self.config.patience_for, self.processes.is_first
+        if patience is None or step == self.config.schedule.steps:
+            return False
+        waited = evaluations_since_best(self.folder.path / "metrics.jsonl", measure) if first else 0
+        if self.processes.share(waited) < patience:
+            return False
+        if self.processes.share(self.folder.saved_step()) < step:
+            self._save(state, step)
+        if log is not None:
+            log.say(f"the run ends after step {step}: {waited} evaluations brought no better {measure}")
+        return True
+
     def _evaluate_if_due(self, state: TrainingState, step: int, log: RunLog | None) -> None:
         """Score the step if the config wants it and it is not yet scored; the best checkpoint stays."""
-        every, steps = self.config.eval_every, self.config.schedule.steps
-        due = step == steps or (every > 0 and step % every == 0)
-        if not due or step == 0:
+        if not self._is_evaluated(step) or step == 0:
             return
         if self.processes.share(self.folder.evaluated_step()) < step:
             self._evaluate(state, step, log)
@@ -203,15 +225,24 @@ class _Run:
         self.processes.same_buffers(state.best_model)
         with contextlib.nullcontext() if log is None else log.paused():
             found = evaluate(self.task, state.best_model, self.val_set, self.config, self.processes)
+            losses = {}
+            if self.config.val_loss:
+                losses = validation_losses(state.best_model, self.val_set, self.config, self.processes)
             if log is None or found is None:
                 return
             rows, scores = found
             for place, (kind, each) in enumerate(scores.items()):
-                log.record(step, each.summary, f"val/{kind}" if place else "val")
+                numbers = each.summary if place else {**each.summary, **losses}
+                log.record(step, numbers, f"val/{kind}" if place else "val")
                 log.say(format_scores(each, kind))
+            facts: dict[str, Any] = {"step": step, "images": len(self.val_set)}
+            if losses:
+                log.say(describe_losses(losses))
+                facts["losses"] = losses
             for name, own in self.task.files(rows).items():
                 write_results(log.folder / name, own)
-            write_json(self.folder.scores, scores_as_json(scores, step=step, images=len(self.val_set)))
+            write_json(self.folder.scores, scores_as_json(scores, **facts))
+            self.folder.picture.unlink(missing_ok=True)  # of an earlier step, where a run with less patience ended
 
 
 def _open_data(config: ExperimentConfig, folder: Path | None, bad_data: Policy, say: Say) -> tuple[Dataset, Dataset]:

@@ -16,7 +16,7 @@ from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, nor
 from .outlines import cut_outlines
 from .paste import paste_masks
 from .pooling import mean_inside
-from .processes import draw_seeds, mean_over_processes, process_count, process_rank, uniform_keys
+from .processes import draw_seeds, each_by_itself, mean_over_processes, process_count, process_rank, uniform_keys
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
 from .run_lengths import run_lengths_fault, size_fault
 from .segmentations import segmentation_fault
@@ -46,6 +46,7 @@ __all__ = [
     "cut_outlines",
     "decode_boxes",
     "draw_seeds",
+    "each_by_itself",
     "encode_boxes",
     "first_few",
     "grid_anchors",

@@ -4,20 +4,36 @@ A step on several processes is the step that one process would take with all the
 an image, and what a loss is divided by, do not depend on how the images are shared out.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+_apart = False
+
 
 def process_count() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _apart else 1
 
 
 def process_rank() -> int:
     """Which of them this is, from 0."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() and not _apart else 0
+
+
+@contextlib.contextmanager
+def each_by_itself() -> Iterator[None]:
+    """Inside, every process works as if it were the only one: they need not take equally many steps."""
+    global _apart
+    before, _apart = _apart, True
+    try:
+        yield
+    finally:
+        _apart = before
 
 
 def mean_over_processes(value: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
