@@ -12,7 +12,7 @@ def evaluations_since_best(metrics: Path, measure: Literal["score", "loss"]) -> 
     The best has the highest first score, or the lowest ``loss``; of equals it is the earliest. It is a function of the
     file alone, so that a resumed run decides as the unbroken one. What could not be computed is the worst.
     """
-    merits: dict[int, float] = {}  # by step: a run killed in an evaluation does it again
+    merits: dict[int, float] = {}  # by step
     for line in metrics.read_text().splitlines() if metrics.exists() else ():
         record = json.loads(line)
         if record["group"] != "val":

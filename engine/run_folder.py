@@ -126,11 +126,11 @@ class RunFolder:
         return best_step
 
     def rewind(self, step: int) -> None:
-        """Drop what lies past a step, which a resumed run writes again."""
+        """Drop what lies past a step, and what a killed evaluation of it left: a resumed run writes them again."""
         if self.evaluated_step() > step:
             for file in (self.scores, self.picture):
                 file.unlink(missing_ok=True)
-        path = self.path / "metrics.jsonl"
+        path, scored = self.path / "metrics.jsonl", self.evaluated_step() == step
         if not path.exists():
             return
         kept: list[str] = []
@@ -139,7 +139,7 @@ class RunFolder:
                 record: dict[str, Any] = json.loads(line)
             except json.JSONDecodeError:  # a kill may cut the last line
                 continue
-            if record["step"] <= step:
+            if record["step"] < step or (record["step"] == step and (record["group"] == "train" or scored)):
                 kept.append(line + "\n")
         temporary = path.with_name(".metrics.jsonl.writing")
         temporary.write_text("".join(kept))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from vertebra.data import build_dataset, eval_loader
-from vertebra.engine import load_model, open_checkpoint, train, validation_losses
+from vertebra.engine import load_model, train, validation_losses
 from vertebra.models import build_model
 
 from .runs import equal, records, weights
@@ -95,6 +95,5 @@ def test_it_does_not_depend_on_the_number_of_processes(shapes, tmp_path):
     script.write_text(SCRIPT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"]
     subprocess.run([*torchrun, str(script), str(tmp_path / "run"), str(output)], check=True, timeout=200)
-    assert open_checkpoint(tmp_path / "run").config == config
     data = build_dataset(config.val.dataset)
     assert json.loads(output.read_text()) == validation_losses(load_model(tmp_path / "run"), data, config)
