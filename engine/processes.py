@@ -129,8 +129,12 @@ class Processes:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with its gradients averaged over all processes."""
+    def wrap(self, module: nn.Module, accumulates: bool = False) -> nn.Module:
+        """The module with its gradients averaged over all processes; ``accumulates``: not after every backward pass.
+
+        Levels that no head reads get no gradient in any step. Shapes follow from the config, so the first backward pass
+        can tell which parameters those are; but DDP learns it only from one that ends in an exchange.
+        """
         if self.count == 1:
             return module
         on_gpu = self.device.type == "cuda"
@@ -139,7 +143,8 @@ class Processes:
             device_ids=[self.device.index] if on_gpu else None,
             broadcast_buffers=False,
             gradient_as_bucket_view=True,
-            static_graph=True,  # shapes follow from the config; levels that no head reads get no gradient in any step
+            static_graph=not accumulates,
+            find_unused_parameters=accumulates,
         )
 
 

@@ -44,7 +44,7 @@ class TrainingState:
             build_optimizer(config.optimizer, model),
             torch.amp.GradScaler(model.device.type, enabled=config.precision == "fp16"),
             None if config.average_decay is None else WeightAverage(model, config.average_decay),
-            processes.wrap(model),
+            processes.wrap(model, config.accumulate > 1),
             processes,
         )
 
