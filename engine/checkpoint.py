@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, optim
+from torch import Tensor
 
 from ..backbones import Origin, input_metadata, origin_metadata
 from ..structures import CheckpointError, Classes, UsageError
 from .checkpoint_series import checkpoint_path, checkpoint_paths
 from .config import ExperimentConfig, parse_config
 from .sealed_folder import add_file, check_seal, read_sums, write_sealed
+from .sharding import gathered
 from .step import TrainingState
 
 FORMAT = 3
@@ -55,16 +56,17 @@ def save_checkpoint(folder: Path, step: int, state: TrainingState, description: 
     """Write ``folder/step-N``. A kill or a full disk at any moment leaves the earlier checkpoints as they were.
 
     ``description`` is of :class:`Checkpoint` what was known before the first step: config (dumped), classes, sums and
-    origin. The weights' file tells alone how they want their pixels, and their origin.
+    origin. The weights' file tells alone how they want their pixels, and their origin. All processes call this, which
+    may each have a share of the weights, and the first one writes.
     """
     target = checkpoint_path(folder, step)
+    tensors, groups = _tensors(state)
+    if not state.processes.is_first:
+        return target
     with write_sealed(target) as writing:
         metadata = input_metadata(state.model.preprocess.config) | origin_metadata(description.get("origin"))
-        save_file(_contiguous(state.model.state_dict()), writing / MODEL, metadata)
-        if state.average is not None:
-            save_file(_contiguous(state.average.model.state_dict()), writing / AVERAGE, metadata)
-        tensors, groups = _flatten_optimizer(state.optimizer)
-        save_file(tensors, writing / OPTIMIZER)
+        for name, own in tensors.items():
+            save_file(own, writing / name, {} if name == OPTIMIZER else metadata)
         facts = {
             "format": FORMAT,
             "step": step,
@@ -142,17 +144,27 @@ def _require_format(state: Mapping[str, Any], path: Path) -> None:
     raise CheckpointError(f"has format {number}, this version reads {FORMAT}", fix, file=path)
 
 
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-
-
-def _flatten_optimizer(optimizer: optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Tensors by ``parameter.key``, and the groups, which are plain JSON."""
-    state = optimizer.state_dict()
-    tensors = {
+def _tensors(state: TrainingState) -> tuple[dict[str, dict[str, Tensor]], list[dict[str, Any]]]:
+    """What each file holds, on the first process, and the optimiser's groups, which are plain JSON. Its tensors go by
+    ``parameter.key``."""
+    models = {MODEL: state.model} | ({} if state.average is None else {AVERAGE: state.average.model})
+    tensors = {name: model.state_dict() for name, model in models.items()}
+    optimizer = state.optimizer.state_dict()
+    tensors[OPTIMIZER] = {
         f"{index}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
-        for index, values in state["state"].items()
+        for index, values in optimizer["state"].items()
         for key, value in values.items()
         if value is not None
     }
-    return _contiguous(tensors), state["param_groups"]
+    kept = state.processes.is_first
+    return {name: _whole(own, kept) for name, own in tensors.items()}, optimizer["param_groups"]
+
+
+def _whole(tensors: Mapping[str, Tensor], kept: bool) -> dict[str, Tensor]:
+    """The tensors without shares, or nothing where they are not ``kept``."""
+    whole: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        tensor = gathered(tensor.detach())
+        if kept:
+            whole[name] = tensor.contiguous()
+    return whole

@@ -42,6 +42,9 @@ class ExperimentConfig(Config):
     accumulate: int = Field(default=1, gt=0)
     """Micro-batches that each process makes of its images of a step, to save memory. What a loss is divided by is then
     counted in each of them."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What several processes have of the weights: each all of them, or a share (FSDP2), for models that are too large
+    otherwise. Checkpoints are the same."""
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     precision: Precision = "fp32"
@@ -80,6 +83,10 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def _check_together(self) -> "ExperimentConfig":
+        if self.parallel == "fsdp" and (self.precision == "fp16" or self.channels_last or self.compile):
+            raise ValueError(
+                "parallel='fsdp' goes with precision fp32, tf32 or bf16, without channels_last and compile"
+            )
         if self.start_from is not None and self.model.weights is not None:
             raise ValueError("start_from gives the backbone its weights too: set model.weights to null")
         if self.val.mix is not None:

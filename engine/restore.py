@@ -13,6 +13,7 @@ from ..models import Model, build_model
 from ..ops import first_few, state_dict_faults
 from ..structures import CheckpointError, refusals_as_usage_errors
 from .checkpoint import AVERAGE, MODEL, OPTIMIZER, STATE, Checkpoint, open_checkpoint
+from .sharding import shared_like
 from .step import TrainingState
 
 
@@ -22,19 +23,21 @@ def load_weights(checkpoint: Checkpoint, model: nn.Module, averaged: bool = Fals
     if not averaged or not path.exists():
         path = checkpoint.path / MODEL
     tensors = _load_tensors(path)
-    if faults := state_dict_faults(tensors, model.state_dict()):
+    own = model.state_dict()
+    if faults := state_dict_faults(tensors, own):
         fix = "build the model from the checkpoint's own config, or use an earlier checkpoint"
         raise CheckpointError(first_few(faults), fix, file=path)
-    model.load_state_dict(tensors)
+    model.load_state_dict({name: shared_like(tensor, own[name]) for name, tensor in tensors.items()})
 
 
 def load_state(checkpoint: Checkpoint, state: TrainingState) -> None:
     """Put all that a step changes, but for the model's weights, back as it was: momentum, averages, scales."""
     facts = json.loads((checkpoint.path / STATE).read_text())
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _load_tensors(checkpoint.path / OPTIMIZER).items():
         index, key = name.split(".", 1)
-        moments.setdefault(int(index), {})[key] = tensor
+        moments.setdefault(int(index), {})[key] = shared_like(tensor, parameters[int(index)])
     state.optimizer.load_state_dict({"state": moments, "param_groups": facts["optimizer_groups"]})
     if state.scaler.is_enabled():
         state.scaler.load_state_dict(facts["scaler"])

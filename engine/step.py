@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn, optim
+from torch.distributed.fsdp import FSDPModule
 
 from ..data import Batch
 from ..models import Model
@@ -17,6 +18,7 @@ from .config import ExperimentConfig
 from .optimizers import build_optimizer, set_learning_rate
 from .precision import autocast
 from .processes import Processes
+from .sharding import gathered, shard
 from .weight_average import WeightAverage
 
 
@@ -39,12 +41,16 @@ class TrainingState:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if config.compile:
             model.compile_dense()
+        average = None if config.average_decay is None else WeightAverage(model, config.average_decay)
+        if config.parallel == "fsdp":
+            for each in (model,) if average is None else (model, average.model):
+                shard(each, processes)
         return cls(
             model,
             build_optimizer(config.optimizer, model),
             torch.amp.GradScaler(model.device.type, enabled=config.precision == "fp16"),
-            None if config.average_decay is None else WeightAverage(model, config.average_decay),
-            processes.wrap(model, config.accumulate > 1),
+            average,
+            processes.wrap(model, config.accumulate > 1) if config.parallel == "ddp" else model,
             processes,
         )
 
@@ -67,7 +73,7 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
     with _memory_of(step, batches):
         losses = _accumulate(state, batches, config)
         state.scaler.unscale_(state.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm or math.inf)
+        norm = gathered(nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm or math.inf))
         total = torch.stack(list(losses.values())).sum()
         # One exchange between processes and one read from the device a step, for all numbers together.
         values = state.processes.mean(torch.stack([*losses.values(), total, norm])).tolist()
@@ -101,6 +107,9 @@ def _accumulate(state: TrainingState, batches: Sequence[Batch], config: Experime
 
 def _exchange(parallel: nn.Module, wanted: bool) -> contextlib.AbstractContextManager[Any]:
     """Gradients go to the other processes once a step, with the last micro-batch."""
+    if isinstance(parallel, FSDPModule):
+        parallel.set_requires_gradient_sync(wanted)
+        return contextlib.nullcontext()
     no_sync = getattr(parallel, "no_sync", contextlib.nullcontext)
     return contextlib.nullcontext() if wanted else no_sync()
 

@@ -30,6 +30,7 @@ from .processes import Processes, join_processes, peer_faults
 from .restore import load_model, load_state, load_weights
 from .run_folder import RunFolder, describe_data, describe_start, require_same_data, require_same_processes
 from .run_log import RunLog
+from .sharding import whole
 from .step import TrainingState, seed_step, train_step
 from .stop_requests import Interrupted, stop_requests
 from .tasks import Task, pick_task, require_truth
@@ -157,10 +158,12 @@ class _Run:
 
     def finish(self, state: TrainingState, log: RunLog | None) -> None:
         """A picture of the last step, where it is not there yet."""
-        picture = self.folder.picture
+        with whole(state.best_model):
+            if log is not None and not self.folder.picture.exists():
+                draw_comparisons(
+                    self.task, state.best_model, self.val_set, self.config.val.transform, self.folder.picture
+                )
         if log is not None:
-            if not picture.exists():
-                draw_comparisons(self.task, state.best_model, self.val_set, self.config.val.transform, picture)
             log.say(f"results are in {self.folder.path}")
 
     def _batches(self, start: int) -> Iterator[Batch]:
@@ -183,8 +186,8 @@ class _Run:
     def _save(self, state: TrainingState, step: int) -> None:
         for model in dict.fromkeys((self.model, state.best_model)):
             self.processes.same_buffers(model)
+        save_checkpoint(self.folder.checkpoints, step, state, self.description)
         if self.processes.is_first:
-            save_checkpoint(self.folder.checkpoints, step, state, self.description)
             prune_checkpoints(self.folder.checkpoints, self.config.keep_checkpoints)
 
     def _is_evaluated(self, step: int) -> bool:
@@ -223,7 +226,7 @@ class _Run:
     def _evaluate(self, state: TrainingState, step: int, log: RunLog | None) -> None:
         """Score the validation split; ``eval.json`` and the results files hold the newest."""
         self.processes.same_buffers(state.best_model)
-        with contextlib.nullcontext() if log is None else log.paused():
+        with contextlib.nullcontext() if log is None else log.paused(), whole(state.best_model):
             found = evaluate(self.task, state.best_model, self.val_set, self.config, self.processes)
             losses = {}
             if self.config.val_loss:

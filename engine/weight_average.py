@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models import Model
+from .sharding import own_share
 
 
 class WeightAverage:
@@ -31,4 +32,4 @@ class WeightAverage:
 
 
 def _floats(model: nn.Module) -> list[Tensor]:
-    return [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    return [own_share(tensor) for tensor in model.state_dict().values() if tensor.is_floating_point()]
