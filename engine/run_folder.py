@@ -1,5 +1,6 @@
 """A run's folder: who may write in it, what it was started with, and what a resumed run may change."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -18,6 +19,8 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .checkpoint_series import checkpoint_paths, set_damaged_aside
 from .config import FREE_ON_RESUME, ExperimentConfig, config_changes
 from .evaluate import write_json
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class RunFolder:
@@ -60,6 +63,12 @@ class RunFolder:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise UsageError(
+                f"could not be written: {error.strerror}",
+                "free some space, and continue with --resume",
+                file=error.filename or self.path,
+            ) from error
 
     def start(self, config: ExperimentConfig) -> ExperimentConfig:
         """Begin a new run: refuse a folder that holds one, store the resolved config and return it."""

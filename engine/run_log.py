@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,6 +34,7 @@ class RunLog:
         self._task = self._progress.add_task("train", total=steps, completed=start, numbers="")
 
     def __enter__(self) -> "RunLog":
+        self._show_fault, threading.excepthook = threading.excepthook, self._show_but_writes
         self._progress.start()
         return self
 
@@ -40,8 +42,15 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._progress.stop()
-        self._writer.close()
-        self._file.close()
+        threading.excepthook = self._show_fault
+        # A disk that is full refuses what is left too; that it is full has been said.
+        with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext(), self._file:
+            self._writer.close()
+
+    def _show_but_writes(self, fault: threading.ExceptHookArgs) -> None:
+        """TensorBoard's thread fails where the disk is full; its next flush raises the same here, for one line."""
+        if not isinstance(fault.exc_value, OSError):
+            self._show_fault(fault)
 
     def say(self, line: str) -> None:
         """A line of its own, above the bar."""

@@ -1,5 +1,6 @@
 """What several tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,16 @@ import torch
 
 from vertebra.data.shapes import SceneConfig, write_shapes
 
+from .runs import end_processes
+
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
+
+
+@pytest.fixture(autouse=True)
+def no_process_outlives_its_test() -> Iterator[None]:
+    """Also where the test fails."""
+    yield
+    end_processes()
 
 
 @pytest.fixture(scope="session")

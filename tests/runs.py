@@ -1,13 +1,55 @@
 """What a run leaves, for comparison with another."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
-from vertebra.engine import checkpoint_paths
+from vertebra.engine import ExperimentConfig, checkpoint_paths, write_json
 from vertebra.tools.cli import main
+
+
+def run_in_process(
+    config: ExperimentConfig, output: Path, *flags: str, config_folder: Path | None = None
+) -> subprocess.Popen[str]:
+    """A training as a process in a session of its own, by the tool; its config is written beside the output."""
+    path = (config_folder or output.parent) / f"{output.name}.json"
+    write_json(path, config.model_dump(mode="json"))
+    tool = [sys.executable, "-m", "vertebra.tools.train", str(path), "--output", str(output), "--device", "cpu"]
+    return start_process([*tool, *flags])
+
+
+def start_process(command: list[str]) -> subprocess.Popen[str]:
+    """A process in a session of its own, whose stderr is read; none outlives its test."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    _started.append(process)
+    return process
+
+
+def end_processes() -> None:
+    """Kill what is left of the processes that were started."""
+    for process in _started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+    _started.clear()
+
+
+_started: list[subprocess.Popen[str]] = []
+
+
+def wait_for_steps(process: subprocess.Popen[str], run: Path) -> None:
+    """Until the first steps are logged."""
+    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.02)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

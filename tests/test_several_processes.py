@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from vertebra.engine.processes import Launch, read_launch
 from vertebra.heads import MaskBranchConfig
 from vertebra.structures import UsageError
 
-from .runs import equal, records, weights
+from .runs import equal, records, wait_for_steps, weights
 from .tiny import tiny_config
 
 TOOLS = Path(__file__).parents[1] / "tools"
@@ -66,13 +65,6 @@ def launch(processes: int, folder: Path, config: ExperimentConfig, *arguments: s
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     return said
-
-
-def wait_for_steps(process: subprocess.Popen[str], run: Path) -> None:
-    """Until the first steps are logged."""
-    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
 
 
 def members(process: subprocess.Popen[str]) -> list[int]:

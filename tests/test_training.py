@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
@@ -25,33 +24,13 @@ from vertebra.engine import (
     save_checkpoint,
     train,
     train_step,
-    write_json,
 )
 from vertebra.evaluation import Scores
 from vertebra.models import build_model
 from vertebra.structures import CheckpointError, NonFiniteError, UsageError, WorkerError
 
-from .runs import equal, records, weights
+from .runs import equal, records, run_in_process, wait_for_steps, weights
 from .tiny import tiny_classifier, tiny_config
-
-
-def run_in_process(config, output, *flags: str, **popen) -> subprocess.Popen:
-    """The same run as a process of its own, by the tool."""
-    path = output.with_suffix(".json")
-    write_json(path, config.model_dump(mode="json"))
-    command = [
-        sys.executable,
-        "-m",
-        "vertebra.tools.train",
-        str(path),
-        "--output",
-        str(output),
-        "--device",
-        "cpu",
-        *flags,
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **popen)
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +98,8 @@ def test_sigterm_saves_and_says_so(shapes, tmp_path, workers):
     """FAULTS 109: exit code 143 and a checkpoint of the step it reached, though a scheduler signals workers too."""
     schedule, loader = ScheduleConfig(steps=10_000), LoaderConfig(workers=workers)
     config = tiny_config(shapes, schedule=schedule, checkpoint_every=10_000, loader=loader)
-    process = run_in_process(config, tmp_path / "run", start_new_session=True)
-    while not (tmp_path / "run" / "metrics.jsonl").exists() or not (tmp_path / "run" / "metrics.jsonl").read_text():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
+    process = run_in_process(config, tmp_path / "run")
+    wait_for_steps(process, tmp_path / "run")
     os.killpg(process.pid, signal.SIGTERM)
     _, output = process.communicate(timeout=60)
     assert process.returncode == 143
