@@ -18,6 +18,7 @@ from ..data import Batch, Dataset, Policy, Share, build_dataset, require_same_cl
 from ..evaluation import format_scores, write_results
 from ..models import Model, build_model, transfer_weights
 from ..structures import UsageError, refusals_as_usage_errors
+from .bad_batch import keep_bad_batch
 from .checkpoint import Checkpoint, add_scores, save_checkpoint
 from .checkpoint_series import mark_best, prune_checkpoints
 from .config import ExperimentConfig
@@ -142,7 +143,8 @@ class _Run:
         source = self._batches(start)  # outlives the loop: where a worker dies, it knows what that one was reading
         with stop_requests() as stop, worker_faults():
             for step, (batches, waited) in enumerate(_timed(source, config.accumulate), start + 1):
-                numbers = train_step(state, batches, config, step)
+                with keep_bad_batch(self.folder.path / f"bad_batch_{processes.rank}.safetensors", batches):
+                    numbers = train_step(state, batches, config, step)
                 if log is not None:
                     log.step(step, numbers, images=config.batch_size, waited=waited)
                 stopped = processes.greatest(stop[0] if stop else 0)
