@@ -11,6 +11,7 @@ import torch
 from pycocotools import mask as rle
 
 from vertebra.data import CocoConfig, Outline, build_dataset, pad_outlines
+from vertebra.data.outlines import cut_outline
 from vertebra.ops import cut_outlines
 from vertebra.structures import Instances, Outlines
 
@@ -20,6 +21,8 @@ from .tiny_coco_file import HEIGHT, WIDTH, open_tiny
 COCO = Path(__file__).parents[2] / "shared" / "data" / "tiny_coco" / "annotations" / "instances_train2017.json"
 # pycocotools 2.0.11 decodes in a way that numpy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+SQUARE = np.array([[10, 10], [30, 10], [30, 30], [10, 30]], np.float32)
 
 
 def polygons_of(*points) -> Outlines:
@@ -233,3 +236,23 @@ def test_generated_shapes_give_outlines(shapes):
         whole = torch.tensor([[0.0, 0.0, expected.shape[2], expected.shape[1]]]).expand(len(found), 4)
         drawn = cut_outlines(pad_outlines(found), torch.arange(len(found)), whole, expected.shape[1:])
         assert np.array_equal(drawn.numpy(), expected > 0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_cut_outline_is_what_the_window_shows_and_nothing_else(seed):
+    """A law, on shapes of three parts that cross themselves, are inside the window, around it or beside it: drawn over
+    a region three times as large, it is the whole outline's drawing, empty outside the window."""
+    dice = np.random.default_rng(seed)
+    whole = Outline.of_polygons([(dice.uniform(-70, 110, (7, 2))).astype(np.float32) for _ in range(3)])
+    part, region = cut_outline(whole, (30, 40)), [[-40.0, -30.0, 80.0, 60.0]]
+    drawn, expected = (cut(pad_outlines([each]), region, (90, 120))[0] for each in (part, whole))
+    window = np.zeros_like(expected)
+    window[30:60, 40:80] = expected[30:60, 40:80]
+    assert np.array_equal(drawn, window) and 0 < window.sum() < expected.sum()
+
+
+@pytest.mark.parametrize(("polygon", "left"), [(SQUARE, 0.25), (SQUARE + 100, 0), (SQUARE * 9 - 100, 1)])
+def test_a_cut_square_by_hand(polygon, left):
+    """A quarter of it, nothing or the whole window; the share of the window's pixels says which."""
+    drawn = cut(pad_outlines([cut_outline(Outline.of_polygons([polygon]), (20, 20))]), [[0, 0, 20, 20]], (20, 20))
+    assert drawn.mean() == left
