@@ -16,6 +16,7 @@ from torch.utils.data import get_worker_info
 
 from ..structures import WorkerError
 
+_LOOK_EVERY = 2.0  # seconds
 _notes: "weakref.WeakSet[WorkerNotes]" = weakref.WeakSet()
 """Those of every loader of this process: of a worker that died torch says no more than its number."""
 
@@ -86,13 +87,19 @@ def start_worker(number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":  # elsewhere nobody says who sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_for_parent, daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
-def _end_for_parent() -> None:
-    """Obey the SIGTERM by which the parent ends a worker that hangs, and no other."""
+def _end_with_parent(starter: int) -> None:
+    """Obey the SIGTERM by which the parent ends a worker that hangs, and no other; and outlive no parent.
+
+    Torch ends a worker whose parent is gone, but not one that has batches to hand over: the other workers hold its pipe
+    open, and it waits for ever. So this looks whether the process that started the worker is still the one above it.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None, "a worker has a parent"
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
-        pass
+    while os.getppid() == starter:
+        sent = signal.sigtimedwait({signal.SIGTERM}, _LOOK_EVERY)
+        if sent is not None and sent.si_pid == parent.pid:
+            break
     os._exit(0)

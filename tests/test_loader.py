@@ -3,9 +3,12 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import pytest
@@ -157,3 +160,35 @@ def test_a_worker_that_dies_during_a_step_is_named_too(tmp_path):
     with pytest.raises(WorkerError, match=r"image_id=12: DataLoader worker \(pid"), worker_faults():
         for _ in source:
             time.sleep(0.5)
+
+
+ORPHANS = """
+import multiprocessing, sys, time
+from pathlib import Path
+from vertebra.data import CocoConfig, LoaderConfig, ResizeConfig, build_dataset, train_loader
+
+shapes = Path(sys.argv[1])
+loader = train_loader(
+    build_dataset(CocoConfig(images=shapes / "train", annotations=shapes / "annotations" / "instances_train.json")),
+    ResizeConfig(short_sides=(32,)), LoaderConfig(workers=2), batch_size=400, divisor=1, seed=0, start_step=0,
+    end_step=100,
+)
+next(loader)
+print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch's own rule holds")
+def test_workers_end_with_a_killed_parent(shapes):
+    """A law: even with more to hand over than their pipe holds, which keeps a worker of torch's for ever."""
+    with subprocess.Popen([sys.executable, "-c", ORPHANS, shapes], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        workers = [Path("/proc", pid) for pid in parent.stdout.readline().split()]
+        time.sleep(3)  # for the pipe to be full
+        parent.kill()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 30
+    while any(worker.exists() for worker in workers):
+        assert time.monotonic() < deadline, "a worker is still there"
+        time.sleep(0.2)
