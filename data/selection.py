@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
@@ -17,7 +18,8 @@ class Selection(Dataset):
 
     def __init__(self, dataset: Dataset, image_ids: Sequence[int | str]) -> None:
         places = {image_id: place for place, image_id in enumerate(dataset.image_ids)}
-        self._whole, self._places = dataset, [places[image_id] for image_id in image_ids]
+        self._whole = dataset
+        self._places = np.array([places[image_id] for image_id in image_ids], np.int64)  # an array, for workers
         self.task, self.metrics = dataset.task, dataset.metrics
         self.masks, self.mask_format = dataset.masks, dataset.mask_format
         self.report = dataset.report
@@ -38,15 +40,15 @@ class Selection(Dataset):
 
     def labels_of(self, index: int) -> Int64[ndarray, " k"]:
         """Those of an image of these."""
-        return self._whole.labels_of(self._places[index])
+        return self._whole.labels_of(self._places[index].item())
 
     def read_image(self, index: int) -> Record:
         """The image alone."""
-        return self._whole.read_image(self._places[index])
+        return self._whole.read_image(self._places[index].item())
 
     def add_truth(self, record: Record, index: int) -> Record:
         """With its truth."""
-        return self._whole.add_truth(record, self._places[index])
+        return self._whole.add_truth(record, self._places[index].item())
 
     def truth_sum(self) -> str:
         """That of the whole data set."""

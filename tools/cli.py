@@ -20,6 +20,7 @@ COMMANDS = {
     "make-shapes": "write the generated data set",
     "export-backbone": "write a trained run's backbone as weights to start from",
     "benchmark": "time a model against torchvision's",
+    "benchmark-data": "time reading and transforming against torchvision's and albumentations'",
     "benchmark-training": "time a config's training step in other numbers, layouts and compiled",
     "benchmark-backbones": "time backbones against torchvision's and timm's",
     "compat": "try timm's models under every head",
