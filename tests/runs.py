@@ -16,13 +16,16 @@ from vertebra.tools.cli import main
 
 
 def run_in_process(
-    config: ExperimentConfig, output: Path, *flags: str, config_folder: Path | None = None
+    config: ExperimentConfig, output: Path, *flags: str, config_folder: Path | None = None, processes: int = 1
 ) -> subprocess.Popen[str]:
-    """A training as a process in a session of its own, by the tool; its config is written beside the output."""
+    """A training in a session of its own, by the tool: one process, or more by torchrun; its config is beside the
+    output."""
     path = (config_folder or output.parent) / f"{output.name}.json"
     write_json(path, config.model_dump(mode="json"))
-    tool = [sys.executable, "-m", "vertebra.tools.train", str(path), "--output", str(output), "--device", "cpu"]
-    return start_process([*tool, *flags])
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    python = [sys.executable, *(torchrun if processes > 1 else [])]
+    tool = ["-m", "vertebra.tools.train", str(path), "--output", str(output), "--device", "cpu"]
+    return start_process([*python, *tool, *flags])
 
 
 def start_process(command: list[str]) -> subprocess.Popen[str]:

@@ -85,7 +85,7 @@ def test_a_save_that_the_system_refuses_costs_nothing_but_itself(tmp_path):
     assert equal(weights(run), weights(tmp_path / "unbroken"))
 
 
-@pytest.mark.parametrize("room", [40, 44, 48, 52, 56])
+@pytest.mark.parametrize("room", [40, *(pytest.param(room, marks=pytest.mark.slow) for room in (44, 48, 52, 56))])
 def test_a_log_that_finds_no_room_is_one_line(mount, room):
     """Exit code 2 naming the run, and no traceback: neither ours nor that of TensorBoard's thread. In how much room
     decides which of the two files is refused first."""
