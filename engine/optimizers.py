@@ -15,6 +15,9 @@ class SGDConfig(ParameterGroupsConfig):
 
     name: Literal["sgd"] = "sgd"
     lr: float = Field(default=0.02, gt=0)
+    lr_batch_size: int | None = Field(default=None, gt=0)
+    """The batch size that ``lr`` was chosen for: that of the run scales it in proportion (1706.02677). None: ``lr`` as
+    it is."""
     momentum: float = Field(default=0.9, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
 
@@ -24,6 +27,9 @@ class AdamWConfig(ParameterGroupsConfig):
 
     name: Literal["adamw"] = "adamw"
     lr: float = Field(default=1e-4, gt=0)
+    lr_batch_size: int | None = Field(default=None, gt=0)
+    """The batch size that ``lr`` was chosen for: that of the run scales it by the square root (2205.10287). None:
+    ``lr`` as it is."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = Field(default=0.05, ge=0)
 

@@ -15,6 +15,7 @@ from ..data import Batch
 from ..models import Model
 from ..structures import MemoryFullError, NonFiniteError, is_out_of_memory
 from .config import ExperimentConfig
+from .learning_rate import base_rate
 from .optimizers import build_optimizer, set_learning_rate
 from .precision import autocast
 from .processes import Processes
@@ -68,7 +69,7 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
     skip the update, and ``skipped`` is 1.
     """
     seed_step(config.seed, step)
-    lr = config.optimizer.lr * config.schedule.factor(step - 1)
+    lr = base_rate(config) * config.schedule.factor(step - 1)
     set_learning_rate(state.optimizer, lr)
     with _memory_of(step, batches):
         losses = _accumulate(state, batches, config)

@@ -25,6 +25,7 @@ from .config import ExperimentConfig
 from .determinism import same_bits
 from .early_stopping import evaluations_since_best
 from .evaluate import evaluate, scores_as_json, write_json
+from .learning_rate import describe_rate
 from .pictures import draw_comparisons
 from .precision import matrix_precision
 from .processes import Processes, join_processes, peer_faults
@@ -67,6 +68,8 @@ def train(
         with processes.together():
             run = _Run.of(config, folder, processes, checkpoint, bad_data, say)
             state = TrainingState.of(run.model, config, processes)
+        if config.optimizer.lr_batch_size is not None:
+            say(describe_rate(config))
         start = 0 if checkpoint is None else checkpoint.step
         if checkpoint is not None:
             load_state(checkpoint, state)
