@@ -8,16 +8,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
+
+from .memory import peak_memory
 
 
 class RunLog:
     """Collects each step's numbers; writes their means every ``every`` steps."""
 
-    def __init__(self, folder: Path, *, steps: int, start: int, every: int, console: Console) -> None:
-        self.folder, self.every, self.steps, self.console = folder, every, steps, console
+    def __init__(
+        self, folder: Path, *, steps: int, start: int, every: int, device: torch.device, console: Console
+    ) -> None:
+        self.folder, self.every, self.steps, self.device, self.console = folder, every, steps, device, console
         self._file = (folder / "metrics.jsonl").open("a")
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
         self._restart()
@@ -59,7 +64,7 @@ class RunLog:
     def step(self, step: int, numbers: Mapping[str, float], *, images: int, waited: float) -> None:
         """Take in step ``step`` (counted from 1): its numbers, the images it saw and the seconds it waited for them."""
         for name, value in numbers.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._values.setdefault(name, []).append(value)
         self._count += 1
         self._images += images
         self._waited += waited
@@ -69,8 +74,9 @@ class RunLog:
 
     def _write_means(self, step: int, lr: float) -> None:
         elapsed = time.perf_counter() - self._since
-        record = {name: total / self._count for name, total in self._sums.items()}
+        record = {name: sum(values) / len(values) for name, values in self._values.items()}  # some not in every step
         record |= {"lr": lr, "images_per_second": self._images / elapsed, "data_wait": self._waited / elapsed}
+        record["peak_memory"] = peak_memory(self.device)
         self.record(step, record, "train")
         losses = "  ".join(f"{name.removeprefix('loss_')} {record[name]:.3f}" for name in record if "loss" in name)
         line = (
@@ -85,7 +91,7 @@ class RunLog:
         self._restart()
 
     def _restart(self) -> None:
-        self._sums: dict[str, float] = {}
+        self._values: dict[str, list[float]] = {}
         self._count = self._images = 0
         self._waited = 0.0
         self._since = time.perf_counter()

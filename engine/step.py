@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from ..data import Batch
 from ..models import Model
+from ..ops import Notes, watching
 from ..structures import MemoryFullError, NonFiniteError, is_out_of_memory
 from .config import ExperimentConfig
 from .learning_rate import base_rate
@@ -64,31 +65,47 @@ class TrainingState:
 def train_step(state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig, step: int) -> dict[str, float]:
     """One update, number ``step`` counted from 1, from this process's micro-batches.
 
-    Returns its losses, gradient norm and learning rate: the means over micro-batches and processes. Raises
-    :class:`NonFiniteError` before the weights are touched, naming the images. Under ``fp16`` gradients that overflow
-    skip the update, and ``skipped`` is 1.
+    Returns its losses, gradient norm and learning rate: the means over micro-batches and processes; in steps that are
+    logged also what the parts have to watch. Raises :class:`NonFiniteError` before the weights are touched, naming the
+    images. Under ``fp16`` gradients that overflow skip the update, and ``skipped`` is 1, otherwise 0.
     """
     seed_step(config.seed, step)
     lr = base_rate(config) * config.schedule.factor(step - 1)
     set_learning_rate(state.optimizer, lr)
-    with _memory_of(step, batches):
+    logged = step % config.log_every == 0
+    with _memory_of(step, batches), watching() if logged else contextlib.nullcontext({}) as notes:
         losses = _accumulate(state, batches, config)
         state.scaler.unscale_(state.optimizer)
         norm = gathered(nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm or math.inf))
         total = torch.stack(list(losses.values())).sum()
-        # One exchange between processes and one read from the device a step, for all numbers together.
-        values = state.processes.mean(torch.stack([*losses.values(), total, norm])).tolist()
-        numbers = dict(zip([*losses, "loss", "grad_norm"], values, strict=True))
-        if state.scaler.is_enabled() and not math.isfinite(numbers["grad_norm"]) and state.scaler.get_scale() >= 1:
-            numbers["grad_norm"] = 0.0  # what overflowed is no gradient; the scaler takes no step with it
-            numbers["skipped"] = 1.0
+        numbers, watched = _read_means(state.processes, losses | {"loss": total, "grad_norm": norm}, notes)
+        if state.scaler.is_enabled():
+            overflow = not math.isfinite(numbers["grad_norm"]) and state.scaler.get_scale() >= 1
+            numbers["skipped"] = float(overflow)
+            if overflow:
+                numbers["grad_norm"] = 0.0  # what overflowed is no gradient; the scaler takes no step with it
         if not all(math.isfinite(value) for value in numbers.values()):
             raise _not_finite(state.processes, step, numbers, batches)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         if state.average is not None:
             state.average.update(state.model, step)
-    return numbers | {"lr": lr}
+    return numbers | watched | {"lr": lr}
+
+
+def _read_means(
+    processes: Processes, scalars: Mapping[str, Tensor], notes: Notes
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The means over all processes of scalars, and of what was noted where that is anything.
+
+    One exchange between processes and one read from the device, for all numbers of a step together.
+    """
+    noted = [torch.cat(parts) for parts in notes.values()]
+    sums, counts = [each.sum() for each in noted], [each.new_full((), len(each)) for each in noted]
+    values = processes.mean(torch.stack([*scalars.values(), *sums, *counts])).tolist()
+    sums, counts = values[len(scalars) : len(scalars) + len(notes)], values[len(scalars) + len(notes) :]
+    means = {name: total / count for name, total, count in zip(notes, sums, counts, strict=True) if count}
+    return dict(zip(scalars, values, strict=False)), means
 
 
 def _accumulate(state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig) -> dict[str, Tensor]:

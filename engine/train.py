@@ -76,7 +76,12 @@ def train(
         log = None
         if processes.is_first:
             folder.rewind(start)
-            rhythm = {"steps": config.schedule.steps, "start": start, "every": config.log_every}
+            rhythm = {
+                "steps": config.schedule.steps,
+                "start": start,
+                "every": config.log_every,
+                "device": processes.device,
+            }
             log = stack.enter_context(RunLog(folder.path, **rhythm, console=console))
         with matrix_precision(config.precision), same_bits(config.deterministic):
             run.take_steps(state, start, log)

@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from ..ops import note, watched
 from ..structures import Detections, FeatureInfo, Features, GridMasks, Images, Instances, MaskFormat
 from .base import Head, HeadConfig, heads
 from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamples
 from .mask_branch import MaskBranch, MaskBranchConfig
-from .rpn import RPN, RPNConfig
+from .rpn import RPN, RPNConfig, recalled
 
 
 class RCNNConfig(HeadConfig):
@@ -49,10 +50,17 @@ class RCNNHead(Head[Instances, Detections]):
         return tuple(part for part in (self.rpn, self.box, self.mask) if part is not None)
 
     def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
-        """``loss_rpn_objectness``, ``loss_rpn_box``, ``loss_class``, ``loss_box``; ``loss_mask`` with a mask branch."""
+        """``loss_rpn_objectness``, ``loss_rpn_box``, ``loss_class``, ``loss_box``; ``loss_mask`` with a mask branch.
+
+        To watch: the share of objects that have a proposal, and the positives per image of both samples.
+        """
         dense = self.rpn(features, images)
         losses = self.rpn.loss(dense, targets)
-        samples = self.box.sample(self.rpn.propose(dense, images, training=True), targets)
+        proposals = self.rpn.propose(dense, images, training=True)
+        samples = self.box.sample(proposals, targets)
+        if watched():
+            note("rpn_recall", recalled(proposals, targets, self.box.config.match_threshold))
+            note("box_positives", (samples.labels < self.box.num_classes).sum(dim=1))
         losses |= self.box.loss(features, samples)
         if self.mask is not None:
             most = self.box.config.max_positives

@@ -21,8 +21,11 @@ from ..ops import (
     match_boxes,
     mean_over_processes,
     nms_mask,
+    note,
+    pairwise_iou,
     sample_labels,
     uniform_keys,
+    watched,
 )
 from ..structures import Config, FeatureInfo, Features, Images, Instances
 
@@ -153,7 +156,7 @@ class RPN(nn.Module):
         config = self.config
         anchors = torch.cat(dense.anchors)
         logits, offsets = torch.cat(dense.logits, dim=1), torch.cat(dense.offsets, dim=1)
-        objectness, regression, drawn = [], [], []
+        objectness, regression, drawn, positives = [], [], [], []
         seeds = draw_seeds(len(targets), logits.device)
         for image_logits, image_offsets, target, seed in zip(logits, offsets, targets, seeds, strict=True):
             match = match_boxes(anchors, target.boxes, config.match_thresholds, keep_best=True)
@@ -166,12 +169,15 @@ class RPN(nn.Module):
             )
             objectness.append((cross_entropy * valid).sum())
             drawn.append(valid.sum())
+            positives.append(positive)
             if len(target):
                 goal = encode_boxes(target.boxes[match.objects[indices]], anchors[indices])
                 error = F.smooth_l1_loss(image_offsets[indices], goal, reduction="none", beta=config.beta)
                 regression.append((error * positive[:, None]).sum())
             else:
                 regression.append(image_offsets.sum() * 0)
+        if watched():
+            note("rpn_positives", torch.stack(positives).sum(dim=1))
         if config.normalizer == "fixed":
             count = logits.new_tensor(config.samples * len(targets))
         else:
@@ -180,3 +186,12 @@ class RPN(nn.Module):
             "loss_rpn_objectness": torch.stack(objectness).sum() / count,
             "loss_rpn_box": torch.stack(regression).sum() / count,
         }
+
+
+def recalled(proposals: Proposals, targets: Sequence[Instances], threshold: float) -> Bool[Tensor, " n"]:
+    """Whether each object of all images has a proposal of at least this IoU."""
+    found = [
+        ((pairwise_iou(target.boxes, boxes) >= threshold) & valid).any(dim=1)
+        for boxes, valid, target in zip(*proposals, targets, strict=True)
+    ]
+    return torch.cat(found)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor, nn
 
+from ..ops import noted_under
 from ..structures import FeatureInfo, Features, Images
 from .base import Head, HeadConfig, heads, task_of_head
 
@@ -65,7 +66,8 @@ class SeveralHeads(Head[Mapping[str, Any], dict[str, Any]]):
         losses: dict[str, Tensor] = {}
         for name, head in self.named_heads():
             weight = self.config.weights.get(name, 1.0)
-            own = head.loss(features, images, [target[head.task] for target in targets])
+            with noted_under(f"{name}_"):
+                own = head.loss(features, images, [target[head.task] for target in targets])
             losses |= {f"loss_{name}_{key.removeprefix('loss_')}": weight * value for key, value in own.items()}
         return losses
 

@@ -23,6 +23,7 @@ from .segmentations import segmentation_fault
 from .semantic import label_map, pad_maps
 from .state_dict import first_few, state_dict_faults
 from .sync_norm import SyncBatchNorm
+from .watch import Notes, note, noted_under, watched, watching
 
 __all__ = [
     "IGNORED",
@@ -34,6 +35,7 @@ __all__ = [
     "Match",
     "NormKind",
     "NormLayer",
+    "Notes",
     "RoIAlignConfig",
     "Sample",
     "SyncBatchNorm",
@@ -57,6 +59,8 @@ __all__ = [
     "mean_over_processes",
     "nms_mask",
     "norm_layer",
+    "note",
+    "noted_under",
     "pad_maps",
     "pairwise_intersection",
     "pairwise_iou",
@@ -72,4 +76,6 @@ __all__ = [
     "size_fault",
     "state_dict_faults",
     "uniform_keys",
+    "watched",
+    "watching",
 ]

@@ -66,9 +66,10 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
 
 
 def records(run: Path) -> list[dict]:
-    """The run's metrics, without what the clock decides."""
+    """The run's metrics, without what the machine decides."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("images_per_second", "data_wait")} for line in lines]
+    measured = ("images_per_second", "data_wait", "peak_memory")
+    return [{key: value for key, value in line.items() if key not in measured} for line in lines]
 
 
 def rescored(arguments: list[str], output: Path) -> dict:

@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -15,7 +16,14 @@ from .tiny import tiny_classifier
 
 
 def open_log(folder: Path, **changes) -> RunLog:
-    settings = {"steps": 8, "start": 0, "every": 4, "console": Console(quiet=True), **changes}
+    settings = {
+        "steps": 8,
+        "start": 0,
+        "every": 4,
+        "device": torch.device("cpu"),
+        "console": Console(quiet=True),
+        **changes,
+    }
     return RunLog(folder, **settings)
 
 
