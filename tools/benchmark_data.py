@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_shapes(Path(folder) / "shapes", options.count, val=1, config=SceneConfig(size=640))
             coco = Path(folder) / "shapes" / "coco"
             options.files = [coco / "train", coco / "annotations" / "instances_train.json"]
-        ours, others, found = build_pipelines(*options.files, options.policy)
+        images, annotations = options.files
+        ours, others, found = build_pipelines(images, annotations, options.policy)
         count = min(options.count, found)
         print(f"{options.policy}, {count} images a round, one thread, torch {torch.__version__}")
         for name, theirs in others.items():
