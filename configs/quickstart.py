@@ -55,5 +55,13 @@ CONFIG = ExperimentConfig(
     schedule=ScheduleConfig(steps=250, decay="cosine", warmup_steps=30),
     clip_norm=10.0,
     checkpoint_every=125,
+    expect={  # half and twice of what the run above had, about
+        "loss_rpn_objectness": (0.02, 0.15),
+        "loss_rpn_box": (0.01, 0.08),
+        "loss_class": (0.25, 1.2),
+        "loss_box": (0.3, 1.3),
+        "loss_mask": (0.15, 0.6),
+    },
+    expect_by=100,
     loader=LoaderConfig(workers=1),
 )

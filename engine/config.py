@@ -75,6 +75,11 @@ class ExperimentConfig(Config):
     checkpoint_every: int = Field(default=1000, gt=0)
     keep_checkpoints: int = Field(default=2, gt=0)
     log_every: int = Field(default=20, gt=0)
+    expect: dict[str, tuple[float, float]] = Field(default={})
+    """Bands that logged numbers should be in, such as ``{"loss_mask": (0.2, 0.8)}``: outside there is a warning. State
+    them wide, from runs that went well."""
+    expect_by: int = Field(default=500, gt=0)
+    """The step by which they should be."""
     engine: Engine = "hotcoco"
     """What computes COCO's numbers; both give the same."""
     inference: SemanticInference = SemanticInference()
@@ -97,10 +102,17 @@ class ExperimentConfig(Config):
             raise ValueError("patience_for='loss' needs val_loss=True")
         return self
 
+    @model_validator(mode="after")
+    def _bands_have_room(self) -> "ExperimentConfig":
+        for name, (low, high) in self.expect.items():
+            if low > high:
+                raise ValueError(f"expect: a band goes from its lower end to its upper one; {name} has {low} to {high}")
+        return self
+
 
 FREE_ON_RESUME = {
     "name", "eval_batch_size", "eval_every", "val_loss", "patience", "patience_for", "checkpoint_every",
-    "keep_checkpoints", "log_every", "engine", "inference", "loader",
+    "keep_checkpoints", "log_every", "expect", "expect_by", "engine", "inference", "loader",
 }  # fmt: skip
 
 

@@ -61,18 +61,20 @@ class RunLog:
         """A line of its own, above the bar."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def step(self, step: int, numbers: Mapping[str, float], *, images: int, waited: float) -> None:
-        """Take in step ``step`` (counted from 1): its numbers, the images it saw and the seconds it waited for them."""
+    def step(self, step: int, numbers: Mapping[str, float], *, images: int, waited: float) -> dict[str, float]:
+        """Take in step ``step`` (counted from 1): its numbers, the images it saw and the seconds it waited for them.
+
+        Returns the means that this wrote, if it did.
+        """
         for name, value in numbers.items():
             self._values.setdefault(name, []).append(value)
         self._count += 1
         self._images += images
         self._waited += waited
         self._progress.advance(self._task)
-        if step % self.every == 0 or step == self.steps:
-            self._write_means(step, numbers["lr"])
+        return self._write_means(step, numbers["lr"]) if step % self.every == 0 or step == self.steps else {}
 
-    def _write_means(self, step: int, lr: float) -> None:
+    def _write_means(self, step: int, lr: float) -> dict[str, float]:
         elapsed = time.perf_counter() - self._since
         record = {name: sum(values) / len(values) for name, values in self._values.items()}  # some not in every step
         record |= {"lr": lr, "images_per_second": self._images / elapsed, "data_wait": self._waited / elapsed}
@@ -89,6 +91,7 @@ class RunLog:
             remaining = elapsed / self._count * (self.steps - step)
             self.say(f"step {step}/{self.steps}  {line}  ETA {remaining:.0f} s")
         self._restart()
+        return record
 
     def _restart(self) -> None:
         self._values: dict[str, list[float]] = {}

@@ -26,9 +26,11 @@ from .determinism import same_bits
 from .early_stopping import evaluations_since_best
 from .evaluate import evaluate, scores_as_json, write_json
 from .learning_rate import describe_rate
+from .loss_bands import band_warnings
 from .pictures import draw_comparisons
 from .precision import matrix_precision
 from .processes import Processes, join_processes, peer_faults
+from .profiling import profiled
 from .restore import load_model, load_state, load_weights
 from .run_folder import RunFolder, describe_data, describe_start, require_same_data, require_same_processes
 from .run_log import RunLog
@@ -48,10 +50,12 @@ def train(
     resume: bool = False,
     device: torch.device | str = "cpu",
     bad_data: Policy = "error",
+    profile: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate and draw; everything is written to the folder ``output``. Returns what ``eval.json`` holds.
 
+    ``profile`` writes a trace of a few steps there, too.
     Under ``torchrun`` or ``srun`` every process calls this, and they train together; the first one writes and speaks.
     """
     with join_processes(device) as processes, peer_faults(), contextlib.ExitStack() as stack:
@@ -76,15 +80,12 @@ def train(
         log = None
         if processes.is_first:
             folder.rewind(start)
-            rhythm = {
-                "steps": config.schedule.steps,
-                "start": start,
-                "every": config.log_every,
-                "device": processes.device,
-            }
-            log = stack.enter_context(RunLog(folder.path, **rhythm, console=console))
+            rhythm = {"steps": config.schedule.steps, "start": start, "every": config.log_every}
+            log = stack.enter_context(RunLog(folder.path, **rhythm, device=processes.device, console=console))
+        trace = folder.path / "profile.json" if profile and processes.is_first else None
         with matrix_precision(config.precision), same_bits(config.deterministic):
-            run.take_steps(state, start, log)
+            with profiled(trace, say) as after_step:
+                run.take_steps(state, start, log, after_step)
             run.finish(state, log)
         return processes.share(json.loads(folder.scores.read_text()) if processes.is_first else {})
 
@@ -142,7 +143,7 @@ class _Run:
         description = {"config": config.model_dump(mode="json"), "origin": describe_start(config, checkpoint), **data}
         return cls(config, folder, processes, train_set, val_set, model.train(), task, description)
 
-    def take_steps(self, state: TrainingState, start: int, log: RunLog | None) -> None:
+    def take_steps(self, state: TrainingState, start: int, log: RunLog | None, after_step: Callable[[], None]) -> None:
         """From the step after ``start`` to the last, with checkpoints and evaluations."""
         config, processes, steps = self.config, self.processes, self.config.schedule.steps
         self._evaluate_if_due(state, start, log)  # a run may have ended between the checkpoint and its evaluation
@@ -154,7 +155,10 @@ class _Run:
                 with keep_bad_batch(self.folder.path / f"bad_batch_{processes.rank}.safetensors", batches):
                     numbers = train_step(state, batches, config, step)
                 if log is not None:
-                    log.step(step, numbers, images=config.batch_size, waited=waited)
+                    means = log.step(step, numbers, images=config.batch_size, waited=waited)
+                    for warning in band_warnings(config, step, means):
+                        log.say(warning)
+                after_step()
                 stopped = processes.greatest(stop[0] if stop else 0)
                 if step % config.checkpoint_every == 0 or step == steps or stopped:
                     self._save(state, step)

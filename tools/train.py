@@ -8,7 +8,7 @@ from vertebra.tools.cli import run_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``tools/train.py CONFIG [--set a.b=v]... [--output DIR] [--resume]``."""
+    """``tools/train.py CONFIG [--set a.b=v]... [--output DIR] [--resume] [--profile]``."""
     parser = argparse.ArgumentParser(
         prog="train",
         description="Train a model, evaluate it and draw what it finds. Everything is written to one run folder.",
@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--bad-data", choices=("error", "skip"), default="error", help="stop at bad data, or skip it")
+    parser.add_argument("--profile", action="store_true", help="write a trace of a few steps to the run folder")
     options = parser.parse_args(arguments)
 
     from vertebra.configs import load_config
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         resume=options.resume,
         device=pick_device(options.device),
         bad_data=options.bad_data,
+        profile=options.profile,
     )
     return 0
 
