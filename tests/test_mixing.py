@@ -380,7 +380,7 @@ def test_a_partner_that_cannot_be_read_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("config", "dataset", "message"),
     [
-        (CopyPasteConfig(), Telltale(None), "copy_paste .* needs as bitmaps: set masks and mask_format=bitmaps"),
+        (CopyPasteConfig(), Telltale(None), "copy_paste .* needs as bitmaps: set masks=true and mask_format=bitmaps"),
         (CopyPasteConfig(), Telltale("polygons"), "needs as bitmaps"),
         (CopyPasteConfig(), Telltale(tasks=("semantic",)), "needs as bitmaps"),
         (MixupConfig(), Telltale(tasks=("semantic",)), "mixup mixes images with truth for detection; .* semantic"),

@@ -41,7 +41,7 @@ class CopyPaste(Mix):
         if detection is None or not detection.masks or detection.mask_format != "bitmaps":
             raise UsageError(
                 "copy_paste cuts objects out along their masks, which it needs as bitmaps",
-                "set masks and mask_format=bitmaps for the objects of train.dataset, or leave train.mix out",
+                "set masks=true and mask_format=bitmaps for the objects of train.dataset, or leave train.mix out",
             )
 
     def join(self, records: Sequence[Record], dice: np.random.Generator) -> Record:
