@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from vertebra.data import Dataset, Objects, Outline, Record
+from vertebra.data import Dataset, MixConfig, Objects, Outline, Record, ResizeConfig, Sample, build_mix, build_transform
 from vertebra.structures import Classes
 
 HEIGHT, WIDTHS = 60, (60, 84, 72, 100, 66)
 OBJECTS = 3
+AS_IT_IS = ResizeConfig(short_sides=(HEIGHT,))
+FILL = (124, 116, 104)  # where no image is
 
 
 class Telltale(Dataset):
@@ -76,3 +78,15 @@ def boxes_of(masks: np.ndarray) -> np.ndarray:
     """From the first pixel to the end of the last, one after the other."""
     boxes = [(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) for rows, columns in map(np.nonzero, masks)]
     return np.array(boxes, np.float32).reshape(-1, 4)
+
+
+def mixed(
+    config: MixConfig, dataset: Dataset | None = None, epoch: int = 0, index: int = 0, transform=AS_IT_IS
+) -> Sample:
+    """The sample of an index in an epoch."""
+    dataset = dataset or Telltale()
+    return build_mix(config, dataset)(dataset.read, build_transform(transform), epoch, index)
+
+
+def pixels_of(sample: Sample) -> np.ndarray:
+    return sample.image.permute(1, 2, 0).numpy().astype(int)
