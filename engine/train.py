@@ -71,6 +71,9 @@ def train(
         config, checkpoint = opened
         with processes.together():
             run = _Run.of(config, folder, processes, checkpoint, bad_data, say)
+        with (
+            processes.together()
+        ):  # after that block: it needs all processes, and of this config it fails on all or none
             state = TrainingState.of(run.model, config, processes)
         if config.optimizer.lr_batch_size is not None:
             say(describe_rate(config))

@@ -51,11 +51,13 @@ def experiment(shapes: Path, norms: str = "frozen", **changes) -> ExperimentConf
     return config.model_copy(update={"model": config.model.model_copy(update=parts), **splits})
 
 
-def start(processes: int, folder: Path, config: ExperimentConfig, *arguments: str) -> subprocess.Popen[str]:
+def start(
+    processes: int, folder: Path, config: ExperimentConfig, *arguments: str, tool: Path = TOOLS / "train.py"
+) -> subprocess.Popen[str]:
     """A training by so many processes, as a user starts it."""
     (folder / "config.json").write_text(config.model_dump_json())
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    run = [str(TOOLS / "train.py"), str(folder / "config.json"), "--output", str(folder / "run"), "--device", "cpu"]
+    run = [str(tool), str(folder / "config.json"), "--output", str(folder / "run"), "--device", "cpu"]
     return subprocess.Popen([*torchrun, *run, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
