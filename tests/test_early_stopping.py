@@ -100,6 +100,7 @@ def test_patience_needs_something_to_wait_for(changes, message):
         hopeless(**changes)
 
 
+@pytest.mark.slow
 def test_two_processes_end_together(tmp_path):
     """A law: both leave after the same step, without an error."""
     said = launch(2, tmp_path, hopeless())

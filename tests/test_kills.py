@@ -169,7 +169,9 @@ raise SystemExit(main(["train", *sys.argv[1:], "--device", "cpu"]))
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_second_signal_quits(tmp_path, number, code):
     """FAULTS 109: in a step that takes for ever the first is noted, and the second ends the run at once."""
     (tmp_path / "config.json").write_text(tiny_classifier().model_dump_json())

@@ -100,6 +100,7 @@ def test_any_number_of_processes_takes_the_same_steps(processes, alone, shapes, 
     assert said.count("step 4/4") == 1  # the first one speaks
 
 
+@pytest.mark.slow
 def test_micro_batches_of_two_processes_are_those_of_one(shapes, tmp_path):
     """A law: three micro-batches of two images each, whoever has them; gradients are exchanged after the third."""
     config = experiment(shapes, accumulate=3)
@@ -108,6 +109,7 @@ def test_micro_batches_of_two_processes_are_those_of_one(shapes, tmp_path):
     assert_same_steps(tmp_path / "run", tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_synchronised_norms_take_the_same_steps_too(shapes, tmp_path):
     """A law: statistics of all processes' images are those of the batch."""
     config = experiment(shapes, "sync")

@@ -87,6 +87,7 @@ with join_processes("cpu") as processes:
 """
 
 
+@pytest.mark.slow
 def test_it_does_not_depend_on_the_number_of_processes(shapes, tmp_path):
     """A law: three real processes, one of which has two of the four images, find the bits of one."""
     config = tiny_config(shapes)
