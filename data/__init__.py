@@ -6,6 +6,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read at import: no loo
 
 from .coco_format import COCO_CLASSES, CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
 from .dataset import Dataset, DatasetConfig, build_dataset, datasets, require_same_classes
+from .frames import resize_truth
 from .image_folder import ImageFolder, ImageFolderConfig
 from .images import IMAGE_SUFFIXES, check_image, read_image
 from .joint import Joint, JointConfig
@@ -82,6 +83,7 @@ __all__ = [
     "pad_outlines",
     "read_image",
     "require_same_classes",
+    "resize_truth",
     "train_loader",
     "transforms",
     "worker_faults",

@@ -9,6 +9,7 @@ from numpy import ndarray
 from pydantic import field_validator
 
 from ..structures import Classes, MaskFormat, PartConfig, Registry, UsageError
+from .frames import resize_truth
 from .report import DataReport, Policy
 from .types import Record
 
@@ -75,8 +76,11 @@ class Dataset(ABC):
         return UsageError(f"a data set of this kind ({type(self).__name__}) does not know {what}", fix)
 
     def read(self, index: int) -> Record:
-        """The image, decoded, with its truth in original pixels. DataError where it cannot be decoded."""
-        return self.add_truth(self.read_image(index), index)
+        """The image, decoded, with its truth in the same pixels. DataError where it cannot be decoded."""
+        record = self.add_truth(self.read_image(index), index)
+        if record.original_size is None:
+            return record
+        return resize_truth(record, record.original_size, (record.image.shape[0], record.image.shape[1]))
 
     @abstractmethod
     def read_image(self, index: int) -> Record:

@@ -12,14 +12,15 @@ from numpy import ndarray
 from pydantic import Field
 
 from ..structures import DataError, UsageError, suggest
-from .dataset import Dataset, DatasetConfig, datasets
+from .dataset import Dataset, datasets
 from .file_checks import check_files
-from .images import IMAGE_SUFFIXES, check_image, read_image
+from .images import IMAGE_SUFFIXES, check_image
+from .photos import PhotosConfig, read_photo
 from .report import DataReport, Policy
 from .types import Record
 
 
-class ImageFolderConfig(DatasetConfig):
+class ImageFolderConfig(PhotosConfig):
     """A folder of class folders; images may lie deeper in them: ``root/CLASS/.../IMAGE``."""
 
     name: Literal["image_folder"] = "image_folder"
@@ -75,8 +76,7 @@ class ImageFolder(Dataset):
     def read_image(self, index: int) -> Record:
         """The image alone."""
         name = os.fsdecode(self._names[index].item())
-        path = self._path(name)
-        return Record(read_image(path, name), image_id=name, file=os.fspath(path))
+        return read_photo(self._path(name), name, self.config.decode_short_side)
 
     def add_truth(self, record: Record, index: int) -> Record:
         """With its label."""

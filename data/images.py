@@ -47,17 +47,31 @@ _TURNS = {
 
 def read_image(path: str | os.PathLike[str], image_id: int | str | None = None) -> UInt8[ndarray, "h w 3"]:
     """Decode an image file to RGB by the policy above; DataError where that cannot be done."""
+    return read_reduced(path, image_id, None)[0]
+
+
+def read_reduced(
+    path: str | os.PathLike[str], image_id: int | str | None, short_side: int | None
+) -> tuple[UInt8[ndarray, "h w 3"], tuple[int, int]]:
+    """The image, and its (height, width) in the file, upright.
+
+    Of a JPEG a decoder can leave out what makes it larger than a half, a quarter or an eighth, which is much less work.
+    That is done where the short side keeps at least ``short_side`` pixels; None decodes all.
+    """
     with guarded("image", path, image_id), open_guarded(path) as image:
+        size = _upright_size(image)
+        if short_side is not None:
+            factor = max((factor for factor in (2, 4, 8) if min(size) >= factor * short_side), default=1)
+            image.draft(None, (image.width // factor, image.height // factor))
         decoded = _decode(image, path)
         turn = _TURNS.get(_orientation(decoded))
-        return np.array(_to_rgb(decoded if turn is None else decoded.transpose(turn)))
+        return np.array(_to_rgb(decoded if turn is None else decoded.transpose(turn))), size
 
 
 def image_size(path: str | os.PathLike[str], image_id: int | str | None = None) -> tuple[int, int]:
     """(height, width) upright, from the header alone."""
     with guarded("image", path, image_id), open_guarded(path) as image:
-        width, height = image.size
-        return (width, height) if _orientation(image) >= 5 else (height, width)
+        return _upright_size(image)
 
 
 def check_image(
@@ -98,6 +112,11 @@ def _decode(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
             raise
         return repaired
     return image
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -51,12 +51,18 @@ class Record:
     objects: Objects | None = None
     label: int | None = None
     """The class of the whole image."""
-    semantic: UInt8[ndarray, "h w"] | None = None
-    """The class of every pixel; 255 where none is known."""
+    semantic: UInt8[ndarray, "_ _"] | None = None
+    """The class of every pixel; 255 where none is known. As large as the image, but where that is decoded smaller and
+    :meth:`Dataset.read` has yet to bring the two together."""
     image_id: int | str = 0
     file: str = ""
     original_size: tuple[int, int] | None = None
-    """(height, width) before the image was transformed; None if it was not."""
+    """(height, width) in the file, where the image was decoded smaller or is transformed; None where it is the same."""
+
+    @property
+    def full_size(self) -> tuple[int, int]:
+        """(height, width) in the file."""
+        return self.original_size or (self.image.shape[0], self.image.shape[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,7 +1,6 @@
 """Detection data in COCO's format."""
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,16 +11,17 @@ from numpy import ndarray
 from pydantic import Field
 
 from ...structures import DataError, MaskFormat
-from ..dataset import Dataset, DatasetConfig, datasets
+from ..dataset import Dataset, datasets
 from ..file_checks import check_files
-from ..images import check_image, read_image
+from ..images import check_image
+from ..photos import PhotosConfig, read_photo
 from ..report import DataReport, Policy
 from ..types import Objects, Record
 from .annotations import CocoAnnotations, read_annotations
 from .json_file import read_json
 
 
-class CocoConfig(DatasetConfig):
+class CocoConfig(PhotosConfig):
     """A folder of images and a COCO annotation file."""
 
     name: Literal["coco"] = "coco"
@@ -103,14 +103,13 @@ class CocoDataset(Dataset):
     def read_image(self, index: int) -> Record:
         """The image alone."""
         place = self.places[index].item()
-        path = self._path(place)
-        return Record(read_image(path, self._id(place)), image_id=self._id(place), file=os.fspath(path))
+        return read_photo(self._path(place), self._id(place), self.config.decode_short_side)
 
     def add_truth(self, record: Record, index: int) -> Record:
         """With its objects; crowds are in ``ignored``."""
         rows, annotations = self.rows_of(index), self.annotations
         crowds, objects = (rows[annotations.crowd[rows] == kind] for kind in (True, False))
-        wanted, size = objects.tolist(), record.image.shape[:2]
+        wanted, size = objects.tolist(), record.full_size
         masks = None if annotations.masks is None else annotations.masks.decode(wanted, size)
         outlines = None if annotations.outlines is None else annotations.outlines.decode(wanted, size)
         boxes, labels = annotations.boxes, annotations.labels

@@ -15,8 +15,9 @@ from numpy import ndarray
 from pydantic import Field
 
 from ...structures import IGNORE, DataError
-from ..dataset import Dataset, DatasetConfig, datasets
+from ..dataset import Dataset, datasets
 from ..label_maps import LazyMaps
+from ..photos import PhotosConfig
 from ..report import Policy
 from ..types import Record
 from ..voc_format import BACKGROUND, VOC_CLASSES
@@ -35,7 +36,7 @@ COCO_NAMES_OF_VOC = {
 Overlap = Literal["ignore", "ignore_other_class", "smallest"]
 
 
-class CocoSemanticConfig(DatasetConfig):
+class CocoSemanticConfig(PhotosConfig):
     """A folder of images, a COCO annotation file with masks, and how the masks become one map."""
 
     name: Literal["coco_semantic"] = "coco_semantic"
@@ -73,6 +74,7 @@ class CocoSemantic(Dataset):
             CocoConfig(
                 images=config.images, annotations=config.annotations, masks=True, subset=config.subset,
                 class_names=of_voc if config.categories == "voc" else None, allow_outside=config.allow_outside,
+                decode_short_side=config.decode_short_side,
             ),
             boxes=False,
         )  # fmt: skip

@@ -45,13 +45,12 @@ class Transform:
         """The image after the steps, with what they leave of its truth."""
         self._compose.set_random_seed(int(randomness.generate_state(1)[0]))
         result = self._compose(image=record.image, **_truth_of(record))
-        height, width = record.image.shape[:2]
         return replace(
             record,
             image=result["image"],
             objects=None if record.objects is None else _objects(record.objects, result, self.boxes_from_masks),
             semantic=None if record.semantic is None else result["mask"],
-            original_size=(height, width),
+            original_size=record.full_size,
         )
 
 

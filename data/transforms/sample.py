@@ -11,8 +11,7 @@ from ..types import Objects, Record, Sample, Target, Truth
 def sample_of(record: Record) -> Sample:
     """The same image and truth."""
     image = torch.from_numpy(np.ascontiguousarray(record.image.transpose(2, 0, 1)))
-    height, width = record.original_size or record.image.shape[:2]
-    return Sample(image, _target(record), record.image_id, (height, width), record.file)
+    return Sample(image, _target(record), record.image_id, record.full_size, record.file)
 
 
 def _target(record: Record) -> Target | None:

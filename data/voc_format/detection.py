@@ -44,6 +44,7 @@ class VocDetection(VocImages):
     """VOC's images and boxes. The id of an image is its stem, behind its folder's name where a split names one."""
 
     task: ClassVar[str] = "detection"
+    config: VocConfig
 
     def __init__(self, policy: Policy, config: VocConfig) -> None:
         self.config, self.metrics = config, config.metrics

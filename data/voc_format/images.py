@@ -6,12 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..dataset import Dataset
-from ..images import read_image
+from ..photos import read_photo
 from ..types import Record
+from .layout import VocFolderConfig
 
 
 class VocImages(Dataset):
     """The listed images of a folder that can be used; a subclass adds their truth."""
+
+    config: VocFolderConfig
 
     def _hold(self, image_ids: Sequence[str], paths: Sequence[str | os.PathLike[str]]) -> None:
         """Keep them as arrays, which the processes of a loader share with their parent."""
@@ -24,8 +27,8 @@ class VocImages(Dataset):
 
     def read_image(self, index: int) -> Record:
         """The image alone."""
-        path, image_id = os.fsdecode(self._files[index].item()), self._id(index)
-        return Record(read_image(path, image_id), image_id=image_id, file=path)
+        path = os.fsdecode(self._files[index].item())
+        return read_photo(path, self._id(index), self.config.decode_short_side)
 
     def _id(self, index: int) -> str:
         return self._ids[index].item().decode()

@@ -12,13 +12,13 @@ from pathlib import Path
 from pydantic import Field
 
 from ...structures import DataError, suggest
-from ..dataset import DatasetConfig
+from ..photos import PhotosConfig
 from ..report import DataReport
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
-class VocFolderConfig(DatasetConfig):
+class VocFolderConfig(PhotosConfig):
     """Which images of which folders."""
 
     root: Path

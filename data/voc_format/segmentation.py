@@ -45,6 +45,7 @@ class VocSegmentation(VocImages):
     """VOC's images and their masks: the numbers of a palette or 8-bit gray PNG are the labels, 255 is ignored."""
 
     task: ClassVar[str] = "semantic"
+    config: VocSegmentationConfig
 
     def __init__(self, policy: Policy, config: VocSegmentationConfig) -> None:
         self.config = config

@@ -1,0 +1,26 @@
+"""Photos read from files: whole, or no larger than they are needed."""
+
+import os
+
+from pydantic import Field
+
+from .dataset import DatasetConfig
+from .images import read_reduced
+from .types import Record
+
+
+class PhotosConfig(DatasetConfig):
+    """A data set of photos in files."""
+
+    decode_short_side: int | None = Field(default=None, gt=0)
+    """Decode a JPEG at a half, a quarter or an eighth of its size if its short side has so many pixels left. Give it
+    what the transform asks for at most: large photos are read several times faster, their small details averaged where
+    a plain resize would skip pixels. Boxes and predictions stay in the file's own pixels."""
+
+
+def read_photo(path: str | os.PathLike[str], image_id: int | str, short_side: int | None) -> Record:
+    """The record of a file without its truth; its image may be smaller than the file's, see
+    :attr:`PhotosConfig.decode_short_side`."""
+    image, size = read_reduced(path, image_id, short_side)
+    reduced = image.shape[:2] != size
+    return Record(image, image_id=image_id, file=os.fspath(path), original_size=size if reduced else None)
