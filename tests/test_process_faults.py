@@ -1,6 +1,5 @@
 """One of two processes raises, dies or hangs, in the middle of whatever: the run ends soon, and says why once."""
 
-import sys
 import time
 
 import pytest
@@ -25,6 +24,7 @@ place, fault = {place!r}, {fault!r}
 
 
 def broken(*arguments, **options):
+    print(f"broken at {{time.monotonic()}}", file=sys.stderr, flush=True)
     if fault == "raises":
         raise DataError("this image is broken", file="photo.jpg")
     if fault == "dies":
@@ -43,17 +43,18 @@ raise SystemExit(run_tool(main))
 @pytest.mark.parametrize("fault", ["raises", "dies", "hangs"])
 @pytest.mark.parametrize("place", ["build_dataset", "train_step", "evaluate"])
 def test_a_fault_of_one_process_ends_all(place, fault, shapes, tmp_path):
-    """FAULTS 119, while the data is opened, in a step and in an evaluation: within a minute, not zero, each line once.
-    A process that hangs is given the time limit of 15 s, and torchrun's 30 s to end when it is told to."""
+    """FAULTS 119, while the data is opened, in a step and in an evaluation: within a minute, not zero, each line once;
+    where one hangs, within the limit of 15 s and a minute (torchrun gives it 30 s to end when it is told to)."""
     (tmp_path / "faulty.py").write_text(FAULTY.format(place=place, fault=fault))
     process = start(2, tmp_path, experiment(shapes, schedule=ScheduleConfig(steps=1)), tool=tmp_path / "faulty.py")
-    began = time.monotonic()
-    _, said = process.communicate(timeout=150)
+    _, said = process.communicate(timeout=300)
+    ended = time.monotonic()  # of one clock for all processes of a machine
     assert process.returncode != 0
+    began = float(said.partition("broken at ")[2].split()[0])
+    assert ended - began < (75 if fault == "hangs" else 60)
     told = [line for line in said.splitlines() if line.startswith("error: ")]
     expected = {"raises": ["bad-data: photo.jpg"], "dies": [], "hangs": []}[fault]
     gone = [] if (place, fault) == ("build_dataset", "raises") else ["peer: another process of the run is gone or does"]
     for words in (*expected, *gone):
         assert sum(words in line for line in told) == 1, said
     assert len(told) == len(expected) + len(gone)
-    print(f"{place} {fault}: {time.monotonic() - began:.0f} s", file=sys.stderr)
