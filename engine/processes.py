@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -138,14 +139,16 @@ class Processes:
         if self.count == 1:
             return module
         on_gpu = self.device.type == "cuda"
-        return DistributedDataParallel(
-            module,
-            device_ids=[self.device.index] if on_gpu else None,
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
-            static_graph=not accumulates,
-            find_unused_parameters=accumulates,
-        )
+        with warnings.catch_warnings():  # torch 2.15 renames broadcast_buffers, and has no other way to say never
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return DistributedDataParallel(
+                module,
+                device_ids=[self.device.index] if on_gpu else None,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+                static_graph=not accumulates,
+                find_unused_parameters=accumulates,
+            )
 
 
 @contextlib.contextmanager
