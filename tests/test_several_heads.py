@@ -27,6 +27,7 @@ from vertebra.heads import (
     SeveralHeadsConfig,
 )
 from vertebra.models import SemanticInference, build_model
+from vertebra.ops import watching
 from vertebra.structures import DataError, UsageError
 from vertebra.tools.cli import main
 
@@ -128,7 +129,9 @@ def test_each_head_learns_and_predicts_as_it_would_alone(shapes):
     transform = build_transform(config.val.transform)
     batch = collate([transform(data.read(index), 0, index) for index in range(2)], model.size_divisor).to("cpu")
     torch.manual_seed(0)
-    losses = model(batch.images, batch.targets)
+    with watching() as notes:
+        losses = model(batch.images, batch.targets)
+    assert list(notes) == ["boxes_rpn_positives", "boxes_rpn_recall", "boxes_box_positives"]
     features = model.features(batch.images)
     boxes, semantic = (head for _, head in model.head.named_heads())
     assert isinstance(boxes, RCNNHead) and isinstance(semantic, SemanticFPNHead)
