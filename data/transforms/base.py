@@ -91,7 +91,9 @@ def _masks_of(result: dict[str, Any], rows: Int64[ndarray, " k"]) -> UInt8[ndarr
     """The masks of some rows; an image without objects has none to transform."""
     if not len(rows):
         return np.zeros((0, *result["image"].shape[:2]), np.uint8)
-    return (np.asarray(result["masks"])[rows] == 1).view(np.uint8)  # what a step adds is 255
+    masks = np.asarray(result["masks"])
+    left = masks if len(rows) == len(masks) else masks[rows]  # rows ascend, so as many are all of them
+    return (left == 1).view(np.uint8)  # what a step adds is 255
 
 
 transforms: Registry[Transform] = Registry("transform")

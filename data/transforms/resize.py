@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import albumentations as A
 import cv2
+import numpy as np
 from albumentations.augmentations.crops.transforms import BaseCrop
 from jaxtyping import Float, UInt8
 from numpy import ndarray
@@ -64,6 +65,13 @@ class Resize(A.DualTransform):
         """The pixel whose centre is nearest: OpenCV's plain nearest takes the one up and left of it."""
         height, width = self._size(mask.shape, drawn)
         return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+    def apply_to_masks(self, masks: UInt8[ndarray, "n h w"], drawn: Any, **params: Any) -> UInt8[ndarray, "n _ _"]:
+        """Each straight into its place: albumentations resizes them one by one and copies all of them together."""
+        resized = np.empty((len(masks), *self._size(masks.shape[1:], drawn)), np.uint8)
+        for mask, place in zip(masks, resized, strict=True):
+            cv2.resize(mask, place.shape[::-1], dst=place, interpolation=cv2.INTER_NEAREST_EXACT)
+        return resized
 
     def apply_to_bboxes(self, bboxes: ndarray, **params: Any) -> ndarray:
         """Albumentations hands boxes over in shares of the image, which a resize leaves as they are."""
