@@ -66,7 +66,7 @@ def test_another_seed_gives_another_result(shapes, unbroken, tmp_path):
     assert not equal(weights(tmp_path / "run"), weights(unbroken))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_killed_run_resumes_to_the_unbroken_one(shapes, tmp_path, workers):
     """SIGKILL in mid-run, resume in a new process: weights and log equal to a run that was never stopped."""
     schedule = ScheduleConfig(steps=40, warmup_steps=2)
@@ -93,7 +93,7 @@ def test_a_finished_run_resumes_to_nothing(shapes, unbroken):
     assert (unbroken / "metrics.jsonl").read_text() == before
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_sigterm_saves_and_says_so(shapes, tmp_path, workers):
     """FAULTS 109: exit code 143 and a checkpoint of the step it reached, though a scheduler signals workers too."""
     schedule, loader = ScheduleConfig(steps=10_000), LoaderConfig(workers=workers)

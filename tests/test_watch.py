@@ -15,7 +15,6 @@ from vertebra.ops import note, noted_under, watched, watching
 from vertebra.structures import Instances
 
 from .runs import equal, records, weights
-from .test_several_processes import experiment, launch
 from .test_step import detector
 from .tiny import tiny_config
 
@@ -112,15 +111,6 @@ def test_a_step_without_an_object_has_no_recall(shapes, tmp_path):
     train(tiny_config(empty), tmp_path / "run")
     lines = [line for line in records(tmp_path / "run") if line["group"] == "train"]
     assert all("rpn_recall" not in line and line["box_positives"] == 0 for line in lines) and len(lines) == 4
-
-
-def test_processes_see_together_what_one_does(shapes, tmp_path):
-    """A law: the means of two processes are those of one with all images."""
-    train(experiment(shapes), tmp_path / "alone")
-    launch(2, tmp_path, experiment(shapes))
-    mine, theirs = (records(run)[0] for run in (tmp_path / "alone", tmp_path / "run"))
-    for name in NAMES:
-        assert mine[name] == pytest.approx(theirs[name], abs=1e-6)
 
 
 def test_micro_batches_add_up(shapes):

@@ -48,7 +48,7 @@ def copied_by_a_fork(look: Callable[[int], object], count: int) -> float:
 def test_reading_copies_no_pages(tmp_path):
     """The kernel's word. The same annotations as Python's dicts and lists, which pytorch's issue 13246 is about, cost
     every worker a copy of their own: that shows that the measure sees it."""
-    whole = build_dataset(write_big(tmp_path, images=1500, objects=15_000))
+    whole = build_dataset(write_big(tmp_path, images=600, objects=6000))
     entries = whole.ground_truth()["annotations"]
     as_objects = copied_by_a_fork(lambda index: list(entries[index].items()), len(entries))
     for dataset in (whole, Selection(whole, whole.image_ids)):
