@@ -44,7 +44,7 @@ CONFIG = ExperimentConfig(
     ),
     val=SplitConfig(dataset=coco_voc("val2017"), transform=ResizeConfig(short_sides=(520,))),
     batch_size=32,
-    optimizer=SGDConfig(lr=0.02, norm_weight_decay=1e-4),
+    optimizer=SGDConfig(lr=0.02, lr_batch_size=32, norm_weight_decay=1e-4),
     schedule=ScheduleConfig(steps=86_700, decay="poly", warmup_steps=0),
     checkpoint_every=5_000,
     loader=LoaderConfig(workers=16),

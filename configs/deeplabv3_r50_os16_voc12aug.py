@@ -40,7 +40,7 @@ def voc12aug(name: str, backbone: ResNetConfig, weights: str, head: SemanticConf
             transform=ResizeConfig(short_sides=(512,), long_side=2048),
         ),
         batch_size=16,
-        optimizer=SGDConfig(lr=0.01, weight_decay=5e-4, norm_weight_decay=5e-4),
+        optimizer=SGDConfig(lr=0.01, lr_batch_size=16, weight_decay=5e-4, norm_weight_decay=5e-4),
         schedule=ScheduleConfig(steps=40_000, decay="poly", floor=0.01, warmup_steps=0),
         checkpoint_every=4_000,
         loader=LoaderConfig(workers=8),

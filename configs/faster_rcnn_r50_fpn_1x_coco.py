@@ -22,6 +22,16 @@ from ..necks import FPNConfig
 
 COCO = Path("data/coco")
 
+BETTER_THAN_GUESSING = {
+    "loss_rpn_objectness": (1e-4, 0.69),
+    "loss_rpn_box": (1e-4, 1.0),
+    "loss_class": (1e-4, 1.66),
+    "loss_box": (1e-4, 1.0),
+}
+"""What losses should be after 500 steps, by what is certain before a run. Above 0.69 = ln 2 the RPN tells objects from
+background no better than a coin does. 1.66 is the entropy of a sample a quarter of which is spread evenly over 80
+classes: above it not even how often they come is learned. And a loss of nothing has found no object to learn from."""
+
 
 def coco_split(split: str, transform: ResizeConfig) -> SplitConfig:
     """A split of COCO 2017 as it unpacks."""
@@ -42,8 +52,9 @@ CONFIG = ExperimentConfig(
     train=coco_split("train2017", ResizeConfig(short_sides=(640, 672, 704, 736, 768, 800), flip=0.5)),
     val=coco_split("val2017", ResizeConfig()),
     batch_size=16,
-    optimizer=SGDConfig(lr=0.02),
+    optimizer=SGDConfig(lr=0.02, lr_batch_size=16),
     schedule=ScheduleConfig(steps=90_000),
     checkpoint_every=5_000,
+    expect=BETTER_THAN_GUESSING,
     loader=LoaderConfig(workers=8),
 )

@@ -37,7 +37,7 @@ CONFIG = ExperimentConfig(
         dataset=VocConfig(root=DEVKIT, splits=("VOC2007/test",), class_names=VOC_CLASSES, metrics=("voc07", "coco"))
     ),
     batch_size=16,
-    optimizer=SGDConfig(lr=0.02),
+    optimizer=SGDConfig(lr=0.02, lr_batch_size=16),
     schedule=ScheduleConfig(steps=18_000, milestones=(2 / 3, 8 / 9), warmup_steps=100),
     checkpoint_every=2_000,
     loader=LoaderConfig(workers=8),

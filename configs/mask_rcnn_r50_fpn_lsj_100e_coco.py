@@ -36,7 +36,7 @@ CONFIG = ExperimentConfig(
     train=SplitConfig(dataset=coco_masks("train2017"), transform=ScaledCropConfig(boxes_from_masks=True)),
     val=SplitConfig(dataset=coco_masks("val2017"), transform=ResizeConfig(short_sides=(1024,), long_side=1024)),
     batch_size=64,
-    optimizer=SGDConfig(lr=0.1, weight_decay=4e-5),
+    optimizer=SGDConfig(lr=0.1, lr_batch_size=64, weight_decay=4e-5),
     schedule=ScheduleConfig(steps=184_375, milestones=(8 / 9, 26 / 27), warmup_steps=500, warmup_factor=0.067),
     checkpoint_every=5_000,
     loader=LoaderConfig(workers=16),

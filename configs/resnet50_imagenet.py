@@ -41,7 +41,7 @@ CONFIG = ExperimentConfig(
         transform=CenterCropConfig(resize=256, size=224),
     ),
     batch_size=BATCH,
-    optimizer=SGDConfig(lr=0.1, weight_decay=1e-4, norm_weight_decay=1e-4),
+    optimizer=SGDConfig(lr=0.1, lr_batch_size=BATCH, weight_decay=1e-4, norm_weight_decay=1e-4),
     schedule=ScheduleConfig(steps=round(EPOCHS * IMAGES / BATCH), milestones=(1 / 3, 2 / 3), warmup_steps=0),
     eval_batch_size=100,
     eval_every=50_000,

@@ -68,9 +68,13 @@ def eval_loader(
     divisor: int,
     share: Share = Share(),
 ) -> Iterator[Batch]:
-    """Every image of this process's ``share`` once, in order; the last batch may be smaller, and none is padded."""
-    showings = [Showing(0, index) for index in range(share.rank, len(dataset), share.processes)]
+    """Every image once, in order, the batches dealt out to processes; the last may be smaller, and none is padded.
+
+    What comes together, and so how an image is padded, does not depend on the number of processes.
+    """
+    showings = [Showing(0, index) for index in range(len(dataset))]
     batches = [showings[first : first + batch_size] for first in range(0, len(showings), batch_size)]
+    batches = batches[share.rank :: share.processes]
     notes = WorkerNotes(loader.workers, dataset.image_ids)
     return _load(_Samples(dataset, build_transform(transform), notes), loader, batches, divisor)
 

@@ -8,7 +8,7 @@ from .evaluate import collect_results, evaluate, pick_device, score_results, sco
 from .optimizers import AdamWConfig, SGDConfig, build_optimizer, set_learning_rate
 from .pictures import draw_comparisons
 from .predict import Predictor
-from .processes import Processes, join_processes, peer_faults
+from .processes import Processes, join_processes
 from .restore import load_checkpoint_model, load_model, load_weights
 from .schedule import ScheduleConfig
 from .step import TrainingState, seed_step, train_step
@@ -48,7 +48,6 @@ __all__ = [
     "open_checkpoint",
     "override",
     "parse_config",
-    "peer_faults",
     "pick_device",
     "pick_task",
     "require_truth",

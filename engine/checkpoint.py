@@ -50,6 +50,8 @@ class Checkpoint:
     """What ``eval.json`` held of this very step; None where it was not evaluated."""
     processes: int | None
     """How many trained together; None where a version wrote it that did not say."""
+    device: str | None
+    """``cpu`` or ``cuda``; None likewise."""
 
 
 def save_checkpoint(folder: Path, step: int, state: TrainingState, description: Mapping[str, Any]) -> Path:
@@ -72,6 +74,7 @@ def save_checkpoint(folder: Path, step: int, state: TrainingState, description: 
             "step": step,
             **description,
             "processes": state.processes.count,
+            "device": state.processes.device.type,
             "optimizer_groups": groups,
             "scaler": state.scaler.state_dict(),
             "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
@@ -129,6 +132,7 @@ def _read(path: Path) -> Checkpoint:
             saved_at=state.get("saved_at", ""),
             scores=json.loads((path / SCORES).read_text()) if SCORES in read_sums(path) else None,
             processes=state.get("processes"),
+            device=state.get("device"),
         )
     except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
         raise CheckpointError(f"cannot be read: {error!r}", "use another checkpoint", file=path) from error
@@ -161,10 +165,11 @@ def _tensors(state: TrainingState) -> tuple[dict[str, dict[str, Tensor]], list[d
 
 
 def _whole(tensors: Mapping[str, Tensor], kept: bool) -> dict[str, Tensor]:
-    """The tensors without shares, or nothing where they are not ``kept``."""
+    """The tensors without shares, on the CPU: a device may not have room for all of them. Nothing where they are not
+    ``kept``."""
     whole: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         tensor = gathered(tensor.detach())
         if kept:
-            whole[name] = tensor.contiguous()
+            whole[name] = tensor.cpu().contiguous()
     return whole

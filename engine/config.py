@@ -73,6 +73,7 @@ class ExperimentConfig(Config):
     patience_for: Literal["score", "loss"] = "score"
     """Better is a higher first score, or a lower sum of the validation losses."""
     checkpoint_every: int = Field(default=1000, gt=0)
+    """Steps between checkpoints; each step that is evaluated has one too."""
     keep_checkpoints: int = Field(default=2, gt=0)
     log_every: int = Field(default=20, gt=0)
     expect: dict[str, tuple[float, float]] = Field(default={})

@@ -17,8 +17,10 @@ def base_rate(config: ExperimentConfig) -> float:
 
 
 def describe_rate(config: ExperimentConfig) -> str:
-    """Where ``lr`` is scaled, the rule and what comes of it in a line."""
+    """The learning rate, and by what rule it follows the batch size, in a line."""
     optimizer = config.optimizer
+    if optimizer.lr_batch_size is None:
+        return f"learning rate {optimizer.lr:g}, whatever the batch size: optimizer.lr_batch_size is not set"
     rule = "in proportion to" if isinstance(optimizer, SGDConfig) else "by the square root of"
     return (
         f"learning rate {base_rate(config):g} for {config.batch_size} images a step: "

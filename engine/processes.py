@@ -5,7 +5,7 @@ import datetime
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,6 +33,7 @@ class Launch:
     """Its number on its own machine."""
     address: str
     """Where all meet: ``tcp://host:port``."""
+    by_slurm: bool = False
 
 
 def read_launch(environment: Mapping[str, str]) -> Launch | None:
@@ -40,15 +41,17 @@ def read_launch(environment: Mapping[str, str]) -> Launch | None:
     if "WORLD_SIZE" in environment and "RANK" in environment:
         rank, count, local_rank = (int(environment.get(name, "0")) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
         host, port = environment.get("MASTER_ADDR", "localhost"), environment.get("MASTER_PORT", "29500")
+        by_slurm = False
     elif "SLURM_STEP_NUM_TASKS" in environment:
         names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
         rank, count, local_rank = (int(environment[name]) for name in names)
         host = environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"])
         # Jobs that share a machine must not meet at one port.
         port = environment.get("MASTER_PORT") or str(20000 + int(environment.get("SLURM_JOB_ID", "0")) % 20000)
+        by_slurm = True
     else:
         return None
-    return Launch(rank, count, local_rank, f"tcp://{host}:{port}") if count > 1 else None
+    return Launch(rank, count, local_rank, f"tcp://{host}:{port}", by_slurm) if count > 1 else None
 
 
 def _first_host(nodes: str) -> str:
@@ -94,11 +97,14 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
-    def share(self, value: T) -> T:
-        """What the first process has, on all of them."""
+    def by_first(self, work: Callable[[], T]) -> T:
+        """What the first process alone makes, on all of them; if it fails all fail, and it tells why."""
         if self.count == 1:
-            return value
-        values = [value]
+            return work()
+        values: list[Any] = [None]
+        with self.together():
+            if self.is_first:
+                values = [work()]
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
@@ -156,22 +162,17 @@ def join_processes(device: torch.device | str) -> Iterator[Processes]:
     """Meet the other processes of the run, and part from them at the end. ``cuda`` becomes a device of one's own.
 
     A process that the caller has joined to a group already stays in it. UsageError where a machine has fewer devices
-    than processes; :class:`PeerError` where another process is gone.
+    than processes; :class:`PeerError` where another process is gone, be it in here or in the block.
     """
     device = torch.device(device)
     launch = read_launch(os.environ)
-    if launch is None or dist.is_initialized():
-        yield Processes(device, process_rank(), process_count())
-        return
-    if device.type == "cuda":
-        if launch.local_rank >= torch.cuda.device_count():
-            raise UsageError(
-                f"this machine has {torch.cuda.device_count()} GPUs, and this is process {launch.local_rank + 1} on it",
-                "start as many processes as there are GPUs",
-            )
-        device = torch.device("cuda", launch.local_rank)
-        torch.cuda.set_device(device)
     with peer_faults():
+        if launch is None or dist.is_initialized():
+            yield Processes(device, process_rank(), process_count())
+            return
+        if device.type == "cuda":
+            device = torch.device("cuda", own_device(launch, torch.cuda.device_count()))
+            torch.cuda.set_device(device)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             init_method=launch.address,
@@ -179,10 +180,21 @@ def join_processes(device: torch.device | str) -> Iterator[Processes]:
             world_size=launch.count,
             timeout=TIMEOUT,
         )
-        try:
-            yield Processes(device, launch.rank, launch.count)
-        finally:
-            dist.destroy_process_group()
+        yield Processes(device, launch.rank, launch.count)
+        # Not after a fault: NCCL would wait here for the others, who wait for this one and are told by its end.
+        dist.destroy_process_group()
+
+
+def own_device(launch: Launch, count: int) -> int:
+    """Which of the ``count`` GPUs that a process sees is its own; UsageError where there are too few."""
+    if launch.by_slurm and count == 1:
+        return 0  # --gpus-per-task shows each process its own one alone
+    if launch.local_rank >= count:
+        raise UsageError(
+            f"this process sees {count} GPUs, and is number {launch.local_rank + 1} on its machine",
+            "start as many processes as there are GPUs, and look at CUDA_VISIBLE_DEVICES",
+        )
+    return launch.local_rank
 
 
 @contextlib.contextmanager

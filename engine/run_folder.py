@@ -1,6 +1,5 @@
 """A run's folder: who may write in it, what it was started with, and what a resumed run may change."""
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -19,8 +18,7 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .checkpoint_series import checkpoint_paths, set_damaged_aside
 from .config import FREE_ON_RESUME, ExperimentConfig, config_changes
 from .evaluate import write_json
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from .sealed_folder import no_room
 
 
 class RunFolder:
@@ -63,14 +61,20 @@ class RunFolder:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        if isinstance(error, OSError) and no_room(error):
             raise UsageError(
                 f"could not be written: {error.strerror}",
                 "free some space, and continue with --resume",
                 file=error.filename or self.path,
             ) from error
 
-    def start(self, config: ExperimentConfig) -> ExperimentConfig:
+    def open(
+        self, config: ExperimentConfig, resume: bool, notify: Callable[[str], None]
+    ) -> tuple[ExperimentConfig, Checkpoint | None]:
+        """The resolved config of a new run, or of one to resume with the checkpoint to go on from, if it wrote one."""
+        return self._resume(config, notify) if resume else (self._start(config), None)
+
+    def _start(self, config: ExperimentConfig) -> ExperimentConfig:
         """Begin a new run: refuse a folder that holds one, store the resolved config and return it."""
         if checkpoint_paths(self.checkpoints) or (self.path / "metrics.jsonl").exists():
             raise UsageError(
@@ -86,7 +90,7 @@ class RunFolder:
         write_json(self.path / "config.json", config.model_dump(mode="json"))
         return config
 
-    def resume(
+    def _resume(
         self, config: ExperimentConfig, notify: Callable[[str], None]
     ) -> tuple[ExperimentConfig, Checkpoint | None]:
         """The resolved config and the newest sound checkpoint, or None where the run had written none.
@@ -98,6 +102,7 @@ class RunFolder:
                 raise UsageError(
                     "there is no run here to resume", "check --output, or leave out --resume", file=self.path
                 )
+            notify(f"{self.path}: there is no checkpoint yet, so the run begins anew, with this config")
             return self._store(config, _with_input(config)), None
         checkpoint = open_checkpoint(self.path, notify)
         if config.model.input is None:
@@ -116,11 +121,6 @@ class RunFolder:
     def evaluated_step(self) -> int:
         """The step that ``eval.json`` is of; 0 where there is none."""
         return json.loads(self.scores.read_text())["step"] if self.scores.exists() else 0
-
-    def saved_step(self) -> int:
-        """The newest checkpoint's step; 0 where there is none."""
-        paths = checkpoint_paths(self.checkpoints)
-        return int(paths[-1].name.rpartition("-")[2]) if paths else 0
 
     def best_step(self) -> int:
         """The step with the best of the first score, the earliest of equals; 0 where nothing was scored."""

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -76,9 +77,18 @@ def write_faults(target: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
+        fix = "free some space" if no_room(error) else "look at the disk and the rights to it"
         raise CheckpointError(
-            f"could not be written: {error}", "free some space; earlier checkpoints are intact", file=target
+            f"could not be written: {error}", f"{fix}; earlier checkpoints are intact", file=target
         ) from error
+
+
+def no_room(error: BaseException | None) -> bool:
+    """Whether the system refused a write because the disk, or one's share of it, is full."""
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, SafetensorError):  # it has the system's words only
+        return any(f"(os error {number})" in str(error) for number in numbers)
+    return isinstance(error, OSError) and error.errno in numbers
 
 
 def _line(path: Path) -> str:

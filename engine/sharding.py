@@ -52,8 +52,8 @@ def whole(model: nn.Module) -> Iterator[None]:
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """The tensor whole, on the CPU where it was in shares. All processes call this together."""
-    return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
+    """The tensor whole. All processes call this together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def own_share(tensor: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from ..data import Batch
 from ..models import Model
-from ..ops import Notes, watching
+from ..ops import Notes, shared_draws, watching
 from ..structures import MemoryFullError, NonFiniteError, is_out_of_memory
 from .config import ExperimentConfig
 from .learning_rate import base_rate
@@ -69,12 +69,13 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
     logged also what the parts have to watch. Raises :class:`NonFiniteError` before the weights are touched, naming the
     images. Under ``fp16`` gradients that overflow skip the update, and ``skipped`` is 1, otherwise 0.
     """
-    seed_step(config.seed, step)
+    seed_step(config.seed, step, state.processes.rank)
     lr = base_rate(config) * config.schedule.factor(step - 1)
     set_learning_rate(state.optimizer, lr)
     logged = step % config.log_every == 0
     with _memory_of(step, batches), watching() if logged else contextlib.nullcontext({}) as notes:
-        losses = _accumulate(state, batches, config)
+        with shared_draws(_seed_of(config.seed, step), state.model.device):
+            losses = _accumulate(state, batches, config)
         state.scaler.unscale_(state.optimizer)
         norm = gathered(nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm or math.inf))
         total = torch.stack(list(losses.values())).sum()
@@ -136,7 +137,8 @@ def _not_finite(processes: Processes, step: int, numbers: dict[str, float], batc
     terms = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
     ids = [image_id for batch in batches for image_id in batch.image_ids]
     shown = ", ".join(str(image_id) for own in processes.collect(ids) for image_id in own)
-    fault = NonFiniteError(f"step {step}: {terms}; images {shown}", "lower optimizer.lr, or look at these images")
+    fix = "lower optimizer.lr in a new run (start_from takes the weights over), or look at these images"
+    fault = NonFiniteError(f"step {step}: {terms}; images {shown}", fix)
     fault.told_elsewhere = not processes.is_first
     return fault
 
@@ -151,10 +153,15 @@ def _memory_of(step: int, batches: Sequence[Batch]) -> Iterator[None]:
             raise
         sizes = ", ".join(f"{height}x{width}" for batch in batches for height, width in batch.images.sizes.tolist())
         raise MemoryFullError(
-            f"step {step} did not fit with images of {sizes}", "lower batch_size or the transform's sizes"
+            f"step {step} did not fit with images of {sizes}",
+            "raise accumulate, or lower batch_size or the transform's sizes, in a new run",
         ) from error
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Make every random draw of a step a function of (seed, step), so that resuming needs no generator's state."""
-    torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1))
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Make every random draw of a process's step a function of these, so that resuming needs no generator's state."""
+    torch.manual_seed(_seed_of(seed, step, rank))
+
+
+def _seed_of(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

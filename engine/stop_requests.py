@@ -2,9 +2,14 @@
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
 
 from ..structures import VertebraError
+
+SAME_REQUEST = 3.0
+"""Seconds in which a second signal is the same request: a scheduler or terminal that signals every process of a job
+reaches a training twice, the second time through ``torchrun``."""
 
 
 class Interrupted(VertebraError):
@@ -17,21 +22,56 @@ class Interrupted(VertebraError):
         self.exit_code = 128 + number
 
 
+class StopRequests:
+    """What SIGTERM and Ctrl-C asked for since :func:`stop_requests` was entered."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """The signal's; 0 where none came."""
+        self._saved_step: int | None = None
+
+    @contextlib.contextmanager
+    def at_once(self, saved_step: int) -> Iterator[None]:
+        """Inside, a signal raises :class:`Interrupted` at any moment: what is done can be done again from the
+        checkpoint of this step."""
+        self._saved_step = saved_step
+        try:
+            self._raise_if_asked()
+            yield
+        finally:
+            self._saved_step = None
+
+    def note(self, number: int) -> None:
+        """Take in a signal."""
+        self.number = number
+        self._raise_if_asked()
+
+    def _raise_if_asked(self) -> None:
+        if self.number and self._saved_step is not None:
+            raise Interrupted(self.number, self._saved_step)
+
+
 @contextlib.contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """A list that SIGTERM and Ctrl-C put their number into; a second signal acts at once."""
-    received: list[int] = []
+def stop_requests() -> Iterator[StopRequests]:
+    """SIGTERM and Ctrl-C as requests; a second signal, ``SAME_REQUEST`` or more after the first, acts at once."""
+    requests = StopRequests()
     previous = {}
+    first = None
 
     def note(number: int, frame: object) -> None:
-        received.append(number)
+        nonlocal first
+        first = time.monotonic() if first is None else first
+        if time.monotonic() - first < SAME_REQUEST:
+            requests.note(number)
+            return
         for known, handler in previous.items():
             signal.signal(known, handler)
+        signal.raise_signal(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         previous[number] = signal.signal(number, note)
     try:
-        yield received
+        yield requests
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -5,21 +5,17 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from ..backbones import load_backbone_weights
-from ..data import Batch, Dataset, Policy, Share, build_dataset, require_same_classes, train_loader, worker_faults
+from ..data import Batch, Policy, Share, train_loader, worker_faults
 from ..evaluation import format_scores, write_results
-from ..models import Model, build_model, transfer_weights
-from ..structures import UsageError, refusals_as_usage_errors
 from .bad_batch import keep_bad_batch
-from .checkpoint import Checkpoint, add_scores, save_checkpoint
+from .checkpoint import add_scores, save_checkpoint
 from .checkpoint_series import mark_best, prune_checkpoints
 from .config import ExperimentConfig
 from .determinism import same_bits
@@ -29,18 +25,16 @@ from .learning_rate import describe_rate
 from .loss_bands import band_warnings
 from .pictures import draw_comparisons
 from .precision import matrix_precision
-from .processes import Processes, join_processes, peer_faults
+from .processes import join_processes
 from .profiling import profiled
-from .restore import load_model, load_state, load_weights
-from .run_folder import RunFolder, describe_data, describe_start, require_same_data, require_same_processes
+from .restore import load_state
+from .run import Run, open_run
+from .run_folder import RunFolder
 from .run_log import RunLog
 from .sharding import whole
-from .step import TrainingState, seed_step, train_step
-from .stop_requests import Interrupted, stop_requests
-from .tasks import Task, pick_task, require_truth
+from .step import TrainingState, train_step
+from .stop_requests import Interrupted, StopRequests, stop_requests
 from .validation_loss import describe_losses, validation_losses
-
-Say = Callable[[str], None]
 
 
 def train(
@@ -58,140 +52,90 @@ def train(
     ``profile`` writes a trace of a few steps there, too.
     Under ``torchrun`` or ``srun`` every process calls this, and they train together; the first one writes and speaks.
     """
-    with join_processes(device) as processes, peer_faults(), contextlib.ExitStack() as stack:
+    with join_processes(device) as processes, contextlib.ExitStack() as stack:
         console = (console or Console(stderr=True)) if processes.is_first else Console(quiet=True)
         say = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
-        folder, opened = RunFolder(output), None
+        folder = RunFolder(output)
+        config, checkpoint = processes.by_first(lambda: stack.enter_context(folder).open(config, resume, say))
         with processes.together():
-            if processes.is_first:
-                stack.enter_context(folder)
-                opened = folder.resume(config, say) if resume else (folder.start(config), None)
-        opened = processes.share(opened)
-        assert opened is not None, "the first process opened the folder"
-        config, checkpoint = opened
-        with processes.together():
-            run = _Run.of(config, folder, processes, checkpoint, bad_data, say)
-        with (
-            processes.together()
-        ):  # after that block: it needs all processes, and of this config it fails on all or none
+            run = open_run(config, folder, processes, checkpoint, bad_data, say)
+        with processes.together():  # apart from the above: all must get here, and of a config it fails on all or none
             state = TrainingState.of(run.model, config, processes)
-        if config.optimizer.lr_batch_size is not None:
-            say(describe_rate(config))
-        start = 0 if checkpoint is None else checkpoint.step
+        say(describe_rate(config))
+        start = 0
         if checkpoint is not None:
+            start = checkpoint.step
             load_state(checkpoint, state)
+            if checkpoint.device not in (None, processes.device.type):
+                now = processes.device.type
+                say(f"the run was trained on {checkpoint.device}, this is {now}: it goes on, but not to the same bits")
         log = None
         if processes.is_first:
             folder.rewind(start)
             rhythm = {"steps": config.schedule.steps, "start": start, "every": config.log_every}
             log = stack.enter_context(RunLog(folder.path, **rhythm, device=processes.device, console=console))
+        training = _Training(run, state, log)
         trace = folder.path / "profile.json" if profile and processes.is_first else None
         with matrix_precision(config.precision), same_bits(config.deterministic):
             with profiled(trace, say) as after_step:
-                run.take_steps(state, start, log, after_step)
-            run.finish(state, log)
-        return processes.share(json.loads(folder.scores.read_text()) if processes.is_first else {})
+                training.take_steps(start, after_step)
+            training.finish()
+        return processes.by_first(lambda: json.loads(folder.scores.read_text()))
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """What stays the same from the first step to the last."""
+class _Training:
+    """A run and what its steps change; the first process has a ``log``."""
 
-    config: ExperimentConfig
-    folder: RunFolder
-    processes: Processes
-    train_set: Dataset
-    val_set: Dataset
-    model: Model
-    task: Task
-    description: Mapping[str, Any]
-    """What its checkpoints say of it beside their step."""
+    run: Run
+    state: TrainingState
+    log: RunLog | None
 
-    @classmethod
-    def of(
-        cls,
-        config: ExperimentConfig,
-        folder: RunFolder,
-        processes: Processes,
-        checkpoint: Checkpoint | None,
-        bad_data: Policy,
-        say: Say,
-    ) -> "_Run":
-        """Data and model as they are before the first step; UsageError or DataError where something does not fit."""
-        train_set, val_set = _open_data(config, folder.path if processes.is_first else None, bad_data, say)
-        data = describe_data(train_set, val_set)
-        if checkpoint is not None:
-            require_same_processes(checkpoint, processes.count)
-            require_same_data(checkpoint, data)
-        for dataset in (train_set, val_set):
-            require_truth(config.model.head, dataset)
-        share = processes.count * config.accumulate
-        if config.batch_size % share:
-            raise UsageError(
-                f"batch_size {config.batch_size} cannot be shared out evenly to {processes.count} processes, "
-                f"accumulate {config.accumulate}",
-                f"choose a multiple of {share}: it is the images of a whole step",
-            )
-        seed_step(config.seed, 0)
-        with refusals_as_usage_errors():
-            names = {task: classes.names for task, classes in train_set.classes.items()}
-            model = build_model(config.model, names).to(processes.device)
-        if checkpoint is not None:
-            load_weights(checkpoint, model)
-        elif config.model.weights is not None:
-            say(load_backbone_weights(model.backbone, config.model.weights))
-        elif config.start_from is not None:
-            say(f"{config.start_from}: {transfer_weights(model, load_model(config.start_from))}")
-        task = pick_task(model.head, train_set.classes, config.inference)
-        description = {"config": config.model_dump(mode="json"), "origin": describe_start(config, checkpoint), **data}
-        return cls(config, folder, processes, train_set, val_set, model.train(), task, description)
-
-    def take_steps(self, state: TrainingState, start: int, log: RunLog | None, after_step: Callable[[], None]) -> None:
+    def take_steps(self, start: int, after_step: Callable[[], None]) -> None:
         """From the step after ``start`` to the last, with checkpoints and evaluations."""
-        config, processes, steps = self.config, self.processes, self.config.schedule.steps
-        self._evaluate_if_due(state, start, log)  # a run may have ended between the checkpoint and its evaluation
-        if self._ends_early(state, start, log):
-            return
-        source = self._batches(start)  # outlives the loop: where a worker dies, it knows what that one was reading
-        with stop_requests() as stop, worker_faults():
+        config, processes = self.run.config, self.run.processes
+        with stop_requests() as stop, worker_faults(), self._told_once():
+            self._evaluate_if_due(start, stop)  # a run may have ended between the checkpoint and its evaluation
+            if self._ends_early(start):
+                return
+            source = self._batches(start)  # outlives the loop: where a worker dies, it knows what that one was reading
             for step, (batches, waited) in enumerate(_timed(source, config.accumulate), start + 1):
-                with keep_bad_batch(self.folder.path / f"bad_batch_{processes.rank}.safetensors", batches):
-                    numbers = train_step(state, batches, config, step)
-                if log is not None:
-                    means = log.step(step, numbers, images=config.batch_size, waited=waited)
+                with keep_bad_batch(self.run.folder.path / f"bad_batch_{processes.rank}.safetensors", batches):
+                    numbers = train_step(self.state, batches, config, step)
+                if self.log is not None:
+                    means = self.log.step(step, numbers, images=config.batch_size, waited=waited)
                     for warning in band_warnings(config, step, means):
-                        log.say(warning)
+                        self.log.say(warning)
                 after_step()
-                stopped = processes.greatest(stop[0] if stop else 0)
-                if step % config.checkpoint_every == 0 or step == steps or stopped:
-                    self._save(state, step)
+                stopped = processes.greatest(stop.number)
+                if step % config.checkpoint_every == 0 or self._is_evaluated(step) or stopped:
+                    self._save(step)
                 if stopped:
-                    interrupted = Interrupted(stopped, step)
-                    interrupted.told_elsewhere = not processes.is_first
-                    raise interrupted
-                self._evaluate_if_due(state, step, log)
-                if self._is_evaluated(step) and self._ends_early(state, step, log):
+                    raise Interrupted(stopped, step)
+                self._evaluate_if_due(step, stop)
+                if self._is_evaluated(step) and self._ends_early(step):
                     break
 
-    def finish(self, state: TrainingState, log: RunLog | None) -> None:
+    def finish(self) -> None:
         """A picture of the last step, where it is not there yet."""
-        with whole(state.best_model):
-            if log is not None and not self.folder.picture.exists():
+        run = self.run
+        with whole(self.state.best_model):
+            if self.log is not None and not run.folder.picture.exists():
                 draw_comparisons(
-                    self.task, state.best_model, self.val_set, self.config.val.transform, self.folder.picture
+                    run.task, self.state.best_model, run.val_set, run.config.val.transform, run.folder.picture
                 )
-        if log is not None:
-            log.say(f"results are in {self.folder.path}")
+        if self.log is not None:
+            self.log.say(f"results are in {run.folder.path}")
 
     def _batches(self, start: int) -> Iterator[Batch]:
         """This process's micro-batches of all steps after ``start``."""
-        config, processes = self.config, self.processes
+        config, processes = self.run.config, self.run.processes
         return train_loader(
-            self.train_set,
+            self.run.train_set,
             config.train.transform,
             config.loader,
             batch_size=config.batch_size,
-            divisor=self.model.size_divisor,
+            divisor=self.run.model.size_divisor,
             seed=config.seed,
             start_step=start,
             end_step=config.schedule.steps,
@@ -200,54 +144,57 @@ class _Run:
             mix=config.train.mix,
         )
 
-    def _save(self, state: TrainingState, step: int) -> None:
-        for model in dict.fromkeys((self.model, state.best_model)):
-            self.processes.same_buffers(model)
-        save_checkpoint(self.folder.checkpoints, step, state, self.description)
-        if self.processes.is_first:
-            prune_checkpoints(self.folder.checkpoints, self.config.keep_checkpoints)
+    def _save(self, step: int) -> None:
+        run = self.run
+        for model in dict.fromkeys((run.model, self.state.best_model)):
+            run.processes.same_buffers(model)
+        save_checkpoint(run.folder.checkpoints, step, self.state, run.description)
+        if run.processes.is_first:
+            prune_checkpoints(run.folder.checkpoints, run.config.keep_checkpoints)
 
     def _is_evaluated(self, step: int) -> bool:
-        every = self.config.eval_every
-        return step == self.config.schedule.steps or (every > 0 and step % every == 0)
+        every, last = self.run.config.eval_every, self.run.config.schedule.steps
+        return step == last or (every > 0 and step > 0 and step % every == 0)
 
-    def _ends_early(self, state: TrainingState, step: int, log: RunLog | None) -> bool:
-        """Whether there is no patience left before the last step; what was trained so far is saved."""
-        patience, measure, first = self.config.patience, self.config.patience_for, self.processes.is_first
-        if patience is None or step == self.config.schedule.steps:
+    def _ends_early(self, step: int) -> bool:
+        """Whether the evaluations leave no patience for the steps that remain."""
+        config, folder = self.run.config, self.run.folder
+        patience, measure = config.patience, config.patience_for
+        if patience is None or step == config.schedule.steps:
             return False
-        waited = evaluations_since_best(self.folder.path / "metrics.jsonl", measure) if first else 0
-        if self.processes.share(waited) < patience:
+        waited = self.run.processes.by_first(lambda: evaluations_since_best(folder.path / "metrics.jsonl", measure))
+        if waited < patience:
             return False
-        if self.processes.share(self.folder.saved_step()) < step:
-            self._save(state, step)
-        if log is not None:
-            log.say(f"the run ends after step {step}: {waited} evaluations brought no better {measure}")
+        if self.log is not None:
+            self.log.say(f"the run ends after step {step}: {waited} evaluations brought no better {measure}")
         return True
 
-    def _evaluate_if_due(self, state: TrainingState, step: int, log: RunLog | None) -> None:
-        """Score the step if the config wants it and it is not yet scored; the best checkpoint stays."""
-        if not self._is_evaluated(step) or step == 0:
-            return
-        if self.processes.share(self.folder.evaluated_step()) < step:
-            self._evaluate(state, step, log)
-        is_best = self.processes.share(self.folder.best_step()) == step
-        if is_best and self.processes.share(self.folder.saved_step()) < step:
-            self._save(state, step)
-        if self.processes.is_first:
-            if self.folder.saved_step() == step:
-                add_scores(self.folder.checkpoints, step, self.folder.scores.read_text())
-            if is_best:
-                mark_best(self.folder.checkpoints, step)
+    def _evaluate_if_due(self, step: int, stop: StopRequests) -> None:
+        """Score the step, which is saved, if the config wants it and it is not yet scored; the best checkpoint stays.
 
-    def _evaluate(self, state: TrainingState, step: int, log: RunLog | None) -> None:
+        An evaluation may take longer than a scheduler waits after its signal: it is given up, and a resumed run begins
+        it again.
+        """
+        if not self._is_evaluated(step):
+            return
+        folder, processes = self.run.folder, self.run.processes
+        if processes.by_first(folder.evaluated_step) < step:
+            with stop.at_once(step):
+                self._evaluate(step)
+        if processes.is_first:
+            add_scores(folder.checkpoints, step, folder.scores.read_text())
+            if folder.best_step() == step:
+                mark_best(folder.checkpoints, step)
+
+    def _evaluate(self, step: int) -> None:
         """Score the validation split; ``eval.json`` and the results files hold the newest."""
-        self.processes.same_buffers(state.best_model)
-        with contextlib.nullcontext() if log is None else log.paused(), whole(state.best_model):
-            found = evaluate(self.task, state.best_model, self.val_set, self.config, self.processes)
+        run, log, model = self.run, self.log, self.state.best_model
+        run.processes.same_buffers(model)
+        with contextlib.nullcontext() if log is None else log.paused(), whole(model):
+            found = evaluate(run.task, model, run.val_set, run.config, run.processes)
             losses = {}
-            if self.config.val_loss:
-                losses = validation_losses(state.best_model, self.val_set, self.config, self.processes)
+            if run.config.val_loss:
+                losses = validation_losses(model, run.val_set, run.config, run.processes)
             if log is None or found is None:
                 return
             rows, scores = found
@@ -255,27 +202,23 @@ class _Run:
                 numbers = each.summary if place else {**each.summary, **losses}
                 log.record(step, numbers, f"val/{kind}" if place else "val")
                 log.say(format_scores(each, kind))
-            facts: dict[str, Any] = {"step": step, "images": len(self.val_set)}
+            facts: dict[str, Any] = {"step": step, "images": len(run.val_set)}
             if losses:
                 log.say(describe_losses(losses))
                 facts["losses"] = losses
-            for name, own in self.task.files(rows).items():
+            for name, own in run.task.files(rows).items():
                 write_results(log.folder / name, own)
-            write_json(self.folder.scores, scores_as_json(scores, **facts))
-            self.folder.picture.unlink(missing_ok=True)  # of an earlier step, where a run with less patience ended
+            write_json(run.folder.scores, scores_as_json(scores, **facts))
+            run.folder.picture.unlink(missing_ok=True)  # of an earlier step, where a run with less patience ended
 
-
-def _open_data(config: ExperimentConfig, folder: Path | None, bad_data: Policy, say: Say) -> tuple[Dataset, Dataset]:
-    """Both data sets, validated; under ``skip`` what was left out is reported beside the run."""
-    data = []
-    for split in ("train", "val"):
-        dataset = build_dataset(getattr(config, split).dataset, bad_data)
-        if folder is not None:
-            dataset.report.write(folder / ("data_report.json" if split == "train" else f"data_report_{split}.json"))
-        say(f"{split}: {dataset.report.summary()}")
-        data.append(dataset)
-    require_same_classes(data[0].classes, data[1].classes)
-    return data[0], data[1]
+    @contextlib.contextmanager
+    def _told_once(self) -> Iterator[None]:
+        """A signal stops all processes, and the first one says so."""
+        try:
+            yield
+        except Interrupted as interrupted:
+            interrupted.told_elsewhere = not self.run.processes.is_first
+            raise
 
 
 def _timed(batches: Iterator[Batch], count: int) -> Iterator[tuple[Sequence[Batch], float]]:

@@ -16,7 +16,15 @@ from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, nor
 from .outlines import cut_outlines
 from .paste import paste_masks
 from .pooling import mean_inside
-from .processes import draw_seeds, each_by_itself, mean_over_processes, process_count, process_rank, uniform_keys
+from .processes import (
+    draw_seeds,
+    each_by_itself,
+    mean_over_processes,
+    process_count,
+    process_rank,
+    shared_draws,
+    uniform_keys,
+)
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
 from .run_lengths import run_lengths_fault, size_fault
 from .segmentations import segmentation_fault
@@ -73,6 +81,7 @@ __all__ = [
     "sample_labels",
     "segmentation_fault",
     "separable_conv_block",
+    "shared_draws",
     "size_fault",
     "state_dict_faults",
     "uniform_keys",

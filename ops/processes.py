@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 _apart = False
+_shared: torch.Generator | None = None
 
 
 def process_count() -> int:
@@ -49,14 +50,30 @@ def mean_over_processes(value: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     return value / process_count()
 
 
-def draw_seeds(count: int, device: torch.device) -> Int64[Tensor, " count"]:
-    """A random number below 2^32 for each of this process's images, the next that torch's generator gives.
+@contextlib.contextmanager
+def shared_draws(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside, :func:`draw_seeds` has a generator of its own, whose seed all processes share.
 
-    Where every process has seeded its generator alike, the images of all processes, rank by rank, get the numbers that
-    one process would have drawn for them.
+    Torch's generator is left to what each process draws for itself, and as often as it likes: dropout must not leave
+    out the same units of every process's images.
+    """
+    global _shared
+    before, _shared = _shared, torch.Generator(device).manual_seed(seed)
+    try:
+        yield
+    finally:
+        _shared = before
+
+
+def draw_seeds(count: int, device: torch.device) -> Int64[Tensor, " count"]:
+    """A random number below 2^32 for each of this process's images, from torch's generator or that of
+    :func:`shared_draws`.
+
+    There the images of all processes, rank by rank, get the numbers that one process would have drawn for them.
     """
     first = process_rank() * count
-    return torch.randint(2**32, (process_count() * count,), device=device)[first : first + count]
+    numbers = torch.randint(2**32, (process_count() * count,), device=device, generator=_shared)
+    return numbers[first : first + count]
 
 
 def uniform_keys(seed: Int64[Tensor, ""], count: int) -> Float[Tensor, " count"]:

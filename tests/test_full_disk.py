@@ -1,6 +1,8 @@
 """A disk that is full or read-only: small file systems of their own, really mounted, and limits on a file's size."""
 
 import contextlib
+import errno
+import os
 import resource
 import subprocess
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vertebra.engine import ScheduleConfig, checkpoint_paths, open_checkpoint, train
+from vertebra.engine.sealed_folder import write_faults
 from vertebra.structures import CheckpointError
 
 from .runs import equal, records, run_in_process, weights
@@ -54,6 +57,15 @@ def test_a_save_that_finds_no_room_costs_nothing_but_itself(mount, tmp_path):
     train(tiny_classifier(), disk / "run", resume=True)
     assert equal(weights(disk / "run"), weights(tmp_path / "unbroken"))
     assert records(disk / "run") == records(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"), [(errno.ENOSPC, "free some space;"), (errno.EACCES, "look at the disk and the rights to it;")]
+)
+def test_what_to_do_depends_on_what_the_system_says(number, fix, tmp_path):
+    """By hand: a disk that refuses for another reason than room is not helped by deleting."""
+    with pytest.raises(CheckpointError, match=fix), write_faults(tmp_path):
+        raise OSError(number, os.strerror(number))
 
 
 @contextlib.contextmanager

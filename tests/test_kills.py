@@ -26,6 +26,7 @@ from vertebra.engine import (
     train,
 )
 from vertebra.engine.checkpoint_series import mark_best, prune_checkpoints
+from vertebra.engine.stop_requests import SAME_REQUEST, Interrupted
 from vertebra.models import build_model
 
 from .runs import equal, records, run_in_process, start_process, wait_for_steps, weights
@@ -155,6 +156,23 @@ def test_ctrl_c_stops_after_the_step_with_a_checkpoint(tmp_path):
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_signal_ends_an_evaluation_at_once(tmp_path, monkeypatch, step):
+    """FAULTS 109: in the middle or at the end; a resumed run evaluates, to the same end."""
+    config = tiny_classifier(eval_every=step, checkpoint_every=100)
+    train(config, tmp_path / "unbroken")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            sys.modules["vertebra.engine.train"], "evaluate", lambda *_: signal.raise_signal(signal.SIGTERM)
+        )
+        with pytest.raises(Interrupted, match=f"stopped by SIGTERM after step {step}") as caught:
+            train(config, tmp_path / "run")
+    assert caught.value.exit_code == 143 and open_checkpoint(tmp_path / "run").step == step
+    train(config, tmp_path / "run", resume=True)
+    assert equal(weights(tmp_path / "run"), weights(tmp_path / "unbroken"))
+    assert records(tmp_path / "run") == records(tmp_path / "unbroken")
+
+
 SLOW_STEP = """
 import sys, time
 import vertebra.engine
@@ -173,16 +191,18 @@ raise SystemExit(main(["train", *sys.argv[1:], "--device", "cpu"]))
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.slow)]
 )
 def test_a_second_signal_quits(tmp_path, number, code):
-    """FAULTS 109: in a step that takes for ever the first is noted, and the second ends the run at once."""
+    """FAULTS 109: in a step that takes for ever the first is noted, what comes soon after is part of it (torchrun hands
+    on what a scheduler has sent to all), and one that comes later ends the run at once."""
     (tmp_path / "config.json").write_text(tiny_classifier().model_dump_json())
     command = [sys.executable, "-c", SLOW_STEP, str(tmp_path / "config.json"), "--output", str(tmp_path / "run")]
     process = start_process(command)
     assert process.stderr is not None
     while "in a step" not in (line := process.stderr.readline()):
         assert line, "it ended before its first step"
-    os.kill(process.pid, number)
-    time.sleep(0.5)
-    assert process.poll() is None
+    for pause in (0.5, SAME_REQUEST):
+        os.kill(process.pid, number)
+        time.sleep(pause)
+        assert process.poll() is None
     os.kill(process.pid, number)
     _, said = process.communicate(timeout=20)
     assert process.returncode == code and "Traceback" not in said

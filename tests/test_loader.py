@@ -16,7 +16,7 @@ import torch
 
 from vertebra.data import Batch, Dataset, LoaderConfig, Record, ResizeConfig, eval_loader, train_loader, worker_faults
 from vertebra.data.epochs import EachOnce
-from vertebra.data.sampling import Showing, StepSampler
+from vertebra.data.sampling import Share, Showing, StepSampler
 from vertebra.structures import DataError, WorkerError
 
 from .tiny_coco_file import open_tiny
@@ -71,6 +71,16 @@ def test_evaluation_sees_every_image_once_in_order(workers, tmp_path):
     """Unpadded: the last batch is smaller."""
     loader = eval_loader(open_tiny(tmp_path), ResizeConfig(), LoaderConfig(workers=workers), batch_size=3, divisor=32)
     assert [batch.image_ids for batch in loader] == [(11, 12, 13), (14,)]
+
+
+def test_evaluation_pads_alike_on_any_number_of_processes(tmp_path):
+    """A law: what one process would put together stays together."""
+    options = {"batch_size": 2, "divisor": 32}
+    shares = [
+        eval_loader(open_tiny(tmp_path), ResizeConfig(), LoaderConfig(workers=0), share=Share(rank, 2), **options)
+        for rank in (0, 1)
+    ]
+    assert [[batch.image_ids for batch in own] for own in shares] == [[(11, 12)], [(13, 14)]]
 
 
 @dataclass

@@ -34,7 +34,7 @@ def broken(*arguments, **options):
 
 processes.TIMEOUT = datetime.timedelta(seconds=15)
 if os.environ["RANK"] == "1":
-    setattr(sys.modules["vertebra.engine.train"], place, broken)
+    setattr(sys.modules["vertebra.engine.run" if place == "build_dataset" else "vertebra.engine.train"], place, broken)
 raise SystemExit(run_tool(main))
 """
 

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from vertebra.ops import draw_seeds, mean_over_processes, uniform_keys
+from vertebra.engine import seed_step
+from vertebra.engine.processes import Launch, own_device
+from vertebra.ops import draw_seeds, mean_over_processes, shared_draws, uniform_keys
+from vertebra.structures import UsageError
 
 
 def test_keys_are_uniform():
@@ -30,18 +33,50 @@ def test_the_largest_seed_does_not_overflow():
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_images_draw_alike_on_any_number_of_processes(count, monkeypatch):
-    """A law: the seeds of all processes, rank by rank, are those that one process draws for all images."""
+    """A law: the seeds of all processes, rank by rank, are those that one process draws for all images; whatever each
+    draws for itself in between."""
     from vertebra.ops import processes
 
-    torch.manual_seed(5)
-    whole = draw_seeds(8, torch.device("cpu"))
+    cpu, shares = torch.device("cpu"), []
+    with shared_draws(5, cpu):
+        whole = [draw_seeds(8, cpu) for _ in range(2)]
     monkeypatch.setattr(processes, "process_count", lambda: count)
-    shares = []
     for rank in range(count):
         monkeypatch.setattr(processes, "process_rank", lambda rank=rank: rank)
-        torch.manual_seed(5)
-        shares.append(draw_seeds(8 // count, torch.device("cpu")))
-    assert torch.equal(torch.cat(shares), whole)
+        with shared_draws(5, cpu):
+            first, _ = draw_seeds(8 // count, cpu), torch.rand(rank)
+            shares.append((first, draw_seeds(8 // count, cpu)))
+    assert all(torch.equal(torch.cat(own), all_) for own, all_ in zip(zip(*shares, strict=True), whole, strict=True))
+
+
+def test_dropout_is_each_processes_own():
+    """A law: in a step two processes leave out different units, and each the same ones when the step is repeated."""
+
+    def left_out(step: int, rank: int) -> torch.Tensor:
+        seed_step(0, step, rank)
+        return torch.nn.functional.dropout(torch.ones(1000), 0.5) == 0
+
+    for other in ((3, 1), (4, 0)):  # half of a thousand agree by chance: 5 sigma
+        assert abs(float((left_out(3, 0) == left_out(*other)).float().mean()) - 0.5) < 0.08
+    assert torch.equal(left_out(3, 1), left_out(3, 1))
+
+
+def test_outside_of_a_step_seeds_come_from_torchs_generator():
+    """By hand: who trains with a loop of his own seeds as he is used to."""
+    torch.manual_seed(5)
+    first = draw_seeds(4, torch.device("cpu"))
+    torch.manual_seed(5)
+    assert torch.equal(first, draw_seeds(4, torch.device("cpu")))
+    assert not torch.equal(first, draw_seeds(4, torch.device("cpu")))
+
+
+def test_each_process_has_a_gpu_of_its_own():
+    """By hand: one a process by its number on the machine; with --gpus-per-task srun shows each its own alone."""
+    assert own_device(Launch(9, 16, 1, "tcp://host:1"), 8) == 1
+    assert own_device(Launch(9, 16, 1, "tcp://host:1", by_slurm=True), 8) == 1
+    assert own_device(Launch(9, 16, 1, "tcp://host:1", by_slurm=True), 1) == 0
+    with pytest.raises(UsageError, match="this process sees 1 GPUs, and is number 2 on its machine"):
+        own_device(Launch(1, 2, 1, "tcp://host:1"), 1)
 
 
 def test_alone_the_mean_is_the_value():

@@ -1,10 +1,12 @@
 """What a resumed run may find changed, and what it must refuse."""
 
+import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from vertebra.data import CenterCropConfig, ImageFolderConfig, RandomCropConfig, build_dataset
 from vertebra.engine import ExperimentConfig, SplitConfig, checkpoint_paths, open_checkpoint, train
@@ -99,11 +101,24 @@ def test_resuming_where_there_is_no_run_is_refused(tmp_path):
 
 
 def test_a_run_that_saved_nothing_yet_resumes_from_its_start(finished, tmp_path):
-    """A law: killed before its first checkpoint, it ends as the unbroken run."""
+    """A law: killed before its first checkpoint, it ends as the unbroken run. That it begins anew is said, since its
+    config may be another (FAULTS 110)."""
     (tmp_path / "run").mkdir()
     shutil.copy(finished / "run" / "config.json", tmp_path / "run")
-    train(folder_config(finished / "photos"), tmp_path / "run", resume=True)
+    said = io.StringIO()
+    train(folder_config(finished / "photos"), tmp_path / "run", resume=True, console=Console(file=said))
     assert equal(weights(tmp_path / "run"), weights(finished / "run"))
+    assert "there is no checkpoint yet, so the run begins anew, with this config" in said.getvalue()
+
+
+def test_another_kind_of_device_is_said(finished, tmp_path, monkeypatch):
+    """FAULTS 111: a GPU's bits are not a CPU's."""
+    shutil.copytree(finished / "run", tmp_path / "run")
+    on_gpu = replace(open_checkpoint(tmp_path / "run"), device="cuda")
+    monkeypatch.setattr("vertebra.engine.run_folder.open_checkpoint", lambda *_: on_gpu)
+    said = io.StringIO()
+    train(folder_config(finished / "photos"), tmp_path / "run", resume=True, console=Console(file=said))
+    assert "the run was trained on cuda, this is cpu: it goes on, but not to the same bits" in said.getvalue()
 
 
 def test_resuming_needs_no_file_that_the_run_began_from(finished, tmp_path):

@@ -209,7 +209,7 @@ def test_a_process_knows_its_place(environment, expected):
         assert launch is None
     else:
         *numbers, address = expected
-        assert launch == Launch(*numbers, f"tcp://{address}")
+        assert launch == Launch(*numbers, f"tcp://{address}", by_slurm="SLURM_STEP_NUM_TASKS" in environment)
 
 
 EVALUATE = """

@@ -114,13 +114,12 @@ def _score_run(options: argparse.Namespace):
         join_processes,
         load_checkpoint_model,
         open_checkpoint,
-        peer_faults,
         pick_device,
         pick_task,
         require_truth,
     )
 
-    with join_processes(pick_device(options.device or "auto")) as processes, peer_faults():
+    with join_processes(pick_device(options.device or "auto")) as processes:
         with processes.together():
             checkpoint = open_checkpoint(options.run)
             config = _changed(checkpoint.config, options, READ_WITH_MODEL)

@@ -1,0 +1,90 @@
+"""What stays the same of a run from its first step to its last: data, model, task, and what its checkpoints say."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..backbones import load_backbone_weights
+from ..data import Dataset, Policy, build_dataset, require_same_classes
+from ..models import Model, build_model, transfer_weights
+from ..structures import UsageError, refusals_as_usage_errors
+from .checkpoint import Checkpoint
+from .config import ExperimentConfig
+from .processes import Processes
+from .restore import load_model, load_weights
+from .run_folder import RunFolder, describe_data, describe_start, require_same_data, require_same_processes
+from .step import seed_step
+from .tasks import Task, pick_task, require_truth
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An experiment with its data open and its model built."""
+
+    config: ExperimentConfig
+    folder: RunFolder
+    processes: Processes
+    train_set: Dataset
+    val_set: Dataset
+    model: Model
+    task: Task
+    description: Mapping[str, Any]
+    """What its checkpoints say of it beside their step."""
+
+
+def open_run(
+    config: ExperimentConfig,
+    folder: RunFolder,
+    processes: Processes,
+    checkpoint: Checkpoint | None,
+    bad_data: Policy,
+    say: Say,
+) -> Run:
+    """Data and model as they are before the first step; UsageError or DataError where something does not fit."""
+    _require_even_shares(config, processes.count)
+    train_set, val_set = _open_data(config, folder.path if processes.is_first else None, bad_data, say)
+    data = describe_data(train_set, val_set)
+    if checkpoint is not None:
+        require_same_processes(checkpoint, processes.count)
+        require_same_data(checkpoint, data)
+    for dataset in (train_set, val_set):
+        require_truth(config.model.head, dataset)
+    seed_step(config.seed, 0)
+    with refusals_as_usage_errors():
+        names = {task: classes.names for task, classes in train_set.classes.items()}
+        model = build_model(config.model, names).to(processes.device)
+    if checkpoint is not None:
+        load_weights(checkpoint, model)
+    elif config.model.weights is not None:
+        say(load_backbone_weights(model.backbone, config.model.weights))
+    elif config.start_from is not None:
+        say(f"{config.start_from}: {transfer_weights(model, load_model(config.start_from))}")
+    task = pick_task(model.head, train_set.classes, config.inference)
+    description = {"config": config.model_dump(mode="json"), "origin": describe_start(config, checkpoint), **data}
+    return Run(config, folder, processes, train_set, val_set, model.train(), task, description)
+
+
+def _require_even_shares(config: ExperimentConfig, processes: int) -> None:
+    share = processes * config.accumulate
+    if config.batch_size % share:
+        raise UsageError(
+            f"batch_size {config.batch_size} cannot be shared out evenly to {processes} processes, "
+            f"accumulate {config.accumulate}",
+            f"choose a multiple of {share}: it is the images of a whole step",
+        )
+
+
+def _open_data(config: ExperimentConfig, folder: Path | None, bad_data: Policy, say: Say) -> tuple[Dataset, Dataset]:
+    """Both data sets, validated; under ``skip`` what was left out is reported beside the run."""
+    data = []
+    for split in ("train", "val"):
+        dataset = build_dataset(getattr(config, split).dataset, bad_data)
+        if folder is not None:
+            dataset.report.write(folder / ("data_report.json" if split == "train" else f"data_report_{split}.json"))
+        say(f"{split}: {dataset.report.summary()}")
+        data.append(dataset)
+    require_same_classes(data[0].classes, data[1].classes)
+    return data[0], data[1]
