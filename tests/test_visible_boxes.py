@@ -7,7 +7,17 @@ import pytest
 import torch
 from torchvision.ops import masks_to_boxes
 
-from vertebra.data import Objects, Outline, Record, ScaledCropConfig, build_transform, pad_outlines
+from vertebra.data import (
+    CenterCropConfig,
+    Objects,
+    Outline,
+    RandomCropConfig,
+    Record,
+    ResizeConfig,
+    ScaledCropConfig,
+    build_transform,
+    pad_outlines,
+)
 from vertebra.data.transforms.visible import boxes_of_outlines
 from vertebra.ops import cut_outlines
 
@@ -111,3 +121,27 @@ def test_boxes_alone_are_cut_as_they_are():
     for index in range(5):
         found, expected = build_transform(JITTER)(source, 0, index), with_masks(source, 0, index)
         assert torch.equal(found.target.boxes, expected.target.boxes)
+
+
+CROPS = {
+    "random part": ResizeConfig(short_sides=(60,), crop=0.4),
+    "random crop": RandomCropConfig(size=60),
+    "scaled crop": ScaledCropConfig(size=(40, 60), scales=(1.0, 3.0)),
+    "center crop": CenterCropConfig(resize=50, size=30),
+}
+
+
+@pytest.mark.parametrize("name", CROPS)
+def test_no_box_is_the_rounding_of_a_border(name):
+    """By hand: boxes on whole pixels, so that many end where a part begins, and a side that is seen is a good part of a
+    pixel. Every other object has a mask of the whole image, which tells that masks are left to their objects."""
+    prepare, labels = build_transform(CROPS[name]), np.arange(48)
+    masks = np.broadcast_to(labels[:, None, None] % 2, (48, HEIGHT, WIDTH)).astype(np.uint8)
+    for index in range(125):
+        dice = np.random.default_rng(index)
+        corners = dice.integers(0, [WIDTH - 40, HEIGHT - 40], (48, 2))
+        boxes = np.concatenate([corners, corners + dice.integers(1, 40, (48, 2))], axis=1).astype(np.float32)
+        source = Record(np.zeros((HEIGHT, WIDTH, 3), np.uint8), Objects(boxes, labels, boxes, masks))
+        target = prepare(source, 0, index).target
+        assert all((each[:, 2:] - each[:, :2] > 1e-3).all() for each in (target.boxes, target.ignored))
+        assert torch.equal(target.masks.flatten(1).any(dim=1), target.labels % 2 == 1)

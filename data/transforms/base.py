@@ -13,7 +13,7 @@ from ...structures import PartConfig, Registry
 from ..outlines import move_outlines, outline_points
 from ..types import Objects, Record, Sample
 from .sample import sample_of
-from .visible import fit_boxes_to_masks
+from .visible import fit_boxes_to_masks, visible_rows
 
 _IGNORED = -1
 _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
@@ -75,9 +75,10 @@ def _truth_of(record: Record) -> dict[str, Any]:
 def _objects(objects: Objects, result: dict[str, Any], boxes_from_masks: bool) -> Objects:
     """The objects that a step left something of."""
     boxes = np.asarray(result["bboxes"], np.float32).reshape(-1, 4)
-    labels = np.asarray(result["labels"], np.int64)
+    seen = visible_rows(boxes)
+    boxes, labels = boxes[seen], np.asarray(result["labels"], np.int64)[seen]
     counted = labels != _IGNORED
-    rows = np.asarray(result["rows"], np.int64)[counted]
+    rows = np.asarray(result["rows"], np.int64)[seen][counted]
     masks = None if objects.masks is None else _masks_of(result, rows)
     outlines = None
     if objects.outlines is not None:

@@ -23,8 +23,17 @@ def fit_boxes_to_masks(objects: Objects, size: tuple[int, int]) -> Objects:
         boxes = boxes_of_outlines(objects.outlines, size)
     else:
         return objects
-    seen = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    return replace(objects, boxes=boxes)[np.flatnonzero(seen)]
+    return replace(objects, boxes=boxes)[visible_rows(boxes)]
+
+
+def visible_rows(boxes: Float32[ndarray, "n 4"]) -> Int64[ndarray, " k"]:
+    """Which of the boxes, clipped to their image, show anything of it.
+
+    A box that a transform leaves or makes smaller than a pixel is kept, as torchvision and detectron2 keep it: a data
+    set's ``min_box`` is in original pixels. What is dropped is what ends at a border and is left with a side of some
+    hundred-thousandths of a pixel, since albumentations has boxes in shares of the image, in 32 bits.
+    """
+    return np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > _MARGIN).all(axis=1))
 
 
 def boxes_of_masks(masks: Bool[ndarray, "n h w"]) -> Float32[ndarray, "n 4"]:
