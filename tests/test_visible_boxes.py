@@ -18,6 +18,7 @@ from vertebra.data import (
     build_transform,
     pad_outlines,
 )
+from vertebra.data.mixing.pieces import Window, cut
 from vertebra.data.transforms.visible import boxes_of_outlines
 from vertebra.ops import cut_outlines
 
@@ -121,6 +122,29 @@ def test_boxes_alone_are_cut_as_they_are():
     for index in range(5):
         found, expected = build_transform(JITTER)(source, 0, index), with_masks(source, 0, index)
         assert torch.equal(found.target.boxes, expected.target.boxes)
+
+
+@pytest.mark.parametrize("form", ["bitmaps", "outlines"])
+def test_an_object_whose_mask_was_empty_keeps_its_box(form):
+    """A law (FAULTS 58): it teaches boxes, which are cut as without masks; in a mosaic too."""
+    source = record(BAR, RECTANGLE, outlined=form == "outlines")
+    objects = source.objects
+    if form == "outlines":
+        objects = replace(
+            objects, outlines=(Outline.of_bitmap(np.zeros((HEIGHT, WIDTH), np.uint8)), objects.outlines[1])
+        )
+    else:
+        objects.masks[0] = 0
+    source = replace(source, objects=objects)
+    plain = replace(source, objects=replace(objects, masks=None, outlines=None))
+    prepare, kept = build_transform(JITTER), 0
+    for index in range(40):
+        found, boxes = prepare(source, 0, index).target, prepare(plain, 0, index).target
+        assert torch.equal(found.boxes[found.labels == 0], boxes.boxes[boxes.labels == 0])
+        kept += int((found.labels == 0).sum())
+    assert kept > 0
+    left = cut(source, Window(30, 20, 60, 40)).objects
+    assert left.labels.tolist() == [0, 1] and left.boxes[0].tolist() == [0, 0, 60, 40]
 
 
 CROPS = {

@@ -9,7 +9,7 @@ import numpy as np
 from ...structures import IGNORE
 from ..outlines import cut_outline
 from ..transforms.scaled_crop import FILL
-from ..transforms.visible import fit_boxes_to_masks, visible_rows
+from ..transforms.visible import fit_boxes_to_masks, have_masks, visible_rows
 from ..types import Objects, Record
 
 
@@ -78,8 +78,8 @@ def _cut_objects(objects: Objects, part: tuple[slice, slice], size: tuple[int, i
     limits = np.array([size[1], size[0]] * 2, np.float32)
     boxes, ignored = (given.clip(0, limits) for given in (objects.boxes, objects.ignored))
     masks = None if objects.masks is None else objects.masks[:, *part]
-    left = fit_boxes_to_masks(replace(objects, boxes=boxes, ignored=ignored[visible_rows(ignored)], masks=masks), size)
-    left = left[visible_rows(left.boxes)]
+    left = replace(objects, boxes=boxes, ignored=ignored[visible_rows(ignored)], masks=masks)
+    left = fit_boxes_to_masks(left, have_masks(objects), size)
     if left.outlines is None:
         return left
     return replace(left, outlines=tuple(cut_outline(outline, size) for outline in left.outlines))

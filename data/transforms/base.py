@@ -13,7 +13,7 @@ from ...structures import PartConfig, Registry
 from ..outlines import move_outlines, outline_points
 from ..types import Objects, Record, Sample
 from .sample import sample_of
-from .visible import fit_boxes_to_masks, visible_rows
+from .visible import fit_boxes_to_masks, have_masks, visible_rows
 
 _IGNORED = -1
 _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
@@ -24,7 +24,8 @@ class Transform:
 
     Boxes, masks, outlines and semantic maps go through the same steps. Boxes are clipped to the image, and an object of
     whose box it shows nothing is dropped; what a step adds to a semantic map is 255. With ``boxes_from_masks`` the box
-    of an object with a mask or an outline is that of what is left of it, and one that is left with nothing is dropped.
+    of an object with a mask or an outline is that of what is left of it, and one that is left with nothing is dropped;
+    where a mask was empty before, the box is all that is known.
     """
 
     def __init__(self, seed: int, steps: Sequence[A.BasicTransform], boxes_from_masks: bool = False) -> None:
@@ -85,7 +86,9 @@ def _objects(objects: Objects, result: dict[str, Any], boxes_from_masks: bool) -
         moved = move_outlines(objects.outlines, result["keypoints"])
         outlines = tuple(moved[row] for row in rows.tolist())
     left = Objects(boxes[counted], labels[counted], boxes[~counted], masks, outlines)
-    return fit_boxes_to_masks(left, result["image"].shape[:2]) if boxes_from_masks else left
+    if not boxes_from_masks:
+        return left
+    return fit_boxes_to_masks(left, have_masks(objects)[rows], result["image"].shape[:2])
 
 
 def _masks_of(result: dict[str, Any], rows: Int64[ndarray, " k"]) -> UInt8[ndarray, "k h w"]:
