@@ -25,8 +25,15 @@ from vertebra.ops import cut_outlines
 HEIGHT, WIDTH = 80, 120
 BAR = np.array([[5, 0], [120, 72], [115, 80], [0, 8]], np.float32)
 RECTANGLE = np.array([[30, 10], [90, 10], [90, 70], [30, 70]], np.float32)
+ANGLE = np.array([[0, 0], [120, 0], [120, 4], [4, 4], [4, 80], [0, 80]], np.float32)
 CROWD = np.array([[10, 30, 30, 60]], np.float32)
 JITTER = ScaledCropConfig(size=(40, 60), scales=(0.8, 3.0), boxes_from_masks=True)
+CROPS = {
+    "random part": ResizeConfig(short_sides=(60,), crop=0.4),
+    "random crop": RandomCropConfig(size=60),
+    "scaled crop": ScaledCropConfig(size=(40, 60), scales=(1.0, 3.0)),
+    "center crop": CenterCropConfig(resize=50, size=30),
+}
 
 
 def draw(polygon: np.ndarray) -> np.ndarray:
@@ -46,10 +53,11 @@ def record(*polygons: np.ndarray, outlined: bool) -> Record:
     return Record(np.zeros((HEIGHT, WIDTH, 3), np.uint8), objects)
 
 
-def test_boxes_of_a_crop_are_those_of_the_visible_pixels():
+@pytest.mark.parametrize("name", CROPS)
+def test_boxes_of_a_crop_are_those_of_the_visible_pixels(name):
     """torchvision's masks_to_boxes, whose last pixel is not counted in; no mask that is left is empty."""
-    prepare, cut = build_transform(JITTER), build_transform(JITTER.model_copy(update={"boxes_from_masks": False}))
-    source = record(BAR, RECTANGLE, outlined=False)
+    prepare, cut = (build_transform(CROPS[name].model_copy(update={"boxes_from_masks": fit})) for fit in (True, False))
+    source = record(BAR, RECTANGLE, ANGLE, outlined=False)
     dropped = 0
     for index in range(100):
         found, other = prepare(source, 0, index).target, cut(source, 0, index).target
@@ -145,14 +153,6 @@ def test_an_object_whose_mask_was_empty_keeps_its_box(form):
     assert kept > 0
     left = cut(source, Window(30, 20, 60, 40)).objects
     assert left.labels.tolist() == [0, 1] and left.boxes[0].tolist() == [0, 0, 60, 40]
-
-
-CROPS = {
-    "random part": ResizeConfig(short_sides=(60,), crop=0.4),
-    "random crop": RandomCropConfig(size=60),
-    "scaled crop": ScaledCropConfig(size=(40, 60), scales=(1.0, 3.0)),
-    "center crop": CenterCropConfig(resize=50, size=30),
-}
 
 
 @pytest.mark.parametrize("name", CROPS)

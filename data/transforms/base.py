@@ -19,6 +19,14 @@ _IGNORED = -1
 _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
 
 
+class TransformConfig(PartConfig):
+    """What is done to an image and its truth."""
+
+    boxes_from_masks: bool = False
+    """What is seen of an object with a mask gets the box of its visible pixels, and an object of which none is visible
+    is dropped (detectron2, where it crops); otherwise its box is cut as it is (torchvision)."""
+
+
 class Transform:
     """Steps of albumentations; what happens to an image is a function of (seed, epoch, index, repeat) alone.
 
