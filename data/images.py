@@ -17,6 +17,7 @@ found out when it is decoded, which the look before training does not do.
 """
 
 import io
+import math
 import os
 from pathlib import Path
 
@@ -56,12 +57,15 @@ def read_reduced(
     """The image, and its (height, width) in the file, upright.
 
     Of a JPEG a decoder can leave out what makes it larger than a half, a quarter or an eighth, which is much less work.
-    That is done where the short side keeps at least ``short_side`` pixels; None decodes all.
+    That is done where the short side keeps at least ``short_side`` pixels; None decodes all. Only what divides both
+    sides will do: of an odd one, libjpeg's last pixel would be the half that an image has no place for.
     """
     with guarded("image", path, image_id), open_guarded(path) as image:
         size = _upright_size(image)
         if short_side is not None:
-            factor = max((factor for factor in (2, 4, 8) if min(size) >= factor * short_side), default=1)
+            factor = math.gcd(*size, 8)
+            while min(size) < factor * short_side and factor > 1:
+                factor //= 2
             image.draft(None, (image.width // factor, image.height // factor))
         decoded = _decode(image, path)
         turn = _TURNS.get(_orientation(decoded))

@@ -13,9 +13,10 @@ class PhotosConfig(DatasetConfig):
     """A data set of photos in files."""
 
     decode_short_side: int | None = Field(default=None, gt=0)
-    """Decode a JPEG at a half, a quarter or an eighth of its size if its short side has so many pixels left. Give it
-    what the transform asks for at most: large photos are read several times faster, their small details averaged where
-    a plain resize would skip pixels. Boxes and predictions stay in the file's own pixels."""
+    """Decode a JPEG at a half, a quarter or an eighth of its size if that is a whole number of pixels either way, so
+    that its truth is where it was, and its short side has so many left. Give it what the transform asks for at most:
+    large photos are read several times faster, their small details averaged where a plain resize would skip pixels.
+    Boxes and predictions stay in the file's own pixels."""
 
 
 def read_photo(path: str | os.PathLike[str], image_id: int | str, short_side: int | None) -> Record:

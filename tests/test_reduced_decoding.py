@@ -39,13 +39,13 @@ def photo(height: int, width: int) -> Image.Image:
     ("short_side", "factor"), [(201, 1), (200, 1), (101, 1), (100, 2), (60, 2), (50, 4), (25, 8), (3, 8), (None, 1)]
 )
 def test_the_short_side_keeps_what_is_asked_for(short_side, factor, tmp_path):
-    """OpenCV's own reduced decoding of the same file, which is 200 x 333: equal to a rounding of its colours."""
+    """OpenCV's own reduced decoding of the same file, which is 200 x 328: equal to a rounding of its colours."""
     path = tmp_path / "a.jpg"
-    photo(200, 333).save(path, quality=90)
+    photo(200, 328).save(path, quality=90)
     flags = {1: "COLOR", 2: "REDUCED_COLOR_2", 4: "REDUCED_COLOR_4", 8: "REDUCED_COLOR_8"}
     expected = cv2.cvtColor(cv2.imread(str(path), getattr(cv2, f"IMREAD_{flags[factor]}")), cv2.COLOR_BGR2RGB)
     image, size = read_reduced(path, None, short_side)
-    assert size == (200, 333) and image.shape == expected.shape
+    assert size == (200, 328) and image.shape == expected.shape
     assert np.abs(image.astype(int) - expected).max() <= 3
 
 
@@ -66,6 +66,34 @@ def test_every_orientation_stays_upright(orientation, tmp_path):
     assert size == whole.shape[:2] and image.shape[:2] == (size[0] // 2, size[1] // 2)
     small = cv2.resize(whole, image.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(image.astype(int) - small).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [((403, 801), 1), ((402, 805), 1), ((402, 804), 2), ((404, 804), 4), ((808, 404), 4), ((408, 808), 8)],
+)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_truth_is_where_it_was_whatever_the_size(size, factor, orientation, tmp_path):
+    """The whole image: the middle of a bright spot near each corner, in the file's pixels, is the same to a tenth of a
+    pixel of the reduced one, though libjpeg would round a side that is no multiple up."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    for top, left in ((20, 20), (20, size[1] - 60), (size[0] - 60, 20), (size[0] - 60, size[1] - 60)):
+        pixels = np.zeros((*size, 3), np.uint8)
+        pixels[top : top + 35, left : left + 35] = 255
+        Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=95)
+        whole = read_image(tmp_path / "a.jpg")
+        image, upright = read_reduced(tmp_path / "a.jpg", None, 25)
+        assert image.shape[:2] == (upright[0] // factor, upright[1] // factor) and upright == whole.shape[:2]
+        for found, there, side, full in zip(middle_of(image), middle_of(whole), image.shape, upright, strict=False):
+            assert found == pytest.approx(there * side / full, abs=0.1)
+
+
+def middle_of(image: np.ndarray) -> list[float]:
+    """That of what is bright, down and to the right."""
+    bright = image[:, :, 0] * (image[:, :, 0] > 50.0)
+    sums = [bright.sum(axis=1), bright.sum(axis=0)]
+    return [float((own * (np.arange(len(own)) + 0.5)).sum() / own.sum()) for own in sums]
 
 
 def test_damage_is_found_as_ever(tmp_path):

@@ -7,15 +7,33 @@ import pytest
 import torch
 from torchvision.ops import masks_to_boxes
 
-from vertebra.data import Objects, Outline, Record, ScaledCropConfig, build_transform, pad_outlines
+from vertebra.data import (
+    CenterCropConfig,
+    Objects,
+    Outline,
+    RandomCropConfig,
+    Record,
+    ResizeConfig,
+    ScaledCropConfig,
+    build_transform,
+    pad_outlines,
+)
+from vertebra.data.mixing.pieces import Window, cut
 from vertebra.data.transforms.visible import boxes_of_outlines
 from vertebra.ops import cut_outlines
 
 HEIGHT, WIDTH = 80, 120
 BAR = np.array([[5, 0], [120, 72], [115, 80], [0, 8]], np.float32)
 RECTANGLE = np.array([[30, 10], [90, 10], [90, 70], [30, 70]], np.float32)
+ANGLE = np.array([[0, 0], [120, 0], [120, 4], [4, 4], [4, 80], [0, 80]], np.float32)
 CROWD = np.array([[10, 30, 30, 60]], np.float32)
 JITTER = ScaledCropConfig(size=(40, 60), scales=(0.8, 3.0), boxes_from_masks=True)
+CROPS = {
+    "random part": ResizeConfig(short_sides=(60,), crop=0.4),
+    "random crop": RandomCropConfig(size=60),
+    "scaled crop": ScaledCropConfig(size=(40, 60), scales=(1.0, 3.0)),
+    "center crop": CenterCropConfig(resize=50, size=30),
+}
 
 
 def draw(polygon: np.ndarray) -> np.ndarray:
@@ -35,10 +53,11 @@ def record(*polygons: np.ndarray, outlined: bool) -> Record:
     return Record(np.zeros((HEIGHT, WIDTH, 3), np.uint8), objects)
 
 
-def test_boxes_of_a_crop_are_those_of_the_visible_pixels():
+@pytest.mark.parametrize("name", CROPS)
+def test_boxes_of_a_crop_are_those_of_the_visible_pixels(name):
     """torchvision's masks_to_boxes, whose last pixel is not counted in; no mask that is left is empty."""
-    prepare, cut = build_transform(JITTER), build_transform(JITTER.model_copy(update={"boxes_from_masks": False}))
-    source = record(BAR, RECTANGLE, outlined=False)
+    prepare, cut = (build_transform(CROPS[name].model_copy(update={"boxes_from_masks": fit})) for fit in (True, False))
+    source = record(BAR, RECTANGLE, ANGLE, outlined=False)
     dropped = 0
     for index in range(100):
         found, other = prepare(source, 0, index).target, cut(source, 0, index).target
@@ -111,3 +130,42 @@ def test_boxes_alone_are_cut_as_they_are():
     for index in range(5):
         found, expected = build_transform(JITTER)(source, 0, index), with_masks(source, 0, index)
         assert torch.equal(found.target.boxes, expected.target.boxes)
+
+
+@pytest.mark.parametrize("form", ["bitmaps", "outlines"])
+def test_an_object_whose_mask_was_empty_keeps_its_box(form):
+    """A law (FAULTS 58): it teaches boxes, which are cut as without masks; in a mosaic too."""
+    source = record(BAR, RECTANGLE, outlined=form == "outlines")
+    objects = source.objects
+    if form == "outlines":
+        objects = replace(
+            objects, outlines=(Outline.of_bitmap(np.zeros((HEIGHT, WIDTH), np.uint8)), objects.outlines[1])
+        )
+    else:
+        objects.masks[0] = 0
+    source = replace(source, objects=objects)
+    plain = replace(source, objects=replace(objects, masks=None, outlines=None))
+    prepare, kept = build_transform(JITTER), 0
+    for index in range(40):
+        found, boxes = prepare(source, 0, index).target, prepare(plain, 0, index).target
+        assert torch.equal(found.boxes[found.labels == 0], boxes.boxes[boxes.labels == 0])
+        kept += int((found.labels == 0).sum())
+    assert kept > 0
+    left = cut(source, Window(30, 20, 60, 40)).objects
+    assert left.labels.tolist() == [0, 1] and left.boxes[0].tolist() == [0, 0, 60, 40]
+
+
+@pytest.mark.parametrize("name", CROPS)
+def test_no_box_is_the_rounding_of_a_border(name):
+    """By hand: boxes on whole pixels, so that many end where a part begins, and a side that is seen is a good part of a
+    pixel. Every other object has a mask of the whole image, which tells that masks are left to their objects."""
+    prepare, labels = build_transform(CROPS[name]), np.arange(48)
+    masks = np.broadcast_to(labels[:, None, None] % 2, (48, HEIGHT, WIDTH)).astype(np.uint8)
+    for index in range(125):
+        dice = np.random.default_rng(index)
+        corners = dice.integers(0, [WIDTH - 40, HEIGHT - 40], (48, 2))
+        boxes = np.concatenate([corners, corners + dice.integers(1, 40, (48, 2))], axis=1).astype(np.float32)
+        source = Record(np.zeros((HEIGHT, WIDTH, 3), np.uint8), Objects(boxes, labels, boxes, masks))
+        target = prepare(source, 0, index).target
+        assert all((each[:, 2:] - each[:, :2] > 1e-3).all() for each in (target.boxes, target.ignored))
+        assert torch.equal(target.masks.flatten(1).any(dim=1), target.labels % 2 == 1)

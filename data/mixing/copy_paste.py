@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from ...structures import UsageError
 from ..dataset import Dataset
-from ..transforms.visible import fit_boxes_to_masks
+from ..transforms.visible import fit_boxes_to_masks, have_masks
 from ..types import Objects, Record
 from .base import Mix, MixConfig, mixes
 from .pieces import Piece, Window, cut, join_objects, lay_out
@@ -28,11 +28,12 @@ class CopyPasteConfig(MixConfig):
 class CopyPaste(Mix):
     """Some objects of another image, cut out along their masks, hide what is under them.
 
-    How many is drawn evenly from none to all of them, and then which (section 3 leaves it at "a random subset"). Masks
-    lose what is hidden, an object that is hidden whole is dropped, and every box becomes that of its visible pixels.
-    What either map of classes says of a pixel comes with the pixel. Regions to ignore are not pasted, and those of the
-    image stay. Edges are not blended: the paper found no gain in it. Where the images are of different size, the other
-    one is laid at the top left, and cut at the borders of this one.
+    How many is drawn evenly from none to all of them, and then which (section 3 leaves it at "a random subset"); one
+    whose mask is empty has nothing to paste. Masks lose what is hidden, an object that is hidden whole is dropped, and
+    the box of one that is hidden in part becomes that of its visible pixels. What either map of classes says of a pixel
+    comes with the pixel. Regions to ignore are not pasted, and those of the image stay. Edges are not blended: the
+    paper found no gain in it. Where the images are of different size, the other one is laid at the top left, and cut at
+    the borders of this one.
     """
 
     def __init__(self, dataset: Dataset, config: CopyPasteConfig) -> None:
@@ -61,15 +62,17 @@ _NO_REGIONS = np.zeros((0, 4), np.float32)
 
 
 def _only_some(record: Record, dice: np.random.Generator) -> Record:
-    """With a random subset of its objects, in their order."""
+    """With a random subset of the objects that it shows, in their order."""
     assert record.objects is not None, "data sets with objects have them everywhere"
-    count = len(record.objects.boxes)
-    chosen = np.sort(dice.permutation(count)[: dice.integers(count + 1)])
+    shown = np.flatnonzero(have_masks(record.objects))
+    chosen = np.sort(dice.permutation(shown)[: dice.integers(len(shown) + 1)])
     return replace(record, objects=record.objects[chosen])
 
 
 def _at_size(record: Record, size: Sequence[int]) -> Record:
     """Its top left at this (height, width)."""
+    if record.image.shape[:2] == size:
+        return record
     height, width = np.minimum(size, record.image.shape[:2]).tolist()
     return lay_out([Piece(cut(record, Window(0, 0, width, height)))], (size[0], size[1]))
 
@@ -83,7 +86,8 @@ def _union(objects: Objects) -> UInt8[ndarray, "h w"]:
 def _hide(objects: Objects, covered: UInt8[ndarray, "h w"]) -> Objects:
     """What is left of objects of which these pixels are covered."""
     assert objects.masks is not None, "the data set was asked for them"
-    return fit_boxes_to_masks(replace(objects, masks=objects.masks & ~covered), covered.shape)
+    left = objects.masks & ~covered
+    return fit_boxes_to_masks(replace(objects, masks=left), (left != objects.masks).any(axis=(1, 2)), covered.shape)
 
 
 def _put(

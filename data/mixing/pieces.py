@@ -5,13 +5,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int64
-from numpy import ndarray
 
 from ...structures import IGNORE
 from ..outlines import cut_outline
 from ..transforms.scaled_crop import FILL
-from ..transforms.visible import fit_boxes_to_masks
+from ..transforms.visible import fit_boxes_to_masks, have_masks, visible_rows
 from ..types import Objects, Record
 
 
@@ -80,16 +78,11 @@ def _cut_objects(objects: Objects, part: tuple[slice, slice], size: tuple[int, i
     limits = np.array([size[1], size[0]] * 2, np.float32)
     boxes, ignored = (given.clip(0, limits) for given in (objects.boxes, objects.ignored))
     masks = None if objects.masks is None else objects.masks[:, *part]
-    left = fit_boxes_to_masks(replace(objects, boxes=boxes, ignored=ignored[_with_area(ignored)], masks=masks), size)
-    left = left[_with_area(left.boxes)]
+    left = replace(objects, boxes=boxes, ignored=ignored[visible_rows(ignored)], masks=masks)
+    left = fit_boxes_to_masks(left, have_masks(objects), size)
     if left.outlines is None:
         return left
     return replace(left, outlines=tuple(cut_outline(outline, size) for outline in left.outlines))
-
-
-def _with_area(boxes: Float32[ndarray, "n 4"]) -> Int64[ndarray, " k"]:
-    """Which of them are there at all."""
-    return np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
 
 
 def _place(piece: Piece) -> tuple[slice, slice]:

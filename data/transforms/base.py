@@ -13,10 +13,18 @@ from ...structures import PartConfig, Registry
 from ..outlines import move_outlines, outline_points
 from ..types import Objects, Record, Sample
 from .sample import sample_of
-from .visible import fit_boxes_to_masks
+from .visible import fit_boxes_to_masks, have_masks, visible_rows
 
 _IGNORED = -1
 _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
+
+
+class TransformConfig(PartConfig):
+    """What is done to an image and its truth."""
+
+    boxes_from_masks: bool = False
+    """What is seen of an object with a mask gets the box of its visible pixels, and an object of which none is visible
+    is dropped (detectron2, where it crops); otherwise its box is cut as it is (torchvision)."""
 
 
 class Transform:
@@ -24,7 +32,8 @@ class Transform:
 
     Boxes, masks, outlines and semantic maps go through the same steps. Boxes are clipped to the image, and an object of
     whose box it shows nothing is dropped; what a step adds to a semantic map is 255. With ``boxes_from_masks`` the box
-    of an object with a mask or an outline is that of what is left of it, and one that is left with nothing is dropped.
+    of an object with a mask or an outline is that of what is left of it, and one that is left with nothing is dropped;
+    where a mask was empty before, the box is all that is known.
     """
 
     def __init__(self, seed: int, steps: Sequence[A.BasicTransform], boxes_from_masks: bool = False) -> None:
@@ -75,16 +84,19 @@ def _truth_of(record: Record) -> dict[str, Any]:
 def _objects(objects: Objects, result: dict[str, Any], boxes_from_masks: bool) -> Objects:
     """The objects that a step left something of."""
     boxes = np.asarray(result["bboxes"], np.float32).reshape(-1, 4)
-    labels = np.asarray(result["labels"], np.int64)
+    seen = visible_rows(boxes)
+    boxes, labels = boxes[seen], np.asarray(result["labels"], np.int64)[seen]
     counted = labels != _IGNORED
-    rows = np.asarray(result["rows"], np.int64)[counted]
+    rows = np.asarray(result["rows"], np.int64)[seen][counted]
     masks = None if objects.masks is None else _masks_of(result, rows)
     outlines = None
     if objects.outlines is not None:
         moved = move_outlines(objects.outlines, result["keypoints"])
         outlines = tuple(moved[row] for row in rows.tolist())
     left = Objects(boxes[counted], labels[counted], boxes[~counted], masks, outlines)
-    return fit_boxes_to_masks(left, result["image"].shape[:2]) if boxes_from_masks else left
+    if not boxes_from_masks:
+        return left
+    return fit_boxes_to_masks(left, have_masks(objects)[rows], result["image"].shape[:2])
 
 
 def _masks_of(result: dict[str, Any], rows: Int64[ndarray, " k"]) -> UInt8[ndarray, "k h w"]:

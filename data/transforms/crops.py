@@ -6,8 +6,7 @@ import albumentations as A
 from numpy import ndarray
 from pydantic import Field, model_validator
 
-from ...structures import PartConfig
-from .base import Transform, transforms
+from .base import Transform, TransformConfig, transforms
 from .color import ColorJitterConfig
 from .resize import resize_points
 
@@ -15,7 +14,7 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class RandomCropConfig(PartConfig):
+class RandomCropConfig(TransformConfig):
     """A random part of the image, resized to one size (1409.4842 section 6); defaults are the field's for ImageNet."""
 
     name: Literal["random_crop"] = "random_crop"
@@ -45,10 +44,10 @@ def build_random_crop(seed: int, config: RandomCropConfig) -> Transform:
         A.HorizontalFlip(p=config.flip),
         *config.color_jitter.steps(),
     ]
-    return Transform(seed, steps)
+    return Transform(seed, steps, config.boxes_from_masks)
 
 
-class CenterCropConfig(PartConfig):
+class CenterCropConfig(TransformConfig):
     """The middle of the image; defaults are the field's for ImageNet at evaluation."""
 
     name: Literal["center_crop"] = "center_crop"
@@ -67,13 +66,11 @@ class CenterCropConfig(PartConfig):
 @transforms.register("center_crop", CenterCropConfig)
 def build_center_crop(seed: int, config: CenterCropConfig) -> Transform:
     """Short side to one length, then a square from the middle."""
-    return Transform(
-        seed,
-        [
-            SmallestMaxSize(config.resize, area_for_downscale="image"),
-            A.CenterCrop(config.size, config.size),
-        ],
-    )
+    steps = [
+        SmallestMaxSize(config.resize, area_for_downscale="image"),
+        A.CenterCrop(config.size, config.size),
+    ]
+    return Transform(seed, steps, config.boxes_from_masks)
 
 
 class RandomResizedCrop(A.RandomResizedCrop):

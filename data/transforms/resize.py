@@ -12,12 +12,11 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from pydantic import Field
 
-from ...structures import PartConfig
-from .base import Transform, transforms
+from .base import Transform, TransformConfig, transforms
 from .color import ColorJitterConfig
 
 
-class ResizeConfig(PartConfig):
+class ResizeConfig(TransformConfig):
     """Defaults are the field's for COCO at evaluation; training adds more short sides and a flip."""
 
     name: Literal["resize"] = "resize"
@@ -42,7 +41,7 @@ def build_resize(seed: int, config: ResizeConfig) -> Transform:
         A.HorizontalFlip(p=config.flip),
         *config.color_jitter.steps(),
     ]
-    return Transform(seed, steps)
+    return Transform(seed, steps, config.boxes_from_masks)
 
 
 class Resize(A.DualTransform):

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 import albumentations as A
 from pydantic import Field, PositiveInt, model_validator
 
-from ...structures import IGNORE, PartConfig
-from .base import Transform, transforms
+from ...structures import IGNORE
+from .base import Transform, TransformConfig, transforms
 from .color import ColorJitterConfig
 from .resize import Resize
 
@@ -15,7 +15,7 @@ FILL = (124, 116, 104)
 """ImageNet's mean colour (RGB): near zero once it is normalised."""
 
 
-class ScaledCropConfig(PartConfig):
+class ScaledCropConfig(TransformConfig):
     """Defaults are large-scale jitter's (2012.07177 section 4): a scale of 1 fits the whole image into the window."""
 
     name: Literal["scaled_crop"] = "scaled_crop"
@@ -30,9 +30,6 @@ class ScaledCropConfig(PartConfig):
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of a horizontal flip."""
     color_jitter: ColorJitterConfig = ColorJitterConfig()
-    boxes_from_masks: bool = False
-    """What a window leaves of an object with a mask gets the box of its visible pixels, and an object of which none is
-    visible is dropped (detectron2's large-scale jitter); otherwise its box is cut as it is (torchvision's)."""
 
     @model_validator(mode="after")
     def _check_scales(self) -> "ScaledCropConfig":

@@ -14,17 +14,35 @@ _MARGIN = 1e-3
 """Pixels. What reaches no further into an image than this is taken for a border's rounding."""
 
 
-def fit_boxes_to_masks(objects: Objects, size: tuple[int, int]) -> Objects:
-    """With the boxes of what an image of this (height, width) shows of masks or outlines; objects of which that is
-    nothing are dropped. Objects without either keep their boxes."""
+def fit_boxes_to_masks(objects: Objects, which: Bool[ndarray, " n"], size: tuple[int, int]) -> Objects:
+    """With the boxes of what an image of this (height, width) shows of the masks or outlines of some; the others keep
+    theirs. Objects of which that is nothing are dropped."""
+    fitted = boxes = objects.boxes
     if objects.masks is not None:
-        boxes = boxes_of_masks(objects.masks.view(bool))
+        fitted = boxes_of_masks(objects.masks.view(bool))
     elif objects.outlines is not None:
-        boxes = boxes_of_outlines(objects.outlines, size)
-    else:
-        return objects
-    seen = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    return replace(objects, boxes=boxes)[np.flatnonzero(seen)]
+        fitted = boxes_of_outlines(objects.outlines, size)
+    boxes = np.where(which[:, None], fitted, boxes)
+    return replace(objects, boxes=boxes)[visible_rows(boxes)]
+
+
+def have_masks(objects: Objects) -> Bool[ndarray, " n"]:
+    """Which of them have a mask or an outline that is not empty: one that is says nothing against its box."""
+    if objects.masks is not None:
+        return np.asarray(objects.masks.view(bool).any(axis=(1, 2)))
+    if objects.outlines is not None:
+        return np.array([len(outline) > 0 for outline in objects.outlines], bool)
+    return np.zeros(len(objects.boxes), bool)
+
+
+def visible_rows(boxes: Float32[ndarray, "n 4"]) -> Int64[ndarray, " k"]:
+    """Which of the boxes, clipped to their image, show anything of it.
+
+    A box that a transform leaves or makes smaller than a pixel is kept, as torchvision and detectron2 keep it: a data
+    set's ``min_box`` is in original pixels. What is dropped is what ends at a border and is left with a side of some
+    hundred-thousandths of a pixel, since albumentations has boxes in shares of the image, in 32 bits.
+    """
+    return np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > _MARGIN).all(axis=1))
 
 
 def boxes_of_masks(masks: Bool[ndarray, "n h w"]) -> Float32[ndarray, "n 4"]:
