@@ -83,8 +83,9 @@ def train(
         log = None
         if processes.is_first:
             folder.rewind(start)
-            rhythm = {"steps": config.schedule.steps, "start": start, "every": config.log_every}
-            log = stack.enter_context(RunLog(folder.path, **rhythm, device=processes.device, console=console))
+            unlogged = {} if checkpoint is None else checkpoint.unlogged
+            log = RunLog(folder.path, config, start=start, unlogged=unlogged, device=processes.device, console=console)
+            stack.enter_context(log)
         trace = folder.path / "profile.json" if profile and processes.is_first else None
         with matrix_precision(config.precision), same_bits(config.deterministic):
             with profiled(trace, say) as after_step:
@@ -164,7 +165,7 @@ class _Run:
                 after_step()
                 stopped = processes.greatest(stop[0] if stop else 0)
                 if step % config.checkpoint_every == 0 or step == steps or stopped:
-                    self._save(state, step)
+                    self._save(state, step, log)
                 if stopped:
                     interrupted = Interrupted(stopped, step)
                     interrupted.told_elsewhere = not processes.is_first
@@ -200,10 +201,11 @@ class _Run:
             mix=config.train.mix,
         )
 
-    def _save(self, state: TrainingState, step: int) -> None:
+    def _save(self, state: TrainingState, step: int, log: RunLog | None) -> None:
         for model in dict.fromkeys((self.model, state.best_model)):
             self.processes.same_buffers(model)
-        save_checkpoint(self.folder.checkpoints, step, state, self.description)
+        description = {**self.description, "unlogged": {} if log is None else log.unlogged}
+        save_checkpoint(self.folder.checkpoints, step, state, description)
         if self.processes.is_first:
             prune_checkpoints(self.folder.checkpoints, self.config.keep_checkpoints)
 
@@ -220,7 +222,7 @@ class _Run:
         if self.processes.share(waited) < patience:
             return False
         if self.processes.share(self.folder.saved_step()) < step:
-            self._save(state, step)
+            self._save(state, step, log)
         if log is not None:
             log.say(f"the run ends after step {step}: {waited} evaluations brought no better {measure}")
         return True
@@ -233,7 +235,7 @@ class _Run:
             self._evaluate(state, step, log)
         is_best = self.processes.share(self.folder.best_step()) == step
         if is_best and self.processes.share(self.folder.saved_step()) < step:
-            self._save(state, step)
+            self._save(state, step, log)
         if self.processes.is_first:
             if self.folder.saved_step() == step:
                 add_scores(self.folder.checkpoints, step, self.folder.scores.read_text())
