@@ -35,7 +35,7 @@ class RunLog:
     ) -> None:
         self.folder, self.config, self.device, self.console = folder, config, device, console
         self._file = (folder / "metrics.jsonl").open("a")
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         self._restart()
         self.unlogged = {name: [*values] for name, values in unlogged.items()}
         self._progress = Progress(

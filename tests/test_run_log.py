@@ -70,14 +70,15 @@ def read_warning(capsys) -> str:
     return line
 
 
-def test_curves_of_a_resumed_run_have_every_step_once(tmp_path):
-    """TensorBoard's own reading: what a killed run wrote past its checkpoint is gone."""
-    for start, loss in ((0, 1.0), (4, 2.0)):
+@pytest.mark.parametrize("first", [0, 4])
+def test_curves_of_a_resumed_run_have_every_step_once(first, tmp_path):
+    """TensorBoard's own reading: what a killed run wrote past its checkpoint, or before its first one, is gone."""
+    for start, loss in ((0, 1.0), (first, 2.0)):
         with open_log(tmp_path, start=start, every=1) as log:
             for step in range(start + 1, 8):
                 log.step(step, {"loss": loss, "lr": 0.1}, images=1, waited=0.0)
         time.sleep(1.1)  # the files' names hold the second
     curve = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("train/loss")
     assert [(event.step, event.value) for event in curve] == [
-        (1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0), (5, 2.0), (6, 2.0), (7, 2.0),
-    ]  # fmt: skip
+        (step, 2.0 if step > first else 1.0) for step in range(1, 8)
+    ]
