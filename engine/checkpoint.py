@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -52,14 +52,16 @@ class Checkpoint:
     """How many trained together; None where a version wrote it that did not say."""
     device: str | None
     """``cpu`` or ``cuda``; None likewise."""
+    unlogged: Mapping[str, Sequence[float]]
+    """By name the numbers of the steps since the log's last record, which are to have a part in its next."""
 
 
 def save_checkpoint(folder: Path, step: int, state: TrainingState, description: Mapping[str, Any]) -> Path:
     """Write ``folder/step-N``. A kill or a full disk at any moment leaves the earlier checkpoints as they were.
 
-    ``description`` is of :class:`Checkpoint` what was known before the first step: config (dumped), classes, sums and
-    origin. The weights' file tells alone how they want their pixels, and their origin. All processes call this, which
-    may each have a share of the weights, and the first one writes.
+    ``description`` is of :class:`Checkpoint` what the state does not tell: config (dumped), classes, sums, origin and
+    what is unlogged. The weights' file tells alone how they want their pixels, and their origin. All processes call
+    this, which may each have a share of the weights, and the first one writes.
     """
     target = checkpoint_path(folder, step)
     tensors, groups = _tensors(state)
@@ -133,6 +135,7 @@ def _read(path: Path) -> Checkpoint:
             scores=json.loads((path / SCORES).read_text()) if SCORES in read_sums(path) else None,
             processes=state.get("processes"),
             device=state.get("device"),
+            unlogged=state.get("unlogged", {}),
         )
     except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
         raise CheckpointError(f"cannot be read: {error!r}", "use another checkpoint", file=path) from error

@@ -110,6 +110,10 @@ class ExperimentConfig(Config):
                 raise ValueError(f"expect: a band goes from its lower end to its upper one; {name} has {low} to {high}")
         return self
 
+    def is_logged(self, step: int) -> bool:
+        """Whether the log writes a record at a step: every ``log_every``, and at the last."""
+        return step % self.log_every == 0 or step == self.schedule.steps
+
 
 FREE_ON_RESUME = {
     "name", "eval_batch_size", "eval_every", "val_loss", "patience", "patience_for", "checkpoint_every",

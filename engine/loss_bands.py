@@ -11,8 +11,7 @@ TOO_LOW = "truth may be missing from the data, or the images be all alike"
 
 def band_warnings(config: ExperimentConfig, step: int, means: Mapping[str, float]) -> list[str]:
     """A line for each number outside its band, at the first step from ``expect_by`` on whose means are written."""
-    previous = (step - 1) // config.log_every * config.log_every
-    if not means or not previous < config.expect_by <= step:
+    if not means or step < config.expect_by or any(map(config.is_logged, range(config.expect_by, step))):
         return []
     lines = []
     for name, (low, high) in config.expect.items():

@@ -1,5 +1,6 @@
 """Which parameters share a learning rate and a weight decay."""
 
+import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -10,7 +11,9 @@ from torch import nn
 from ..backbones import Backbone
 from ..structures import Config, UsageError, suggest
 
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+_NORM = re.compile(r"\wNorm")
+"""What the classes of normalisation layers, or those that they derive from, are called, torch's and timm's: the kind,
+and then the word (``BatchNorm2d``, ``RmsNormAct``). What begins with the word is none (``NormFreeBlock``)."""
 
 
 class ParameterGroupsConfig(Config):
@@ -89,7 +92,8 @@ def _layer_multipliers(decay: float, model: nn.Module) -> dict[str, float]:
 
 def _base_decays(config: ParameterGroupsConfig, model: nn.Module) -> dict[str, float]:
     """Each parameter's decay by its kind."""
-    of_norms = {id(each) for module in model.modules() if isinstance(module, _NORMS) for each in module.parameters()}
+    norms = (module for module in model.modules() if _is_norm(module))
+    of_norms = {id(parameter) for norm in norms for parameter in norm.parameters(recurse=False)}
     never = {place + name for place, backbone in _backbones(model).items() for name in backbone.undecayed_parameters()}
     decays: dict[str, float] = {}
     for name, parameter in model.named_parameters():
@@ -102,6 +106,10 @@ def _base_decays(config: ParameterGroupsConfig, model: nn.Module) -> dict[str, f
         else:
             decays[name] = config.weight_decay
     return decays
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return any(_NORM.search(kind.__name__) for kind in type(module).__mro__)
 
 
 def _backbones(model: nn.Module) -> dict[str, Backbone]:

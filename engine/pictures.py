@@ -12,42 +12,34 @@ from ..data import Dataset, build_transform, collate
 from ..models import Model
 from ..structures import PartConfig
 from .drawing import FONT, side_by_side, write_image
+from .evaluate import evaluation_mode
 from .tasks import Task
 from .thumbnails import shrink_record
 
+COUNT, SCORE = 8, 0.5
+"""How many images are shown, and from which score up what is found in them."""
 LONGEST = 640
 """Pixels of the longer side of each picture: a sheet of large photos is still one to look at."""
 
 
 def draw_comparisons(
-    task: Task,
-    model: Model,
-    dataset: Dataset,
-    transform: PartConfig,
-    path: str | os.PathLike[str],
-    *,
-    count: int = 8,
-    score: float = 0.5,
+    task: Task, model: Model, dataset: Dataset, transform: PartConfig, path: str | os.PathLike[str]
 ) -> None:
     """A grid of a data set's first images: the truth on the left of each pair, what the model finds on the right."""
-    training = model.training
-    model.eval()
-    pairs = list(_compare(task, model, dataset, transform, count, score))
-    model.train(training)
+    with evaluation_mode(model):
+        pairs = list(_compare(task, model, dataset, transform))
     write_image(path, _grid(pairs, columns=2))
 
 
-def _compare(
-    task: Task, model: Model, dataset: Dataset, transform: PartConfig, count: int, score: float
-) -> Iterator[ndarray]:
+def _compare(task: Task, model: Model, dataset: Dataset, transform: PartConfig) -> Iterator[ndarray]:
     prepare = build_transform(transform)
-    for index in range(min(count, len(dataset))):
+    for index in range(min(COUNT, len(dataset))):
         record = dataset.read(index)
         batch = collate([prepare(record, 0, index)], model.size_divisor)
         shown = shrink_record(record, LONGEST)
         # The model sees the image as ever, and predictions are put back into the one that is drawn on.
         batch = replace(batch, original_sizes=(shown.image.shape[:2],))
-        found = task.draw(shown.image, task.predict(model, batch)[0], score)
+        found = task.draw(shown.image, task.predict(model, batch)[0], SCORE)
         yield _captioned(task.draw_truth(shown), found)
 
 

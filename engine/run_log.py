@@ -4,7 +4,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -13,19 +13,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from .config import ExperimentConfig
 from .memory import peak_memory
 
 
 class RunLog:
-    """Collects each step's numbers; writes their means every ``every`` steps."""
+    """Collects each step's numbers; writes their means at the steps that the config says.
+
+    ``start`` is the step that a run goes on from, and ``unlogged`` what was :attr:`unlogged` there.
+    """
 
     def __init__(
-        self, folder: Path, *, steps: int, start: int, every: int, device: torch.device, console: Console
+        self,
+        folder: Path,
+        config: ExperimentConfig,
+        *,
+        start: int,
+        unlogged: Mapping[str, Sequence[float]],
+        device: torch.device,
+        console: Console,
     ) -> None:
-        self.folder, self.every, self.steps, self.device, self.console = folder, every, steps, device, console
+        self.folder, self.config, self.device, self.console = folder, config, device, console
         self._file = (folder / "metrics.jsonl").open("a")
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         self._restart()
+        self.unlogged = {name: [*values] for name, values in unlogged.items()}
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -36,7 +48,7 @@ class RunLog:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("train", total=steps, completed=start, numbers="")
+        self._task = self._progress.add_task("train", total=config.schedule.steps, completed=start, numbers="")
 
     def __enter__(self) -> "RunLog":
         self._show_fault, threading.excepthook = threading.excepthook, self._show_but_writes
@@ -67,16 +79,16 @@ class RunLog:
         Returns the means that this wrote, if it did.
         """
         for name, value in numbers.items():
-            self._values.setdefault(name, []).append(value)
+            self.unlogged.setdefault(name, []).append(value)
         self._count += 1
         self._images += images
         self._waited += waited
         self._progress.advance(self._task)
-        return self._write_means(step, numbers["lr"]) if step % self.every == 0 or step == self.steps else {}
+        return self._write_means(step, numbers["lr"]) if self.config.is_logged(step) else {}
 
     def _write_means(self, step: int, lr: float) -> dict[str, float]:
         elapsed = time.perf_counter() - self._since
-        record = {name: sum(values) / len(values) for name, values in self._values.items()}  # some not in every step
+        record = {name: sum(values) / len(values) for name, values in self.unlogged.items()}  # some not in every step
         record |= {"lr": lr, "images_per_second": self._images / elapsed, "data_wait": self._waited / elapsed}
         record["peak_memory"] = peak_memory(self.device)
         self.record(step, record, "train")
@@ -88,13 +100,15 @@ class RunLog:
         if self.console.is_terminal:
             self._progress.update(self._task, numbers=line)
         else:
-            remaining = elapsed / self._count * (self.steps - step)
-            self.say(f"step {step}/{self.steps}  {line}  ETA {remaining:.0f} s")
+            steps = self.config.schedule.steps
+            remaining = elapsed / self._count * (steps - step)
+            self.say(f"step {step}/{steps}  {line}  ETA {remaining:.0f} s")
         self._restart()
         return record
 
     def _restart(self) -> None:
-        self._values: dict[str, list[float]] = {}
+        self.unlogged: dict[str, list[float]] = {}
+        """The numbers of the steps since the last record."""
         self._count = self._images = 0
         self._waited = 0.0
         self._since = time.perf_counter()

@@ -72,8 +72,8 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
     seed_step(config.seed, step, state.processes.rank)
     lr = base_rate(config) * config.schedule.factor(step - 1)
     set_learning_rate(state.optimizer, lr)
-    logged = step % config.log_every == 0
-    with _memory_of(step, batches), watching() if logged else contextlib.nullcontext({}) as notes:
+    watch = watching() if config.is_logged(step) else contextlib.nullcontext({})
+    with _memory_of(step, batches), watch as notes:
         with shared_draws(_seed_of(config.seed, step), state.model.device):
             losses = _accumulate(state, batches, config)
         state.scaler.unscale_(state.optimizer)

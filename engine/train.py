@@ -72,8 +72,9 @@ def train(
         log = None
         if processes.is_first:
             folder.rewind(start)
-            rhythm = {"steps": config.schedule.steps, "start": start, "every": config.log_every}
-            log = stack.enter_context(RunLog(folder.path, **rhythm, device=processes.device, console=console))
+            unlogged = {} if checkpoint is None else checkpoint.unlogged
+            log = RunLog(folder.path, config, start=start, unlogged=unlogged, device=processes.device, console=console)
+            stack.enter_context(log)
         training = _Training(run, state, log)
         trace = folder.path / "profile.json" if profile and processes.is_first else None
         with matrix_precision(config.precision), same_bits(config.deterministic):
@@ -148,7 +149,8 @@ class _Training:
         run = self.run
         for model in dict.fromkeys((run.model, self.state.best_model)):
             run.processes.same_buffers(model)
-        save_checkpoint(run.folder.checkpoints, step, self.state, run.description)
+        unlogged = {} if self.log is None else self.log.unlogged
+        save_checkpoint(run.folder.checkpoints, step, self.state, {**run.description, "unlogged": unlogged})
         if run.processes.is_first:
             prune_checkpoints(run.folder.checkpoints, run.config.keep_checkpoints)
 

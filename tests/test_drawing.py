@@ -4,14 +4,17 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
-from vertebra.data import Dataset, Objects, Outline, Record, ResizeConfig
-from vertebra.engine import Detection, blend_masks, draw_boxes, draw_comparisons
+from vertebra.data import Batch, Dataset, Objects, Outline, Record, ResizeConfig, build_dataset
+from vertebra.engine import Detection, WholeImage, blend_masks, draw_boxes, draw_comparisons
 from vertebra.engine.drawing import class_color
 from vertebra.engine.thumbnails import shrink_record
-from vertebra.models import Model
-from vertebra.structures import IGNORE, Classes, Detections, GridMasks, Images
+from vertebra.models import Model, build_model
+from vertebra.structures import IGNORE, Classes, Classification, Detections, GridMasks, Images
+
+from .tiny import tiny_classifier
 
 RNG = np.random.default_rng(0)
 
@@ -102,6 +105,21 @@ def test_a_sheet_of_large_photos_is_one_to_look_at(tmp_path):
         assert pair[300, width // 4].tolist() == pair[300, 3 * width // 4].tolist() == [128] * 3
         assert pair[300, width + width // 4].tolist() == half.tolist()
         assert pair[300, width + 3 * width // 4].tolist() == [128] * 3
+
+
+def test_a_picture_that_fails_leaves_the_model_in_training(tmp_path):
+    """By hand: a task that cannot predict."""
+
+    class Broken(WholeImage):
+        def predict(self, model: Model, batch: Batch) -> list[Classification]:
+            raise RuntimeError("broken")
+
+    config = tiny_classifier()
+    data = build_dataset(config.val.dataset)
+    model = build_model(config.model, data.class_names)
+    with pytest.raises(RuntimeError, match="broken"):
+        draw_comparisons(Broken(data.classes["classification"]), model, data, config.val.transform, tmp_path / "x.png")
+    assert model.training
 
 
 def test_every_label_has_a_colour_of_its_own():

@@ -67,7 +67,7 @@ def finish_with_kills(config: ExperimentConfig, output: Path, kills: int, proces
 def test_a_run_killed_at_random_ends_as_the_unbroken_one(tmp_path, workers, kills):
     """FAULTS 105: SIGKILL in mid-epoch as anywhere: weights, average, scale and log are bit for bit those of a run that
     nobody disturbed and that had no workers."""
-    config = tiny_classifier(schedule=SCHEDULE, checkpoint_every=2, **EVERYTHING)
+    config = tiny_classifier(schedule=SCHEDULE, checkpoint_every=2, log_every=3, **EVERYTHING)
     train(config, tmp_path / "unbroken")
     broken = config.model_copy(update={"loader": LoaderConfig(workers=workers)})
     finish_with_kills(broken, tmp_path / "broken", kills)

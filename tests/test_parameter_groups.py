@@ -42,6 +42,37 @@ def test_norms_do_not_decay_and_the_frozen_are_left_out(config):
     }  # fmt: skip
 
 
+def test_torchs_other_norms_are_norms():
+    """By hand: those that are no batch, group or layer norm; a PReLU, whose weight has one axis too, is none."""
+    model = nn.Sequential(nn.RMSNorm(2), nn.InstanceNorm2d(2, affine=True), nn.PReLU())
+    decays = {name: decay for name, (_, decay) in settings(SGDConfig(lr=0.5, weight_decay=0.2), model).items()}
+    assert decays == {"0.weight": 0.0, "1.weight": 0.0, "1.bias": 0.0, "2.weight": 0.2}
+
+
+NORM_FILES = {"batchnorm", "normalization", "norm", "norm_act", "evo_norm", "filter_response_norm", "grn"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "aimv2_large_patch14_224", "caformer_s18", "convnextv2_atto", "dm_nfnet_f0", "levit_128", "mobilenetv5_300m",
+        "resnetv2_50d_evos", "resnetv2_50d_frn", "resnetv2_50x1_bit",
+    ],
+)  # fmt: skip
+def test_timms_norms_are_norms(name):
+    """Oracle: the files in which torch and timm define theirs; what else a block called after a norm has decays."""
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    norms = {
+        f"{place}.{own}"
+        for place, module in model.named_modules()
+        if NORM_FILES & {kind.__module__.rpartition(".")[2] for kind in type(module).__mro__}
+        for own, _ in module.named_parameters(recurse=False)
+    }
+    found = settings(SGDConfig(lr=0.5, weight_decay=0.2), model)
+    assert {name for name, (_, decay) in found.items() if decay == 0} == norms
+
+
 def test_biases_and_patterns_have_their_own():
     """By hand: a bias's decay, and products of what matches; half a name matches nothing."""
     model = nn.ModuleDict({"trunk": nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), "trunks": nn.Linear(2, 2)})

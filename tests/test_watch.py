@@ -102,6 +102,14 @@ def test_watching_changes_no_bit(shapes, tmp_path):
     assert {f"train/{name}" for name in (*NAMES, "peak_memory", "grad_norm", "lr")} <= set(curves)
 
 
+def test_the_last_record_has_what_the_others_have(shapes, tmp_path, capsys):
+    """By hand: records of steps 3 and 4; a band looked at in the last is of a number that is there."""
+    train(tiny_config(shapes, log_every=3, expect={"rpn_recall": (0.0, 1.0)}, expect_by=4), tmp_path / "run")
+    lines = {line["step"]: line.keys() for line in records(tmp_path / "run") if line["group"] == "train"}
+    assert list(lines) == [3, 4] and lines[3] == lines[4] >= NAMES
+    assert "WARNING" not in capsys.readouterr().err
+
+
 def test_a_step_without_an_object_has_no_recall(shapes, tmp_path):
     """By hand: a share of nothing is left out, and no mean has a part in it."""
     empty = shutil.copytree(shapes, tmp_path / "empty")

@@ -59,11 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for _ in range(options.rounds):
         for name in names:
             found[name].append(_measure_alone({**config, **SETTINGS[name]}, device, options.steps))
-    table = Table("setting", "images/s", f"beside {first}", "memory, MiB")
+    table = Table("setting", "images/s", f"beside {first}", "memory, GiB")
     for name, measured in found.items():
         speeds, memory = zip(*measured, strict=True)
         ratio = statistics.median(own / plain for own, (plain, _) in zip(speeds, found[first], strict=True))
-        table.add_row(name, f"{statistics.median(speeds):.2f}", f"{ratio:.2f}", f"{max(memory):.0f}")
+        table.add_row(name, f"{statistics.median(speeds):.2f}", f"{ratio:.2f}", f"{max(memory):.2f}")
     Console(width=100).print(table)
     return 0
 
@@ -78,37 +78,43 @@ def _measure_alone(config: Mapping[str, Any], device: str, steps: int) -> tuple[
 
 
 def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, float]:
-    """Images a second, by the median step after two for warming up, and the greatest memory in MiB."""
-    import resource
+    """Images a second, by the median step after two for warming up, and the greatest memory in GiB."""
     import time
 
-    import torch
-
-    from vertebra.data import build_dataset, train_loader
+    from vertebra.data import Share, build_dataset, train_loader
     from vertebra.engine import TrainingState, parse_config, train_step
     from vertebra.engine.determinism import same_bits
+    from vertebra.engine.memory import peak_memory
     from vertebra.engine.precision import matrix_precision
     from vertebra.models import build_model
+    from vertebra.structures import refusals_as_usage_errors
 
     experiment = parse_config(config)
     data = build_dataset(experiment.train.dataset)
     names = {task: classes.names for task, classes in data.classes.items()}
-    model = build_model(experiment.model, names).to(device).train()
-    share = {"batch_size": experiment.batch_size, "seed": experiment.seed, "start_step": 0, "end_step": 1}
-    loader = experiment.loader.model_copy(update={"workers": 0})
-    batches = list(train_loader(data, experiment.train.transform, loader, divisor=model.size_divisor, **share))
-    seconds = []
+    with refusals_as_usage_errors():
+        model = build_model(experiment.model, names).to(device).train()
+        loader = train_loader(
+            data,
+            experiment.train.transform,
+            experiment.loader.model_copy(update={"workers": 0}),
+            batch_size=experiment.batch_size,
+            divisor=model.size_divisor,
+            seed=experiment.seed,
+            start_step=0,
+            end_step=1,
+            share=Share(micro_batches=experiment.accumulate),
+            sampling=experiment.sampling,
+            mix=experiment.train.mix,
+        )
+    batches, seconds = list(loader), []
     with matrix_precision(experiment.precision), same_bits(experiment.deterministic):
         state = TrainingState.of(model, experiment)
         for step in range(1, steps + 3):
             began = time.perf_counter()
             train_step(state, batches, experiment, step)  # ends by reading numbers back, so the device is done
             seconds.append(time.perf_counter() - began)
-    if device == "cpu":
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    else:
-        memory = torch.cuda.max_memory_allocated() / 2**20
-    return experiment.batch_size / statistics.median(seconds[2:]), memory
+    return experiment.batch_size / statistics.median(seconds[2:]), peak_memory(model.device)
 
 
 if __name__ == "__main__":
