@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -30,8 +31,14 @@ def load_weights(checkpoint: Checkpoint, model: nn.Module, averaged: bool = Fals
     model.load_state_dict({name: shared_like(tensor, own[name]) for name, tensor in tensors.items()})
 
 
-def load_state(checkpoint: Checkpoint, state: TrainingState) -> None:
-    """Put all that a step changes, but for the model's weights, back as it was: momentum, averages, scales."""
+def load_state(checkpoint: Checkpoint, state: TrainingState, notify: Callable[[str], None]) -> None:
+    """Put all that a step changes, but for the model's weights, back as it was: momentum, averages, scales.
+
+    ``notify`` is told where it was trained on another kind of device.
+    """
+    now = state.processes.device.type
+    if checkpoint.device not in (None, now):
+        notify(f"the run was trained on {checkpoint.device}, this is {now}: it goes on, but not to the same bits")
     facts = json.loads((checkpoint.path / STATE).read_text())
     parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}

@@ -9,11 +9,10 @@ from ..backbones import load_backbone_weights
 from ..data import Dataset, Policy, build_dataset, require_same_classes
 from ..models import Model, build_model, transfer_weights
 from ..structures import UsageError, refusals_as_usage_errors
-from .checkpoint import Checkpoint
 from .config import ExperimentConfig
 from .processes import Processes
-from .restore import load_model, load_weights
-from .run_folder import RunFolder, describe_data, describe_start, require_same_data, require_same_processes
+from .restore import load_checkpoint_model, load_weights
+from .run_folder import Beginning, RunFolder, describe_data, require_same_data, require_same_processes
 from .step import seed_step
 from .tasks import Task, pick_task, require_truth
 
@@ -35,15 +34,9 @@ class Run:
     """What its checkpoints say of it beside their step."""
 
 
-def open_run(
-    config: ExperimentConfig,
-    folder: RunFolder,
-    processes: Processes,
-    checkpoint: Checkpoint | None,
-    bad_data: Policy,
-    say: Say,
-) -> Run:
+def open_run(beginning: Beginning, folder: RunFolder, processes: Processes, bad_data: Policy, say: Say) -> Run:
     """Data and model as they are before the first step; UsageError or DataError where something does not fit."""
+    config, checkpoint, source = beginning.config, beginning.resumed, beginning.source
     _require_even_shares(config, processes.count)
     train_set, val_set = _open_data(config, folder.path if processes.is_first else None, bad_data, say)
     data = describe_data(train_set, val_set)
@@ -60,10 +53,10 @@ def open_run(
         load_weights(checkpoint, model)
     elif config.model.weights is not None:
         say(load_backbone_weights(model.backbone, config.model.weights))
-    elif config.start_from is not None:
-        say(f"{config.start_from}: {transfer_weights(model, load_model(config.start_from))}")
+    elif source is not None:
+        say(f"{source.path}: {transfer_weights(model, load_checkpoint_model(source))}")
     task = pick_task(model.head, train_set.classes, config.inference)
-    description = {"config": config.model_dump(mode="json"), "origin": describe_start(config, checkpoint), **data}
+    description = {"config": config.model_dump(mode="json"), "origin": beginning.origin(), **data}
     return Run(config, folder, processes, train_set, val_set, model.train(), task, description)
 
 

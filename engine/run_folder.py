@@ -6,19 +6,47 @@ import json
 import os
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from ..backbones import Origin, weights_origin
 from ..data import Dataset, require_same_classes
-from ..models import ModelConfig, resolve_input
+from ..models import resolve_input
 from ..structures import UsageError
 from .checkpoint import Checkpoint, open_checkpoint
 from .checkpoint_series import checkpoint_paths, set_damaged_aside
 from .config import FREE_ON_RESUME, ExperimentConfig, config_changes
 from .evaluate import write_json
 from .sealed_folder import no_room
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a run begins with, or goes on from; the first process opens it once for all."""
+
+    config: ExperimentConfig
+    """Resolved."""
+    resumed: Checkpoint | None = None
+    """The run's own checkpoint, of a resumed run that has one."""
+    source: Checkpoint | None = None
+    """That of ``start_from``, of a new run that has it."""
+
+    @property
+    def step(self) -> int:
+        """The last step that was taken."""
+        return 0 if self.resumed is None else self.resumed.step
+
+    def origin(self) -> Origin | None:
+        """Where the weights come from that the run began with; None where they were random."""
+        model = self.config.model
+        if self.resumed is not None:
+            return self.resumed.origin
+        if self.source is not None:
+            path, before = str(self.source.path), self.source.origin
+            return Origin(path) if before is None else before.through(path)
+        return None if model.weights is None else weights_origin(model.weights, model.backbone.name)
 
 
 class RunFolder:
@@ -68,42 +96,45 @@ class RunFolder:
                 file=error.filename or self.path,
             ) from error
 
-    def open(
-        self, config: ExperimentConfig, resume: bool, notify: Callable[[str], None]
-    ) -> tuple[ExperimentConfig, Checkpoint | None]:
-        """The resolved config of a new run, or of one to resume with the checkpoint to go on from, if it wrote one."""
-        return self._resume(config, notify) if resume else (self._start(config), None)
+    def open(self, config: ExperimentConfig, resume: bool, notify: Callable[[str], None]) -> Beginning:
+        """Begin a new run, or go on with the one that is here; the resolved config is stored.
 
-    def _start(self, config: ExperimentConfig) -> ExperimentConfig:
-        """Begin a new run: refuse a folder that holds one, store the resolved config and return it."""
+        UsageError where a new run finds another here, or a resumed one none, or one of other numbers.
+        """
+        return self._resume(config, notify) if resume else self._start(config)
+
+    def _start(self, config: ExperimentConfig) -> Beginning:
         if checkpoint_paths(self.checkpoints) or (self.path / "metrics.jsonl").exists():
             raise UsageError(
                 "this folder holds a run already",
                 "continue it with --resume, or choose another --output",
                 file=self.path,
             )
-        return self._store(config, _with_input(config))
+        return self._begin(config)
 
-    def _store(self, config: ExperimentConfig, model: ModelConfig) -> ExperimentConfig:
+    def _begin(self, config: ExperimentConfig) -> Beginning:
+        """With the input that the weights it starts from want written out."""
+        source = None if config.start_from is None else open_checkpoint(config.start_from)
+        if source is None or config.model.input is not None:
+            model = resolve_input(config.model)
+        else:
+            model = config.model.model_copy(update={"input": source.config.model.input})
+        return Beginning(self._store(config.model_copy(update={"model": model})), source=source)
+
+    def _store(self, config: ExperimentConfig) -> ExperimentConfig:
         """Write the resolved config: from here on it is data and runs no code."""
-        config = config.model_copy(update={"model": model})
         write_json(self.path / "config.json", config.model_dump(mode="json"))
         return config
 
-    def _resume(
-        self, config: ExperimentConfig, notify: Callable[[str], None]
-    ) -> tuple[ExperimentConfig, Checkpoint | None]:
-        """The resolved config and the newest sound checkpoint, or None where the run had written none.
-
-        Refuses a config of other numbers. The file that the run's weights came from is not needed again.
-        """
+    def _resume(self, config: ExperimentConfig, notify: Callable[[str], None]) -> Beginning:
+        """From the newest sound checkpoint. The file that the run's weights came from is not needed again."""
         if not checkpoint_paths(self.checkpoints):
             if not (self.path / "config.json").exists():
                 raise UsageError(
                     "there is no run here to resume", "check --output, or leave out --resume", file=self.path
                 )
             notify(f"{self.path}: there is no checkpoint yet, so the run begins anew, with this config")
-            return self._store(config, _with_input(config)), None
+            return self._begin(config)
         checkpoint = open_checkpoint(self.path, notify)
         if config.model.input is None:
             model = config.model.model_copy(update={"input": checkpoint.config.model.input})
@@ -116,7 +147,7 @@ class RunFolder:
                 f"the config differs from the run's: {shown}", "resume with the same, or start anew", file=self.path
             )
         set_damaged_aside(self.checkpoints, checkpoint.path)
-        return self._store(config, config.model), checkpoint
+        return Beginning(self._store(config), resumed=checkpoint)
 
     def evaluated_step(self) -> int:
         """The step that ``eval.json`` is of; 0 where there is none."""
@@ -153,23 +184,6 @@ class RunFolder:
         temporary = path.with_name(".metrics.jsonl.writing")
         temporary.write_text("".join(kept))
         temporary.replace(path)
-
-
-def _with_input(config: ExperimentConfig) -> ModelConfig:
-    """The model's config with the input that the weights it starts from want written out."""
-    if config.start_from is None or config.model.input is not None:
-        return resolve_input(config.model)
-    return config.model.model_copy(update={"input": open_checkpoint(config.start_from).config.model.input})
-
-
-def describe_start(config: ExperimentConfig, checkpoint: Checkpoint | None) -> Origin | None:
-    """Where the weights come from that a run began with; ``checkpoint`` is what it is resumed from."""
-    if checkpoint is not None:
-        return checkpoint.origin
-    if config.start_from is not None:
-        before = open_checkpoint(config.start_from).origin
-        return Origin(config.start_from) if before is None else before.through(config.start_from)
-    return None if config.model.weights is None else weights_origin(config.model.weights, config.model.backbone.name)
 
 
 def describe_data(train: Dataset, val: Dataset) -> dict[str, Any]:

@@ -56,30 +56,26 @@ def train(
         console = (console or Console(stderr=True)) if processes.is_first else Console(quiet=True)
         say = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
         folder = RunFolder(output)
-        config, checkpoint = processes.by_first(lambda: stack.enter_context(folder).open(config, resume, say))
+        beginning = processes.by_first(lambda: stack.enter_context(folder).open(config, resume, say))
         with processes.together():
-            run = open_run(config, folder, processes, checkpoint, bad_data, say)
+            run = open_run(beginning, folder, processes, bad_data, say)
         with processes.together():  # apart from the above: all must get here, and of a config it fails on all or none
-            state = TrainingState.of(run.model, config, processes)
-        say(describe_rate(config))
-        start = 0
-        if checkpoint is not None:
-            start = checkpoint.step
-            load_state(checkpoint, state)
-            if checkpoint.device not in (None, processes.device.type):
-                now = processes.device.type
-                say(f"the run was trained on {checkpoint.device}, this is {now}: it goes on, but not to the same bits")
+            state = TrainingState.of(run.model, run.config, processes)
+        say(describe_rate(run.config))
+        unlogged = {}
+        if beginning.resumed is not None:
+            unlogged = beginning.resumed.unlogged
+            load_state(beginning.resumed, state, say)
         log = None
         if processes.is_first:
-            folder.rewind(start)
-            unlogged = {} if checkpoint is None else checkpoint.unlogged
-            log = RunLog(folder.path, config, start=start, unlogged=unlogged, device=processes.device, console=console)
-            stack.enter_context(log)
+            folder.rewind(beginning.step)
+            options = {"start": beginning.step, "unlogged": unlogged, "device": processes.device, "console": console}
+            log = stack.enter_context(RunLog(folder.path, run.config, **options))
         training = _Training(run, state, log)
         trace = folder.path / "profile.json" if profile and processes.is_first else None
-        with matrix_precision(config.precision), same_bits(config.deterministic):
+        with matrix_precision(run.config.precision), same_bits(run.config.deterministic):
             with profiled(trace, say) as after_step:
-                training.take_steps(start, after_step)
+                training.take_steps(beginning.step, after_step)
             training.finish()
         return processes.by_first(lambda: json.loads(folder.scores.read_text()))
 
