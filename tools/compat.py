@@ -160,8 +160,9 @@ def _create(name: str):
 
     known = timm.get_pretrained_cfg(name, allow_unregistered=True)
     size = known.input_size[-1] if known is not None else 224
+    choices: Sequence[dict[str, Any]] = ({}, {"patch_size": 16}, {"image_size": size})
     refusal = None
-    for options in ({}, {"patch_size": 16}, {"image_size": size}):
+    for options in choices:
         try:
             return create_backbone(f"timm/{name}", **options), options
         except UsageError as error:
