@@ -12,7 +12,7 @@ from vertebra.tools.cli import run_tool, whole_number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``tools/benchmark_data.py [IMAGES ANNOTATIONS] [--policy resize] [--count 50] [--rounds 5]``."""
+    """``tools/benchmark_data.py [IMAGES ANNOTATIONS] [--policy resize] [--decode-short-side N]``."""
     options = _parse(arguments)
 
     import cv2
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             coco = Path(folder) / "shapes" / "coco"
             options.files = [coco / "train", coco / "annotations" / "instances_train.json"]
         images, annotations = options.files
-        ours, others, found = build_pipelines(images, annotations, options.policy)
+        ours, others, found = build_pipelines(images, annotations, options.policy, options.decode_short_side)
         count = min(options.count, found)
         print(f"{options.policy}, {count} images a round, one thread, torch {torch.__version__}")
         for name, theirs in others.items():
@@ -51,6 +51,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("files", nargs="*", type=Path, metavar="IMAGES ANNOTATIONS", help="a COCO folder and file with "
                         "masks (default: 50 generated pictures of about 640 pixels)")  # fmt: skip
     parser.add_argument("--policy", choices=("resize", "jitter"), default="resize", help="which (default resize)")
+    parser.add_argument("--decode-short-side", type=whole_number(1), metavar="N", help="decode JPEGs at a half, a "
+                        "quarter or an eighth that keeps so many pixels, and time ours without it too")  # fmt: skip
     parser.add_argument("--count", type=whole_number(1), default=50, help="images a round (default 50)")
     parser.add_argument("--rounds", type=whole_number(1), default=5, help="timed rounds of each (default 5)")
     options = parser.parse_args(arguments)
