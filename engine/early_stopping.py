@@ -1,9 +1,10 @@
 """When a run ends before its last step: its evaluations have got no better for too long."""
 
-import json
 import math
 from pathlib import Path
 from typing import Literal
+
+from .run_log import val_records
 
 
 def evaluations_since_best(metrics: Path, measure: Literal["score", "loss"]) -> int:
@@ -13,13 +14,9 @@ def evaluations_since_best(metrics: Path, measure: Literal["score", "loss"]) -> 
     file alone, so that a resumed run decides as the unbroken one. What could not be computed is the worst.
     """
     merits: dict[int, float] = {}  # by step
-    for line in metrics.read_text().splitlines() if metrics.exists() else ():
-        record = json.loads(line)
-        if record["group"] != "val":
-            continue
-        score = next(value for key, value in record.items() if key not in ("step", "group"))
-        loss = record.get("loss")
-        merit = score if measure == "score" else loss and -loss
-        merits[record["step"]] = -math.inf if merit is None else merit
+    for step, numbers in val_records(metrics).items():
+        loss = numbers.get("loss")
+        merit = next(iter(numbers.values())) if measure == "score" else loss and -loss
+        merits[step] = -math.inf if merit is None else merit
     best = max(merits, key=merits.__getitem__, default=0)
     return sum(step > best for step in merits)

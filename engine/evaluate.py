@@ -19,9 +19,6 @@ from .precision import matrix_precision
 from .processes import Processes
 from .tasks import TASKS, Rows, Task
 
-MARKS: Mapping[str, str] = {"classification": "labels", "detection": "score", "semantic": "segmentation"}
-"""The field that tells the rows of a task from those of the tasks that follow."""
-
 
 def evaluate(
     task: Task, model: Model, dataset: Dataset, config: ExperimentConfig, processes: Processes | None = None
@@ -84,7 +81,7 @@ def _task_of(rows: Rows, dataset: Dataset) -> str:
     if dataset.task in TASKS:
         return dataset.task
     row = rows[0] if rows else {}
-    task = next((task for task, field in MARKS.items() if field in row), "")
+    task = next((task for task, kind in TASKS.items() if kind.mark in row), "")
     if task not in dataset.classes:
         what = (
             f"the first row is none of {' or '.join(dataset.classes)}" if rows else "no row tells whose results it is"

@@ -19,6 +19,7 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .checkpoint_series import checkpoint_paths, set_damaged_aside
 from .config import FREE_ON_RESUME, ExperimentConfig, config_changes
 from .evaluate import write_json
+from .run_log import val_records
 from .sealed_folder import no_room
 
 
@@ -155,15 +156,10 @@ class RunFolder:
 
     def best_step(self) -> int:
         """The step with the best of the first score, the earliest of equals; 0 where nothing was scored."""
-        best, best_step = -1.0, 0
-        path = self.path / "metrics.jsonl"
-        for line in path.read_text().splitlines() if path.exists() else ():
-            record = json.loads(line)
-            if record["group"] == "val":
-                score = next(value for key, value in record.items() if key not in ("step", "group"))
-                if score is not None and score > best:
-                    best, best_step = score, record["step"]
-        return best_step
+        records = val_records(self.path / "metrics.jsonl")
+        scores = {step: next(iter(numbers.values())) for step, numbers in records.items()}
+        known = {step: score for step, score in scores.items() if score is not None}
+        return max(known, key=known.__getitem__, default=0)
 
     def rewind(self, step: int) -> None:
         """Drop what lies past a step, and what a killed evaluation of it left: a resumed run writes them again."""

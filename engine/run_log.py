@@ -17,6 +17,12 @@ from .config import ExperimentConfig
 from .memory import peak_memory
 
 
+def val_records(path: Path) -> dict[int, dict[str, float | None]]:
+    """The numbers of each evaluation that a run's ``metrics.jsonl`` holds, the main score first, by step."""
+    records = map(json.loads, path.read_text().splitlines() if path.exists() else ())
+    return {record.pop("step"): record for record in records if record.pop("group") == "val"}
+
+
 class RunLog:
     """Collects each step's numbers; writes their means at the steps that the config says.
 

@@ -5,6 +5,8 @@ import pytest
 from vertebra.tools.benchmark_pipelines import build_pipelines
 from vertebra.tools.cli import main
 
+from .test_reduced_decoding import files
+
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in pycocotools
 
 
@@ -31,13 +33,24 @@ def test_every_way_gives_the_same_kind_of_sample(policy, shapes):
             assert len(own) >= len(boxes) and all(mask.shape == image.shape[1:] for mask in own), name
 
 
+def test_photos_can_be_decoded_smaller(tmp_path):
+    """Oracle: ours as it is without the option, which stands among the others: as large, and made of other pixels."""
+    given = files(tmp_path)  # four times as high and wide as is to be decoded
+    place = given["images"], given["annotations"], "resize"
+    ours, others, _ = build_pipelines(*place, given["decode_short_side"])
+    reduced, whole = ours(0, 0), others["ours, decoded whole"](0, 0)
+    assert reduced.image.shape == whole.image.shape and not reduced.image.equal(whole.image)
+    ours, others, _ = build_pipelines(*place)
+    assert "ours, decoded whole" not in others and ours(0, 0).image.equal(whole.image)
+
+
 def test_the_tool_shows_a_line_for_each(shapes, capsys):
-    """Three others, by name."""
-    files = [str(shapes / "train"), str(shapes / "annotations" / "instances_train.json")]
-    assert main(["benchmark-data", *files, "--count", "2", "--rounds", "1"]) == 0
+    """Three others, by name, and ours without what it is given."""
+    paths = [str(shapes / "train"), str(shapes / "annotations" / "instances_train.json")]
+    assert main(["benchmark-data", *paths, "--count", "2", "--rounds", "1", "--decode-short-side", "8"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" images/s, ")[1].rpartition(" ratio")[0][:14].strip() for line in lines[1:]] == [
-        "torchvision v2", "torchvision v2", "albumentations",
+        "ours, decoded", "torchvision v2", "torchvision v2", "albumentations",
     ]  # fmt: skip
-    assert main(["benchmark-data", files[0]]) == 2
+    assert main(["benchmark-data", paths[0]]) == 2
     assert "two paths are needed" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import pytest
 
 from vertebra.engine import ScheduleConfig, SGDConfig, open_checkpoint, train
 from vertebra.engine.early_stopping import evaluations_since_best
+from vertebra.engine.run_folder import RunFolder
 from vertebra.tools.cli import main
 
 from .runs import equal, records, weights
@@ -30,21 +31,22 @@ def hopeless(**changes):
 
 
 @pytest.mark.parametrize(
-    ("rows", "score", "loss"),
+    ("rows", "best", "score", "loss"),
     [
-        ([], 0, 0),
-        ([(1, 0.2, 3.0)], 0, 0),
-        ([(1, 0.2, 3.0), (2, 0.3, 2.0), (3, 0.3, 1.0), (4, 0.1, 1.0)], 2, 1),
-        ([(1, None, None), (2, 0.0, 1.0), (3, None, None)], 1, 1),
+        ([], 0, 0, 0),
+        ([(1, 0.2, 3.0)], 1, 0, 0),
+        ([(1, 0.2, 3.0), (2, 0.3, 2.0), (3, 0.3, 1.0), (4, 0.1, 1.0)], 2, 2, 1),
+        ([(1, None, None), (2, 0.0, 1.0), (3, None, None)], 2, 1, 1),
     ],
 )
-def test_evaluations_since_the_best_are_counted(rows, score, loss, tmp_path):
+def test_evaluations_since_the_best_are_counted(rows, best, score, loss, tmp_path):
     """By hand: the earliest of equals is the best, what is missing the worst; training and details do not count."""
     lines = [{"step": step, "group": "val", "AP": first, "loss": second} for step, first, second in rows]
     lines += [{"step": 1, "group": "train", "loss": 0.0}, {"step": 9, "group": "val/segm", "AP": 1.0}]
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert (evaluations_since_best(path, "score"), evaluations_since_best(path, "loss")) == (score, loss)
+    assert RunFolder(tmp_path).best_step() == best
 
 
 def test_a_run_ends_when_its_patience_does(tmp_path, capsys):

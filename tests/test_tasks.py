@@ -108,6 +108,18 @@ def test_rows_and_words_of_classes():
     np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, label=1)), draw_lines(IMAGE, ["dog"]))
 
 
+def test_rows_tell_their_task():
+    """A law: each row of a task, with masks or without, has its mark, and none of a task before it."""
+    masked = Detections(BOXES, FOUND.labels, FOUND.scores, GridMasks(torch.ones(2, 28, 28), (40, 60)))
+    class_map = torch.tensor([[0, 1], [2, 2]], dtype=torch.uint8)
+    found = {"classification": [NAMED], "detection": [FOUND, masked], "semantic": [class_map]}
+    assert found.keys() == TASKS.keys()
+    for place, kind in enumerate(TASKS.values()):
+        marks = [earlier.mark for earlier in TASKS.values()][: place + 1]
+        for row in (row for each in found[kind.task] for row in kind(CLASSES).rows(each, 7)):
+            assert [mark for mark in marks if mark in row] == marks[-1:]
+
+
 def test_words_stand_below_an_image_wide_enough_for_them():
     """By hand: 60 pixels are drawn three times as wide, 400 as they are; below is ink on white."""
     assert draw_lines(IMAGE, ["dog"]).shape == (120 + 20, 180, 3)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vertebra.configs import load_config
-from vertebra.engine import override, train, write_image, write_json
+from vertebra.engine import Processes, override, train, write_image, write_json
 from vertebra.structures import MemoryFullError, UsageError
 from vertebra.tools.cli import main, run_tool
 
@@ -132,6 +132,43 @@ def test_how_a_map_is_predicted_is_no_setting_of_other_heads(run, capsys):
     assert main(["eval", str(run), "--set", "inference.window=64"]) == 2
     assert "a head for classification looks at an image whole and once" in capsys.readouterr().err
     assert main(["eval", str(run), "--set", "inference.scales=[1]"]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "no-such-config"],
+        ["train", "quickstart", "--set", "no.such=1"],
+        ["train", "quickstart", "--device", "cuda"],
+        ["eval", "RUN", "--device", "cuda"],
+        ["eval", "RUN", "--json", "."],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize(
+    ("rank", "count", "local_rank"),
+    [("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")],
+    ids=["torchrun", "srun"],
+)
+def test_a_fault_before_the_processes_meet_is_told_once(arguments, rank, count, local_rank, run, capsys, monkeypatch):
+    """By hand: of the second machine's two processes the first one tells; all end with exit code 2."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-2]")
+    monkeypatch.setenv(count, "4")
+    for place in (0, 1):
+        monkeypatch.setenv(rank, str(2 + place))
+        monkeypatch.setenv(local_rank, str(place))
+        assert main([str(run) if word == "RUN" else word for word in arguments]) == 2
+        assert capsys.readouterr().err.count("error: ") == 1 - place
+
+
+def test_what_fails_once_they_have_met_fails_for_all(run, monkeypatch):
+    """By hand: what each process opens, and which task the heads are for, the others hear of."""
+    heard = []
+    monkeypatch.setattr(Processes, "collect", lambda self, value: heard.append(str(value)) or [value])
+    assert main(["eval", str(run), "--set", "val.dataset.count=0"]) == 2
+    assert main(["eval", str(run), "--set", "inference.window=64"]) == 2
+    assert "val.dataset.count" in heard[0] and "looks at an image whole and once" in heard[1]
 
 
 @pytest.mark.parametrize("score", ["nan", "7", "-0.1", "high", "inf"])

@@ -12,20 +12,7 @@ MODELS = ("faster_rcnn", "mask_rcnn", "deeplabv3")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``tools/benchmark.py [--model faster_rcnn] [--size 800x1216] [--batch 1] [--rounds 5]``."""
-    parser = argparse.ArgumentParser(
-        prog="benchmark",
-        description="Median seconds of a training step and of inference, ours and torchvision's in turn (A B A B), and "
-        "their ratio: Faster or Mask R-CNN R50-FPN, or DeepLabv3 R50 at output stride 8.",
-        epilog="example: python tools/benchmark.py --size 480x640 --rounds 3",
-    )
-    parser.add_argument("--model", choices=MODELS, default=MODELS[0], help="which pair (default faster_rcnn)")
-    parser.add_argument(
-        "--size", type=_size, default=(800, 1216), metavar="HxW", help="image size in pixels (default 800x1216)"
-    )
-    parser.add_argument("--batch", type=whole_number(1), default=1, help="images a step (default 1)")
-    parser.add_argument("--rounds", type=whole_number(1), default=5, help="timed rounds of each (default 5)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    options = parser.parse_args(arguments)
+    options = _parse(arguments)
     height, width = options.size
 
     import torch
@@ -63,6 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{statistics.median(their_seconds):.3f} s, ratio {ratio:.2f}"
         )
     return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmark",
+        description="Median seconds of a training step and of inference, ours and torchvision's in turn (A B A B), and "
+        "their ratio: Faster or Mask R-CNN R50-FPN, or DeepLabv3 R50 at output stride 8.",
+        epilog="example: python tools/benchmark.py --size 480x640 --rounds 3",
+    )
+    parser.add_argument("--model", choices=MODELS, default=MODELS[0], help="which pair (default faster_rcnn)")
+    parser.add_argument(
+        "--size", type=_size, default=(800, 1216), metavar="HxW", help="image size in pixels (default 800x1216)"
+    )
+    parser.add_argument("--batch", type=whole_number(1), default=1, help="images a step (default 1)")
+    parser.add_argument("--rounds", type=whole_number(1), default=5, help="timed rounds of each (default 5)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    return parser.parse_args(arguments)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -12,22 +12,8 @@ from vertebra.tools.cli import run_tool, whole_number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``tools/benchmark_data.py [IMAGES ANNOTATIONS] [--policy resize] [--count 50] [--rounds 5]``."""
-    parser = argparse.ArgumentParser(
-        prog="benchmark-data",
-        description="Median images a second of one process with one thread: decoding, masks, resize to 800/1333 or "
-        "large-scale jitter, flip, tensors. Ours and each other way in turn (A B A B), and how many times theirs ours "
-        "is.",
-        epilog="example: python tools/benchmark_data.py coco/val2017 coco/annotations/instances_val2017.json",
-    )
-    parser.add_argument("files", nargs="*", type=Path, metavar="IMAGES ANNOTATIONS", help="a COCO folder and file with "
-                        "masks (default: 50 generated pictures of about 640 pixels)")  # fmt: skip
-    parser.add_argument("--policy", choices=("resize", "jitter"), default="resize", help="which (default resize)")
-    parser.add_argument("--count", type=whole_number(1), default=50, help="images a round (default 50)")
-    parser.add_argument("--rounds", type=whole_number(1), default=5, help="timed rounds of each (default 5)")
-    options = parser.parse_args(arguments)
-    if len(options.files) not in (0, 2):
-        raise UsageError("two paths are needed, or none", "give the folder of the images and the annotation file")
+    """``tools/benchmark_data.py [IMAGES ANNOTATIONS] [--policy resize] [--decode-short-side N]``."""
+    options = _parse(arguments)
 
     import cv2
     import torch
@@ -43,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             coco = Path(folder) / "shapes" / "coco"
             options.files = [coco / "train", coco / "annotations" / "instances_train.json"]
         images, annotations = options.files
-        ours, others, found = build_pipelines(images, annotations, options.policy)
+        ours, others, found = build_pipelines(images, annotations, options.policy, options.decode_short_side)
         count = min(options.count, found)
         print(f"{options.policy}, {count} images a round, one thread, torch {torch.__version__}")
         for name, theirs in others.items():
@@ -52,6 +38,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ratio = statistics.median(b / a for a, b in zip(*seconds, strict=True))
             print(f"ours {mine:.1f} images/s, {name} {other:.1f}, ratio {ratio:.2f}")
     return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmark-data",
+        description="Median images a second of one process with one thread: decoding, masks, resize to 800/1333 or "
+        "large-scale jitter, flip, tensors. Ours and each other way in turn (A B A B), and how many times theirs ours "
+        "is.",
+        epilog="example: python tools/benchmark_data.py coco/val2017 coco/annotations/instances_val2017.json",
+    )
+    parser.add_argument("files", nargs="*", type=Path, metavar="IMAGES ANNOTATIONS", help="a COCO folder and file with "
+                        "masks (default: 50 generated pictures of about 640 pixels)")  # fmt: skip
+    parser.add_argument("--policy", choices=("resize", "jitter"), default="resize", help="which (default resize)")
+    parser.add_argument("--decode-short-side", type=whole_number(1), metavar="N", help="decode JPEGs at a half, a "
+                        "quarter or an eighth that keeps so many pixels, and time ours without it too")  # fmt: skip
+    parser.add_argument("--count", type=whole_number(1), default=50, help="images a round (default 50)")
+    parser.add_argument("--rounds", type=whole_number(1), default=5, help="timed rounds of each (default 5)")
+    options = parser.parse_args(arguments)
+    if len(options.files) not in (0, 2):
+        raise UsageError("two paths are needed, or none", "give the folder of the images and the annotation file")
+    return options
 
 
 def _rounds(pipeline: Callable[[int, int], object], count: int) -> Callable[[], None]:

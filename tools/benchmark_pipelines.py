@@ -29,20 +29,31 @@ Pipeline = Callable[[int, int], Any]
 """What makes a sample of a round's number and the image's."""
 
 
-def build_pipelines(images: Path, annotations: Path, policy: Policy) -> tuple[Pipeline, Mapping[str, Pipeline], int]:
-    """Ours, the others by name, and how many images there are, each with an object."""
-    ours, ids = _ours(images, annotations, policy)
-    others = {
+def build_pipelines(
+    images: Path, annotations: Path, policy: Policy, decode_short_side: int | None = None
+) -> tuple[Pipeline, Mapping[str, Pipeline], int]:
+    """Ours, the others by name, and how many images there are, each with an object.
+
+    ``decode_short_side`` is for ours; where it is given, ours without it is one of the others.
+    """
+    ours, ids = _ours(images, annotations, policy, decode_short_side)
+    others = {} if decode_short_side is None else {"ours, decoded whole": _ours(images, annotations, policy)[0]}
+    return ours, others | _theirs(images, annotations, ids, policy), len(ids)
+
+
+def _theirs(images: Path, annotations: Path, ids: list[int], policy: Policy) -> dict[str, Pipeline]:
+    return {
         "torchvision v2, PIL": _torchvision(images, annotations, ids, policy, v2.PILToTensor(), first=False),
         "torchvision v2, tensors": _torchvision(images, annotations, ids, policy, v2.ToImage(), first=True),
         "albumentations": _albumentations(images, annotations, ids, policy),
     }
-    return ours, others, len(ids)
 
 
-def _ours(images: Path, annotations: Path, policy: Policy) -> tuple[Pipeline, list[int]]:
-    config = CocoConfig(images=images, annotations=annotations, masks=True, keep_empty=False)
-    dataset = build_dataset(config, "skip")
+def _ours(
+    images: Path, annotations: Path, policy: Policy, decode_short_side: int | None = None
+) -> tuple[Pipeline, list[int]]:
+    files = {"images": images, "annotations": annotations, "decode_short_side": decode_short_side}
+    dataset = build_dataset(CocoConfig(**files, masks=True, keep_empty=False), "skip")
     window = ScaledCropConfig(size=(WINDOW, WINDOW), scales=SCALES)
     resize = ResizeConfig(short_sides=(SHORT,), long_side=LONG, flip=0.5)
     transform = build_transform(resize if policy == "resize" else window)

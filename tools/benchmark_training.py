@@ -27,22 +27,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``tools/benchmark_training.py CONFIG [SETTING ...] [--set KEY=VALUE] [--steps 5] [--rounds 3]``."""
-    parser = argparse.ArgumentParser(
-        prog="benchmark-training",
-        description="Images a second of a config's training step on its own first batch, without reading it, and the "
-        "greatest memory, under each setting in turn (A B C A B C); and the speed beside that of plain fp32. Each "
-        "measurement is a process of its own. Memory is the GPU's, or that of the whole process on a CPU.",
-        epilog="example: python tools/benchmark_training.py configs/quickstart.py bf16 compile --rounds 2",
-    )
-    parser.add_argument("config", help="a config file, or the name of a shipped one")
-    parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"of {', '.join(SETTINGS)} (default: all)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the config")
-    parser.add_argument("--steps", type=whole_number(1), default=5, help="timed steps of a measurement (default 5)")
-    parser.add_argument("--rounds", type=whole_number(1), default=3, help="measurements of each setting (default 3)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    options = parser.parse_args(arguments)
-    if unknown := [name for name in options.settings if name not in SETTINGS]:
-        raise UsageError(f"there is no setting {unknown[0]!r}", suggest(unknown[0], SETTINGS))
+    options = _parse(arguments)
 
     import torch
 
@@ -66,6 +51,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table.add_row(name, f"{statistics.median(speeds):.2f}", f"{ratio:.2f}", f"{max(memory):.2f}")
     Console(width=100).print(table)
     return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmark-training",
+        description="Images a second of a config's training step on its own first batch, without reading it, and the "
+        "greatest memory, under each setting in turn (A B C A B C); and the speed beside that of plain fp32. Each "
+        "measurement is a process of its own. Memory is the GPU's, or that of the whole process on a CPU.",
+        epilog="example: python tools/benchmark_training.py configs/quickstart.py bf16 compile --rounds 2",
+    )
+    parser.add_argument("config", help="a config file, or the name of a shipped one")
+    parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"of {', '.join(SETTINGS)} (default: all)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the config")
+    parser.add_argument("--steps", type=whole_number(1), default=5, help="timed steps of a measurement (default 5)")
+    parser.add_argument("--rounds", type=whole_number(1), default=3, help="measurements of each setting (default 3)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.settings if name not in SETTINGS]:
+        raise UsageError(f"there is no setting {unknown[0]!r}", suggest(unknown[0], SETTINGS))
+    return options
 
 
 def _measure_alone(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, float]:

@@ -1,12 +1,13 @@
 """``vertebra COMMAND ...``: the tools by name, and the one place where an error becomes a line and an exit code."""
 
 import argparse
+import contextlib
 import importlib
 import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vertebra.structures import MemoryFullError, UsageError, VertebraError, is_out_of_memory, suggest
@@ -59,6 +60,20 @@ def _expected(error: Exception) -> VertebraError | None:
         file = None if error.filename is None else str(error.filename)
         return UsageError(error.strerror or str(error), "check the path and the rights to it", file=file)
     return None
+
+
+@contextlib.contextmanager
+def told_once() -> Iterator[None]:
+    """For what the processes of a run do before they meet: each fails for itself, and of those on a machine the first
+    one tells."""
+    try:
+        yield
+    except VertebraError as fault:
+        from vertebra.engine.processes import read_launch
+
+        launch = read_launch(os.environ)
+        fault.told_elsewhere = launch is not None and launch.local_rank > 0
+        raise
 
 
 def whole_number(least: int, most: int = sys.maxsize) -> Callable[[str], int]:

@@ -17,24 +17,7 @@ CLASSES = 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``tools/compat.py [PATTERN ...] --results FILE [--table FILE]``."""
-    parser = argparse.ArgumentParser(
-        prog="compat",
-        description="Build timm's models as backbones and take two training steps with each head: forward, backward "
-        "and a loss that falls both times. The families take turns, so that any time limit covers them all.",
-        epilog="example: python tools/compat.py --minutes 60 --results compat.jsonl --table docs/compatibility.md",
-    )
-    parser.add_argument("patterns", nargs="*", default=["*"], help="names to try, as shell patterns (default all)")
-    parser.add_argument("--results", type=Path, required=True, metavar="FILE", help="a line per model; it is continued")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the results as a page here")
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=60.0,
-        help="start no model after this long; 0 only writes the table (default 60)",
-    )
-    parser.add_argument("--limit", type=float, default=120.0, help="seconds for one model (default 120)")
-    parser.add_argument("--parameters", type=float, default=100.0, help="try none with more, in millions (default 100)")
-    options = parser.parse_args(arguments)
+    options = _parse(arguments)
 
     import timm
 
@@ -59,6 +42,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         write_page(options.table, list(known.values()), sorted(wanted - known.keys()))
     return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="compat",
+        description="Build timm's models as backbones and take two training steps with each head: forward, backward "
+        "and a loss that falls both times. The families take turns, so that any time limit covers them all.",
+        epilog="example: python tools/compat.py --minutes 60 --results compat.jsonl --table docs/compatibility.md",
+    )
+    parser.add_argument("patterns", nargs="*", default=["*"], help="names to try, as shell patterns (default all)")
+    parser.add_argument("--results", type=Path, required=True, metavar="FILE", help="a line per model; it is continued")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the results as a page here")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=60.0,
+        help="start no model after this long; 0 only writes the table (default 60)",
+    )
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds for one model (default 120)")
+    parser.add_argument("--parameters", type=float, default=100.0, help="try none with more, in millions (default 100)")
+    return parser.parse_args(arguments)
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
@@ -156,9 +160,9 @@ def _create(name: str):
 
     known = timm.get_pretrained_cfg(name, allow_unregistered=True)
     size = known.input_size[-1] if known is not None else 224
-    attempts: Sequence[dict[str, Any]] = ({}, {"patch_size": 16}, {"image_size": size})
+    choices: Sequence[dict[str, Any]] = ({}, {"patch_size": 16}, {"image_size": size})
     refusal = None
-    for options in attempts:
+    for options in choices:
         try:
             return create_backbone(f"timm/{name}", **options), options
         except UsageError as error:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vertebra.structures import UsageError
-from vertebra.tools.cli import check_output_file, run_tool
+from vertebra.tools.cli import check_output_file, run_tool, told_once
 
 READ = ("val", "engine")
 """The fields of a config that scoring a file reads."""
@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from vertebra.evaluation import format_scores
 
     if options.json is not None:
-        check_output_file(options.json)
+        with told_once():
+            check_output_file(options.json)
     if options.annotations is not None:
         found = _score_coco_results(options)
     else:
@@ -119,7 +120,9 @@ def _score_run(options: argparse.Namespace):
         require_truth,
     )
 
-    with join_processes(pick_device(options.device or "auto")) as processes:
+    with told_once():
+        device = pick_device(options.device or "auto")
+    with join_processes(device) as processes:
         with processes.together():
             checkpoint = open_checkpoint(options.run)
             config = _changed(checkpoint.config, options, READ_WITH_MODEL)
@@ -127,7 +130,7 @@ def _score_run(options: argparse.Namespace):
             dataset = build_dataset(config.val.dataset, options.bad_data or "error")
             require_same_classes(checkpoint.classes, dataset.classes, ("the model", "the data"))
             require_truth(config.model.head, dataset)
-        task = pick_task(model.head, dataset.classes, config.inference)
+            task = pick_task(model.head, dataset.classes, config.inference)
         found = evaluate(task, model, dataset, config, processes)
     return None if found is None else (found[1], {"step": checkpoint.step, "images": len(dataset)})
 

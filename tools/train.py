@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vertebra.tools.cli import run_tool
+from vertebra.tools.cli import run_tool, told_once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,12 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from vertebra.configs import load_config
     from vertebra.engine import override, pick_device, train
 
-    config = override(load_config(options.config), options.set)
+    with told_once():
+        config = override(load_config(options.config), options.set)
+        device = pick_device(options.device)
     train(
         config,
         options.output or Path("runs") / config.name,
         resume=options.resume,
-        device=pick_device(options.device),
+        device=device,
         bad_data=options.bad_data,
         profile=options.profile,
     )

@@ -22,6 +22,8 @@ class Task(ABC, Generic[Prediction]):
 
     task: ClassVar[str]
     """Which heads and data sets it is for."""
+    mark: ClassVar[str]
+    """The field of a results row that tells it from those of the tasks that follow in ``TASKS``."""
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes

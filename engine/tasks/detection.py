@@ -21,6 +21,7 @@ class Detection(Task[Detections]):
     """Boxes with a class and a score, and masks where there are some."""
 
     task: ClassVar[str] = "detection"
+    mark: ClassVar[str] = "score"
 
     def restore(self, predictions: Sequence[Detections], batch: Batch) -> list[Detections]:
         sizes: list[list[int]] = batch.images.sizes.tolist()

@@ -21,6 +21,7 @@ class Semantic(Task[LabelMap]):
     """A map of classes as large as the image."""
 
     task: ClassVar[str] = "semantic"
+    mark: ClassVar[str] = "segmentation"
 
     def __init__(self, classes: Classes, inference: SemanticInference = SemanticInference()) -> None:
         super().__init__(classes)

@@ -14,6 +14,7 @@ class WholeImage(Task[Classification]):
     """The likeliest classes of the whole image."""
 
     task: ClassVar[str] = "classification"
+    mark: ClassVar[str] = "labels"
 
     def restore(self, predictions: Sequence[Classification], batch: Batch) -> list[Classification]:
         return list(predictions)
