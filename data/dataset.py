@@ -31,6 +31,10 @@ class DatasetConfig(PartConfig):
         Those of several kinds of truth come by task."""
         raise UsageError(f"the classes of {self.name} are in its files", "name them in the config")
 
+    def least_short_side(self) -> int | None:
+        """The fewest pixels to which it reduces the short side of a larger image; None where it reduces none."""
+        return None
+
 
 class Dataset(ABC):
     """Images and what is known of them, validated when it is made."""

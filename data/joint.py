@@ -26,6 +26,10 @@ class JointConfig(DatasetConfig):
         """Those of every part, by task."""
         return {task: part.classes() for task, part in self.parts.items()}
 
+    def least_short_side(self) -> int | None:
+        """The first part's, which reads the images."""
+        return next(iter(self.parts.values())).least_short_side()
+
 
 @datasets.register("joint", JointConfig)
 class Joint(Dataset):

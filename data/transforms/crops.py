@@ -35,6 +35,10 @@ class RandomCropConfig(TransformConfig):
                 raise ValueError(f"{field} goes from the least to the greatest; got {(least, greatest)}")
         return self
 
+    def short_side_shown(self) -> int:
+        """That of the crop."""
+        return self.size
+
 
 @transforms.register("random_crop", RandomCropConfig)
 def build_random_crop(seed: int, config: RandomCropConfig) -> Transform:
@@ -61,6 +65,10 @@ class CenterCropConfig(TransformConfig):
         if self.size > self.resize:
             raise ValueError(f"a crop of {self.size} does not fit a short side of {self.resize}: raise resize")
         return self
+
+    def short_side_shown(self) -> int:
+        """Before the middle is cut out."""
+        return self.resize
 
 
 @transforms.register("center_crop", CenterCropConfig)

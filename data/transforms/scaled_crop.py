@@ -37,6 +37,10 @@ class ScaledCropConfig(TransformConfig):
             raise ValueError(f"scales go from the least to the greatest; got {self.scales}")
         return self
 
+    def short_side_shown(self) -> int:
+        """At a scale of 1."""
+        return min(self.size) if self.short_side is None else self.short_side
+
 
 @transforms.register("scaled_crop", ScaledCropConfig)
 def build_scaled_crop(seed: int, config: ScaledCropConfig) -> Transform:
