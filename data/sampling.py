@@ -22,7 +22,7 @@ class SamplingConfig(Config):
     images: Literal["each_once", "repeat_factor", "class_balanced"] = "each_once"
     """Every image once, or those of rare classes more often: by LVIS's repeat factors (1908.03195), or every class the
     same number of times (class-aware sampling, 1512.05830). Classes are counted by image, crowds and ignored objects
-    left out; the other objects of an image come with it."""
+    left out; the other objects of an image come with it. What a mix adds to an image is drawn from all, evenly."""
     repeat_below: float = Field(default=0.001, gt=0, le=1)
     """The share of the images below which ``repeat_factor`` shows a class more often."""
     group_by_shape: bool = False

@@ -19,7 +19,8 @@ Target = Truth | dict[str, Truth]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Objects:
-    """The objects of an image, in original pixels; ``ignored`` are regions that are neither object nor background."""
+    """The objects of an image, in the pixels of the record's image; ``ignored`` are regions that are neither object nor
+    background."""
 
     boxes: Float32[ndarray, "n 4"]
     labels: Int64[ndarray, " n"]

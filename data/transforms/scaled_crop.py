@@ -20,8 +20,8 @@ class ScaledCropConfig(TransformConfig):
 
     name: Literal["scaled_crop"] = "scaled_crop"
     size: tuple[PositiveInt, PositiveInt] = (1024, 1024)
-    """Height and width of the window in pixels. What the image does not fill, at the bottom and right, has the mean
-    colour, no objects and no known class."""
+    """Height and width of the window in pixels. What the image does not fill, at the bottom and the right or, flipped,
+    the left, has the mean colour, no objects and no known class."""
     scales: tuple[Scale, Scale] = (0.1, 2.0)
     """The least and the greatest; every one between is equally likely."""
     short_side: PositiveInt | None = None
