@@ -26,7 +26,6 @@ from .transforms import (
     Transform,
     TransformConfig,
     build_transform,
-    transforms,
 )
 from .types import Batch, Objects, Record, Sample, collate
 from .voc_format import VOC_CLASSES, VocConfig, VocDetection, VocSegmentation, VocSegmentationConfig
@@ -89,6 +88,5 @@ __all__ = [
     "require_same_classes",
     "resize_truth",
     "train_loader",
-    "transforms",
     "worker_faults",
 ]

@@ -15,8 +15,8 @@ from ..data import (
     datasets,
     mixes,
     require_enough_pixels,
-    transforms,
 )
+from ..data.transforms import transforms
 from ..evaluation import Engine
 from ..models import ModelConfig, SemanticInference
 from ..structures import Config, PartConfig, UsageError, suggest, usage_error

@@ -1,4 +1,5 @@
-"""From a decoded image to a sample: albumentations, for training and evaluation alike."""
+"""From a decoded image to a sample: albumentations, for training and evaluation alike. ``transforms`` in here is their
+registry."""
 
 from .base import Transform, TransformConfig, build_transform, transforms
 from .color import ColorJitterConfig
