@@ -63,7 +63,11 @@ class Dataset(ABC):
         return {self.task: Classes(self.class_names, self.category_ids)}
 
     def part(self, task: str) -> "Dataset":
-        """The same images with the truth of one task: of a joint data set that part, otherwise the data set itself."""
+        """The same images with the truth of one task: of a joint data set that part, otherwise the data set itself.
+        UsageError where there is none for it."""
+        if task not in self.classes:
+            what = f"the data set has no truth for {task}, only for {' and '.join(self.classes)}"
+            raise UsageError(what, f"give it as parts.{task} of a joint data set")
         return self
 
     @property

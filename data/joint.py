@@ -59,8 +59,7 @@ class Joint(Dataset):
 
     def part(self, task: str) -> Dataset:
         """The part for a task, with exactly the joint images."""
-        if task not in self._parts:
-            raise UsageError(f"the joint data set has no part for {task}", f"add parts.{task} to its config")
+        super().part(task)
         return self._parts[task]
 
     def __len__(self) -> int:
