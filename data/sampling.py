@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..structures import Config, UsageError
 from .dataset import Dataset
@@ -27,6 +27,12 @@ class SamplingConfig(Config):
     """The share of the images below which ``repeat_factor`` shows a class more often."""
     group_by_shape: bool = False
     """Put images that are wider than high into batches of their own, so that little of a batch is padding."""
+
+    @model_validator(mode="after")
+    def _check_repeats(self) -> "SamplingConfig":
+        if self.images != "repeat_factor" and self.repeat_below != type(self).model_fields["repeat_below"].default:
+            raise ValueError(f"repeat_below is for images='repeat_factor', not {self.images!r}: leave it out")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

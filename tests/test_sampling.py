@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 from vertebra.data import (
     CocoConfig,
@@ -196,6 +197,14 @@ def test_what_a_data_set_does_not_know_is_refused(shapes, tmp_path):
     crops = build_dataset(ShapeCropsConfig(split="train", count=3))
     with pytest.raises(UsageError, match=r"\(ShapeCrops\) does not know the sizes .*group_by_shape to false"):
         group_of_images(SamplingConfig(group_by_shape=True), crops)
+
+
+def test_a_threshold_that_nothing_goes_by_is_refused():
+    """At construction, in words; a config comes back from its own JSON."""
+    with pytest.raises(ValidationError, match="repeat_below is for images='repeat_factor', not 'each_once'"):
+        SamplingConfig(repeat_below=0.1)
+    for config in (SamplingConfig(), SamplingConfig(images="repeat_factor", repeat_below=0.1)):
+        assert SamplingConfig.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_classification_counts_folders(tmp_path):
