@@ -56,11 +56,7 @@ class ImageFolder(Dataset):
             report.note("empty-class", self.class_names[label])
         report.read["images"] = len(names) + report.skipped_count("images")
         usable = check_files(names, lambda place: check_image(self._path(names[place]), None, names[place]), report)
-        if not usable.any():
-            raise DataError(
-                f"no image is left to use: {report.summary()}", "check the path and the classes",
-                case="empty-dataset", file=config.root,
-            )  # fmt: skip
+        report.require_images(int(usable.sum()), "check the path and the classes")
         self.image_ids = [name for name, fine in zip(names, usable.tolist(), strict=True) if fine]
         # What is read in a worker is arrays, which a fork shares.
         self._names = np.array([os.fsencode(name) for name in self.image_ids])

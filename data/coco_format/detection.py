@@ -80,11 +80,7 @@ class CocoDataset(Dataset):
                 self.report.skip("images", "without-objects", self._id(place))
             usable &= counts > 0
         self.places = np.flatnonzero(usable)
-        if not len(self.places):
-            raise DataError(
-                f"no image is left to use: {self.report.summary()}", "check the paths and classes",
-                case="empty-dataset", file=config.annotations,
-            )  # fmt: skip
+        self.report.require_images(len(self.places), "check the paths and classes")
         self.image_ids = annotations.image_ids[self.places].tolist()
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int64, UInt8
 from numpy import ndarray
 from pydantic import Field
 
-from ...structures import IGNORE, DataError
+from ...structures import IGNORE
 from ..dataset import Dataset, datasets
 from ..label_maps import LazyMaps
 from ..photos import PhotosConfig
@@ -90,11 +90,7 @@ class CocoSemantic(Dataset):
         for index in np.flatnonzero(few).tolist():
             self.report.skip("images", "few-pixels", coco.image_ids[index])
         self._indices = np.flatnonzero(~few)
-        if not len(self._indices):
-            raise DataError(
-                f"no image is left to use: {self.report.summary()}", "lower min_pixels",
-                case="empty-dataset", file=config.annotations,
-            )  # fmt: skip
+        self.report.require_images(len(self._indices), "lower min_pixels")
         self.image_ids = [coco.image_ids[index] for index in self._indices.tolist()]
 
     def __len__(self) -> int:
