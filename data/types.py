@@ -16,6 +16,9 @@ Truth = Instances | Int64[Tensor, ""] | Int64[Tensor, "h w"]
 Target = Truth | dict[str, Truth]
 """Where an image has several kinds of truth, they come by task."""
 
+FILL = (124, 116, 104)
+"""What a transform or a mix has where no image is: ImageNet's mean colour (RGB), near zero once it is normalised."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Objects:

@@ -6,13 +6,12 @@ import albumentations as A
 from pydantic import Field, PositiveInt, model_validator
 
 from ...structures import IGNORE
+from ..types import FILL
 from .base import Transform, TransformConfig, transforms
 from .color import ColorJitterConfig
 from .resize import Resize
 
 Scale = Annotated[float, Field(gt=0)]
-FILL = (124, 116, 104)
-"""ImageNet's mean colour (RGB): near zero once it is normalised."""
 
 
 class ScaledCropConfig(TransformConfig):
