@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 from pydantic import field_validator
@@ -75,9 +76,9 @@ class Dataset(ABC):
         """(height, width) of every image, upright. UsageError where they are not known without reading the files."""
         raise self._not_known("the sizes of its images", "set sampling.group_by_shape to false")
 
-    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
-        """The labels of an image's objects, or of the whole image, as they are learned; a semantic map's without the
-        background. UsageError where they are not known without reading the files."""
+    def image_labels(self) -> Int64[ndarray, "p 2"]:
+        """Of every object, or every image as a whole, the image's index and the label as it is learned; without the
+        background of semantic maps. UsageError where they are not known without reading the files."""
         raise self._not_known("what classes an image has", "set sampling.images to each_once")
 
     def _not_known(self, what: str, fix: str) -> UsageError:
@@ -109,6 +110,14 @@ class Dataset(ABC):
         For detection a COCO-format dict; for classification the label of each image id; for semantic data a mapping
         from each image id to its map, which is read when it is asked for.
         """
+
+
+def choose_images(pairs: Int64[ndarray, "p 2"], chosen: Int64[ndarray, " k"], length: int) -> Int64[ndarray, "q 2"]:
+    """Of what :meth:`Dataset.image_labels` gives for so many images that of the chosen ones, by their new indices."""
+    indices = np.full(length, -1)
+    indices[chosen] = np.arange(len(chosen))
+    renumbered = np.stack([indices[pairs[:, 0]], pairs[:, 1]], axis=1)
+    return renumbered[renumbered[:, 0] >= 0]
 
 
 datasets: Registry[Dataset] = Registry("data set")

@@ -65,9 +65,9 @@ class ImageFolder(Dataset):
     def __len__(self) -> int:
         return len(self._names)
 
-    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
-        """The one of its folder."""
-        return self._labels[index : index + 1]
+    def image_labels(self) -> Int64[ndarray, "p 2"]:
+        """Of each the one of its folder."""
+        return np.stack([np.arange(len(self)), self._labels], axis=1)
 
     def read_image(self, index: int) -> Record:
         """The image alone."""

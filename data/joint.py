@@ -70,7 +70,7 @@ class Joint(Dataset):
         """As the first part has them."""
         return next(iter(self._parts.values())).sizes
 
-    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
+    def image_labels(self) -> Int64[ndarray, "p 2"]:
         """The parts' classes are of several kinds: there is no one list of them."""
         raise self._not_known("which part's classes to count", "set sampling.images to each_once")
 

@@ -141,11 +141,11 @@ def build_epochs(config: SamplingConfig, dataset: Dataset, seed: int) -> Epochs:
     """What the epochs of a data set show; UsageError where that takes classes that it does not know unread."""
     if config.images == "each_once":
         return EachOnce(len(dataset), seed)
-    labels = [np.unique(dataset.labels_of(index)) for index in range(len(dataset))]
-    images = np.repeat(np.arange(len(labels)), [len(own) for own in labels])
+    images, labels = dataset.image_labels().T
     if not len(images):
         raise UsageError("no image of the data set has an object to go by", "set sampling.images to each_once")
-    pairs = images, np.concatenate(labels)
+    count = labels.max() + 1
+    pairs = np.divmod(np.unique(images * count + labels), count)  # once each: np.unique of rows takes many times longer
     if config.images == "class_balanced":
         return ClassBalanced(*pairs, len(dataset), seed)
     return Repeated(repeat_factors(*pairs, len(dataset), config.repeat_below), seed)

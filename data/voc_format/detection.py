@@ -70,9 +70,11 @@ class VocDetection(VocImages):
         """As the annotations declare them, and the images were found to be."""
         return self._sizes
 
-    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
-        """Those of its objects; difficult ones count if they are to be learned."""
-        return self._objects.labels[self._rows_of(index)[0]]
+    def image_labels(self) -> Int64[ndarray, "p 2"]:
+        """Difficult objects count if they are to be learned."""
+        table = self._objects
+        pairs = np.stack([np.repeat(np.arange(len(self)), np.diff(table.starts)), table.labels], axis=1)
+        return pairs[table.learnable & (self.config.use_difficult | ~table.difficult)]
 
     def add_truth(self, record: Record, index: int) -> Record:
         """With its objects; difficult ones are in ``ignored`` unless they are to be learned."""
