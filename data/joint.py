@@ -72,7 +72,7 @@ class Joint(Dataset):
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
         """The parts' classes are of several kinds: there is no one list of them."""
-        raise self._not_known("which part's classes to count", "set sampling.images to each_once")
+        raise self._not_known("which part's classes to count", f"set sampling.task to {' or '.join(self._parts)}")
 
     def read_image(self, index: int) -> Record:
         """The image alone."""

@@ -25,6 +25,8 @@ class SamplingConfig(Config):
     left out; the other objects of an image come with it. What a mix adds to an image is drawn from all, evenly."""
     repeat_below: float = Field(default=0.001, gt=0, le=1)
     """The share of the images below which ``repeat_factor`` shows a class more often."""
+    task: str | None = None
+    """The part of a joint data set whose classes are counted: ``detection``, say."""
     group_by_shape: bool = False
     """Put images that are wider than high into batches of their own, so that little of a batch is padding."""
 
@@ -32,6 +34,8 @@ class SamplingConfig(Config):
     def _check_repeats(self) -> "SamplingConfig":
         if self.images != "repeat_factor" and self.repeat_below != type(self).model_fields["repeat_below"].default:
             raise ValueError(f"repeat_below is for images='repeat_factor', not {self.images!r}: leave it out")
+        if self.images == "each_once" and self.task is not None:
+            raise ValueError("task says whose classes are counted, and images='each_once' counts none: leave it out")
         return self
 
 
@@ -141,7 +145,7 @@ def build_epochs(config: SamplingConfig, dataset: Dataset, seed: int) -> Epochs:
     """What the epochs of a data set show; UsageError where that takes classes that it does not know unread."""
     if config.images == "each_once":
         return EachOnce(len(dataset), seed)
-    images, labels = dataset.image_labels().T
+    images, labels = (dataset if config.task is None else dataset.part(config.task)).image_labels().T
     if not len(images):
         raise UsageError("no image of the data set has an object to go by", "set sampling.images to each_once")
     count = labels.max() + 1
