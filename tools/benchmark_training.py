@@ -94,9 +94,12 @@ def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, 
     data = build_dataset(experiment.train.dataset)
     names = {task: classes.names for task, classes in data.classes.items()}
     model = build_model(experiment.model, names).to(device).train()
-    share = {"batch_size": experiment.batch_size, "seed": experiment.seed, "start_step": 0, "end_step": 1}
     loader = experiment.loader.model_copy(update={"workers": 0})
-    batches = list(train_loader(data, experiment.train.transform, loader, divisor=model.size_divisor, **share))
+    batches = train_loader(
+        data, experiment.train.transform, loader, batch_size=experiment.batch_size, divisor=model.size_divisor,
+        seed=experiment.seed, start_step=0, end_step=1,
+    )  # fmt: skip
+    batches = list(batches)
     seconds = []
     with matrix_precision(experiment.precision), same_bits(experiment.deterministic):
         state = TrainingState.of(model, experiment)
