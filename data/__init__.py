@@ -13,6 +13,7 @@ from .joint import Joint, JointConfig
 from .loader import LoaderConfig, eval_loader, train_loader
 from .mixing import CopyPasteConfig, Mix, MixConfig, MixupConfig, MosaicConfig, build_mix, mixes
 from .outlines import Outline, pad_outlines
+from .photos import require_enough_pixels
 from .report import DataReport, Policy
 from .sampling import SamplingConfig, Share
 from .shapes import ShapeCropsConfig, ShapesConfig, ShapesSemanticConfig
@@ -23,8 +24,8 @@ from .transforms import (
     ResizeConfig,
     ScaledCropConfig,
     Transform,
+    TransformConfig,
     build_transform,
-    transforms,
 )
 from .types import Batch, Objects, Record, Sample, collate
 from .voc_format import VOC_CLASSES, VocConfig, VocDetection, VocSegmentation, VocSegmentationConfig
@@ -68,6 +69,7 @@ __all__ = [
     "ShapesSemanticConfig",
     "Share",
     "Transform",
+    "TransformConfig",
     "VocConfig",
     "VocDetection",
     "VocSegmentation",
@@ -82,9 +84,9 @@ __all__ = [
     "mixes",
     "pad_outlines",
     "read_image",
+    "require_enough_pixels",
     "require_same_classes",
     "resize_truth",
     "train_loader",
-    "transforms",
     "worker_faults",
 ]

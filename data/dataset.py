@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 from pydantic import field_validator
@@ -30,6 +31,10 @@ class DatasetConfig(PartConfig):
         """The class names, as far as they are known without looking at the data; label ``i`` is ``classes()[i]``.
         Those of several kinds of truth come by task."""
         raise UsageError(f"the classes of {self.name} are in its files", "name them in the config")
+
+    def least_short_side(self) -> int | None:
+        """The fewest pixels to which it reduces the short side of a larger image; None where it reduces none."""
+        return None
 
 
 class Dataset(ABC):
@@ -59,7 +64,11 @@ class Dataset(ABC):
         return {self.task: Classes(self.class_names, self.category_ids)}
 
     def part(self, task: str) -> "Dataset":
-        """The same images with the truth of one task: of a joint data set that part, otherwise the data set itself."""
+        """The same images with the truth of one task: of a joint data set that part, otherwise the data set itself.
+        UsageError where there is none for it."""
+        if task not in self.classes:
+            what = f"the data set has no truth for {task}, only for {' and '.join(self.classes)}"
+            raise UsageError(what, f"give it as parts.{task} of a joint data set")
         return self
 
     @property
@@ -67,9 +76,9 @@ class Dataset(ABC):
         """(height, width) of every image, upright. UsageError where they are not known without reading the files."""
         raise self._not_known("the sizes of its images", "set sampling.group_by_shape to false")
 
-    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
-        """The labels of an image's objects, or of the whole image, as they are learned; a semantic map's without the
-        background. UsageError where they are not known without reading the files."""
+    def image_labels(self) -> Int64[ndarray, "p 2"]:
+        """Of every object, or every image as a whole, the image's index and the label as it is learned; without the
+        background of semantic maps. UsageError where they are not known without reading the files."""
         raise self._not_known("what classes an image has", "set sampling.images to each_once")
 
     def _not_known(self, what: str, fix: str) -> UsageError:
@@ -101,6 +110,14 @@ class Dataset(ABC):
         For detection a COCO-format dict; for classification the label of each image id; for semantic data a mapping
         from each image id to its map, which is read when it is asked for.
         """
+
+
+def choose_images(pairs: Int64[ndarray, "p 2"], chosen: Int64[ndarray, " k"], length: int) -> Int64[ndarray, "q 2"]:
+    """Of what :meth:`Dataset.image_labels` gives for so many images that of the chosen ones, by their new indices."""
+    indices = np.full(length, -1)
+    indices[chosen] = np.arange(len(chosen))
+    renumbered = np.stack([indices[pairs[:, 0]], pairs[:, 1]], axis=1)
+    return renumbered[renumbered[:, 0] >= 0]
 
 
 datasets: Registry[Dataset] = Registry("data set")

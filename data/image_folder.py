@@ -56,11 +56,7 @@ class ImageFolder(Dataset):
             report.note("empty-class", self.class_names[label])
         report.read["images"] = len(names) + report.skipped_count("images")
         usable = check_files(names, lambda place: check_image(self._path(names[place]), None, names[place]), report)
-        if not usable.any():
-            raise DataError(
-                f"no image is left to use: {report.summary()}", "check the path and the classes",
-                case="empty-dataset", file=config.root,
-            )  # fmt: skip
+        report.require_images(int(usable.sum()), "check the path and the classes")
         self.image_ids = [name for name, fine in zip(names, usable.tolist(), strict=True) if fine]
         # What is read in a worker is arrays, which a fork shares.
         self._names = np.array([os.fsencode(name) for name in self.image_ids])
@@ -69,9 +65,9 @@ class ImageFolder(Dataset):
     def __len__(self) -> int:
         return len(self._names)
 
-    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
-        """The one of its folder."""
-        return self._labels[index : index + 1]
+    def image_labels(self) -> Int64[ndarray, "p 2"]:
+        """Of each the one of its folder."""
+        return np.stack([np.arange(len(self)), self._labels], axis=1)
 
     def read_image(self, index: int) -> Record:
         """The image alone."""

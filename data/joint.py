@@ -26,6 +26,10 @@ class JointConfig(DatasetConfig):
         """Those of every part, by task."""
         return {task: part.classes() for task, part in self.parts.items()}
 
+    def least_short_side(self) -> int | None:
+        """The first part's, which reads the images."""
+        return next(iter(self.parts.values())).least_short_side()
+
 
 @datasets.register("joint", JointConfig)
 class Joint(Dataset):
@@ -55,8 +59,7 @@ class Joint(Dataset):
 
     def part(self, task: str) -> Dataset:
         """The part for a task, with exactly the joint images."""
-        if task not in self._parts:
-            raise UsageError(f"the joint data set has no part for {task}", f"add parts.{task} to its config")
+        super().part(task)
         return self._parts[task]
 
     def __len__(self) -> int:
@@ -67,9 +70,9 @@ class Joint(Dataset):
         """As the first part has them."""
         return next(iter(self._parts.values())).sizes
 
-    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
+    def image_labels(self) -> Int64[ndarray, "p 2"]:
         """The parts' classes are of several kinds: there is no one list of them."""
-        raise self._not_known("which part's classes to count", "set sampling.images to each_once")
+        raise self._not_known("which part's classes to count", f"set sampling.task to {' or '.join(self._parts)}")
 
     def read_image(self, index: int) -> Record:
         """The image alone."""

@@ -1,7 +1,7 @@
 """Batches from a data set, by worker processes that fail loudly."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -108,7 +108,7 @@ class _Samples(TorchDataset):
             return self.dataset.read(index)
 
 
-def _load(samples: _Samples, loader: LoaderConfig, batches, divisor: int) -> Iterator[Batch]:
+def _load(samples: _Samples, loader: LoaderConfig, batches: Iterable[list[Showing]], divisor: int) -> Iterator[Batch]:
     source = DataLoader(
         samples,
         batch_sampler=batches,

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from .dataset import DatasetConfig
 from .images import read_reduced
+from .transforms import TransformConfig
 from .types import Record
 
 
@@ -17,6 +18,19 @@ class PhotosConfig(DatasetConfig):
     that its truth is where it was, and its short side has so many left. Give it what the transform asks for at most:
     large photos are read several times faster, their small details averaged where a plain resize would skip pixels.
     Boxes and predictions stay in the file's own pixels."""
+
+    def least_short_side(self) -> int | None:
+        """What the config says."""
+        return self.decode_short_side
+
+
+def require_enough_pixels(dataset: DatasetConfig, transform: TransformConfig) -> None:
+    """ValueError where photos would be decoded smaller than what a transform resizes them to."""
+    decoded, shown = dataset.least_short_side(), transform.short_side_shown()
+    if decoded is not None and decoded < shown:
+        raise ValueError(
+            f"decode_short_side={decoded} is below the {shown} px the transform resizes to: raise it or leave it out"
+        )
 
 
 def read_photo(path: str | os.PathLike[str], image_id: int | str, short_side: int | None) -> Record:

@@ -70,6 +70,12 @@ class DataReport:
         """How many were left out."""
         return sum(case.count for case in self.skipped[kind].values())
 
+    def require_images(self, count: int, fix: str) -> None:
+        """DataError if so many are left to use as none."""
+        if not count:
+            what = f"no image is left to use: {self.summary()}"
+            raise DataError(what, fix, case="empty-dataset", file=self.source)
+
     def summary(self) -> str:
         """One line: what is used, what was skipped and why, what was noted."""
         objects = f" with {self.used('annotations')} objects" if "annotations" in self.read else ""

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..structures import Config, UsageError
 from .dataset import Dataset
@@ -22,11 +22,21 @@ class SamplingConfig(Config):
     images: Literal["each_once", "repeat_factor", "class_balanced"] = "each_once"
     """Every image once, or those of rare classes more often: by LVIS's repeat factors (1908.03195), or every class the
     same number of times (class-aware sampling, 1512.05830). Classes are counted by image, crowds and ignored objects
-    left out; the other objects of an image come with it."""
+    left out; the other objects of an image come with it. What a mix adds to an image is drawn from all, evenly."""
     repeat_below: float = Field(default=0.001, gt=0, le=1)
     """The share of the images below which ``repeat_factor`` shows a class more often."""
+    task: str | None = None
+    """The part of a joint data set whose classes are counted: ``detection``, say."""
     group_by_shape: bool = False
     """Put images that are wider than high into batches of their own, so that little of a batch is padding."""
+
+    @model_validator(mode="after")
+    def _check_repeats(self) -> "SamplingConfig":
+        if self.images != "repeat_factor" and self.repeat_below != type(self).model_fields["repeat_below"].default:
+            raise ValueError(f"repeat_below is for images='repeat_factor', not {self.images!r}: leave it out")
+        if self.images == "each_once" and self.task is not None:
+            raise ValueError("task says whose classes are counted, and images='each_once' counts none: leave it out")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +145,11 @@ def build_epochs(config: SamplingConfig, dataset: Dataset, seed: int) -> Epochs:
     """What the epochs of a data set show; UsageError where that takes classes that it does not know unread."""
     if config.images == "each_once":
         return EachOnce(len(dataset), seed)
-    labels = [np.unique(dataset.labels_of(index)) for index in range(len(dataset))]
-    images = np.repeat(np.arange(len(labels)), [len(own) for own in labels])
+    images, labels = (dataset if config.task is None else dataset.part(config.task)).image_labels().T
     if not len(images):
         raise UsageError("no image of the data set has an object to go by", "set sampling.images to each_once")
-    pairs = images, np.concatenate(labels)
+    count = labels.max() + 1
+    pairs = np.divmod(np.unique(images * count + labels), count)  # once each: np.unique of rows takes many times longer
     if config.images == "class_balanced":
         return ClassBalanced(*pairs, len(dataset), seed)
     return Repeated(repeat_factors(*pairs, len(dataset), config.repeat_below), seed)

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from ..structures import Classes
-from .dataset import Dataset
+from .dataset import Dataset, choose_images
 from .label_maps import LazyMaps
 from .types import Record
 
@@ -38,9 +38,9 @@ class Selection(Dataset):
         """Those of these images."""
         return self._whole.sizes[self._places]
 
-    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
-        """Those of an image of these."""
-        return self._whole.labels_of(self._places[index].item())
+    def image_labels(self) -> Int64[ndarray, "p 2"]:
+        """Those of these images."""
+        return choose_images(self._whole.image_labels(), self._places, len(self._whole))
 
     def read_image(self, index: int) -> Record:
         """The image alone."""

@@ -16,10 +16,14 @@ Truth = Instances | Int64[Tensor, ""] | Int64[Tensor, "h w"]
 Target = Truth | dict[str, Truth]
 """Where an image has several kinds of truth, they come by task."""
 
+FILL = (124, 116, 104)
+"""What a transform or a mix has where no image is: ImageNet's mean colour (RGB), near zero once it is normalised."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Objects:
-    """The objects of an image, in original pixels; ``ignored`` are regions that are neither object nor background."""
+    """The objects of an image, in the pixels of the record's image; ``ignored`` are regions that are neither object nor
+    background."""
 
     boxes: Float32[ndarray, "n 4"]
     labels: Int64[ndarray, " n"]

@@ -6,7 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from ..data import DatasetConfig, LoaderConfig, ResizeConfig, SamplingConfig, datasets, mixes, transforms
+from ..data import (
+    DatasetConfig,
+    LoaderConfig,
+    ResizeConfig,
+    SamplingConfig,
+    TransformConfig,
+    datasets,
+    mixes,
+    require_enough_pixels,
+)
+from ..data.transforms import transforms
 from ..evaluation import Engine
 from ..models import ModelConfig, SemanticInference
 from ..structures import Config, PartConfig, UsageError, suggest, usage_error
@@ -19,9 +29,14 @@ class SplitConfig(Config):
     """A data set and what happens to its images on the way to the model."""
 
     dataset: Annotated[DatasetConfig, *datasets.field()]
-    transform: Annotated[PartConfig, *transforms.field()] = ResizeConfig()
+    transform: Annotated[TransformConfig, *transforms.field()] = ResizeConfig()
     mix: Annotated[PartConfig, *mixes.field()] | None = None
     """What puts several transformed images into one; for training only."""
+
+    @model_validator(mode="after")
+    def _check_decoding(self) -> "SplitConfig":
+        require_enough_pixels(self.dataset, self.transform)
+        return self
 
 
 class ExperimentConfig(Config):

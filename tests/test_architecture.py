@@ -1,6 +1,8 @@
 """The house keeps its floors: what each folder may import (CONTRIBUTING.md), read from the syntax tree."""
 
 import ast
+import importlib
+import pkgutil
 import subprocess
 import sys
 import tomllib
@@ -65,6 +67,14 @@ def test_every_folder_with_code_is_packaged():
         for path in (ROOT / name).rglob("*.py")
     }
     assert {"vertebra", *("vertebra." + ".".join(folder.parts) for folder in folders)} == set(listed)
+
+
+def test_no_name_hides_a_folder():
+    """Python's ``import a.b.c as d`` goes by attributes: one of a folder's name must be the folder."""
+    folders = sorted({path.parent.relative_to(ROOT) for path in MODULES})
+    names = [".".join(folder.parts) for folder in folders]
+    modules = {name: importlib.import_module(f"vertebra.{name}") for name in names}
+    assert [name for name in names if pkgutil.resolve_name(f"vertebra:{name}") is not modules[name]] == []
 
 
 def test_importing_the_package_imports_nothing_heavy():

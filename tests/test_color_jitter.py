@@ -62,6 +62,8 @@ def test_one_number_stands_for_three():
     expected = ColorJitterConfig(brightness=0.3, contrast=0.3, saturation=0.3)
     assert ColorJitterConfig.model_validate(0.3) == expected
     assert RandomCropConfig.model_validate({"color_jitter": 0.3}).color_jitter == expected
+    with pytest.raises(ValidationError, match="color_jitter"):
+        RandomCropConfig.model_validate({"color_jitter": True})
     with pytest.raises(ValidationError, match=r"hue"):
         ColorJitterConfig(hue=0.6)
 

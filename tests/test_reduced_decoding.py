@@ -7,19 +7,24 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from vertebra.data import (
+    CenterCropConfig,
     CocoConfig,
     CocoSemanticConfig,
     ImageFolderConfig,
     JointConfig,
+    RandomCropConfig,
     ResizeConfig,
+    ScaledCropConfig,
     VocConfig,
     build_dataset,
     build_transform,
     read_image,
 )
 from vertebra.data.images import read_reduced
+from vertebra.engine import SplitConfig
 from vertebra.structures import DataError
 
 from .tiny_coco_file import HEIGHT, WIDTH, truth
@@ -169,3 +174,36 @@ def test_other_data_sets_decode_reduced_too(tmp_path):
     photo(64, 96).save(folder / "a.jpg")
     record = build_dataset(ImageFolderConfig(root=tmp_path / "folder", decode_short_side=32)).read(0)
     assert record.image.shape == (32, 48, 3) and record.label == 0
+
+
+@pytest.mark.parametrize(
+    ("transform", "needed"),
+    [
+        (ResizeConfig(short_sides=(640, 800)), 800),
+        (ResizeConfig(short_sides=(800,), long_side=640), 640),
+        (RandomCropConfig(size=224), 224),
+        (CenterCropConfig(resize=256, size=224), 256),
+        (ScaledCropConfig(size=(600, 500)), 500),
+        (ScaledCropConfig(size=(600, 500), short_side=520), 520),
+    ],
+)
+def test_fewer_pixels_than_the_transform_shows_are_refused(transform, needed):
+    """By hand: what the short side gets at a scale of 1. Images that are decoded smaller would be blown up again."""
+    for make in (photos, joint_photos):
+        assert SplitConfig(dataset=make(needed), transform=transform).transform == transform
+        assert SplitConfig(dataset=make(None), transform=transform).transform == transform
+        expected = (
+            f"decode_short_side={needed - 1} is below the {needed} px the transform resizes to: raise it or leave"
+        )
+        with pytest.raises(ValidationError, match=expected):
+            SplitConfig(dataset=make(needed - 1), transform=transform)
+
+
+def photos(short_side: int | None) -> ImageFolderConfig:
+    return ImageFolderConfig(root=Path("photos"), decode_short_side=short_side)
+
+
+def joint_photos(short_side: int | None) -> JointConfig:
+    """The first part reads them."""
+    first = CocoConfig(images=Path("photos"), annotations=Path("truth.json"), decode_short_side=short_side)
+    return JointConfig(parts={"detection": first, "classification": photos(1)})

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 from vertebra.data import (
     CocoConfig,
@@ -165,7 +166,7 @@ def data_sets(shapes, folder) -> dict[str, Dataset]:
         "coco": coco,
         "semantic": semantic,
         "joint": JointConfig(parts={"detection": coco, "semantic": semantic}),
-        "voc": VocConfig(root=voc, splits=("train",)),
+        "voc": VocConfig(root=voc, splits=("train",), min_box=24, use_difficult=False),
         "masks": VocSegmentationConfig(root=voc, splits=("train",)),
     }
     opened = {name: build_dataset(config, "skip") for name, config in sets.items()}
@@ -177,10 +178,9 @@ def test_sizes_and_labels_are_those_of_what_is_read(shapes, tmp_path):
     for name, dataset in data_sets(shapes, tmp_path).items():
         records = [dataset.read(index) for index in range(len(dataset))]
         assert dataset.sizes.tolist() == [list(record.image.shape[:2]) for record in records], name
-        for index, record in enumerate(records):
-            if name in ("joint", "masks"):
-                continue
-            labels = set(dataset.labels_of(index).tolist())
+        pairs = [] if name in ("joint", "masks") else dataset.image_labels().tolist()
+        for index, record in enumerate(records if len(pairs) else []):
+            labels = {label for place, label in pairs if place == index}
             if name == "semantic":
                 assert set(np.unique(record.semantic).tolist()) <= labels | {0, 255}
             else:
@@ -190,12 +190,36 @@ def test_sizes_and_labels_are_those_of_what_is_read(shapes, tmp_path):
 def test_what_a_data_set_does_not_know_is_refused(shapes, tmp_path):
     """Exit code 2, and what to set instead."""
     sets = data_sets(shapes, tmp_path)
-    for name in ("joint", "masks"):
-        with pytest.raises(UsageError, match=r"set sampling\.images to each_once"):
+    for name, fix in (
+        ("joint", r"set sampling\.task to detection or semantic"),
+        ("masks", r"sampling\.images to each_once"),
+    ):
+        with pytest.raises(UsageError, match=fix):
             build_epochs(SamplingConfig(images="repeat_factor"), sets[name], 0)
     crops = build_dataset(ShapeCropsConfig(split="train", count=3))
     with pytest.raises(UsageError, match=r"\(ShapeCrops\) does not know the sizes .*group_by_shape to false"):
         group_of_images(SamplingConfig(group_by_shape=True), crops)
+
+
+def test_joint_data_goes_by_the_classes_of_one_part(shapes, tmp_path):
+    """A law: the same draws as of that part alone, whose images are the same here. An unknown part is refused."""
+    sets = data_sets(shapes, tmp_path)
+    for task, name in (("detection", "coco"), ("semantic", "semantic")):
+        config = SamplingConfig(images="class_balanced", task=task)
+        joint, alone = (build_epochs(config, sets[each], 0).order(0) for each in ("joint", name))
+        assert sets["joint"].image_ids == list(sets[name].image_ids) and joint.tolist() == alone.tolist()
+    with pytest.raises(UsageError, match="no truth for classification, only for detection and semantic"):
+        build_epochs(SamplingConfig(images="class_balanced", task="classification"), sets["joint"], 0)
+
+
+def test_what_nothing_goes_by_is_refused():
+    """At construction, in words; a config comes back from its own JSON."""
+    with pytest.raises(ValidationError, match="images='each_once' counts none: leave it out"):
+        SamplingConfig(task="detection")
+    with pytest.raises(ValidationError, match="repeat_below is for images='repeat_factor', not 'each_once'"):
+        SamplingConfig(repeat_below=0.1)
+    for config in (SamplingConfig(), SamplingConfig(images="repeat_factor", repeat_below=0.1)):
+        assert SamplingConfig.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_classification_counts_folders(tmp_path):

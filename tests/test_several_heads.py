@@ -185,8 +185,10 @@ def test_data_that_lacks_a_heads_truth_is_refused(shapes):
     with pytest.raises(UsageError, match="the head is for semantic, the data set for several"):
         require_truth(head.heads["semantic"], data)
     classifier = head.model_copy(update={"heads": {**head.heads, "scene": ClassificationConfig()}})
-    with pytest.raises(UsageError, match="joint data set has no part for classification: add parts"):
+    with pytest.raises(UsageError, match=r"no truth for classification, only for .*: give it as parts\.classification"):
         require_truth(classifier, data)
+    with pytest.raises(UsageError, match=r"no truth for semantic, only for detection: give it as parts\.semantic of a"):
+        build_dataset(without).part("semantic")
     with pytest.raises(ValueError, match=r"the head 'semantic' is for semantic; there are classes for detection only"):
         build_model(config.model, {"detection": ("a", "b")})
 

@@ -20,10 +20,10 @@ from torchvision.datasets import CocoDetection, wrap_dataset_for_transforms_v2
 from torchvision.transforms import v2
 
 from vertebra.data import CocoConfig, ResizeConfig, ScaledCropConfig, build_dataset, build_transform
+from vertebra.data.types import FILL
 
 Policy = Literal["resize", "jitter"]
 SHORT, LONG, WINDOW, SCALES = 800, 1333, 1024, (0.1, 2.0)
-FILL = (124, 116, 104)
 
 Pipeline = Callable[[int, int], Any]
 """What makes a sample of a round's number and the image's."""

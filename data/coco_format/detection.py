@@ -11,7 +11,7 @@ from numpy import ndarray
 from pydantic import Field
 
 from ...structures import DataError, MaskFormat
-from ..dataset import Dataset, datasets
+from ..dataset import Dataset, choose_images, datasets
 from ..file_checks import check_files
 from ..images import check_image
 from ..photos import PhotosConfig, read_photo
@@ -80,11 +80,7 @@ class CocoDataset(Dataset):
                 self.report.skip("images", "without-objects", self._id(place))
             usable &= counts > 0
         self.places = np.flatnonzero(usable)
-        if not len(self.places):
-            raise DataError(
-                f"no image is left to use: {self.report.summary()}", "check the paths and classes",
-                case="empty-dataset", file=config.annotations,
-            )  # fmt: skip
+        self.report.require_images(len(self.places), "check the paths and classes")
         self.image_ids = annotations.image_ids[self.places].tolist()
 
     def __len__(self) -> int:
@@ -95,10 +91,11 @@ class CocoDataset(Dataset):
         """As the file declares them, and the images were found to be."""
         return self.annotations.sizes[self.places]
 
-    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
-        """Those of its objects; crowds are none."""
-        rows = self.rows_of(index)
-        return self.annotations.labels[rows[~self.annotations.crowd[rows]]]
+    def image_labels(self) -> Int64[ndarray, "p 2"]:
+        """Crowds are no objects."""
+        starts, labels = self.annotations.starts, self.annotations.labels
+        pairs = np.stack([np.repeat(np.arange(len(starts) - 1), np.diff(starts)), labels], axis=1)
+        return choose_images(pairs[~self.annotations.crowd], self.places, len(starts) - 1)
 
     def read_image(self, index: int) -> Record:
         """The image alone."""

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Int64, UInt8
 from numpy import ndarray
 from pydantic import Field
 
-from ...structures import IGNORE, DataError
-from ..dataset import Dataset, datasets
+from ...structures import IGNORE
+from ..dataset import Dataset, choose_images, datasets
 from ..label_maps import LazyMaps
 from ..photos import PhotosConfig
 from ..report import Policy
@@ -90,11 +90,7 @@ class CocoSemantic(Dataset):
         for index in np.flatnonzero(few).tolist():
             self.report.skip("images", "few-pixels", coco.image_ids[index])
         self._indices = np.flatnonzero(~few)
-        if not len(self._indices):
-            raise DataError(
-                f"no image is left to use: {self.report.summary()}", "lower min_pixels",
-                case="empty-dataset", file=config.annotations,
-            )  # fmt: skip
+        self.report.require_images(len(self._indices), "lower min_pixels")
         self.image_ids = [coco.image_ids[index] for index in self._indices.tolist()]
 
     def __len__(self) -> int:
@@ -105,9 +101,9 @@ class CocoSemantic(Dataset):
         """As the file declares them."""
         return self._coco.sizes[self._indices]
 
-    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
-        """Those of its objects, whether or not others hide them; crowds are none."""
-        return self._coco.labels_of(self._indices[index].item()) + 1
+    def image_labels(self) -> Int64[ndarray, "p 2"]:
+        """Those of all objects, whether or not others hide them; crowds are none."""
+        return choose_images(self._coco.image_labels() + np.array([0, 1]), self._indices, len(self._coco))
 
     def read_image(self, index: int) -> Record:
         """The image alone."""

@@ -22,6 +22,9 @@ class MixConfig(PartConfig):
 class Mix(ABC):
     """An image with others of the same data set, each transformed by itself.
 
+    The first is the one that the sampling shows; every other may be any image of the data set, each as likely as
+    another, whatever the sampling says of rare classes.
+
     Which others these are, what the transform does to them and how they are put together is a function of (seed, epoch,
     index) alone. They are read one after the other, so that no more than one is there in its original size.
     """

@@ -14,7 +14,7 @@ from ..dataset import Dataset
 from ..transforms.visible import fit_boxes_to_masks, have_masks
 from ..types import Objects, Record
 from .base import Mix, MixConfig, mixes
-from .pieces import Piece, Window, cut, join_objects, lay_out
+from .pieces import Piece, Window, cut, join_objects, lay_out, objects_of
 
 
 class CopyPasteConfig(MixConfig):
@@ -49,12 +49,12 @@ class CopyPaste(Mix):
         """The first with objects of the second upon it."""
         under, other = records
         upper = _at_size(_only_some(other, dice), under.image.shape[:2])
-        assert under.objects is not None and upper.objects is not None, "data sets with objects have them everywhere"
-        covered = _union(upper.objects)
+        pasted = objects_of(upper)
+        covered = _union(pasted)
         semantic = under.semantic
         if semantic is not None and upper.semantic is not None:
             semantic = _put(upper.semantic, covered, semantic)
-        objects = join_objects([_hide(under.objects, covered), replace(upper.objects, ignored=_NO_REGIONS)])
+        objects = join_objects([_hide(objects_of(under), covered), replace(pasted, ignored=_NO_REGIONS)])
         return replace(under, image=_put(upper.image, covered, under.image), objects=objects, semantic=semantic)
 
 
@@ -63,10 +63,10 @@ _NO_REGIONS = np.zeros((0, 4), np.float32)
 
 def _only_some(record: Record, dice: np.random.Generator) -> Record:
     """With a random subset of the objects that it shows, in their order."""
-    assert record.objects is not None, "data sets with objects have them everywhere"
-    shown = np.flatnonzero(have_masks(record.objects))
+    objects = objects_of(record)
+    shown = np.flatnonzero(have_masks(objects))
     chosen = np.sort(dice.permutation(shown)[: dice.integers(len(shown) + 1)])
-    return replace(record, objects=record.objects[chosen])
+    return replace(record, objects=objects[chosen])
 
 
 def _at_size(record: Record, size: Sequence[int]) -> Record:

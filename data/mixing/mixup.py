@@ -11,7 +11,7 @@ from pydantic import Field
 from ..dataset import Dataset
 from ..types import Record
 from .base import Mix, MixConfig, mixes
-from .pieces import Piece, join_objects, lay_out
+from .pieces import Piece, join_objects, lay_out, objects_of
 
 
 class MixupConfig(MixConfig):
@@ -40,6 +40,5 @@ class Mixup(Mix):
         height, width = np.max([record.image.shape[:2] for record in records], axis=0).tolist()
         share = dice.beta(self.alpha, self.alpha)
         first, second = (lay_out([Piece(record)], (height, width)) for record in records)
-        assert first.objects is not None and second.objects is not None
         image = cv2.addWeighted(first.image, share, second.image, 1 - share, 0)
-        return replace(first, image=image, objects=join_objects([first.objects, second.objects]))
+        return replace(first, image=image, objects=join_objects([objects_of(first), objects_of(second)]))

@@ -11,7 +11,7 @@ from ..types import Record
 from .base import Mix, MixConfig, mixes
 from .pieces import Piece, Window, cut, lay_out
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+InnerFraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class MosaicConfig(MixConfig):
@@ -21,7 +21,7 @@ class MosaicConfig(MixConfig):
     name: Literal["mosaic"] = "mosaic"
     size: tuple[PositiveInt, PositiveInt] = (640, 640)
     """Height and width of the whole, in pixels."""
-    middle: tuple[Share, Share] = (0.25, 0.75)
+    middle: tuple[InnerFraction, InnerFraction] = (0.25, 0.75)
     """Between which shares of either side the point lies at which the four meet; every one is equally likely."""
 
     @model_validator(mode="after")

@@ -8,9 +8,8 @@ import numpy as np
 
 from ...structures import IGNORE
 from ..outlines import cut_outline
-from ..transforms.scaled_crop import FILL
 from ..transforms.visible import fit_boxes_to_masks, have_masks, visible_rows
-from ..types import Objects, Record
+from ..types import FILL, Objects, Record
 
 
 class Window(NamedTuple):
@@ -28,6 +27,12 @@ class Piece(NamedTuple):
     record: Record
     left: int = 0
     top: int = 0
+
+
+def objects_of(record: Record) -> Objects:
+    """The objects of an image of a data set that has some."""
+    assert record.objects is not None, "data sets with objects have them everywhere"
+    return record.objects
 
 
 def cut(record: Record, window: Window) -> Record:

@@ -1,6 +1,7 @@
-"""From a decoded image to a sample: albumentations, for training and evaluation alike."""
+"""From a decoded image to a sample: albumentations, for training and evaluation alike. ``transforms`` in here is their
+registry."""
 
-from .base import Transform, build_transform, transforms
+from .base import Transform, TransformConfig, build_transform, transforms
 from .color import ColorJitterConfig
 from .crops import CenterCropConfig, RandomCropConfig
 from .resize import ResizeConfig
@@ -14,6 +15,7 @@ __all__ = [
     "ResizeConfig",
     "ScaledCropConfig",
     "Transform",
+    "TransformConfig",
     "build_transform",
     "sample_of",
     "transforms",

@@ -26,6 +26,10 @@ class TransformConfig(PartConfig):
     """What is seen of an object with a mask gets the box of its visible pixels, and an object of which none is visible
     is dropped (detectron2, where it crops); otherwise its box is cut as it is (torchvision)."""
 
+    def short_side_shown(self) -> int:
+        """The most pixels that it gives the short side of a whole image, where it draws no scale of its own."""
+        return 1
+
 
 class Transform:
     """Steps of albumentations; what happens to an image is a function of (seed, epoch, index, repeat) alone.

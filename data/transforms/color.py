@@ -34,7 +34,7 @@ class ColorJitterConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _spread_number(cls, given: Any) -> Any:
-        if isinstance(given, int | float):
+        if isinstance(given, int | float) and not isinstance(given, bool):
             return {"brightness": given, "contrast": given, "saturation": given}
         return given
 

@@ -11,7 +11,7 @@ from .color import ColorJitterConfig
 from .resize import resize_points
 
 Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class RandomCropConfig(TransformConfig):
@@ -20,7 +20,7 @@ class RandomCropConfig(TransformConfig):
     name: Literal["random_crop"] = "random_crop"
     size: int = Field(default=224, gt=0)
     """Pixels of each side."""
-    scale: tuple[Share, Share] = (0.08, 1.0)
+    scale: tuple[Fraction, Fraction] = (0.08, 1.0)
     """Least and greatest part, as a share of the image's area."""
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     """Least and greatest width over height of the part."""
@@ -34,6 +34,10 @@ class RandomCropConfig(TransformConfig):
             if least > greatest:
                 raise ValueError(f"{field} goes from the least to the greatest; got {(least, greatest)}")
         return self
+
+    def short_side_shown(self) -> int:
+        """That of the crop."""
+        return self.size
 
 
 @transforms.register("random_crop", RandomCropConfig)
@@ -61,6 +65,10 @@ class CenterCropConfig(TransformConfig):
         if self.size > self.resize:
             raise ValueError(f"a crop of {self.size} does not fit a short side of {self.resize}: raise resize")
         return self
+
+    def short_side_shown(self) -> int:
+        """Before the middle is cut out."""
+        return self.resize
 
 
 @transforms.register("center_crop", CenterCropConfig)

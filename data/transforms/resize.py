@@ -31,6 +31,10 @@ class ResizeConfig(TransformConfig):
     (detectron2's ``relative_range``); an object of whose box it shows nothing is dropped. 1 is the whole image."""
     color_jitter: ColorJitterConfig = ColorJitterConfig()
 
+    def short_side_shown(self) -> int:
+        """The longest, within the bound for the long side."""
+        return min(max(self.short_sides), self.long_side)
+
 
 @transforms.register("resize", ResizeConfig)
 def build_resize(seed: int, config: ResizeConfig) -> Transform:

@@ -6,13 +6,12 @@ import albumentations as A
 from pydantic import Field, PositiveInt, model_validator
 
 from ...structures import IGNORE
+from ..types import FILL
 from .base import Transform, TransformConfig, transforms
 from .color import ColorJitterConfig
 from .resize import Resize
 
 Scale = Annotated[float, Field(gt=0)]
-FILL = (124, 116, 104)
-"""ImageNet's mean colour (RGB): near zero once it is normalised."""
 
 
 class ScaledCropConfig(TransformConfig):
@@ -20,8 +19,8 @@ class ScaledCropConfig(TransformConfig):
 
     name: Literal["scaled_crop"] = "scaled_crop"
     size: tuple[PositiveInt, PositiveInt] = (1024, 1024)
-    """Height and width of the window in pixels. What the image does not fill, at the bottom and right, has the mean
-    colour, no objects and no known class."""
+    """Height and width of the window in pixels. What the image does not fill, at the bottom and the right or, flipped,
+    the left, has the mean colour, no objects and no known class."""
     scales: tuple[Scale, Scale] = (0.1, 2.0)
     """The least and the greatest; every one between is equally likely."""
     short_side: PositiveInt | None = None
@@ -36,6 +35,10 @@ class ScaledCropConfig(TransformConfig):
         if self.scales[0] > self.scales[1]:
             raise ValueError(f"scales go from the least to the greatest; got {self.scales}")
         return self
+
+    def short_side_shown(self) -> int:
+        """At a scale of 1."""
+        return min(self.size) if self.short_side is None else self.short_side
 
 
 @transforms.register("scaled_crop", ScaledCropConfig)

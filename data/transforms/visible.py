@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from numpy import ndarray
 
-from ..outlines import Outline
+from ..outlines import Outline, cut_outline
 from ..types import Objects
 
 _MARGIN = 1e-3
@@ -57,45 +57,35 @@ def boxes_of_masks(masks: Bool[ndarray, "n h w"]) -> Float32[ndarray, "n 4"]:
 
 def boxes_of_outlines(outlines: Sequence[Outline], size: tuple[int, int]) -> Float32[ndarray, "n 4"]:
     """Of the part of each that lies in an image of this (height, width)."""
-    boxes = [_box_in_image(own.edges.astype(np.float64), own.parts, size) for own in outlines]
-    return np.array(boxes, np.float32).reshape(-1, 4)
+    return np.array([_box_in_image(outline, size) for outline in outlines], np.float32).reshape(-1, 4)
 
 
-def _box_in_image(
-    edges: Float64[ndarray, "e 4"], parts: Int64[ndarray, " e"], size: tuple[int, int]
-) -> Float64[ndarray, "4"]:
+def _box_in_image(outline: Outline, size: tuple[int, int]) -> Float[ndarray, "4"]:
     """What is seen reaches as far as the edges do inside the image, and to the corners that the object covers."""
     height, width = size
+    limits = np.array([width, height])
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)
-    within = corners.clip(_MARGIN, np.array([width, height]) - _MARGIN)
-    covered = [corner for corner, near in zip(corners, within, strict=True) if _is_covered(near, edges, parts)]
-    points = np.concatenate([_cut_edges(edges, np.array([width, height])), np.reshape(covered, (-1, 2))])
+    within = corners.clip(_MARGIN, limits - _MARGIN)
+    covered = [corner for corner, near in zip(corners, within, strict=True) if _is_covered(near, outline)]
+    points = np.concatenate([_ends_inside(outline, limits), np.reshape(covered, (-1, 2))])
     if not len(points):
         return np.zeros(4)
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
-def _cut_edges(edges: Float64[ndarray, "e 4"], limits: Int64[ndarray, "2"]) -> Float64[ndarray, "k 2"]:
-    """The ends of what lies between 0 and ``limits`` of each edge (Liang and Barsky, 1984), unless it runs along one of
-    these borders: there the object may lie on the other side."""
-    start, step = edges[:, :2], edges[:, 2:] - edges[:, :2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        to_borders = np.sort(np.stack([-start / step, (limits - start) / step]), axis=0)
-    level = step == 0  # between both borders all the way, or never
-    between = (start >= 0) & (start <= limits)
-    first = np.where(level, np.where(between, 0, np.inf), to_borders[0]).max(axis=1).clip(min=0)
-    last = np.where(level, 1, to_borders[1]).min(axis=1).clip(max=1)
-    seen = first <= last
-    ends = np.stack([start[seen] + share[seen, None] * step[seen] for share in (first, last)])
-    middles = ends.mean(axis=0)
+def _ends_inside(outline: Outline, limits: Int64[ndarray, "2"]) -> Float32[ndarray, "k 2"]:
+    """The ends of what lies between 0 and ``limits`` of each edge, unless it runs along one of these borders: there the
+    object may lie on the other side."""
+    edges = cut_outline(outline, (limits[1].item(), limits[0].item())).edges
+    middles = (edges[:, :2] + edges[:, 2:]) / 2
     inside = ((middles > _MARGIN) & (middles < limits - _MARGIN)).all(axis=1)
-    return ends[:, inside].reshape(-1, 2).clip(0, limits)
+    return edges[inside].reshape(-1, 2)
 
 
-def _is_covered(point: Float64[ndarray, "2"], edges: Float64[ndarray, "e 4"], parts: Int64[ndarray, " e"]) -> bool:
+def _is_covered(point: Float64[ndarray, "2"], outline: Outline) -> bool:
     """Whether a ray to the right crosses the edges of a part an odd number of times."""
-    (x, y), (x1, y1, x2, y2) = point, edges.T
+    (x, y), (x1, y1, x2, y2) = point, outline.edges.T.astype(np.float64)
     crossing = (y1 <= y) != (y2 <= y)
     with np.errstate(divide="ignore", invalid="ignore"):
         crossing &= x < x1 + (y - y1) * (x2 - x1) / (y2 - y1)
-    return bool((np.bincount(parts[crossing]) % 2).any())
+    return bool((np.bincount(outline.parts[crossing]) % 2).any())

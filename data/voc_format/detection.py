@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 from pydantic import Field
 
-from ...structures import DataError, UsageError, suggest
+from ...structures import UsageError, suggest
 from ..dataset import datasets
 from ..file_checks import check_files
 from ..images import check_image, image_size
@@ -56,11 +56,7 @@ class VocDetection(VocImages):
         usable = check_files([image.image_id for image in images], found.look, report)
         report.read["images"] = len(images)
         places = np.flatnonzero(usable).tolist()
-        if not places:
-            raise DataError(
-                f"no image is left to use: {report.summary()}", "check the path and the lists",
-                case="empty-dataset", file=config.root,
-            )  # fmt: skip
+        report.require_images(len(places), "check the path and the lists")
         found.skip_objects_of(np.flatnonzero(~usable).tolist(), report)
         self._hold([images[place].image_id for place in places], [found.paths[place] for place in places])
         self._sizes = np.array([found.sizes[place] for place in places], np.int64)
@@ -74,9 +70,11 @@ class VocDetection(VocImages):
         """As the annotations declare them, and the images were found to be."""
         return self._sizes
 
-    def labels_of(self, index: int) -> Int64[ndarray, " k"]:
-        """Those of its objects; difficult ones count if they are to be learned."""
-        return self._objects.labels[self._rows_of(index)[0]]
+    def image_labels(self) -> Int64[ndarray, "p 2"]:
+        """Difficult objects count if they are to be learned."""
+        table = self._objects
+        pairs = np.stack([np.repeat(np.arange(len(self)), np.diff(table.starts)), table.labels], axis=1)
+        return pairs[table.learnable & (self.config.use_difficult | ~table.difficult)]
 
     def add_truth(self, record: Record, index: int) -> Record:
         """With its objects; difficult ones are in ``ignored`` unless they are to be learned."""

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
-from ...structures import DataError, UsageError
+from ...structures import UsageError
 from ..dataset import datasets
 from ..file_checks import check_files
 from ..images import check_image, image_size
@@ -72,11 +72,7 @@ class VocSegmentation(VocImages):
 
         usable = check_files([image.image_id for image in images], look, report)
         places = np.flatnonzero(usable).tolist()
-        if not places:
-            raise DataError(
-                f"no image is left to use: {report.summary()}", "check the path and the lists",
-                case="empty-dataset", file=config.root,
-            )  # fmt: skip
+        report.require_images(len(places), "check the path and the lists")
         self._hold([images[place].image_id for place in places], [paths[place] for place in places])
         self._sizes = np.array([sizes[place] for place in places], np.int64)
         self._masks = np.array([os.fsencode(masks[place]) for place in places])
