@@ -58,7 +58,8 @@ def read_reduced(
 
     Of a JPEG a decoder can leave out what makes it larger than a half, a quarter or an eighth, which is much less work.
     That is done where the short side keeps at least ``short_side`` pixels; None decodes all. Only what divides both
-    sides will do: of an odd one, libjpeg's last pixel would be the half that an image has no place for.
+    sides will do: of any other, libjpeg's last pixel reaches beyond the image, and truth that is scaled by the sizes
+    would lie beside what it is about.
     """
     with guarded("image", path, image_id), open_guarded(path) as image:
         size = _upright_size(image)

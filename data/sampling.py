@@ -31,7 +31,7 @@ class SamplingConfig(Config):
     """Put images that are wider than high into batches of their own, so that little of a batch is padding."""
 
     @model_validator(mode="after")
-    def _check_repeats(self) -> "SamplingConfig":
+    def _check_unused(self) -> "SamplingConfig":
         if self.images != "repeat_factor" and self.repeat_below != type(self).model_fields["repeat_below"].default:
             raise ValueError(f"repeat_below is for images='repeat_factor', not {self.images!r}: leave it out")
         if self.images == "each_once" and self.task is not None:
