@@ -1,5 +1,6 @@
 """Batches from a data set, by worker processes that fail loudly."""
 
+import contextlib
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from .mixing import Mix, build_mix
 from .sampling import SamplingConfig, Share, Showing, StepSampler, build_epochs, group_of_images
 from .transforms import Transform, build_transform
 from .types import Batch, Record, Sample, collate
-from .workers import WorkerNotes, start_worker, worker_faults
+from .workers import WorkerNotes, shared_heap, start_worker, worker_faults
 
 
 class LoaderConfig(Config):
@@ -118,7 +119,7 @@ def _load(samples: _Samples, loader: LoaderConfig, batches: Iterable[list[Showin
         timeout=loader.timeout if loader.workers else 0,
         pin_memory=torch.cuda.is_available(),
     )
-    with worker_faults(samples.notes):
+    with worker_faults(samples.notes), shared_heap() if loader.workers else contextlib.nullcontext():
         for batch in source:
             if isinstance(batch, VertebraError):
                 raise batch

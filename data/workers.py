@@ -1,6 +1,7 @@
 """The processes that read and transform: how they begin, what they are at, and what is said where one fails."""
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import re
@@ -19,6 +20,7 @@ from ..structures import WorkerError
 _LOOK_EVERY = 2.0  # seconds
 _notes: "weakref.WeakSet[WorkerNotes]" = weakref.WeakSet()
 """Those of every loader of this process: of a worker that died torch says no more than its number."""
+_heaps_shared = 0
 
 
 class WorkerNotes:
@@ -52,6 +54,26 @@ class WorkerNotes:
             for process, number in rows
             if number and (processes is None or process in processes)
         ]
+
+
+@contextlib.contextmanager
+def shared_heap() -> Iterator[None]:
+    """Inside, what this process has made so far is left out of searches for garbage, in it and in workers forked here.
+
+    A search writes into the head of every object it looks at, so that each process that searches comes to have these
+    pages for itself: a hundred megabytes where torch is imported.
+    """
+    global _heaps_shared
+    if not _heaps_shared:
+        gc.collect()
+        gc.freeze()
+    _heaps_shared += 1
+    try:
+        yield
+    finally:
+        _heaps_shared -= 1
+        if not _heaps_shared:
+            gc.unfreeze()
 
 
 @contextlib.contextmanager

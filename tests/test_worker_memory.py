@@ -13,6 +13,7 @@ import pytest
 
 from vertebra.data import LoaderConfig, ResizeConfig, build_dataset, train_loader
 from vertebra.data.selection import Selection
+from vertebra.data.workers import shared_heap
 
 from .big_coco_file import write_big
 
@@ -25,20 +26,21 @@ def megabytes(field: str, process: int | str = "self") -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
-def _copied(look: Callable[[int], object], count: int, answer: Connection) -> None:
+def _copied(look: Callable[[int], object], first: int, end: int, answer: Connection) -> None:
     gc.disable()  # its marks are written all over the heap, whatever a data set holds
-    for index in range(50):  # what is allocated at first is no copy
+    for index in range(first):
         look(index)
     before = megabytes("Private_Dirty")
-    for index in range(50, count):
+    for index in range(first, end):
         look(index)
     answer.send(megabytes("Private_Dirty") - before)
 
 
-def copied_by_a_fork(look: Callable[[int], object], count: int) -> float:
-    """The megabytes that become a forked process's own while it looks at so many things."""
+def copied_by_a_fork(look: Callable[[int], object], count: int, first: int = 50) -> float:
+    """The megabytes that become a forked process's own while it looks at so many things, but for the ``first`` ones:
+    what is allocated for them is no copy."""
     here, there = multiprocessing.Pipe()
-    child = multiprocessing.get_context("fork").Process(target=_copied, args=(look, count, there))
+    child = multiprocessing.get_context("fork").Process(target=_copied, args=(look, first, count, there))
     child.start()
     assert here.poll(100), "the child does not answer"
     child.join()
@@ -55,6 +57,14 @@ def test_reading_copies_no_pages(tmp_path):
         record = dataset.read_image(0)  # the pixels of one serve for all
         as_arrays = copied_by_a_fork(functools.partial(dataset.add_truth, record), len(dataset))
         assert as_arrays < as_objects / 20
+
+
+def test_a_search_for_garbage_copies_no_pages():
+    """The kernel's word, beside a fork without the context."""
+    plainly = copied_by_a_fork(lambda _: gc.collect(), 1, first=0)
+    with shared_heap():
+        assert copied_by_a_fork(lambda _: gc.collect(), 1, first=0) < plainly / 10
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.slow
