@@ -42,9 +42,10 @@ class StopRequests:
             self._saved_step = None
 
     def note(self, number: int) -> None:
-        """Take in a signal."""
-        self.number = number
-        self._raise_if_asked()
+        """Take in a signal; one more of the same request must not break into the end that the first has begun."""
+        if not self.number:
+            self.number = number
+            self._raise_if_asked()
 
     def _raise_if_asked(self) -> None:
         if self.number and self._saved_step is not None:

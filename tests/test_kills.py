@@ -158,16 +158,25 @@ def test_ctrl_c_stops_after_the_step_with_a_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("step", [3, 4])
 def test_a_signal_ends_an_evaluation_at_once(tmp_path, monkeypatch, step):
-    """FAULTS 109: in the middle or at the end; a resumed run evaluates, to the same end."""
+    """FAULTS 109: in the middle or at the end; a resumed run evaluates, to the same end. The signal comes once more while
+    things are put away, as from torchrun, and does not break into that."""
+    ends = []
+
+    def interrupted(*_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            ends.append("put away")
+
     config = tiny_classifier(eval_every=step, checkpoint_every=100)
     train(config, tmp_path / "unbroken")
     with monkeypatch.context() as patched:
-        patched.setattr(
-            sys.modules["vertebra.engine.train"], "evaluate", lambda *_: signal.raise_signal(signal.SIGTERM)
-        )
+        patched.setattr(sys.modules["vertebra.engine.train"], "evaluate", interrupted)
         with pytest.raises(Interrupted, match=f"stopped by SIGTERM after step {step}") as caught:
             train(config, tmp_path / "run")
     assert caught.value.exit_code == 143 and open_checkpoint(tmp_path / "run").step == step
+    assert ends == ["put away"]
     train(config, tmp_path / "run", resume=True)
     assert equal(weights(tmp_path / "run"), weights(tmp_path / "unbroken"))
     assert records(tmp_path / "run") == records(tmp_path / "unbroken")
