@@ -158,7 +158,7 @@ def test_ctrl_c_stops_after_the_step_with_a_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("step", [3, 4])
 def test_a_signal_ends_an_evaluation_at_once(tmp_path, monkeypatch, step):
-    """FAULTS 109: in the middle or at the end; a resumed run evaluates, to the same end. The signal comes once more while
+    """FAULTS 109: in the middle or at the end; a resumed run evaluates, to the same end. The signal comes again while
     things are put away, as from torchrun, and does not break into that."""
     ends = []
 
