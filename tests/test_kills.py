@@ -208,7 +208,7 @@ def test_a_second_signal_quits(tmp_path, number, code):
     assert process.stderr is not None
     while "in a step" not in (line := process.stderr.readline()):
         assert line, "it ended before its first step"
-    for pause in (0.5, SAME_REQUEST):
+    for pause in (0.5, SAME_REQUEST + 2):  # the first may be handled late on a busy machine
         os.kill(process.pid, number)
         time.sleep(pause)
         assert process.poll() is None
