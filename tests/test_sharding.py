@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from vertebra.backbones import create_backbone
-from vertebra.engine import AdamWConfig, checkpoint_paths, load_model, override, train
+from vertebra.engine import AdamWConfig, ExperimentConfig, checkpoint_paths, load_model, override, train
 from vertebra.engine.sharding import blocks
 from vertebra.structures import UsageError
 
@@ -34,23 +34,41 @@ def test_a_backbone_is_cut_between_its_blocks(name, expected):
     assert [names[block] for block in blocks(backbone)] == expected
 
 
-def test_shares_take_the_steps_of_one_process_and_resume_exactly(shapes, tmp_path):
-    """A law: with micro-batches, clipping and averaged weights the steps of two processes and their checkpoint's files
-    are those of one (1e-5 relative); and a run that is cut off ends bit-equal."""
+@pytest.fixture(scope="module")
+def config(shapes) -> ExperimentConfig:
+    """With micro-batches, clipping and averaged weights."""
     config = experiment(shapes, accumulate=3, average_decay=0.9, clip_norm=1.0, eval_every=2)
-    config = config.model_copy(update={"optimizer": AdamWConfig(lr=1e-3)})
-    train(config, tmp_path / "alone")
-    launch(2, tmp_path, config.model_copy(update={"parallel": "fsdp"}))
-    run, alone = (tmp_path / name for name in ("run", "alone"))
+    return config.model_copy(update={"optimizer": AdamWConfig(lr=1e-3), "parallel": "fsdp"})
+
+
+@pytest.fixture(scope="module")
+def folder(config, tmp_path_factory) -> Path:
+    """Where two processes have done a run of shares."""
+    folder = tmp_path_factory.mktemp("shares")
+    launch(2, folder, config)
+    return folder
+
+
+def test_shares_take_the_steps_of_one_process(config, folder):
+    """A law: the steps of two processes and their checkpoint's files are those of one (1e-5 relative)."""
+    train(config, folder / "alone")
+    run, alone = (folder / name for name in ("run", "alone"))
     assert_same_steps(run, alone, weights_within=1e-5)  # Adam makes steps of the same size of the smallest gradients
     averages = (load_model(folder).state_dict() for folder in (run, alone))
     torch.testing.assert_close(*averages, rtol=1e-4, atol=1e-5)
     ours, theirs = (checkpoint_paths(folder / "checkpoints")[-1] for folder in (run, alone))
     for file in theirs.glob("*.safetensors"):
         assert describe(ours / file.name) == describe(file)
+
+
+@pytest.mark.slow
+def test_shares_resume_exactly(config, folder, tmp_path):
+    """A law: a run that is cut off ends bit-equal."""
+    shutil.copytree(folder / "run", tmp_path / "run", symlinks=True)
+    ours = checkpoint_paths(tmp_path / "run" / "checkpoints")[-1]
     unbroken = {file.name: load_file(file) for file in ours.glob("*.safetensors")}
     shutil.rmtree(ours)
-    launch(2, tmp_path, config.model_copy(update={"parallel": "fsdp"}), "--resume")
+    launch(2, tmp_path, config, "--resume")
     assert len(unbroken) == 3
     for name, tensors in unbroken.items():
         assert equal(load_file(ours / name), tensors)
