@@ -40,7 +40,7 @@ raise SystemExit(run_tool(main))
 
 
 GONE = ("error: peer: another process of the run is gone or does", "error: interrupted: stopped by SIGTERM")
-"""What the other one says. In an evaluation the signal by which torchrun ends it may come before its connection breaks."""
+"""What the other one says: in an evaluation the signal by which torchrun ends it may come first."""
 
 
 @pytest.mark.slow
