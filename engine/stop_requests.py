@@ -3,13 +3,19 @@
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ..structures import VertebraError
 
 SAME_REQUEST = 3.0
 """Seconds in which a second signal is the same request: a scheduler or terminal that signals every process of a job
 reaches a training twice, the second time through ``torchrun``."""
+
+
+_AT_ONCE: Mapping[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+"""What Python does by itself; not what was there before, since a shell lets what it starts in the background ignore
+Ctrl-C."""
 
 
 class Interrupted(VertebraError):
@@ -65,11 +71,10 @@ def stop_requests() -> Iterator[StopRequests]:
         if time.monotonic() - first < SAME_REQUEST:
             requests.note(number)
             return
-        for known, handler in previous.items():
-            signal.signal(known, handler)
+        signal.signal(number, _AT_ONCE[number])
         signal.raise_signal(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _AT_ONCE:
         previous[number] = signal.signal(number, note)
     try:
         yield requests

@@ -183,7 +183,8 @@ def test_a_signal_ends_an_evaluation_at_once(tmp_path, monkeypatch, step):
 
 
 SLOW_STEP = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what is to run in the background
 import vertebra.engine
 from vertebra.tools.cli import main
 
