@@ -6,15 +6,15 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read at import: no loo
 
 from .coco_format import COCO_CLASSES, CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
 from .dataset import Dataset, DatasetConfig, build_dataset, datasets, require_same_classes
-from .frames import resize_truth
+from .image_files import require_enough_pixels
 from .image_folder import ImageFolder, ImageFolderConfig
 from .images import IMAGE_SUFFIXES, check_image, read_image
 from .joint import Joint, JointConfig
 from .loader import LoaderConfig, eval_loader, train_loader
 from .mixing import CopyPasteConfig, Mix, MixConfig, MixupConfig, MosaicConfig, build_mix, mixes
-from .outlines import Outline, pad_outlines
-from .photos import require_enough_pixels
+from .polygons import Outline, pad_outlines
 from .report import DataReport, Policy
+from .resize_annotations import resize_truth
 from .sampling import SamplingConfig, Share
 from .shapes import ShapeCropsConfig, ShapesConfig, ShapesSemanticConfig
 from .transforms import (

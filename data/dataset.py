@@ -10,8 +10,8 @@ from numpy import ndarray
 from pydantic import field_validator
 
 from ..structures import Classes, MaskFormat, PartConfig, Registry, UsageError
-from .frames import resize_truth
 from .report import DataReport, Policy
+from .resize_annotations import resize_truth
 from .types import Record
 
 

@@ -14,8 +14,8 @@ from pydantic import Field
 from ..structures import DataError, UsageError, suggest
 from .dataset import Dataset, datasets
 from .file_checks import check_files
+from .image_files import PhotosConfig, read_photo
 from .images import IMAGE_SUFFIXES, check_image
-from .photos import PhotosConfig, read_photo
 from .report import DataReport, Policy
 from .types import Record
 

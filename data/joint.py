@@ -10,7 +10,7 @@ from pydantic import Field
 from ..structures import Classes, DataError, UsageError
 from .dataset import Dataset, DatasetConfig, datasets
 from .report import DataReport, Policy
-from .selection import Selection
+from .subset import Selection
 from .types import Record
 
 TruthTask = Literal["detection", "semantic", "classification"]

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from ..structures import Config, UsageError
 from .dataset import Dataset
-from .epochs import ClassBalanced, EachOnce, Epochs, Repeated, repeat_factors
+from .epoch_order import ClassBalanced, EachOnce, Epochs, Repeated, repeat_factors
 
 
 class SamplingConfig(Config):

@@ -9,7 +9,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from ..structures import Images, Instances
-from .outlines import Outline
+from .polygons import Outline
 
 Truth = Instances | Int64[Tensor, ""] | Int64[Tensor, "h w"]
 """What a head learns of one image: its objects, the label of the whole image, or one for every pixel."""

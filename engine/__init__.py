@@ -1,20 +1,20 @@
 """Floor 6: training, evaluation, checkpoints."""
 
-from .checkpoint import Checkpoint, open_checkpoint, save_checkpoint
-from .checkpoint_series import checkpoint_paths
+from .checkpoints.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
+from .checkpoints.restore import load_checkpoint_model, load_model, load_weights
+from .checkpoints.series import checkpoint_paths
 from .config import ExperimentConfig, SplitConfig, override, parse_config
+from .distributed.context import Processes, join_processes
 from .drawing import blend_masks, draw_boxes, draw_classes, draw_lines, write_image
-from .evaluate import collect_results, evaluate, pick_device, score_results, scores_as_json, write_json
-from .optimizers import AdamWConfig, SGDConfig, build_optimizer, set_learning_rate
-from .pictures import draw_comparisons
+from .logging.comparisons import draw_comparisons
+from .loop.evaluate import collect_results, evaluate, pick_device, score_results, scores_as_json, write_json
+from .loop.step import TrainingState, seed_step, train_step
+from .loop.train import train
+from .loop.validation_loss import validation_losses
+from .optim.optimizers import AdamWConfig, SGDConfig, build_optimizer, set_learning_rate
+from .optim.schedule import ScheduleConfig
 from .predict import Predictor
-from .processes import Processes, join_processes
-from .restore import load_checkpoint_model, load_model, load_weights
-from .schedule import ScheduleConfig
-from .step import TrainingState, seed_step, train_step
 from .tasks import TASKS, Detection, Semantic, Several, Task, WholeImage, pick_task, require_truth
-from .train import train
-from .validation_loss import validation_losses
 
 __all__ = [
     "TASKS",

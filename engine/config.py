@@ -20,9 +20,9 @@ from ..data.transforms import transforms
 from ..evaluation import Engine
 from ..models import ModelConfig, SemanticInference
 from ..structures import Config, PartConfig, UsageError, suggest, usage_error
-from .optimizers import OptimizerConfig
-from .precision import Precision
-from .schedule import ScheduleConfig
+from .loop.precision import Precision
+from .optim.optimizers import OptimizerConfig
+from .optim.schedule import ScheduleConfig
 
 
 class SplitConfig(Config):

@@ -8,8 +8,8 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from ..data import Record, build_transform, collate
-from .checkpoint import open_checkpoint
-from .restore import load_checkpoint_model
+from .checkpoints.checkpoint import open_checkpoint
+from .checkpoints.restore import load_checkpoint_model
 from .tasks import pick_task
 
 

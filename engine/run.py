@@ -9,11 +9,11 @@ from ..backbones import load_backbone_weights
 from ..data import Dataset, Policy, build_dataset, require_same_classes
 from ..models import Model, build_model, transfer_weights
 from ..structures import UsageError, refusals_as_usage_errors
+from .checkpoints.restore import load_checkpoint_model, load_weights
 from .config import ExperimentConfig
-from .processes import Processes
-from .restore import load_checkpoint_model, load_weights
+from .distributed.context import Processes
+from .loop.step import seed_step
 from .run_folder import Beginning, RunFolder, describe_data, require_same_data, require_same_processes
-from .step import seed_step
 from .tasks import Task, pick_task, require_truth
 
 Say = Callable[[str], None]

@@ -15,12 +15,12 @@ from ..backbones import Origin, weights_origin
 from ..data import Dataset, require_same_classes
 from ..models import resolve_input
 from ..structures import UsageError
-from .checkpoint import Checkpoint, open_checkpoint
-from .checkpoint_series import checkpoint_paths, set_damaged_aside
+from .checkpoints.atomic_folder import no_room
+from .checkpoints.checkpoint import Checkpoint, open_checkpoint
+from .checkpoints.series import checkpoint_paths, set_damaged_aside
 from .config import FREE_ON_RESUME, ExperimentConfig, config_changes
-from .evaluate import write_json
-from .run_log import val_records
-from .sealed_folder import no_room
+from .logging.run_log import val_records
+from .loop.evaluate import write_json
 
 
 @dataclass(frozen=True, slots=True)

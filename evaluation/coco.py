@@ -19,7 +19,7 @@ from pycocotools.cocoeval import COCOeval
 
 from .boundary import BoundaryEvaluation
 from .checks import check_results
-from .problem import Problem, Task, pose_problem
+from .coco_inputs import Problem, Task, pose_problem
 from .scores import Scores
 
 Engine = Literal["hotcoco", "pycocotools"]

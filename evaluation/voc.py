@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from ..ops import pairwise_iou
 from .checks import check_results
-from .problem import pose_problem
+from .coco_inputs import pose_problem
 from .scores import Scores
 
 Rule = Literal["11-point", "area"]

@@ -5,6 +5,7 @@ from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamp
 from .class_rows import ClassRows, tensors_by_class
 from .classification import ClassificationConfig, ClassificationHead
 from .mask_branch import MaskBranch, MaskBranchConfig
+from .multi_head import SeveralHeads, SeveralHeadsConfig
 from .rcnn import RCNNConfig, RCNNHead
 from .rpn import RPN, Proposals, RPNConfig
 from .semantic import (
@@ -24,7 +25,6 @@ from .semantic import (
     UNetConfig,
     UNetHead,
 )
-from .several import SeveralHeads, SeveralHeadsConfig
 from .torchvision import TORCHVISION, TORCHVISION_MASK, TORCHVISION_V2
 
 __all__ = [

@@ -10,13 +10,7 @@ from .boxes import (
     pairwise_iou,
 )
 from .conv_block import ActivationKind, activation_layer, conv_block, separable_conv_block
-from .matching import IGNORED, NEGATIVE, POSITIVE, Match, Sample, ignore_regions, match_boxes, sample_labels
-from .nms import class_nms_mask, nms_mask
-from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
-from .outlines import cut_outlines
-from .paste import paste_masks
-from .pooling import mean_inside
-from .processes import (
+from .distributed import (
     draw_seeds,
     each_by_itself,
     mean_over_processes,
@@ -25,6 +19,12 @@ from .processes import (
     shared_draws,
     uniform_keys,
 )
+from .matching import IGNORED, NEGATIVE, POSITIVE, Match, Sample, ignore_regions, match_boxes, sample_labels
+from .nms import class_nms_mask, nms_mask
+from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
+from .paste import paste_masks
+from .polygons import cut_outlines
+from .pooling import mean_inside
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
 from .run_lengths import run_lengths_fault, size_fault
 from .segmentations import segmentation_fault

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.modules._functions import SyncBatchNorm as SyncOnDevice
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .processes import process_count
+from .distributed import process_count
 
 
 class SyncBatchNorm(_BatchNorm):

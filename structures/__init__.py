@@ -26,11 +26,11 @@ from .errors import (
 )
 from .features import FeatureInfo, Features, Level, Levels
 from .images import MAX_PIXELS, Images
+from .input import CAFFE_INPUT, InputConfig
 from .instances import Detections, Instances
 from .masks import GridMasks, MaskFormat, PasteRule
 from .numbers import is_number
-from .outlines import Outlines
-from .pixels import CAFFE_INPUT, InputConfig
+from .polygons import Outlines
 from .registry import Entry, Registry
 from .semantic import IGNORE, SemanticScores
 

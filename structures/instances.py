@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from .masks import GridMasks
-from .outlines import Outlines
+from .polygons import Outlines
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value

@@ -8,7 +8,7 @@ import torch
 
 from vertebra.data.shapes import SceneConfig, write_shapes
 
-from .runs import end_processes
+from .helpers.runs import end_processes
 
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from vertebra.backbones import RESNETS
 from vertebra.engine import train
 
-from .tiny import tiny_config
+from .helpers.tiny import tiny_config
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -88,9 +88,9 @@ def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, 
 
     from vertebra.data import Share, build_dataset, train_loader
     from vertebra.engine import TrainingState, parse_config, train_step
-    from vertebra.engine.determinism import same_bits
-    from vertebra.engine.memory import peak_memory
-    from vertebra.engine.precision import matrix_precision
+    from vertebra.engine.logging.memory import peak_memory
+    from vertebra.engine.loop.determinism import same_bits
+    from vertebra.engine.loop.precision import matrix_precision
     from vertebra.models import build_model
     from vertebra.structures import refusals_as_usage_errors
 

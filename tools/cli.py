@@ -69,7 +69,7 @@ def told_once() -> Iterator[None]:
     try:
         yield
     except VertebraError as fault:
-        from vertebra.engine.processes import read_launch
+        from vertebra.engine.distributed.context import read_launch
 
         launch = read_launch(os.environ)
         fault.told_elsewhere = launch is not None and launch.local_rank > 0

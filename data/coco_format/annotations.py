@@ -21,7 +21,7 @@ from .json_file import read_sections
 from .keys import as_key
 from .masks import MaskTable
 from .objects import ObjectTable, check_objects
-from .outlines import OutlineTable
+from .polygons import OutlineTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)

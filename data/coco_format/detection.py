@@ -13,8 +13,8 @@ from pydantic import Field
 from ...structures import DataError, MaskFormat
 from ..dataset import Dataset, choose_images, datasets
 from ..file_checks import check_files
+from ..image_files import PhotosConfig, read_photo
 from ..images import check_image
-from ..photos import PhotosConfig, read_photo
 from ..report import DataReport, Policy
 from ..types import Objects, Record
 from .annotations import CocoAnnotations, read_annotations

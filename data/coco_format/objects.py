@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from ...ops import segmentation_fault
 from ...structures import is_number
-from ..clipping import fit_boxes
+from ..box_clipping import fit_boxes
 from .boxes import check_boxes, suspect_corners
 from .categories import Categories
 from .faults import CheckedEntries

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from ...structures import IGNORE
 from ..dataset import Dataset, choose_images, datasets
+from ..image_files import PhotosConfig
 from ..label_maps import LazyMaps
-from ..photos import PhotosConfig
 from ..report import Policy
 from ..types import Record
 from ..voc_format import BACKGROUND, VOC_CLASSES

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...structures import IGNORE
-from ..outlines import cut_outline
+from ..polygons import cut_outline
 from ..transforms.visible import fit_boxes_to_masks, have_masks, visible_rows
 from ..types import FILL, Objects, Record
 

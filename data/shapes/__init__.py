@@ -6,8 +6,8 @@ The truth is what was drawn, to the pixel: classes, visible masks and boxes, cro
 from .crops import ShapeCropsConfig, draw_crop
 from .dataset import ShapesConfig, ShapesSemanticConfig, build_shapes, build_shapes_semantic
 from .folder import write_shapes
-from .outlines import CLASS_NAMES
 from .scene import Scene, SceneConfig, SceneObject, draw_scene
+from .shape_polygons import CLASS_NAMES
 
 __all__ = [
     "CLASS_NAMES",

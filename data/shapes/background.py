@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from .dice import Dice
-from .outlines import SUBPIXEL, TURN, UNIT, heading
+from .portable_generator import Dice
 from .raster import FULL, Patch, fill
+from .shape_polygons import SUBPIXEL, TURN, UNIT, heading
 from .textures import ALL, blend, hue
 
 Picture = UInt8[np.ndarray, "h w 3"]

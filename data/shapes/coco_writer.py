@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from .outlines import CLASS_NAMES
 from .polygons import mask_to_polygons
 from .scene import SPLITS, Scene, SceneObject, Split
+from .shape_polygons import CLASS_NAMES
 
 CATEGORY_IDS = (1, 3, 4, 7, 12, 18, 44, 90)
 """The file's id of each label: with gaps, as in COCO, so that nobody takes one for the other."""

@@ -13,9 +13,9 @@ from pydantic import Field
 from ..dataset import Dataset, DatasetConfig, datasets
 from ..report import DataReport, Policy
 from ..types import Record
-from .dice import Dice
-from .outlines import CLASS_NAMES
+from .portable_generator import Dice
 from .scene import SPLITS, Scene, SceneConfig, SceneObject, Seed, Split, draw_scene
+from .shape_polygons import CLASS_NAMES
 
 _SCENE = SceneConfig(size=128)
 _LAST_SCENE = 2**32 - 1

@@ -14,8 +14,8 @@ from ..dataset import Dataset, DatasetConfig, datasets
 from ..report import Policy
 from ..voc_format import BACKGROUND
 from .folder import parameters, write_shapes
-from .outlines import CLASS_NAMES
 from .scene import ImageSize, SceneConfig, Seed, Split
+from .shape_polygons import CLASS_NAMES
 
 
 class PicturesConfig(DatasetConfig):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from .outlines import SUBPIXEL, Ring
+from .shape_polygons import SUBPIXEL, Ring
 
 _ROWS = 4  # sample rows in a pixel
 FULL = _ROWS * SUBPIXEL

@@ -16,9 +16,9 @@ from pydantic import Field
 
 from ...structures import Config
 from .background import background, lens, shade
-from .dice import Dice
-from .outlines import CLASS_NAMES, SUBPIXEL, TURN, outline
+from .portable_generator import Dice
 from .raster import FULL, Patch, fill
+from .shape_polygons import CLASS_NAMES, SUBPIXEL, TURN, outline
 from .textures import ALL, blend, brightness, texture
 
 Split = Literal["train", "val"]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int, Integer, UInt8
 
-from .dice import Dice
-from .outlines import SUBPIXEL, TURN, UNIT, heading
+from .portable_generator import Dice
+from .shape_polygons import SUBPIXEL, TURN, UNIT, heading
 
 Colour = Int[np.ndarray, "3"]
 """Red, green and blue, 0..255."""

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from .outlines import CLASS_NAMES
 from .scene import Scene, SceneObject, Split
+from .shape_polygons import CLASS_NAMES
 
 VOID = 255
 

@@ -10,7 +10,7 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
 from ...structures import PartConfig, Registry
-from ..outlines import move_outlines, outline_points
+from ..polygons import move_outlines, outline_points
 from ..types import Objects, Record, Sample
 from .sample import sample_of
 from .visible import fit_boxes_to_masks, have_masks, visible_rows

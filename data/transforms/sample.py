@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ...structures import Instances
-from ..outlines import pad_outlines
+from ..polygons import pad_outlines
 from ..types import Objects, Record, Sample, Target, Truth
 
 

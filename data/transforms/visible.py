@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from numpy import ndarray
 
-from ..outlines import Outline, cut_outline
+from ..polygons import Outline, cut_outline
 from ..types import Objects
 
 _MARGIN = 1e-3

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..dataset import Dataset
-from ..photos import read_photo
+from ..image_files import read_photo
 from ..types import Record
 from .layout import VocFolderConfig
 

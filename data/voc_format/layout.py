@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import Field
 
 from ...structures import DataError, suggest
-from ..photos import PhotosConfig
+from ..image_files import PhotosConfig
 from ..report import DataReport
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")

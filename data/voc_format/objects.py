@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from numpy import ndarray
 
 from ...structures import DataError
-from ..clipping import fit_boxes
+from ..box_clipping import fit_boxes
 from ..report import DataReport
 from .annotations import VocAnnotation, VocObject
 

@@ -7,10 +7,10 @@ from ...heads import Head, HeadConfig, SeveralHeads, SeveralHeadsConfig, heads, 
 from ...models import SemanticInference
 from ...structures import Classes, UsageError
 from .base import Rows, Task
+from .classification import WholeImage
 from .detection import Detection
+from .multi_task import Several
 from .semantic import Semantic
-from .several import Several
-from .whole_image import WholeImage
 
 __all__ = ["TASKS", "Detection", "Rows", "Semantic", "Several", "Task", "WholeImage", "pick_task", "require_truth"]
 

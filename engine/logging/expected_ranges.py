@@ -1,0 +1,23 @@
+"""Whether a training is on track: its numbers against the bands that the experiment states."""
+
+from collections.abc import Mapping
+
+from ...structures import suggest
+from ..config import ExperimentConfig
+
+TOO_HIGH = "the learning rate may be too high for the batch, the first weights others, or the labels another image's"
+TOO_LOW = "truth may be missing from the data, or the images be all alike"
+
+
+def band_warnings(config: ExperimentConfig, step: int, means: Mapping[str, float]) -> list[str]:
+    """A line for each number outside its band, at the first step from ``expect_by`` on whose means are written."""
+    if not means or step < config.expect_by or any(map(config.is_logged, range(config.expect_by, step))):
+        return []
+    lines = []
+    for name, (low, high) in config.expect.items():
+        if name not in means:
+            lines.append(f"WARNING: the band of {name!r} is of nothing that is logged: {suggest(name, means)}")
+        elif not low <= (value := means[name]) <= high:
+            meaning = TOO_HIGH if value > high else TOO_LOW
+            lines.append(f"WARNING: {name} is {value:.3g} by step {step}, and expected from {low} to {high}: {meaning}")
+    return lines

@@ -1,0 +1,114 @@
+"""Run a model over a data set and score what it predicts, in original pixels and ids."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...data import Batch, Dataset, Share, eval_loader, worker_faults
+from ...evaluation import Engine, Scores, naming_file, open_results, sort_results
+from ...models import Model
+from ...structures import DataError, UsageError
+from ..config import ExperimentConfig
+from ..distributed.context import Processes
+from ..tasks import TASKS, Rows, Task
+from .determinism import same_bits
+from .precision import matrix_precision
+
+
+def evaluate(
+    task: Task, model: Model, dataset: Dataset, config: ExperimentConfig, processes: Processes | None = None
+) -> tuple[Rows, dict[str, Scores]] | None:
+    """The result rows of a validation set, read as the experiment says, and their scores.
+
+    Of several processes each predicts its share of the images, and the first one gets the result; the others None.
+    """
+    processes = processes or Processes(model.device)
+    batches = eval_loader(
+        dataset,
+        config.val.transform,
+        config.loader,
+        batch_size=1 if config.deterministic else config.eval_batch_size,  # a batch's size decides how sums are ordered
+        divisor=model.size_divisor,
+        share=Share(processes.rank, processes.count),
+    )
+    with matrix_precision(config.precision), same_bits(config.deterministic):
+        shares = processes.gather(collect_results(task, model, batches))
+    if not processes.is_first:
+        return None
+    rows = sort_results([row for own in shares for row in own])
+    return rows, task.score(dataset, rows, config.engine)
+
+
+def collect_results(task: Task, model: Model, batches: Iterable[Batch]) -> Rows:
+    """The result rows of every image."""
+    rows: Rows = []
+    with evaluation_mode(model), worker_faults():
+        for batch in batches:
+            for image_id, prediction in zip(batch.image_ids, task.predict(model, batch), strict=True):
+                rows += task.rows(prediction, image_id)
+    return rows
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: Model) -> Iterator[None]:
+    """Inside, norms use their statistics and nothing is dropped."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def score_results(path: str | os.PathLike[str], dataset: Dataset, engine: Engine = "hotcoco") -> dict[str, Scores]:
+    """The scores of a results file, as the run that wrote it got them; no model is needed.
+
+    DataError naming the file and the row that cannot be scored.
+    """
+    with open_results(path) as rows:
+        with naming_file(path):
+            task = _task_of(rows, dataset)
+        return TASKS[task](dataset.classes[task]).score(dataset.part(task), rows, engine)
+
+
+def _task_of(rows: Rows, dataset: Dataset) -> str:
+    """The task that rows of results are of. A joint data set has the truth of several: the first row's fields tell."""
+    if dataset.task in TASKS:
+        return dataset.task
+    row = rows[0] if rows else {}
+    task = next((task for task, kind in TASKS.items() if kind.mark in row), "")
+    if task not in dataset.classes:
+        what = (
+            f"the first row is none of {' or '.join(dataset.classes)}" if rows else "no row tells whose results it is"
+        )
+        raise DataError(what, "give a file of one head's results", case="bad-results")
+    return task
+
+
+def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]:
+    """What ``eval.json`` holds: for each thing scored (``bbox``) its numbers under their usual names, the first of them
+    per class, and ``facts``."""
+    summaries = {name: each.summary for name, each in scores.items()}
+    return {**summaries, "per_class": {name: each.per_class for name, each in scores.items()}, **facts}
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write JSON through a temporary file, so that a reader never sees half of it."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` takes a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("torch finds no CUDA device here", "leave out --device, or choose cpu")
+    return torch.device(name)

@@ -1,0 +1,167 @@
+"""One step of a training: everything that changes in it, and the change."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn, optim
+from torch.distributed.fsdp import FSDPModule
+
+from ...data import Batch
+from ...models import Model
+from ...ops import Notes, shared_draws, watching
+from ...structures import MemoryFullError, NonFiniteError, is_out_of_memory
+from ..config import ExperimentConfig
+from ..distributed.context import Processes
+from ..distributed.sharding import gathered, shard
+from ..optim.ema import WeightAverage
+from ..optim.learning_rate import base_rate
+from ..optim.optimizers import build_optimizer, set_learning_rate
+from .precision import autocast
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """What a step changes. ``parallel`` is the model, or what averages its gradients over the processes."""
+
+    model: Model
+    optimizer: optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: WeightAverage | None
+    parallel: nn.Module
+    processes: Processes
+
+    @classmethod
+    def of(cls, model: Model, config: ExperimentConfig, processes: Processes | None = None) -> "TrainingState":
+        """The state before the first step."""
+        processes = processes or Processes(model.device)
+        if config.channels_last:
+            model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        if config.compile:
+            model.compile_dense()
+        average = None if config.average_decay is None else WeightAverage(model, config.average_decay)
+        if config.parallel == "fsdp":
+            for each in (model,) if average is None else (model, average.model):
+                shard(each, processes)
+        return cls(
+            model,
+            build_optimizer(config.optimizer, model),
+            torch.amp.GradScaler(model.device.type, enabled=config.precision == "fp16"),
+            average,
+            processes.wrap(model, config.accumulate > 1) if config.parallel == "ddp" else model,
+            processes,
+        )
+
+    @property
+    def best_model(self) -> Model:
+        """What is evaluated: the averaged weights where there are any."""
+        return self.model if self.average is None else self.average.model
+
+
+def train_step(state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig, step: int) -> dict[str, float]:
+    """One update, number ``step`` counted from 1, from this process's micro-batches.
+
+    Returns its losses, gradient norm and learning rate: the means over micro-batches and processes; in steps that are
+    logged also what the parts have to watch. Raises :class:`NonFiniteError` before the weights are touched, naming the
+    images. Under ``fp16`` gradients that overflow skip the update, and ``skipped`` is 1, otherwise 0.
+    """
+    seed_step(config.seed, step, state.processes.rank)
+    lr = base_rate(config) * config.schedule.factor(step - 1)
+    set_learning_rate(state.optimizer, lr)
+    watch = watching() if config.is_logged(step) else contextlib.nullcontext({})
+    with _memory_of(step, batches), watch as notes:
+        with shared_draws(_seed_of(config.seed, step), state.model.device):
+            losses = _accumulate(state, batches, config)
+        state.scaler.unscale_(state.optimizer)
+        norm = gathered(nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm or math.inf))
+        total = torch.stack(list(losses.values())).sum()
+        numbers, watched = _read_means(state.processes, losses | {"loss": total, "grad_norm": norm}, notes)
+        if state.scaler.is_enabled():
+            overflow = not math.isfinite(numbers["grad_norm"]) and state.scaler.get_scale() >= 1
+            numbers["skipped"] = float(overflow)
+            if overflow:
+                numbers["grad_norm"] = 0.0  # what overflowed is no gradient; the scaler takes no step with it
+        if not all(math.isfinite(value) for value in numbers.values()):
+            raise _not_finite(state.processes, step, numbers, batches)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        if state.average is not None:
+            state.average.update(state.model, step)
+    return numbers | watched | {"lr": lr}
+
+
+def _read_means(
+    processes: Processes, scalars: Mapping[str, Tensor], notes: Notes
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The means over all processes of scalars, and of what was noted where that is anything.
+
+    One exchange between processes and one read from the device, for all numbers of a step together.
+    """
+    noted = [torch.cat(parts) for parts in notes.values()]
+    sums, counts = [each.sum() for each in noted], [each.new_full((), len(each)) for each in noted]
+    values = processes.mean(torch.stack([*scalars.values(), *sums, *counts])).tolist()
+    sums, counts = values[len(scalars) : len(scalars) + len(notes)], values[len(scalars) + len(notes) :]
+    means = {name: total / count for name, total, count in zip(notes, sums, counts, strict=True) if count}
+    return dict(zip(scalars, values, strict=False)), means
+
+
+def _accumulate(state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig) -> dict[str, Tensor]:
+    """Leave the mean gradient in the parameters; the mean of each loss, without one."""
+    state.optimizer.zero_grad(set_to_none=True)
+    sums: dict[str, Tensor] = {}
+    for place, batch in enumerate(batches, start=1):
+        batch = batch.to(state.model.device)
+        with _exchange(state.parallel, place == len(batches)):
+            with autocast(config.precision, batch.images.pixels.device):
+                losses: dict[str, Tensor] = state.parallel(batch.images, batch.targets)
+            state.scaler.scale(torch.stack(list(losses.values())).sum() / len(batches)).backward()
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0) + loss.detach() / len(batches)
+    return sums
+
+
+def _exchange(parallel: nn.Module, wanted: bool) -> contextlib.AbstractContextManager[Any]:
+    """Gradients go to the other processes once a step, with the last micro-batch."""
+    if isinstance(parallel, FSDPModule):
+        parallel.set_requires_gradient_sync(wanted)
+        return contextlib.nullcontext()
+    no_sync = getattr(parallel, "no_sync", contextlib.nullcontext)
+    return contextlib.nullcontext() if wanted else no_sync()
+
+
+def _not_finite(processes: Processes, step: int, numbers: dict[str, float], batches: Sequence[Batch]) -> NonFiniteError:
+    terms = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+    ids = [image_id for batch in batches for image_id in batch.image_ids]
+    shown = ", ".join(str(image_id) for own in processes.collect(ids) for image_id in own)
+    fix = "lower optimizer.lr in a new run (start_from takes the weights over), or look at these images"
+    fault = NonFiniteError(f"step {step}: {terms}; images {shown}", fix)
+    fault.told_elsewhere = not processes.is_first
+    return fault
+
+
+@contextlib.contextmanager
+def _memory_of(step: int, batches: Sequence[Batch]) -> Iterator[None]:
+    """Where a step does not fit into memory, say with which images."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        sizes = ", ".join(f"{height}x{width}" for batch in batches for height, width in batch.images.sizes.tolist())
+        raise MemoryFullError(
+            f"step {step} did not fit with images of {sizes}",
+            "raise accumulate, or lower batch_size or the transform's sizes, in a new run",
+        ) from error
+
+
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Make every random draw of a process's step a function of these, so that resuming needs no generator's state."""
+    torch.manual_seed(_seed_of(seed, step, rank))
+
+
+def _seed_of(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,1 @@
+"""Optimizers, learning-rate schedules, parameter groups, the moving average of the weights."""

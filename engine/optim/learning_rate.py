@@ -1,0 +1,28 @@
+"""The learning rate that goes with a batch size."""
+
+from ..config import ExperimentConfig
+from .optimizers import SGDConfig
+
+
+def base_rate(config: ExperimentConfig) -> float:
+    """What the schedule multiplies: ``lr``, scaled from the batch size that it was chosen for to the run's own.
+
+    SGD's grows with the batch (1706.02677 section 2.1), AdamW's with its square root (2205.10287).
+    """
+    optimizer = config.optimizer
+    if optimizer.lr_batch_size is None:
+        return optimizer.lr
+    ratio = config.batch_size / optimizer.lr_batch_size
+    return optimizer.lr * (ratio if isinstance(optimizer, SGDConfig) else ratio**0.5)
+
+
+def describe_rate(config: ExperimentConfig) -> str:
+    """The learning rate, and by what rule it follows the batch size, in a line."""
+    optimizer = config.optimizer
+    if optimizer.lr_batch_size is None:
+        return f"learning rate {optimizer.lr:g}, whatever the batch size: optimizer.lr_batch_size is not set"
+    rule = "in proportion to" if isinstance(optimizer, SGDConfig) else "by the square root of"
+    return (
+        f"learning rate {base_rate(config):g} for {config.batch_size} images a step: "
+        f"{optimizer.lr:g} for {optimizer.lr_batch_size}, scaled {rule} the batch"
+    )

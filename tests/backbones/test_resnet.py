@@ -1,0 +1,229 @@
+"""The residual family against torchvision and timm, same weights."""
+
+from functools import partial
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torchvision.models import get_model, get_model_weights
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+from vertebra.backbones import create_backbone, describe_backbone, list_backbones
+from vertebra.ops import FrozenBatchNorm2d
+from vertebra.structures import UsageError
+
+from ..helpers.resnet_peer import (
+    IMAGENET,
+    LAYERS,
+    TORCHVISION,
+    assert_equal,
+    loaded,
+    pixels_of,
+    randomize,
+    twin_features,
+    twin_of,
+    weights_of,
+)
+
+HEAVY = {
+    name
+    for name in IMAGENET
+    if any(depth in name for depth in ("101", "152", "200", "269", "wide", "light")) and name != "resnet101"
+}
+
+
+def slow_where_heavy(names):
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in names]
+
+
+def assert_twins_agree(name, output_stride):
+    twin = twin_of(name, output_stride)
+    backbone = loaded(name, weights_of(twin), output_stride=output_stride)
+    pixels = pixels_of()
+    with torch.no_grad():
+        assert_equal(backbone.eval()(pixels), twin_features(twin.eval(), pixels))
+        assert_equal(backbone.train()(pixels), twin_features(twin.train(), pixels))
+    statistics = weights_of(twin)
+    assert all(torch.equal(value, statistics[key]) for key, value in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("name", slow_where_heavy(IMAGENET))
+def test_equals_torchvision_or_timm(name):
+    """Oracle: the published implementation, bit for bit, evaluating and training, on odd sizes."""
+    assert_twins_agree(name, output_stride=32)
+
+
+@pytest.mark.parametrize(
+    ("name", "output_stride"),
+    [("resnet18", 8), ("resnet50", 16), ("resnet50", 8), ("resnet18d", 16), ("resnet18d", 8), ("resnet14t", 8)],
+)
+def test_dilation_equals_torchvision_or_timm(name, output_stride):
+    """Oracle: the published implementation, bit for bit (timm's where torchvision cannot dilate)."""
+    assert_twins_agree(name, output_stride)
+
+
+@pytest.mark.parametrize(("name", "output_stride"), [("resnet18", 16), ("resnet18", 8), ("resnet50", 8)])
+def test_dilation_only_adds_cells(name, output_stride):
+    """Law (1606.00915): every second cell, or fourth, of the dilated network is the strided network's."""
+    weights = weights_of(twin_of(name))
+    strided, dilated = (loaded(name, weights, output_stride=stride).double().eval() for stride in (32, output_stride))
+    pixels = pixels_of(49, 65).double()
+    with torch.no_grad():
+        expected, features = strided(pixels), dilated(pixels)
+    for level, feature in features.items():
+        step = strided.feature_info[level].stride // dilated.feature_info[level].stride
+        torch.testing.assert_close(feature[..., ::step, ::step], expected[level])
+
+
+def test_stages_after_the_last_level_are_not_built():
+    """Law: what is left out changes nothing in what is kept."""
+    weights = weights_of(twin_of("resnet18"))
+    kept = {key: value for key, value in weights.items() if not key.startswith("layer4.")}
+    whole, part = loaded("resnet18", weights).eval(), loaded("resnet18", kept, levels=("c2", "c4")).eval()
+    with torch.no_grad():
+        expected = whole(pixels_of())
+        assert_equal(part(pixels_of()), {level: expected[level] for level in ("c2", "c4")})
+
+
+def test_frozen_norm_is_batch_norm_in_evaluation():
+    """Oracle: torch's batch norm with the same statistics; the frozen one is the same in training mode."""
+    weights = weights_of(twin_of("resnet14t"))
+    batch = loaded("resnet14t", weights).double().eval()
+    frozen = loaded("resnet14t", weights, norm="frozen").double()
+    pixels = pixels_of().double()
+    with torch.no_grad():
+        torch.testing.assert_close(frozen.eval()(pixels), batch(pixels))
+        assert_equal(frozen.train()(pixels), frozen.eval()(pixels))
+
+
+def test_frozen_norm_has_the_gradient_of_batch_norm_and_saves_no_activation():
+    """Oracle: autograd through torch's batch norm; the memory is what the saved-tensor hooks see."""
+    batch = randomize(nn.BatchNorm2d(4)).double().eval()
+    frozen = FrozenBatchNorm2d(4).double()
+    frozen.load_state_dict(batch.state_dict())
+    inputs = [torch.randn(2, 4, 5, 7, dtype=torch.float64, requires_grad=True)]
+    inputs.append(inputs[0].detach().clone().requires_grad_())
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor.numel()) or tensor, lambda t: t):
+        output = frozen(inputs[0])
+    output.square().sum().backward()
+    batch(inputs[1]).square().sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    assert saved == [4]
+
+
+def test_frozen_norm_keeps_half_precision_under_autocast():
+    """Law: output type = input type; torchvision's turns to float32 here and doubles the memory of what follows."""
+    values = torch.randn(1, 4, 3, 3, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert FrozenBatchNorm2d(4)(values).dtype == torch.bfloat16
+
+
+def test_weights_of_a_frozen_network_load_into_a_trainable_one():
+    """Law: freezing and thawing keep every weight and statistic."""
+    weights = weights_of(twin_of("resnet18"))
+    frozen = loaded("resnet18", weights, norm="frozen")
+    with torch.device("meta"):
+        thawed = create_backbone("resnet18")
+    thawed.load_state_dict(frozen.state_dict(), assign=True)
+    assert all(torch.equal(value, weights[key]) for key, value in thawed.state_dict().items() if value.numel() > 1)
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-5])
+def test_norm_eps_is_torchvisions(eps):
+    """Oracle: torchvision's network with its frozen norm of that eps; variances so small that eps decides."""
+    norm = partial(torchvision.ops.FrozenBatchNorm2d, eps=eps)
+    weights = weights_of(twin_of("resnet18"))
+    weights |= {key: value * 1e-5 for key, value in weights.items() if key.endswith("running_var")}
+    with torch.device("meta"):
+        twin = get_model("resnet18", weights=None, norm_layer=norm)
+    twin.load_state_dict(dict(weights), strict=False, assign=True)
+    twin.fc = nn.Identity()  # its weights stayed on the meta device
+    backbone = loaded("resnet18", weights, norm="frozen", norm_eps=eps)
+    with torch.no_grad():
+        expected = twin_features(twin.double(), pixels_of().double())
+        torch.testing.assert_close(backbone.double()(pixels_of().double()), expected)
+
+
+@pytest.mark.parametrize("freeze_at", range(6))
+def test_freeze_at_leaves_what_torchvision_leaves_trainable(freeze_at):
+    """Oracle: torchvision counts the stages that stay trainable, out of five, where detectron2 counts the frozen."""
+    with torch.device("meta"):
+        backbone = create_backbone("resnet18", freeze_at=freeze_at)
+        body = resnet_fpn_backbone(
+            backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5 - freeze_at
+        ).body
+    expected = {key for key, parameter in body.named_parameters() if parameter.requires_grad}
+    assert {key for key, parameter in backbone.named_parameters() if parameter.requires_grad} == expected
+
+
+@pytest.mark.parametrize("norm", ["batch", "sync", "frozen", "group", "none"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet10t"])
+@pytest.mark.parametrize("freeze_at", [1, 3, 4])
+def test_training_leaves_frozen_stages_as_they_were(name, freeze_at, norm):
+    """Law: a step moves no weight and no statistic of a frozen stage, and every one of the others that can move."""
+    backbone = randomize(create_backbone(name, freeze_at=freeze_at, norm=norm)).train()
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    frozen = ("conv1.", "bn1.", *(f"{layer}." for layer in LAYERS[: freeze_at - 1]))
+    optimizer = torch.optim.SGD([value for value in backbone.parameters() if value.requires_grad], lr=1.0)
+    backbone(pixels_of())["c5"].square().mean().backward()
+    optimizer.step()
+    for key, value in backbone.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        learns = not key.startswith(frozen) and not (norm == "frozen" and (".bn" in key or ".downsample.2" in key))
+        learns = learns and not (norm == "frozen" and ".downsample.1." in key and value.ndim == 1)
+        assert torch.equal(value, before[key]) != learns, key
+
+
+def test_initial_weights_are_he_normal_by_fan_out():
+    """Hand-drawn: the variance of a weight is 2 / (kernel area x output channels) (1502.01852 Eq. 14)."""
+    torch.manual_seed(0)
+    backbone = create_backbone("resnet18d")
+    for key, parameter in backbone.named_parameters():
+        if parameter.ndim == 4:
+            expected = (2 / (parameter[0, 0].numel() * parameter.shape[0])) ** 0.5
+            assert parameter.std().item() == pytest.approx(expected, rel=0.1), key
+            assert abs(parameter.mean().item()) < 0.1 * expected, key
+
+
+@pytest.mark.parametrize("name", slow_where_heavy(TORCHVISION))
+def test_description_equals_torchvisions(name):
+    """Oracle: the parameters and multiply-adds that torchvision publishes with its weights, less the last layer."""
+    published = next(iter(get_model_weights(name))).meta
+    description = describe_backbone(name)
+    features = description.feature_info["c5"].channels
+    assert description.parameters == published["num_params"] - 1000 * (features + 1)
+    assert description.gflops == pytest.approx(published["_ops"] - 1000 * features / 1e9, abs=6e-4)
+
+
+def test_list_backbones_takes_a_pattern():
+    """Hand-drawn: the three wide ones."""
+    assert list_backbones("resnext*_32x8d") == ["resnext101_32x8d"]
+    assert list_backbones("wide*") == ["wide_resnet50_2", "wide_resnet101_2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("resnet51", {}, "did you mean 'resnet50'"),
+        ("resnet50", {"frezze_at": 2}, "resnet50: there is no field 'frezze_at': did you mean 'freeze_at'?"),
+        ("resnet50", {"output_stride": 64}, "output_stride: input should be 8, 16 or 32, got 64"),
+        ("resnet50", {"levels": ("c2", "c6")}, "resnet50 has levels c2, c3, c4, c5; got c6"),
+        (
+            "resnet50",
+            {"levels": ("c3", "c2")},
+            "levels go fine to coarse, each once, like ('c2', 'c5'); got ('c3', 'c2')",
+        ),
+        ("resnet50", {"levels": ("c2", "c2")}, "each once"),
+        ("resnet50", {"levels": ()}, "resnet50: levels: tuple should have at least 1 item"),
+        ("resnet50", {"levels": ("c2", "c3"), "freeze_at": 4}, "up to c3, so at most 3; got 4: lower it"),
+    ],
+)
+def test_a_wrong_request_names_the_way_out(name, options, said):
+    """FAULTS.md 92: exit code 2 and the nearest word."""
+    with pytest.raises(UsageError) as caught:
+        create_backbone(name, **options)
+    assert said in str(caught.value)
+    assert caught.value.exit_code == 2

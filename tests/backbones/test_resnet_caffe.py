@@ -1,0 +1,95 @@
+"""Caffe's convention: the ResNets as their authors published them."""
+
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vertebra.backbones import create_backbone
+from vertebra.models import Preprocess
+from vertebra.structures import Images
+
+from ..helpers.resnet_peer import assert_equal, count_blocks, loaded, normalize, pixels_of, twin_of, weights_of
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+WEIGHTS = SHARED / "weights" / "resnet50_msra_c4.pt"
+
+
+def layer_by_layer(weights, pixels):
+    """A bottleneck network whose first 1x1 convolutions stride, in plain lines; every layer's output by name."""
+    layers = {"conv1": F.conv2d(pixels, weights["conv1.weight"], stride=2, padding=3)}
+    hidden = F.max_pool2d(F.relu(normalize(weights, "bn1", layers["conv1"])), 3, stride=2, padding=1)
+    for layer in sorted({name.partition(".")[0] for name in weights if name.startswith("layer")}):
+        for block in range(count_blocks(weights, layer)):
+            name, stride = f"{layer}.{block}", 2 if block == 0 and layer != "layer1" else 1
+            layers[f"{name}.conv1"] = F.conv2d(hidden, weights[f"{name}.conv1.weight"], stride=stride)
+            residual = F.relu(normalize(weights, f"{name}.bn1", layers[f"{name}.conv1"]))
+            layers[f"{name}.conv2"] = F.conv2d(residual, weights[f"{name}.conv2.weight"], padding=1)
+            residual = F.relu(normalize(weights, f"{name}.bn2", layers[f"{name}.conv2"]))
+            layers[f"{name}.conv3"] = F.conv2d(residual, weights[f"{name}.conv3.weight"])
+            if block == 0:
+                hidden = F.conv2d(hidden, weights[f"{name}.downsample.0.weight"], stride=stride)
+                hidden = normalize(weights, f"{name}.downsample.1", hidden)
+            hidden = F.relu(normalize(weights, f"{name}.bn3", layers[f"{name}.conv3"]) + hidden)
+            layers[name] = hidden
+    return layers
+
+
+def outputs_of(backbone, pixels, names):
+    """What our network's modules of these names give."""
+    outputs = {}
+    for name in names:
+        module = backbone.get_submodule(name)
+        module.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: output.clone()}))
+    with torch.no_grad():
+        backbone(pixels)
+    return {name: outputs[name] for name in names}
+
+
+def test_equals_the_plain_layers():
+    """Oracle: an independent forward of a few lines, every layer, on odd sizes."""
+    weights = weights_of(twin_of("resnet50"))
+    with torch.no_grad():
+        expected = layer_by_layer(weights, pixels_of())
+    assert_equal(outputs_of(loaded("resnet50", weights, style="caffe").eval(), pixels_of(), expected), expected)
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="the real weights are not here")
+def test_real_weights_and_a_real_photo_give_the_plain_layers():
+    """Oracle: the same plain forward; BGR pixels 0..255 less the mean, as the weights want them."""
+    weights = torch.load(WEIGHTS, weights_only=True)
+    photo = cv2.imread(str(next((SHARED / "tiny_coco").rglob("*.jpg"))))[:161, :231]
+    with torch.no_grad():
+        blob = torch.tensor(photo).permute(2, 0, 1)[None].float()
+        expected = layer_by_layer(weights, blob - torch.tensor([103.939, 116.779, 123.68])[:, None, None])
+    backbone = create_backbone("resnet50", style="caffe", levels=("c2", "c3", "c4"), weights=WEIGHTS).eval()
+    rgb = Images.from_list([torch.tensor(photo[..., ::-1].copy()).permute(2, 0, 1)], divisor=1)
+    outputs = outputs_of(backbone, Preprocess(backbone.input)(rgb), expected)
+    assert len(outputs) == 1 + 4 * (3 + 4 + 6)
+    for name, output in outputs.items():
+        torch.testing.assert_close(output, expected[name], rtol=1e-4, atol=1e-3)
+
+
+def test_a_dilated_network_only_adds_cells():
+    """Law (1606.00915): every second cell of the dilated network is the strided network's."""
+    weights = weights_of(twin_of("resnet50"))
+    strided, dilated = (
+        loaded("resnet50", weights, style="caffe", output_stride=stride).double().eval() for stride in (32, 8)
+    )
+    pixels = pixels_of(49, 65).double()
+    with torch.no_grad():
+        expected, features = strided(pixels), dilated(pixels)
+    torch.testing.assert_close(features["c4"][..., ::2, ::2], expected["c4"])
+    torch.testing.assert_close(features["c5"][..., ::4, ::4], expected["c5"])
+
+
+def test_a_basic_block_has_no_1x1_to_stride_in():
+    """Law: the style changes a basic network's pixels, not its layers."""
+    weights = weights_of(twin_of("resnet18"))
+    with torch.no_grad():
+        assert_equal(
+            loaded("resnet18", weights, style="caffe", output_stride=16).eval()(pixels_of()),
+            loaded("resnet18", weights, output_stride=16).eval()(pixels_of()),
+        )

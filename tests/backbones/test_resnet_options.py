@@ -1,0 +1,244 @@
+"""The options of the residual family: each against another implementation, or the law it has to keep."""
+
+from functools import partial
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+from torchvision.models import get_model
+from torchvision.models.segmentation import deeplabv3_resnet50
+
+from vertebra.backbones import create_backbone
+from vertebra.backbones.layers import DeformableConv2d
+from vertebra.ops import SyncBatchNorm
+from vertebra.structures import UsageError
+
+from ..helpers.resnet_peer import assert_equal, loaded, pixels_of, randomize, twin_features, twin_of, weights_of
+
+
+def by_torchvision(name, **options):
+    with torch.device("meta"):
+        twin = get_model(name, weights=None, **options)
+    return randomize(twin.to_empty(device="cpu"))
+
+
+def test_output_stride_8_is_torchvisions_deeplab():
+    """Oracle: the backbone inside torchvision's DeepLabv3, bit for bit."""
+    with torch.device("meta"):
+        twin = deeplabv3_resnet50(weights=None, weights_backbone=None).backbone
+    twin = randomize(twin.to_empty(device="cpu")).eval()
+    backbone = loaded("resnet50", twin.state_dict(), output_stride=8).eval()
+    with torch.no_grad():
+        features, expected = backbone(pixels_of()), twin(pixels_of())
+    assert torch.equal(features["c5"], expected["out"])
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_multi_grid_multiplies_the_dilation_of_each_block(output_stride):
+    """Oracle: torchvision's network with the dilation of its last stage's blocks set by hand (1706.05587)."""
+    twin = twin_of("resnet50", output_stride).eval()
+    rate = 32 // output_stride  # 1706.05587 section 3.2.1: at stride 16 the rates are 2 x (1, 2, 4)
+    for block, factor in zip(twin.layer4, (1, 2, 4), strict=True):
+        block.conv2.dilation = block.conv2.padding = (rate * factor, rate * factor)
+    backbone = loaded("resnet50", weights_of(twin), output_stride=output_stride, multi_grid=(1, 2, 4)).eval()
+    with torch.no_grad():
+        assert_equal(backbone(pixels_of()), twin_features(twin, pixels_of()))
+
+
+def test_group_norm_is_torchvisions():
+    """Oracle: torchvision's network with groups of 32."""
+    twin = by_torchvision("resnet50", norm_layer=partial(nn.GroupNorm, 32))
+    backbone = loaded("resnet50", weights_of(twin), norm="group")
+    with torch.no_grad():
+        assert_equal(backbone(pixels_of()), twin_features(twin, pixels_of()))
+
+
+def test_group_norm_is_timms():
+    """Oracle: the network for which timm has weights with group norm."""
+    with torch.device("meta"):
+        twin = timm.create_model("resnet50_gn")
+    twin = randomize(twin.to_empty(device="cpu"))
+    backbone = loaded("resnet50", weights_of(twin), norm="group")
+    with torch.no_grad():
+        assert_equal(backbone(pixels_of()), twin_features(twin, pixels_of()))
+
+
+def test_sync_norm_in_one_process_is_batch_norm():
+    """Law: with one process there is nothing to collect; state dicts go both ways."""
+    weights = weights_of(twin_of("resnet18"))
+    batch, sync = loaded("resnet18", weights), loaded("resnet18", weights, norm="sync")
+    with torch.no_grad():
+        for mode in (True, False):
+            expected = batch.train(mode)(pixels_of())
+            torch.testing.assert_close(sync.train(mode)(pixels_of()), expected)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet26d"])
+def test_no_norm_is_a_norm_folded_into_the_convolutions(name):
+    """Law: w x is scaled per output channel, and the shift becomes the bias; so the two networks agree."""
+    batch = loaded(name, weights_of(twin_of(name))).double().eval()
+    bare = create_backbone(name, norm="none").double()
+    convolutions = [module for module in bare.modules() if isinstance(module, nn.Conv2d)]
+    originals = [module for module in batch.modules() if isinstance(module, nn.Conv2d)]
+    norms = [module for module in batch.modules() if isinstance(module, nn.BatchNorm2d)]
+    for convolution, original, norm in zip(convolutions, originals, norms, strict=True):
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        convolution.weight.data = original.weight.data * scale.data[:, None, None, None]
+        convolution.bias.data = norm.bias.data - norm.running_mean * scale.data
+    with torch.no_grad():
+        torch.testing.assert_close(bare(pixels_of().double()), batch(pixels_of().double()))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("norm", ["batch", "frozen"])
+def test_zero_init_residual_zeroes_what_torchvision_zeroes(name, norm):
+    """Oracle: the zeros in torchvision's network with the option of the same name."""
+    twin = get_model(name, weights=None, zero_init_residual=True)
+    expected = {key for key, value in twin.state_dict().items() if key.endswith(".weight") and not value.any()}
+    backbone = create_backbone(name, zero_init_residual=True, norm=norm)
+    zeros = {key for key, value in backbone.state_dict().items() if key.endswith(".weight") and not value.any()}
+    assert zeros == expected
+    assert zeros
+
+
+def test_drop_path_rises_as_timms():
+    """Oracle: the probability of every block of timm's network with the same rate."""
+    with torch.device("meta"):
+        twin = timm.create_model("resnet50d", drop_path_rate=0.3)
+        backbone = create_backbone("resnet50d", drop_path=0.3, levels=("c2", "c3", "c4"))
+    theirs = [
+        block.drop_path.drop_prob if block.drop_path is not None else 0.0
+        for layer in (twin.layer1, twin.layer2, twin.layer3)
+        for block in layer
+    ]
+    ours = [
+        getattr(block.drop_path, "p", 0.0)
+        for stage in (backbone.layer1, backbone.layer2, backbone.layer3)
+        for block in stage
+    ]
+    assert ours == pytest.approx(theirs)
+    assert ours[-1] > 0.2
+
+
+def test_drop_path_skips_whole_images_and_only_in_training():
+    """Law (1603.09382): evaluation sees every block; a skipped block is its shortcut, the others are scaled up."""
+    weights = weights_of(twin_of("resnet18"))
+    plain, dropping = loaded("resnet18", weights), loaded("resnet18", weights, drop_path=0.9)
+    with torch.no_grad():
+        assert_equal(dropping.eval()(pixels_of()), plain.eval()(pixels_of()))
+        block = dropping.layer4[1].train()
+        block.bn2.eval(), block.bn1.eval()
+        x = torch.rand(64, 512, 2, 3)
+        outputs = block(x)
+        skipped = (outputs == x).flatten(1).all(dim=1)  # the input is positive, so the last relu leaves it
+        assert 40 < skipped.sum() < 64
+        residual = block.bn2(block.conv2(torch.relu(block.bn1(block.conv1(x)))))
+        torch.testing.assert_close(outputs[~skipped], torch.relu(x + residual / 0.1)[~skipped])
+
+
+def test_recomputed_activations_change_no_number():
+    """Law (1604.06174): the same gradients and the same statistics, counted once, from fewer saved tensors."""
+    weights = weights_of(twin_of("resnet18"))
+    saved, numbers = [], []
+    for levels in ((), ("c2", "c3", "c5")):
+        backbone = loaded("resnet18", weights, checkpointed=levels).train()
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t.numel()) or t, lambda t: t):
+            features = backbone(pixels_of())
+        sum(level.square().mean() for level in features.values()).backward()
+        saved.append(sum(kept))
+        gradients = {key: parameter.grad for key, parameter in backbone.named_parameters()}
+        numbers.append(gradients | {f"{key} after": value for key, value in backbone.state_dict().items()})
+    assert_equal(*numbers)
+    assert saved[1] < 0.6 * saved[0]
+
+
+def test_recomputing_replays_the_blocks_that_were_skipped():
+    """Law: the second pass draws what the first drew."""
+    weights = weights_of(twin_of("resnet18"))
+    gradients = []
+    for levels in ((), ("c4", "c5")):
+        backbone = loaded("resnet18", weights, checkpointed=levels, drop_path=0.8).train()
+        torch.manual_seed(3)
+        backbone(pixels_of())["c5"].square().mean().backward()
+        gradients.append({key: parameter.grad for key, parameter in backbone.named_parameters()})
+    assert_equal(*gradients)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_any_number_of_input_channels(channels):
+    """Hand-drawn: the first convolution and the normalisation have that many."""
+    backbone = create_backbone("resnet10t", in_channels=channels)
+    assert backbone.conv1[0].in_channels == len(backbone.input.mean) == len(backbone.input.std) == channels
+    backbone(pixels_of(channels=channels))
+
+
+def test_deformable_stages_are_those_asked_for():
+    """Law: a public state dict lacks only what says where to look."""
+    weights = weights_of(twin_of("resnet50"))
+    with torch.device("meta"):
+        backbone = create_backbone("resnet50", deformable=("c4", "c5"))
+    own = set(backbone.state_dict())
+    new = {f"layer{stage}.{block}.conv2.offset.{kind}" for stage, blocks in ((3, 6), (4, 3)) for block in range(blocks)
+           for kind in ("weight", "bias")}  # fmt: skip
+    assert own - set(weights) == new
+    assert set(weights) <= own
+
+
+def test_a_deformable_convolution_starts_as_half_a_convolution():
+    """Law (1811.11168 section 3.2): no offset, and every sample weighs 1/2."""
+    deformable = create_backbone("resnet18", deformable=("c5",)).layer4[0].conv2
+    assert isinstance(deformable, DeformableConv2d)
+    x = torch.randn(2, 512, 5, 7)
+    expected = nn.functional.conv2d(x, deformable.weight, padding=1) / 2
+    torch.testing.assert_close(deformable(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_deformable_convolution_looks_where_it_is_told():
+    """Hand-drawn: one step to the right, weighing all, is the convolution of the image moved to the left."""
+    deformable = DeformableConv2d(2)
+    nn.init.zeros_(deformable.offset.weight)
+    deformable.offset.bias.data[:18] = torch.tensor([0.0, 1.0]).repeat(9)
+    deformable.offset.bias.data[18:] = 100.0
+    x = torch.randn(1, 2, 6, 8)
+    moved = nn.functional.pad(x, (0, 1))[..., 1:]
+    expected = nn.functional.conv2d(moved, deformable.weight, padding=1)
+    torch.testing.assert_close(deformable(x)[..., 1:], expected[..., 1:], rtol=1e-4, atol=1e-4)
+
+
+def test_deformable_convolutions_learn_where_to_look():
+    """Oracle: autograd."""
+    backbone = create_backbone("resnet14t", deformable=("c3",))
+    backbone(pixels_of())["c3"].square().mean().backward()
+    assert backbone.layer2[0].conv2.offset.weight.grad.abs().max() > 0
+
+
+def test_sync_norm_is_frozen_where_the_stage_is():
+    """Hand-drawn: freeze_at keeps statistics whatever collects them."""
+    backbone = create_backbone("resnet18", norm="sync", freeze_at=2)
+    assert isinstance(backbone.layer1[0].bn1, torchvision.ops.FrozenBatchNorm2d)
+    assert isinstance(backbone.layer2[0].bn1, SyncBatchNorm)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("resnet50", {"multi_grid": (1, 2)}, "multi_grid needs a factor for each of c5's 3 blocks"),
+        ("resnet50", {"deformable": ("c5",), "levels": ("c2", "c4")}, "deformable names levels that are not built"),
+        ("resnet50", {"checkpointed": ("c9",)}, "checkpointed names levels that are not built: ['c9']"),
+        ("resnet50", {"zero_init_residual": True, "norm": "none"}, "zero_init_residual zeroes a norm's weights"),
+        ("cifar_plain20", {"zero_init_residual": True}, "leaves cifar_plain20 no path at all"),
+        ("resnet50", {"style": "caffe", "in_channels": 1}, "is for blue, green and red; got in_channels=1"),
+        ("resnet50", {"deformable": ("c3", "c5"), "freeze_at": 3}, "deformable ['c3'] would never learn where to look"),
+        ("resnet50", {"style": "tensorflow"}, "style: input should be 'pytorch' or 'caffe', got 'tensorflow'"),
+        ("cifar_resnet20", {"levels": ("c5",)}, "cifar_resnet20 has levels c0, c1, c2; got c5"),
+        ("cifar_resnet20", {"freeze_at": 5}, "up to c2, so at most 4; got 5"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reason(name, options, said):
+    """FAULTS.md 92: exit code 2, one line."""
+    with pytest.raises(UsageError) as caught:
+        create_backbone(name, **options)
+    assert said in str(caught.value)

@@ -1,0 +1,324 @@
+"""Annotation files as users have them: each fault gets its exit code and one line, each oddity its count."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vertebra.data import require_same_classes
+from vertebra.evaluation import evaluate_coco
+from vertebra.structures import Classes, DataError, UsageError
+
+from ..helpers.tiny_coco_file import open_tiny, totals_add_up, truth
+
+Spoil = Callable[[dict[str, Any]], Any]
+
+
+def set_in(section: str, row: int, **values) -> Spoil:
+    """Change fields of an entry; a value of ... deletes the field."""
+
+    def spoil(data: dict[str, Any]) -> None:
+        for key, value in values.items():
+            if value is ...:
+                del data[section][row][key]
+            else:
+                data[section][row][key] = value
+
+    return spoil
+
+
+def drop(key: str) -> Spoil:
+    return lambda data: data.pop(key)
+
+
+def repeat(section: str, row: int) -> Spoil:
+    return lambda data: data[section].append(dict(data[section][row]))
+
+
+# name: (what is done to the valid file, what the line says)
+FATAL: dict[str, tuple[Spoil, str]] = {
+    "no images": (drop("images"), r"no-images: .*truth\.json: there is no list 'images'"),
+    "no annotations": (drop("annotations"), r"no-annotations: .*there is no list 'annotations'"),
+    "no categories": (drop("categories"), r"no-categories: .*there is no list 'categories'"),
+    "empty categories": (lambda d: d.update(categories=[]), r"no-categories: .*is empty"),
+    "duplicate image id": (
+        set_in("images", 1, id=11),
+        r"duplicate-image-id: .*image_id=11: two images have this id: '11\.png' and '12\.png'",
+    ),
+    "duplicate annotation id": (set_in("annotations", 1, id=1), r"duplicate-annotation-id: .*image_id=11: ann_id=1:"),
+    "duplicate category id": (set_in("categories", 1, id=7), r"duplicate-category: .*the id 7"),
+    "duplicate category name": (set_in("categories", 1, name="cat"), r"duplicate-category: .*'cat'"),
+    "category whose name is no text": (set_in("categories", 1, name="\ud800"), r"bad-category: .*'.ud800'"),
+    "category id beyond 64 bits": (set_in("categories", 1, id=2**70), r"bad-category: .*integer id and a name"),
+    "category without name": (set_in("categories", 1, name=...), r"bad-category: .*integer id and a name"),
+    "mixed image ids": (set_in("images", 1, id="12"), r"(mixed-image-ids|unknown-image)"),
+    "no image at all": (lambda d: d.update(images=[], annotations=[]), r"empty-dataset: .*no image is left"),
+}
+
+
+@pytest.mark.parametrize("name", FATAL)
+def test_a_broken_structure_stops_under_either_policy(name, tmp_path):
+    """FAULTS 5-11, 23: exit code 3, whatever --bad-data says."""
+    spoil, message = FATAL[name]
+    for policy in ("error", "skip"):
+        data = truth()
+        spoil(data)
+        with pytest.raises(DataError, match=message) as caught:
+            open_tiny(tmp_path, data, policy)
+        assert caught.value.exit_code == 3 and "\n" not in str(caught.value)
+
+
+BYTES = {
+    "empty": (b"", r"bad-json: .*truth\.json: the file is empty"),
+    "blank": (b" \n", r"bad-json: .*the file is empty"),
+    "cut": (json.dumps(truth(), indent=1).encode()[:300], r"bad-json: .*line \d+, column \d+"),
+    "list": (b"[]", r"bad-json: .*expected an object at the top, found a list"),
+    "not UTF-8": (b'{"images": "\xff\xfe"}', r"bad-json: .*no valid UTF-8 at byte 12"),
+    "too deep": (b"[" * 100_000, r"bad-json: .*nested too deeply"),
+    "endless number": (b'{"images": ' + b"1" * 5000 + b"}", r"bad-json: .*no valid JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_a_file_that_is_no_annotation_file_stops(name, tmp_path):
+    """FAULTS 2-4, 27, 28: exit code 3, naming the file and the place in it."""
+    content, message = BYTES[name]
+    with pytest.raises(DataError, match=message) as caught:
+        open_tiny(tmp_path, content)
+    assert caught.value.exit_code == 3
+
+
+def test_a_missing_file_stops(tmp_path):
+    """FAULTS 1: exit code 3, naming the path."""
+    with pytest.raises(DataError, match=r"missing-file: .*gone\.json: the file does not exist"):
+        open_tiny(tmp_path, annotations=tmp_path / "gone.json")
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    """FAULTS 27."""
+    assert len(open_tiny(tmp_path, b"\xef\xbb\xbf" + json.dumps(truth()).encode())) == 4
+
+
+NAN = float("nan")
+# name: (what is done to annotation 2 of image 11, case, what the line says)
+BAD_OBJECTS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "unknown image": ({"image_id": 99}, "unknown-image", "belongs to image 99"),
+    "image id as text": ({"image_id": "11"}, "unknown-image", "belongs to image '11'"),
+    "image id as a list": ({"image_id": [11]}, "unknown-image", r"belongs to image \[11\]"),
+    "image id that is a truth value": ({"image_id": True}, "unknown-image", "belongs to image True"),
+    "image id beyond 64 bits": ({"image_id": 2**70}, "unknown-image", f"belongs to image {2**70}"),
+    "image id that is no text": ({"image_id": "\ud800"}, "unknown-image", r"belongs to image '.ud800'"),
+    "category that is a truth value": ({"category_id": True}, "unknown-category", "has category True"),
+    "unknown category": ({"category_id": 8}, "unknown-category", "has category 8"),
+    "no category": ({"category_id": ...}, "unknown-category", "has category None"),
+    "zero width": ({"bbox": [40, 8, 0, 30]}, "empty-box", r"bbox \[40, 8, 0, 30\] has no area"),
+    "zero height": ({"bbox": [40, 8, 30, 0]}, "empty-box", "has no area"),
+    "negative width": ({"bbox": [40, 8, -5, 30]}, "negative-box", "has a negative side"),
+    "NaN": ({"bbox": [NAN, 8, 30, 30]}, "non-finite-box", "is not finite"),
+    "infinite": ({"bbox": [40, 8, float("inf"), 30]}, "non-finite-box", "is not finite"),
+    "three numbers": ({"bbox": [40, 8, 30]}, "malformed-box", "must be four numbers"),
+    "five numbers": ({"bbox": [40, 8, 30, 30, 1]}, "malformed-box", "must be four numbers"),
+    "text": ({"bbox": ["40", "8", "30", "30"]}, "malformed-box", "must be four numbers"),
+    "truth values": ({"bbox": [True, True, True, True]}, "malformed-box", "must be four numbers"),
+    "no box": ({"bbox": ...}, "malformed-box", "must be four numbers"),
+    "box is text": ({"bbox": "40,8,30,30"}, "malformed-box", "must be four numbers"),
+    "NaN area": ({"area": NAN}, "bad-area", "area must be a number >= 0, got nan"),
+    "area as text": ({"area": "900"}, "bad-area", "area must be a number >= 0, got '900'"),
+    "negative area": ({"area": -900}, "bad-area", "area must be a number >= 0, got -900"),
+    "crowd as text": ({"iscrowd": "0"}, "bad-crowd", "iscrowd must be 0 or 1, got '0'"),
+    "crowd without a value": ({"iscrowd": None}, "bad-crowd", "iscrowd must be 0 or 1, got None"),
+    "crowd that is a count": ({"iscrowd": 2}, "bad-crowd", "iscrowd must be 0 or 1, got 2"),
+    "crowd that is a share": ({"iscrowd": 0.5}, "bad-crowd", "iscrowd must be 0 or 1, got 0.5"),
+    "a number beyond floats": ({"bbox": [10**400, 8, 30, 30]}, "malformed-box", "must be four numbers"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OBJECTS)
+def test_a_bad_object_stops_or_is_skipped_and_counted(name, tmp_path):
+    """FAULTS 14, 15, 26, 29-32, 37: exit code 3 naming file, image and annotation; skipped, it is in the report."""
+    changes, case, message = BAD_OBJECTS[name]
+    data = truth()
+    set_in("annotations", 1, **changes)(data)
+    with pytest.raises(DataError, match=rf"{case}: .*truth\.json: .*ann_id=2: .*{message}.*--bad-data=skip") as caught:
+        open_tiny(tmp_path, data)
+    assert caught.value.exit_code == 3
+    dataset = open_tiny(tmp_path, data, "skip")
+    assert dataset.report.as_json()["skipped"]["annotations"] == {case: {"count": 1, "ids": [2]}}
+    assert dataset.report.as_json()["totals"]["annotations"] == {"read": 6, "used": 5, "skipped": 1}
+    assert dataset.read(0).objects.boxes.tolist() == [[10, 10, 30, 40]]
+    assert [entry["id"] for entry in dataset.ground_truth()["annotations"]] == [1, 3, 4, 5, 6]
+
+
+def test_an_annotation_that_is_no_object_is_skipped(tmp_path):
+    """FAULTS 14: an entry that is not even a dict."""
+    data = truth()
+    data["annotations"].append("nonsense")
+    dataset = open_tiny(tmp_path, data, "skip")
+    assert dataset.report.as_json()["skipped"]["annotations"]["unknown-image"]["count"] == 1
+    assert totals_add_up(dataset.report)
+
+
+# name: (what is done to the valid file, what the report notes)
+ODD: dict[str, tuple[Spoil, str]] = {
+    "annotation without id": (set_in("annotations", 1, id=...), "assigned-id"),
+    "annotation without area": (set_in("annotations", 1, area=...), "computed-area"),
+    "annotation whose area is null": (set_in("annotations", 1, area=None), "computed-area"),
+    "partly outside": (set_in("annotations", 1, bbox=[80, 50, 30, 30]), "clipped-box"),
+    "half a pixel outside": (set_in("annotations", 1, bbox=[66.5, 34.5, 30, 30]), "clipped-box"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_oddity_is_used_and_counted(name, tmp_path):
+    """FAULTS 13, 20, 33: handled under the strict policy, one note."""
+    spoil, note = ODD[name]
+    data = truth()
+    spoil(data)
+    dataset = open_tiny(tmp_path, data)
+    assert dataset.report.as_json()["noted"][note]["count"] == 1
+    assert dataset.report.used("annotations") == 6 and len(dataset.read(0).objects.boxes) == 2
+    assert (dataset.read(0).objects.boxes <= [96, 64, 96, 64]).all()
+
+
+def test_what_a_file_leaves_out_is_filled_in(tmp_path):
+    """FAULTS 8, 19, 20: no info, no iscrowd, no area; the evaluator gets all it needs."""
+    data = truth()
+    del data["info"]
+    for entry in data["annotations"]:
+        del entry["iscrowd"], entry["area"]
+    dataset = open_tiny(tmp_path, data)
+    entries = dataset.ground_truth()["annotations"]
+    assert all(entry["iscrowd"] == 0 for entry in entries)
+    assert evaluate_coco(dataset.ground_truth(), []).summary["APm"] == 0  # those of 32 x 32 pixels and more
+
+
+def test_truth_values_and_null_are_filled_in_too(tmp_path):
+    """By hand: crowds given as false and true, and an area of null, as the official API would have them."""
+    data = truth()
+    data["annotations"][0].update(iscrowd=False, area=None)
+    data["annotations"][1].update(iscrowd=True)
+    dataset = open_tiny(tmp_path, data)
+    assert dataset.read(0).objects.ignored.tolist() == [[40.5, 8.25, 70.5, 38.25]]
+    entries = dataset.ground_truth()["annotations"]
+    assert [entry["iscrowd"] for entry in entries] == [0, 1, 0, 1, 0, 0]
+    assert not any(isinstance(entry["iscrowd"], bool) for entry in entries)
+    assert evaluate_coco(dataset.ground_truth(), []).summary["APs"] == 0
+
+
+@pytest.mark.parametrize(
+    ("box", "case"),
+    [([200, 200, 20, 20], "outside-box"), ([-30, 5, 20, 20], "outside-box"), ([40, 8, 1e-3, 30], "tiny-box")],
+)
+def test_what_cannot_be_learned_is_left_out_by_rule(box, case, tmp_path):
+    """FAULTS 34, 35: skipped and counted under the strict policy too; the evaluator still sees it."""
+    data = truth()
+    set_in("annotations", 1, bbox=box)(data)
+    dataset = open_tiny(tmp_path, data)
+    assert dataset.report.as_json()["skipped"]["annotations"] == {case: {"count": 1, "ids": [2]}}
+    assert totals_add_up(dataset.report)
+    assert len(dataset.ground_truth()["annotations"]) == 6
+
+
+def test_corners_in_place_of_sizes_are_suspected(tmp_path):
+    """FAULTS 36: x1 y1 x2 y2 for x y w h; a warning with the rate, and no more."""
+    data = truth()
+    for entry in data["annotations"]:
+        x, y, width, height = entry["bbox"]
+        entry["bbox"] = [x, y, x + width, y + height]
+    warnings = open_tiny(tmp_path, data).report.warnings
+    assert len(warnings) == 1 and "% of the boxes leave their image" in warnings[0]
+    assert not open_tiny(tmp_path).report.warnings
+
+
+@pytest.mark.parametrize("identity", [0, -3, 2**40])
+def test_any_whole_number_is_a_category_id(identity, tmp_path):
+    """FAULTS 12, 16, 17: kept for the results, whatever the label is; and annotation id 0 is one as any other."""
+    data = truth()
+    set_in("categories", 0, id=identity)(data)
+    for entry in data["annotations"]:
+        entry["category_id"] = identity if entry["category_id"] == 7 else 90
+    data["annotations"][0]["id"] = 0
+    dataset = open_tiny(tmp_path, data)
+    assert set(dataset.category_ids) == {identity, 90}
+    assert dataset.category_ids[dataset.class_names.index("cat")] == identity
+    assert dataset.read(0).objects.labels.tolist() == [
+        dataset.class_names.index("cat"),
+        dataset.class_names.index("dog"),
+    ]
+
+
+def test_text_can_be_an_image_id(tmp_path):
+    """FAULTS 18: all ids text."""
+    data = truth()
+    for entry in data["images"]:
+        entry["id"] = f"photo {entry['id']}"
+    for entry in data["annotations"]:
+        entry["image_id"] = f"photo {entry['image_id']}"
+    dataset = open_tiny(tmp_path, data)
+    assert dataset.image_ids[0] == "photo 11" and len(dataset.read(0).objects.boxes) == 2
+
+
+def test_a_misspelt_class_names_the_nearest(tmp_path):
+    """FAULTS 21: exit code 2."""
+    with pytest.raises(UsageError, match=r"there is no class 'dgo' in the annotations: did you mean 'dog'\?"):
+        open_tiny(tmp_path, class_names=("cat", "dgo"))
+
+
+def test_some_of_the_classes_in_an_order_of_ones_own(tmp_path):
+    """The labels follow the names; other classes are left out by choice and counted."""
+    dataset = open_tiny(tmp_path, class_names=("dog",))
+    assert dataset.class_names == ("dog",) and dataset.category_ids == (90,)
+    assert dataset.report.as_json()["skipped"]["annotations"]["other-class"]["count"] == 4
+    assert totals_add_up(dataset.report)
+    assert [category["id"] for category in dataset.ground_truth()["categories"]] == [90]
+
+
+def test_different_classes_for_train_and_val_are_refused(tmp_path):
+    """FAULTS 22: exit code 2, showing the difference."""
+    both, dogs = open_tiny(tmp_path), open_tiny(tmp_path, class_names=("dog",))
+    require_same_classes(both.classes, both.classes)
+    with pytest.raises(UsageError, match=r"only in train: \['cat'\]"):
+        require_same_classes(both.classes, dogs.classes)
+    with pytest.raises(UsageError, match="another order"):
+        require_same_classes(both.classes, {"detection": Classes(("dog", "cat"), both.category_ids)})
+
+
+def test_filtering_everything_away_says_why(tmp_path):
+    """FAULTS 24: exit code 3 with the counts by reason."""
+    data = truth()
+    data["annotations"] = []
+    with pytest.raises(DataError, match=r"empty-dataset: .*4 without-objects"):
+        open_tiny(tmp_path, data, keep_empty=False)
+
+
+def test_images_without_objects_are_kept_and_counted(tmp_path):
+    """FAULTS 25: background is worth learning."""
+    dataset = open_tiny(tmp_path)
+    assert len(dataset) == 4 and len(dataset.read(2).objects.boxes) == 0
+    assert dataset.report.as_json()["noted"]["image-without-objects"] == {"count": 1, "ids": [13]}
+    assert len(open_tiny(tmp_path, keep_empty=False)) == 3
+
+
+def test_crowds_are_regions_to_ignore(tmp_path):
+    """FAULTS 39: not an object, not background."""
+    record = open_tiny(tmp_path).read(1).objects
+    assert record.boxes.tolist() == [[0, 0, 96, 64]]
+    assert record.ignored.tolist() == [[50, 20, 90, 60]]
+
+
+def test_a_subset_is_the_first_images(tmp_path):
+    """Of the data and of the truth alike."""
+    dataset = open_tiny(tmp_path, subset=2)
+    assert dataset.image_ids == [11, 12]
+    assert [entry["id"] for entry in dataset.ground_truth()["annotations"]] == [1, 2, 3, 4]
+    assert totals_add_up(dataset.report)
+
+
+def test_workers_share_arrays_and_nothing_else(tmp_path):
+    """Memory stays flat: what is kept per object and image is arrays, which a fork shares."""
+    kept = open_tiny(tmp_path).annotations
+    for name in ("image_ids", "file_names", "sizes", "starts", "rows", "boxes", "labels", "crowd"):
+        array = getattr(kept, name)
+        assert isinstance(array, np.ndarray) and array.dtype != object, name

@@ -1,0 +1,67 @@
+"""Entries of images in a COCO file as users have them: each fault gets its exit code and one line."""
+
+from typing import Any
+
+import pytest
+
+from vertebra.structures import DataError
+
+from ..helpers.tiny_coco_file import open_tiny, truth
+
+# name: (what is done to image 12's entry, case, what the line says)
+BAD_IMAGES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no file name": ({"file_name": ...}, "bad-image", "needs a file_name"),
+    "a name with NUL": ({"file_name": "12.png\0"}, "bad-image", r"needs a file_name; found '12.png.x00'"),
+    "a name that is no text": ({"file_name": "\ud800.png"}, "bad-image", r"needs a file_name; found '.ud800.png'"),
+    "no height": ({"height": ...}, "bad-size", "must be positive whole numbers"),
+    "zero width": ({"width": 0}, "bad-size", "must be positive whole numbers"),
+    "text height": ({"height": "64"}, "bad-size", "must be positive whole numbers"),
+    "a million squared": ({"height": 10**6, "width": 10**6}, "too-many-pixels", "1000000x1000000"),
+    "no such file": ({"file_name": "gone.png"}, "missing-image", "does not exist"),
+    "size of another image": ({"width": 100}, "wrong-size", "says 64x100 .*, the image is 64x96: annotate"),
+    "swapped size": ({"height": 96, "width": 64}, "wrong-size", "EXIF rotation"),
+    "escapes": ({"file_name": "../truth.json"}, "outside-root", "leads out of the image folder"),
+    "absolute": ({"file_name": "/etc/hostname"}, "outside-root", "leads out of the image folder"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_a_bad_image_stops_or_is_skipped_with_its_objects(name, tmp_path):
+    """FAULTS 60, 61, 68, 78, 79: exit code 3 naming the image; skipped, its objects are counted too."""
+    changes, case, message = BAD_IMAGES[name]
+    data = truth()
+    data["images"][1] = {key: value for key, value in (data["images"][1] | changes).items() if value is not ...}
+    with pytest.raises(DataError, match=rf"{case}: .*image_id=12: .*{message}") as caught:
+        open_tiny(tmp_path, data)
+    assert caught.value.exit_code == 3
+    dataset = open_tiny(tmp_path, data, "skip")
+    report = dataset.report.as_json()
+    assert report["skipped"]["images"] == {case: {"count": 1, "ids": [12]}}
+    assert report["totals"]["images"] == {"read": 4, "used": 3, "skipped": 1}
+    assert report["totals"]["annotations"] == {"read": 6, "used": 4, "skipped": 2}
+    assert dataset.image_ids == [11, 13, 14]
+
+
+def test_a_link_out_of_the_folder_needs_permission(tmp_path):
+    """FAULTS 79: a symbolic link that leads elsewhere."""
+    data = truth()
+    data["images"][1]["file_name"] = "link.png"
+    open_tiny(tmp_path)
+    elsewhere = tmp_path / "elsewhere.png"
+    (tmp_path / "images" / "12.png").rename(elsewhere)
+    (tmp_path / "images" / "link.png").symlink_to(elsewhere)
+    with pytest.raises(DataError, match="outside-root"):
+        open_tiny(tmp_path, data)
+    assert len(open_tiny(tmp_path, data, allow_outside=True)) == 4
+
+
+@pytest.mark.parametrize("identity", [2**70, -(2**64), "12\0", "\ud800", True, 1.5, None])
+def test_what_cannot_be_an_id_is_refused(identity, tmp_path):
+    """Exit code 3 and a line that can be printed. numpy would keep such a number as an object and drop a last NUL."""
+    data = truth()
+    data["images"][2]["id"] = identity
+    with pytest.raises(DataError, match=r"bad-image: .*an image needs an id, a number of 64 bits or text") as caught:
+        open_tiny(tmp_path, data)
+    assert caught.value.exit_code == 3
+    assert str(caught.value).encode()
+    assert open_tiny(tmp_path, data, "skip").image_ids == [11, 12, 14]

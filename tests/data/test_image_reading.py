@@ -1,0 +1,252 @@
+"""Image files of every kind: one policy, checked against Pillow, OpenCV and files that were put right by hand."""
+
+import contextlib
+import io
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from vertebra.data import Record, ResizeConfig, build_transform, check_image, pillow, read_image
+from vertebra.data.label_maps import read_label_map
+from vertebra.structures import DataError
+
+from ..helpers.tiny_coco_file import HEIGHT, WIDTH, open_tiny, truth
+
+
+def photo(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """Smooth colours, so that JPEG changes little."""
+    coarse = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def jpeg(image: np.ndarray, **options) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=95, **options)
+    return file.getvalue()
+
+
+def save(path, image: Image.Image, **options):
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_turned_upright(orientation, tmp_path):
+    """The same file turned by Pillow beforehand: equal pixels, and the size that the annotations must declare."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.png"
+    Image.fromarray(photo()).save(path, exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    assert np.array_equal(read_image(path), upright)
+    assert check_image(path, upright.shape[:2]) == []
+    if orientation >= 5:
+        with pytest.raises(DataError, match="EXIF rotation"):
+            check_image(path, (HEIGHT, WIDTH))
+
+
+def test_gray_is_repeated(tmp_path):
+    """By hand: three equal channels."""
+    gray = photo()[:, :, 0]
+    found = read_image(save(tmp_path / "gray.png", Image.fromarray(gray)))
+    assert all(np.array_equal(found[:, :, channel], gray) for channel in range(3))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_are_scaled_as_opencv_does(channels, tmp_path):
+    """cv2.imread: the high byte, never clipped."""
+    ramp = np.linspace(0, 65535, HEIGHT * WIDTH * channels).astype(np.uint16).reshape(HEIGHT, WIDTH, channels).squeeze()
+    path = tmp_path / "deep.png"
+    cv2.imwrite(str(path), ramp)
+    expected = cv2.imread(str(path), cv2.IMREAD_COLOR)[:, :, ::-1]
+    assert np.array_equal(read_image(path), expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_alpha_is_dropped(mode, tmp_path):
+    """By hand: the colours under a half-transparent layer, as they are."""
+    colours = Image.fromarray(photo()).convert({"RGBA": "RGB", "LA": "L", "PA": "P"}[mode])
+    image = colours.convert(mode)
+    image.putalpha(Image.new("L", image.size, 100))
+    path = save(tmp_path / "alpha.tif", image)
+    assert np.array_equal(read_image(path), np.asarray(colours.convert("RGB")))
+
+
+def test_a_palette_with_a_transparent_colour(tmp_path):
+    """By hand: the palette's colours."""
+    image = Image.fromarray(photo()).convert("P")
+    path = save(tmp_path / "palette.png", image, transparency=b"\x00\x80\xff" * 50)
+    assert np.array_equal(read_image(path), np.asarray(image.convert("RGB")))
+
+
+def test_cmyk_is_pillows(tmp_path):
+    """Pillow's own conversion; OpenCV's differs."""
+    path = save(tmp_path / "print.jpg", Image.fromarray(photo()).convert("CMYK"))
+    assert np.array_equal(read_image(path), np.asarray(Image.open(path).convert("RGB")))
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp"])
+def test_of_several_frames_the_first(ending, tmp_path):
+    """The first frame saved alone."""
+    frames = [Image.fromarray(photo()), Image.fromarray(255 - photo())]
+    many = save(tmp_path / f"many.{ending}", frames[0], save_all=True, append_images=frames[1:], lossless=True)
+    with Image.open(many) as first:
+        assert np.array_equal(read_image(many), np.asarray(first.convert("RGB")))
+    assert np.abs(read_image(many).astype(int) - photo()).mean() < 20
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_samples_without_a_known_range_are_refused(mode, tmp_path):
+    """FAULTS 73: a float TIFF would come out black."""
+    path = save(tmp_path / "depth.tif", Image.new(mode, (WIDTH, HEIGHT), 1))
+    for look in (read_image, check_image):
+        with pytest.raises(DataError, match="no known range"):
+            look(path)
+
+
+def bomb() -> bytes:
+    """A PNG whose header promises 60000 x 60000 pixels."""
+    file = io.BytesIO()
+    Image.new("L", (1, 1)).save(file, "PNG")
+    data = bytearray(file.getvalue())
+    data[16:24] = (60000).to_bytes(4, "big") * 2
+    import zlib
+
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
+
+
+def half(ending: str) -> bytes:
+    """The first half of a file of a format without an end marker."""
+    file = io.BytesIO()
+    Image.fromarray(photo()).save(file, ending)
+    return file.getvalue()[: len(file.getvalue()) // 2]
+
+
+def offsets_as_text() -> bytes:
+    """A TIFF file that says where its rows are by text: Pillow raises a TypeError."""
+    file = io.BytesIO()
+    Image.new("L", (4, 4)).save(file, "TIFF")
+    data = bytearray(file.getvalue())
+    place = data.index((273).to_bytes(2, "little"))  # StripOffsets; its type follows
+    data[place + 2] = 2
+    return bytes(data)
+
+
+JPEG, PNG = jpeg(photo()), cv2.imencode(".png", photo())[1].tobytes()
+# name: (file, what the line says)
+DAMAGED = {
+    "empty.jpg": (b"", "not-an-image"),
+    "page.jpg": (b"<html>not found</html>", "not-an-image"),
+    "cut.jpg": (JPEG[: len(JPEG) // 2], "damaged-image"),
+    "cut late.jpg": (JPEG[:-40], "damaged-image"),
+    "cut progressive.jpg": (jpeg(photo(), progressive=True)[: len(JPEG) // 2], "damaged-image"),
+    "cut.png": (PNG[: len(PNG) // 2], "damaged-image"),
+    "bomb.png": (bomb(), "too-many-pixels"),
+    "text.tiff": (offsets_as_text(), "damaged-image"),
+    **{f"cut.{ending}": (half(ending), "damaged-image") for ending in ("bmp", "gif", "ppm", "tiff", "webp")},
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_found_before_training(name, tmp_path):
+    """FAULTS 62, 63, 65, 75: exit code 3 naming file and image, both from the header check and from reading."""
+    data, case = DAMAGED[name]
+    path = tmp_path / name
+    path.write_bytes(data)
+    for look in (read_image, lambda path, image_id: check_image(path, None, image_id)):
+        with pytest.raises(DataError, match=rf"{case}: .*{name}: image_id=5: ") as caught:
+            look(path, 5)
+        assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("ending", ["tif", "ico", "png"])
+def test_pillows_own_limit_does_not_count(ending, tmp_path, monkeypatch):
+    """FAULTS 75: one limit, the stated one; Pillow's, which TIFF meets when it is decoded too, is left alone."""
+    path = save(tmp_path / f"photo.{ending}", Image.fromarray(photo()))
+    whole = read_image(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    assert np.array_equal(read_image(path), whole)
+    assert check_image(path, whole.shape[:2]) == []
+    assert Image.MAX_IMAGE_PIXELS == 50
+
+
+def test_a_mask_has_the_same_limit_as_its_image(tmp_path, monkeypatch):
+    """The same for maps of classes."""
+    path = save(tmp_path / "map.png", Image.new("P", (WIDTH, HEIGHT), 1))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    assert (read_label_map(path, 2, "map", "") == 1).all()
+    monkeypatch.setattr(pillow, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    with pytest.raises(DataError, match=r"too-many-pixels: .*map\.png: .*more than 6,143 pixels"):
+        read_label_map(path, 2, "map", "")
+    with pytest.raises(DataError, match=r"too-many-pixels: .*map\.png"):
+        read_image(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of tags it skips
+@pytest.mark.parametrize("ending", ["TIFF", "PNG", "GIF", "BMP", "WEBP", "JPEG"])
+def test_whatever_bytes_are_wrong_is_told_in_one_line(ending, tmp_path, monkeypatch):
+    """A law: a file with a few changed bytes gives pixels or a DataError. Pillow lets its decoders' own errors out."""
+    monkeypatch.setattr(pillow, "MAX_PIXELS", 10_000)  # a wrong size would take its time
+    file, dice = io.BytesIO(), np.random.default_rng(0)
+    Image.fromarray(photo(24, 32)).save(file, ending)
+    for number in range(100):
+        data = np.frombuffer(file.getvalue(), np.uint8).copy()
+        places = np.r_[: min(200, len(data)), max(0, len(data) - 200) : len(data)]
+        data[dice.choice(places, 3)] = dice.integers(0, 256, 3)
+        path = tmp_path / f"{number}"
+        path.write_bytes(data.tobytes())
+        for look in (read_image, check_image):
+            with contextlib.suppress(DataError):
+                look(path)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    """FAULTS 61, 62."""
+    with pytest.raises(DataError, match=r"missing-image: .*does not exist"):
+        read_image(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match=r"missing-image: .*a folder"):
+        read_image(tmp_path)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_only_its_end_marker_is_used_and_counted(progressive, tmp_path):
+    """FAULTS 64: the same pixels as with the marker; Pillow alone refuses it, OpenCV takes a cut one too."""
+    whole = jpeg(photo(), progressive=progressive)
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(whole[:-2])
+    assert np.array_equal(read_image(path), np.asarray(Image.open(io.BytesIO(whole))))
+    assert check_image(path, (HEIGHT, WIDTH)) == ["jpeg-without-end"]
+
+
+@pytest.mark.parametrize("name", ["two\nlines.png", "größe 日本.png", "a b.png"])
+def test_odd_names_work_and_errors_stay_one_line(name, tmp_path):
+    """FAULTS 80."""
+    data = truth()
+    data["images"][0]["file_name"] = name
+    with pytest.raises(DataError) as caught:
+        open_tiny(tmp_path, data)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "images" / "11.png").rename(tmp_path / "images" / name)
+    assert open_tiny(tmp_path, data).read(0).image.shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2000), (3, 50)])
+def test_tiny_images_go_through(size, tmp_path):
+    """FAULTS 76: no side falls to zero."""
+    path = save(tmp_path / "tiny.png", Image.fromarray(photo(*size)))
+    sample = build_transform(ResizeConfig(short_sides=(64,), long_side=96))(Record(read_image(path)), 0, 0)
+    assert min(sample.image.shape[1:]) >= 1 and max(sample.image.shape[1:]) <= 96
+
+
+def test_a_cut_image_under_skip_is_counted(tmp_path):
+    """FAULTS 63 in a data set: left out, with its objects, and said."""
+    data = truth()
+    data["images"][1]["file_name"] = "cut.png"
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "cut.png").write_bytes(PNG[: len(PNG) // 2])
+    dataset = open_tiny(tmp_path, data, "skip")
+    assert dataset.report.as_json()["skipped"]["images"] == {"damaged-image": {"count": 1, "ids": [12]}}
+    assert dataset.image_ids == [11, 13, 14]

@@ -1,0 +1,194 @@
+"""What holds for every mix of images, and mixup."""
+
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from vertebra.data import (
+    CopyPasteConfig,
+    LoaderConfig,
+    MixupConfig,
+    MosaicConfig,
+    Record,
+    ResizeConfig,
+    Sample,
+    ScaledCropConfig,
+    build_mix,
+    build_transform,
+    train_loader,
+)
+from vertebra.engine import SplitConfig
+from vertebra.structures import DataError, UsageError
+
+from ..helpers.telltale import (
+    AS_IT_IS,
+    FILL,
+    HEIGHT,
+    WIDTHS,
+    Telltale,
+    boxes_of,
+    ignored_of,
+    masks_of,
+)
+from ..helpers.tiny import tiny_config
+from ..helpers.tiny_coco_file import open_tiny
+
+MOSAIC = MosaicConfig(size=(90, 130), middle=(0.3, 0.7))
+MIXES = [CopyPasteConfig(), MOSAIC, MixupConfig()]
+
+
+def as_bytes(sample: Sample) -> list[bytes]:
+    target = sample.target
+    return [each.numpy().tobytes() for each in (sample.image, target.boxes, target.labels, target.masks)]
+
+
+@pytest.mark.parametrize("form", ["bitmaps", "polygons", None])
+def test_mixup_by_hand(form):
+    """The formula with the share that the same dice give; both truths, each where it was; the larger size."""
+    dataset = Telltale(form)
+    records = [dataset.read(1), replace(dataset.read(2), image=np.full((HEIGHT, WIDTHS[2], 3), 250, np.uint8))]
+    result = build_mix(MixupConfig(), dataset).join(records, np.random.default_rng(3))
+    share = np.random.default_rng(3).beta(1.5, 1.5)
+    padded = [np.broadcast_to(np.array(FILL), (HEIGHT, WIDTHS[1], 3)).copy() for _ in records]
+    for canvas, record in zip(padded, records, strict=True):
+        canvas[:, : record.image.shape[1]] = record.image
+    assert 0.05 < share < 0.95
+    assert abs(result.image - (share * padded[0] + (1 - share) * padded[1])).max() <= 0.5 + 1e-6
+    assert result.objects.labels.tolist() == [10, 11, 12, 20, 21, 22] and result.image_id == 1
+    assert np.array_equal(result.objects.boxes, np.concatenate([boxes_of(masks_of(1)), boxes_of(masks_of(2))]))
+    assert np.array_equal(result.objects.ignored, np.concatenate([ignored_of(1), ignored_of(2)]))
+    if form == "bitmaps":
+        assert np.array_equal(result.objects.masks[:3], masks_of(1))
+        assert np.array_equal(result.objects.masks[3:, :, : WIDTHS[2]], masks_of(2))
+        assert not result.objects.masks[3:, :, WIDTHS[2] :].any()
+    if form == "polygons":
+        assert len(result.objects.outlines) == 6
+
+
+@pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
+@pytest.mark.parametrize(
+    "transform",
+    [
+        ScaledCropConfig(size=(64, 80), scales=(0.5, 1.5)),
+        AS_IT_IS,
+    ],
+    ids=lambda config: config.name,
+)
+def test_a_mix_is_a_function_of_seed_epoch_and_index(config, transform):
+    """A law: the same three give the same sample whatever came before, and each of them matters; to the mix itself too,
+    where the transform draws nothing."""
+
+    def samples(**place: int) -> list[list[bytes]]:
+        dataset = Telltale()
+        mix, change = build_mix(config, dataset), build_transform(transform, place.pop("seed", 0))
+        mix(dataset.read, change, 98, 3)
+        epoch = place.pop("epoch", 0)
+        return [as_bytes(mix(dataset.read, change, epoch, index)) for index in range(5)]
+
+    first = samples()
+    assert samples() == first
+    for other in (samples(epoch=1), samples(seed=1)):
+        assert sum(own != each for own, each in zip(first, other, strict=True)) > 2
+
+
+@pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
+def test_workers_and_resuming_change_no_mix(config):
+    """A law: 0 and 2 workers give the same stream, another process each, and from step 3 on it is the tail."""
+
+    def stream(workers: int, start: int = 0) -> list[bytes]:
+        batches = train_loader(
+            Telltale(), ScaledCropConfig(size=(64, 64)), LoaderConfig(workers=workers),
+            batch_size=2, divisor=32, seed=5, start_step=start, end_step=6, mix=config,
+        )  # fmt: skip
+        return [
+            b"".join([batch.images.pixels.numpy().tobytes(), *(own.boxes.numpy().tobytes() for own in batch.targets)])
+            for batch in batches
+        ]
+
+    alone = stream(0)
+    assert stream(2) == alone and stream(0, start=3) == alone[3:] and len(set(alone)) == 6
+
+
+@pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
+def test_an_image_that_is_not_mixed_is_the_one_without_a_mix(config):
+    """A law: with a probability of none always, of half in about half of the samples (5 sigma)."""
+    dataset, change = Telltale(), build_transform(ScaledCropConfig(size=(64, 64)), 4)
+    never, half = (build_mix(config.model_copy(update={"probability": share}), dataset) for share in (0.0, 0.5))
+    alone = 0
+    for epoch in range(40):
+        own = as_bytes(change(dataset.read(2), epoch, 2))
+        assert as_bytes(never(dataset.read, change, epoch, 2)) == own
+        alone += as_bytes(half(dataset.read, change, epoch, 2)) == own
+    assert 4 <= alone <= 36
+
+
+def test_every_image_is_a_partner():
+    """A law (5 sigma): each of five equally often, the image itself too."""
+    mix = build_mix(MOSAIC, Telltale())
+    read, change = Telltale().read, build_transform(AS_IT_IS)
+    places: list[int] = []
+    for epoch in range(60):
+        mix(lambda index: places.append(index) or read(index), change, epoch, 0)
+    partners = np.reshape(places, (60, 4))[:, 1:]
+    assert abs(np.bincount(partners.flatten(), minlength=5) - 36).max() < 27
+
+
+def test_a_partner_that_cannot_be_read_is_named(tmp_path):
+    """FAULTS 116: a DataError with its own file and id, not those of the image that it was to join."""
+    dataset = open_tiny(tmp_path)
+    broken = tmp_path / "images" / "12.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    mix, change = build_mix(MOSAIC, dataset), build_transform(ResizeConfig(short_sides=(32,)))
+    with pytest.raises(DataError, match=r"12\.png: image_id=12") as caught:
+        for epoch in range(50):
+            mix(dataset.read, change, epoch, 0)
+    assert caught.value.image_id == 12
+
+
+@pytest.mark.parametrize(
+    ("config", "dataset", "message"),
+    [
+        (CopyPasteConfig(), Telltale(None), "copy_paste .* needs as bitmaps: set masks=true and mask_format=bitmaps"),
+        (CopyPasteConfig(), Telltale("polygons"), "needs as bitmaps"),
+        (CopyPasteConfig(), Telltale(tasks=("semantic",)), "needs as bitmaps"),
+        (MixupConfig(), Telltale(tasks=("semantic",)), "mixup mixes images with truth for detection; .* semantic"),
+        (MOSAIC, Telltale(tasks=("detection", "classification")), "have it for classification: leave train.mix out"),
+    ],
+)
+def test_data_that_cannot_be_mixed_is_refused(config, dataset, message):
+    """UsageError before the first batch, exit code 2."""
+    with pytest.raises(UsageError, match=message):
+        train_loader(
+            dataset, AS_IT_IS, LoaderConfig(), batch_size=1, divisor=1, seed=0, start_step=0, end_step=1, mix=config
+        )
+
+
+def test_configs_that_cannot_be_are_refused(shapes):
+    """In words, at construction; a mix in the config comes back from its own JSON."""
+    with pytest.raises(ValidationError, match="middle goes from the least to the greatest"):
+        MosaicConfig(middle=(0.6, 0.4))
+    config = tiny_config(shapes)
+    with pytest.raises(ValidationError, match=r"val\.mix: images are mixed to train on them"):
+        tiny_config(shapes, val=config.val.model_copy(update={"mix": MOSAIC}))
+    split = config.train.model_copy(update={"mix": MOSAIC})
+    assert SplitConfig.model_validate(split.model_dump(mode="json")).mix == MOSAIC
+
+
+def test_no_more_than_one_image_is_there_in_its_original_size():
+    """Python's own count of memory: a mosaic of four images of 18 MB takes less than two of them."""
+    image = np.zeros((2000, 3000, 3), np.uint8)
+    dataset = Telltale(tasks=("semantic",))
+    mix, change = build_mix(MOSAIC, dataset), build_transform(ResizeConfig(short_sides=(64,)))
+
+    def read(index: int) -> Record:
+        return Record(image.copy(), semantic=np.zeros((2000, 3000), np.uint8))
+
+    mix(read, change, 0, 0)
+    tracemalloc.start()
+    mix(read, change, 0, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert image.nbytes < peak < 2 * image.nbytes

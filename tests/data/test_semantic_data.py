@@ -1,0 +1,190 @@
+"""Maps of classes in VOC's layout: torchvision's reading of the same folder, and what each fault gets."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.datasets import VOCSegmentation as Peer
+
+from vertebra.data import (
+    VOC_CLASSES,
+    VocSegmentation,
+    VocSegmentationConfig,
+    build_dataset,
+    datasets,
+)
+from vertebra.structures import DataError, UsageError
+
+from ..helpers.tiny_voc_folder import HEIGHT, WIDTH, save_mask, write_voc
+
+VOC_21 = ("background", *VOC_CLASSES)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return write_voc(tmp_path / "voc")
+
+
+def open_voc(root: Path, policy="error", **changes) -> VocSegmentation:
+    return VocSegmentation(policy, VocSegmentationConfig(**({"root": root, "splits": ("train",)} | changes)))
+
+
+def test_it_reads_what_torchvision_reads(tmp_path):
+    """torchvision.datasets.VOCSegmentation: the same images, and the numbers of its palette images."""
+    write_voc(tmp_path / "VOCdevkit" / "VOC2012")
+    theirs = Peer(str(tmp_path), year="2012", image_set="train")
+    ours = open_voc(tmp_path / "VOCdevkit", splits=("VOC2012/train",))
+    assert len(ours) == len(theirs) == 3 and ours.class_names == VOC_21 and ours.category_ids == tuple(range(21))
+    truth = ours.ground_truth()
+    assert list(truth) == ours.image_ids == ["VOC2012/a", "VOC2012/b", "VOC2012/c"]
+    for index, image_id in enumerate(ours.image_ids):
+        image, mask = theirs[index]
+        record = ours.read(index)
+        np.testing.assert_array_equal(record.image, np.asarray(image))
+        np.testing.assert_array_equal(record.semantic, np.asarray(mask))
+        np.testing.assert_array_equal(truth[image_id], np.asarray(mask))
+        assert record.image_id == image_id and record.semantic.dtype == np.uint8
+
+
+def test_generated_scenes_come_back(shapes):
+    """A round trip, by COCO's file of the same scenes: a map holds no other classes than the scene's objects have, and
+    its numbers begin at 1."""
+    dataset = open_voc(shapes.parent / "voc", splits=("val",), background=True)
+    boxes = json.loads((shapes / "annotations" / "instances_val.json").read_text())
+    names = {category["id"]: category["name"] for category in boxes["categories"]}
+    seen = set()
+    for index, image in enumerate(boxes["images"]):
+        labels = dataset.read(index).semantic
+        own = [each for each in boxes["annotations"] if each["image_id"] == image["id"]]
+        present = {dataset.class_names[label] for label in np.unique(labels) if label not in (0, 255)}
+        assert present <= {names[each["category_id"]] for each in own if not each["iscrowd"]}
+        seen |= present
+    assert len(seen) > 2 and dataset.class_names[0] == "background" and len(dataset.class_names) == 9
+
+
+def test_masks_of_another_folder_and_gray_ones(root):
+    """SBD's masks beside VOC's: 8-bit gray holds the numbers as they are; a palette of few bits too."""
+    (root / "SegmentationClassAug").mkdir()
+    for stem, mode in (("a", "L"), ("b", "L"), ("c", "P")):
+        image = Image.fromarray(np.full((HEIGHT, WIDTH), 3, np.uint8), mode="L")
+        if mode == "P":
+            image.putpalette(bytes(range(48)))
+        image.save(root / "SegmentationClassAug" / f"{stem}.png", **({"bits": 4} if mode == "P" else {}))
+    dataset = open_voc(root, masks="SegmentationClassAug")
+    assert all((dataset.read(index).semantic == 3).all() for index in range(3))
+
+
+def test_what_zero_means_is_said(root):
+    """By hand: a name ``background`` says it; otherwise the config must."""
+    assert open_voc(root, class_names=VOC_21, background=False).class_names == VOC_21
+    (root / "class_names.txt").write_text("".join(f"{name}\n" for name in VOC_CLASSES))
+    message = r"the first class is 'aeroplane': is 0 in the masks this class, or the background\?.*dataset\.background"
+    with pytest.raises(UsageError, match=message) as caught:
+        open_voc(root)
+    assert caught.value.exit_code == 2
+    assert open_voc(root, background=True).class_names == VOC_21
+    message = r"mask-value: .*png: image_id=.: the mask has the value 20 .*; if 0 is the background, set .* to true"
+    with pytest.raises(DataError, match=message):
+        open_voc(root, background=False)
+
+
+def test_it_is_known_by_name(root):
+    """The registry builds it from plain data; names in the config are complete without the files."""
+    config = datasets.resolve({"name": "voc_segmentation", "root": str(root), "splits": ["train"], "subset": 2})
+    assert len(build_dataset(config)) == 2
+    with pytest.raises(UsageError, match="the classes of voc_segmentation are in its files"):
+        config.classes()
+    named = VocSegmentationConfig(root=root, splits=("train",), class_names=("sky", "road"), background=True)
+    assert named.classes() == ("background", "sky", "road")
+
+
+def test_maps_are_read_when_they_are_asked_for(root):
+    """A law: the truth holds no map, and knows an image id without reading one."""
+    truth = open_voc(root).ground_truth()
+    (root / "SegmentationClass" / "a.png").unlink()
+    assert "a" in set(truth) and len(truth) == 3
+    with pytest.raises(DataError, match=r"missing-mask: .*does not exist"):
+        truth["a"]
+
+
+def test_workers_share_arrays_and_nothing_else(root):
+    """Memory stays flat: what reading an image touches is arrays, which a fork shares."""
+    dataset = open_voc(root)
+    for kept in (dataset._ids, dataset._files, dataset._masks):
+        assert isinstance(kept, np.ndarray) and kept.dtype != object
+
+
+MASK = "SegmentationClass/a.png"
+
+
+def saved(mode: str, size: tuple[int, int] = (WIDTH, HEIGHT), **options) -> Callable[[Path], object]:
+    """A mask of another kind."""
+    return lambda root: Image.new(mode, size).save(root / MASK, **options)
+
+
+def valued(value: int) -> Callable[[Path], object]:
+    def spoil(root: Path) -> None:
+        labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+        labels[5, 7] = value
+        save_mask(root / MASK, labels)
+
+    return spoil
+
+
+# name: (what is done to the mask of a, case, what the line says)
+BAD_MASKS: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "missing": (lambda root: (root / MASK).unlink(), "missing-mask", "has no mask: add it"),
+    "colours": (saved("RGB"), "colour-mask", r"holds colours \(RGB\), not numbers of classes: convert each colour"),
+    "colours with alpha": (saved("RGBA"), "colour-mask", r"holds colours \(RGBA\)"),
+    "gray with alpha": (saved("LA"), "colour-mask", r"holds colours \(gray with transparency\)"),
+    "black and white": (saved("1"), "bad-mask-depth", "gray of 1 bits a pixel"),
+    "16 bits": (saved("I;16"), "bad-mask-depth", "gray of 16 bits a pixel"),
+    "JPEG": (saved("L", format="JPEG"), "not-a-mask", "is no PNG file: save it as PNG"),
+    "empty": (lambda root: (root / MASK).write_bytes(b""), "not-a-mask", "is no PNG file"),
+    "header alone": (lambda root: (root / MASK).write_bytes((root / MASK).read_bytes()[:20]), "not-a-mask", "no PNG"),
+    "cut": (lambda root: (root / MASK).write_bytes((root / MASK).read_bytes()[:2000]), "damaged-mask", "damaged"),
+    "other size": (saved("P", (WIDTH, 60)), "mask-size", "the mask is 60x96 .*, its image 64x96: draw the mask anew"),
+    "turned": (saved("P", (HEIGHT, WIDTH)), "mask-size", "is 96x64 .*, its image 64x96: turn it as the EXIF data"),
+    "a value beyond": (valued(21), "mask-value", r"the value 21 \(row 5, column 7\), .* the 21 classes \(0\.\.20\)"),
+    "a value before 255": (valued(254), "mask-value", "the value 254"),
+    "image missing": (lambda root: (root / "JPEGImages/a.jpg").unlink(), "missing-image", "no such .jpg"),
+    "image damaged": (lambda root: (root / "JPEGImages/a.jpg").write_bytes(b"x"), "not-an-image", "no image file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MASKS)
+def test_a_bad_mask_stops_or_is_skipped_and_counted(name, root):
+    """Exit code 3 naming file and image, before training; skipped, it is in the report."""
+    spoil, case, message = BAD_MASKS[name]
+    spoil(root)
+    with pytest.raises(DataError, match=rf"{case}: .*a.*: image_id=a: .*{message}") as caught:
+        open_voc(root)
+    assert caught.value.exit_code == 3 and "\n" not in str(caught.value)
+    dataset = open_voc(root, "skip")
+    assert dataset.image_ids == ["b", "c"]
+    assert dataset.report.as_json()["skipped"]["images"] == {case: {"count": 1, "ids": ["a"]}}
+    assert dataset.report.as_json()["totals"] == {"images": {"read": 3, "used": 2, "skipped": 1}}
+
+
+def test_a_value_that_was_not_looked_at_before_is_found_when_it_is_read(root):
+    """The pixels of 32 masks are checked at the start, of the others when they are read."""
+    stems = [f"{number:03}" for number in range(64)]
+    for stem in stems:
+        (root / "JPEGImages" / f"{stem}.jpg").hardlink_to(root / "JPEGImages" / "a.jpg")
+        save_mask(root / "SegmentationClass" / f"{stem}.png", np.full((HEIGHT, WIDTH), 20 + (stem == "001")))
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_text("\n".join(stems))
+    dataset = open_voc(root)
+    assert (dataset.read(0).semantic == 20).all()
+    with pytest.raises(DataError, match=r"mask-value: .*001\.png: image_id=001: the mask has the value 21"):
+        dataset.read(1)
+
+
+def test_nothing_left_says_why(root):
+    """FAULTS 24: exit code 3 with the counts by reason."""
+    for path in (root / "SegmentationClass").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=r"empty-dataset: .*skipped images: 3 missing-mask"):
+        open_voc(root, "skip")

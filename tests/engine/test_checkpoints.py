@@ -1,0 +1,90 @@
+"""Checkpoints against damage: every file of one is summed, and a run goes on from the one before."""
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vertebra.engine import checkpoint_paths, open_checkpoint, train
+from vertebra.structures import CheckpointError
+
+from ..helpers.runs import equal, records, weights
+from ..helpers.tiny import tiny_classifier
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> Path:
+    """A finished run that nothing disturbed: checkpoints of steps 2 and 4."""
+    output = tmp_path_factory.mktemp("checkpoints") / "run"
+    train(tiny_classifier(), output)
+    return output
+
+
+@pytest.fixture
+def run(unbroken, tmp_path) -> Path:
+    """A copy to be damaged."""
+    return shutil.copytree(unbroken, tmp_path / "run")
+
+
+def newest(run: Path) -> Path:
+    return checkpoint_paths(run / "checkpoints")[-1]
+
+
+def flip_last_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_run_that_fell_back_saves_the_damaged_step_again(run, unbroken):
+    """A law: resumed past a damaged checkpoint it ends as the unbroken run, and what was damaged is kept aside."""
+    flip_last_bit(newest(run) / "model.safetensors")
+    train(tiny_classifier(), run, resume=True)
+    assert open_checkpoint(newest(run)).step == 4
+    assert equal(weights(run), weights(unbroken)) and records(run) == records(unbroken)
+    assert [path.name for path in (run / "checkpoints").glob("damaged-*")] == ["damaged-step-0000004"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("state.json", '"step": 4', '"step": 5'),
+        ("state.json", '"circle"', '"cirCle"'),
+        ("state.json", "resnet10t", "resnet1Ot"),
+        ("SHA256SUMS", "model.safetensors", "nodel.safetensors"),
+    ],
+    ids=lambda value: value.strip('"'),
+)
+def test_a_changed_letter_is_damage(run, file, old, new):
+    """FAULTS 102: exit code 4, and a run falls back to the checkpoint before."""
+    path = newest(run) / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(newest(run))
+    assert caught.value.exit_code == 4
+    assert open_checkpoint(run, lambda line: None).step == 2
+
+
+def test_a_config_that_this_version_does_not_know_is_a_fault_of_the_checkpoint(run):
+    """FAULTS 102: exit code 4, although its sums are right."""
+    state, sums = newest(run) / "state.json", newest(run) / "SHA256SUMS"
+    before = hashlib.sha256(state.read_bytes()).hexdigest()
+    state.write_text(state.read_text().replace("resnet10t", "resnet1Ot"))
+    sums.write_text(sums.read_text().replace(before, hashlib.sha256(state.read_bytes()).hexdigest()))
+    with pytest.raises(CheckpointError, match="there is no backbone named 'resnet1Ot'"):
+        open_checkpoint(newest(run))
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="not a GNU system")
+def test_sha256sum_confirms_a_checkpoint(unbroken):
+    """Another implementation: coreutils finds every file of it whole."""
+    output = subprocess.check_output(["sha256sum", "-c", "SHA256SUMS"], cwd=newest(unbroken), text=True)
+    assert output.count(": OK") == len(list(newest(unbroken).iterdir())) - 1 == 4
+
+
+def test_a_checkpoint_is_as_readable_as_the_rest_of_the_run(unbroken):
+    """A law: folders have the rights that the process gives to any other."""
+    assert newest(unbroken).stat().st_mode == unbroken.stat().st_mode

@@ -1,0 +1,183 @@
+"""Classifiers end to end: trained, resumed, evaluated, drawn and handed on, on generated crops and on a folder."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from vertebra.backbones import create_backbone, load_backbone_weights
+from vertebra.data import CenterCropConfig, ImageFolderConfig, LoaderConfig, RandomCropConfig, build_dataset
+from vertebra.engine import (
+    AdamWConfig,
+    ExperimentConfig,
+    Predictor,
+    ScheduleConfig,
+    SplitConfig,
+    checkpoint_paths,
+    load_model,
+    open_checkpoint,
+    train,
+)
+from vertebra.models import InputConfig
+from vertebra.tools.cli import main
+
+from ..data.test_image_folder import write_folder
+from ..helpers.runs import equal, numbers, records, rescored, weights
+from ..helpers.tiny import tiny_classifier
+
+
+def folder_config(root: Path) -> ExperimentConfig:
+    """The tiny classifier on a folder of images."""
+    return tiny_classifier(
+        train=SplitConfig(dataset=ImageFolderConfig(root=root), transform=RandomCropConfig(size=32)),
+        val=SplitConfig(dataset=ImageFolderConfig(root=root), transform=CenterCropConfig(resize=36, size=32)),
+        eval_batch_size=4,
+    )
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("folder") / "photos")
+
+
+@pytest.fixture(scope="module", params=["crops", "folder"])
+def run(request, photos, tmp_path_factory) -> Path:
+    """A finished run of each."""
+    output = tmp_path_factory.mktemp("classifier") / "run"
+    train(tiny_classifier() if request.param == "crops" else folder_config(photos), output)
+    return output
+
+
+def test_a_run_leaves_everything_it_promises(run):
+    """The README's list of what a run folder holds, and the schema of ``eval.json``."""
+    for name in ("config.json", "metrics.jsonl", "eval.json", "results.json", "predictions.png", "data_report.json"):
+        assert (run / name).stat().st_size > 0, name
+    scores, names = json.loads((run / "eval.json").read_text()), open_checkpoint(run).classes["classification"].names
+    assert list(scores) == ["classification", "per_class", "step", "images"]
+    assert list(scores["classification"]) == ["top1", "top5"]
+    assert list(scores["per_class"]["classification"]) == list(names)
+    assert len(json.loads((run / "results.json").read_text())) == scores["images"]
+
+
+def test_scores_are_those_of_the_results(run):
+    """Independent: the results file counted by hand against the labels that are read."""
+    results = json.loads((run / "results.json").read_text())
+    dataset = build_dataset(open_checkpoint(run).config.val.dataset)
+    labels = {record.image_id: record.label for record in map(dataset.read, range(len(dataset)))}
+    scores = json.loads((run / "eval.json").read_text())["classification"]
+    assert scores["top1"] == sum(row["labels"][0] == labels[row["image_id"]] for row in results) / len(labels)
+    assert scores["top5"] == sum(labels[row["image_id"]] in row["labels"] for row in results) / len(labels)
+
+
+def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
+    """FAULTS 136: to the last digit and class, by the run's data or by that of its config, without a model."""
+    monkeypatch.setattr("vertebra.engine.checkpoints.restore.build_model", None)
+    results = ["--results", str(run / "results.json")]
+    for source in ([str(run)], ["--data", str(run / "config.json")]):
+        assert rescored([*source, *results], tmp_path) == numbers(run / "eval.json")
+
+
+def test_an_image_alone_gets_what_the_evaluation_gave_it(run):
+    """A law: prepared as the validation images were, whatever training did to its own."""
+    predictor, dataset = Predictor(run), build_dataset(open_checkpoint(run).config.val.dataset)
+    rows = {row["image_id"]: row for row in json.loads((run / "results.json").read_text())}
+    for record in map(dataset.read, range(len(dataset))):
+        prediction, row = predictor(record.image), rows[record.image_id]
+        assert prediction.labels.tolist() == row["labels"]
+        assert prediction.scores.tolist() == pytest.approx(row["scores"], abs=1e-4)
+
+
+def test_one_seed_one_result(run, tmp_path):
+    """A law: the same weights and log again, whatever the number of workers."""
+    config = open_checkpoint(run).config.model_copy(update={"loader": LoaderConfig(workers=2)})
+    train(config, tmp_path / "run")
+    assert equal(weights(tmp_path / "run"), weights(run))
+    assert records(tmp_path / "run") == records(run)
+
+
+def test_a_run_resumes_to_the_unbroken_one(run, tmp_path):
+    """A law: one that lost all after step 2 ends with the same weights and log."""
+    broken = tmp_path / "run"
+    shutil.copytree(run, broken)
+    shutil.rmtree(checkpoint_paths(broken / "checkpoints")[-1])
+    (broken / "eval.json").unlink()
+    assert open_checkpoint(broken).step == 2
+    train(open_checkpoint(broken).config, broken, resume=True)
+    assert equal(weights(broken), weights(run))
+    assert records(broken) == records(run)
+    assert (broken / "eval.json").read_text() == (run / "eval.json").read_text()
+
+
+def test_eval_gives_the_numbers_that_training_ended_with(run, tmp_path, capsys):
+    """A law: evaluating again, in batches of another size, changes no accuracy."""
+    expected = json.loads((run / "eval.json").read_text())
+    for size in (1, 3):
+        arguments = ["eval", str(run), "--set", f"eval_batch_size={size}", "--json", str(tmp_path / "again.json")]
+        assert main(arguments) == 0
+        assert json.loads((tmp_path / "again.json").read_text()) == expected
+    assert "top1" in capsys.readouterr().out
+    assert main(["eval", str(run), "--set", "eval_batchsize=1"]) == 2
+
+
+def test_predict_draws_every_image_and_writes_results(run, photos, tmp_path, capsys):
+    """A folder: a picture each, a row of labels each, and the likeliest class in words."""
+    out = tmp_path / "found"
+    assert main(["predict", str(run), str(photos), "--output", str(out), "--score", "0.99"]) == 0
+    names = [image["file_name"] for image in json.loads((out / "images.json").read_text())]
+    assert len(names) == 6 and all((out / name).with_suffix(".png").exists() for name in names)
+    results = json.loads((out / "results.json").read_text())
+    assert [row["image_id"] for row in results] == [1, 2, 3, 4, 5, 6]
+    first = Predictor(run).model.class_names[results[0]["labels"][0]]
+    assert f"ant/1.png: {first} 0." in capsys.readouterr().out
+
+
+def test_shapes_are_learned(tmp_path):
+    """Learning: 8 crops by heart in 30 steps, and the accuracy says so."""
+    data = tiny_classifier().val.model_copy(
+        update={"dataset": tiny_classifier().val.dataset.model_copy(update={"count": 8})}
+    )
+    config = tiny_classifier(
+        train=data, val=data, batch_size=8, optimizer=AdamWConfig(lr=3e-3),
+        schedule=ScheduleConfig(steps=30, warmup_steps=3, decay="cosine"), checkpoint_every=30,
+    )  # fmt: skip
+    scores = train(config, tmp_path / "run")
+    assert scores["classification"] == {"top1": 1.0, "top5": 1.0}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_backbone_is_handed_on(run, half, tmp_path, capsys):
+    """A law: what the tool writes is the run's backbone to the bit (or to half precision), with its pixels' terms."""
+    out = tmp_path / "deep" / "backbone.safetensors"
+    assert main(["export-backbone", str(run), str(out), *(["--half"] if half else [])]) == 0
+    trained = load_model(run).backbone.state_dict()
+    backbone = create_backbone("resnet10t", levels=("c2", "c3", "c4"))
+    load_backbone_weights(backbone, out)
+    for name, tensor in backbone.state_dict().items():
+        if tensor.is_floating_point():
+            assert torch.equal(tensor, trained[name].half().float() if half else trained[name]), name
+    assert {tensor.dtype for tensor in load_file(out).values()} == {torch.half if half else torch.float}
+    for path in (out, checkpoint_paths(run / "checkpoints")[-1] / "model.safetensors"):
+        with safe_open(path, "pt") as file:
+            assert InputConfig.model_validate_json(file.metadata()["vertebra.input"]) == InputConfig()
+    assert "tensors" in capsys.readouterr().out
+
+
+def test_a_model_starts_from_what_another_learned(run, tmp_path):
+    """A law: with a learning rate next to nothing, a run from a run's weights file ends with those."""
+    source = checkpoint_paths(run / "checkpoints")[-1] / "model.safetensors"
+    base = tiny_classifier()
+    config = base.model_copy(
+        update={
+            "model": base.model.model_copy(update={"weights": str(source)}),
+            "optimizer": AdamWConfig(lr=1e-12, weight_decay=0.0),
+        }
+    )
+    train(config, tmp_path / "run")
+    before, after = weights(run), weights(tmp_path / "run")
+    name = "backbone.layer2.0.conv1.weight"
+    torch.testing.assert_close(after[name], before[name], atol=1e-9, rtol=0)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["input"] is not None

@@ -1,0 +1,58 @@
+"""``compile``: one program for the dense parts, the same numbers. In processes of their own: checked shapes do not
+compile."""
+
+import subprocess
+import sys
+
+import pytest
+
+from vertebra.heads import MaskBranchConfig, RCNNConfig, heads
+from vertebra.structures import FeatureInfo
+
+from ..helpers.tiny import tiny_config
+
+SAME_STEPS = """
+import copy, json, sys, torch
+from vertebra.data import build_dataset, build_transform, collate
+from vertebra.engine import TrainingState, parse_config, train_step
+from vertebra.models import build_model
+config = parse_config(json.loads(sys.argv[1]))
+data = build_dataset(config.train.dataset)
+torch.manual_seed(0)
+model = build_model(config.model, data.class_names).train()
+transform = build_transform(config.train.transform)
+batches = [
+    collate([transform(data.read(index), epoch, index) for index in range(2)], model.size_divisor) for epoch in range(3)
+]
+def steps(config):
+    state = TrainingState.of(copy.deepcopy(model), config)
+    found = [train_step(state, [batch], config, step) for step, batch in enumerate(batches, 1)]
+    return state.model, found
+plain, expected = steps(config)
+compiled, found = steps(config.model_copy(update={"compile": True}))
+for own, reference in zip(found, expected, strict=True):
+    for name, value in reference.items():
+        torch.testing.assert_close(own[name], value, rtol=1e-3, atol=1e-5, msg=name)
+assert list(compiled.state_dict()) == list(plain.state_dict())
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 4, "backbone, neck, RPN and box branch"
+print("same")
+"""
+
+
+@pytest.mark.parametrize("name", [name for name in heads if name != "several"])
+def test_dense_parts_are_all_of_a_head(name):
+    """A law: what lies outside them has no parameters."""
+    coarsest = {"c": 16, "p": 64}
+    levels = {f"{kind}{n}": FeatureInfo(16, min(2**n, coarsest[kind])) for kind in coarsest for n in range(2, 7)}
+    config = RCNNConfig(mask=MaskBranchConfig()) if name == "rcnn" else heads[name].config(name=name)
+    head = heads.build(config, levels, 3)
+    assert set(head.parameters()) == {own for part in head.dense_parts() for own in part.parameters()}
+
+
+@pytest.mark.slow
+def test_compiled_steps_are_the_same(shapes):
+    """A law: the same losses, gradient norms and names, over batches of other sizes."""
+    done = subprocess.run(
+        [sys.executable, "-c", SAME_STEPS, tiny_config(shapes).model_dump_json()], capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["same"], done.stderr

@@ -1,0 +1,60 @@
+"""``deterministic``: the same bits whatever the batch, and a line where torch cannot promise them."""
+
+import json
+
+import pytest
+import torch
+
+from vertebra.data import ResizeConfig
+from vertebra.engine import train
+from vertebra.engine.loop.determinism import same_bits
+from vertebra.structures import UsageError
+from vertebra.tools.cli import main
+
+from ..helpers.runs import equal, weights
+from ..helpers.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def run(shapes, tmp_path_factory):
+    """A run on pictures of one size."""
+    config = tiny_config(shapes, deterministic=True, eval_batch_size=4)
+    val = config.val.model_copy(update={"transform": ResizeConfig(short_sides=(64,), long_side=64)})
+    folder = tmp_path_factory.mktemp("deterministic")
+    train(config.model_copy(update={"val": val}), folder / "run")
+    return folder / "run"
+
+
+def test_results_are_those_of_any_batch_size(run, shapes, tmp_path):
+    """FAULTS 134, a law: the file that a run with batches of four wrote is, byte for byte, that of one by one."""
+    config = json.loads((run / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "eval_batch_size": 1}))
+    assert main(["train", str(tmp_path / "config.json"), "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    assert (run / "results.json").read_bytes() == (tmp_path / "run" / "results.json").read_bytes()
+    assert equal(weights(run), weights(tmp_path / "run"))
+
+
+def test_torch_is_left_as_it_was(run):
+    """A law: the promise is kept inside only."""
+    assert not torch.are_deterministic_algorithms_enabled()
+    with same_bits(True):
+        assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_an_operation_without_the_promise_is_named():
+    """Torch's own refusal, here of ``kthvalue`` on a GPU, as one line."""
+    refusal = "kthvalue CUDA does not have a deterministic implementation, but you set 'torch.use_deterministic_..."
+    with (
+        pytest.raises(UsageError, match=r": kthvalue CUDA does not have a deterministic implementation: leave"),
+        same_bits(True),
+    ):
+        raise RuntimeError(refusal)
+
+
+@pytest.mark.gpu
+def test_two_runs_on_a_gpu_are_the_same(shapes, tmp_path):
+    """A law: bit-equal weights, which the GPU's fastest algorithms do not give."""
+    for name in ("first", "second"):
+        train(tiny_config(shapes, deterministic=True), tmp_path / name, device="cuda")
+    assert equal(weights(tmp_path / "first"), weights(tmp_path / "second"))

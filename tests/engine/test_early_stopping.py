@@ -1,0 +1,109 @@
+"""A run that gets no better ends before its last step, and resuming it changes nothing."""
+
+import json
+import shutil
+
+import pytest
+
+from vertebra.engine import ScheduleConfig, SGDConfig, open_checkpoint, train
+from vertebra.engine.loop.early_stopping import evaluations_since_best
+from vertebra.engine.run_folder import RunFolder
+from vertebra.tools.cli import main
+
+from ..helpers.runs import equal, records, weights
+from ..helpers.tiny import tiny_classifier
+from .test_several_processes import launch
+
+
+def hopeless(**changes):
+    """A run whose scores never change, as it hardly learns: of equals the first evaluation is the best."""
+    settings = {
+        "optimizer": SGDConfig(lr=1e-12),
+        "schedule": ScheduleConfig(steps=40, warmup_steps=0),
+        "eval_every": 2,
+        "checkpoint_every": 4,
+        "patience": 2,
+        "keep_checkpoints": 9,
+    }
+    config = tiny_classifier(**{**settings, **changes})
+    frozen = config.model.backbone.model_copy(update={"norm": "frozen"})  # whose statistics would move
+    return config.model_copy(update={"model": config.model.model_copy(update={"backbone": frozen})})
+
+
+@pytest.mark.parametrize(
+    ("rows", "best", "score", "loss"),
+    [
+        ([], 0, 0, 0),
+        ([(1, 0.2, 3.0)], 1, 0, 0),
+        ([(1, 0.2, 3.0), (2, 0.3, 2.0), (3, 0.3, 1.0), (4, 0.1, 1.0)], 2, 2, 1),
+        ([(1, None, None), (2, 0.0, 1.0), (3, None, None)], 2, 1, 1),
+    ],
+)
+def test_evaluations_since_the_best_are_counted(rows, best, score, loss, tmp_path):
+    """By hand: the earliest of equals is the best, what is missing the worst; training and details do not count."""
+    lines = [{"step": step, "group": "val", "AP": first, "loss": second} for step, first, second in rows]
+    lines += [{"step": 1, "group": "train", "loss": 0.0}, {"step": 9, "group": "val/segm", "AP": 1.0}]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert (evaluations_since_best(path, "score"), evaluations_since_best(path, "loss")) == (score, loss)
+    assert RunFolder(tmp_path).best_step() == best
+
+
+def test_a_run_ends_when_its_patience_does(tmp_path, capsys):
+    """By hand: evaluations after 2, 4 and 6 steps, the last two no better; the end is that of any run."""
+    train(hopeless(), tmp_path / "run")
+    run = tmp_path / "run"
+    assert open_checkpoint(run).step == records(run)[-1]["step"] == 6
+    assert json.loads((run / "eval.json").read_text())["step"] == 6 and (run / "predictions.png").exists()
+    assert "the run ends after step 6: 2 evaluations brought no better score" in capsys.readouterr().err
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.*") if "tensorboard" not in str(path)}
+    again = main(["train", str(run / "config.json"), "--output", str(run), "--resume", "--device", "cpu"])
+    assert again == 0 and "the run ends after step 6" in capsys.readouterr().err
+    changed = {path.name for path, moment in before.items() if path.stat().st_mtime_ns != moment}
+    assert changed <= {"config.json", "metrics.jsonl", "data_report.json", "data_report_val.json", "run.lock"}
+
+
+def test_a_killed_run_ends_where_the_unbroken_one_does(tmp_path):
+    """A law: killed after its fifth step it evaluates the sixth anew, and the end has the same bits."""
+    train(hopeless(), tmp_path / "run")
+    unbroken, lines = weights(tmp_path / "run"), records(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-0000006")
+    train(hopeless(), tmp_path / "run", resume=True)
+    assert equal(weights(tmp_path / "run"), unbroken) and records(tmp_path / "run") == lines
+
+
+def test_more_patience_takes_a_run_further(tmp_path):
+    """A law: it ends as the run that had so much from the start, with a picture of its own."""
+    for name in ("short", "long"):
+        train(hopeless(patience=2 if name == "short" else 4), tmp_path / name)
+    picture = tmp_path / "short" / "predictions.png"
+    before = picture.stat().st_mtime_ns
+    train(hopeless(patience=4), tmp_path / "short", resume=True)
+    assert open_checkpoint(tmp_path / "short").step == 10 and picture.stat().st_mtime_ns > before
+    assert equal(weights(tmp_path / "short"), weights(tmp_path / "long"))
+    assert records(tmp_path / "short") == records(tmp_path / "long")
+
+
+def test_the_loss_can_be_waited_for(tmp_path):
+    """By hand: at a rate that is far too high the first evaluation's loss is the least."""
+    config = hopeless(optimizer=SGDConfig(lr=1.0, momentum=0.0), val_loss=True, patience_for="loss", clip_norm=1.0)
+    train(config, tmp_path / "run")
+    losses = [line["loss"] for line in records(tmp_path / "run") if line["group"] == "val"]
+    assert len(losses) < 20 and losses.index(min(losses)) == len(losses) - 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"eval_every": 0}, "set eval_every"), ({"patience_for": "loss"}, "needs val_loss=True")],
+)
+def test_patience_needs_something_to_wait_for(changes, message):
+    """ValueError, and not a run that waits for ever."""
+    with pytest.raises(ValueError, match=message):
+        hopeless(**changes)
+
+
+@pytest.mark.slow
+def test_two_processes_end_together(tmp_path):
+    """A law: both leave after the same step, without an error."""
+    said = launch(2, tmp_path, hopeless())
+    assert open_checkpoint(tmp_path / "run").step == 6 and said.count("the run ends after step 6") == 1

@@ -1,0 +1,120 @@
+"""A disk that is full or read-only: small file systems of their own, really mounted, and limits on a file's size."""
+
+import contextlib
+import errno
+import os
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vertebra.engine import ScheduleConfig, checkpoint_paths, open_checkpoint, train
+from vertebra.engine.checkpoints.atomic_folder import write_faults
+from vertebra.structures import CheckpointError
+
+from ..helpers.runs import equal, records, run_in_process, weights
+from ..helpers.tiny import tiny_classifier
+
+Mount = Callable[[str], Path]
+LONG = {"schedule": ScheduleConfig(steps=100_000), "checkpoint_every": 100_000}
+
+
+@pytest.fixture
+def mount(tmp_path) -> Iterator[Mount]:
+    """A function that mounts a file system in memory with these options, or changes those of the one that is."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        if subprocess.run(command, stderr=subprocess.DEVNULL, timeout=10).returncode:
+            pytest.skip("only root may mount a file system, and not everywhere")
+        return place
+
+    yield mount
+    subprocess.run(["umount", "--lazy", str(place)], stderr=subprocess.DEVNULL, timeout=10)
+
+
+def check_that_nothing_is_lost(run: Path) -> None:
+    """The first checkpoint is whole, and nothing is beside it."""
+    assert open_checkpoint(run).step == 2
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-0000002"]
+
+
+def test_a_save_that_finds_no_room_costs_nothing_but_itself(mount, tmp_path):
+    """FAULTS 107: exit code 4, the checkpoint before intact, no litter; with room again the run goes on to the same
+    end."""
+    train(tiny_classifier(), tmp_path / "unbroken")
+    size = sum(path.stat().st_size for path in checkpoint_paths(tmp_path / "unbroken" / "checkpoints")[0].iterdir())
+    disk = mount(f"size={size * 3 // 2}")
+    with pytest.raises(CheckpointError, match=r"step-0000004: could not be written: .*No space left") as caught:
+        train(tiny_classifier(), disk / "run")
+    assert caught.value.exit_code == 4
+    check_that_nothing_is_lost(disk / "run")
+    mount(f"remount,size={size * 4}")
+    train(tiny_classifier(), disk / "run", resume=True)
+    assert equal(weights(disk / "run"), weights(tmp_path / "unbroken"))
+    assert records(disk / "run") == records(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"), [(errno.ENOSPC, "free some space;"), (errno.EACCES, "look at the disk and the rights to it;")]
+)
+def test_what_to_do_depends_on_what_the_system_says(number, fix, tmp_path):
+    """By hand: a disk that refuses for another reason than room is not helped by deleting."""
+    with pytest.raises(CheckpointError, match=fix), write_faults(tmp_path):
+        raise OSError(number, os.strerror(number))
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """The system refuses to write files beyond a size."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_save_that_the_system_refuses_costs_nothing_but_itself(tmp_path):
+    """The same where nothing can be mounted: the system lets no file grow as large as the weights."""
+    config = tiny_classifier(schedule=ScheduleConfig(steps=4, warmup_steps=2), checkpoint_every=2)
+    train(config, tmp_path / "unbroken")
+    run = tmp_path / "run"
+    train(config, run)
+    last = checkpoint_paths(run / "checkpoints")[-1]
+    for path in (*last.iterdir(), last):
+        path.rmdir() if path.is_dir() else path.unlink()
+    with largest_file(100_000), pytest.raises(CheckpointError, match="could not be written") as caught:
+        train(config, run, resume=True)
+    assert caught.value.exit_code == 4
+    assert [path.name for path in checkpoint_paths(run / "checkpoints")] == ["step-0000002"]
+    assert not list((run / "checkpoints").glob(".writing-*"))
+    train(config, run, resume=True)
+    assert equal(weights(run), weights(tmp_path / "unbroken"))
+
+
+@pytest.mark.parametrize("room", [40, *(pytest.param(room, marks=pytest.mark.slow) for room in (44, 48, 52, 56))])
+def test_a_log_that_finds_no_room_is_one_line(mount, room):
+    """Exit code 2 naming the run, and no traceback: neither ours nor that of TensorBoard's thread. In how much room
+    decides which of the two files is refused first."""
+    disk = mount(f"size={room}k")
+    process = run_in_process(tiny_classifier(**LONG), disk / "run", config_folder=disk.parent)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2, said
+    assert "Traceback" not in said and "Exception" not in said
+    (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert f"{disk}/run" in error and "No space left on device" in error and "free some space" in error
+
+
+def test_a_read_only_disk_is_refused_before_the_first_step(mount):
+    """FAULTS 108: exit code 2."""
+    disk = mount("size=1m,ro")
+    process = run_in_process(tiny_classifier(**LONG), disk / "run", config_folder=disk.parent)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert said.startswith(f"error: usage: {disk}/run: the run folder cannot be written: Read-only file system")
+    assert said.count("\n") == 1

@@ -1,0 +1,218 @@
+"""Runs that are killed for real, at any moment and by any signal, and what is left of them."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from vertebra.data import LoaderConfig
+from vertebra.engine import (
+    ExperimentConfig,
+    ScheduleConfig,
+    TrainingState,
+    checkpoint_paths,
+    open_checkpoint,
+    save_checkpoint,
+    train,
+)
+from vertebra.engine.checkpoints.series import mark_best, prune_checkpoints
+from vertebra.engine.loop.stop_requests import SAME_REQUEST, Interrupted
+from vertebra.models import build_model
+
+from ..helpers.runs import equal, records, run_in_process, start_process, wait_for_steps, weights
+from ..helpers.tiny import tiny_classifier, tiny_config
+
+EVERYTHING = {"average_decay": 0.9, "accumulate": 2, "batch_size": 4, "precision": "fp16", "eval_every": 7}
+"""All state that a step can have beside the weights: an average, a scaler, micro-batches; and evaluations between."""
+SCHEDULE = ScheduleConfig(steps=12, warmup_steps=2)
+
+
+def run_until(moment: float, process: subprocess.Popen[str], checkpoints: Path) -> None:
+    """SIGKILL to all of the session so many seconds after the process has saved for the first time."""
+    before = set(checkpoint_paths(checkpoints))
+    while process.poll() is None and set(checkpoint_paths(checkpoints)) <= before:
+        time.sleep(0.01)
+    time.sleep(moment)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
+def finish_with_kills(config: ExperimentConfig, output: Path, kills: int, processes: int = 1) -> None:
+    """A run that is killed at random moments so many times, and then comes through."""
+    dice = random.Random(kills)
+    for kill in range(kills + 1):
+        resume = ["--resume"] if (output / "config.json").exists() else []
+        process = run_in_process(config, output, *resume, processes=processes)
+        if kill < kills:
+            run_until(dice.uniform(0, 0.5), process, output / "checkpoints")
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+
+
+@pytest.mark.parametrize(
+    ("workers", "kills"),
+    [(0, 1), *(pytest.param(workers, 3, marks=pytest.mark.slow) for workers in (0, 2, 4))],
+)
+def test_a_run_killed_at_random_ends_as_the_unbroken_one(tmp_path, workers, kills):
+    """FAULTS 105: SIGKILL in mid-epoch as anywhere: weights, average, scale and log are bit for bit those of a run that
+    nobody disturbed and that had no workers."""
+    config = tiny_classifier(schedule=SCHEDULE, checkpoint_every=2, log_every=3, **EVERYTHING)
+    train(config, tmp_path / "unbroken")
+    broken = config.model_copy(update={"loader": LoaderConfig(workers=workers)})
+    finish_with_kills(broken, tmp_path / "broken", kills)
+    check_the_same(tmp_path / "broken", tmp_path / "unbroken")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_processes_killed_at_random_end_as_unbroken_ones(shapes, tmp_path, workers):
+    """FAULTS 105: the same of a detector that two processes train."""
+    config = tiny_config(shapes, schedule=SCHEDULE, checkpoint_every=2, average_decay=0.9)
+    config = config.model_copy(update={"loader": LoaderConfig(workers=workers)})
+    for name, kills in (("unbroken", 0), ("broken", 2)):
+        finish_with_kills(config, tmp_path / name, kills, processes=2)
+    check_the_same(tmp_path / "broken", tmp_path / "unbroken")
+
+
+def check_the_same(first: Path, second: Path) -> None:
+    """Bit for bit, all that a later step or an evaluation would see."""
+    assert equal(weights(first), weights(second))
+    assert records(first) == records(second)
+    for name in ("average.safetensors", "optimizer.safetensors"):
+        ours, theirs = (load_file(checkpoint_paths(run / "checkpoints")[-1] / name) for run in (first, second))
+        assert equal(ours, theirs), name
+    ours, theirs = (checkpoint_paths(run / "checkpoints")[-1] / "state.json" for run in (first, second))
+    assert json.loads(ours.read_text())["scaler"] == json.loads(theirs.read_text())["scaler"]
+
+
+def test_resuming_at_the_boundary_of_an_epoch_is_exact(tmp_path):
+    """FAULTS 112: eight images in batches of two are an epoch of four steps; resumed there, the next is epoch two."""
+    config = tiny_classifier(schedule=ScheduleConfig(steps=8, warmup_steps=2), checkpoint_every=4)
+    train(config, tmp_path / "run")
+    whole, log = weights(tmp_path / "run"), records(tmp_path / "run")
+    last = checkpoint_paths(tmp_path / "run" / "checkpoints")[-1]
+    last.rename(tmp_path / "aside")
+    assert open_checkpoint(tmp_path / "run").step == 4
+    train(config, tmp_path / "run", resume=True)
+    assert equal(weights(tmp_path / "run"), whole) and records(tmp_path / "run") == log
+
+
+def save_for_ever(folder: Path, state: TrainingState, facts: Mapping[str, Any], first: int) -> None:
+    """Save step after step, as a run does."""
+    for step in range(first, 1_000_000):
+        save_checkpoint(folder, step, state, facts)
+        mark_best(folder, step)
+        prune_checkpoints(folder, keep=2)
+
+
+@pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.slow)])
+def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
+    """FAULTS 106: SIGKILL at random moments of a process that does nothing but save. The newest checkpoint is whole
+    each time, no fewer steps are there than before, and the best one leads to a whole one."""
+    config = tiny_classifier(average_decay=0.9)
+    state = TrainingState.of(build_model(config.model, ("a", "b")), config)
+    facts = {"config": config.model_dump(mode="json"), "classes": {}, "image_sums": {}}
+    save_checkpoint(tmp_path, 1, state, facts)
+    dice, reached, cut = random.Random(kills), 1, 0
+    for _ in range(kills):
+        # A fork, which need not import torch anew and saves at once.
+        process = multiprocessing.get_context("fork").Process(
+            target=save_for_ever, args=(tmp_path, state, facts, reached + 1)
+        )
+        process.start()
+        process.join(dice.uniform(0, 0.5))
+        process.kill()
+        process.join()
+        before, reached = reached, open_checkpoint(tmp_path, notify=pytest.fail).step
+        assert reached >= before
+        if (tmp_path / "best").exists():
+            assert open_checkpoint(tmp_path / "best").step >= reached - 1
+        cut += any(tmp_path.glob(".writing-*"))
+    assert cut > kills // 4, "the kills met no save"
+    assert reached > kills // 4, "no save came through"
+
+
+def test_ctrl_c_stops_after_the_step_with_a_checkpoint(tmp_path):
+    """FAULTS 109: exit code 130, and one line says the step; of SIGTERM there is a test beside those of workers."""
+    config = tiny_classifier(schedule=ScheduleConfig(steps=100_000), checkpoint_every=100_000)
+    process = run_in_process(config, tmp_path / "run")
+    wait_for_steps(process, tmp_path / "run")
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    step = open_checkpoint(tmp_path / "run").step
+    assert f"error: interrupted: stopped by SIGINT after step {step}: continue with --resume\n" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_signal_ends_an_evaluation_at_once(tmp_path, monkeypatch, step):
+    """FAULTS 109: in the middle or at the end; a resumed run evaluates, to the same end. The signal comes again while
+    things are put away, as from torchrun, and does not break into that."""
+    ends = []
+
+    def interrupted(*_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            ends.append("put away")
+
+    config = tiny_classifier(eval_every=step, checkpoint_every=100)
+    train(config, tmp_path / "unbroken")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["vertebra.engine.loop.train"], "evaluate", interrupted)
+        with pytest.raises(Interrupted, match=f"stopped by SIGTERM after step {step}") as caught:
+            train(config, tmp_path / "run")
+    assert caught.value.exit_code == 143 and open_checkpoint(tmp_path / "run").step == step
+    assert ends == ["put away"]
+    train(config, tmp_path / "run", resume=True)
+    assert equal(weights(tmp_path / "run"), weights(tmp_path / "unbroken"))
+    assert records(tmp_path / "run") == records(tmp_path / "unbroken")
+
+
+SLOW_STEP = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what is to run in the background
+import vertebra.engine
+from vertebra.tools.cli import main
+
+def sleep(*arguments):
+    print("in a step", file=sys.stderr, flush=True)
+    time.sleep(100)
+
+sys.modules["vertebra.engine.loop.train"].train_step = sleep
+raise SystemExit(main(["train", *sys.argv[1:], "--device", "cpu"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_second_signal_quits(tmp_path, number, code):
+    """FAULTS 109: in a step that takes for ever the first is noted, what comes soon after is part of it (torchrun hands
+    on what a scheduler has sent to all), and one that comes later ends the run at once."""
+    (tmp_path / "config.json").write_text(tiny_classifier().model_dump_json())
+    command = [sys.executable, "-c", SLOW_STEP, str(tmp_path / "config.json"), "--output", str(tmp_path / "run")]
+    process = start_process(command)
+    assert process.stderr is not None
+    while "in a step" not in (line := process.stderr.readline()):
+        assert line, "it ended before its first step"
+    for pause in (0.5, SAME_REQUEST + 2):  # the first may be handled late on a busy machine
+        os.kill(process.pid, number)
+        time.sleep(pause)
+        assert process.poll() is None
+    os.kill(process.pid, number)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == code and "Traceback" not in said

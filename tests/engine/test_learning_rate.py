@@ -1,0 +1,40 @@
+"""The learning rate that goes with a batch size."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from vertebra.engine import AdamWConfig, ScheduleConfig, SGDConfig, train
+
+from ..helpers.runs import records
+from ..helpers.tiny import tiny_classifier
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "line"),
+    [
+        (
+            SGDConfig(lr=0.01, lr_batch_size=16),
+            0.0025,
+            "0.0025 for 4 images a step: 0.01 for 16, scaled in proportion to",
+        ),
+        (
+            AdamWConfig(lr=1e-3, lr_batch_size=16),
+            5e-4,
+            "0.0005 for 4 images a step: 0.001 for 16, scaled by the square",
+        ),
+        (SGDConfig(lr=0.01), 0.01, "0.01, whatever the batch size"),
+    ],
+    ids=["sgd", "adamw", "as it is"],
+)
+def test_a_rate_goes_with_the_batch(optimizer, rate, line, tmp_path):
+    """By hand: a quarter of the batch has a quarter of SGD's rate, half of AdamW's; the run takes it and says so."""
+    said = io.StringIO()
+    steps = ScheduleConfig(steps=1, decay="none", warmup_steps=0)
+    config = tiny_classifier(batch_size=4, schedule=steps, optimizer=optimizer)
+    train(config, tmp_path / "run", console=Console(file=said))
+    assert next(record["lr"] for record in records(tmp_path / "run") if record["group"] == "train") == pytest.approx(
+        rate
+    )
+    assert f"learning rate {line}" in said.getvalue()

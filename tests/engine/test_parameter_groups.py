@@ -1,0 +1,194 @@
+"""Rates and decays of single parameters: timm's own groups, and cases by hand."""
+
+import shutil
+
+import pytest
+import timm
+import torch
+from timm.optim import param_groups_layer_decay
+from torch import nn
+
+from vertebra.backbones import Backbone, create_backbone
+from vertebra.backbones.timm_layers import own_name
+from vertebra.engine import (
+    AdamWConfig,
+    SGDConfig,
+    build_optimizer,
+    checkpoint_paths,
+    set_learning_rate,
+    train,
+)
+from vertebra.models import build_model
+from vertebra.structures import UsageError
+from vertebra.tools.cli import main
+
+from ..helpers.runs import equal, records, weights
+from ..helpers.tiny import tiny_classifier
+
+
+def settings(config, model) -> dict[str, tuple[float, float]]:
+    """Each parameter's rate and decay, as the optimiser has them."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = build_optimizer(config, model).param_groups
+    return {names[id(each)]: (group["lr"], group["weight_decay"]) for group in groups for each in group["params"]}
+
+
+@pytest.mark.parametrize("config", [SGDConfig(lr=0.5, weight_decay=0.2), AdamWConfig(lr=0.5, weight_decay=0.2)])
+def test_norms_do_not_decay_and_the_frozen_are_left_out(config):
+    """By hand: a convolution decays, a norm does not, a frozen layer is in no group."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Linear(2, 2).requires_grad_(False))
+    assert settings(config, model) == {
+        "0.weight": (0.5, 0.2), "0.bias": (0.5, 0.2), "1.weight": (0.5, 0.0), "1.bias": (0.5, 0.0),
+    }  # fmt: skip
+
+
+def test_torchs_other_norms_are_norms():
+    """By hand: those that are no batch, group or layer norm; a PReLU, whose weight has one axis too, is none."""
+    model = nn.Sequential(nn.RMSNorm(2), nn.InstanceNorm2d(2, affine=True), nn.PReLU())
+    decays = {name: decay for name, (_, decay) in settings(SGDConfig(lr=0.5, weight_decay=0.2), model).items()}
+    assert decays == {"0.weight": 0.0, "1.weight": 0.0, "1.bias": 0.0, "2.weight": 0.2}
+
+
+NORM_FILES = {"batchnorm", "normalization", "norm", "norm_act", "evo_norm", "filter_response_norm", "grn"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "aimv2_large_patch14_224", "caformer_s18", "convnextv2_atto", "dm_nfnet_f0", "levit_128", "mobilenetv5_300m",
+        "resnetv2_50d_evos", "resnetv2_50d_frn", "resnetv2_50x1_bit",
+    ],
+)  # fmt: skip
+def test_timms_norms_are_norms(name):
+    """Oracle: the files in which torch and timm define theirs; what else a block called after a norm has decays."""
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    norms = {
+        f"{place}.{own}"
+        for place, module in model.named_modules()
+        if NORM_FILES & {kind.__module__.rpartition(".")[2] for kind in type(module).__mro__}
+        for own, _ in module.named_parameters(recurse=False)
+    }
+    found = settings(SGDConfig(lr=0.5, weight_decay=0.2), model)
+    assert {name for name, (_, decay) in found.items() if decay == 0} == norms
+
+
+def test_biases_and_patterns_have_their_own():
+    """By hand: a bias's decay, and products of what matches; half a name matches nothing."""
+    model = nn.ModuleDict({"trunk": nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), "trunks": nn.Linear(2, 2)})
+    config = AdamWConfig(
+        lr=1.0,
+        weight_decay=0.2,
+        bias_weight_decay=0.1,
+        lr_multipliers={"trunk": 0.5, "*.0.*": 0.5},
+        decay_multipliers={"trunks.weight": 3, "*.bias": 0},
+    )
+    assert settings(config, model) == {
+        "trunk.0.weight": (0.25, 0.2), "trunk.0.bias": (0.25, 0.0),
+        "trunk.1.weight": (0.5, 0.0), "trunk.1.bias": (0.5, 0.0),
+        "trunks.weight": (1.0, pytest.approx(0.6)), "trunks.bias": (1.0, 0.0),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pattern", "advice"),
+    [
+        ("bakbone", "did you mean 'backbone'?"),
+        ("backbone.layer9", "did you mean 'layer"),
+        ("head.fc.weights", "did you mean 'weight'?"),
+        ("*.gamma", "known: backbone, head"),
+    ],
+)
+def test_a_pattern_without_a_parameter_is_refused(pattern, advice, tmp_path, capsys):
+    """A misspelt part would train at the full rate: exit code 2, and the nearest word."""
+    (tmp_path / "config.json").write_text(tiny_classifier().model_dump_json())
+    change = f'optimizer.lr_multipliers={{"{pattern}": 0.1}}'
+    assert main(["train", str(tmp_path / "config.json"), "--set", change, "--output", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert f"no parameter has a name like '{pattern}': {advice}" in error and error.count("error:") == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["test_vit", "test_vit3", "test_convnext", "test_efficientnet", "test_nfnet", "swin_tiny_patch4_window7_224"],
+)
+def test_layers_and_decays_of_a_timm_model_are_timms(name):
+    """Oracle: timm's ``param_groups_layer_decay`` of the whole model, each rate and decay."""
+    backbone = create_backbone(f"timm/{name}")
+    config = AdamWConfig(lr=1.0, weight_decay=0.05, bias_weight_decay=0.0, layer_decay=0.75)
+    found = settings(config, backbone)
+    whole = timm.create_model(name, **backbone.options)
+    undecayed = whole.no_weight_decay() if hasattr(whole, "no_weight_decay") else ()
+    names = {id(parameter): own_name(name, found) for name, parameter in whole.named_parameters()}
+    expected = {
+        names[id(each)]: (pytest.approx(group["lr_scale"]), group["weight_decay"])
+        for group in param_groups_layer_decay(whole, 0.05, undecayed, layer_decay=0.75)
+        for each in group["params"]
+    }
+    assert found == {name: expected[name] for name in found}
+    assert len({rate for rate, _ in found.values()}) > 3
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50d"])
+def test_layers_of_a_resnet_are_timms(name):
+    """Oracle: timm's groups of its model of the same name; the stem is one layer, each block another."""
+    found = settings(SGDConfig(lr=1.0, layer_decay=0.5), create_backbone(name))
+    whole = timm.create_model(name)
+    names = {id(parameter): name for name, parameter in whole.named_parameters()}
+    expected = {
+        names[id(each)]: group["lr_scale"]
+        for group in param_groups_layer_decay(whole, layer_decay=0.5)
+        for each in group["params"]
+    }
+    assert {name: rate for name, (rate, _) in found.items()} == {name: expected[name] for name in found}
+
+
+def test_the_last_block_that_is_built_is_next_to_the_head():
+    """By hand: without c5 the last block is c4's; the head has the rate itself."""
+    config = tiny_classifier(optimizer=SGDConfig(lr=1.0, layer_decay=0.5, lr_multipliers={"head": 3.0}))
+    rates = settings(config.optimizer, build_model(config.model, ("a", "b")))
+    assert rates["head.fc.weight"][0] == 3 and rates["backbone.layer3.0.conv1.weight"][0] == 0.5
+    assert rates["backbone.layer2.0.conv1.weight"][0] == 0.25 and rates["backbone.conv1.0.weight"][0] == 0.0625
+
+
+class Layerless(Backbone):
+    """A backbone of a user's own, of before there were layers."""
+
+    config = create_backbone("resnet18").config
+
+    def forward(self, pixels):
+        return {"c2": pixels}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [(Layerless, "resnet18 does not say what its layers are"), ("poolformer_s12", "timm does not say")],
+)
+def test_a_backbone_without_layers_has_no_layer_decay(backbone, message):
+    """UsageError, and not one rate for all."""
+    model = create_backbone(f"timm/{backbone}") if isinstance(backbone, str) else backbone()
+    with pytest.raises(UsageError, match=message):
+        build_optimizer(SGDConfig(layer_decay=0.5), model)
+    assert build_optimizer(SGDConfig(), nn.Sequential(model, nn.Linear(1, 1))).param_groups
+
+
+def test_every_group_follows_the_schedule():
+    """By hand: a new rate times each group's multiplier; one without a multiplier gets the rate."""
+    model = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)})
+    optimizer = build_optimizer(SGDConfig(lr=1.0, lr_multipliers={"a": 0.1}), model)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
+    set_learning_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.5, 0.5]
+
+
+def test_a_run_with_layer_decay_resumes_exactly(tmp_path):
+    """A law: each group's rate and decay come back from the checkpoint, and no bit of the end is another."""
+    rules = AdamWConfig(lr=1e-3, layer_decay=0.7, bias_weight_decay=0.0, lr_multipliers={"head": 2.0})
+    config, run = tiny_classifier(optimizer=rules), tmp_path / "run"
+    train(config, run)
+    unbroken, lines = weights(run), records(run)
+    shutil.rmtree(checkpoint_paths(run / "checkpoints")[-1])
+    train(config, run, resume=True)
+    assert equal(weights(run), unbroken) and records(run) == lines
+    train(tiny_classifier(optimizer=AdamWConfig(lr=1e-3)), tmp_path / "plain")
+    assert not equal(weights(tmp_path / "plain"), unbroken)

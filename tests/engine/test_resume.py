@@ -1,0 +1,144 @@
+"""What a resumed run may find changed, and what it must refuse."""
+
+import io
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from vertebra.data import CenterCropConfig, ImageFolderConfig, RandomCropConfig, build_dataset
+from vertebra.engine import ExperimentConfig, SplitConfig, checkpoint_paths, open_checkpoint, train
+from vertebra.engine.run_folder import describe_data, require_same_data
+from vertebra.structures import UsageError
+from vertebra.tools.cli import main
+
+from ..data.test_image_folder import write_folder
+from ..helpers.runs import equal, weights
+from ..helpers.tiny import tiny_classifier
+
+
+def folder_config(photos: Path) -> ExperimentConfig:
+    """The tiny classifier on folders of images."""
+    train_split = SplitConfig(dataset=ImageFolderConfig(root=photos / "train"), transform=RandomCropConfig(size=32))
+    val_split = SplitConfig(
+        dataset=ImageFolderConfig(root=photos / "val"), transform=CenterCropConfig(resize=36, size=32)
+    )
+    return tiny_classifier(train=train_split, val=val_split)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """Photos, and a run on them."""
+    root = tmp_path_factory.mktemp("resume")
+    for split in ("train", "val"):
+        write_folder(root / "photos" / split)
+    train(folder_config(root / "photos"), root / "run")
+    return root
+
+
+def rename_class(photos: Path) -> None:
+    for split in ("train", "val"):
+        (photos / split / "ant").rename(photos / split / "emmet")
+
+
+def add_image(photos: Path) -> None:
+    shutil.copy(photos / "train" / "ant" / "1.png", photos / "train" / "ant" / "2.png")
+
+
+def remove_val_image(photos: Path) -> None:
+    (photos / "val" / "dog" / "a.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (rename_class, r"the run and the data have different classes; only in the run: \['ant'\]"),
+        (add_image, "the train image ids are no longer those that the run began with"),
+        (remove_val_image, "the val image ids are no longer those that the run began with"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_resuming_on_other_data_is_refused(finished, tmp_path, change, message):
+    """FAULTS 110: exit code 2, though the config is the same."""
+    photos, aside = finished / "photos", tmp_path / "photos"
+    shutil.copytree(photos, aside)
+    try:
+        change(photos)
+        with pytest.raises(UsageError, match=message):
+            train(folder_config(photos), finished / "run", resume=True)
+    finally:
+        shutil.rmtree(photos)
+        aside.rename(photos)
+    train(folder_config(photos), finished / "run", resume=True)
+
+
+def test_renumbered_categories_are_other_data(finished):
+    """FAULTS 110: results would bear other ids than those that the run wrote before."""
+    config, checkpoint = folder_config(finished / "photos"), open_checkpoint(finished / "run")
+    data = describe_data(build_dataset(config.train.dataset), build_dataset(config.val.dataset))
+    require_same_data(checkpoint, data)
+    classes = data["classes"]["classification"]
+    with pytest.raises(UsageError, match="the category ids are no longer"):
+        require_same_data(checkpoint, {**data, "classes": {"classification": replace(classes, ids=(1, 2, 3))}})
+
+
+def test_evaluating_on_other_classes_is_refused(finished, tmp_path, capsys):
+    """FAULTS 97: a renamed class would move every label; exit code 2, showing the difference."""
+    photos = shutil.copytree(finished / "photos" / "val", tmp_path / "photos")
+    assert main(["eval", str(finished / "run"), "--set", f"val.dataset.root={photos}"]) == 0
+    (photos / "ant").rename(photos / "emmet")
+    assert main(["eval", str(finished / "run"), "--set", f"val.dataset.root={photos}"]) == 2
+    error = capsys.readouterr().err
+    assert "the model and the data have different classes; only in the model: ['ant']" in error
+
+
+def test_resuming_where_there_is_no_run_is_refused(tmp_path):
+    """A mistyped --output: exit code 2, not a new run."""
+    with pytest.raises(UsageError, match="there is no run here to resume"):
+        train(tiny_classifier(), tmp_path / "rnu", resume=True)
+
+
+def test_a_run_that_saved_nothing_yet_resumes_from_its_start(finished, tmp_path):
+    """A law: killed before its first checkpoint, it ends as the unbroken run. That it begins anew is said, since its
+    config may be another (FAULTS 110)."""
+    (tmp_path / "run").mkdir()
+    shutil.copy(finished / "run" / "config.json", tmp_path / "run")
+    said = io.StringIO()
+    train(folder_config(finished / "photos"), tmp_path / "run", resume=True, console=Console(file=said))
+    assert equal(weights(tmp_path / "run"), weights(finished / "run"))
+    assert "there is no checkpoint yet, so the run begins anew, with this config" in said.getvalue()
+
+
+def test_another_kind_of_device_is_said(finished, tmp_path, monkeypatch):
+    """FAULTS 111: a GPU's bits are not a CPU's."""
+    shutil.copytree(finished / "run", tmp_path / "run")
+    on_gpu = replace(open_checkpoint(tmp_path / "run"), device="cuda")
+    monkeypatch.setattr("vertebra.engine.run_folder.open_checkpoint", lambda *_: on_gpu)
+    said = io.StringIO()
+    train(folder_config(finished / "photos"), tmp_path / "run", resume=True, console=Console(file=said))
+    assert "the run was trained on cuda, this is cpu: it goes on, but not to the same bits" in said.getvalue()
+
+
+def test_resuming_needs_no_file_that_the_run_began_from(finished, tmp_path):
+    """A law: the weights that the backbone started from may be gone, and the result is the same."""
+    source = shutil.copy(checkpoint_paths(finished / "run" / "checkpoints")[-1] / "model.safetensors", tmp_path)
+    base = tiny_classifier()
+    config = base.model_copy(update={"model": base.model.model_copy(update={"weights": str(source)})})
+    train(config, tmp_path / "run")
+    unbroken = weights(tmp_path / "run")
+    shutil.rmtree(checkpoint_paths(tmp_path / "run" / "checkpoints")[-1])
+    Path(source).unlink()
+    train(config, tmp_path / "run", resume=True)
+    assert equal(weights(tmp_path / "run"), unbroken)
+
+
+def test_a_missing_picture_is_drawn_anew(tmp_path):
+    """A run killed between its scores and its picture, or a picture deleted since: resuming draws it."""
+    train(tiny_classifier(), tmp_path / "run")
+    picture = tmp_path / "run" / "predictions.png"
+    before = picture.read_bytes()
+    picture.unlink()
+    train(tiny_classifier(), tmp_path / "run", resume=True)
+    assert picture.read_bytes() == before

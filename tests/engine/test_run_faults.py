@@ -1,0 +1,119 @@
+"""What ends a run from within, and what it leaves for whoever wants to know why."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from vertebra.data import build_dataset, train_loader
+from vertebra.engine import ScheduleConfig, TrainingState, train, train_step
+from vertebra.models import build_model
+from vertebra.structures import MemoryFullError, NonFiniteError
+
+from ..heads.test_several_heads import several
+from ..helpers.runs import equal, records, run_in_process, weights
+from ..helpers.tiny import tiny_classifier, tiny_config
+
+
+def ruinous(config):
+    """A learning rate that no weights survive."""
+    optimizer = config.optimizer.model_copy(update={"lr": 1e30})
+    schedule = ScheduleConfig(steps=20, warmup_steps=0)
+    return config.model_copy(update={"optimizer": optimizer, "schedule": schedule, "clip_norm": None})
+
+
+@pytest.mark.parametrize("make", [tiny_config, several], ids=["boxes", "several heads"])
+def test_a_batch_that_ends_a_run_is_kept(make, shapes, tmp_path):
+    """FAULTS 114: exit code 5 naming step, terms, images and a file; oracle: that step's batches, loaded once more."""
+    config = ruinous(make(shapes)).model_copy(update={"accumulate": 2})
+    with pytest.raises(NonFiniteError, match=r"step \d+: loss_\w+ .*; images \d+, \d+; the batch is in ") as caught:
+        train(config, tmp_path / "run")
+    path = tmp_path / "run" / "bad_batch_0.safetensors"
+    assert str(path) in str(caught.value)
+    step = int(caught.value.what.split()[1].strip(":"))
+    dataset = build_dataset(config.train.dataset)
+    batches = train_loader(
+        dataset, config.train.transform, config.loader, batch_size=1, divisor=16, seed=0,
+        start_step=2 * (step - 1), end_step=2 * step,
+    )  # fmt: skip
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        image_ids = json.loads(file.metadata()["image_ids"])
+    for place, (batch, own) in enumerate(zip(batches, image_ids, strict=True)):
+        assert list(batch.image_ids) == own
+        target = batch.targets[0]
+        boxes, name = (target["detection"].boxes, ".detection") if isinstance(target, dict) else (target.boxes, "")
+        assert torch.equal(tensors[f"{place}.targets.0{name}.boxes"], boxes)
+        height, width = batch.images.sizes[0].tolist()
+        pixels = tensors[f"{place}.images.pixels"]
+        assert torch.equal(pixels[0, :, :height, :width], batch.images.pixels[0, :, :height, :width])
+
+
+def test_the_line_about_it_is_the_last_of_the_tool(shapes, tmp_path):
+    """FAULTS 114: a real process: exit code 5, one line, no traceback."""
+    process = run_in_process(ruinous(tiny_classifier()), tmp_path / "run")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 5 and "Traceback" not in said
+    assert said.splitlines()[-1].startswith("error: non-finite: step ")
+    assert "bad_batch_0.safetensors" in said.splitlines()[-1]
+
+
+class Blown(torch.autograd.Function):
+    """Finite forward, NaN backward; or the reverse, which has a gradient of zero."""
+
+    @staticmethod
+    def forward(ctx, value, loss_is_finite):
+        ctx.loss_is_finite = loss_is_finite
+        return value.clone() if loss_is_finite else value * torch.nan
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        gradient = gradients[0]
+        return (gradient * torch.nan if ctx.loss_is_finite else torch.zeros_like(gradient)), None
+
+
+@pytest.mark.parametrize("loss_is_finite", [True, False])
+def test_losses_and_gradients_are_both_looked_at(loss_is_finite, monkeypatch):
+    """FAULTS 115: one of them is NaN and the other finite; the weights stay as they were."""
+    config = tiny_classifier()
+    dataset = build_dataset(config.train.dataset)
+    model = build_model(config.model, dataset.class_names).train()
+    state = TrainingState.of(model, config)
+    loss = type(model.head).loss
+
+    def blown(head, *arguments):
+        return {name: Blown.apply(value, loss_is_finite) for name, value in loss(head, *arguments).items()}
+
+    monkeypatch.setattr(type(model.head), "loss", blown)
+    parameters = {name: value.detach().clone() for name, value in model.named_parameters()}
+    batch = next(
+        train_loader(
+            dataset, config.train.transform, config.loader, batch_size=2, divisor=16, seed=0, start_step=0, end_step=1
+        )
+    )
+    with pytest.raises(NonFiniteError, match="grad_norm 0" if not loss_is_finite else "grad_norm nan"):
+        train_step(state, [batch], config, 1)
+    assert equal(dict(model.named_parameters()), parameters)
+
+
+def test_a_run_goes_on_after_the_memory_was_full(tmp_path, monkeypatch):
+    """FAULTS 120: exit code 7 in step 3, with sizes and a hint; resumed with room it ends as the unbroken run."""
+    train(tiny_classifier(), tmp_path / "unbroken")
+    step, calls = torch.optim.AdamW.step, []
+
+    def full(optimizer, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(optimizer, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.optim.AdamW, "step", full)
+        with pytest.raises(MemoryFullError, match="step 3 did not fit with images of 32x32, 32x32: raise") as caught:
+            train(tiny_classifier(), tmp_path / "run")
+    assert caught.value.exit_code == 7
+    train(tiny_classifier(), tmp_path / "run", resume=True)
+    assert equal(weights(tmp_path / "run"), weights(tmp_path / "unbroken"))
+    assert records(tmp_path / "run") == records(tmp_path / "unbroken")

@@ -1,0 +1,120 @@
+"""Masks and semantic maps end to end, as users run them: trained, evaluated, drawn, on the generated files."""
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+
+from vertebra.data import CocoConfig, ResizeConfig, ScaledCropConfig, VocConfig, VocSegmentationConfig
+from vertebra.engine import ExperimentConfig, SplitConfig
+from vertebra.heads import AuxiliaryConfig, DeepLabConfig, LowLevelConfig, MaskBranchConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import PassthroughConfig
+from vertebra.tools.cli import main
+
+from ..helpers.runs import numbers, rescored
+from ..helpers.tiny import BACKBONE, tiny_config
+
+
+def mask_rcnn(shapes: Path) -> ExperimentConfig:
+    """The tiny detector with a mask branch."""
+
+    def split(name: str) -> SplitConfig:
+        annotations = shapes / "annotations" / f"instances_{name}.json"
+        return SplitConfig(
+            dataset=CocoConfig(images=shapes / name, annotations=annotations, masks=True),
+            transform=ScaledCropConfig(size=(80, 80)) if name == "train" else ResizeConfig(short_sides=(64,)),
+        )
+
+    config = tiny_config(shapes, train=split("train"), val=split("val"))
+    head = config.model.head.model_copy(update={"mask": MaskBranchConfig(convolutions=(8,))})
+    return config.model_copy(update={"model": config.model.model_copy(update={"head": head})})
+
+
+def deeplab(shapes: Path) -> ExperimentConfig:
+    """A tiny DeepLabv3+ of the same pictures as a folder in VOC's layout."""
+
+    def split(name: str) -> SplitConfig:
+        return SplitConfig(
+            dataset=VocSegmentationConfig(root=shapes.parent / "voc", splits=(name,), background=True),
+            transform=ScaledCropConfig(size=(48, 64), short_side=64)
+            if name == "train"
+            else ResizeConfig(short_sides=(64,)),
+        )
+
+    head = DeepLabConfig(
+        level="c4", channels=16, low_level=LowLevelConfig(channels=8), auxiliary=AuxiliaryConfig(level="c3")
+    )
+    model = ModelConfig(backbone=BACKBONE, neck=PassthroughConfig(), head=head)
+    return tiny_config(shapes, model=model, train=split("train"), val=split("val"))
+
+
+def boxes_of_voc(shapes: Path) -> ExperimentConfig:
+    """The tiny detector on the same pictures' XML files."""
+
+    def split(name: str) -> SplitConfig:
+        dataset = VocConfig(root=shapes.parent / "voc", splits=(name,), metrics=("voc07", "coco"))
+        return SplitConfig(dataset=dataset, transform=ResizeConfig(short_sides=(64,)))
+
+    return tiny_config(shapes, train=split("train"), val=split("val"))
+
+
+KINDS = {
+    "masks": (mask_rcnn, {"bbox": "AP", "segm": "AP", "boundary": "AP"}),
+    "maps": (deeplab, {"semantic": "mIoU"}),
+    "voc": (boxes_of_voc, {"voc07": "AP50", "bbox": "AP"}),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def run(request, shapes, tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """A finished run of each, through the command line, and what it is scored with."""
+    make, scored = KINDS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "config.json").write_text(make(shapes).model_dump_json())
+    assert main(["train", str(folder / "config.json"), "--output", str(folder / "run"), "--device", "cpu"]) == 0
+    return folder / "run", scored
+
+
+def test_training_scores_what_the_task_has(run):
+    """The README's list of what a run folder holds; every kind of score has its numbers and its classes."""
+    folder, scored = run
+    scores = json.loads((folder / "eval.json").read_text())
+    assert list(scores) == [*scored, "per_class", "step", "images"]
+    assert (scores["step"], scores["images"]) == (4, 4)
+    for kind, metric in scored.items():
+        assert next(iter(scores[kind])) == metric
+        assert 0 <= scores[kind][metric] <= 1
+        assert len(scores["per_class"][kind]) in (8, 9)
+    logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["loss"] > 0 for line in logged if "loss" in line)
+
+
+def test_evaluation_and_prediction_agree_with_training(run, shapes, tmp_path, capsys):
+    """The same numbers from the checkpoint alone; a picture and result rows for each image of a folder."""
+    folder, scored = run
+    assert main(["eval", str(folder), "--json", str(tmp_path / "again.json"), "--device", "cpu"]) == 0
+    first, again = (json.loads(path.read_text()) for path in (folder / "eval.json", tmp_path / "again.json"))
+    assert {kind: first[kind] for kind in scored} == {kind: again[kind] for kind in scored}
+    assert all(f"\n{kind} " in "\n" + capsys.readouterr().out for kind in list(scored)[:1])
+    found = tmp_path / "found"
+    assert main(["predict", str(folder), str(shapes / "val"), "--output", str(found), "--device", "cpu"]) == 0
+    pictures = sorted(found.glob("*.png"))
+    assert len(pictures) == 4
+    assert cv2.imread(str(pictures[0])).std() > 5
+    rows = json.loads((found / "results.json").read_text())
+    assert {row["image_id"] for row in rows} <= {1, 2, 3, 4}
+    if "semantic" in scored:
+        assert all(set(row) == {"image_id", "category_id", "segmentation"} for row in rows)
+    if "segm" in scored:
+        assert rows and all(set(row) == {"image_id", "category_id", "bbox", "score", "segmentation"} for row in rows)
+
+
+def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
+    """FAULTS 136: to the last digit and class, by the run's data or by that of its config, without a model."""
+    folder, _ = run
+    monkeypatch.setattr("vertebra.engine.checkpoints.restore.build_model", None)
+    results = ["--results", str(folder / "results.json")]
+    for source in ([str(folder)], ["--data", str(folder / "config.json")]):
+        assert rescored([*source, *results], tmp_path) == numbers(folder / "eval.json")

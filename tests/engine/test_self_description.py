@@ -1,0 +1,194 @@
+"""What a checkpoint says of itself: scores, data, where its weights began, versions; and what resuming makes of it."""
+
+import datetime
+import json
+import platform
+import shutil
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import save_file
+
+from vertebra.backbones import weights_origin
+from vertebra.data import VocConfig, build_dataset
+from vertebra.data.voc_format import VocSegmentationConfig
+from vertebra.engine import checkpoint_paths, load_model, open_checkpoint, train
+from vertebra.engine.run_folder import describe_data, require_same_data
+from vertebra.structures import CheckpointError, UsageError
+from vertebra.tools.cli import main
+
+from ..helpers.tiny import tiny_classifier
+from ..helpers.tiny_coco_file import truth, write_tiny
+from ..helpers.tiny_voc_folder import save_mask, write_voc
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished run, evaluated at its steps 2 and 4."""
+    output = tmp_path_factory.mktemp("described") / "run"
+    train(tiny_classifier(eval_every=2), output)
+    return output
+
+
+def newest(run: Path) -> Path:
+    return checkpoint_paths(run / "checkpoints")[-1]
+
+
+def test_a_checkpoint_has_the_scores_of_its_own_step(run):
+    """A law: they are what ``eval.json`` holds of that step, and of no other."""
+    scores = json.loads((run / "eval.json").read_text())
+    assert open_checkpoint(run).scores == scores and scores["step"] == 4
+    assert open_checkpoint(checkpoint_paths(run / "checkpoints")[0]).scores["step"] == 2
+
+
+@pytest.mark.parametrize("killed", ["before the scores", "before they are sealed"])
+def test_a_run_killed_while_it_adds_scores_adds_them(run, tmp_path, killed):
+    """A law: at any moment the checkpoint is whole, and resuming completes it."""
+    broken = shutil.copytree(run, tmp_path / "run", symlinks=True)
+    sums, scores = newest(broken) / "SHA256SUMS", newest(broken) / "scores.json"
+    sums.write_text("".join(line for line in sums.read_text().splitlines(keepends=True) if "scores" not in line))
+    scores.unlink() if killed == "before the scores" else scores.write_text("{")
+    assert open_checkpoint(broken).scores is None
+    train(tiny_classifier(eval_every=2), broken, resume=True)
+    assert open_checkpoint(broken).scores == open_checkpoint(run).scores
+
+
+def test_it_says_what_it_was_made_with_and_when(run):
+    """Oracle: the packages' own metadata, and the clock."""
+    checkpoint = open_checkpoint(run)
+    packages = ("vertebra", "torch", "torchvision", "timm", "safetensors")
+    assert checkpoint.versions == {name: version(name) for name in packages} | {"python": platform.python_version()}
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(checkpoint.saved_at)
+    assert datetime.timedelta(0) <= age < datetime.timedelta(hours=1)
+
+
+def change_coco(root: Path) -> None:
+    content = truth()
+    content["annotations"][4]["bbox"][0] += 1
+    write_tiny(root, content)
+
+
+def change_voc(root: Path) -> None:
+    path = root / "Annotations" / "a.xml"
+    path.write_text(path.read_text().replace("41.5", "41.25"))
+
+
+def change_mask(root: Path) -> None:
+    """One pixel of one mask."""
+    path = root / "SegmentationClass" / "b.png"
+    labels = np.array(Image.open(path))
+    labels[3, 3] = (labels[3, 3] + 1) % 21
+    save_mask(path, labels)
+
+
+@pytest.mark.parametrize("change", [change_coco, change_voc, change_mask])
+def test_changed_annotations_are_other_data(change, run, tmp_path):
+    """FAULTS 110: the same images with another truth are noticed, exit code 2; copied elsewhere they are the same."""
+    root = tmp_path / "data"
+    if change is change_coco:
+        config = write_tiny(root)
+    else:
+        kind = VocConfig if change is change_voc else VocSegmentationConfig
+        config = kind(root=write_voc(root), splits=("train",))
+    dataset = build_dataset(config, "skip")
+    before = describe_data(dataset, dataset)
+    checkpoint = replaced(open_checkpoint(run), before)
+    again = build_dataset(config, "skip")
+    require_same_data(checkpoint, describe_data(again, again))
+    change(root)
+    changed = build_dataset(config, "skip")
+    with pytest.raises(UsageError, match=r"the train annotations and the val annotations are no longer those that the"):
+        require_same_data(checkpoint, describe_data(changed, changed))
+
+
+def replaced(checkpoint, data):
+    """The checkpoint as if it were of these data."""
+    facts = {name: data[name] for name in ("classes", "image_sums", "truth_sums")}
+    return replace(checkpoint, **facts)
+
+
+def test_torchvisions_and_timms_terms_are_told():
+    """Oracle: torchvision's and timm's own tables; both were trained on ImageNet."""
+    ours = weights_origin("torchvision/IMAGENET1K_V1", "resnet50")
+    assert ours.licence.startswith("BSD-3-Clause") and "non-commercial" in ours.licence
+    assert ours.address == torchvision.models.ResNet50_Weights.IMAGENET1K_V1.meta["recipe"]
+    ours, theirs = weights_origin("timm/a1_in1k", "resnet50"), timm.get_pretrained_cfg("resnet50.a1_in1k")
+    assert ours.licence.startswith(f"{theirs.license}; trained on ImageNet") and theirs.hf_hub_id in ours.address
+
+
+@pytest.mark.parametrize(
+    ("metadata", "licence"),
+    [
+        (None, "unknown"),
+        ({"license": "mit"}, "mit"),
+        ({"vertebra.origin": '{"source": "a", "licence": "b", "more": 1}'}, "b"),
+        ({"vertebra.origin": "no JSON"}, "unknown"),
+        ({"vertebra.origin": "{"}, "unknown"),
+    ],
+)
+def test_a_file_has_the_terms_that_it_states(metadata, licence, tmp_path):
+    """By hand; other people's files may state anything."""
+    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "weights.safetensors", metadata)
+    assert weights_origin(str(tmp_path / "weights.safetensors"), "resnet18").licence == licence
+
+
+def test_terms_travel_from_run_to_run(run, tmp_path):
+    """A law: a run says where its weights began, and so do what it exports and the runs that begin with either."""
+    base = tiny_classifier()
+    weights = str(tmp_path / "first.safetensors")
+    model = load_model(run)
+    save_file(model.state_dict(), weights, {"license": "mit"})
+    train(base.model_copy(update={"model": base.model.model_copy(update={"weights": weights})}), tmp_path / "a")
+    assert open_checkpoint(tmp_path / "a").origin == weights_origin(weights, "resnet10t")
+    assert main(["export-backbone", str(tmp_path / "a"), str(tmp_path / "out.safetensors")]) == 0
+    starts = {"b": str(tmp_path / "out.safetensors"), "c": str(newest(tmp_path / "a") / "model.safetensors")}
+    for name, start in starts.items():
+        config = base.model_copy(update={"model": base.model.model_copy(update={"weights": start})})
+        train(config, tmp_path / name)
+    train(base.model_copy(update={"start_from": str(tmp_path / "a")}), tmp_path / "d")
+    for name in "bcd":
+        origin = open_checkpoint(tmp_path / name).origin
+        assert origin.licence == "mit" and weights in origin.source, name
+    assert open_checkpoint(run).origin is None
+
+
+def test_describe_says_it_in_a_few_lines(run, tmp_path, capsys):
+    """Every fact by hand; a run that was not evaluated says so."""
+    assert main(["describe", str(run)]) == 0
+    shown = capsys.readouterr().out
+    scores = json.loads((run / "eval.json").read_text())
+    for fact in (
+        "step 4 of 4",
+        "resnet10t",
+        "8 of classification: circle",
+        "began at random",
+        f"torch {version('torch')}",
+    ):
+        assert fact in shown, fact
+    assert f"top1 {scores[next(iter(scores))]['top1']:.3f}" in shown
+    assert len(shown.splitlines()) < 12
+    early = checkpoint_paths(shutil.copytree(run, tmp_path / "run") / "checkpoints")[0]
+    sums = early / "SHA256SUMS"
+    sums.write_text("".join(line for line in sums.read_text().splitlines(keepends=True) if "scores" not in line))
+    assert main(["describe", str(early)]) == 0
+    assert "not evaluated at this step" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "said"), [(2, "load it with vertebra 0.1.0, which wrote it"), (99, "upgrade vert")])
+def test_another_format_says_what_to_do(run, tmp_path, number, said, capsys):
+    """FAULTS 104: exit code 4 with both formats, in one line."""
+    old = shutil.copytree(newest(run), tmp_path / "old")
+    state = json.loads((old / "state.json").read_text()) | {"format": number}
+    (old / "state.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match=f"has format {number}, this version reads 3: {said}") as caught:
+        load_model(old)
+    assert caught.value.exit_code == 4
+    assert main(["describe", str(old)]) == 4
+    assert capsys.readouterr().err.count("\n") == 1

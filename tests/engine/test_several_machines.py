@@ -1,0 +1,117 @@
+"""Training by two machines: network namespaces that a cable (a veth pair) joins; torchrun in each, and gloo."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from vertebra.engine import ScheduleConfig, train
+
+from .test_several_processes import TOOLS, assert_same_steps, experiment, members, wait_for_steps
+
+CARD = "card0"
+HOSTS = ("10.201.7.1", "10.201.7.2")
+IMPATIENT = """
+import datetime
+from vertebra.engine.distributed import context as processes
+from vertebra.tools.cli import run_tool
+from vertebra.tools.train import main
+
+processes.TIMEOUT = datetime.timedelta(seconds=15)
+raise SystemExit(run_tool(main))
+"""
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, timeout=20, capture_output=True, text=True)
+
+
+@pytest.fixture
+def machines() -> Iterator[Sequence[str]]:
+    """The names of two namespaces; they are gone after the test, however it ends."""
+    if shutil.which("ip") is None:
+        pytest.skip("there is no ip command here (iproute2)")
+    names = [f"vertebra-{os.getpid()}-{place}" for place in range(2)]
+    try:
+        try:
+            for name in names:
+                ip("netns", "add", name)
+            ip("link", "add", CARD, "netns", names[0], "type", "veth", "peer", "name", CARD, "netns", names[1])
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"network namespaces are not permitted here: {error.stderr.strip()}")
+        for name, host in zip(names, HOSTS, strict=True):
+            ip("-n", name, "addr", "add", f"{host}/24", "dev", CARD)
+            for card in ("lo", CARD):
+                ip("-n", name, "link", "set", card, "up")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], timeout=20, capture_output=True)
+
+
+@contextlib.contextmanager
+def started(machines: Sequence[str], folder: Path, tool: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """A training by one process on each machine, as a user starts it there; none is left over."""
+    run = [str(tool), str(folder / "config.json"), "--output", str(folder / "run"), "--device=cpu"]
+    processes = []
+    try:
+        for place, (name, host) in enumerate(zip(machines, HOSTS, strict=True)):
+            torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+            meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={HOSTS[0]}:29400", f"--local-addr={host}"]
+            meeting += [f"--rdzv-conf=is_host={int(place == 0)}"]  # a namespace has no host name of its own to tell by
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", name, *torchrun, *meeting, *run],
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                env=os.environ | {"GLOO_SOCKET_IFNAME": CARD},
+            )
+            processes.append(process)
+        yield processes
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                kill(process)
+            process.communicate(timeout=20)
+
+
+def kill(torchrun: subprocess.Popen[str]) -> None:
+    """Without a word, as where the power fails."""
+    for process in (*members(torchrun), torchrun.pid):
+        os.kill(process, signal.SIGKILL)
+
+
+def test_two_machines_take_the_steps_of_one_process(machines, shapes, tmp_path):
+    """A law: all numbers agree to rounding."""
+    config = experiment(shapes)
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    with started(machines, tmp_path, TOOLS / "train.py") as processes:
+        for process in processes:
+            _, said = process.communicate(timeout=300)
+            assert process.returncode == 0, said
+    train(config, tmp_path / "alone")
+    assert_same_steps(tmp_path / "run", tmp_path / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["killed", "unplugged"])
+def test_a_machine_that_is_gone_ends_the_other(fault, machines, shapes, tmp_path):
+    """FAULTS 119: not zero, within a minute where its processes end; within the timeout where nothing is heard."""
+    config = experiment(shapes, schedule=ScheduleConfig(steps=10_000), checkpoint_every=10_000)
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    (tmp_path / "impatient.py").write_text(IMPATIENT)
+    with started(machines, tmp_path, tmp_path / "impatient.py") as (first, second):
+        wait_for_steps(first, tmp_path / "run")
+        if fault == "killed":
+            kill(second)
+        else:
+            ip("-n", machines[1], "link", "set", CARD, "down")
+        _, said = first.communicate(timeout=60 if fault == "killed" else 120)
+        assert first.returncode != 0
+        assert said.count("error: peer: another process of the run is gone") == 1

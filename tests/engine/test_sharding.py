@@ -1,0 +1,87 @@
+"""Weights in shares (FSDP2), by two processes that gloo joins: the training is that of one process."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vertebra.backbones import create_backbone
+from vertebra.engine import AdamWConfig, ExperimentConfig, checkpoint_paths, load_model, override, train
+from vertebra.engine.distributed.sharding import blocks
+from vertebra.structures import UsageError
+
+from ..helpers.runs import equal
+from .test_several_processes import assert_same_steps, experiment, launch
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet26d", [f"layer{stage}.{block}" for stage in range(1, 5) for block in range(2)]),
+        ("timm/test_vit", [f"net.model.blocks.{block}" for block in range(6)]),
+        (
+            "timm/test_convnext",
+            [f"net.stages_{stage}.blocks.{n}" for stage, d in enumerate((1, 2, 4, 2)) for n in range(d)],
+        ),
+    ],
+)
+def test_a_backbone_is_cut_between_its_blocks(name, expected):
+    """By hand: residual and transformer blocks, and no layer of a stem or a shortcut."""
+    backbone = create_backbone(name)
+    names = {module: name for name, module in backbone.named_modules()}
+    assert [names[block] for block in blocks(backbone)] == expected
+
+
+@pytest.fixture(scope="module")
+def config(shapes) -> ExperimentConfig:
+    """With micro-batches, clipping and averaged weights."""
+    config = experiment(shapes, accumulate=3, average_decay=0.9, clip_norm=1.0, eval_every=2)
+    return config.model_copy(update={"optimizer": AdamWConfig(lr=1e-3), "parallel": "fsdp"})
+
+
+@pytest.fixture(scope="module")
+def folder(config, tmp_path_factory) -> Path:
+    """Where two processes have done a run of shares."""
+    folder = tmp_path_factory.mktemp("shares")
+    launch(2, folder, config)
+    return folder
+
+
+def test_shares_take_the_steps_of_one_process(config, folder):
+    """A law: the steps of two processes and their checkpoint's files are those of one (1e-5 relative)."""
+    train(config, folder / "alone")
+    run, alone = (folder / name for name in ("run", "alone"))
+    assert_same_steps(run, alone, weights_within=1e-5)  # Adam makes steps of the same size of the smallest gradients
+    averages = (load_model(folder).state_dict() for folder in (run, alone))
+    torch.testing.assert_close(*averages, rtol=1e-4, atol=1e-5)
+    ours, theirs = (checkpoint_paths(folder / "checkpoints")[-1] for folder in (run, alone))
+    for file in theirs.glob("*.safetensors"):
+        assert describe(ours / file.name) == describe(file)
+
+
+@pytest.mark.slow
+def test_shares_resume_exactly(config, folder, tmp_path):
+    """A law: a run that is cut off ends bit-equal."""
+    shutil.copytree(folder / "run", tmp_path / "run", symlinks=True)
+    ours = checkpoint_paths(tmp_path / "run" / "checkpoints")[-1]
+    unbroken = {file.name: load_file(file) for file in ours.glob("*.safetensors")}
+    shutil.rmtree(ours)
+    launch(2, tmp_path, config, "--resume")
+    assert len(unbroken) == 3
+    for name, tensors in unbroken.items():
+        assert equal(load_file(ours / name), tensors)
+
+
+def describe(file: Path) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    """What a file holds, but for the numbers."""
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in load_file(file).items()}
+
+
+def test_half_precision_and_channels_last_have_no_shares(shapes):
+    """By hand: one line each."""
+    config = experiment(shapes)
+    for change in ("precision=fp16", "channels_last=true"):
+        with pytest.raises(UsageError, match="parallel='fsdp' goes with"):
+            override(config, ["parallel=fsdp", change])

@@ -1,0 +1,146 @@
+"""What a step may do beside plain float32: other numbers, micro-batches, averaged weights."""
+
+import copy
+import shutil
+
+import pytest
+import torch
+
+from vertebra.data import ResizeConfig, build_dataset, build_transform, collate, eval_loader
+from vertebra.engine import (
+    SGDConfig,
+    TrainingState,
+    checkpoint_paths,
+    load_model,
+    load_weights,
+    open_checkpoint,
+    train,
+    train_step,
+)
+from vertebra.engine.loop.precision import matrix_precision
+from vertebra.engine.optim.ema import WeightAverage
+from vertebra.models import build_model
+
+from ..helpers.runs import equal, records, weights
+from ..helpers.tiny import tiny_classifier, tiny_config
+
+
+def detector(shapes, **changes):
+    """A config, its model and two images in a batch."""
+    config = tiny_config(shapes, **changes)
+    data = build_dataset(config.train.dataset)
+    torch.manual_seed(0)
+    model = build_model(config.model, data.class_names).train()
+    transform = build_transform(ResizeConfig(short_sides=(64,)))
+    batch = collate([transform(data.read(index), 0, index) for index in range(2)], model.size_divisor)
+    return config, model, batch
+
+
+@pytest.mark.parametrize(
+    ("changes", "tolerance"),
+    [
+        ({"precision": "tf32"}, 1e-6),
+        ({"precision": "bf16"}, 0.03),
+        ({"precision": "fp16"}, 0.005),
+        ({"channels_last": True}, 1e-5),
+    ],
+    ids=["tf32", "bf16", "fp16", "channels last"],
+)
+def test_the_first_step_is_that_of_float32(changes, tolerance, shapes):
+    """A law: the loss and the gradient's norm agree to what the numbers can hold; the weights stay float32."""
+    config, model, batch = detector(shapes)
+    expected = train_step(TrainingState.of(copy.deepcopy(model), config), [batch], config, 1)
+    config = config.model_copy(update=changes)
+    found = train_step(TrainingState.of(model, config), [batch], config, 1)
+    assert found["loss"] == pytest.approx(expected["loss"], rel=tolerance)
+    assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=10 * tolerance)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_gradients_that_overflow_skip_the_step(shapes):
+    """By hand: at a scale of 2^120 float16 has no room; the weights stay, the scale falls, and the next step counts."""
+    config, model, batch = detector(shapes, precision="fp16")
+    state = TrainingState.of(model, config)
+    before = copy.deepcopy(dict(model.named_parameters()))
+    state.scaler.scale(torch.zeros(()))  # a scale is set when it is first used
+    state.scaler.update(2.0**120)
+    numbers = train_step(state, [batch], config, 1)
+    assert (numbers["skipped"], numbers["grad_norm"]) == (1, 0)
+    assert equal(dict(model.named_parameters()), before) and state.scaler.get_scale() == 2.0**119
+    state.scaler.update(1024.0)
+    assert train_step(state, [batch], config, 2)["skipped"] == 0
+    assert not equal(dict(model.named_parameters()), before)
+
+
+def test_the_precision_of_products_is_put_back():
+    """By hand: what torch had before, whatever happened inside."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    for precision, expected in (("fp32", ("highest", False)), ("tf32", ("high", True)), ("bf16", ("high", True))):
+        with matrix_precision(precision):
+            assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == expected
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+
+
+def test_micro_batches_make_up_the_step():
+    """A law: without statistics of a batch, four images in two micro-batches give the gradient of four."""
+    config = tiny_classifier(optimizer=SGDConfig(lr=0.5, momentum=0.0), clip_norm=None)
+    frozen = config.model.backbone.model_copy(update={"norm": "frozen"})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"backbone": frozen})})
+    data = build_dataset(config.train.dataset)
+    torch.manual_seed(0)
+    whole = build_model(config.model, data.class_names).train()
+    halves = copy.deepcopy(whole)
+    results = []
+    for model, size in ((whole, 4), (halves, 2)):
+        batches = eval_loader(data, config.val.transform, config.loader, batch_size=size, divisor=model.size_divisor)
+        share = [next(batches) for _ in range(4 // size)]
+        results.append(train_step(TrainingState.of(model, config), share, config, 1))
+    assert results[0] == pytest.approx(results[1], rel=1e-5)
+    for first, second in zip(whole.parameters(), halves.parameters(), strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+
+
+def test_accumulated_runs_see_the_same_images(tmp_path):
+    """A law: a run with two micro-batches a step ends, to rounding, where one without them ends."""
+    config = tiny_classifier(batch_size=4)
+    frozen = config.model.backbone.model_copy(update={"norm": "frozen"})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"backbone": frozen})})
+    train(config, tmp_path / "whole")
+    train(config.model_copy(update={"accumulate": 2}), tmp_path / "halves")
+    for name, tensor in weights(tmp_path / "whole").items():
+        torch.testing.assert_close(weights(tmp_path / "halves")[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_an_average_forgets_at_its_rate():
+    """A plain loop of the formula, over parameters and statistics; counters are the newest."""
+    torch.manual_seed(0)
+    model = build_model(tiny_classifier().model, ("a", "b")).train()
+    average, expected = WeightAverage(model, 0.5), model.state_dict()
+    expected = {name: tensor.clone() for name, tensor in expected.items()}
+    for step in range(1, 12):
+        with torch.no_grad():
+            model.backbone(torch.randn(2, 3, 32, 32))  # moves the statistics
+            model.head.fc.weight.add_(torch.randn_like(model.head.fc.weight))
+        average.update(model, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        for name, tensor in model.state_dict().items():
+            mixed = decay * expected[name] + (1 - decay) * tensor
+            expected[name] = mixed if tensor.is_floating_point() else tensor.clone()
+    for name, tensor in average.model.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name])
+
+
+def test_a_run_with_averages_is_evaluated_and_loaded_by_them_and_resumes_exactly(shapes, tmp_path):
+    """A law: the loaded model has the averages, the checkpoint the last weights too, and resuming changes no bit."""
+    config = tiny_config(shapes, average_decay=0.9)
+    run = tmp_path / "run"
+    train(config, run)
+    loaded, last = load_model(run), weights(run)
+    assert not equal(loaded.state_dict(), last)
+    lines, averaged = records(run), {name: tensor.clone() for name, tensor in loaded.state_dict().items()}
+    newest = checkpoint_paths(run / "checkpoints")[-1]
+    shutil.rmtree(newest)
+    train(config, run, resume=True)
+    assert equal(weights(run), last) and equal(load_model(run).state_dict(), averaged) and records(run) == lines
+    load_weights(open_checkpoint(run), loaded)
+    assert equal(loaded.state_dict(), last)

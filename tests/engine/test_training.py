@@ -1,0 +1,265 @@
+"""Training end to end: two runs agree, a killed run resumes as if nothing had been, faults stop it in time."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+
+import pytest
+import torch
+
+from vertebra.data import LoaderConfig, build_dataset, eval_loader
+from vertebra.engine import (
+    ScheduleConfig,
+    SGDConfig,
+    TrainingState,
+    checkpoint_paths,
+    evaluate,
+    load_model,
+    open_checkpoint,
+    pick_task,
+    save_checkpoint,
+    train,
+    train_step,
+)
+from vertebra.evaluation import Scores
+from vertebra.models import build_model
+from vertebra.structures import CheckpointError, NonFiniteError, UsageError, WorkerError
+
+from ..helpers.runs import equal, records, run_in_process, wait_for_steps, weights
+from ..helpers.tiny import tiny_classifier, tiny_config
+
+
+@pytest.fixture(scope="module")
+def unbroken(shapes, tmp_path_factory):
+    """A finished run that nothing disturbed."""
+    output = tmp_path_factory.mktemp("unbroken") / "run"
+    train(tiny_config(shapes), output)
+    return output
+
+
+def test_a_run_leaves_everything_it_promises(unbroken):
+    """The README's list of what a run folder holds."""
+    for name in ("config.json", "metrics.jsonl", "eval.json", "results.json", "predictions.png", "data_report.json"):
+        assert (unbroken / name).stat().st_size > 0, name
+    scores = json.loads((unbroken / "eval.json").read_text())
+    names = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
+    assert list(scores["bbox"]) == names
+    assert scores["step"] == 4
+    assert any((unbroken / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_seed_one_result(shapes, unbroken, tmp_path, workers):
+    """A law: the same seed gives the same weights and the same log, whatever the number of workers."""
+    train(tiny_config(shapes, loader=LoaderConfig(workers=workers)), tmp_path / "run")
+    assert equal(weights(tmp_path / "run"), weights(unbroken))
+    assert records(tmp_path / "run") == records(unbroken)
+
+
+def test_another_seed_gives_another_result(shapes, unbroken, tmp_path):
+    """The control of the law above."""
+    train(tiny_config(shapes, seed=1), tmp_path / "run")
+    assert not equal(weights(tmp_path / "run"), weights(unbroken))
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_killed_run_resumes_to_the_unbroken_one(shapes, tmp_path, workers):
+    """SIGKILL in mid-run, resume in a new process: weights and log equal to a run that was never stopped."""
+    schedule = ScheduleConfig(steps=40, warmup_steps=2)
+    config = tiny_config(shapes, schedule=schedule, checkpoint_every=3, loader=LoaderConfig(workers=workers))
+    train(config, tmp_path / "unbroken")
+    broken = tmp_path / "broken"
+    process = run_in_process(config, broken)
+    while len(checkpoint_paths(broken / "checkpoints")) < 2:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    reached = open_checkpoint(broken).step
+    assert 3 <= reached < 40
+    train(config, broken, resume=True)
+    assert equal(weights(broken), weights(tmp_path / "unbroken"))
+    assert records(broken) == records(tmp_path / "unbroken")
+
+
+def test_a_finished_run_resumes_to_nothing(shapes, unbroken):
+    """A law: no step is added."""
+    before = (unbroken / "metrics.jsonl").read_text()
+    train(tiny_config(shapes), unbroken, resume=True)
+    assert (unbroken / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
+def test_sigterm_saves_and_says_so(shapes, tmp_path, workers):
+    """FAULTS 109: exit code 143 and a checkpoint of the step it reached, though a scheduler signals workers too."""
+    schedule, loader = ScheduleConfig(steps=10_000), LoaderConfig(workers=workers)
+    config = tiny_config(shapes, schedule=schedule, checkpoint_every=10_000, loader=loader)
+    process = run_in_process(config, tmp_path / "run")
+    wait_for_steps(process, tmp_path / "run")
+    os.killpg(process.pid, signal.SIGTERM)
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "stopped by SIGTERM after step" in output
+    assert open_checkpoint(tmp_path / "run").step >= 1
+
+
+def test_a_worker_that_dies_during_a_step_stops_the_run(tmp_path, monkeypatch):
+    """FAULTS 117: exit code 6 wherever the run stands, here in the arithmetic of a step."""
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda optimizer: kill_a_worker())
+    with pytest.raises(WorkerError, match="killed by signal"):
+        train(tiny_classifier(schedule=ScheduleConfig(steps=100), loader=LoaderConfig(workers=1)), tmp_path / "run")
+
+
+def test_a_worker_that_dies_during_an_evaluation_stops_it(tmp_path, monkeypatch):
+    """FAULTS 117: exit code 6."""
+    config = tiny_classifier(loader=LoaderConfig(workers=1))
+    dataset = build_dataset(config.val.dataset)
+    model = build_model(config.model, dataset.class_names)
+    monkeypatch.setattr(model, "predict", lambda images: kill_a_worker())
+    with pytest.raises(WorkerError, match="killed by signal"):
+        evaluate(pick_task(model.head, dataset.classes), model, dataset, config)
+
+
+def kill_a_worker() -> None:
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    time.sleep(20)
+    raise AssertionError("nobody noticed")
+
+
+def test_a_loss_that_is_no_number_stops_the_run(shapes, tmp_path):
+    """A learning rate of 1e30: exit code 5, naming step, terms and images, and no checkpoint of the ruin."""
+    config = tiny_config(shapes, clip_norm=None, schedule=ScheduleConfig(steps=20, warmup_steps=0), checkpoint_every=20)
+    config = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"lr": 1e30})})
+    with pytest.raises(NonFiniteError, match=r"step \d+: loss_rpn_objectness .*; images \d+, \d+") as caught:
+        train(config, tmp_path / "run")
+    assert caught.value.exit_code == 5
+    assert not checkpoint_paths(tmp_path / "run" / "checkpoints")
+
+
+def test_gradients_are_clipped():
+    """By hand: plain gradient descent moves the weights by the learning rate times the norm that was set."""
+    config = tiny_classifier(
+        clip_norm=0.25, optimizer=SGDConfig(lr=0.5, momentum=0.0, weight_decay=0.0),
+        schedule=ScheduleConfig(steps=4, decay="none", warmup_steps=0),
+    )  # fmt: skip
+    dataset = build_dataset(config.train.dataset)
+    model = build_model(config.model, dataset.class_names)
+    batch = next(eval_loader(dataset, config.val.transform, config.loader, batch_size=4, divisor=model.size_divisor))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    numbers = train_step(TrainingState.of(model, config), [batch], config, step=1)
+    moved = [after.detach() - first for after, first in zip(model.parameters(), before, strict=True)]
+    assert numbers["grad_norm"] > 0.25
+    assert torch.stack([move.norm() for move in moved]).norm().item() == pytest.approx(0.5 * 0.25, rel=1e-3)
+
+
+def test_resuming_with_other_numbers_is_refused(shapes, unbroken):
+    """Exit code 2, showing what differs; what decides no number may differ."""
+    config = tiny_config(shapes, batch_size=3)
+    with pytest.raises(UsageError, match="batch_size was 2, is 3"):
+        train(config, unbroken, resume=True)
+    train(tiny_config(shapes, log_every=7), unbroken, resume=True)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(shapes, unbroken):
+    """Exit code 2 without --resume."""
+    with pytest.raises(UsageError, match="holds a run already"):
+        train(tiny_config(shapes), unbroken)
+
+
+def test_two_runs_in_one_folder_are_refused(shapes, tmp_path):
+    """Exit code 2, naming the process that holds the folder."""
+    from vertebra.engine.run_folder import RunFolder
+
+    with RunFolder(tmp_path / "run"), pytest.raises(UsageError, match=f"process {os.getpid()}"):
+        train(tiny_config(shapes), tmp_path / "run")
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_first_step(shapes, tmp_path):
+    """Exit code 2: the output is below a file."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        train(tiny_config(shapes), tmp_path / "file" / "run")
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(shapes, tmp_path):
+    """One flipped byte: the checksum tells, and resuming takes the older checkpoint and says so."""
+    run, told = tmp_path / "run", []
+    train(tiny_config(shapes), run)
+    newest = checkpoint_paths(run / "checkpoints")[-1] / "model.safetensors"
+    data = bytearray(newest.read_bytes())
+    data[-1] ^= 1
+    newest.write_bytes(data)
+    assert open_checkpoint(run, told.append).step == 2
+    assert "checksum" in told[0] and "falling back" in told[0]
+    with pytest.raises(CheckpointError, match="checksum"):
+        open_checkpoint(newest.parent)
+
+
+def test_a_save_that_fails_leaves_no_trace(shapes, tmp_path, monkeypatch):
+    """A full disk while writing: exit code 4, the earlier checkpoint intact, no litter."""
+    run = tmp_path / "run"
+    train(tiny_config(shapes), run)
+    model = load_model(run)
+    state = TrainingState.of(model, tiny_config(shapes))
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    before = sorted((run / "checkpoints").iterdir())
+    with pytest.raises(CheckpointError, match="No space left") as caught:
+        save_checkpoint(run / "checkpoints", 99, state, {})
+    assert caught.value.exit_code == 4
+    assert sorted((run / "checkpoints").iterdir()) == before
+
+
+def test_a_loaded_model_needs_nothing_but_its_folder(shapes, unbroken):
+    """Weights equal to the checkpoint's, class names from it, evaluation mode."""
+    model = load_model(unbroken)
+    assert equal(model.state_dict(), weights(unbroken))
+    assert not model.training
+    assert model.class_names == open_checkpoint(unbroken).classes["detection"].names
+
+
+def test_weights_of_another_model_are_refused(shapes, unbroken, tmp_path):
+    """Exit code 4, naming the tensors."""
+    from vertebra.engine import load_weights
+
+    checkpoint = open_checkpoint(unbroken)
+    model = build_model(checkpoint.config.model, checkpoint.classes["detection"].names[:-1])
+    with pytest.raises(CheckpointError, match=r"class_logits\.bias has shape"):
+        load_weights(checkpoint, model)
+
+
+def test_the_best_checkpoint_stays(shapes, tmp_path, monkeypatch):
+    """By hand: scores of .1, .4, .4 and .2 at four steps; of them the second, and the newest by count, are kept."""
+    scores = iter([0.1, 0.4, 0.4, 0.2])
+
+    def scripted(*arguments):
+        return [], {"bbox": Scores({"AP": next(scores)}, {}, {})}
+
+    monkeypatch.setattr(sys.modules["vertebra.engine.loop.train"], "evaluate", scripted)
+    run, changes = tmp_path / "run", {"checkpoint_every": 3, "keep_checkpoints": 1, "eval_every": 1}
+    train(tiny_config(shapes, **changes), run)
+    kept = [path.name for path in checkpoint_paths(run / "checkpoints")]
+    assert kept == ["step-0000002", "step-0000004"]
+    assert open_checkpoint(run / "checkpoints" / "best").step == 2 and open_checkpoint(run).step == 4
+
+
+def test_a_run_killed_before_its_evaluation_catches_up(shapes, tmp_path):
+    """A law: the checkpoint of step 2 is there and its score is not; resuming scores it, as the unbroken run did."""
+    config = tiny_config(shapes, eval_every=2)
+    train(config, tmp_path / "unbroken")
+    broken = shutil.copytree(tmp_path / "unbroken", tmp_path / "broken", symlinks=True)
+    shutil.rmtree(checkpoint_paths(broken / "checkpoints")[-1])
+    lines = (broken / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (broken / "metrics.jsonl").write_text(
+        "".join(line for line in lines if json.loads(line)["step"] < 3 and '"val' not in line)
+    )
+    (broken / "eval.json").unlink()
+    train(config, broken, resume=True)
+    assert records(broken) == records(tmp_path / "unbroken")

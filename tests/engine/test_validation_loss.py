@@ -1,0 +1,100 @@
+"""The losses of the validation images: what they are, and what they must not depend on."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vertebra.data import build_dataset, eval_loader
+from vertebra.engine import load_model, train, validation_losses
+from vertebra.models import build_model
+
+from ..helpers.runs import equal, records, weights
+from ..helpers.tiny import tiny_classifier, tiny_config
+
+
+def build(config, data):
+    """The config's model with weights that do not matter."""
+    torch.manual_seed(0)
+    return build_model(config.model, data.class_names).train()
+
+
+def test_it_is_the_mean_over_the_images(tmp_path):
+    """Oracle: torch's cross-entropy of all images' logits in one batch; ``eval.json`` and the metrics hold it."""
+    config = tiny_classifier(val_loss=True)
+    train(config, tmp_path)
+    model = load_model(tmp_path)
+    (batch,) = eval_loader(
+        build_dataset(config.val.dataset), config.val.transform, config.loader, batch_size=5, divisor=model.size_divisor
+    )
+    with torch.no_grad():
+        logits = model.head(model.features(batch.images), batch.images)
+    expected = F.cross_entropy(logits, torch.stack(batch.targets)).item()
+    found = json.loads((tmp_path / "eval.json").read_text())["losses"]
+    assert found == {"loss_class": pytest.approx(expected, rel=1e-5), "loss": found["loss_class"]}
+    last = records(tmp_path)[-1]
+    assert last["group"] == "val" and last["loss"] == found["loss"]
+
+
+def test_it_is_the_same_at_any_time_and_leaves_the_model_as_it_was(shapes):
+    """A law: neither the generator's state nor the mode of the model changes a bit, though regions are drawn."""
+    config = tiny_config(shapes)
+    data = build_dataset(config.val.dataset)
+    model = build(config, data)
+    first = validation_losses(model, data, config)
+    torch.manual_seed(99)
+    assert validation_losses(model.eval(), data, config) == first and not model.training
+    assert validation_losses(model.train(), data, config) == first and model.training
+    assert first["loss"] == pytest.approx(sum(value for name, value in first.items() if name != "loss"))
+    assert validation_losses(model, data, config.model_copy(update={"seed": 1})) != first  # the control
+
+
+def test_it_changes_nothing_of_the_training(shapes, tmp_path):
+    """A law: with and without it, evaluated in the middle, the same bits."""
+    for name, wanted in (("without", False), ("with", True)):
+        train(tiny_config(shapes, eval_every=1, val_loss=wanted), tmp_path / name)
+    assert equal(weights(tmp_path / "without"), weights(tmp_path / "with"))
+    kept = [line for line in records(tmp_path / "with") if line["group"] == "train"]
+    assert kept == [line for line in records(tmp_path / "without") if line["group"] == "train"]
+
+
+def test_a_loss_that_is_not_finite_is_none(tmp_path):
+    """By hand: weights that are infinite; JSON has no word for what comes of them."""
+    config = tiny_classifier()
+    data = build_dataset(config.val.dataset)
+    model = build(config, data)
+    with torch.no_grad():
+        model.head.fc.weight.fill_(torch.inf)
+    assert validation_losses(model, data, config) == {"loss_class": None, "loss": None}
+
+
+SCRIPT = """
+import json, sys
+from vertebra.data import build_dataset
+from vertebra.engine import join_processes, load_checkpoint_model, open_checkpoint, validation_losses
+
+with join_processes("cpu") as processes:
+    checkpoint = open_checkpoint(sys.argv[1])
+    data = build_dataset(checkpoint.config.val.dataset)
+    losses = validation_losses(load_checkpoint_model(checkpoint), data, checkpoint.config, processes)
+    if processes.is_first:
+        open(sys.argv[2], "w").write(json.dumps(losses))
+    else:
+        assert losses == {}
+"""
+
+
+@pytest.mark.slow
+def test_it_does_not_depend_on_the_number_of_processes(shapes, tmp_path):
+    """A law: three real processes, one of which has two of the four images, find the bits of one."""
+    config = tiny_config(shapes)
+    train(config, tmp_path / "run")
+    script, output = tmp_path / "script.py", tmp_path / "losses.json"
+    script.write_text(SCRIPT)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"]
+    subprocess.run([*torchrun, str(script), str(tmp_path / "run"), str(output)], check=True, timeout=200)
+    data = build_dataset(config.val.dataset)
+    assert json.loads(output.read_text()) == validation_losses(load_model(tmp_path / "run"), data, config)

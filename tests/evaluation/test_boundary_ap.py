@@ -1,0 +1,157 @@
+"""Boundary AP: against a slow computation of the paper's definition, and by hand."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hotcoco import mask as rle
+
+from vertebra.evaluation import evaluate_coco
+from vertebra.evaluation.boundary import boundary_overlap, inner_boundary
+
+FIXTURE = Path(__file__).parents[3] / "shared" / "data" / "coco_eval_100"
+SIZE = (50, 60)
+REACH = 2  # 0.02 of a diagonal of 78 pixels, rounded
+
+
+def square(top: int, left: int, bottom: int, right: int) -> np.ndarray:
+    mask = np.zeros(SIZE, np.uint8)
+    mask[top:bottom, left:right] = 1
+    return mask
+
+
+def near_the_outline(mask: np.ndarray, reach: int) -> np.ndarray:
+    """Pixels with anything but the mask within ``reach`` steps, king's moves; beyond the image there is nothing."""
+    rows, columns = mask.shape
+    found = np.zeros(mask.shape, bool)
+    for row, column in np.argwhere(mask).tolist():
+        around = [
+            0 <= r < rows and 0 <= c < columns and bool(mask[r, c])
+            for r in range(row - reach, row + reach + 1)
+            for c in range(column - reach, column + reach + 1)
+        ]
+        found[row, column] = not all(around)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_boundary_is_what_is_near_the_outline(seed):
+    """A slow loop over pixels, on ragged masks that touch the image's edge too."""
+    noise = np.random.default_rng(seed).random((13, 15)) < 0.8
+    mask = noise.repeat(4, axis=0).repeat(4, axis=1)[: SIZE[0], : SIZE[1]].astype(np.uint8)
+    found, drawn = inner_boundary(mask), np.zeros(SIZE, bool)
+    height, width = found.pixels.shape
+    drawn[found.top : found.top + height, found.left : found.left + width] = found.pixels
+    assert np.array_equal(drawn, near_the_outline(mask, REACH))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_boundaries_overlap_as_bitmaps_do(seed):
+    """A slow computation on whole images: ragged masks in boxes of their own, none of which lies in the other."""
+    noise = np.random.default_rng(seed).random((2, *SIZE)) < 0.9
+    masks = [square(5, 5, 35, 45) * noise[0], square(8, 1, 40, 40) * noise[1]]
+    ring, other = (near_the_outline(mask, REACH) for mask in masks)
+    expected = (ring & other).sum() / (ring | other).sum()
+    assert boundary_overlap(*map(inner_boundary, masks)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_best_detection_has_its_own_overlap():
+    """By hand: of two results the file has the worse one first, and both overlap the object by half or more."""
+    data, results = problem((square(5, 5, 45, 45), square(5, 5, 45, 45)))
+    _, worse = problem((square(5, 5, 45, 45), square(5, 8, 45, 48)))
+    scores = evaluate_coco(data, [worse[0] | {"score": 0.1}, *results], task="boundary")
+    assert scores.summary["AP"] == pytest.approx(1.0)
+
+
+def test_memory_does_not_grow_with_the_images():
+    """A law, in a process of its own: twenty objects and results on four million pixels each, where whole boundaries
+    would take 160 MB."""
+    program = """
+import resource, numpy as np
+from hotcoco import mask as rle
+from vertebra.evaluation import evaluate_coco
+mask = np.zeros((2000, 2000), np.uint8, order="F")
+mask[900:1000, 900:1000] = 1
+shape = {"size": [2000, 2000], "counts": rle.encode(mask)["counts"].decode()}
+rows = [{"image_id": number, "category_id": 1, "score": 0.5, "segmentation": shape} for number in range(20)]
+truth = {
+    "images": [{"id": number, "height": 2000, "width": 2000} for number in range(20)],
+    "categories": [{"id": 1, "name": "square"}],
+    "annotations": [{"id": row["image_id"], "area": 10000, "iscrowd": 0, **row} for row in rows],
+}
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert evaluate_coco(truth, rows, task="boundary").summary["AP"] > 0.99
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 60_000
+
+
+def problem(*pairs: tuple[np.ndarray, np.ndarray], crowd: bool = False) -> tuple[dict, list]:
+    """One image and object per pair of truth and result."""
+
+    def encoded(mask: np.ndarray) -> dict:
+        found = rle.encode(np.asfortranarray(mask))
+        return {"size": list(SIZE), "counts": found["counts"].decode()}
+
+    truth = {
+        "images": [{"id": number, "height": SIZE[0], "width": SIZE[1]} for number in range(len(pairs))],
+        "categories": [{"id": 1, "name": "square"}],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 1, "area": int(mask.sum()), "iscrowd": int(crowd),
+             "segmentation": encoded(mask)}
+            for number, (mask, _) in enumerate(pairs)
+        ],
+    }  # fmt: skip
+    results = [
+        {"image_id": number, "category_id": 1, "score": 0.9 - number / 10, "segmentation": encoded(mask)}
+        for number, (_, mask) in enumerate(pairs)
+    ]
+    return truth, results
+
+
+def test_a_shift_costs_the_boundary_more_than_the_area():
+    """By hand: 40 x 30 pixels shifted by 1: areas overlap by 29 / 31, boundaries, 2 pixels wide, by far less."""
+    truth, found = square(5, 5, 45, 35), square(5, 6, 45, 36)
+    data, results = problem((truth, found))
+    ring, other = near_the_outline(truth, REACH), near_the_outline(found, REACH)
+    overlap = (ring & other).sum() / (ring | other).sum()
+    assert 0.5 < overlap < 0.6
+    assert evaluate_coco(data, results, task="segm").summary["AP"] == pytest.approx(0.9)  # 0.50 .. 0.90 of 0.935
+    assert evaluate_coco(data, results, task="boundary").summary["AP"] == pytest.approx(0.2)  # 0.50 and 0.55
+
+
+def test_the_same_mask_is_perfect():
+    """By hand, both ways of scoring."""
+    data, results = problem((square(5, 5, 45, 45), square(5, 5, 45, 45)))
+    assert evaluate_coco(data, results, task="boundary").summary["AP"] == pytest.approx(1.0)
+
+
+def test_a_thin_mask_is_all_boundary():
+    """A law: where every pixel is near the outline, boundary IoU is mask IoU."""
+    data, results = problem((square(10, 10, 13, 50), square(10, 14, 13, 50)))
+    scores = [evaluate_coco(data, results, task=task).summary for task in ("segm", "boundary")]
+    assert scores[0] == scores[1]
+    assert scores[0]["AP"] == pytest.approx(0.9)
+
+
+def test_a_crowd_is_ignored_by_its_mask():
+    """The authors' code: what lies in a crowd is ignored, although its boundary is another."""
+    data, results = problem((square(5, 5, 45, 45), square(20, 20, 30, 30)), crowd=True)
+    thing, other = problem((square(5, 5, 45, 45), square(5, 5, 45, 45)))
+    data["annotations"].append(thing["annotations"][0] | {"id": 9})
+    results.append(other[0] | {"score": 0.1})
+    assert evaluate_coco(data, results, task="boundary").summary["AP"] == pytest.approx(1.0)
+
+
+@pytest.mark.skipif(not FIXTURE.is_dir(), reason=f"{FIXTURE.name} is not beside the checkout")
+def test_real_photos():
+    """A law: boundaries never match where masks do not; and the truth as its own result is perfect."""
+    truth = json.loads((FIXTURE / "instances_val2014_100.json").read_text())
+    results = json.loads((FIXTURE / "instances_val2014_fakesegm100_results.json").read_text())
+    masks, boundaries = (evaluate_coco(truth, results, task=task).summary for task in ("segm", "boundary"))
+    assert 0.1 < boundaries["AP"] < masks["AP"]
+    assert boundaries["APs"] > 0.8 * masks["APs"]  # what is small is nearly all boundary

@@ -1,0 +1,251 @@
+"""Results files of every task, scored without a model: the truth as its own result is perfect, a bad row is named."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hotcoco import mask as rle
+
+from vertebra.data import (
+    CocoConfig,
+    Dataset,
+    DatasetConfig,
+    ImageFolderConfig,
+    VocConfig,
+    VocSegmentationConfig,
+    build_dataset,
+)
+from vertebra.engine import SplitConfig, write_json
+from vertebra.evaluation import to_semantic_results, write_results
+from vertebra.tools.cli import main
+
+from ..data.test_image_folder import write_folder
+from ..helpers.tiny import tiny_config
+
+
+def rows_of_objects(dataset: Dataset) -> list[dict]:
+    """The objects, crowds apart, as if they had been found; with masks where the data set has some."""
+    truth = dataset.ground_truth()
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    rows = []
+    for each in truth["annotations"]:
+        row = {"image_id": each["image_id"], "category_id": each["category_id"], "score": 0.5, "bbox": each["bbox"]}
+        if "segmentation" in each:
+            encoded = rle.merge(rle.frPyObjects(each["segmentation"], *sizes[each["image_id"]]))
+            row["segmentation"] = {"size": encoded["size"], "counts": encoded["counts"].decode()}
+        rows += [] if each["iscrowd"] else [row]
+    return rows
+
+
+def rows_of_maps(dataset: Dataset) -> list[dict]:
+    """The maps of classes, what is ignored as background."""
+    return [
+        row
+        for image_id, labels in dataset.ground_truth().items()
+        for row in to_semantic_results(torch.from_numpy(np.where(labels == 255, 0, labels)), image_id, range(9))
+    ]
+
+
+def rows_of_labels(dataset: Dataset) -> list[dict]:
+    """The label of each image before all others."""
+    return [
+        {"image_id": image_id, "labels": [label, (label + 1) % 3, (label + 2) % 3], "scores": [0.6, 0.3, 0.1]}
+        for image_id, label in dataset.ground_truth().items()
+    ]
+
+
+def coco(folder: Path) -> DatasetConfig:
+    return CocoConfig(
+        images=folder / "shapes/val", annotations=folder / "shapes/annotations/instances_val.json", masks=True
+    )
+
+
+def voc(folder: Path) -> DatasetConfig:
+    return VocConfig(root=folder / "voc", splits=("val",), metrics=("voc12", "coco"))
+
+
+def maps(folder: Path) -> DatasetConfig:
+    return VocSegmentationConfig(root=folder / "voc", splits=("val",), background=True)
+
+
+def classes(folder: Path) -> DatasetConfig:
+    return ImageFolderConfig(root=folder / "photos")
+
+
+KINDS: dict[str, tuple[Callable[[Path], DatasetConfig], Callable[[Dataset], list[dict]], set[tuple[str, str]]]] = {
+    "coco": (coco, rows_of_objects, {("bbox", "AP"), ("segm", "AP"), ("boundary", "AP")}),
+    "voc": (voc, rows_of_objects, {("voc12", "AP50"), ("bbox", "AP")}),
+    "maps": (maps, rows_of_maps, {("semantic", "mIoU"), ("semantic", "pixel_accuracy")}),
+    "classes": (classes, rows_of_labels, {("classification", "top1"), ("classification", "top5")}),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(shapes, tmp_path_factory) -> Path:
+    """For each kind a config whose ``val`` data it is, and its truth as results."""
+    folder = tmp_path_factory.mktemp("results")
+    (folder / "shapes").symlink_to(shapes)
+    (folder / "voc").symlink_to(shapes.parent / "voc")
+    write_folder(folder / "photos")
+    for kind, (make, rows_of, _) in KINDS.items():
+        data = make(folder)
+        config = tiny_config(shapes, val=SplitConfig(dataset=data))
+        write_json(folder / f"{kind}.json", config.model_dump(mode="json"))
+        write_results(folder / f"{kind}-results.json", rows_of(build_dataset(data)))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_model(monkeypatch):
+    """A results file needs none."""
+    monkeypatch.setattr("vertebra.engine.checkpoints.restore.build_model", None)
+
+
+def score(folder: Path, kind: str, rows: list[dict], output: Path) -> dict:
+    """The numbers of some rows."""
+    write_json(output / "rows.json", rows)
+    arguments = ["--data", str(folder / f"{kind}.json"), "--results", str(output / "rows.json")]
+    assert main(["eval", *arguments, "--json", str(output / "scores.json")]) == 0
+    return json.loads((output / "scores.json").read_text())
+
+
+def rows_in(folder: Path, kind: str) -> list[dict]:
+    return json.loads((folder / f"{kind}-results.json").read_text())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_truth_as_its_own_result_is_perfect(kind, folder, tmp_path):
+    """By hand: the main numbers of all that the data set is scored with are 1."""
+    make, _, expected = KINDS[kind]
+    scores = score(folder, kind, rows_in(folder, kind), tmp_path)
+    assert set(scores) == {name for name, _ in expected} | {"per_class", "images", "results"}
+    assert [scores[name][metric] for name, metric in expected] == pytest.approx([1] * len(expected))
+    assert scores["images"] == len(build_dataset(make(folder)))
+
+
+def test_what_the_rows_hold_is_scored(folder, tmp_path):
+    """By hand: boxes alone, as of a detector without masks; masks alone, as COCO's own files of masks have it; of data
+    without masks always boxes; of no rows at all, everything, and none of it was found."""
+    rows = rows_in(folder, "coco")
+    kinds = {"bbox", "segm", "boundary"}
+    boxes = [{key: row[key] for key in row if key != "segmentation"} for row in rows]
+    masks = [{key: row[key] for key in row if key != "bbox"} for row in rows]
+    assert kinds & set(score(folder, "coco", boxes, tmp_path)) == {"bbox"}
+    assert kinds & set(score(folder, "coco", masks, tmp_path)) == {"segm", "boundary"}
+    nothing = score(folder, "coco", [], tmp_path)
+    assert [nothing[kind]["AP"] for kind in sorted(kinds)] == [0, 0, 0]
+    both = [row | {"segmentation": masks[0]["segmentation"]} for row in rows_in(folder, "voc")]
+    assert kinds & set(score(folder, "voc", both, tmp_path)) == {"bbox"}
+
+
+OTHER_SIZE = {"size": [2, 2], "counts": "04"}
+# the kind, what is changed of the second row, case, what the line says
+SPOILT = [
+    ("coco", {"segmentation": ...}, "no-shape", "entry 1 has no segmentation to score"),
+    ("coco", {"bbox": ...}, "no-shape", "entry 1 has no bbox to score"),
+    ("coco", {"segmentation": OTHER_SIZE}, "no-shape", r"entry 1 .*\[2, 2\] in an image of \[\d+, \d+\]"),
+    ("coco", {"segmentation": OTHER_SIZE | {"counts": "PPP"}}, "bad-mask", "entry 1 .*end within a number"),
+    ("voc", {"image_id": "nowhere"}, "unknown-image", "image_id=nowhere: entry 1 is about image 'nowhere'"),
+    ("voc", {"image_id": 1}, "image-id-type", "entry 1 .*type mismatch: int, where the ground truth has str"),
+    ("voc", {"category_id": 99}, "unknown-category", "entry 1 is about category 99"),
+    ("voc", {"score": float("nan")}, "bad-score", "entry 1 has the score nan"),
+    ("voc", {"bbox": [5, 5, -1, 2]}, "bad-box", "entry 1 .*negative"),
+    ("maps", {"image_id": "nowhere"}, "unknown-image", "entry 1 is about image 'nowhere'"),
+    ("maps", {"category_id": 9}, "unknown-category", "entry 1 is about category 9"),
+    ("maps", {"segmentation": OTHER_SIZE}, "bad-mask", r"entry 1 .* is 2x2 .* in an image of \d+x\d+"),
+    ("maps", {"segmentation": ...}, "bad-results", "entry 1 has no segmentation"),
+    ("classes", {"image_id": "nowhere"}, "unknown-image", "entry 1 is about image 'nowhere'"),
+    ("classes", {"labels": [0, 1, 3]}, "bad-label", r"entry 1 .*not in 0\.\.2"),
+    ("classes", {"scores": [0.5]}, "bad-score", "entry 1 .*one per label"),
+]
+
+
+def assert_refused(folder: Path, kind: str, content: str, message: str, capsys) -> None:
+    """A file of this content ends the command with exit code 3 and one line; PATH in the message is the file's."""
+    path = folder / "spoilt.json"
+    path.write_text(content)
+    assert main(["eval", "--data", str(folder / f"{kind}.json"), "--results", str(path)]) == 3
+    error = capsys.readouterr().err
+    assert re.match(f"error: {message.replace('PATH', str(path))}", error) and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("kind", "change", "case", "message"), SPOILT)
+def test_a_bad_row_is_named_with_its_file(kind, change, case, message, folder, capsys):
+    """FAULTS 49-53, 126-129: exit code 3, one line."""
+    rows = rows_in(folder, kind)
+    rows[1] = {key: value for key, value in (rows[1] | change).items() if value is not ...}
+    assert_refused(folder, kind, json.dumps(rows), f"{case}: PATH: .*{message}", capsys)
+
+
+def test_of_two_rows_on_the_same_pixels_the_second_is_named(folder, capsys):
+    """By hand: a class covers what another does."""
+    rows = rows_in(folder, "maps")
+    rows[1]["segmentation"] = rows[0]["segmentation"]
+    message = r"overlapping-classes: PATH: image_id=\w+: entry 1 covers \d+ pixels that another class covers"
+    assert_refused(folder, "maps", json.dumps(rows), message, capsys)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("content", ["{}", "[5]", "[{}]", ""])
+def test_a_file_without_rows_is_named(kind, content, folder, capsys):
+    """By hand: exit code 3, one line with the path."""
+    assert_refused(folder, kind, content, "(bad-results|bad-json): PATH: ", capsys)
+
+
+def test_of_a_bad_annotation_the_annotation_file_is_named(folder, tmp_path, capsys):
+    """By hand: the row is fine, and the file that it is about is not."""
+    truth = json.loads((folder / "shapes/annotations/instances_val.json").read_text())
+    truth["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    files = ["--annotations", str(tmp_path / "truth.json"), "--results", str(folder / "coco-results.json")]
+    assert main(["eval", *files, "--task", "bbox"]) == 0
+    assert main(["eval", *files, "--task", "segm"]) == 3
+    error = capsys.readouterr().err
+    assert re.match(rf"error: bad-polygon: {tmp_path}/truth.json: image_id=\d+: ann_id=\d+: .*of 4 numbers", error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give a run, --data or --annotations, one of them"),
+        (["--results", "r.json"], "give a run, --data or --annotations, one of them"),
+        (["run", "--data", "quickstart", "--results", "r.json"], "one of them"),
+        (["--data", "quickstart"], "what --results is about: give it too"),
+        (["--annotations", "a.json"], "what --results is about: give it too"),
+        (["run", "--results", "r.json", "--task", "segm"], "--task goes with --annotations"),
+        (["run", "--task", "segm"], "--task goes with --annotations"),
+        (["run", "--results", "r.json", "--device", "cpu"], "--device is where a model runs, and --results needs none"),
+        (
+            ["--annotations", "a.json", "--results", "r.json", "--bad-data", "skip"],
+            "--bad-data goes with the data of a",
+        ),
+        (
+            ["--annotations", "a.json", "--results", "r.json", "--task", "boundary", "--engine", "hotcoco"],
+            "--task boundary has one engine, pycocotools",
+        ),
+        (
+            ["--annotations", "a.json", "--results", "r.json", "--set", "val.dataset.masks=true"],
+            "--set changes a config",
+        ),
+    ],
+    ids=" ".join,
+)
+def test_what_does_not_go_together_is_refused(arguments, message, capsys):
+    """Exit code 2 with the reason."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["eval", *arguments])
+    assert exit_.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_settings_change_the_data_and_nothing_else(folder, capsys):
+    """A law: ``val`` is read; what only a model would read is refused with exit code 2."""
+    files = ["--data", str(folder / "coco.json"), "--results", str(folder / "coco-results.json")]
+    assert main(["eval", *files, "--set", "val.dataset.masks=false"]) == 0
+    assert "segm" not in capsys.readouterr().out
+    assert main(["eval", *files, "--set", "eval_batch_size=2"]) == 2
+    assert "--set eval_batch_size: evaluation does not read it: it reads val, engine" in capsys.readouterr().err
+    assert main(["eval", *files, "--engine", "pycocotools"]) == 0

@@ -1,0 +1,238 @@
+"""DeepLabv3 and FCN against torchvision's with the same weights and conventions, stage by stage.
+
+Each head is fed the peer's features. Dropout acts in both: with the same seed it draws the same cells. A gate that
+passes whatever the convention proves nothing, so every convention is also flipped alone and its gate must fail.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.models import segmentation
+
+from vertebra.backbones import create_backbone
+from vertebra.heads import TORCHVISION_DEEPLAB, AuxiliaryConfig, DeepLabConfig, FCNConfig, heads
+from vertebra.heads.semantic import base
+from vertebra.models import Model, from_torchvision_segmenter
+from vertebra.necks import Passthrough
+from vertebra.structures import CheckpointError, Images
+
+from ..helpers.resnet_peer import randomize
+
+CLASSES = 21
+CLOSE, FAR = 1e-5, 1e-2
+SIZE = (65, 97)  # 9 x 13 cells of 8 pixels
+FCN = FCNConfig(auxiliary=AuxiliaryConfig(weight=0.5))
+CONFIGS = {"deeplabv3_resnet50": TORCHVISION_DEEPLAB, "fcn_resnet50": FCN}
+
+
+@pytest.fixture(scope="module", params=list(CONFIGS))
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def peer(name):
+    with torch.device("meta"):
+        make = getattr(segmentation, name)
+        peer = make(weights=None, weights_backbone=None, aux_loss=True, num_classes=CLASSES)
+    return randomize(peer.to_empty(device="cpu")).eval()
+
+
+def twin_of(peer, config, output_stride: int = 8) -> Model:
+    """Our segmenter with the peer's weights."""
+    with torch.device("meta"):
+        backbone = create_backbone("resnet50", output_stride=output_stride)
+        head = heads.build(config, backbone.feature_info, CLASSES)
+    model = Model(backbone, Passthrough(backbone.feature_info), head)
+    model.load_state_dict(from_torchvision_segmenter(peer.state_dict()), assign=True)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def ours(peer, name):
+    return twin_of(peer, CONFIGS[name])
+
+
+def gap(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The greatest difference as a share of the greatest value: random weights make logits of hundreds."""
+    assert expected.abs().max() > 0
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+def images_of(*sizes: tuple[int, int]) -> Images:
+    """Noise without padding."""
+    dice = torch.Generator().manual_seed(0)
+    pixels = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=dice) for size in sizes]
+    return Images.from_list(pixels, divisor=1)
+
+
+def truth_of(images: Images) -> torch.Tensor:
+    """Labels of every class, and unknown ones."""
+    shape = (len(images), *images.pixels.shape[-2:])
+    dice = torch.Generator().manual_seed(1)
+    truth = torch.randint(0, CLASSES, shape, generator=dice)
+    return torch.where(torch.rand(shape, generator=dice) < 0.2, 255, truth)
+
+
+@pytest.fixture(scope="module")
+def scene(peer, ours):
+    """Two images, and the peer's features of them under our names."""
+    images = images_of(SIZE, SIZE)
+    with torch.no_grad():
+        levels = peer.backbone(ours.preprocess(images))
+    return images, {"c4": levels["aux"], "c5": levels["out"]}
+
+
+@torch.no_grad()
+def test_features_are_torchvisions(scene, ours):
+    """Oracle: the layers that torchvision's heads read, bit for bit."""
+    images, theirs = scene
+    features = ours.features(images)
+    for level, expected in theirs.items():
+        assert torch.equal(features[level], expected)
+
+
+@torch.no_grad()
+def seeded(model: torch.nn.Module, logits, training: bool) -> torch.Tensor:
+    """Logits in one mode, with the same draws of dropout each time; the model is as it was after it."""
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    torch.manual_seed(0)
+    model.train(training)
+    found = logits()
+    model.eval().load_state_dict(state)
+    return found
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_logits_are_torchvisions(peer, ours, scene, training):
+    """Oracle: torchvision's classifiers on its own features; batch statistics and dropout act in training."""
+    images, features = scene
+    expected = seeded(peer, lambda: peer.classifier(features["c5"]), training)
+    found = seeded(ours, lambda: ours.head(features, images), training)
+    assert gap(found, expected) < CLOSE
+    expected = seeded(peer, lambda: peer.aux_classifier(features["c4"]), training)
+    found = seeded(ours, lambda: ours.head.auxiliary(features["c4"]), training)
+    assert gap(found, expected) < CLOSE
+
+
+def their_losses(peer, images, features, truth) -> dict[str, torch.Tensor]:
+    """As torchvision's training script has them."""
+    losses = {}
+    for key, classifier, level in (("semantic", peer.classifier, "c5"), ("auxiliary", peer.aux_classifier, "c4")):
+        logits = F.interpolate(classifier(features[level]), SIZE, mode="bilinear", align_corners=False)
+        losses[f"loss_{key}"] = F.cross_entropy(logits, truth, ignore_index=255)
+    losses["loss_auxiliary"] = 0.5 * losses["loss_auxiliary"]
+    return losses
+
+
+def test_losses_and_gradients_are_torchvisions(peer, ours, scene):
+    """Oracle: both losses, and the gradient of every weight of both classifiers."""
+    images, features = scene
+    truth = truth_of(images)
+    expected = their_losses(peer, images, features, truth)
+    found = ours.head.loss(features, images, list(truth))
+    assert list(found) == list(expected)
+    for key, loss in expected.items():
+        torch.testing.assert_close(found[key], loss, rtol=1e-5, atol=1e-6)
+    for part, losses in ((peer, expected), (ours, found)):
+        part.zero_grad()
+        sum(losses.values()).backward()
+    gradients = {key: value.grad for key, value in peer.named_parameters() if value.grad is not None}
+    theirs = from_torchvision_segmenter(gradients)
+    own = dict(ours.head.named_parameters(prefix="head"))
+    assert own.keys() == theirs.keys()
+    for key, expected_gradient in theirs.items():
+        assert gap(own[key].grad, expected_gradient) < 10 * CLOSE, key
+
+
+@pytest.mark.parametrize("size", [SIZE, (64, 33)])
+@torch.no_grad()
+def test_predictions_are_torchvisions(peer, ours, size):
+    """Oracle: pixels to logits at the size of the image, which is odd."""
+    images = images_of(size)
+    expected = peer(ours.preprocess(images))["out"][0]
+    found = ours.predict(images)[0].logits
+    assert found.shape == (CLASSES, *size)
+    assert gap(found, expected) < CLOSE
+
+
+only_deeplab = pytest.mark.parametrize("name", ["deeplabv3_resnet50"], indirect=True)
+
+
+@torch.no_grad()
+def logits_gap(peer, ours, images, features) -> float:
+    """How far our logits of the peer's features are from its own."""
+    return gap(ours.head(features, images), peer.classifier(features["c5"]))
+
+
+@only_deeplab
+def test_negative_control_rates(peer, scene):
+    """The rates of the other stride must fail the gate of the logits."""
+    config = TORCHVISION_DEEPLAB.model_copy(update={"rates": (6, 12, 18)})
+    assert logits_gap(peer, twin_of(peer, config), *scene) > FAR
+
+
+@only_deeplab
+def test_negative_control_image_pooling(peer, ours, scene):
+    """An image that ends before its features must fail it too: torchvision would pool its padding."""
+    images, features = scene
+    smaller = Images(images.pixels, images.sizes - torch.tensor([0, 40]))
+    assert logits_gap(peer, ours, images, features) < CLOSE
+    assert logits_gap(peer, ours, smaller, features) > FAR
+
+
+@only_deeplab
+def test_negative_control_dropout(peer, scene):
+    """Another share of dropped features must fail the gate of the logits in training."""
+    images, features = scene
+    ours = twin_of(peer, DeepLabConfig(auxiliary=AuxiliaryConfig()))
+    expected = seeded(peer, lambda: peer.classifier(features["c5"]), training=True)
+    found = seeded(ours, lambda: ours.head(features, images), training=True)
+    assert gap(found, expected) > FAR
+
+
+@only_deeplab
+def test_negative_control_convolutions(peer):
+    """The paper's own head has no convolution before the logits: the weights do not even fit."""
+    with pytest.raises(RuntimeError, match=r"head\.decoder\.0\.0\.weight"):
+        twin_of(peer, TORCHVISION_DEEPLAB.model_copy(update={"convolutions": 0}))
+
+
+@torch.no_grad()
+def test_negative_control_output_stride(peer, name, scene):
+    """A backbone of the other stride must fail the gate of the features."""
+    images, theirs = scene
+    features = twin_of(peer, CONFIGS[name], output_stride=16).features(images)
+    assert features["c5"].shape != theirs["c5"].shape
+
+
+@torch.no_grad()
+def test_negative_control_align_corners(peer, ours, monkeypatch):
+    """Corners on corners must fail the gate of the predictions."""
+    images = images_of(SIZE)
+    expected = peer(ours.preprocess(images))["out"][0]
+    monkeypatch.setattr(
+        base, "resize", lambda maps, size: F.interpolate(maps, size, mode="bilinear", align_corners=True)
+    )
+    assert gap(ours.predict(images)[0].logits, expected) > FAR
+
+
+def test_negative_control_auxiliary_weight(peer, name, scene):
+    """The weight of 1612.01105 must fail the gate of the losses."""
+    images, features = scene
+    truth = truth_of(images)
+    twin = twin_of(peer, CONFIGS[name].model_copy(update={"auxiliary": AuxiliaryConfig(weight=0.4)}))
+    with torch.no_grad():
+        expected = their_losses(peer, images, features, truth)["loss_auxiliary"]
+        found = twin.head.loss(features, images, list(truth))["loss_auxiliary"]
+    assert found.item() == pytest.approx(expected.item() * 4 / 5)
+
+
+def test_every_tensor_is_converted_once(peer, ours):
+    """A law: as many as there were, each the one it was; other names are refused."""
+    theirs = peer.state_dict()
+    converted = from_torchvision_segmenter(theirs)
+    assert sorted(map(id, converted.values())) == sorted(map(id, theirs.values()))
+    assert converted.keys() == ours.state_dict().keys()
+    with pytest.raises(CheckpointError, match=r"roi_heads\.box is no tensor of torchvision's"):
+        from_torchvision_segmenter({"roi_heads.box": torch.zeros(1)})

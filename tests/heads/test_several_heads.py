@@ -1,0 +1,246 @@
+"""Boxes, masks and semantics of one network: joint data, the heads beside each other, and a run from end to end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vertebra.data import (
+    CocoConfig,
+    JointConfig,
+    ResizeConfig,
+    ScaledCropConfig,
+    build_dataset,
+    build_transform,
+    collate,
+)
+from vertebra.data.coco_format import CocoSemanticConfig
+from vertebra.engine import ExperimentConfig, Predictor, SplitConfig, pick_task, require_truth
+from vertebra.heads import (
+    ClassificationConfig,
+    MaskBranchConfig,
+    RCNNHead,
+    SemanticFPNConfig,
+    SemanticFPNHead,
+    SeveralHeadsConfig,
+)
+from vertebra.models import SemanticInference, build_model
+from vertebra.ops import watching
+from vertebra.structures import DataError, UsageError
+from vertebra.tools.cli import main
+
+from ..helpers.runs import rescored
+from ..helpers.tiny import tiny_config
+
+
+def joint(shapes: Path, split: str = "val", **changes) -> JointConfig:
+    """Objects with masks and the map of classes of the same pictures; ``changes`` replace parts."""
+    files = {"images": shapes / split, "annotations": shapes / "annotations" / f"instances_{split}.json"}
+    parts = {
+        "detection": CocoConfig(**files, masks=True),
+        "semantic": CocoSemanticConfig(**files, categories="all", min_pixels=0),
+    }
+    return JointConfig(parts=parts | changes)
+
+
+def several(shapes: Path, **weights: float) -> ExperimentConfig:
+    """The tiny Mask R-CNN with a Semantic FPN beside it."""
+    config = tiny_config(
+        shapes,
+        train=SplitConfig(dataset=joint(shapes, "train"), transform=ScaledCropConfig(size=(80, 80))),
+        val=SplitConfig(dataset=joint(shapes), transform=ResizeConfig(short_sides=(64,))),
+    )
+    boxes = config.model.head.model_copy(update={"mask": MaskBranchConfig(convolutions=(8,))})
+    semantic = SemanticFPNConfig(channels=16, norm="batch", levels=("p2", "p3", "p4"))
+    head = SeveralHeadsConfig(heads={"boxes": boxes, "semantic": semantic}, weights=weights)
+    return config.model_copy(update={"model": config.model.model_copy(update={"head": head})})
+
+
+def test_a_joint_record_is_its_parts_records(shapes):
+    """A law: each kind of truth as its own data set gives it, with one image."""
+    config = joint(shapes)
+    data, boxes, maps = (build_dataset(each) for each in (config, *config.parts.values()))
+    assert list(data.classes) == ["detection", "semantic"] and len(data) == len(boxes) == len(maps)
+    for index in range(len(data)):
+        record = data.read(index)
+        np.testing.assert_array_equal(record.image, boxes.read(index).image)
+        np.testing.assert_array_equal(record.objects.masks, boxes.read(index).objects.masks)
+        np.testing.assert_array_equal(record.semantic, maps.read(index).semantic)
+        assert record.image_id == boxes.image_ids[index] and record.file == boxes.read(index).file
+
+
+def test_only_images_of_every_part_are_used(shapes):
+    """By hand: two of four pictures have a map; the truth to score against has these two alone, the report all."""
+    maps = joint(shapes).parts["semantic"].model_copy(update={"subset": 2})
+    data = build_dataset(joint(shapes, semantic=maps))
+    assert data.image_ids == build_dataset(maps).image_ids and len(data) == 2
+    report = data.report.as_json()
+    assert report["totals"] == {"images": {"read": 4, "used": 2, "skipped": 2}}
+    assert report["skipped"]["images"]["not-in-every-part"]["count"] == 2
+    assert report["parts"]["detection"]["totals"]["images"]["used"] == 4
+    assert "2 not-in-every-part" in data.report.summary() and "detection: 4 images" in data.report.summary()
+    truth = data.ground_truth()
+    assert [image["id"] for image in truth["detection"]["images"]] == data.image_ids
+    assert {entry["image_id"] for entry in truth["detection"]["annotations"]} == set(data.image_ids)
+    np.testing.assert_array_equal(truth["semantic"][data.image_ids[1]], data.read(1).semantic)
+    assert list(truth["semantic"]) == data.image_ids
+
+
+def test_parts_without_a_common_image_are_refused(shapes, tmp_path):
+    """Exit code 3, showing an id of each."""
+    annotations = json.loads((shapes / "annotations" / "instances_val.json").read_text())
+    for image in annotations["images"]:
+        image["id"] += 1000
+    for entry in annotations["annotations"]:
+        entry["image_id"] += 1000
+    (tmp_path / "moved.json").write_text(json.dumps(annotations))
+    moved = joint(shapes).parts["semantic"].model_copy(update={"annotations": tmp_path / "moved.json"})
+    with pytest.raises(DataError, match=r"the parts have no image in common; their first ids are 1000001, 1001001"):
+        build_dataset(joint(shapes, semantic=moved))
+
+
+def test_a_part_in_another_ones_place_is_refused(shapes):
+    """Exit code 2."""
+    with pytest.raises(UsageError, match=r"parts.semantic: 'coco' is a data set for detection"):
+        build_dataset(joint(shapes, semantic=joint(shapes).parts["detection"]))
+
+
+def test_all_truth_goes_through_the_same_steps(shapes):
+    """A law: a window, scale and flip drawn once; each target is what its own data set alone would get."""
+    config = joint(shapes)
+    data, boxes, maps = (build_dataset(each) for each in (config, *config.parts.values()))
+    transform = build_transform(ScaledCropConfig(size=(48, 48)), seed=3)
+    for epoch in range(3):
+        together = transform(data.read(1), epoch, 1).target
+        objects, labels = transform(boxes.read(1), epoch, 1).target, transform(maps.read(1), epoch, 1).target
+        assert torch.equal(together["detection"].boxes, objects.boxes)
+        assert torch.equal(together["detection"].masks, objects.masks)
+        assert torch.equal(together["semantic"], labels)
+
+
+def test_each_head_learns_and_predicts_as_it_would_alone(shapes):
+    """A law: losses, times their weight, and predictions equal those of the head by itself."""
+    config = several(shapes, semantic=0.5)
+    data = build_dataset(config.val.dataset)
+    model = build_model(config.model, {task: classes.names for task, classes in data.classes.items()}).eval()
+    assert [len(names) for names in model.class_names.values()] == [8, 9]
+    transform = build_transform(config.val.transform)
+    batch = collate([transform(data.read(index), 0, index) for index in range(2)], model.size_divisor).to("cpu")
+    torch.manual_seed(0)
+    with watching() as notes:
+        losses = model(batch.images, batch.targets)
+    assert list(notes) == ["boxes_rpn_positives", "boxes_rpn_recall", "boxes_box_positives"]
+    features = model.features(batch.images)
+    boxes, semantic = (head for _, head in model.head.named_heads())
+    assert isinstance(boxes, RCNNHead) and isinstance(semantic, SemanticFPNHead)
+    torch.manual_seed(0)
+    alone = boxes.loss(features, batch.images, [target["detection"] for target in batch.targets])
+    expected = {f"loss_boxes_{name.removeprefix('loss_')}": value for name, value in alone.items()}
+    alone = semantic.loss(features, batch.images, [target["semantic"] for target in batch.targets])
+    expected["loss_semantic_semantic"] = 0.5 * alone["loss_semantic"]
+    assert list(losses) == list(expected)
+    torch.testing.assert_close(list(losses.values()), list(expected.values()), rtol=0, atol=0)
+    found = model.predict(batch.images)
+    assert [list(each) for each in found] == [["boxes", "semantic"]] * 2
+    with torch.no_grad():
+        for each, ours, theirs in zip(
+            found, boxes.predict(features, batch.images), semantic.predict(features, batch.images), strict=True
+        ):
+            assert torch.equal(each["boxes"].boxes, ours.boxes)
+            assert torch.equal(each["semantic"].logits, theirs.logits)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": {"masks": 1.0}}, r"weights has \['masks'\]; the heads are \['boxes', 'semantic'\]"),
+        ({"heads": {"boxes": {"name": "rcnn"}}}, "at least 2 items"),
+        ({"heads": {"a b": {"name": "rcnn"}, "c": {"name": "fcn"}}}, "pattern"),
+        ({"heads": {"a": {"name": "rcn"}, "c": {"name": "fcn"}}}, "did you mean 'rcnn'"),
+    ],
+)
+def test_a_wrong_config_is_refused(shapes, change, message):
+    """What is wrong, at construction."""
+    config = several(shapes).model.head.model_dump()
+    with pytest.raises((ValueError, UsageError), match=message):
+        SeveralHeadsConfig(**{**config, **change})
+
+
+def test_data_that_lacks_a_heads_truth_is_refused(shapes):
+    """Exit code 2 at the start: no masks in the part, one kind of truth alone, windows, classes of one task."""
+    config = several(shapes)
+    data = build_dataset(config.val.dataset)
+    model = build_model(config.model, {task: classes.names for task, classes in data.classes.items()})
+    head = config.model.head
+    require_truth(head, data)
+    without = joint(shapes).parts["detection"].model_copy(update={"masks": False})
+    with pytest.raises(UsageError, match="the head learns masks, the data set gives boxes only"):
+        require_truth(head, build_dataset(joint(shapes, detection=without)))
+    with pytest.raises(UsageError, match="head is for several, the data set for detection"):
+        require_truth(head, build_dataset(without))
+    with pytest.raises(UsageError, match="several heads look at an image whole and once"):
+        pick_task(model.head, data.classes, SemanticInference(flip=True))
+    with pytest.raises(UsageError, match="the head is for semantic, the data set for several"):
+        require_truth(head.heads["semantic"], data)
+    classifier = head.model_copy(update={"heads": {**head.heads, "scene": ClassificationConfig()}})
+    with pytest.raises(UsageError, match=r"no truth for classification, only for .*: give it as parts\.classification"):
+        require_truth(classifier, data)
+    with pytest.raises(UsageError, match=r"no truth for semantic, only for detection: give it as parts\.semantic of a"):
+        build_dataset(without).part("semantic")
+    with pytest.raises(ValueError, match=r"the head 'semantic' is for semantic; there are classes for detection only"):
+        build_model(config.model, {"detection": ("a", "b")})
+
+
+def test_a_run_of_several_heads(shapes, tmp_path, capsys):
+    """End to end, through the command line: both losses and scores, a results file each, and both in a picture."""
+    (tmp_path / "config.json").write_text(several(shapes).model_dump_json())
+    run, found = tmp_path / "run", tmp_path / "found"
+    assert main(["train", str(tmp_path / "config.json"), "--output", str(run), "--device", "cpu"]) == 0
+    scores = json.loads((run / "eval.json").read_text())
+    kinds = ["boxes/bbox", "boxes/segm", "boxes/boundary", "semantic/semantic"]
+    assert list(scores) == [*kinds, "per_class", "step", "images"]
+    assert [len(scores["per_class"][kind]) for kind in kinds] == [8, 8, 8, 9]
+    steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(step[f"loss_{name}"] >= 0 for step in steps[:4] for name in ("boxes_mask", "semantic_semantic"))
+    maps = json.loads((run / "results_semantic.json").read_text())
+    assert {row["image_id"] for row in maps} == set(range(1000001, 1000005))
+    assert set(maps[0]) == {"image_id", "category_id", "segmentation"}
+    assert (run / "results_boxes.json").exists() and not (run / "results.json").exists()
+
+    assert main(["eval", str(run), "--json", str(tmp_path / "again.json"), "--device", "cpu"]) == 0
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert {kind: scores[kind] for kind in kinds} == {kind: again[kind] for kind in kinds}
+    from_files = {
+        f"{name}/{kind}": numbers
+        for name in ("boxes", "semantic")
+        for kind, numbers in rescored([str(run), "--results", str(run / f"results_{name}.json")], tmp_path).items()
+    }
+    assert {kind: scores[kind] for kind in kinds} == {kind: from_files[kind] for kind in kinds}
+
+    assert main(["predict", str(run), str(shapes / "val"), "--output", str(found), "--device", "cpu"]) == 0
+    assert "results_boxes.json, results_semantic.json are in" in capsys.readouterr().out
+    image = np.zeros((60, 80, 3), np.uint8)
+    predictor = Predictor(run)
+    prediction = predictor(image)
+    boxes, semantic = predictor.task.parts.values()
+    picture = predictor.task.draw(image, prediction, 0.0)
+    np.testing.assert_array_equal(picture[:60, :80], boxes.draw(image, prediction["boxes"], 0.0))
+    np.testing.assert_array_equal(picture[:, 80:], semantic.draw(image, prediction["semantic"], 0.0))
+    assert predictor.task.describe(prediction, 0.0).startswith("boxes: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "no row tells whose results it is"),
+        ('[{"labels": []}]', "the first row is none of detection or semantic"),
+    ],
+)
+def test_a_file_that_is_of_none_of_the_heads_is_named(content, message, shapes, tmp_path, capsys):
+    """Exit code 3: joint data has the truth of several tasks, and the rows must tell which."""
+    (tmp_path / "config.json").write_text(several(shapes).model_dump_json())
+    (tmp_path / "rows.json").write_text(content)
+    assert main(["eval", "--data", str(tmp_path / "config.json"), "--results", str(tmp_path / "rows.json")]) == 3
+    assert f"error: bad-results: {tmp_path / 'rows.json'}: {message}" in capsys.readouterr().err

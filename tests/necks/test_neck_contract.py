@@ -1,0 +1,119 @@
+"""Every registered neck keeps the promises of ``Neck``: a new one is tested by existing."""
+
+import json
+from typing import get_args
+
+import pytest
+import torch
+from torch import nn
+
+from vertebra.necks import Neck, necks
+
+from ..helpers.pyramids import BACKBONE, features_of
+
+SIZES = [(65, 97), (64, 96)]  # the first is odd at every stride
+LEVELS = [("c4",), ("c4", "c5"), ("c3", "c4", "c5"), ("c2", "c3", "c4", "c5")]
+SMALL = {"channels": 16, "repeats": 2}
+CHOICES = ("extra", "norm", "activation")
+
+
+def build(name, levels=tuple(BACKBONE), **options):
+    """The named neck in few channels on these levels."""
+    config_type = necks[name].config
+    small = {field: value for field, value in SMALL.items() if field in config_type.model_fields}
+    feature_info = {level: BACKBONE[level] for level in levels}
+    return necks.build(config_type(name=name, **small, **options), feature_info)
+
+
+def choices(name):
+    """The defaults, then every value of every field that has a list of them, one at a time."""
+    fields = necks[name].config.model_fields
+    values = [(field, value) for field in CHOICES if field in fields for value in get_args(fields[field].annotation)]
+    return [{}, *({field: value} for field, value in values)]
+
+
+CASES = [pytest.param(name, options, id=f"{name}-{options}") for name in necks for options in choices(name)]
+
+
+def checked_pyramid(neck, features, size):
+    """What the neck makes, once it is what ``feature_info`` says."""
+    pyramid = neck(features)
+    assert list(pyramid) == list(neck.feature_info)
+    finest = BACKBONE[neck.levels[0]].stride
+    for level, info in neck.feature_info.items():
+        read = max(info.stride, finest)
+        cells = tuple(-(-side // read) * (read // info.stride) for side in size)
+        assert pyramid[level].shape == (2, info.channels, *cells), level
+    return pyramid
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("levels", LEVELS, ids=len)
+@pytest.mark.parametrize("name", list(necks))
+def test_feature_info_is_true(name, levels, size):
+    """Oracle: the tensors themselves; ``meta`` tensors hold no value, so that nothing in ``forward`` can read one."""
+    neck = build(name, levels).to("meta")
+    assert isinstance(neck, Neck)
+    features = features_of(BACKBONE, *size)
+    checked_pyramid(neck, {level: features[level].to("meta") for level in levels}, size)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_every_choice_keeps_the_promises(name, options):
+    """Oracle: the tensors themselves, and autograd of all levels together."""
+    torch.manual_seed(0)
+    neck, features = build(name, **options), features_of(BACKBONE, *SIZES[0])
+    pyramid = checked_pyramid(neck, features, SIZES[0])
+    if list(neck.parameters()):
+        sum((level * torch.randn_like(level)).sum() for level in pyramid.values()).backward()
+    assert [key for key, value in neck.named_parameters() if value.grad is None or not value.grad.any()] == []
+
+
+@pytest.mark.parametrize("name", list(necks))
+def test_levels_are_named_after_their_stride(name):
+    """The convention: level N has stride 2 to the N."""
+    for levels in LEVELS:
+        assert all(info.stride == 2 ** int(level[1:]) for level, info in build(name, levels).feature_info.items())
+
+
+@pytest.mark.parametrize("name", list(necks))
+def test_a_config_survives_its_own_json(name):
+    """Law: reading back what was written changes nothing, and the name alone says which type to read it as."""
+    for options in choices(name):
+        config = necks[name].config(name=name, **options)
+        assert necks.resolve(json.loads(config.model_dump_json())) == config
+
+
+@pytest.mark.parametrize("name", list(necks))
+def test_batch_mates_change_nothing(name):
+    """Law: in evaluation mode an image alone gives what it gives beside another."""
+    torch.manual_seed(0)
+    neck, features = build(name).eval(), features_of(BACKBONE, *SIZES[0])
+    with torch.no_grad():
+        together = neck(features)
+        alone = neck({level: feature[:1] for level, feature in features.items()})
+    for level in together:
+        torch.testing.assert_close(together[level][:1], alone[level], msg=lambda text, level=level: f"{level}: {text}")
+
+
+@pytest.mark.parametrize("name", list(necks))
+def test_what_comes_in_is_left_as_it_was(name):
+    """Law: heads may read the backbone's levels too."""
+    features = features_of(BACKBONE, *SIZES[0])
+    build(name)(features)
+    assert all(torch.equal(features[level], other) for level, other in features_of(BACKBONE, *SIZES[0]).items())
+
+
+@pytest.mark.parametrize("name", list(necks))
+def test_initial_weights_keep_the_spread(name):
+    """Law: a convolution of variance 1 / fan-in keeps the variance of its input; biases are zero."""
+    torch.manual_seed(0)
+    neck = build(name)
+    for key, module in neck.named_modules():
+        if isinstance(module, nn.Conv2d):
+            spread = module.weight.std() * module.weight[0].numel() ** 0.5
+            assert spread.item() == pytest.approx(1, rel=0.2), key
+            assert module.bias is None or not module.bias.any(), key
+    with torch.no_grad():
+        spreads = {level: feature.std().item() for level, feature in neck(features_of(BACKBONE)).items()}
+    assert all(0.2 < spread < 5 for spread in spreads.values()), spreads

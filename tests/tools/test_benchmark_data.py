@@ -1,0 +1,56 @@
+"""What ``benchmark-data`` compares does the same work."""
+
+import pytest
+
+from vertebra.tools.benchmark_pipelines import build_pipelines
+from vertebra.tools.cli import main
+
+from ..data.test_reduced_decoding import files
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in pycocotools
+
+
+@pytest.mark.parametrize("policy", ["resize", "jitter"])
+def test_every_way_gives_the_same_kind_of_sample(policy, shapes):
+    """torchvision and albumentations themselves: images of the same size, to the rounding of each, in bytes, and as
+    many masks as boxes, as large as the image."""
+    ours, others, count = build_pipelines(shapes / "train", shapes / "annotations" / "instances_train.json", policy)
+    assert count > 1 and len(others) == 3
+    for index in range(count):
+        mine = ours(0, index)
+        masks = {"ours": (mine.target.masks, mine.target.boxes)}
+        images = {"ours": mine.image}
+        for name, theirs in others.items():
+            sample = theirs(0, index)
+            if isinstance(sample, dict):
+                images[name], masks[name] = sample["image"], (sample["masks"], sample["bboxes"])
+            else:
+                images[name], masks[name] = sample[0], (sample[1]["masks"], sample[1]["boxes"])
+        for name, image in images.items():
+            assert image.dtype == images["ours"].dtype, name
+            assert all(abs(a - b) <= 1 for a, b in zip(image.shape, images["ours"].shape, strict=True)), name
+            own, boxes = masks[name]
+            assert len(own) >= len(boxes) and all(mask.shape == image.shape[1:] for mask in own), name
+
+
+def test_photos_can_be_decoded_smaller(tmp_path):
+    """Oracle: ours as it is without the option, which stands among the others: as large, and made of other pixels."""
+    given = files(tmp_path)  # four times as high and wide as is to be decoded
+    place = given["images"], given["annotations"], "resize"
+    ours, others, _ = build_pipelines(*place, given["decode_short_side"])
+    reduced, whole = ours(0, 0), others["ours, decoded whole"](0, 0)
+    assert reduced.image.shape == whole.image.shape and not reduced.image.equal(whole.image)
+    ours, others, _ = build_pipelines(*place)
+    assert "ours, decoded whole" not in others and ours(0, 0).image.equal(whole.image)
+
+
+def test_the_tool_shows_a_line_for_each(shapes, capsys):
+    """Three others, by name, and ours without what it is given."""
+    paths = [str(shapes / "train"), str(shapes / "annotations" / "instances_train.json")]
+    assert main(["benchmark-data", *paths, "--count", "2", "--rounds", "1", "--decode-short-side", "8"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" images/s, ")[1].rpartition(" ratio")[0][:14].strip() for line in lines[1:]] == [
+        "ours, decoded", "torchvision v2", "torchvision v2", "albumentations",
+    ]  # fmt: skip
+    assert main(["benchmark-data", paths[0]]) == 2
+    assert "two paths are needed" in capsys.readouterr().err

@@ -1,0 +1,231 @@
+"""What the command lines make of a machine's refusals and of settings that cannot be: one line and an exit code."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vertebra.configs import load_config
+from vertebra.engine import Processes, override, train, write_image, write_json
+from vertebra.structures import MemoryFullError, UsageError
+from vertebra.tools.cli import main, run_tool
+
+from ..data.test_image_folder import write_folder
+from ..engine.test_resume import folder_config
+from ..helpers.tiny import tiny_classifier
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A trained classifier."""
+    output = tmp_path_factory.mktemp("faults") / "run"
+    train(tiny_classifier(), output)
+    return output
+
+
+def allocate_on_host(arguments) -> int:
+    return len(torch.empty(10**15))
+
+
+def allocate_on_device(arguments) -> int:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nand more lines")
+
+
+@pytest.mark.parametrize("tool", [allocate_on_host, allocate_on_device])
+def test_a_full_memory_gets_its_exit_code(tool, capsys):
+    """FAULTS 120: exit code 7 wherever a tool stands, here in torch's own refusal."""
+    assert run_tool(tool, []) == 7
+    assert capsys.readouterr().err.startswith("error: out-of-memory: ")
+
+
+def test_a_bug_shows_its_traceback():
+    """The control of the law above: what nobody expected is not hidden."""
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_tool(lambda arguments: (_ for _ in ()).throw(RuntimeError("a bug")), [])
+
+
+def test_a_step_that_does_not_fit_names_its_images(tmp_path, monkeypatch):
+    """FAULTS 120: also where it is the optimiser's state that finds no room."""
+
+    def full(optimizer):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    with pytest.raises(MemoryFullError, match="step 1 did not fit with images of 32x32, 32x32"):
+        train(tiny_classifier(), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("optimizer.momentum=-1", "momentum: input should be greater than or equal to 0, got -1"),
+        ("optimizer.weight_decay=-1", "weight_decay: input should be greater than or equal to 0, got -1"),
+        ("optimizer.norm_weight_decay=-1", "norm_weight_decay: input should be greater than or equal to 0, got -1"),
+        ("optimizer.lr=Infinity", "lr: input should be a finite number, got inf"),
+        ("optimizer.lr=NaN", "lr: input should be a finite number, got nan"),
+        ("schedule.gamma=-1", "gamma: input should be greater than or equal to 0, got -1"),
+        ("val.transform.short_sides=[0]", "short_sides.0: input should be greater than 0, got 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(setting, message):
+    """Exit code 2, by the config alone."""
+    config = load_config("faster_rcnn_r50_fpn_1x_coco" if "momentum" in setting else "quickstart")
+    with pytest.raises(UsageError, match=message):
+        override(config, [setting])
+
+
+def test_a_part_that_refuses_its_config_says_so_in_one_line(tmp_path, capsys):
+    """Exit code 2 with the part's own words: it alone knows which levels there are."""
+    config = tmp_path / "tiny.json"
+    write_json(config, tiny_classifier().model_dump(mode="json"))
+    arguments = ["train", str(config), "--set", 'model.head.levels=["c9"]', "--output", str(tmp_path / "run")]
+    assert main([*arguments, "--device", "cpu"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: usage: the config cannot be built: ") and "c9" in error
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
+def test_a_device_that_is_not_there_is_refused(run, capsys):
+    """Exit code 2."""
+    assert main(["eval", str(run), "--device", "cuda"]) == 2
+    assert "torch finds no CUDA device here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["eval", "RUN", "--json", "FILE/x.json"], "FILE: "),
+        (["eval", "RUN", "--json", "FOLDER"], "FOLDER: this is a folder"),
+        (["predict", "RUN", "FOLDER", "--output", "FILE"], "FILE: "),
+        (["predict", "RUN", "FOLDER", "--output", "FILE/x"], "FILE/x: "),
+        (["export-backbone", "RUN", "FILE/x"], "FILE: "),
+        (["export-backbone", "RUN", "FOLDER"], "FOLDER: this is a folder"),
+        (["make-shapes", "FILE/x"], "FILE"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    arguments, message, run, tmp_path, capsys, monkeypatch
+):
+    """Exit code 2 naming the place, and no model was built for it."""
+    monkeypatch.setattr("vertebra.engine.checkpoints.restore.build_model", None)
+    (tmp_path / "FILE").write_text("")
+    (tmp_path / "FOLDER").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main([str(run) if word == "RUN" else word for word in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: usage: ") and message in error and error.count("\n") == 1
+
+
+def test_a_setting_that_evaluation_does_not_read_is_refused(run, capsys):
+    """Exit code 2: it would change nothing, and a user would believe that it had."""
+    for setting in ("model.head.top=1", "optimizer.lr=1", "train.transform.size=64"):
+        assert main(["eval", str(run), "--set", setting]) == 2
+        assert f"--set {setting.split('=')[0]}: evaluation does not read it" in capsys.readouterr().err
+    assert main(["eval", str(run), "--set", "val.transform.size=16", "--set", "loader.workers=0"]) == 0
+
+
+def test_how_a_map_is_predicted_is_no_setting_of_other_heads(run, capsys):
+    """Exit code 2: windows and scales would change nothing of a classifier, nor of a detector."""
+    assert main(["eval", str(run), "--set", "inference.window=64"]) == 2
+    assert "a head for classification looks at an image whole and once" in capsys.readouterr().err
+    assert main(["eval", str(run), "--set", "inference.scales=[1]"]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "no-such-config"],
+        ["train", "quickstart", "--set", "no.such=1"],
+        ["train", "quickstart", "--device", "cuda"],
+        ["eval", "RUN", "--device", "cuda"],
+        ["eval", "RUN", "--json", "."],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize(
+    ("rank", "count", "local_rank"),
+    [("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")],
+    ids=["torchrun", "srun"],
+)
+def test_a_fault_before_the_processes_meet_is_told_once(arguments, rank, count, local_rank, run, capsys, monkeypatch):
+    """By hand: of the second machine's two processes the first one tells; all end with exit code 2."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-2]")
+    monkeypatch.setenv(count, "4")
+    for place in (0, 1):
+        monkeypatch.setenv(rank, str(2 + place))
+        monkeypatch.setenv(local_rank, str(place))
+        assert main([str(run) if word == "RUN" else word for word in arguments]) == 2
+        assert capsys.readouterr().err.count("error: ") == 1 - place
+
+
+def test_what_fails_once_they_have_met_fails_for_all(run, monkeypatch):
+    """By hand: what each process opens, and which task the heads are for, the others hear of."""
+    heard = []
+    monkeypatch.setattr(Processes, "collect", lambda self, value: heard.append(str(value)) or [value])
+    assert main(["eval", str(run), "--set", "val.dataset.count=0"]) == 2
+    assert main(["eval", str(run), "--set", "inference.window=64"]) == 2
+    assert "val.dataset.count" in heard[0] and "looks at an image whole and once" in heard[1]
+
+
+@pytest.mark.parametrize("score", ["nan", "7", "-0.1", "high", "inf"])
+def test_a_score_that_nothing_can_have_is_refused(score, capsys):
+    """argparse's own exit code 2, naming the option."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["predict", "run", "photos", "--output", "out", "--score", score])
+    assert exit_.value.code == 2
+    assert f"argument --score: '{score}' is no number from 0 to 1" in capsys.readouterr().err
+
+
+def test_a_folder_may_be_called_by_a_number(tmp_path, capsys):
+    """The text of a setting is a path where the field is one: exit code 3, as there is no such folder."""
+    write_json(tmp_path / "mine.json", folder_config(tmp_path).model_dump(mode="json"))
+    arguments = ["train", str(tmp_path / "mine.json"), "--set", "train.dataset.root=2017"]
+    assert main([*arguments, "--output", str(tmp_path / "run")]) == 3
+    assert "2017: the folder cannot be listed" in capsys.readouterr().err
+
+
+def test_predict_overwrites_none_of_its_images(run, tmp_path, capsys):
+    """Exit code 2 before anything is drawn: the folder's own pictures are as they were."""
+    photos = write_folder(tmp_path / "photos")
+    before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
+    (tmp_path / "same").symlink_to(photos)
+    for output in (photos, tmp_path / "same"):
+        assert main(["predict", str(run), str(photos), "--output", str(output)]) == 2
+    assert "the picture would overwrite this image" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
+
+
+def test_predict_gives_every_picture_a_file_of_its_own(run, tmp_path, capsys):
+    """Exit code 2 where two images would be drawn into one."""
+    photos = write_folder(tmp_path / "photos")
+    shutil.copy(photos / "ant" / "1.png", photos / "ant" / "1.bmp")
+    assert main(["predict", str(run), str(photos), "--output", str(tmp_path / "out")]) == 2
+    assert "two images would give this picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["picture.xyz", "picture"])
+def test_a_picture_of_no_known_format_is_refused(name, tmp_path):
+    """ValueError naming the ending; nothing is written."""
+    with pytest.raises(ValueError, match=f"cannot encode {name}: .* is no image format"):
+        write_image(tmp_path / name, np.zeros((4, 6, 3), np.uint8))
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("arguments", [["--debug"], ["--debug", "--help"], ["--help", "--debug"]])
+def test_debug_alone_shows_the_help(arguments, capsys):
+    """Exit code 0."""
+    assert main(arguments) == 0
+    assert "usage: vertebra" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [["--size", "800"], ["--size", "0x10"], ["--rounds", "0"], ["--batch", "-1"]])
+def test_a_benchmark_of_nothing_is_refused(wrong, capsys):
+    """argparse's own exit code 2, naming the option."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["benchmark", *wrong])
+    assert exit_.value.code == 2
+    assert f"argument {wrong[0]}" in capsys.readouterr().err

@@ -1,0 +1,164 @@
+"""The command lines as a user types them: what they print and write, and what a mistake gets."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vertebra.engine import train, write_json
+from vertebra.evaluation import write_results
+from vertebra.tools.cli import COMMANDS, main
+
+from ..helpers.tiny import tiny_config
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(shapes, tmp_path_factory) -> Path:
+    """A trained run."""
+    output = tmp_path_factory.mktemp("tools") / "run"
+    train(tiny_config(shapes), output)
+    return output
+
+
+def test_a_script_and_the_installed_command_are_the_same(shapes, tmp_path):
+    """A real process of ``tools/train.py``, with an override, on a config of the user's own."""
+    config = tmp_path / "mine.py"
+    config.write_text(
+        "from pathlib import Path\n"
+        "from vertebra.configs import load_config\n"
+        f"CONFIG = load_config({str(tmp_path / 'base.json')!r})\n"
+    )
+    write_json(tmp_path / "base.json", tiny_config(shapes).model_dump(mode="json"))
+    command = [
+        sys.executable,
+        "tools/train.py",
+        str(config),
+        "--set",
+        "schedule.steps=1",
+        "--output",
+        str(tmp_path / "run"),
+    ]
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert result.returncode == 0, result.stderr
+    assert "step 1/1" in result.stderr and "AP50" in result.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["schedule"]["steps"] == 1
+
+
+def test_eval_gives_the_numbers_that_training_ended_with(run, tmp_path, capsys):
+    """A law: evaluating a run again changes no digit, through either engine."""
+    expected = json.loads((run / "eval.json").read_text())["bbox"]
+    for engine in ("hotcoco", "pycocotools"):
+        assert main(["eval", str(run), "--engine", engine, "--json", str(tmp_path / "again.json")]) == 0
+        found = json.loads((tmp_path / "again.json").read_text())["bbox"]
+        assert found == pytest.approx(expected, abs=1e-10, nan_ok=True)
+    assert "AP50" in capsys.readouterr().out
+
+
+def test_stored_results_score_as_the_model_does(run, shapes, tmp_path):
+    """A law: the results file alone, without a model, gives the same numbers."""
+    truth = shapes / "annotations" / "instances_val.json"
+    arguments = ["eval", "--results", str(run / "results.json"), "--annotations", str(truth)]
+    assert main([*arguments, "--json", str(tmp_path / "eval.json")]) == 0
+    found = json.loads((tmp_path / "eval.json").read_text())["bbox"]
+    assert found == pytest.approx(json.loads((run / "eval.json").read_text())["bbox"], abs=1e-10)
+
+
+def test_training_writes_results_as_predicting_does(run, tmp_path):
+    """A law: what is read from the run's file and written anew is the same, byte for byte, a row a line; nothing is
+    left beside it."""
+    rows = json.loads((run / "results.json").read_text())
+    write_results(tmp_path / "results.json", rows)
+    written = (run / "results.json").read_bytes()
+    assert written == (tmp_path / "results.json").read_bytes()
+    assert written.count(b"\n") == len(rows) > 1
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_predict_draws_every_image_and_writes_results(run, shapes, tmp_path, capsys):
+    """A folder and a file: a picture each, COCO results with the ids of images.json."""
+    photo = tmp_path / "a photo.png"
+    cv2.imwrite(str(photo), np.full((40, 60, 3), 127, np.uint8))
+    out = tmp_path / "found"
+    assert main(["predict", str(run), str(shapes / "val"), str(photo), "--output", str(out), "--score", "0"]) == 0
+    names = [image["file_name"] for image in json.loads((out / "images.json").read_text())]
+    assert len(names) == 5 and names[-1] == "a photo.png"
+    assert all((out / name).with_suffix(".png").exists() for name in names)
+    results = json.loads((out / "results.json").read_text())
+    assert {result["image_id"] for result in results} <= {1, 2, 3, 4, 5}
+    assert "5 pictures" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["backbones", "resnet50*"], ["resnet50d", "23.5", "4.1"]),
+        (["necks"], ["fpn", "passthrough"]),
+        (["heads"], ["rcnn"]),
+        (["configs"], ["quickstart", "faster_rcnn_r50_fpn_1x_coco"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_list_shows_what_there_is(arguments, expected, capsys, monkeypatch):
+    """Names and facts of the registries."""
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["list", *arguments]) == 0
+    output = capsys.readouterr().out
+    assert all(word in output for word in expected)
+
+
+def test_every_tool_is_a_command():
+    """The README's promise: what ``tools/`` has as a script, the installed command has by name."""
+    scripts = {
+        path.stem.replace("_", "-") for path in (ROOT / "tools").glob("*.py") if "run_tool(main)" in path.read_text()
+    }
+    assert scripts == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_page_with_an_example(command, capsys):
+    """``--help`` exits 0 and shows one."""
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    assert "example" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["trian"], 2, "there is no command 'trian': did you mean 'train'?"),
+        (["train", "quikstart"], 2, "there is no config named 'quikstart': did you mean 'quickstart'?"),
+        (["train", "quickstart", "--set", "optimizer.lrr=1"], 2, "no field 'lrr' in optimizer: did you mean 'lr'?"),
+        (["train", "quickstart", "--set", "optimizer.lr=fast"], 2, "optimizer.sgd|optimizer.adamw"),
+        (["train", "quickstart", "--set", "schedule.steps"], 2, "--set needs KEY=VALUE"),
+        (["train", "quickstart", "--set", "seed.x=1"], 2, "seed has no fields"),
+        (["train", "quickstart", "--set", "model.backbone.name=resnet5"], 2, "there is no backbone named 'resnet5'"),
+        (["train", "faster_rcnn_r50_fpn_1x_coco"], 3, "missing-file: data/coco/annotations/instances_train2017.json"),
+        (["eval", "nowhere"], 4, "checkpoint: nowhere: there is no checkpoint here"),
+        (["predict", "RUN", "nowhere.jpg", "--output", "OUT"], 2, "nowhere.jpg: there is no such image or folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_gets_one_line_and_its_exit_code(arguments, code, message, run, tmp_path, capsys, monkeypatch):
+    """FAULTS: the line says what is wrong and what to do; no traceback."""
+    monkeypatch.chdir(tmp_path)
+    arguments = [{"RUN": str(run), "OUT": str(tmp_path)}.get(word, word) for word in arguments]
+    assert main(arguments) == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ") and "Traceback" not in "\n".join(lines)
+    assert any(part in lines[-1] for part in message.split("|"))
+
+
+def test_debug_adds_the_traceback(capsys):
+    """For a bug report."""
+    assert main(["--debug", "eval", "nowhere"]) == 4
+    assert "Traceback" in capsys.readouterr().err
