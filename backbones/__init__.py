@@ -1,6 +1,6 @@
 """Floor 2: image -> pyramid. The imports below fill the registry."""
 
-from .base import Backbone, BackboneConfig, backbones
+from .base import BACKBONES, Backbone, BackboneConfig
 from .create import create_backbone, list_backbones
 from .describe import BackboneDescription, describe_backbone
 from .resnet import ResNet, ResNetConfig
@@ -11,6 +11,7 @@ from .weight_sources import input_metadata, list_weights
 from .weights import load_backbone_weights, weights_input
 
 __all__ = [
+    "BACKBONES",
     "RESNETS",
     "Backbone",
     "BackboneConfig",
@@ -21,7 +22,6 @@ __all__ = [
     "ResNetSpec",
     "TimmBackbone",
     "TimmConfig",
-    "backbones",
     "create_backbone",
     "describe_backbone",
     "input_metadata",

@@ -41,5 +41,5 @@ class Backbone(nn.Module, ABC):
         return frozenset()
 
 
-backbones: Registry[Backbone] = Registry("backbone")
+BACKBONES: Registry[Backbone] = Registry("backbone")
 """Backbones by name; an entry builds from ``(config)``."""

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator, mode
 from torch import Tensor, nn
 
 from ..structures import CAFFE_INPUT, FeatureInfo, Features, InputConfig, Level, Levels, suggest
-from .base import Backbone, BackboneConfig, backbones
+from .base import BACKBONES, Backbone, BackboneConfig
 from .blocks import BLOCKS, BlockPlan
 from .layers import Layers, initialize
 from .recompute import recompute
@@ -48,7 +48,7 @@ class ResNetConfig(BackboneConfig):
 
     def input(self) -> InputConfig:
         """Caffe's pixels in its style, else 0..1."""
-        return CAFFE_INPUT if self.style == "caffe" else InputConfig.of_channels(self.in_channels)
+        return CAFFE_INPUT if self.style == "caffe" else InputConfig.for_channels(self.in_channels)
 
     @property
     def spec(self) -> ResNetSpec:
@@ -198,4 +198,4 @@ def _plan(spec: ResNetSpec, config: ResNetConfig) -> Iterator[list[BlockPlan]]:
 
 
 for _name in RESNETS:
-    backbones.register(_name, ResNetConfig)(ResNet)
+    BACKBONES.register(_name, ResNetConfig)(ResNet)

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from ..ops import SyncBatchNorm
 from ..structures import FeatureInfo, Features, InputConfig, Levels, UsageError, suggest
-from .base import Backbone, BackboneConfig, backbones
+from .base import BACKBONES, Backbone, BackboneConfig
 from .timm_layers import parameter_layers, undecayed_parameters, whole_model
 from .timm_probe import FeatureMap, Unfit, first_line, freeze_unreached, probe, takes_any_size
 
@@ -49,7 +49,7 @@ class TimmConfig(BackboneConfig):
 
         known = timm.get_pretrained_cfg(self.model, allow_unregistered=True)
         if known is None or self.in_channels != len(known.mean):
-            return InputConfig.of_channels(self.in_channels)
+            return InputConfig.for_channels(self.in_channels)
         return InputConfig(mean=tuple(known.mean), std=tuple(known.std))
 
     @property
@@ -99,7 +99,7 @@ class Fit:
     size: tuple[int, int]  # of an image, height and width, on which the maps were seen
 
 
-@backbones.register(PREFIX, TimmConfig)
+@BACKBONES.register(PREFIX, TimmConfig)
 class TimmBackbone(Backbone):
     """Image -> the levels that the model turned out to have, when it was run on a small image.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ..ops import first_few, state_dict_faults
+from ..ops import join_first, state_dict_problems
 from ..structures import CheckpointError, InputConfig
 from .base import Backbone, BackboneConfig
 from .timm_bridge import TimmBackbone
@@ -45,7 +45,7 @@ def load_backbone_weights(backbone: Backbone, source: str | os.PathLike[str]) ->
     else:
         tensors = _with_input_channels(tensors, backbone)
     stages = {name.partition(".")[0] for name in own}
-    faults = state_dict_faults(
+    faults = state_dict_problems(
         tensors,
         own,
         # Counters exist only where statistics are collected, and where to look is learned from the start.
@@ -55,7 +55,7 @@ def load_backbone_weights(backbone: Backbone, source: str | os.PathLike[str]) ->
     loaded = {name: tensor for name, tensor in tensors.items() if name in own}
     if faults or not loaded:
         raise CheckpointError(
-            f"does not fit this backbone: {first_few(faults) or 'no tensor has a name of it'}",
+            f"does not fit this backbone: {join_first(faults) or 'no tensor has a name of it'}",
             "is it of another model?",
             file=source,
         )

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from ..engine import ExperimentConfig, parse_config
 from ..models import Model, build_model
-from ..structures import Config, UsageError, suggest, usage_error
+from ..structures import Config, UsageError, suggest, usage_error_from_validation
 
 _HERE = Path(__file__).parent
 
@@ -67,7 +67,7 @@ def _run(path: Path) -> ModuleType:
         raise
     except ValidationError as error:
         kinds = {kind.__name__: kind for kind in _kinds(Config)}
-        raise usage_error(_place(path, error), kinds.get(error.title, Config), error) from error
+        raise usage_error_from_validation(_place(path, error), kinds.get(error.title, Config), error) from error
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise UsageError(what, "correct the config file", file=_place(path, error)) from error

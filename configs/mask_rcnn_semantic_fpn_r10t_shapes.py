@@ -10,7 +10,7 @@ validation pictures after 6 minutes on one busy core: the boxes of `quickstart`,
 from typing import Literal
 
 from ..data import JointConfig, ShapesSemanticConfig
-from ..heads import SemanticFPNConfig, SeveralHeadsConfig
+from ..heads import MultiHeadConfig, SemanticFPNConfig
 from .quickstart import CONFIG as QUICKSTART
 from .quickstart import shapes
 
@@ -22,7 +22,7 @@ def joint(split: Literal["train", "val"]) -> JointConfig:
     return JointConfig(parts={"detection": objects, "semantic": maps})
 
 
-HEAD = SeveralHeadsConfig(
+HEAD = MultiHeadConfig(
     heads={
         "boxes": QUICKSTART.model.head,
         "semantic": SemanticFPNConfig(levels=("p2", "p3", "p4", "p5"), channels=64, norm="batch"),

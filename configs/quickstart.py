@@ -62,6 +62,6 @@ CONFIG = ExperimentConfig(
         "loss_box": (0.3, 1.3),
         "loss_mask": (0.15, 0.6),
     },
-    expect_by=100,
+    expected_from_step=100,
     loader=LoaderConfig(workers=1),
 )

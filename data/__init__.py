@@ -5,17 +5,17 @@ import os
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read at import: no look at the network for a newer version
 
 from .coco_format import COCO_CLASSES, CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
-from .dataset import Dataset, DatasetConfig, build_dataset, datasets, require_same_classes
+from .dataset import DATASETS, Dataset, DatasetConfig, build_dataset, require_same_classes
 from .image_files import require_enough_pixels
 from .image_folder import ImageFolder, ImageFolderConfig
 from .images import IMAGE_SUFFIXES, check_image, read_image
-from .joint import Joint, JointConfig
+from .joint import JointConfig, JointDataset
 from .loader import LoaderConfig, eval_loader, train_loader
-from .mixing import CopyPasteConfig, Mix, MixConfig, MixupConfig, MosaicConfig, build_mix, mixes
-from .polygons import Outline, pad_outlines
+from .mixing import MIXES, CopyPasteConfig, Mix, MixConfig, MixupConfig, MosaicConfig, build_mix
+from .polygons import PolygonMask, pad_polygon_masks
 from .report import DataReport, Policy
-from .resize_annotations import resize_truth
-from .sampling import SamplingConfig, Share
+from .resize_annotations import resize_annotations
+from .sampling import SamplingConfig, Shard
 from .shapes import ShapeCropsConfig, ShapesConfig, ShapesSemanticConfig
 from .transforms import (
     CenterCropConfig,
@@ -29,11 +29,13 @@ from .transforms import (
 )
 from .types import Batch, Objects, Record, Sample, collate
 from .voc_format import VOC_CLASSES, VocConfig, VocDetection, VocSegmentation, VocSegmentationConfig
-from .workers import worker_faults
+from .workers import worker_errors
 
 __all__ = [
     "COCO_CLASSES",
+    "DATASETS",
     "IMAGE_SUFFIXES",
+    "MIXES",
     "VOC_CLASSES",
     "Batch",
     "CenterCropConfig",
@@ -48,16 +50,16 @@ __all__ = [
     "DatasetConfig",
     "ImageFolder",
     "ImageFolderConfig",
-    "Joint",
     "JointConfig",
+    "JointDataset",
     "LoaderConfig",
     "Mix",
     "MixConfig",
     "MixupConfig",
     "MosaicConfig",
     "Objects",
-    "Outline",
     "Policy",
+    "PolygonMask",
     "RandomCropConfig",
     "Record",
     "ResizeConfig",
@@ -67,7 +69,7 @@ __all__ = [
     "ShapeCropsConfig",
     "ShapesConfig",
     "ShapesSemanticConfig",
-    "Share",
+    "Shard",
     "Transform",
     "TransformConfig",
     "VocConfig",
@@ -79,14 +81,12 @@ __all__ = [
     "build_transform",
     "check_image",
     "collate",
-    "datasets",
     "eval_loader",
-    "mixes",
-    "pad_outlines",
+    "pad_polygon_masks",
     "read_image",
     "require_enough_pixels",
     "require_same_classes",
-    "resize_truth",
+    "resize_annotations",
     "train_loader",
-    "worker_faults",
+    "worker_errors",
 ]

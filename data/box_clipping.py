@@ -9,7 +9,7 @@ from numpy import ndarray
 from .report import DataReport
 
 
-def fit_boxes(
+def clip_boxes_to_images(
     corners: Float64[ndarray, "n 4"],
     sizes: Int64[ndarray, "n 2"],
     identities: Sequence[int | str],

@@ -11,7 +11,7 @@ from pydantic import field_validator
 
 from ..structures import Classes, MaskFormat, PartConfig, Registry, UsageError
 from .report import DataReport, Policy
-from .resize_annotations import resize_truth
+from .resize_annotations import resize_annotations
 from .types import Record
 
 
@@ -32,7 +32,7 @@ class DatasetConfig(PartConfig):
         Those of several kinds of truth come by task."""
         raise UsageError(f"the classes of {self.name} are in its files", "name them in the config")
 
-    def least_short_side(self) -> int | None:
+    def decoded_short_side(self) -> int | None:
         """The fewest pixels to which it reduces the short side of a larger image; None where it reduces none."""
         return None
 
@@ -86,20 +86,20 @@ class Dataset(ABC):
 
     def read(self, index: int) -> Record:
         """The image, decoded, with its truth in the same pixels. DataError where it cannot be decoded."""
-        record = self.add_truth(self.read_image(index), index)
+        record = self.add_annotations(self.read_image(index), index)
         if record.original_size is None:
             return record
-        return resize_truth(record, record.original_size, (record.image.shape[0], record.image.shape[1]))
+        return resize_annotations(record, record.original_size, (record.image.shape[0], record.image.shape[1]))
 
     @abstractmethod
     def read_image(self, index: int) -> Record:
         """The image alone, decoded. DataError where it cannot be."""
 
     @abstractmethod
-    def add_truth(self, record: Record, index: int) -> Record:
+    def add_annotations(self, record: Record, index: int) -> Record:
         """What :meth:`read_image` gave, with its truth in original pixels."""
 
-    def truth_sum(self) -> str:
+    def annotation_digest(self) -> str:
         """A sum of the annotations, cheaply had: others have another. Empty where image ids and config say all."""
         return ""
 
@@ -112,7 +112,9 @@ class Dataset(ABC):
         """
 
 
-def choose_images(pairs: Int64[ndarray, "p 2"], chosen: Int64[ndarray, " k"], length: int) -> Int64[ndarray, "q 2"]:
+def select_image_labels(
+    pairs: Int64[ndarray, "p 2"], chosen: Int64[ndarray, " k"], length: int
+) -> Int64[ndarray, "q 2"]:
     """Of what :meth:`Dataset.image_labels` gives for so many images that of the chosen ones, by their new indices."""
     indices = np.full(length, -1)
     indices[chosen] = np.arange(len(chosen))
@@ -120,13 +122,13 @@ def choose_images(pairs: Int64[ndarray, "p 2"], chosen: Int64[ndarray, " k"], le
     return renumbered[renumbered[:, 0] >= 0]
 
 
-datasets: Registry[Dataset] = Registry("data set")
+DATASETS: Registry[Dataset] = Registry("data set")
 """Data sets by name; an entry builds from ``(policy, config)``."""
 
 
 def build_dataset(config: PartConfig, bad_data: Policy = "error") -> Dataset:
     """The data set that a config describes; ``bad_data`` says whether to stop at what is unusable or to skip it."""
-    return datasets.build(config, bad_data)
+    return DATASETS.build(config, bad_data)
 
 
 def require_same_classes(

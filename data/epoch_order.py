@@ -7,7 +7,7 @@ from jaxtyping import Float64, Int64
 from numpy import ndarray
 
 
-class Epochs(ABC):
+class EpochOrder(ABC):
     """The indices of a data set that each epoch shows, in its order."""
 
     def __init__(self, seed: int) -> None:
@@ -21,11 +21,11 @@ class Epochs(ABC):
     def order(self, epoch: int) -> Int64[ndarray, " k"]:
         """Which."""
 
-    def _dice(self, epoch: int) -> np.random.Generator:
+    def _generator(self, epoch: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence((self._seed, epoch))))
 
 
-class EachOnce(Epochs):
+class EachOnceOrder(EpochOrder):
     """Every index once."""
 
     def __init__(self, length: int, seed: int) -> None:
@@ -38,10 +38,10 @@ class EachOnce(Epochs):
 
     def order(self, epoch: int) -> Int64[ndarray, " k"]:
         """A permutation."""
-        return self._dice(epoch).permutation(self._length)
+        return self._generator(epoch).permutation(self._length)
 
 
-class Repeated(Epochs):
+class RepeatFactorOrder(EpochOrder):
     """Every index as often as its factor says; the fraction of a factor is the chance of one time more."""
 
     def __init__(self, factors: Float64[ndarray, " n"], seed: int) -> None:
@@ -50,19 +50,19 @@ class Repeated(Epochs):
 
     def length(self, epoch: int) -> int:
         """The sum of the factors, as their fractions fall."""
-        return int(self._times(self._dice(epoch)).sum())
+        return int(self._times(self._generator(epoch)).sum())
 
     def order(self, epoch: int) -> Int64[ndarray, " k"]:
         """All of them shuffled."""
-        dice = self._dice(epoch)
-        return dice.permutation(np.repeat(np.arange(len(self._factors)), self._times(dice)))
+        generator = self._generator(epoch)
+        return generator.permutation(np.repeat(np.arange(len(self._factors)), self._times(generator)))
 
-    def _times(self, dice: np.random.Generator) -> Int64[ndarray, " n"]:
+    def _times(self, generator: np.random.Generator) -> Int64[ndarray, " n"]:
         whole = np.floor(self._factors)
-        return (whole + (dice.random(len(whole)) < self._factors - whole)).astype(np.int64)
+        return (whole + (generator.random(len(whole)) < self._factors - whole)).astype(np.int64)
 
 
-class ClassBalanced(Epochs):
+class ClassBalancedOrder(EpochOrder):
     """As many draws as there are images, the same number for every class (to within one), each of an image that has it.
 
     A class goes through its images in a random order and then through them anew: class-aware sampling (1512.05830). So
@@ -83,16 +83,18 @@ class ClassBalanced(Epochs):
 
     def order(self, epoch: int) -> Int64[ndarray, " k"]:
         """The draws of all classes shuffled."""
-        dice, classes = self._dice(epoch), len(self._images_of_class)
+        generator, classes = self._generator(epoch), len(self._images_of_class)
         draws = np.full(classes, self._length // classes)
-        draws[dice.permutation(classes)[: self._length % classes]] += 1
+        draws[generator.permutation(classes)[: self._length % classes]] += 1
         counted = zip(self._images_of_class, draws.tolist(), strict=True)
-        return dice.permutation(np.concatenate([_go_through(images, count, dice) for images, count in counted]))
+        return generator.permutation(
+            np.concatenate([_cycle_images(images, count, generator) for images, count in counted])
+        )
 
 
-def _go_through(images: Int64[ndarray, " n"], count: int, dice: np.random.Generator) -> Int64[ndarray, " k"]:
+def _cycle_images(images: Int64[ndarray, " n"], count: int, generator: np.random.Generator) -> Int64[ndarray, " k"]:
     """So many of them, each as often as the others (to within one)."""
-    rounds = [dice.permutation(images) for _ in range(-(-count // len(images)))]
+    rounds = [generator.permutation(images) for _ in range(-(-count // len(images)))]
     return np.concatenate([images[:0], *rounds])[:count]
 
 

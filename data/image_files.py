@@ -10,7 +10,7 @@ from .transforms import TransformConfig
 from .types import Record
 
 
-class PhotosConfig(DatasetConfig):
+class ImageFilesConfig(DatasetConfig):
     """A data set of photos in files."""
 
     decode_short_side: int | None = Field(default=None, gt=0)
@@ -19,23 +19,23 @@ class PhotosConfig(DatasetConfig):
     large photos are read several times faster, their small details averaged where a plain resize would skip pixels.
     Boxes and predictions stay in the file's own pixels."""
 
-    def least_short_side(self) -> int | None:
+    def decoded_short_side(self) -> int | None:
         """What the config says."""
         return self.decode_short_side
 
 
 def require_enough_pixels(dataset: DatasetConfig, transform: TransformConfig) -> None:
     """ValueError where photos would be decoded smaller than what a transform resizes them to."""
-    decoded, shown = dataset.least_short_side(), transform.short_side_shown()
+    decoded, shown = dataset.decoded_short_side(), transform.output_short_side()
     if decoded is not None and decoded < shown:
         raise ValueError(
             f"decode_short_side={decoded} is below the {shown} px the transform resizes to: raise it or leave it out"
         )
 
 
-def read_photo(path: str | os.PathLike[str], image_id: int | str, short_side: int | None) -> Record:
+def read_image_record(path: str | os.PathLike[str], image_id: int | str, short_side: int | None) -> Record:
     """The record of a file without its truth; its image may be smaller than the file's, see
-    :attr:`PhotosConfig.decode_short_side`."""
+    :attr:`ImageFilesConfig.decode_short_side`."""
     image, size = read_reduced(path, image_id, short_side)
     reduced = image.shape[:2] != size
     return Record(image, image_id=image_id, file=os.fspath(path), original_size=size if reduced else None)

@@ -12,15 +12,15 @@ from numpy import ndarray
 from pydantic import Field
 
 from ..structures import DataError, UsageError, suggest
-from .dataset import Dataset, datasets
+from .dataset import DATASETS, Dataset
 from .file_checks import check_files
-from .image_files import PhotosConfig, read_photo
+from .image_files import ImageFilesConfig, read_image_record
 from .images import IMAGE_SUFFIXES, check_image
 from .report import DataReport, Policy
 from .types import Record
 
 
-class ImageFolderConfig(PhotosConfig):
+class ImageFolderConfig(ImageFilesConfig):
     """A folder of class folders; images may lie deeper in them: ``root/CLASS/.../IMAGE``."""
 
     name: Literal["image_folder"] = "image_folder"
@@ -35,7 +35,7 @@ class ImageFolderConfig(PhotosConfig):
         return self.class_names if self.class_names is not None else super().classes()
 
 
-@datasets.register("image_folder", ImageFolderConfig)
+@DATASETS.register("image_folder", ImageFolderConfig)
 class ImageFolder(Dataset):
     """Each image with the label of its folder; its id is its path below the root. Hidden folders are passed over."""
 
@@ -72,9 +72,9 @@ class ImageFolder(Dataset):
     def read_image(self, index: int) -> Record:
         """The image alone."""
         name = os.fsdecode(self._names[index].item())
-        return read_photo(self._path(name), name, self.config.decode_short_side)
+        return read_image_record(self._path(name), name, self.config.decode_short_side)
 
-    def add_truth(self, record: Record, index: int) -> Record:
+    def add_annotations(self, record: Record, index: int) -> Record:
         """With its label."""
         return replace(record, label=self._labels[index].item())
 

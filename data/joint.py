@@ -8,49 +8,49 @@ from numpy import ndarray
 from pydantic import Field
 
 from ..structures import Classes, DataError, UsageError
-from .dataset import Dataset, DatasetConfig, datasets
+from .dataset import DATASETS, Dataset, DatasetConfig
 from .report import DataReport, Policy
-from .subset import Selection
+from .subset import SubsetDataset
 from .types import Record
 
-TruthTask = Literal["detection", "semantic", "classification"]
+TargetTask = Literal["detection", "semantic", "classification"]
 
 
 class JointConfig(DatasetConfig):
     """A data set for each task, over the same images: ``{"detection": ..., "semantic": ...}``."""
 
     name: Literal["joint"] = "joint"
-    parts: dict[TruthTask, Annotated[DatasetConfig, *datasets.field()]] = Field(min_length=2)
+    parts: dict[TargetTask, Annotated[DatasetConfig, *DATASETS.field()]] = Field(min_length=2)
 
     def classes(self) -> dict[str, Any]:
         """Those of every part, by task."""
         return {task: part.classes() for task, part in self.parts.items()}
 
-    def least_short_side(self) -> int | None:
+    def decoded_short_side(self) -> int | None:
         """The first part's, which reads the images."""
-        return next(iter(self.parts.values())).least_short_side()
+        return next(iter(self.parts.values())).decoded_short_side()
 
 
-@datasets.register("joint", JointConfig)
-class Joint(Dataset):
+@DATASETS.register("joint", JointConfig)
+class JointDataset(Dataset):
     """The images that every part has, in the order of the first part; they belong together by their ids.
 
     An image that only some parts have is left out, and counted. The pixels are read by the first part.
     """
 
-    task: ClassVar[str] = "several"
+    task: ClassVar[str] = "multi_head"
 
     def __init__(self, policy: Policy, config: JointConfig) -> None:
         self.config = config
         parts: dict[str, Dataset] = {}
         for task, part in config.parts.items():
-            parts[task] = datasets.build(part, policy)
+            parts[task] = DATASETS.build(part, policy)
             if parts[task].task != task:
                 raise UsageError(f"parts.{task}: {part.name!r} is a data set for {parts[task].task}")
         self.report = DataReport(policy, "all parts", kinds=("images",))
         self.report.parts = {task: part.report for task, part in parts.items()}
         self.image_ids = _common_ids(parts.values(), self.report)
-        self._parts = {task: Selection(part, self.image_ids) for task, part in parts.items()}
+        self._parts = {task: SubsetDataset(part, self.image_ids) for task, part in parts.items()}
 
     @property
     def classes(self) -> Mapping[str, Classes]:
@@ -78,15 +78,15 @@ class Joint(Dataset):
         """The image alone."""
         return next(iter(self._parts.values())).read_image(index)
 
-    def add_truth(self, record: Record, index: int) -> Record:
+    def add_annotations(self, record: Record, index: int) -> Record:
         """With the truth of every part."""
         for part in self._parts.values():
-            record = part.add_truth(record, index)
+            record = part.add_annotations(record, index)
         return record
 
-    def truth_sum(self) -> str:
+    def annotation_digest(self) -> str:
         """Those of the parts."""
-        return " ".join(f"{task}:{part.truth_sum()}" for task, part in self._parts.items())
+        return " ".join(f"{task}:{part.annotation_digest()}" for task, part in self._parts.items())
 
     def ground_truth(self) -> dict[str, Any]:
         """Each part's, by task."""

@@ -75,7 +75,7 @@ def read_label_map(path: Path, num_classes: int, image_id: str, hint: str) -> UI
     return labels
 
 
-class LazyMaps(Mapping[str | int, UInt8[ndarray, "h w"]]):
+class LazySemanticMaps(Mapping[str | int, UInt8[ndarray, "h w"]]):
     """The map of each image id, read when it is asked for: all of them would fill the memory."""
 
     def __init__(self, image_ids: Sequence[str | int], read: Callable[[int], UInt8[ndarray, "h w"]]) -> None:

@@ -13,17 +13,17 @@ from torch.utils.data import Dataset as TorchDataset
 from ..structures import Config, PartConfig, VertebraError, WorkerError
 from .dataset import Dataset
 from .mixing import Mix, build_mix
-from .sampling import SamplingConfig, Share, Showing, StepSampler, build_epochs, group_of_images
+from .sampling import SampleIndex, SamplingConfig, Shard, StepSampler, build_epoch_order, group_of_images
 from .transforms import Transform, build_transform
 from .types import Batch, Record, Sample, collate
-from .workers import WorkerNotes, shared_heap, start_worker, worker_faults
+from .workers import WorkerProgress, frozen_heap, init_worker, worker_errors
 
 
 class LoaderConfig(Config):
     """How batches are made; none of it changes what is in them."""
 
     workers: int = Field(default=2, ge=0)
-    """Processes that read and transform; 0 does it in the training process."""
+    """DistributedContext that read and transform; 0 does it in the training process."""
     timeout: float = Field(default=300.0, ge=0)
     """Seconds after which a batch that does not come is an error; 0 waits for ever."""
 
@@ -38,7 +38,7 @@ def train_loader(
     seed: int,
     start_step: int,
     end_step: int,
-    share: Share = Share(),
+    share: Shard = Shard(),
     sampling: SamplingConfig = SamplingConfig(),
     mix: PartConfig | None = None,
 ) -> Iterator[Batch]:
@@ -48,14 +48,14 @@ def train_loader(
     where ``sampling`` goes by what the data set does not know of its images.
     """
     sampler = StepSampler(
-        build_epochs(sampling, dataset, seed),
+        build_epoch_order(sampling, dataset, seed),
         batch_size=batch_size,
         start_step=start_step,
         end_step=end_step,
         share=share,
         groups=group_of_images(sampling, dataset),
     )
-    notes = WorkerNotes(loader.workers, dataset.image_ids)
+    notes = WorkerProgress(loader.workers, dataset.image_ids)
     mixed = None if mix is None else build_mix(mix, dataset)
     return _load(_Samples(dataset, build_transform(transform, seed), notes, mixed), loader, sampler, divisor)
 
@@ -67,16 +67,16 @@ def eval_loader(
     *,
     batch_size: int,
     divisor: int,
-    share: Share = Share(),
+    share: Shard = Shard(),
 ) -> Iterator[Batch]:
     """Every image once, in order, the batches dealt out to processes; the last may be smaller, and none is padded.
 
     What comes together, and so how an image is padded, does not depend on the number of processes.
     """
-    showings = [Showing(0, index) for index in range(len(dataset))]
-    batches = [showings[first : first + batch_size] for first in range(0, len(showings), batch_size)]
+    sample_indices = [SampleIndex(0, index) for index in range(len(dataset))]
+    batches = [sample_indices[first : first + batch_size] for first in range(0, len(sample_indices), batch_size)]
     batches = batches[share.rank :: share.processes]
-    notes = WorkerNotes(loader.workers, dataset.image_ids)
+    notes = WorkerProgress(loader.workers, dataset.image_ids)
     return _load(_Samples(dataset, build_transform(transform), notes), loader, batches, divisor)
 
 
@@ -86,21 +86,22 @@ class _Samples(TorchDataset):
 
     dataset: Dataset
     transform: Transform
-    notes: WorkerNotes
+    notes: WorkerProgress
     mix: Mix | None = None
 
-    def __getitem__(self, showing: Showing) -> Sample | VertebraError:
-        index = showing.index
+    def __getitem__(self, sample_index: SampleIndex) -> Sample | VertebraError:
+        index = sample_index.index
         try:
             with self.notes.reading(index):
                 if self.mix is not None:
-                    return self.mix(self._read, self.transform, showing.epoch, index, showing.repeat)
-                return self.transform(self.dataset.read(index), showing.epoch, index, showing.repeat)
+                    return self.mix(self._read, self.transform, sample_index.epoch, index, sample_index.repeat)
+                return self.transform(self.dataset.read(index), sample_index.epoch, index, sample_index.repeat)
         except VertebraError as error:
             return error
         except Exception as error:
             return WorkerError(
-                f"sample {index} of epoch {showing.epoch} failed: {error!r}", image_id=self.dataset.image_ids[index]
+                f"sample {index} of epoch {sample_index.epoch} failed: {error!r}",
+                image_id=self.dataset.image_ids[index],
             )
 
     def _read(self, index: int) -> Record:
@@ -109,17 +110,19 @@ class _Samples(TorchDataset):
             return self.dataset.read(index)
 
 
-def _load(samples: _Samples, loader: LoaderConfig, batches: Iterable[list[Showing]], divisor: int) -> Iterator[Batch]:
+def _load(
+    samples: _Samples, loader: LoaderConfig, batches: Iterable[list[SampleIndex]], divisor: int
+) -> Iterator[Batch]:
     source = DataLoader(
         samples,
         batch_sampler=batches,
         num_workers=loader.workers,
         collate_fn=functools.partial(_collate, divisor=divisor),
-        worker_init_fn=start_worker,
+        worker_init_fn=init_worker,
         timeout=loader.timeout if loader.workers else 0,
         pin_memory=torch.cuda.is_available(),
     )
-    with worker_faults(samples.notes), shared_heap() if loader.workers else contextlib.nullcontext():
+    with worker_errors(samples.notes), frozen_heap() if loader.workers else contextlib.nullcontext():
         for batch in source:
             if isinstance(batch, VertebraError):
                 raise batch

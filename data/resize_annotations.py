@@ -10,7 +10,7 @@ from numpy import ndarray
 from .types import Objects, Record
 
 
-def resize_truth(record: Record, before: tuple[int, int], after: tuple[int, int]) -> Record:
+def resize_annotations(record: Record, before: tuple[int, int], after: tuple[int, int]) -> Record:
     """A record whose truth goes from an image of one (height, width) to one of another."""
     return replace(
         record,
@@ -21,15 +21,17 @@ def resize_truth(record: Record, before: tuple[int, int], after: tuple[int, int]
 
 def _resize_objects(objects: Objects, before: tuple[int, int], after: tuple[int, int]) -> Objects:
     factors = np.tile(np.array(after, np.float32) / np.array(before, np.float32), 2)[::-1]  # x, y, x, y
-    masks, outlines = objects.masks, objects.outlines
+    masks, polygon_masks = objects.masks, objects.polygon_masks
     if masks is not None:
         resized = np.zeros((len(masks), *after), np.uint8)
         for own, mask in zip(resized, masks, strict=True):
             own[:] = _resize_map(mask, after)
         masks = resized
-    if outlines is not None:
-        outlines = tuple(replace(outline, edges=outline.edges * factors) for outline in outlines)
-    return Objects(objects.boxes * factors, objects.labels, objects.ignored * factors, masks, outlines)
+    if polygon_masks is not None:
+        polygon_masks = tuple(
+            replace(polygon_mask, edges=polygon_mask.edges * factors) for polygon_mask in polygon_masks
+        )
+    return Objects(objects.boxes * factors, objects.labels, objects.ignored * factors, masks, polygon_masks)
 
 
 def _resize_map(values: UInt8[ndarray, "_ _"], size: tuple[int, int]) -> UInt8[ndarray, "_ _"]:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from ..structures import Config, UsageError
 from .dataset import Dataset
-from .epoch_order import ClassBalanced, EachOnce, Epochs, Repeated, repeat_factors
+from .epoch_order import ClassBalancedOrder, EachOnceOrder, EpochOrder, RepeatFactorOrder, repeat_factors
 
 
 class SamplingConfig(Config):
@@ -40,7 +40,7 @@ class SamplingConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Showing:
+class SampleIndex:
     """An image in an epoch; ``repeat`` numbers those of the same image from 0."""
 
     epoch: int
@@ -49,7 +49,7 @@ class Showing:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Shard:
     """Which images of a step one process sees: the step's batch is cut into ``micro_batches * processes`` equal runs,
     of which the process of this ``rank`` takes one in each micro-batch."""
 
@@ -68,12 +68,12 @@ class StepSampler:
 
     def __init__(
         self,
-        epochs: Epochs,
+        epochs: EpochOrder,
         *,
         batch_size: int,
         start_step: int,
         end_step: int,
-        share: Share = Share(),
+        share: Shard = Shard(),
         groups: Int64[ndarray, " n"] | None = None,
     ) -> None:
         if batch_size % (share.processes * share.micro_batches):
@@ -88,15 +88,15 @@ class StepSampler:
     def __len__(self) -> int:
         return len(self.steps) * self.share.micro_batches
 
-    def __iter__(self) -> Iterator[list[Showing]]:
-        showings = functools.lru_cache(maxsize=2)(self._showings)
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        sample_indices = functools.lru_cache(maxsize=2)(self._showings)
         share = self.share
         run = self.batch_size // (share.processes * share.micro_batches)
         for step in self.steps:
             for micro_batch in range(share.micro_batches):
                 first = step * self.batch_size + (micro_batch * share.processes + share.rank) * run
                 places = [self._place(position) for position in range(first, first + run)]
-                yield [Showing(epoch, *showings(epoch)[place].tolist()) for epoch, place in places]
+                yield [SampleIndex(epoch, *sample_indices(epoch)[place].tolist()) for epoch, place in places]
 
     def _place(self, position: int) -> tuple[int, int]:
         """In which epoch a position of the stream is, and where in it."""
@@ -110,7 +110,7 @@ class StepSampler:
         order = self.epochs.order(epoch)
         if self.groups is not None:
             order = group_batches(order, self.groups[order], self.batch_size, -self._starts[epoch] % self.batch_size)
-        return np.stack([order, number_among_equals(order)], axis=1)
+        return np.stack([order, occurrence_numbers(order)], axis=1)
 
 
 def group_batches(
@@ -126,13 +126,13 @@ def group_batches(
     start, rest, own = order[:head], order[head:], groups[head:]
     by_group = np.argsort(own, kind="stable")
     filled = np.bincount(own) // batch_size * batch_size
-    full = (number_among_equals(own) < filled[own])[by_group]
+    full = (occurrence_numbers(own) < filled[own])[by_group]
     batches = by_group[full].reshape(-1, batch_size)
     batches = batches[np.argsort(batches[:, -1])]
     return np.concatenate([start, rest[batches.flatten()], rest[by_group[~full]]])
 
 
-def number_among_equals(values: Int64[ndarray, " k"]) -> Int64[ndarray, " k"]:
+def occurrence_numbers(values: Int64[ndarray, " k"]) -> Int64[ndarray, " k"]:
     """How many equal values stand before each."""
     by_value = np.argsort(values, kind="stable")
     ordered = values[by_value]
@@ -141,18 +141,18 @@ def number_among_equals(values: Int64[ndarray, " k"]) -> Int64[ndarray, " k"]:
     return numbers
 
 
-def build_epochs(config: SamplingConfig, dataset: Dataset, seed: int) -> Epochs:
+def build_epoch_order(config: SamplingConfig, dataset: Dataset, seed: int) -> EpochOrder:
     """What the epochs of a data set show; UsageError where that takes classes that it does not know unread."""
     if config.images == "each_once":
-        return EachOnce(len(dataset), seed)
+        return EachOnceOrder(len(dataset), seed)
     images, labels = (dataset if config.task is None else dataset.part(config.task)).image_labels().T
     if not len(images):
         raise UsageError("no image of the data set has an object to go by", "set sampling.images to each_once")
     count = labels.max() + 1
     pairs = np.divmod(np.unique(images * count + labels), count)  # once each: np.unique of rows takes many times longer
     if config.images == "class_balanced":
-        return ClassBalanced(*pairs, len(dataset), seed)
-    return Repeated(repeat_factors(*pairs, len(dataset), config.repeat_below), seed)
+        return ClassBalancedOrder(*pairs, len(dataset), seed)
+    return RepeatFactorOrder(repeat_factors(*pairs, len(dataset), config.repeat_below), seed)
 
 
 def group_of_images(config: SamplingConfig, dataset: Dataset) -> Int64[ndarray, " n"] | None:

@@ -8,12 +8,12 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from ..structures import Classes
-from .dataset import Dataset, choose_images
-from .label_maps import LazyMaps
+from .dataset import Dataset, select_image_labels
+from .label_maps import LazySemanticMaps
 from .types import Record
 
 
-class Selection(Dataset):
+class SubsetDataset(Dataset):
     """These images of a data set, in this order."""
 
     def __init__(self, dataset: Dataset, image_ids: Sequence[int | str]) -> None:
@@ -40,25 +40,25 @@ class Selection(Dataset):
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
         """Those of these images."""
-        return choose_images(self._whole.image_labels(), self._places, len(self._whole))
+        return select_image_labels(self._whole.image_labels(), self._places, len(self._whole))
 
     def read_image(self, index: int) -> Record:
         """The image alone."""
         return self._whole.read_image(self._places[index].item())
 
-    def add_truth(self, record: Record, index: int) -> Record:
+    def add_annotations(self, record: Record, index: int) -> Record:
         """With its truth."""
-        return self._whole.add_truth(record, self._places[index].item())
+        return self._whole.add_annotations(record, self._places[index].item())
 
-    def truth_sum(self) -> str:
+    def annotation_digest(self) -> str:
         """That of the whole data set."""
-        return self._whole.truth_sum()
+        return self._whole.annotation_digest()
 
     def ground_truth(self) -> Any:
         """The truth of these images, in the form that the whole data set gives it."""
         truth, image_ids = self._whole.ground_truth(), self.image_ids
         if self.task == "semantic":
-            return LazyMaps(image_ids, lambda place: truth[image_ids[place]])
+            return LazySemanticMaps(image_ids, lambda place: truth[image_ids[place]])
         if self.task == "classification":
             return {image_id: truth[image_id] for image_id in image_ids}
         images, chosen = {image["id"]: image for image in truth["images"]}, set(image_ids)

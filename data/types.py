@@ -9,7 +9,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from ..structures import Images, Instances
-from .polygons import Outline
+from .polygons import PolygonMask
 
 Truth = Instances | Int64[Tensor, ""] | Int64[Tensor, "h w"]
 """What a head learns of one image: its objects, the label of the whole image, or one for every pixel."""
@@ -30,7 +30,7 @@ class Objects:
     ignored: Float32[ndarray, "m 4"]
     masks: UInt8[ndarray, "n h w"] | None = None
     """1 on the object and 0 elsewhere; None where the data set has boxes or outlines only."""
-    outlines: tuple[Outline, ...] | None = None
+    polygon_masks: tuple[PolygonMask, ...] | None = None
     """The masks in the other form."""
 
     def __post_init__(self) -> None:
@@ -43,8 +43,10 @@ class Objects:
     def __getitem__(self, which: Int64[ndarray, " k"]) -> "Objects":
         """Some of them, by number; all that is ignored stays."""
         masks = None if self.masks is None else self.masks[which]
-        outlines = None if self.outlines is None else tuple(self.outlines[each] for each in which.tolist())
-        return Objects(self.boxes[which], self.labels[which], self.ignored, masks, outlines)
+        polygon_masks = (
+            None if self.polygon_masks is None else tuple(self.polygon_masks[each] for each in which.tolist())
+        )
+        return Objects(self.boxes[which], self.labels[which], self.ignored, masks, polygon_masks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

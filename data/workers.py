@@ -18,12 +18,12 @@ from torch.utils.data import get_worker_info
 from ..structures import WorkerError
 
 _LOOK_EVERY = 2.0  # seconds
-_notes: "weakref.WeakSet[WorkerNotes]" = weakref.WeakSet()
+_notes: "weakref.WeakSet[WorkerProgress]" = weakref.WeakSet()
 """Those of every loader of this process: of a worker that died torch says no more than its number."""
 _heaps_shared = 0
 
 
-class WorkerNotes:
+class WorkerProgress:
     """What each worker of a loader is reading, in memory that it shares with its parent."""
 
     def __init__(self, workers: int, image_ids: Sequence[int | str]) -> None:
@@ -57,7 +57,7 @@ class WorkerNotes:
 
 
 @contextlib.contextmanager
-def shared_heap() -> Iterator[None]:
+def frozen_heap() -> Iterator[None]:
     """Inside, what this process has made so far is left out of searches for garbage, in it and in workers forked here.
 
     A search writes into the head of every object it looks at, so that each process that searches comes to have these
@@ -77,7 +77,7 @@ def shared_heap() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def worker_faults(notes: WorkerNotes | None = None) -> Iterator[None]:
+def worker_errors(notes: WorkerProgress | None = None) -> Iterator[None]:
     """What torch says of a dead or hanging worker, as a :class:`WorkerError` that names the image it was at.
 
     Torch says that one died by a signal handler, so wherever its parent stands: whoever takes batches works inside
@@ -99,7 +99,7 @@ def worker_faults(notes: WorkerNotes | None = None) -> Iterator[None]:
         raise WorkerError(what, "is the machine out of memory, or a disk not answering?", image_id=named) from error
 
 
-def start_worker(number: int) -> None:
+def init_worker(number: int) -> None:
     """One worker is one thread.
 
     Ctrl-C and SIGTERM, which a terminal or a scheduler sends to every process of a run, are the training process's to

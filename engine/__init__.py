@@ -4,7 +4,7 @@ from .checkpoints.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from .checkpoints.restore import load_checkpoint_model, load_model, load_weights
 from .checkpoints.series import checkpoint_paths
 from .config import ExperimentConfig, SplitConfig, override, parse_config
-from .distributed.context import Processes, join_processes
+from .distributed.context import DistributedContext, init_distributed
 from .drawing import blend_masks, draw_boxes, draw_classes, draw_lines, write_image
 from .logging.comparisons import draw_comparisons
 from .loop.evaluate import collect_results, evaluate, pick_device, score_results, scores_as_json, write_json
@@ -14,24 +14,24 @@ from .loop.validation_loss import validation_losses
 from .optim.optimizers import AdamWConfig, SGDConfig, build_optimizer, set_learning_rate
 from .optim.schedule import ScheduleConfig
 from .predict import Predictor
-from .tasks import TASKS, Detection, Semantic, Several, Task, WholeImage, pick_task, require_truth
+from .tasks import TASKS, ClassificationTask, Detection, MultiTask, Semantic, Task, pick_task, require_targets
 
 __all__ = [
     "TASKS",
     "AdamWConfig",
     "Checkpoint",
+    "ClassificationTask",
     "Detection",
+    "DistributedContext",
     "ExperimentConfig",
+    "MultiTask",
     "Predictor",
-    "Processes",
     "SGDConfig",
     "ScheduleConfig",
     "Semantic",
-    "Several",
     "SplitConfig",
     "Task",
     "TrainingState",
-    "WholeImage",
     "blend_masks",
     "build_optimizer",
     "checkpoint_paths",
@@ -41,7 +41,7 @@ __all__ = [
     "draw_comparisons",
     "draw_lines",
     "evaluate",
-    "join_processes",
+    "init_distributed",
     "load_checkpoint_model",
     "load_model",
     "load_weights",
@@ -50,7 +50,7 @@ __all__ = [
     "parse_config",
     "pick_device",
     "pick_task",
-    "require_truth",
+    "require_targets",
     "save_checkpoint",
     "score_results",
     "scores_as_json",

@@ -7,19 +7,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from ..data import (
+    DATASETS,
+    MIXES,
     DatasetConfig,
     LoaderConfig,
     ResizeConfig,
     SamplingConfig,
     TransformConfig,
-    datasets,
-    mixes,
     require_enough_pixels,
 )
-from ..data.transforms import transforms
+from ..data.transforms import TRANSFORMS
 from ..evaluation import Engine
 from ..models import ModelConfig, SemanticInference
-from ..structures import Config, PartConfig, UsageError, suggest, usage_error
+from ..structures import Config, PartConfig, UsageError, suggest, usage_error_from_validation
 from .loop.precision import Precision
 from .optim.optimizers import OptimizerConfig
 from .optim.schedule import ScheduleConfig
@@ -28,9 +28,9 @@ from .optim.schedule import ScheduleConfig
 class SplitConfig(Config):
     """A data set and what happens to its images on the way to the model."""
 
-    dataset: Annotated[DatasetConfig, *datasets.field()]
-    transform: Annotated[TransformConfig, *transforms.field()] = ResizeConfig()
-    mix: Annotated[PartConfig, *mixes.field()] | None = None
+    dataset: Annotated[DatasetConfig, *DATASETS.field()]
+    transform: Annotated[TransformConfig, *TRANSFORMS.field()] = ResizeConfig()
+    mix: Annotated[PartConfig, *MIXES.field()] | None = None
     """What puts several transformed images into one; for training only."""
 
     @model_validator(mode="after")
@@ -72,7 +72,7 @@ class ExperimentConfig(Config):
     deterministic: bool = False
     """The same bits in every run, on a GPU too, and whatever ``eval_batch_size`` is: an evaluation then predicts image
     by image. On a CPU all else is so in any case."""
-    average_decay: float | None = Field(default=None, gt=0, lt=1)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """With it a moving average of the weights is kept (0.9998, say); evaluations and loaded models have that."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Gradients are scaled down to this total norm."""
@@ -94,7 +94,7 @@ class ExperimentConfig(Config):
     expect: dict[str, tuple[float, float]] = Field(default={})
     """Bands that logged numbers should be in, such as ``{"loss_mask": (0.2, 0.8)}``: outside there is a warning. State
     them wide, from runs that went well."""
-    expect_by: int = Field(default=500, gt=0)
+    expected_from_step: int = Field(default=500, gt=0)
     """The step by which they should be."""
     engine: Engine = "hotcoco"
     """What computes COCO's numbers; both give the same."""
@@ -132,7 +132,7 @@ class ExperimentConfig(Config):
 
 FREE_ON_RESUME = {
     "name", "eval_batch_size", "eval_every", "val_loss", "patience", "patience_for", "checkpoint_every",
-    "keep_checkpoints", "log_every", "expect", "expect_by", "engine", "inference", "loader",
+    "keep_checkpoints", "log_every", "expect", "expected_from_step", "engine", "inference", "loader",
 }  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def parse_config(values: Mapping[str, Any], source: str = "config") -> Experimen
     try:
         return ExperimentConfig.model_validate(values)
     except ValidationError as error:
-        raise usage_error(source, ExperimentConfig, error) from None
+        raise usage_error_from_validation(source, ExperimentConfig, error) from None
 
 
 def override(config: ExperimentConfig, assignments: Sequence[str]) -> ExperimentConfig:

@@ -63,8 +63,8 @@ def blend_masks(image: Picture, masks: Iterable[tuple[Bool[ndarray, "_ _"], tupl
         box = slice(top, top + height), slice(left, left + width)
         inside, region = mask[box], painted[box]
         region[inside] = (region[inside].astype(np.uint16) + np.array(color, np.uint16) + 1) // 2
-        outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(region, outlines, -1, color, 1)
+        polygon_masks, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(region, polygon_masks, -1, color, 1)
     return painted
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from ..backbones import load_backbone_weights
 from ..data import Dataset, Policy, build_dataset, require_same_classes
 from ..models import Model, build_model, transfer_weights
-from ..structures import UsageError, refusals_as_usage_errors
+from ..structures import UsageError, value_errors_as_usage_errors
 from .checkpoints.restore import load_checkpoint_model, load_weights
 from .config import ExperimentConfig
-from .distributed.context import Processes
+from .distributed.context import DistributedContext
 from .loop.step import seed_step
-from .run_folder import Beginning, RunFolder, describe_data, require_same_data, require_same_processes
-from .tasks import Task, pick_task, require_truth
+from .run_folder import RunFolder, StartingPoint, describe_data, require_same_data, require_same_processes
+from .tasks import Task, pick_task, require_targets
 
 Say = Callable[[str], None]
 
@@ -25,7 +25,7 @@ class Run:
 
     config: ExperimentConfig
     folder: RunFolder
-    processes: Processes
+    processes: DistributedContext
     train_set: Dataset
     val_set: Dataset
     model: Model
@@ -34,19 +34,21 @@ class Run:
     """What its checkpoints say of it beside their step."""
 
 
-def open_run(beginning: Beginning, folder: RunFolder, processes: Processes, bad_data: Policy, say: Say) -> Run:
+def open_run(
+    starting_point: StartingPoint, folder: RunFolder, processes: DistributedContext, bad_data: Policy, say: Say
+) -> Run:
     """Data and model as they are before the first step; UsageError or DataError where something does not fit."""
-    config, checkpoint, source = beginning.config, beginning.resumed, beginning.source
+    config, checkpoint, source = starting_point.config, starting_point.resumed, starting_point.source
     _require_even_shares(config, processes.count)
-    train_set, val_set = _open_data(config, folder.path if processes.is_first else None, bad_data, say)
+    train_set, val_set = _open_data(config, folder.path if processes.is_rank_zero else None, bad_data, say)
     data = describe_data(train_set, val_set)
     if checkpoint is not None:
         require_same_processes(checkpoint, processes.count)
         require_same_data(checkpoint, data)
     for dataset in (train_set, val_set):
-        require_truth(config.model.head, dataset)
+        require_targets(config.model.head, dataset)
     seed_step(config.seed, 0)
-    with refusals_as_usage_errors():
+    with value_errors_as_usage_errors():
         names = {task: classes.names for task, classes in train_set.classes.items()}
         model = build_model(config.model, names).to(processes.device)
     if checkpoint is not None:
@@ -56,7 +58,7 @@ def open_run(beginning: Beginning, folder: RunFolder, processes: Processes, bad_
     elif source is not None:
         say(f"{source.path}: {transfer_weights(model, load_checkpoint_model(source))}")
     task = pick_task(model.head, train_set.classes, config.inference)
-    description = {"config": config.model_dump(mode="json"), "origin": beginning.origin(), **data}
+    description = {"config": config.model_dump(mode="json"), "origin": starting_point.origin(), **data}
     return Run(config, folder, processes, train_set, val_set, model.train(), task, description)
 
 

@@ -15,16 +15,16 @@ from ..backbones import Origin, weights_origin
 from ..data import Dataset, require_same_classes
 from ..models import resolve_input
 from ..structures import UsageError
-from .checkpoints.atomic_folder import no_room
+from .checkpoints.atomic_folder import is_disk_full
 from .checkpoints.checkpoint import Checkpoint, open_checkpoint
-from .checkpoints.series import checkpoint_paths, set_damaged_aside
+from .checkpoints.series import checkpoint_paths, rename_damaged_checkpoints
 from .config import FREE_ON_RESUME, ExperimentConfig, config_changes
 from .logging.run_log import val_records
 from .loop.evaluate import write_json
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class StartingPoint:
     """What a run begins with, or goes on from; the first process opens it once for all."""
 
     config: ExperimentConfig
@@ -90,21 +90,21 @@ class RunFolder:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-        if isinstance(error, OSError) and no_room(error):
+        if isinstance(error, OSError) and is_disk_full(error):
             raise UsageError(
                 f"could not be written: {error.strerror}",
                 "free some space, and continue with --resume",
                 file=error.filename or self.path,
             ) from error
 
-    def open(self, config: ExperimentConfig, resume: bool, notify: Callable[[str], None]) -> Beginning:
+    def open(self, config: ExperimentConfig, resume: bool, notify: Callable[[str], None]) -> StartingPoint:
         """Begin a new run, or go on with the one that is here; the resolved config is stored.
 
         UsageError where a new run finds another here, or a resumed one none, or one of other numbers.
         """
         return self._resume(config, notify) if resume else self._start(config)
 
-    def _start(self, config: ExperimentConfig) -> Beginning:
+    def _start(self, config: ExperimentConfig) -> StartingPoint:
         if checkpoint_paths(self.checkpoints) or (self.path / "metrics.jsonl").exists():
             raise UsageError(
                 "this folder holds a run already",
@@ -113,21 +113,21 @@ class RunFolder:
             )
         return self._begin(config)
 
-    def _begin(self, config: ExperimentConfig) -> Beginning:
+    def _begin(self, config: ExperimentConfig) -> StartingPoint:
         """With the input that the weights it starts from want written out."""
         source = None if config.start_from is None else open_checkpoint(config.start_from)
         if source is None or config.model.input is not None:
             model = resolve_input(config.model)
         else:
             model = config.model.model_copy(update={"input": source.config.model.input})
-        return Beginning(self._store(config.model_copy(update={"model": model})), source=source)
+        return StartingPoint(self._store(config.model_copy(update={"model": model})), source=source)
 
     def _store(self, config: ExperimentConfig) -> ExperimentConfig:
         """Write the resolved config: from here on it is data and runs no code."""
         write_json(self.path / "config.json", config.model_dump(mode="json"))
         return config
 
-    def _resume(self, config: ExperimentConfig, notify: Callable[[str], None]) -> Beginning:
+    def _resume(self, config: ExperimentConfig, notify: Callable[[str], None]) -> StartingPoint:
         """From the newest sound checkpoint. The file that the run's weights came from is not needed again."""
         if not checkpoint_paths(self.checkpoints):
             if not (self.path / "config.json").exists():
@@ -147,8 +147,8 @@ class RunFolder:
             raise UsageError(
                 f"the config differs from the run's: {shown}", "resume with the same, or start anew", file=self.path
             )
-        set_damaged_aside(self.checkpoints, checkpoint.path)
-        return Beginning(self._store(config), resumed=checkpoint)
+        rename_damaged_checkpoints(self.checkpoints, checkpoint.path)
+        return StartingPoint(self._store(config), resumed=checkpoint)
 
     def evaluated_step(self) -> int:
         """The step that ``eval.json`` is of; 0 where there is none."""
@@ -188,8 +188,8 @@ def describe_data(train: Dataset, val: Dataset) -> dict[str, Any]:
         split: hashlib.sha256("\n".join(map(str, dataset.image_ids)).encode(errors="surrogateescape")).hexdigest()
         for split, dataset in (("train", train), ("val", val))
     }
-    truth = {split: dataset.truth_sum() for split, dataset in (("train", train), ("val", val))}
-    return {"classes": train.classes, "image_sums": sums, "truth_sums": truth}
+    truth = {split: dataset.annotation_digest() for split, dataset in (("train", train), ("val", val))}
+    return {"classes": train.classes, "image_id_digests": sums, "annotation_digests": truth}
 
 
 def require_same_data(checkpoint: Checkpoint, data: Mapping[str, Any]) -> None:
@@ -199,8 +199,8 @@ def require_same_data(checkpoint: Checkpoint, data: Mapping[str, Any]) -> None:
     changed = [
         f"{split} {what}"
         for what, before, now in (
-            ("image ids", checkpoint.image_sums, data["image_sums"]),
-            ("annotations", checkpoint.truth_sums, data["truth_sums"]),
+            ("image ids", checkpoint.image_id_digests, data["image_id_digests"]),
+            ("annotations", checkpoint.annotation_digests, data["annotation_digests"]),
         )
         for split in before
         if before[split] != now[split]

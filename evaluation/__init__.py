@@ -6,7 +6,7 @@ from .classification import evaluate_classification, to_class_results
 from .coco import Engine, evaluate_coco
 from .coco_results import to_coco_results
 from .confusion import ConfusionMatrix
-from .json_files import naming_file, read_ground_truth
+from .json_files import add_file_to_error, read_ground_truth
 from .results import open_results, sort_results, write_results
 from .scores import Scores
 from .semantic import evaluate_semantic, to_semantic_results
@@ -18,13 +18,13 @@ __all__ = [
     "Engine",
     "ResultError",
     "Scores",
+    "add_file_to_error",
     "check_results",
     "evaluate_classification",
     "evaluate_coco",
     "evaluate_semantic",
     "evaluate_voc",
     "format_scores",
-    "naming_file",
     "open_results",
     "read_ground_truth",
     "sort_results",

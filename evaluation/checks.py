@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from ..ops import run_lengths_fault
+from ..ops import rle_problem
 from ..structures import DataError, is_number
 
 FIX_RESULTS = "correct the results, or give the ground truth that they are about"
@@ -52,23 +52,23 @@ def _entry_fault(entry: dict[str, Any], image_ids: Set[int | str], category_ids:
     """What is wrong with one entry, if anything."""
     shape = "segmentation" if "segmentation" in entry else "bbox"
     return (
-        missing_fault(entry, "image_id", "category_id", "score", shape)
-        or id_fault("image", entry["image_id"], image_ids)
-        or id_fault("category", entry["category_id"], category_ids)
+        missing_field_problem(entry, "image_id", "category_id", "score", shape)
+        or id_problem("image", entry["image_id"], image_ids)
+        or id_problem("category", entry["category_id"], category_ids)
         or _score_fault(entry["score"])
-        or ("bbox" in entry and box_fault(entry["bbox"]))
-        or ("segmentation" in entry and mask_fault(entry["segmentation"]))
+        or ("bbox" in entry and box_problem(entry["bbox"]))
+        or ("segmentation" in entry and mask_problem(entry["segmentation"]))
         or None
     )
 
 
-def missing_fault(entry: Mapping[str, Any], *keys: str) -> Fault | None:
+def missing_field_problem(entry: Mapping[str, Any], *keys: str) -> Fault | None:
     """Which of these fields are not there, if any."""
     missing = [key for key in keys if key not in entry]
     return ("bad-results", f"has no {' and no '.join(missing)}") if missing else None
 
 
-def id_fault(kind: str, identity: Any, known: Set[int | str]) -> Fault | None:
+def id_problem(kind: str, identity: Any, known: Set[int | str]) -> Fault | None:
     """What is wrong with an id, if anything."""
     # 1.0 and True are found in a set that holds 1, but are no ids.
     if type(identity) in (int, str) and identity in known:
@@ -91,7 +91,7 @@ def _score_fault(score: Any) -> Fault | None:
     return None
 
 
-def box_fault(box: Any) -> Fault | None:
+def box_problem(box: Any) -> Fault | None:
     """What is wrong with an (x, y, width, height), if anything."""
     if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(is_number, box)):
         return "bad-box", f"has the box {box!r:.80}, which is not four numbers"
@@ -102,25 +102,25 @@ def box_fault(box: Any) -> Fault | None:
     return None
 
 
-def area_fault(area: Any) -> Fault | None:
+def area_problem(area: Any) -> Fault | None:
     """What is wrong with an area, if anything."""
     if is_number(area) and 0 <= area < math.inf:
         return None
     return "bad-area", f"has the area {area!r:.80}, which is not a finite number of 0 or more"
 
 
-def crowd_fault(crowd: Any) -> Fault | None:
+def crowd_problem(crowd: Any) -> Fault | None:
     """What is wrong with an ``iscrowd``, if anything: text is true to Python, whatever it says."""
     if isinstance(crowd, int) and crowd in (0, 1):
         return None
     return "bad-crowd", f"has the iscrowd {crowd!r:.80}, which is neither 0 nor 1"
 
 
-def mask_fault(mask: Any, size: tuple[int, int] | None = None) -> Fault | None:
+def mask_problem(mask: Any, size: tuple[int, int] | None = None) -> Fault | None:
     """What is wrong with a mask, if anything; ``size`` is its image's (height, width)."""
     if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str | bytes) or "size" not in mask:
         return "bad-mask", f"has the segmentation {mask!r:.80}, which is not compressed run lengths (size and counts)"
-    fault = run_lengths_fault(mask, size)
+    fault = rle_problem(mask, size)
     return None if fault is None else ("bad-mask", f"has a segmentation that {fault}")
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int64
 from numpy import ndarray
 
 from ..structures import Classification, is_number
-from .checks import Fault, ResultError, id_fault, missing_fault
+from .checks import Fault, ResultError, id_problem, missing_field_problem
 from .scores import Scores
 
 TOPS = {"top1": 1, "top5": 5}
@@ -69,8 +69,8 @@ def _check_results(results: Sequence[dict[str, Any]], truth: Mapping[Any, int], 
 def _result_fault(result: dict[str, Any], truth: Mapping[Any, int], num_classes: int) -> Fault | None:
     """What is wrong with one result, if anything."""
     return (
-        missing_fault(result, "image_id", "labels", "scores")
-        or id_fault("image", result["image_id"], truth.keys())
+        missing_field_problem(result, "image_id", "labels", "scores")
+        or id_problem("image", result["image_id"], truth.keys())
         or _labels_fault(result["labels"], num_classes)
         or _scores_fault(result["scores"], len(result["labels"]))
     )

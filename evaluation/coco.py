@@ -19,7 +19,7 @@ from pycocotools.cocoeval import COCOeval
 
 from .boundary import BoundaryEvaluation
 from .checks import check_results
-from .coco_inputs import Problem, Task, pose_problem
+from .coco_inputs import CocoInputs, Task, build_coco_inputs
 from .scores import Scores
 
 Engine = Literal["hotcoco", "pycocotools"]
@@ -42,7 +42,7 @@ def evaluate_coco(
     class, which the metric does not look at.
     """
     check_results(results, ground_truth)
-    problem = pose_problem(ground_truth, results, task)
+    problem = build_coco_inputs(ground_truth, results, task)
     precision, recall = _run_boundary(problem) if task == "boundary" else ENGINES[engine](problem, task)
     per_class = {
         name: _mean(precision[:, :, number, 0, LIMITS[100]]) for number, name in enumerate(problem.class_names)
@@ -50,18 +50,18 @@ def evaluate_coco(
     return Scores(_summarise(precision, recall), per_class, _count(problem))
 
 
-def _run_hotcoco(problem: Problem, task: Literal["bbox", "segm"]) -> tuple[ndarray, ndarray]:
+def _run_hotcoco(problem: CocoInputs, task: Literal["bbox", "segm"]) -> tuple[ndarray, ndarray]:
     evaluation: Any = hotcoco.COCOeval(hotcoco.COCO(problem.truth), hotcoco.COCO(problem.detections), task)
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation.eval["precision"], evaluation.eval["recall"]
 
 
-def _run_pycocotools(problem: Problem, task: Literal["bbox", "segm"]) -> tuple[ndarray, ndarray]:
+def _run_pycocotools(problem: CocoInputs, task: Literal["bbox", "segm"]) -> tuple[ndarray, ndarray]:
     return _run_quietly(COCOeval(_index(problem.truth), _index(problem.detections), task))
 
 
-def _run_boundary(problem: Problem) -> tuple[ndarray, ndarray]:
+def _run_boundary(problem: CocoInputs) -> tuple[ndarray, ndarray]:
     return _run_quietly(BoundaryEvaluation(_index(problem.truth), _index(problem.detections)))
 
 
@@ -81,7 +81,7 @@ def _index(dataset: dict[str, Any]) -> COCO:
     return coco
 
 
-ENGINES: dict[str, Callable[[Problem, Literal["bbox", "segm"]], tuple[ndarray, ndarray]]] = {
+ENGINES: dict[str, Callable[[CocoInputs, Literal["bbox", "segm"]], tuple[ndarray, ndarray]]] = {
     "hotcoco": _run_hotcoco,
     "pycocotools": _run_pycocotools,
 }
@@ -108,7 +108,7 @@ def _mean(table: Float[ndarray, "..."]) -> float | None:
     return float(np.mean(measured)) if measured.size else None
 
 
-def _count(problem: Problem) -> dict[str, int]:
+def _count(problem: CocoInputs) -> dict[str, int]:
     detections = problem.detections["annotations"]
     groups = Counter((detection["image_id"], detection["category_id"]) for detection in detections)
     seen = {image_id for image_id, _ in groups}

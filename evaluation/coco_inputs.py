@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 from hotcoco import mask as rle
 
-from ..ops import segmentation_fault, size_fault
+from ..ops import segmentation_problem, size_problem
 from ..structures import DataError
-from .checks import Fault, ResultError, area_fault, box_fault, crowd_fault, id_fault
+from .checks import Fault, ResultError, area_problem, box_problem, crowd_problem, id_problem
 
 Task = Literal["bbox", "segm", "boundary"]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class CocoInputs:
     """What an engine is given; ``class_names`` are in the order of the category numbers."""
 
     truth: dict[str, Any]
@@ -26,7 +26,7 @@ class Problem:
     class_names: tuple[str, ...]
 
 
-def pose_problem(ground_truth: dict[str, Any], results: list[dict[str, Any]], task: Task) -> Problem:
+def build_coco_inputs(ground_truth: dict[str, Any], results: list[dict[str, Any]], task: Task) -> CocoInputs:
     """Both data sets in numbers of our own; the inputs stay as they are. ``results`` are checked ones, in their order:
     it breaks ties between equal scores of an image, as it does for the official API.
 
@@ -59,7 +59,7 @@ def pose_problem(ground_truth: dict[str, Any], results: list[dict[str, Any]], ta
             raise ResultError.of(number - 1, result, ("no-shape", fault))
         shape = _found_box(result) if task == "bbox" else _found_mask(result)
         detections.append(place(number, result) | shape | {"score": result["score"], "iscrowd": 0})
-    return Problem(
+    return CocoInputs(
         shared | {"annotations": annotations}, shared | {"annotations": detections},
         tuple(category["name"] for category in shared["categories"]),
     )  # fmt: skip
@@ -80,7 +80,7 @@ def _image_sizes(images: list[dict[str, Any]]) -> dict[int | str, tuple[int, int
     sizes = {}
     for image in images:
         size = image.get("height"), image.get("width")
-        fault = size_fault(size)
+        fault = size_problem(size)
         if fault is not None:
             fix = "correct its height and width in the annotations, which masks need"
             raise DataError(f"the image {fault}", fix, case="bad-size", image_id=image["id"])
@@ -103,12 +103,12 @@ def _annotation_fault(
     image_id: Any = annotation.get("image_id")
     area = annotation.get("area")
     return (
-        id_fault("image", image_id, image_ids)
-        or id_fault("category", annotation.get("category_id"), category_ids)
-        or crowd_fault(annotation.get("iscrowd", 0))
-        or (image_id in sizes and segmentation_fault(annotation.get("segmentation"), sizes[image_id]))
-        or (area is not None and area_fault(area))
-        or (not sizes and box_fault(annotation.get("bbox")))
+        id_problem("image", image_id, image_ids)
+        or id_problem("category", annotation.get("category_id"), category_ids)
+        or crowd_problem(annotation.get("iscrowd", 0))
+        or (image_id in sizes and segmentation_problem(annotation.get("segmentation"), sizes[image_id]))
+        or (area is not None and area_problem(area))
+        or (not sizes and box_problem(annotation.get("bbox")))
         or None
     )
 

@@ -14,7 +14,7 @@ FIELDS = {"images": {"id": (int, str)}, "annotations": {}, "categories": {"id": 
 
 
 @contextlib.contextmanager
-def naming_file(path: str | os.PathLike[str], kind: type[DataError] = DataError) -> Iterator[None]:
+def add_file_to_error(path: str | os.PathLike[str], kind: type[DataError] = DataError) -> Iterator[None]:
     """An error of this kind that tells no file is about this one: what evaluates knows no files."""
     try:
         yield

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..structures import DataError
 from .checks import FIX_RESULTS, ResultError
-from .json_files import naming_file, read_json
+from .json_files import add_file_to_error, read_json
 
 
 def sort_results(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def open_results(path: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]
     if not isinstance(rows, list):
         what = f"expected a list of results at the top, found {type(rows).__name__}"
         raise DataError(what, FIX_RESULTS, case="bad-results", file=path)
-    with naming_file(path, ResultError):
+    with add_file_to_error(path, ResultError):
         for index, row in enumerate(rows):
             if not isinstance(row, dict):
                 raise ResultError.of(index, row, ("bad-results", f"is not an object but {type(row).__name__}"))

@@ -11,7 +11,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from ..structures import IGNORE
-from .checks import Fault, ResultError, id_fault, mask_fault, missing_fault
+from .checks import Fault, ResultError, id_problem, mask_problem, missing_field_problem
 from .confusion import ConfusionMatrix
 from .scores import Scores
 
@@ -105,9 +105,9 @@ def _rows_by_image(
 def _row_fault(row: dict[str, Any], image_ids: Set[int | str], category_ids: Set[int]) -> Fault | None:
     """What is wrong with a row, its mask apart, if anything."""
     return (
-        missing_fault(row, "image_id", "category_id", "segmentation")
-        or id_fault("image", row["image_id"], image_ids)
-        or id_fault("category", row["category_id"], category_ids)
+        missing_field_problem(row, "image_id", "category_id", "segmentation")
+        or id_problem("image", row["image_id"], image_ids)
+        or id_problem("category", row["category_id"], category_ids)
     )
 
 
@@ -115,7 +115,7 @@ def _draw(rows: Sequence[tuple[int, dict[str, Any]]], size: tuple[int, int], lab
     """The map that the rows of one image make; ResultError for a mask that is broken or lies on another's pixels."""
     drawn = np.full(size, IGNORE, np.uint8)
     for index, row in rows:
-        fault = mask_fault(row["segmentation"], size)
+        fault = mask_problem(row["segmentation"], size)
         if fault is not None:
             raise ResultError.of(index, row, fault)
         mask = rle.decode(row["segmentation"]).astype(bool)

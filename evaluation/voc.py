@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from ..ops import pairwise_iou
 from .checks import check_results
-from .coco_inputs import pose_problem
+from .coco_inputs import build_coco_inputs
 from .scores import Scores
 
 Rule = Literal["11-point", "area"]
@@ -57,7 +57,7 @@ def evaluate_voc(
     scores the order of the results decides. The mean is over the classes that have something to find.
     """
     check_results(results, ground_truth)
-    problem = pose_problem(ground_truth, results, "bbox")
+    problem = build_coco_inputs(ground_truth, results, "bbox")
     truths, found = (_Boxes.of(part["annotations"]) for part in (problem.truth, problem.detections))
     scores = np.array([result["score"] for result in results], np.float64)
     difficult = np.array([bool(entry.get("difficult", 0)) for entry in ground_truth["annotations"]], bool)

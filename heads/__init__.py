@@ -1,11 +1,11 @@
 """Floor 4: pyramid -> losses or predictions. The imports below fill the registry."""
 
-from .base import Head, HeadConfig, heads, task_of_head
+from .base import HEADS, Head, HeadConfig, task_of_head
 from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamples
-from .class_rows import ClassRows, tensors_by_class
+from .class_rows import ClassRows, class_rows_by_tensor
 from .classification import ClassificationConfig, ClassificationHead
 from .mask_branch import MaskBranch, MaskBranchConfig
-from .multi_head import SeveralHeads, SeveralHeadsConfig
+from .multi_head import MultiHead, MultiHeadConfig
 from .rcnn import RCNNConfig, RCNNHead
 from .rpn import RPN, Proposals, RPNConfig
 from .semantic import (
@@ -28,6 +28,7 @@ from .semantic import (
 from .torchvision import TORCHVISION, TORCHVISION_MASK, TORCHVISION_V2
 
 __all__ = [
+    "HEADS",
     "RPN",
     "TORCHVISION",
     "TORCHVISION_DEEPLAB",
@@ -48,6 +49,8 @@ __all__ = [
     "LowLevelConfig",
     "MaskBranch",
     "MaskBranchConfig",
+    "MultiHead",
+    "MultiHeadConfig",
     "PaddedDetections",
     "Proposals",
     "RCNNConfig",
@@ -60,11 +63,8 @@ __all__ = [
     "SemanticHead",
     "SemanticLoss",
     "SemanticLossConfig",
-    "SeveralHeads",
-    "SeveralHeadsConfig",
     "UNetConfig",
     "UNetHead",
-    "heads",
+    "class_rows_by_tensor",
     "task_of_head",
-    "tensors_by_class",
 ]

@@ -40,12 +40,12 @@ class Head(nn.Module, ABC, Generic[Target, Prediction]):
         """One prediction per image, in the frame of the images given."""
 
 
-heads: Registry[Head] = Registry("head")
+HEADS: Registry[Head] = Registry("head")
 """Heads by name; an entry builds from ``(feature_info, num_classes, config)``."""
 
 
 def task_of_head(name: str) -> str:
     """What a head of this name predicts."""
-    build = heads[name].build
+    build = HEADS[name].build
     assert isinstance(build, type) and issubclass(build, Head), "heads are registered as classes"
     return build.task

@@ -15,16 +15,16 @@ from ..ops import (
     POSITIVE,
     NormKind,
     RoIAlignConfig,
+    all_reduce_mean,
     class_nms_mask,
     clip_boxes,
     decode_boxes,
-    draw_seeds,
+    draw_image_seeds,
     encode_boxes,
     ignore_regions,
     match_boxes,
-    mean_over_processes,
     sample_labels,
-    uniform_keys,
+    uniform_from_seed,
 )
 from ..structures import Config, FeatureInfo, Features, Images, Instances
 from .class_rows import ClassRows
@@ -142,7 +142,7 @@ class BoxBranch(nn.Module):
         """Draw proposals to learn from; the objects themselves are among the candidates (Fast R-CNN's habit)."""
         config, rows = self.config, []
         most = max(map(len, targets))
-        seeds = draw_seeds(len(targets), proposals.boxes.device)
+        seeds = draw_image_seeds(len(targets), proposals.boxes.device)
         for boxes, valid, target, seed in zip(*proposals, targets, seeds, strict=True):
             # Padded to the image with most objects, so that all images draw from equally many.
             padding = boxes.new_zeros(most - len(target), 4)
@@ -152,7 +152,7 @@ class BoxBranch(nn.Module):
             match = match_boxes(candidates, target.boxes, (threshold, threshold))
             kinds = ignore_regions(match.labels, candidates, target.ignored, config.ignore_coverage)
             kinds = torch.where(usable, kinds, IGNORED)
-            keys = uniform_keys(seed, len(kinds))
+            keys = uniform_from_seed(seed, len(kinds))
             indices, drawn = sample_labels(kinds, config.samples, config.positive_fraction, keys)
             positive = drawn & (kinds[indices] == POSITIVE)
             objects = match.objects[indices]
@@ -166,7 +166,7 @@ class BoxBranch(nn.Module):
     def loss(self, features: Features, samples: RegionSamples) -> dict[str, Tensor]:
         """Cross-entropy over classes and background, smooth L1 on the boxes of positives; both per sample drawn."""
         logits, offsets = self(features, samples.boxes)
-        count = mean_over_processes(samples.valid.sum().float()).clamp(min=1)
+        count = all_reduce_mean(samples.valid.sum().float()).clamp(min=1)
         cross_entropy = F.cross_entropy(logits.flatten(0, 1), samples.labels.flatten(), reduction="none")
         positive = samples.labels < self.num_classes
         if self.config.class_agnostic:

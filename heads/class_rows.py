@@ -27,7 +27,7 @@ class ClassRows:
         return {name: slice(place * self.each, (place + 1) * self.each) for place, name in enumerate(names)}
 
 
-def tensors_by_class(head: Head) -> dict[str, tuple[str, ClassRows]]:
+def class_rows_by_tensor(head: Head) -> dict[str, tuple[str, ClassRows]]:
     """Every tensor of a head that has rows of classes, by its name there: the task whose classes, and which rows."""
     found: dict[str, tuple[str, ClassRows]] = {}
     tasks = {"": head.task}

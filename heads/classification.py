@@ -9,9 +9,9 @@ from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..ops import mean_inside
+from ..ops import masked_mean
 from ..structures import Classification, FeatureInfo, Features, Images
-from .base import Head, HeadConfig, heads
+from .base import HEADS, Head, HeadConfig
 from .class_rows import ClassRows
 
 
@@ -29,7 +29,7 @@ class ClassificationConfig(HeadConfig):
     """How many classes a prediction names."""
 
 
-@heads.register("classification", ClassificationConfig)
+@HEADS.register("classification", ClassificationConfig)
 class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
     """Pyramid -> the likeliest classes of the whole image."""
 
@@ -56,7 +56,7 @@ class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
 
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k"]:
         """A logit per class."""
-        pooled = [mean_inside(features[level], images.sizes, stride) for level, stride in self.strides.items()]
+        pooled = [masked_mean(features[level], images.sizes, stride) for level, stride in self.strides.items()]
         return self.fc(self.dropout(torch.cat(pooled, dim=1)))
 
     def loss(self, features: Features, images: Images, targets: Sequence[Int64[Tensor, ""]]) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from ..ops import NormKind, RoIAlignConfig, cut_outlines, mean_over_processes
-from ..structures import Config, FeatureInfo, Features, Instances, MaskFormat, Outlines, PasteRule
+from ..ops import NormKind, RoIAlignConfig, all_reduce_mean, rasterize_polygon_masks
+from ..structures import Config, FeatureInfo, Features, Instances, MaskFormat, PasteRule, PolygonMasks
 from .box_branch import RegionSamples
 from .class_rows import ClassRows
 from .region_pooler import RegionPooler, initialize_convolutions, region_convolutions
@@ -90,7 +90,7 @@ class MaskBranch(nn.Module):
             truth, known = (torch.stack(column) for column in zip(*rows, strict=True))
         counted = samples.valid & known
         errors = F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * counted[:, :, None, None]
-        cells = mean_over_processes(counted.sum() * float(logits.shape[-1] ** 2))
+        cells = all_reduce_mean(counted.sum() * float(logits.shape[-1] ** 2))
         return {"loss_mask": errors.sum() / cells.clamp(min=1)}
 
     def _repeat_positives(self, samples: RegionSamples) -> RegionSamples:
@@ -113,14 +113,16 @@ class MaskBranch(nn.Module):
     ) -> tuple[Float[Tensor, "r s s"], Bool[Tensor, " r"]]:
         """What each region's mask should be, and whether that is known."""
         size, rule = 2 * self.config.pool.size, self.config.truth
-        form, kind = (target.outlines, "outlines") if rule == "polygons" else (target.masks, "masks")
+        form, kind = (target.polygon_masks, "polygon_masks") if rule == "polygons" else (target.masks, "masks")
         if form is None:
             raise ValueError(f"a mask branch with truth={rule!r} learns from Instances with {kind}; these have none")
         if not len(target):
             return boxes.new_zeros(len(boxes), size, size), torch.zeros_like(objects, dtype=torch.bool)
-        if isinstance(form, Outlines):
+        if isinstance(form, PolygonMasks):
             rows = torch.arange(len(target), device=objects.device)
-            cut = cut_outlines(form, torch.cat([objects, rows]), torch.cat([boxes, target.boxes]), (size, size))
+            cut = rasterize_polygon_masks(
+                form, torch.cat([objects, rows]), torch.cat([boxes, target.boxes]), (size, size)
+            )
             cut, whole = cut[: len(boxes)], cut[len(boxes) :]
             return cut.to(boxes.dtype), whole.flatten(1).any(dim=1)[objects]
         rois = torch.cat([objects[:, None].to(boxes.dtype), boxes], dim=1)

@@ -6,38 +6,38 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor, nn
 
-from ..ops import noted_under
+from ..ops import metric_prefix
 from ..structures import FeatureInfo, Features, Images
-from .base import Head, HeadConfig, heads, task_of_head
+from .base import HEADS, Head, HeadConfig, task_of_head
 
 HeadName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 """A word: it stands in the names of parameters and files."""
-AnyHeadConfig = Annotated[HeadConfig, *heads.field()]
+AnyHeadConfig = Annotated[HeadConfig, *HEADS.field()]
 
 
-class SeveralHeadsConfig(HeadConfig):
+class MultiHeadConfig(HeadConfig):
     """The heads by names of one's own: ``{"boxes": RCNNConfig(), "semantic": SemanticFPNConfig()}``."""
 
-    name: Literal["several"] = "several"
+    name: Literal["multi_head"] = "multi_head"
     heads: dict[HeadName, AnyHeadConfig] = Field(min_length=2)
     weights: dict[str, PositiveFloat] = Field(default={})
     """What a head's losses are multiplied by; 1 where none is given."""
 
     @model_validator(mode="after")
-    def _check_weights(self) -> "SeveralHeadsConfig":
+    def _check_weights(self) -> "MultiHeadConfig":
         if strange := self.weights.keys() - self.heads.keys():
             raise ValueError(f"weights has {sorted(strange)}; the heads are {list(self.heads)}")
         return self
 
 
-@heads.register("several", SeveralHeadsConfig)
-class SeveralHeads(Head[Mapping[str, Any], dict[str, Any]]):
+@HEADS.register("multi_head", MultiHeadConfig)
+class MultiHead(Head[Mapping[str, Any], dict[str, Any]]):
     """Each head learns from the truth of its task; a prediction is a dict with what each head predicts, by its name."""
 
-    task: ClassVar[str] = "several"
+    task: ClassVar[str] = "multi_head"
 
     def __init__(
-        self, feature_info: Mapping[str, FeatureInfo], num_classes: Mapping[str, int], config: SeveralHeadsConfig
+        self, feature_info: Mapping[str, FeatureInfo], num_classes: Mapping[str, int], config: MultiHeadConfig
     ) -> None:
         """``num_classes`` is by task."""
         super().__init__()
@@ -49,7 +49,7 @@ class SeveralHeads(Head[Mapping[str, Any], dict[str, Any]]):
                 raise ValueError(
                     f"the head {name!r} is for {task}; there are classes for {', '.join(num_classes)} only"
                 )
-            self.heads[name] = heads.build(part, feature_info, num_classes[task])
+            self.heads[name] = HEADS.build(part, feature_info, num_classes[task])
 
     def named_heads(self) -> Iterator[tuple[str, Head]]:
         """Each head with its name."""
@@ -66,7 +66,7 @@ class SeveralHeads(Head[Mapping[str, Any], dict[str, Any]]):
         losses: dict[str, Tensor] = {}
         for name, head in self.named_heads():
             weight = self.config.weights.get(name, 1.0)
-            with noted_under(f"{name}_"):
+            with metric_prefix(f"{name}_"):
                 own = head.loss(features, images, [target[head.task] for target in targets])
             losses |= {f"loss_{name}_{key.removeprefix('loss_')}": weight * value for key, value in own.items()}
         return losses

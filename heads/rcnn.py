@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from ..ops import note, watched
-from ..structures import Detections, FeatureInfo, Features, GridMasks, Images, Instances, MaskFormat
-from .base import Head, HeadConfig, heads
+from ..ops import is_collecting_metrics, note
+from ..structures import Detections, FeatureInfo, Features, Images, Instances, MaskFormat, RoIMasks
+from .base import HEADS, Head, HeadConfig
 from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamples
 from .mask_branch import MaskBranch, MaskBranchConfig
-from .rpn import RPN, RPNConfig, recalled
+from .rpn import RPN, RPNConfig, proposal_recall
 
 
 class RCNNConfig(HeadConfig):
@@ -29,7 +29,7 @@ class RCNNConfig(HeadConfig):
         return None if self.mask is None else self.mask.mask_format
 
 
-@heads.register("rcnn", RCNNConfig)
+@HEADS.register("rcnn", RCNNConfig)
 class RCNNHead(Head[Instances, Detections]):
     """Pyramid -> boxes with a class and a score."""
 
@@ -58,8 +58,8 @@ class RCNNHead(Head[Instances, Detections]):
         losses = self.rpn.loss(dense, targets)
         proposals = self.rpn.propose(dense, images, training=True)
         samples = self.box.sample(proposals, targets)
-        if watched():
-            note("rpn_recall", recalled(proposals, targets, self.box.config.match_threshold))
+        if is_collecting_metrics():
+            note("rpn_recall", proposal_recall(proposals, targets, self.box.config.match_threshold))
             note("box_positives", (samples.labels < self.box.num_classes).sum(dim=1))
         losses |= self.box.loss(features, samples)
         if self.mask is not None:
@@ -93,6 +93,6 @@ class RCNNHead(Head[Instances, Detections]):
             return detections
         rule, sizes = self.mask.config.paste, images.sizes.tolist()
         return [
-            replace(found, masks=GridMasks(grids[valid], (size[0], size[1]), rule))
+            replace(found, masks=RoIMasks(grids[valid], (size[0], size[1]), rule))
             for found, grids, valid, size in zip(detections, padded.masks, padded.valid, sizes, strict=True)
         ]

@@ -11,21 +11,21 @@ from torch import Tensor, nn
 
 from ..ops import (
     POSITIVE,
+    all_reduce_mean,
     cell_anchors,
     clip_boxes,
     decode_boxes,
-    draw_seeds,
+    draw_image_seeds,
     encode_boxes,
     grid_anchors,
     ignore_regions,
+    is_collecting_metrics,
     match_boxes,
-    mean_over_processes,
     nms_mask,
     note,
     pairwise_iou,
     sample_labels,
-    uniform_keys,
-    watched,
+    uniform_from_seed,
 )
 from ..structures import Config, FeatureInfo, Features, Images, Instances
 
@@ -157,11 +157,11 @@ class RPN(nn.Module):
         anchors = torch.cat(dense.anchors)
         logits, offsets = torch.cat(dense.logits, dim=1), torch.cat(dense.offsets, dim=1)
         objectness, regression, drawn, positives = [], [], [], []
-        seeds = draw_seeds(len(targets), logits.device)
+        seeds = draw_image_seeds(len(targets), logits.device)
         for image_logits, image_offsets, target, seed in zip(logits, offsets, targets, seeds, strict=True):
             match = match_boxes(anchors, target.boxes, config.match_thresholds, keep_best=True)
             labels = ignore_regions(match.labels, anchors, target.ignored, config.ignore_coverage)
-            keys = uniform_keys(seed, len(labels))
+            keys = uniform_from_seed(seed, len(labels))
             indices, valid = sample_labels(labels, config.samples, config.positive_fraction, keys)
             positive = valid & (labels[indices] == POSITIVE)
             cross_entropy = F.binary_cross_entropy_with_logits(
@@ -176,19 +176,19 @@ class RPN(nn.Module):
                 regression.append((error * positive[:, None]).sum())
             else:
                 regression.append(image_offsets.sum() * 0)
-        if watched():
+        if is_collecting_metrics():
             note("rpn_positives", torch.stack(positives).sum(dim=1))
         if config.normalizer == "fixed":
             count = logits.new_tensor(config.samples * len(targets))
         else:
-            count = mean_over_processes(torch.stack(drawn).sum().float()).clamp(min=1)
+            count = all_reduce_mean(torch.stack(drawn).sum().float()).clamp(min=1)
         return {
             "loss_rpn_objectness": torch.stack(objectness).sum() / count,
             "loss_rpn_box": torch.stack(regression).sum() / count,
         }
 
 
-def recalled(proposals: Proposals, targets: Sequence[Instances], threshold: float) -> Bool[Tensor, " n"]:
+def proposal_recall(proposals: Proposals, targets: Sequence[Instances], threshold: float) -> Bool[Tensor, " n"]:
     """Whether each object of all images has a proposal of at least this IoU."""
     found = [
         ((pairwise_iou(target.boxes, boxes) >= threshold) & valid).any(dim=1)

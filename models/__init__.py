@@ -5,7 +5,7 @@ from .build import ModelConfig, build_model, resolve_input
 from .convert import from_torchvision_detector, from_torchvision_segmenter
 from .model import Model
 from .preprocess import Preprocess
-from .segment import SemanticInference, segment
+from .semantic_inference import SemanticInference, predict_semantic
 from .transfer import transfer_weights
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "build_model",
     "from_torchvision_detector",
     "from_torchvision_segmenter",
+    "predict_semantic",
     "resolve_input",
-    "segment",
     "transfer_weights",
 ]

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from ..backbones import BackboneConfig, backbones, weights_input
-from ..heads import HeadConfig, heads, task_of_head
-from ..necks import necks
+from ..backbones import BACKBONES, BackboneConfig, weights_input
+from ..heads import HEADS, HeadConfig, task_of_head
+from ..necks import NECKS
 from ..structures import Config, InputConfig, PartConfig
 from .model import Model
 from .preprocess import Preprocess
@@ -16,11 +16,11 @@ class ModelConfig(Config):
 
     input: InputConfig | None = None
     """None: as the backbone's weights were trained. A run's own config says which that was."""
-    backbone: Annotated[BackboneConfig, *backbones.field()]
+    backbone: Annotated[BackboneConfig, *BACKBONES.field()]
     weights: str | None = None
     """What the backbone starts a training from; see :func:`vertebra.backbones.load_backbone_weights`."""
-    neck: Annotated[PartConfig, *necks.field()]
-    head: Annotated[HeadConfig, *heads.field()]
+    neck: Annotated[PartConfig, *NECKS.field()]
+    head: Annotated[HeadConfig, *HEADS.field()]
 
 
 def resolve_input(config: ModelConfig) -> ModelConfig:
@@ -32,12 +32,12 @@ def resolve_input(config: ModelConfig) -> ModelConfig:
 
 def build_model(config: ModelConfig, class_names: Sequence[str] | Mapping[str, Sequence[str]]) -> Model:
     """Build the parts on one another, for these classes; random weights. The classes of several heads come by task."""
-    backbone = backbones.build(config.backbone)
+    backbone = BACKBONES.build(config.backbone)
     preprocess = Preprocess(config.input or weights_input(config.backbone, config.weights))
-    neck = necks.build(config.neck, backbone.feature_info)
+    neck = NECKS.build(config.neck, backbone.feature_info)
     if isinstance(class_names, Mapping):
         class_names = class_names.get(task_of_head(config.head.name), class_names)
     by_task = isinstance(class_names, Mapping)
     num_classes = {task: len(names) for task, names in class_names.items()} if by_task else len(class_names)
-    head = heads.build(config.head, backbone.feature_info | neck.feature_info, num_classes)
+    head = HEADS.build(config.head, backbone.feature_info | neck.feature_info, num_classes)
     return Model(backbone, neck, head, preprocess, class_names)

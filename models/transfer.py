@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..heads import tensors_by_class
-from ..ops import first_few, state_dict_faults
+from ..heads import class_rows_by_tensor
+from ..ops import join_first, state_dict_problems
 from ..structures import CheckpointError
 from .model import Model
 
@@ -27,9 +27,9 @@ def transfer_weights(model: Model, source: Model) -> str:
         if own[name].shape[1:] == tensors[name].shape[1:]
     }
     tensors |= mixed
-    if faults := state_dict_faults(tensors, own, may_lack=_is_counter, may_have=_is_counter):
+    if faults := state_dict_problems(tensors, own, may_lack=_is_counter, may_have=_is_counter):
         raise CheckpointError(
-            f"does not fit this model: {first_few(faults)}", "give both the same backbone, neck and head"
+            f"does not fit this model: {join_first(faults)}", "give both the same backbone, neck and head"
         )
     model.load_state_dict(tensors, strict=False)
     return f"{len(tensors) - len(mixed)} tensors kept, {len(mixed)} have rows of classes: {_describe(model, source)}"
@@ -46,7 +46,7 @@ _Rows = dict[str | None, slice]
 def _rows(model: Model) -> dict[str, _Rows]:
     """The rows of each class in every tensor that has such rows, by the tensor's name in the model."""
     names = _names_by_task(model)
-    return {f"head.{name}": rows.places(names[task]) for name, (task, rows) in tensors_by_class(model.head).items()}
+    return {f"head.{name}": rows.places(names[task]) for name, (task, rows) in class_rows_by_tensor(model.head).items()}
 
 
 def _names_by_task(model: Model) -> Mapping[str, Sequence[str]]:
@@ -71,6 +71,6 @@ def _describe(model: Model, source: Model) -> str:
             "initialised": [name for name in names if name not in known[task]],
             "dropped": [name for name in known[task] if name not in names],
         }
-        fate = "; ".join(f"{first_few(words, separator=', ')} {fate}" for fate, words in fates.items() if words)
+        fate = "; ".join(f"{join_first(words, separator=', ')} {fate}" for fate, words in fates.items() if words)
         said.append(f"{task}: {fate}")
     return "; ".join(said)

@@ -1,6 +1,6 @@
 """Floor 3: pyramid -> pyramid. The imports below fill the registry."""
 
-from .base import Neck, necks
+from .base import NECKS, Neck
 from .bifpn import BiFPN, BiFPNConfig
 from .default import default_neck
 from .fpn import FPN, FPNConfig
@@ -12,6 +12,7 @@ from .simple_pyramid import SimplePyramid, SimplePyramidConfig
 __all__ = [
     "FPN",
     "NASFPN",
+    "NECKS",
     "PAFPN",
     "BiFPN",
     "BiFPNConfig",
@@ -24,5 +25,4 @@ __all__ = [
     "SimplePyramid",
     "SimplePyramidConfig",
     "default_neck",
-    "necks",
 ]

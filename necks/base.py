@@ -23,5 +23,5 @@ class Neck(nn.Module, ABC):
         """New levels out of a backbone's; those given are left as they are."""
 
 
-necks: Registry[Neck] = Registry("neck")
+NECKS: Registry[Neck] = Registry("neck")
 """Necks by name; an entry builds from ``(feature_info, config)``."""

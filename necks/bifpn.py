@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..ops import ActivationKind, NormKind, NormLayer, activation_layer, conv_block, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig
-from .base import Neck, necks
+from .base import NECKS, Neck
 from .extra_levels import ExtraCount, ExtraKind, extra_levels
 from .layers import halve, initialize, lateral_blocks, upsample_to
 from .levels import InputLevels, choose_levels, pyramid_info
@@ -86,7 +86,7 @@ class BiFPNLayer(nn.Module):
         return outputs
 
 
-@necks.register("bifpn", BiFPNConfig)
+@NECKS.register("bifpn", BiFPNConfig)
 class BiFPN(Neck):
     """Levels merged downwards and upwards, several times, with learned weights. Sizes may be odd.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..ops import ActivationKind, NormKind, conv_block, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig
-from .base import Neck, necks
+from .base import NECKS, Neck
 from .extra_levels import ExtraCount, ExtraKind, extra_levels
 from .layers import initialize, lateral_blocks, upsample_to
 from .levels import InputLevels, choose_levels, pyramid_info
@@ -31,7 +31,7 @@ class FPNConfig(PartConfig):
     """What follows that. The paper has none."""
 
 
-@necks.register("fpn", FPNConfig)
+@NECKS.register("fpn", FPNConfig)
 class FPN(Neck):
     """Every resolution with the meaning of the coarsest: c2..c5 -> p2..p5 and the extra levels. Sizes may be odd."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..ops import ActivationKind, NormKind, NormLayer, activation_layer, conv_block, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig
-from .base import Neck, necks
+from .base import NECKS, Neck
 from .layers import initialize, lateral_blocks
 from .levels import InputLevels, choose_levels, pyramid_info
 
@@ -80,7 +80,7 @@ class NASFPNLayer(nn.Module):
         return [maps[f"n{step}"] for step in STEPS]
 
 
-@necks.register("nas_fpn", NASFPNConfig)
+@NECKS.register("nas_fpn", NASFPNConfig)
 class NASFPN(Neck):
     """Five levels merged along the paths that a search found. Sizes may be odd.
 

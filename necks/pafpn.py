@@ -7,7 +7,7 @@ from torch import nn
 
 from ..ops import ActivationKind, NormKind, conv_block, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig
-from .base import Neck, necks
+from .base import NECKS, Neck
 from .extra_levels import ExtraCount, ExtraKind, extra_levels
 from .fpn import FPN, FPNConfig
 from .layers import initialize
@@ -31,7 +31,7 @@ class PAFPNConfig(PartConfig):
     """What follows each convolution of the bottom-up path. mmdetection, and the authors' code without norm: none."""
 
 
-@necks.register("pafpn", PAFPNConfig)
+@NECKS.register("pafpn", PAFPNConfig)
 class PAFPN(Neck):
     """FPN, then a short way up again, so that fine detail reaches the coarse levels. Sizes may be odd."""
 

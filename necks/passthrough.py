@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ..structures import FeatureInfo, Features, PartConfig
-from .base import Neck, necks
+from .base import NECKS, Neck
 
 
 class PassthroughConfig(PartConfig):
@@ -12,7 +12,7 @@ class PassthroughConfig(PartConfig):
     name: str = "passthrough"
 
 
-@necks.register("passthrough", PassthroughConfig)
+@NECKS.register("passthrough", PassthroughConfig)
 class Passthrough(Neck):
     """A pyramid as it came."""
 

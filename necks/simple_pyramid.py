@@ -9,7 +9,7 @@ from torch import nn
 
 from ..ops import ActivationKind, NormKind, NormLayer, activation_layer, conv_block, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig
-from .base import Neck, necks
+from .base import NECKS, Neck
 from .extra_levels import ExtraCount, extra_levels
 from .layers import initialize
 from .levels import InputLevels, backbone_levels, pyramid_info
@@ -41,7 +41,7 @@ class SimplePyramidConfig(PartConfig):
         return strides
 
 
-@necks.register("simple_pyramid", SimplePyramidConfig)
+@NECKS.register("simple_pyramid", SimplePyramidConfig)
 class SimplePyramid(Neck):
     """One map enlarged by transposed convolutions and reduced by pooling: c4 -> p2..p5 and the extra levels.
 

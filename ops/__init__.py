@@ -11,27 +11,27 @@ from .boxes import (
 )
 from .conv_block import ActivationKind, activation_layer, conv_block, separable_conv_block
 from .distributed import (
-    draw_seeds,
-    each_by_itself,
-    mean_over_processes,
-    process_count,
-    process_rank,
-    shared_draws,
-    uniform_keys,
+    all_reduce_mean,
+    draw_image_seeds,
+    get_rank,
+    get_world_size,
+    shared_generator,
+    single_process,
+    uniform_from_seed,
 )
 from .matching import IGNORED, NEGATIVE, POSITIVE, Match, Sample, ignore_regions, match_boxes, sample_labels
 from .nms import class_nms_mask, nms_mask
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
 from .paste import paste_masks
-from .polygons import cut_outlines
-from .pooling import mean_inside
+from .polygons import rasterize_polygon_masks
+from .pooling import masked_mean
+from .rle import rle_problem, size_problem
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
-from .run_lengths import run_lengths_fault, size_fault
-from .segmentations import segmentation_fault
+from .segmentations import segmentation_problem
 from .semantic import label_map, pad_maps
-from .state_dict import first_few, state_dict_faults
+from .state_dict import join_first, state_dict_problems
 from .sync_norm import SyncBatchNorm
-from .watch import Notes, note, noted_under, watched, watching
+from .watch import Notes, collect_metrics, is_collecting_metrics, metric_prefix, note
 
 __all__ = [
     "IGNORED",
@@ -48,43 +48,43 @@ __all__ = [
     "Sample",
     "SyncBatchNorm",
     "activation_layer",
+    "all_reduce_mean",
     "box_areas",
     "cell_anchors",
     "class_nms_mask",
     "clip_boxes",
+    "collect_metrics",
     "conv_block",
-    "cut_outlines",
     "decode_boxes",
-    "draw_seeds",
-    "each_by_itself",
+    "draw_image_seeds",
     "encode_boxes",
-    "first_few",
+    "get_rank",
+    "get_world_size",
     "grid_anchors",
     "ignore_regions",
+    "is_collecting_metrics",
+    "join_first",
     "label_map",
+    "masked_mean",
     "match_boxes",
-    "mean_inside",
-    "mean_over_processes",
+    "metric_prefix",
     "nms_mask",
     "norm_layer",
     "note",
-    "noted_under",
     "pad_maps",
     "pairwise_intersection",
     "pairwise_iou",
     "paste_masks",
     "pool_regions",
-    "process_count",
-    "process_rank",
+    "rasterize_polygon_masks",
     "region_levels",
-    "run_lengths_fault",
+    "rle_problem",
     "sample_labels",
-    "segmentation_fault",
+    "segmentation_problem",
     "separable_conv_block",
-    "shared_draws",
-    "size_fault",
-    "state_dict_faults",
-    "uniform_keys",
-    "watched",
-    "watching",
+    "shared_generator",
+    "single_process",
+    "size_problem",
+    "state_dict_problems",
+    "uniform_from_seed",
 ]

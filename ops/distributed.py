@@ -16,18 +16,18 @@ _apart = False
 _shared: torch.Generator | None = None
 
 
-def process_count() -> int:
+def get_world_size() -> int:
     """How many processes train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _apart else 1
 
 
-def process_rank() -> int:
+def get_rank() -> int:
     """Which of them this is, from 0."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() and not _apart else 0
 
 
 @contextlib.contextmanager
-def each_by_itself() -> Iterator[None]:
+def single_process() -> Iterator[None]:
     """Inside, every process works as if it were the only one: they need not take equally many steps."""
     global _apart
     before, _apart = _apart, True
@@ -37,22 +37,22 @@ def each_by_itself() -> Iterator[None]:
         _apart = before
 
 
-def mean_over_processes(value: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+def all_reduce_mean(value: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     """The mean of what each process has, without a gradient: every process must call this.
 
     A loss that is a sum divided by the mean count has, averaged over processes as DDP averages gradients, the value of
     the whole sum divided by the whole count.
     """
-    if process_count() == 1:
+    if get_world_size() == 1:
         return value
     value = value.detach().clone()
     dist.all_reduce(value)
-    return value / process_count()
+    return value / get_world_size()
 
 
 @contextlib.contextmanager
-def shared_draws(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside, :func:`draw_seeds` has a generator of its own, whose seed all processes share.
+def shared_generator(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside, :func:`draw_image_seeds` has a generator of its own, whose seed all processes share.
 
     Torch's generator is left to what each process draws for itself, and as often as it likes: dropout must not leave
     out the same units of every process's images.
@@ -65,18 +65,18 @@ def shared_draws(seed: int, device: torch.device) -> Iterator[None]:
         _shared = before
 
 
-def draw_seeds(count: int, device: torch.device) -> Int64[Tensor, " count"]:
+def draw_image_seeds(count: int, device: torch.device) -> Int64[Tensor, " count"]:
     """A random number below 2^32 for each of this process's images, from torch's generator or that of
-    :func:`shared_draws`.
+    :func:`shared_generator`.
 
     There the images of all processes, rank by rank, get the numbers that one process would have drawn for them.
     """
-    first = process_rank() * count
-    numbers = torch.randint(2**32, (process_count() * count,), device=device, generator=_shared)
+    first = get_rank() * count
+    numbers = torch.randint(2**32, (get_world_size() * count,), device=device, generator=_shared)
     return numbers[first : first + count]
 
 
-def uniform_keys(seed: Int64[Tensor, ""], count: int) -> Float[Tensor, " count"]:
+def uniform_from_seed(seed: Int64[Tensor, ""], count: int) -> Float[Tensor, " count"]:
     """``count`` numbers in [0, 1), a function of the seed alone: the first ten do not depend on how many follow.
 
     Two rounds of the 32-bit hash lowbias32 (Chris Wellons, "Prospecting for hash functions", 2018), one for the place

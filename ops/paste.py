@@ -5,12 +5,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..structures import GridMasks, PasteRule
+from ..structures import PasteRule, RoIMasks
 
 BUDGET = 2**24  # values of one mask or of several on their way, in float32: 64 MiB
 
 
-def paste_masks(masks: GridMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5) -> Bool[Tensor, "n h w"]:
+def paste_masks(masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5) -> Bool[Tensor, "n h w"]:
     """Where the probability of each mask reaches ``threshold``, in the image that the boxes are in.
 
     On a CPU each mask is computed inside its box alone, on a GPU as many at once as ``BUDGET`` allows: the memory
@@ -30,7 +30,7 @@ def paste_masks(masks: GridMasks, boxes: Float[Tensor, "n 4"], threshold: float 
     return pasted
 
 
-def _at_once(masks: GridMasks) -> int:
+def _at_once(masks: RoIMasks) -> int:
     """How many masks share a computation."""
     height, width = masks.size
     return 1 if masks.grids.device.type == "cpu" else max(1, BUDGET // (height * width))

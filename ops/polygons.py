@@ -4,14 +4,14 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-from ..structures import Outlines
+from ..structures import PolygonMasks
 
 BUDGET = 2**21  # crossings looked for at a time: about 100 MB on their way
 LEAST_SIDE = 0.1  # pixels of a region, as in detectron2: a padding row has none
 
 
-def cut_outlines(
-    outlines: Outlines, objects: Int64[Tensor, " r"], boxes: Float[Tensor, "r 4"], size: tuple[int, int]
+def rasterize_polygon_masks(
+    polygon_masks: PolygonMasks, objects: Int64[Tensor, " r"], boxes: Float[Tensor, "r 4"], size: tuple[int, int]
 ) -> Bool[Tensor, "r h w"]:
     """Whether the middle of each cell of a grid of ``size`` (height, width) over each box is in the box's object.
 
@@ -19,26 +19,28 @@ def cut_outlines(
     cell. Memory beyond the result does not grow with the number of boxes; nothing is read back to the host.
     """
     height, width = size
-    together = max(1, BUDGET // max(1, outlines.edges.shape[1] * height, outlines.most_parts * height * width))
+    together = max(
+        1, BUDGET // max(1, polygon_masks.edges.shape[1] * height, polygon_masks.most_parts * height * width)
+    )
     pieces = zip(objects.split(together), boxes.split(together), strict=True)
-    return torch.cat([_cut(outlines, *piece, height, width) for piece in pieces])
+    return torch.cat([_cut(polygon_masks, *piece, height, width) for piece in pieces])
 
 
 def _cut(
-    outlines: Outlines, objects: Int64[Tensor, " r"], boxes: Float[Tensor, "r 4"], height: int, width: int
+    polygon_masks: PolygonMasks, objects: Int64[Tensor, " r"], boxes: Float[Tensor, "r 4"], height: int, width: int
 ) -> Bool[Tensor, "r h w"]:
     """A row of cells changes side at every crossing: counted for each row of each part by how far to the right it is,
     and added up from the right."""
-    edges = _in_cells(outlines.edges[objects], boxes, height, width)
+    edges = _in_cells(polygon_masks.edges[objects], boxes, height, width)
     rows = torch.arange(height, device=boxes.device)
     left = _cells_left_of_crossings(edges, rows + 0.5, width)
     regions = torch.arange(len(boxes), device=boxes.device)[:, None]
-    grids = (regions * outlines.most_parts + outlines.parts[objects]) * (height * (width + 1))
+    grids = (regions * polygon_masks.most_parts + polygon_masks.parts[objects]) * (height * (width + 1))
     places = (grids[:, :, None] + (left + rows * (width + 1))).flatten()
     counts = torch.zeros(
-        len(boxes) * outlines.most_parts * height * (width + 1), dtype=torch.int32, device=boxes.device
+        len(boxes) * polygon_masks.most_parts * height * (width + 1), dtype=torch.int32, device=boxes.device
     ).scatter_add_(0, places, torch.ones_like(places, dtype=torch.int32))
-    counts = counts.view(len(boxes), outlines.most_parts, height, width + 1)
+    counts = counts.view(len(boxes), polygon_masks.most_parts, height, width + 1)
     crossings = counts.flip(-1).cumsum(-1, dtype=torch.int32).flip(-1)[..., 1:]
     return (crossings % 2 == 1).any(dim=1)
 

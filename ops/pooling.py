@@ -5,7 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 
-def mean_inside(level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"], stride: int) -> Float[Tensor, "b c"]:
+def masked_mean(level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"], stride: int) -> Float[Tensor, "b c"]:
     """The mean over the cells of each image; those of its padding, which depend on batch mates, do not count.
 
     ``sizes`` are the images' (height, width) in pixels, ``stride`` the level's.

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .run_lengths import run_lengths_fault
+from .rle import rle_problem
 
 FEWEST_NUMBERS = 6
 """Of a polygon: three points."""
 
 
-def segmentation_fault(segmentation: Any, size: tuple[int, int]) -> tuple[str, str] | None:
+def segmentation_problem(segmentation: Any, size: tuple[int, int]) -> tuple[str, str] | None:
     """The case and the description of what is wrong, if anything; ``size`` is the (height, width) of the image.
 
     A list of polygons, each x, y, x, y ... in pixels, or run lengths.
@@ -21,7 +21,7 @@ def segmentation_fault(segmentation: Any, size: tuple[int, int]) -> tuple[str, s
     if segmentation is None or segmentation == []:
         return "no-mask", "has no segmentation"
     if isinstance(segmentation, dict):
-        fault = run_lengths_fault(segmentation, size)
+        fault = rle_problem(segmentation, size)
         return None if fault is None else ("bad-run-lengths", f"has a segmentation that {fault}")
     if not isinstance(segmentation, list):
         return "bad-polygon", f"has the segmentation {segmentation!r:.80}, which is neither polygons nor run lengths"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 
-def state_dict_faults(
+def state_dict_problems(
     tensors: Mapping[str, Tensor],
     own: Mapping[str, Tensor],
     *,
@@ -27,7 +27,7 @@ def state_dict_faults(
     return faults
 
 
-def first_few(words: Sequence[str], count: int = 6, separator: str = "; ") -> str:
+def join_first(words: Sequence[str], count: int = 6, separator: str = "; ") -> str:
     """The first of them, and how many more there are."""
     more = f" and {len(words) - count} more" if len(words) > count else ""
     return separator.join(words[:count]) + more

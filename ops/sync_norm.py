@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.modules._functions import SyncBatchNorm as SyncOnDevice
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .distributed import process_count
+from .distributed import get_world_size
 
 
 class SyncBatchNorm(_BatchNorm):
@@ -21,7 +21,7 @@ class SyncBatchNorm(_BatchNorm):
     """
 
     def forward(self, input: Float[Tensor, "b c *d"]) -> Float[Tensor, "b c *d"]:
-        if not self.training or process_count() == 1:
+        if not self.training or get_world_size() == 1:
             return super().forward(input)
         share = self._share_of_running()
         if input.device.type == "cpu":
@@ -29,7 +29,7 @@ class SyncBatchNorm(_BatchNorm):
         running = (self.running_mean, self.running_var)
         group = dist.group.WORLD
         return SyncOnDevice.apply(  # pyright: ignore[reportReturnType]
-            input, self.weight, self.bias, *running, self.eps, share, group, process_count()
+            input, self.weight, self.bias, *running, self.eps, share, group, get_world_size()
         )
 
     def _check_input_dim(self, input: Tensor) -> None:

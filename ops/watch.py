@@ -1,6 +1,6 @@
 """Numbers to watch beside the losses: parts hand them over while somebody collects them, and log nothing themselves.
 
-They stay on their device. A part asks :func:`watched` before it computes one, so that they cost nothing otherwise.
+They stay on their device. A part asks :func:`is_collecting_metrics` before it computes one.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ _prefix = ""
 
 
 @contextlib.contextmanager
-def watching() -> Iterator[Notes]:
+def collect_metrics() -> Iterator[Notes]:
     """Collect what is noted inside."""
     global _notes
     before, _notes = _notes, {}
@@ -26,7 +26,7 @@ def watching() -> Iterator[Notes]:
         _notes = before
 
 
-def watched() -> bool:
+def is_collecting_metrics() -> bool:
     """Whether somebody collects."""
     return _notes is not None
 
@@ -41,7 +41,7 @@ def note(name: str, values: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def noted_under(prefix: str) -> Iterator[None]:
+def metric_prefix(prefix: str) -> Iterator[None]:
     """What is noted inside has this before its name."""
     global _prefix
     before, _prefix = _prefix, _prefix + prefix

@@ -12,7 +12,7 @@ The conventions of the whole project stand here, once:
 
 from .classes import Classes
 from .classification import Classification
-from .config import Config, PartConfig, refusals_as_usage_errors, suggest, usage_error
+from .config import Config, PartConfig, suggest, usage_error_from_validation, value_errors_as_usage_errors
 from .errors import (
     CheckpointError,
     DataError,
@@ -28,11 +28,11 @@ from .features import FeatureInfo, Features, Level, Levels
 from .images import MAX_PIXELS, Images
 from .input import CAFFE_INPUT, InputConfig
 from .instances import Detections, Instances
-from .masks import GridMasks, MaskFormat, PasteRule
+from .masks import MaskFormat, PasteRule, RoIMasks
 from .numbers import is_number
-from .polygons import Outlines
+from .polygons import PolygonMasks
 from .registry import Entry, Registry
-from .semantic import IGNORE, SemanticScores
+from .semantic import IGNORE, SemanticLogits
 
 __all__ = [
     "CAFFE_INPUT",
@@ -47,7 +47,6 @@ __all__ = [
     "Entry",
     "FeatureInfo",
     "Features",
-    "GridMasks",
     "Images",
     "InputConfig",
     "Instances",
@@ -56,18 +55,19 @@ __all__ = [
     "MaskFormat",
     "MemoryFullError",
     "NonFiniteError",
-    "Outlines",
     "PartConfig",
     "PasteRule",
     "PeerError",
+    "PolygonMasks",
     "Registry",
-    "SemanticScores",
+    "RoIMasks",
+    "SemanticLogits",
     "UsageError",
     "VertebraError",
     "WorkerError",
     "is_number",
     "is_out_of_memory",
-    "refusals_as_usage_errors",
     "suggest",
-    "usage_error",
+    "usage_error_from_validation",
+    "value_errors_as_usage_errors",
 ]

@@ -22,7 +22,7 @@ class PartConfig(Config):
 
 
 @contextlib.contextmanager
-def refusals_as_usage_errors() -> Iterator[None]:
+def value_errors_as_usage_errors() -> Iterator[None]:
     """Where parts are built from a config, what one of them refuses (ValueError) is a mistake in that config."""
     try:
         yield
@@ -39,7 +39,7 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return "known: " + (", ".join(known) or "none")
 
 
-def usage_error(source: str, config: type[Config], error: ValidationError) -> UsageError:
+def usage_error_from_validation(source: str, config: type[Config], error: ValidationError) -> UsageError:
     """pydantic's complaints about a config in one line: where, what is wrong, what came; the nearest field's name."""
     faults, fix = [], ""
     for fault in error.errors(include_url=False):

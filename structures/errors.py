@@ -14,7 +14,7 @@ class VertebraError(Exception):
 
     exit_code = 1
     case = "error"
-    told_elsewhere = False
+    reported_by_other_rank = False
     """Whether another process of the run has this error too, and tells of it."""
 
     def __init__(

@@ -26,7 +26,7 @@ class InputConfig(Config):
         return self
 
     @classmethod
-    def of_channels(cls, count: int) -> "InputConfig":
+    def for_channels(cls, count: int) -> "InputConfig":
         """For pixels 0..1 of so many channels: ImageNet's, or its average where they are not red, green and blue."""
         return cls() if count == 3 else cls(mean=(0.449,) * count, std=(0.226,) * count)
 

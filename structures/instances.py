@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from .masks import GridMasks
-from .polygons import Outlines
+from .masks import RoIMasks
+from .polygons import PolygonMasks
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
@@ -22,7 +22,7 @@ class Instances:
     labels: Int64[Tensor, " n"]
     masks: Bool[Tensor, "n h w"] | None = None
     ignored: Float[Tensor, "m 4"] | None = None
-    outlines: Outlines | None = None
+    polygon_masks: PolygonMasks | None = None
     """The masks as they were drawn, for who wants them more exact than pixels are."""
 
     def __post_init__(self) -> None:
@@ -30,7 +30,7 @@ class Instances:
             raise ValueError(f"boxes must have shape (n, 4), got {tuple(self.boxes.shape)}")
         if len(self.labels) != len(self.boxes):
             raise ValueError(f"one label per box is needed, got {len(self.boxes)} boxes and {len(self.labels)} labels")
-        for kind, given in (("mask", self.masks), ("outline", self.outlines)):
+        for kind, given in (("mask", self.masks), ("outline", self.polygon_masks)):
             if given is not None and len(given) != len(self.boxes):
                 raise ValueError(f"one {kind} per box is needed, got {len(self.boxes)} boxes and {len(given)} {kind}s")
         if self.masks is not None and self.masks.dtype != torch.bool:
@@ -49,8 +49,8 @@ class Instances:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Instances":
         masks, ignored = (None if tensor is None else change(tensor) for tensor in (self.masks, self.ignored))
-        outlines = None if self.outlines is None else self.outlines.map(change)
-        return Instances(change(self.boxes), change(self.labels), masks, ignored, outlines)
+        polygon_masks = None if self.polygon_masks is None else self.polygon_masks.map(change)
+        return Instances(change(self.boxes), change(self.labels), masks, ignored, polygon_masks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +60,7 @@ class Detections:
     boxes: Float[Tensor, "n 4"]
     labels: Int64[Tensor, " n"]
     scores: Float[Tensor, " n"]
-    masks: GridMasks | None = None
+    masks: RoIMasks | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -16,7 +16,7 @@ border of zeros, the box grows by it, is cut to whole pixels and spans from its 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GridMasks:
+class RoIMasks:
     """Probabilities on a grid over the box of each object: :func:`vertebra.ops.paste_masks` puts them on the image."""
 
     grids: Float[Tensor, "n s s"]
@@ -26,9 +26,9 @@ class GridMasks:
     def __len__(self) -> int:
         return len(self.grids)
 
-    def __getitem__(self, which: slice | Bool[Tensor, " n"]) -> "GridMasks":
+    def __getitem__(self, which: slice | Bool[Tensor, " n"]) -> "RoIMasks":
         return replace(self, grids=self.grids[which])
 
-    def to(self, device: torch.device | str) -> "GridMasks":
+    def to(self, device: torch.device | str) -> "RoIMasks":
         """The same on another device."""
         return replace(self, grids=self.grids.to(device))

@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outlines:
+class PolygonMasks:
     """Edges of the objects of one image, in its frame; those with fewer are padded with edges of no length.
 
     An object is the union of its parts, a part is where a ray crosses its edges an odd number of times: COCO's rule for
-    polygons. The order and the direction of edges mean nothing. :func:`vertebra.ops.cut_outlines` draws them.
+    polygons. The order and the direction of edges mean nothing. See :func:`vertebra.ops.rasterize_polygon_masks`.
     """
 
     edges: Float32[Tensor, "n e 4"]  # x1, y1, x2, y2
@@ -22,7 +22,7 @@ class Outlines:
     """Of an object; a number of the host's, since memory is laid out by it."""
 
     @classmethod
-    def pad(cls, edges: Sequence[Float32[Tensor, "_ 4"]], parts: Sequence[Int64[Tensor, " _"]]) -> "Outlines":
+    def pad(cls, edges: Sequence[Float32[Tensor, "_ 4"]], parts: Sequence[Int64[Tensor, " _"]]) -> "PolygonMasks":
         """Of each object's edges and their parts, counted from 0."""
         longest = max(map(len, parts), default=0)
         padded = cls(
@@ -38,6 +38,6 @@ class Outlines:
     def __len__(self) -> int:
         return len(self.edges)
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> "Outlines":
+    def map(self, change: Callable[[Tensor], Tensor]) -> "PolygonMasks":
         """The same with changed tensors: on another device, in other memory."""
-        return Outlines(change(self.edges), change(self.parts), self.most_parts)
+        return PolygonMasks(change(self.edges), change(self.parts), self.most_parts)

@@ -11,7 +11,7 @@ IGNORE = 255
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SemanticScores:
+class SemanticLogits:
     """Logits of every pixel of one image, in the frame of the image that the head was given.
 
     :func:`vertebra.ops.label_map` makes a map of classes of them, at any size.
@@ -19,6 +19,6 @@ class SemanticScores:
 
     logits: Float[Tensor, "k h w"]
 
-    def to(self, device: torch.device | str) -> "SemanticScores":
+    def to(self, device: torch.device | str) -> "SemanticLogits":
         """The same on another device."""
-        return SemanticScores(self.logits.to(device))
+        return SemanticLogits(self.logits.to(device))

@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from vertebra.tools.cli import run_tool, whole_number
+from vertebra.tools.cli import parse_integer, run_tool
 
 MODELS = ("faster_rcnn", "mask_rcnn", "deeplabv3")
 
@@ -63,15 +63,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--size", type=_size, default=(800, 1216), metavar="HxW", help="image size in pixels (default 800x1216)"
     )
-    parser.add_argument("--batch", type=whole_number(1), default=1, help="images a step (default 1)")
-    parser.add_argument("--rounds", type=whole_number(1), default=5, help="timed rounds of each (default 5)")
+    parser.add_argument("--batch", type=parse_integer(1), default=1, help="images a step (default 1)")
+    parser.add_argument("--rounds", type=parse_integer(1), default=5, help="timed rounds of each (default 5)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return parser.parse_args(arguments)
 
 
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
-    return whole_number(1)(height), whole_number(1)(width)
+    return parse_integer(1)(height), parse_integer(1)(width)
 
 
 def alternate(first: Callable[[], None], second: Callable[[], None], rounds: int, device):

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vertebra.tools.benchmark import alternate
-from vertebra.tools.cli import run_tool, whole_number
+from vertebra.tools.cli import parse_integer, run_tool
 
 FEW = ("resnet18", "resnet50", "resnext50_32x4d", "resnet50d", "seresnet50", "ecaresnet50d", "wide_resnet50_2")
 
@@ -22,9 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog='example: python tools/benchmark_backbones.py "resnet*" "seresnext50*" --size 320',
     )
     parser.add_argument("patterns", nargs="*", default=FEW, help="which rows, as shell patterns (default: seven kinds)")
-    parser.add_argument("--size", type=whole_number(32), default=224, help="pixels of each side (default 224)")
-    parser.add_argument("--batch", type=whole_number(1), default=4, help="images (default 4)")
-    parser.add_argument("--rounds", type=whole_number(1), default=7, help="timed rounds of each (default 7)")
+    parser.add_argument("--size", type=parse_integer(32), default=224, help="pixels of each side (default 224)")
+    parser.add_argument("--batch", type=parse_integer(1), default=4, help="images (default 4)")
+    parser.add_argument("--rounds", type=parse_integer(1), default=7, help="timed rounds of each (default 7)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options = parser.parse_args(arguments)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vertebra.structures import UsageError
 from vertebra.tools.benchmark import alternate
-from vertebra.tools.cli import run_tool, whole_number
+from vertebra.tools.cli import parse_integer, run_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,10 +51,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("files", nargs="*", type=Path, metavar="IMAGES ANNOTATIONS", help="a COCO folder and file with "
                         "masks (default: 50 generated pictures of about 640 pixels)")  # fmt: skip
     parser.add_argument("--policy", choices=("resize", "jitter"), default="resize", help="which (default resize)")
-    parser.add_argument("--decode-short-side", type=whole_number(1), metavar="N", help="decode JPEGs at a half, a "
+    parser.add_argument("--decode-short-side", type=parse_integer(1), metavar="N", help="decode JPEGs at a half, a "
                         "quarter or an eighth that keeps so many pixels, and time ours without it too")  # fmt: skip
-    parser.add_argument("--count", type=whole_number(1), default=50, help="images a round (default 50)")
-    parser.add_argument("--rounds", type=whole_number(1), default=5, help="timed rounds of each (default 5)")
+    parser.add_argument("--count", type=parse_integer(1), default=50, help="images a round (default 50)")
+    parser.add_argument("--rounds", type=parse_integer(1), default=5, help="timed rounds of each (default 5)")
     options = parser.parse_args(arguments)
     if len(options.files) not in (0, 2):
         raise UsageError("two paths are needed, or none", "give the folder of the images and the annotation file")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vertebra.structures import UsageError, suggest
-from vertebra.tools.cli import run_tool, whole_number
+from vertebra.tools.cli import parse_integer, run_tool
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "fp32": {},
@@ -64,8 +64,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("config", help="a config file, or the name of a shipped one")
     parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"of {', '.join(SETTINGS)} (default: all)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the config")
-    parser.add_argument("--steps", type=whole_number(1), default=5, help="timed steps of a measurement (default 5)")
-    parser.add_argument("--rounds", type=whole_number(1), default=3, help="measurements of each setting (default 3)")
+    parser.add_argument("--steps", type=parse_integer(1), default=5, help="timed steps of a measurement (default 5)")
+    parser.add_argument("--rounds", type=parse_integer(1), default=3, help="measurements of each setting (default 3)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.settings if name not in SETTINGS]:
@@ -86,18 +86,18 @@ def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, 
     """Images a second, by the median step after two for warming up, and the greatest memory in GiB."""
     import time
 
-    from vertebra.data import Share, build_dataset, train_loader
+    from vertebra.data import Shard, build_dataset, train_loader
     from vertebra.engine import TrainingState, parse_config, train_step
     from vertebra.engine.logging.memory import peak_memory
-    from vertebra.engine.loop.determinism import same_bits
+    from vertebra.engine.loop.determinism import deterministic_kernels
     from vertebra.engine.loop.precision import matrix_precision
     from vertebra.models import build_model
-    from vertebra.structures import refusals_as_usage_errors
+    from vertebra.structures import value_errors_as_usage_errors
 
     experiment = parse_config(config)
     data = build_dataset(experiment.train.dataset)
     names = {task: classes.names for task, classes in data.classes.items()}
-    with refusals_as_usage_errors():
+    with value_errors_as_usage_errors():
         model = build_model(experiment.model, names).to(device).train()
         loader = train_loader(
             data,
@@ -108,12 +108,12 @@ def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, 
             seed=experiment.seed,
             start_step=0,
             end_step=1,
-            share=Share(micro_batches=experiment.accumulate),
+            share=Shard(micro_batches=experiment.accumulate),
             sampling=experiment.sampling,
             mix=experiment.train.mix,
         )
     batches, seconds = list(loader), []
-    with matrix_precision(experiment.precision), same_bits(experiment.deterministic):
+    with matrix_precision(experiment.precision), deterministic_kernels(experiment.deterministic):
         state = TrainingState.of(model, experiment)
         for step in range(1, steps + 3):
             began = time.perf_counter()

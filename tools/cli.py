@@ -44,7 +44,7 @@ def run_tool(tool: Callable[[Sequence[str] | None], int], arguments: Sequence[st
             raise
         if debug:
             traceback.print_exc()
-        if not fault.told_elsewhere:
+        if not fault.reported_by_other_rank:
             print(f"error: {fault}", file=sys.stderr)
         return fault.exit_code
 
@@ -63,7 +63,7 @@ def _expected(error: Exception) -> VertebraError | None:
 
 
 @contextlib.contextmanager
-def told_once() -> Iterator[None]:
+def errors_from_local_rank_zero() -> Iterator[None]:
     """For what the processes of a run do before they meet: each fails for itself, and of those on a machine the first
     one tells."""
     try:
@@ -72,11 +72,11 @@ def told_once() -> Iterator[None]:
         from vertebra.engine.distributed.context import read_launch
 
         launch = read_launch(os.environ)
-        fault.told_elsewhere = launch is not None and launch.local_rank > 0
+        fault.reported_by_other_rank = launch is not None and launch.local_rank > 0
         raise
 
 
-def whole_number(least: int, most: int = sys.maxsize) -> Callable[[str], int]:
+def parse_integer(least: int, most: int = sys.maxsize) -> Callable[[str], int]:
     """What argparse reads a whole number in a range with."""
 
     def parse(text: str) -> int:

@@ -120,11 +120,11 @@ def try_model(name: str) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     backbone, options = _create(name)
-    from vertebra.necks import PassthroughConfig, default_neck, necks
+    from vertebra.necks import NECKS, PassthroughConfig, default_neck
 
     millions = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
     neck = default_neck(backbone.feature_info).model_copy(update={"channels": 64})
-    pyramid, levels = (necks.build(kind, backbone.feature_info) for kind in (neck, PassthroughConfig()))
+    pyramid, levels = (NECKS.build(kind, backbone.feature_info) for kind in (neck, PassthroughConfig()))
     heads = {
         "rcnn": _try_head(backbone, pyramid, _small_rcnn()),
         "deeplab": _try_head(backbone, levels, _small_deeplab(backbone.feature_info)),
@@ -204,11 +204,11 @@ def _try_head(backbone, neck, config) -> str:
     """``yes``, or what went wrong. The learning rate is lowered before a loss that rises counts."""
     import copy
 
-    from vertebra.heads import heads
+    from vertebra.heads import HEADS
     from vertebra.models import Model
 
     try:
-        head = heads.build(config, backbone.feature_info | neck.feature_info, CLASSES)
+        head = HEADS.build(config, backbone.feature_info | neck.feature_info, CLASSES)
         model = Model(backbone, neck, head)
         start = copy.deepcopy(model.state_dict())
         for rate in (1e-3, 1e-4, 1e-5, 1e-6):
@@ -232,8 +232,8 @@ def _two_steps(model, task: str, rate: float) -> list[float]:
 
     from vertebra.structures import Images, Instances
 
-    dice = torch.Generator().manual_seed(0)
-    pixels = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=dice) for size in SIZES]
+    generator = torch.Generator().manual_seed(0)
+    pixels = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in SIZES]
     images = Images.from_list(pixels, model.size_divisor)
     boxes = torch.tensor([[4.0, 4.0, 40.0, 44.0], [30.0, 10.0, 60.0, 60.0]])
     masks = [torch.zeros(2, *size, dtype=torch.bool) for size in SIZES]

@@ -56,7 +56,7 @@ def _scores(scores: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
 
 
 def _sums(checkpoint) -> list[tuple[str, Mapping[str, str]]]:
-    return [("images", checkpoint.image_sums), ("annotations", checkpoint.truth_sums)]
+    return [("images", checkpoint.image_id_digests), ("annotations", checkpoint.annotation_digests)]
 
 
 def _where(dataset) -> str:

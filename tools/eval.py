@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vertebra.structures import UsageError
-from vertebra.tools.cli import check_output_file, run_tool, told_once
+from vertebra.tools.cli import check_output_file, errors_from_local_rank_zero, run_tool
 
 READ = ("val", "engine")
 """The fields of a config that scoring a file reads."""
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from vertebra.evaluation import format_scores
 
     if options.json is not None:
-        with told_once():
+        with errors_from_local_rank_zero():
             check_output_file(options.json)
     if options.annotations is not None:
         found = _score_coco_results(options)
@@ -85,11 +85,11 @@ def _check_together(parser: argparse.ArgumentParser, options: argparse.Namespace
 
 
 def _score_coco_results(options: argparse.Namespace):
-    from vertebra.evaluation import evaluate_coco, naming_file, open_results, read_ground_truth
+    from vertebra.evaluation import add_file_to_error, evaluate_coco, open_results, read_ground_truth
 
     task = options.task or "bbox"
     truth = read_ground_truth(options.annotations)
-    with naming_file(options.annotations), open_results(options.results) as results:
+    with add_file_to_error(options.annotations), open_results(options.results) as results:
         scores = evaluate_coco(truth, results, engine=options.engine or "hotcoco", task=task)
     return {task: scores}, {"task": task, "images": len(truth["images"]), "results": str(options.results)}
 
@@ -112,24 +112,24 @@ def _score_run(options: argparse.Namespace):
     from vertebra.data import build_dataset, require_same_classes
     from vertebra.engine import (
         evaluate,
-        join_processes,
+        init_distributed,
         load_checkpoint_model,
         open_checkpoint,
         pick_device,
         pick_task,
-        require_truth,
+        require_targets,
     )
 
-    with told_once():
+    with errors_from_local_rank_zero():
         device = pick_device(options.device or "auto")
-    with join_processes(device) as processes:
-        with processes.together():
+    with init_distributed(device) as processes:
+        with processes.fail_together():
             checkpoint = open_checkpoint(options.run)
             config = _changed(checkpoint.config, options, READ_WITH_MODEL)
             model = load_checkpoint_model(checkpoint, processes.device)
             dataset = build_dataset(config.val.dataset, options.bad_data or "error")
             require_same_classes(checkpoint.classes, dataset.classes, ("the model", "the data"))
-            require_truth(config.model.head, dataset)
+            require_targets(config.model.head, dataset)
             task = pick_task(model.head, dataset.classes, config.inference)
         found = evaluate(task, model, dataset, config, processes)
     return None if found is None else (found[1], {"step": checkpoint.step, "images": len(dataset)})

@@ -60,10 +60,10 @@ def _names(kind: str, pattern: str) -> Table:
 
         rows = list_configs(pattern)
     else:
-        from vertebra.heads import heads
-        from vertebra.necks import necks
+        from vertebra.heads import HEADS
+        from vertebra.necks import NECKS
 
-        registry = {"necks": necks, "heads": heads}[kind]
+        registry = {"necks": NECKS, "heads": HEADS}[kind]
         rows = {name: _first_line(registry[name].build) for name in registry.names(pattern)}
     table = Table("name", "what")
     for name, what in rows.items():

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from vertebra.tools.cli import run_tool, whole_number
+from vertebra.tools.cli import parse_integer, run_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("--size", 160, 64, 2048, "pixels; sides vary from 4/5 to 6/5 of it"),
     ):
         what = f"{what} (default {default})"
-        parser.add_argument(name, type=whole_number(least, most), default=default, metavar="N", help=what)
+        parser.add_argument(name, type=parse_integer(least, most), default=default, metavar="N", help=what)
     options = parser.parse_args(arguments)
 
     from vertebra.data.shapes import SceneConfig, write_shapes

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vertebra.tools.cli import run_tool, told_once
+from vertebra.tools.cli import errors_from_local_rank_zero, run_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from vertebra.configs import load_config
     from vertebra.engine import override, pick_device, train
 
-    with told_once():
+    with errors_from_local_rank_zero():
         config = override(load_config(options.config), options.set)
         device = pick_device(options.device)
     train(

@@ -15,13 +15,13 @@ from numpy import ndarray
 from ...structures import MaskFormat
 from ..report import DataReport
 from .categories import read_categories
-from .faults import CheckedEntries
+from .faults import AnnotationChecks
 from .images import ImageTable, read_images
 from .json_file import read_sections
 from .keys import as_key
 from .masks import MaskTable
 from .objects import ObjectTable, check_objects
-from .polygons import OutlineTable
+from .polygons import PolygonMaskTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +40,7 @@ class CocoAnnotations:
     labels: ndarray
     crowd: ndarray
     masks: MaskTable | None = None
-    outlines: OutlineTable | None = None
+    polygon_masks: PolygonMaskTable | None = None
 
 
 def read_annotations(
@@ -63,7 +63,7 @@ def read_annotations(
     listed = read_images(sections["images"], report, path)
     images = listed.first(subset)
     wanted = _choose(sections["annotations"], images, set(listed.ids[len(images) :].tolist()), report)
-    checked = CheckedEntries(wanted, report, path)
+    checked = AnnotationChecks(wanted, report, path)
     objects = check_objects(checked, images, categories, min_box=min_box, masks=masks is not None)
     objects = objects.take(np.argsort(objects.images, kind="stable"))
     starts = np.searchsorted(objects.images, np.arange(len(images) + 1))
@@ -93,7 +93,7 @@ def _choose(
 
 def _read_masks(
     annotations: Sequence[dict[str, Any]], objects: ObjectTable, sizes: ndarray, report: DataReport, kind: MaskFormat
-) -> tuple[MaskTable | None, OutlineTable | None]:
+) -> tuple[MaskTable | None, PolygonMaskTable | None]:
     """The masks of the usable objects; an empty one is noted: its object teaches boxes only."""
     shapes: list[tuple[int, int]] = [tuple(size) for size in sizes[objects.images].tolist()]
     wanted = [annotations[row]["segmentation"] for row in objects.rows.tolist()]
@@ -101,4 +101,4 @@ def _read_masks(
     table = MaskTable.encode(pairs)
     for row in objects.rows[table.areas == 0].tolist():
         report.note("empty-mask", f"row {row}")
-    return (table, None) if kind == "bitmaps" else (None, OutlineTable.encode(pairs))
+    return (table, None) if kind == "bitmaps" else (None, PolygonMaskTable.encode(pairs))

@@ -8,7 +8,7 @@ from numpy import ndarray
 
 from ...structures import is_number
 from ..report import DataReport
-from .faults import CheckedEntries
+from .faults import AnnotationChecks
 
 XYXY_SUSPICION = 0.2
 """A share of boxes leaving their image beyond which they are probably xyxy in place of xywh."""
@@ -17,7 +17,7 @@ _ANY_BOX = (0.0, 0.0, 1.0, 1.0)
 """In place of what is no box."""
 
 
-def check_boxes(checked: CheckedEntries) -> Float64[ndarray, "n 4"]:
+def check_boxes(checked: AnnotationChecks) -> Float64[ndarray, "n 4"]:
     """The boxes as xyxy; an entry without a usable one is refused."""
     boxes = checked.values("bbox")
     usable = np.array([_is_box(box) for box in boxes], bool)
@@ -27,10 +27,10 @@ def check_boxes(checked: CheckedEntries) -> Float64[ndarray, "n 4"]:
     with np.errstate(invalid="ignore", over="ignore"):
         corners = np.concatenate([values[:, :2], values[:, :2] + values[:, 2:]], axis=1)
     finite = np.isfinite(np.abs(corners).max(axis=1))
-    checked.refuse_where(~usable, "malformed-box", lambda e: f"bbox must be four numbers, got {e.get('bbox')!r:.80}")
-    checked.refuse_where(~finite, "non-finite-box", lambda e: f"bbox {e['bbox']} is not finite")
-    checked.refuse_where(shorter_sides < 0, "negative-box", lambda e: f"bbox {e['bbox']} has a negative side")
-    checked.refuse_where(shorter_sides == 0, "empty-box", lambda e: f"bbox {e['bbox']} has no area")
+    checked.reject_where(~usable, "malformed-box", lambda e: f"bbox must be four numbers, got {e.get('bbox')!r:.80}")
+    checked.reject_where(~finite, "non-finite-box", lambda e: f"bbox {e['bbox']} is not finite")
+    checked.reject_where(shorter_sides < 0, "negative-box", lambda e: f"bbox {e['bbox']} has a negative side")
+    checked.reject_where(shorter_sides == 0, "empty-box", lambda e: f"bbox {e['bbox']} has no area")
     return corners
 
 

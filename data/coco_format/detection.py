@@ -11,9 +11,9 @@ from numpy import ndarray
 from pydantic import Field
 
 from ...structures import DataError, MaskFormat
-from ..dataset import Dataset, choose_images, datasets
+from ..dataset import DATASETS, Dataset, select_image_labels
 from ..file_checks import check_files
-from ..image_files import PhotosConfig, read_photo
+from ..image_files import ImageFilesConfig, read_image_record
 from ..images import check_image
 from ..report import DataReport, Policy
 from ..types import Objects, Record
@@ -21,7 +21,7 @@ from .annotations import CocoAnnotations, read_annotations
 from .json_file import read_json
 
 
-class CocoConfig(PhotosConfig):
+class CocoConfig(ImageFilesConfig):
     """A folder of images and a COCO annotation file."""
 
     name: Literal["coco"] = "coco"
@@ -50,7 +50,7 @@ class CocoConfig(PhotosConfig):
         return self.class_names if self.class_names is not None else super().classes()
 
 
-@datasets.register("coco", CocoConfig)
+@DATASETS.register("coco", CocoConfig)
 class CocoDataset(Dataset):
     """COCO's images, boxes and masks; crowds are regions to ignore."""
 
@@ -95,22 +95,22 @@ class CocoDataset(Dataset):
         """Crowds are no objects."""
         starts, labels = self.annotations.starts, self.annotations.labels
         pairs = np.stack([np.repeat(np.arange(len(starts) - 1), np.diff(starts)), labels], axis=1)
-        return choose_images(pairs[~self.annotations.crowd], self.places, len(starts) - 1)
+        return select_image_labels(pairs[~self.annotations.crowd], self.places, len(starts) - 1)
 
     def read_image(self, index: int) -> Record:
         """The image alone."""
         place = self.places[index].item()
-        return read_photo(self._path(place), self._id(place), self.config.decode_short_side)
+        return read_image_record(self._path(place), self._id(place), self.config.decode_short_side)
 
-    def add_truth(self, record: Record, index: int) -> Record:
+    def add_annotations(self, record: Record, index: int) -> Record:
         """With its objects; crowds are in ``ignored``."""
         rows, annotations = self.rows_of(index), self.annotations
         crowds, objects = (rows[annotations.crowd[rows] == kind] for kind in (True, False))
         wanted, size = objects.tolist(), record.full_size
         masks = None if annotations.masks is None else annotations.masks.decode(wanted, size)
-        outlines = None if annotations.outlines is None else annotations.outlines.decode(wanted, size)
+        polygon_masks = None if annotations.polygon_masks is None else annotations.polygon_masks.decode(wanted, size)
         boxes, labels = annotations.boxes, annotations.labels
-        return replace(record, objects=Objects(boxes[objects], labels[objects], boxes[crowds], masks, outlines))
+        return replace(record, objects=Objects(boxes[objects], labels[objects], boxes[crowds], masks, polygon_masks))
 
     def rows_of(self, index: int) -> Int64[ndarray, " n"]:
         """Where the objects of an image stand in ``annotations``, crowds too."""
@@ -138,7 +138,7 @@ class CocoDataset(Dataset):
         categories = [by_id[identity] for identity in self.category_ids]
         return {"info": {}, "images": images, "annotations": entries, "categories": categories}
 
-    def truth_sum(self) -> str:
+    def annotation_digest(self) -> str:
         """That of the annotation file."""
         with Path(self.config.annotations).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,7 @@ from .keys import as_key
 Entry = dict[str, Any]
 
 
-class CheckedEntries:
+class AnnotationChecks:
     """The entries, their ids, and which of them were found unusable so far."""
 
     def __init__(
@@ -37,7 +37,7 @@ class CheckedEntries:
         """What each entry has in a field; None where it lacks it."""
         return [entry.get(field) for entry in self.entries]
 
-    def refuse_where(self, wrong: Bool[ndarray, " n"], case: str, describe: Callable[[Entry], str]) -> None:
+    def reject_where(self, wrong: Bool[ndarray, " n"], case: str, describe: Callable[[Entry], str]) -> None:
         """Charge a whole column of entries."""
         for index in np.flatnonzero(wrong & ~self.faulty).tolist():
             self.refuse(index, case, describe(self.entries[index]))

@@ -24,7 +24,7 @@ class MaskTable:
 
     @classmethod
     def encode(cls, segmentations: Iterable[tuple[Any, tuple[int, int]]]) -> "MaskTable":
-        """Of pairs of a segmentation, which ``segmentation_fault`` finds nothing wrong with, and its image's (height,
+        """Of pairs of a segmentation, which ``segmentation_problem`` finds nothing wrong with, and its image's (height,
         width)."""
         encoded = [encode_mask(*pair) for pair in segmentations]
         texts: list[bytes] = [each["counts"] for each in encoded]

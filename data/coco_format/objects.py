@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from ...ops import segmentation_fault
+from ...ops import segmentation_problem
 from ...structures import is_number
-from ..box_clipping import fit_boxes
+from ..box_clipping import clip_boxes_to_images
 from .boxes import check_boxes, suspect_corners
 from .categories import Categories
-from .faults import CheckedEntries
+from .faults import AnnotationChecks
 from .images import ImageTable
 from .keys import as_key
 
@@ -39,7 +39,7 @@ class ObjectTable:
 
 
 def check_objects(
-    checked: CheckedEntries, images: ImageTable, categories: Categories, *, min_box: float | None, masks: bool
+    checked: AnnotationChecks, images: ImageTable, categories: Categories, *, min_box: float | None, masks: bool
 ) -> ObjectTable:
     """The usable ones.
 
@@ -64,36 +64,38 @@ def check_objects(
     boxes = corners[own]
     if min_box is not None:
         names = [checked.identities[index] for index in own.tolist()]
-        boxes, kept = fit_boxes(boxes, images.sizes[owners[own]], names, report=checked.report, min_box=min_box)
+        boxes, kept = clip_boxes_to_images(
+            boxes, images.sizes[owners[own]], names, report=checked.report, min_box=min_box
+        )
         own, boxes = own[kept], boxes[kept]
     return ObjectTable(checked.rows[own], owners[own], boxes.astype(np.float32), labels[own], crowd[own] == 1)
 
 
-def _check_belonging(checked: CheckedEntries, owners: Int64[ndarray, " n"], labels: Int64[ndarray, " n"]) -> None:
+def _check_belonging(checked: AnnotationChecks, owners: Int64[ndarray, " n"], labels: Int64[ndarray, " n"]) -> None:
     """Refuse what is about no image or class of the file."""
-    checked.refuse_where(
+    checked.reject_where(
         owners < 0, "unknown-image", lambda e: f"belongs to image {e.get('image_id')!r}, which is not in the file"
     )
-    checked.refuse_where(
+    checked.reject_where(
         labels == -2, "unknown-category", lambda e: f"has category {e.get('category_id')!r}, which is not declared"
     )
 
 
-def _check_numbers(checked: CheckedEntries, crowd: Int64[ndarray, " n"]) -> None:
+def _check_numbers(checked: AnnotationChecks, crowd: Int64[ndarray, " n"]) -> None:
     """Refuse what the metric cannot go by; an area may be left out."""
     areas = checked.values("area")
     for identity in itertools.compress(checked.identities, [area is None for area in areas]):
         checked.report.note("computed-area", identity)
     bad_area = np.array([not (area is None or (is_number(area) and 0 <= area < math.inf)) for area in areas], bool)
-    checked.refuse_where(bad_area, "bad-area", lambda e: f"area must be a number >= 0, got {e['area']!r:.80}")
-    checked.refuse_where(crowd < 0, "bad-crowd", lambda e: f"iscrowd must be 0 or 1, got {e['iscrowd']!r:.80}")
+    checked.reject_where(bad_area, "bad-area", lambda e: f"area must be a number >= 0, got {e['area']!r:.80}")
+    checked.reject_where(crowd < 0, "bad-crowd", lambda e: f"iscrowd must be 0 or 1, got {e['iscrowd']!r:.80}")
 
 
-def _check_masks(checked: CheckedEntries, sizes: Int64[ndarray, "m 2"], owners: Int64[ndarray, " n"]) -> None:
+def _check_masks(checked: AnnotationChecks, sizes: Int64[ndarray, "m 2"], owners: Int64[ndarray, " n"]) -> None:
     """Refuse objects without a usable mask."""
     for index in np.flatnonzero(~checked.faulty).tolist():
         height, width = sizes[owners[index]].tolist()
-        fault = segmentation_fault(checked.entries[index].get("segmentation"), (height, width))
+        fault = segmentation_problem(checked.entries[index].get("segmentation"), (height, width))
         if fault is not None:
             checked.refuse(index, *fault, BOXES_ONLY if fault[0] == "no-mask" else "correct it")
 

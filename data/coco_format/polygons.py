@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
-from ..polygons import Outline
+from ..polygons import PolygonMask
 from .masks import MaskTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OutlineTable:
+class PolygonMaskTable:
     """Outlines by number. Flat arrays, which forked workers share; an object given as run lengths keeps those."""
 
     points: Float32[ndarray, "t 2"]
@@ -24,8 +24,8 @@ class OutlineTable:
     places: Int64[ndarray, " n"]  # where in ``bitmaps`` an object is that has no polygons
 
     @classmethod
-    def encode(cls, segmentations: Sequence[tuple[Any, tuple[int, int]]]) -> "OutlineTable":
-        """Of pairs of a segmentation, which ``segmentation_fault`` finds nothing wrong with, and its image's (height,
+    def encode(cls, segmentations: Sequence[tuple[Any, tuple[int, int]]]) -> "PolygonMaskTable":
+        """Of pairs of a segmentation, which ``segmentation_problem`` finds nothing wrong with, and its image's (height,
         width)."""
         polygons = [given if isinstance(given, list) else [] for given, _ in segmentations]
         points = [np.array(polygon, np.float32).reshape(-1, 2) for own in polygons for polygon in own]
@@ -38,12 +38,12 @@ class OutlineTable:
             np.cumsum(drawn) - 1,
         )
 
-    def decode(self, rows: Iterable[int], size: tuple[int, int]) -> tuple[Outline, ...]:
+    def decode(self, rows: Iterable[int], size: tuple[int, int]) -> tuple[PolygonMask, ...]:
         """The outlines of some objects of one image of this (height, width)."""
         return tuple(self._outline(row, size) for row in rows)
 
-    def _outline(self, row: int, size: tuple[int, int]) -> Outline:
+    def _outline(self, row: int, size: tuple[int, int]) -> PolygonMask:
         starts = self.polygons[self.objects[row] : self.objects[row + 1] + 1]
         if len(starts) > 1:
-            return Outline.of_polygons([self.points[first:last] for first, last in itertools.pairwise(starts)])
-        return Outline.of_bitmap(self.bitmaps.decode([self.places[row].item()], size)[0])
+            return PolygonMask.of_polygons([self.points[first:last] for first, last in itertools.pairwise(starts)])
+        return PolygonMask.of_bitmap(self.bitmaps.decode([self.places[row].item()], size)[0])

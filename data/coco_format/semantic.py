@@ -15,9 +15,9 @@ from numpy import ndarray
 from pydantic import Field
 
 from ...structures import IGNORE
-from ..dataset import Dataset, choose_images, datasets
-from ..image_files import PhotosConfig
-from ..label_maps import LazyMaps
+from ..dataset import DATASETS, Dataset, select_image_labels
+from ..image_files import ImageFilesConfig
+from ..label_maps import LazySemanticMaps
 from ..report import Policy
 from ..types import Record
 from ..voc_format import BACKGROUND, VOC_CLASSES
@@ -36,7 +36,7 @@ COCO_NAMES_OF_VOC = {
 Overlap = Literal["ignore", "ignore_other_class", "smallest"]
 
 
-class CocoSemanticConfig(PhotosConfig):
+class CocoSemanticConfig(ImageFilesConfig):
     """A folder of images, a COCO annotation file with masks, and how the masks become one map."""
 
     name: Literal["coco_semantic"] = "coco_semantic"
@@ -60,7 +60,7 @@ class CocoSemanticConfig(PhotosConfig):
         return (BACKGROUND, *VOC_CLASSES) if self.categories == "voc" else super().classes()
 
 
-@datasets.register("coco_semantic", CocoSemanticConfig)
+@DATASETS.register("coco_semantic", CocoSemanticConfig)
 class CocoSemantic(Dataset):
     """COCO's images with a map of classes; 0 is the background, 255 is ignored."""
 
@@ -103,23 +103,23 @@ class CocoSemantic(Dataset):
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
         """Those of all objects, whether or not others hide them; crowds are none."""
-        return choose_images(self._coco.image_labels() + np.array([0, 1]), self._indices, len(self._coco))
+        return select_image_labels(self._coco.image_labels() + np.array([0, 1]), self._indices, len(self._coco))
 
     def read_image(self, index: int) -> Record:
         """The image alone."""
         return self._coco.read_image(self._indices[index].item())
 
-    def add_truth(self, record: Record, index: int) -> Record:
+    def add_annotations(self, record: Record, index: int) -> Record:
         """With its map."""
         return replace(record, semantic=self._read_map(index))
 
-    def truth_sum(self) -> str:
+    def annotation_digest(self) -> str:
         """That of the annotation file."""
-        return self._coco.truth_sum()
+        return self._coco.annotation_digest()
 
     def ground_truth(self) -> Any:
         """The map of each image id, drawn when it is asked for."""
-        return LazyMaps(self.image_ids, self._read_map)
+        return LazySemanticMaps(self.image_ids, self._read_map)
 
     def _read_map(self, index: int) -> UInt8[ndarray, "h w"]:
         annotations, place = self._coco.annotations, self._coco.places[self._indices[index]]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ...structures import PartConfig, Registry, UsageError
 from ..dataset import Dataset
-from ..transforms import Transform, sample_of
+from ..transforms import Transform, to_sample
 from ..types import Record, Sample
 
 
@@ -46,22 +46,22 @@ class Mix(ABC):
         own = transform.randomness(epoch, index, repeat)
         record = transform.move(read(index), own)
         drawn, *others = own.spawn(1 + self.partners)
-        dice = np.random.Generator(np.random.PCG64(drawn))
-        if dice.random() >= self.probability:
-            return sample_of(record)
-        places = dice.integers(self.count, size=self.partners).tolist()
+        generator = np.random.Generator(np.random.PCG64(drawn))
+        if generator.random() >= self.probability:
+            return to_sample(record)
+        places = generator.integers(self.count, size=self.partners).tolist()
         partners = [transform.move(read(place), other) for place, other in zip(places, others, strict=True)]
-        return sample_of(self.join([record, *partners], dice))
+        return to_sample(self.join([record, *partners], generator))
 
     @abstractmethod
-    def join(self, records: Sequence[Record], dice: np.random.Generator) -> Record:
+    def join(self, records: Sequence[Record], generator: np.random.Generator) -> Record:
         """One of all, which is still the first one's: it has that one's image id."""
 
 
-mixes: Registry[Mix] = Registry("mix")
+MIXES: Registry[Mix] = Registry("mix")
 """Mixes by name; an entry builds from ``(dataset, config)``."""
 
 
 def build_mix(config: PartConfig, dataset: Dataset) -> Mix:
     """The mix that a config describes; UsageError where the truth of the data set cannot be mixed in this way."""
-    return mixes.build(config, dataset)
+    return MIXES.build(config, dataset)

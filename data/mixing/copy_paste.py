@@ -11,10 +11,10 @@ from numpy import ndarray
 
 from ...structures import UsageError
 from ..dataset import Dataset
-from ..transforms.visible import fit_boxes_to_masks, have_masks
+from ..transforms.visible import fit_boxes_to_masks, has_visible_mask
 from ..types import Objects, Record
-from .base import Mix, MixConfig, mixes
-from .pieces import Piece, Window, cut, join_objects, lay_out, objects_of
+from .base import MIXES, Mix, MixConfig
+from .pieces import Piece, Window, compose_canvas, concatenate_objects, cut, objects_of
 
 
 class CopyPasteConfig(MixConfig):
@@ -24,7 +24,7 @@ class CopyPasteConfig(MixConfig):
     name: Literal["copy_paste"] = "copy_paste"
 
 
-@mixes.register("copy_paste", CopyPasteConfig)
+@MIXES.register("copy_paste", CopyPasteConfig)
 class CopyPaste(Mix):
     """Some objects of another image, cut out along their masks, hide what is under them.
 
@@ -45,27 +45,27 @@ class CopyPaste(Mix):
                 "set masks=true and mask_format=bitmaps for the objects of train.dataset, or leave train.mix out",
             )
 
-    def join(self, records: Sequence[Record], dice: np.random.Generator) -> Record:
+    def join(self, records: Sequence[Record], generator: np.random.Generator) -> Record:
         """The first with objects of the second upon it."""
         under, other = records
-        upper = _at_size(_only_some(other, dice), under.image.shape[:2])
+        upper = _at_size(_only_some(other, generator), under.image.shape[:2])
         pasted = objects_of(upper)
         covered = _union(pasted)
         semantic = under.semantic
         if semantic is not None and upper.semantic is not None:
             semantic = _put(upper.semantic, covered, semantic)
-        objects = join_objects([_hide(objects_of(under), covered), replace(pasted, ignored=_NO_REGIONS)])
+        objects = concatenate_objects([_hide(objects_of(under), covered), replace(pasted, ignored=_NO_REGIONS)])
         return replace(under, image=_put(upper.image, covered, under.image), objects=objects, semantic=semantic)
 
 
 _NO_REGIONS = np.zeros((0, 4), np.float32)
 
 
-def _only_some(record: Record, dice: np.random.Generator) -> Record:
+def _only_some(record: Record, generator: np.random.Generator) -> Record:
     """With a random subset of the objects that it shows, in their order."""
     objects = objects_of(record)
-    shown = np.flatnonzero(have_masks(objects))
-    chosen = np.sort(dice.permutation(shown)[: dice.integers(len(shown) + 1)])
+    shown = np.flatnonzero(has_visible_mask(objects))
+    chosen = np.sort(generator.permutation(shown)[: generator.integers(len(shown) + 1)])
     return replace(record, objects=objects[chosen])
 
 
@@ -74,7 +74,7 @@ def _at_size(record: Record, size: Sequence[int]) -> Record:
     if record.image.shape[:2] == size:
         return record
     height, width = np.minimum(size, record.image.shape[:2]).tolist()
-    return lay_out([Piece(cut(record, Window(0, 0, width, height)))], (size[0], size[1]))
+    return compose_canvas([Piece(cut(record, Window(0, 0, width, height)))], (size[0], size[1]))
 
 
 def _union(objects: Objects) -> UInt8[ndarray, "h w"]:

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from ..dataset import Dataset
 from ..types import Record
-from .base import Mix, MixConfig, mixes
-from .pieces import Piece, join_objects, lay_out, objects_of
+from .base import MIXES, Mix, MixConfig
+from .pieces import Piece, compose_canvas, concatenate_objects, objects_of
 
 
 class MixupConfig(MixConfig):
@@ -22,7 +22,7 @@ class MixupConfig(MixConfig):
     """The first image's share of every pixel is drawn from Beta(alpha, alpha): the higher, the nearer to half."""
 
 
-@mixes.register("mixup", MixupConfig)
+@MIXES.register("mixup", MixupConfig)
 class Mixup(Mix):
     """Pixels are weighted means, and all objects and regions to ignore of both images are there.
 
@@ -35,10 +35,10 @@ class Mixup(Mix):
         super().__init__(dataset, config, partners=1, tasks=("detection",))
         self.alpha = config.alpha
 
-    def join(self, records: Sequence[Record], dice: np.random.Generator) -> Record:
+    def join(self, records: Sequence[Record], generator: np.random.Generator) -> Record:
         """Both on one canvas."""
         height, width = np.max([record.image.shape[:2] for record in records], axis=0).tolist()
-        share = dice.beta(self.alpha, self.alpha)
-        first, second = (lay_out([Piece(record)], (height, width)) for record in records)
+        share = generator.beta(self.alpha, self.alpha)
+        first, second = (compose_canvas([Piece(record)], (height, width)) for record in records)
         image = cv2.addWeighted(first.image, share, second.image, 1 - share, 0)
-        return replace(first, image=image, objects=join_objects([objects_of(first), objects_of(second)]))
+        return replace(first, image=image, objects=concatenate_objects([objects_of(first), objects_of(second)]))

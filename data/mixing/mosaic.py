@@ -8,8 +8,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from ..dataset import Dataset
 from ..types import Record
-from .base import Mix, MixConfig, mixes
-from .pieces import Piece, Window, cut, lay_out
+from .base import MIXES, Mix, MixConfig
+from .pieces import Piece, Window, compose_canvas, cut
 
 InnerFraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -31,7 +31,7 @@ class MosaicConfig(MixConfig):
         return self
 
 
-@mixes.register("mosaic", MosaicConfig)
+@MIXES.register("mosaic", MosaicConfig)
 class Mosaic(Mix):
     """Each image in a quarter of its own, the first at the top left.
 
@@ -44,12 +44,12 @@ class Mosaic(Mix):
         super().__init__(dataset, config, partners=3, tasks=("detection", "semantic"))
         self.size, self.middle = config.size, config.middle
 
-    def join(self, records: Sequence[Record], dice: np.random.Generator) -> Record:
+    def join(self, records: Sequence[Record], generator: np.random.Generator) -> Record:
         """All four."""
-        rows, columns = (_halves(side, dice.uniform(*self.middle)) for side in self.size)
+        rows, columns = (_halves(side, generator.uniform(*self.middle)) for side in self.size)
         quarters = [(row, column) for row in rows for column in columns]
-        return lay_out(
-            [_fill(quarter, record, dice) for quarter, record in zip(quarters, records, strict=True)], self.size
+        return compose_canvas(
+            [_fill(quarter, record, generator) for quarter, record in zip(quarters, records, strict=True)], self.size
         )
 
 
@@ -57,22 +57,22 @@ Span = tuple[int, int]
 
 
 def _halves(side: int, share: float) -> tuple[Span, Span]:
-    """Beginning and end of both parts of a side."""
+    """StartingPoint and end of both parts of a side."""
     middle = round(side * share)
     return (0, middle), (middle, side)
 
 
-def _fill(quarter: tuple[Span, Span], record: Record, dice: np.random.Generator) -> Piece:
+def _fill(quarter: tuple[Span, Span], record: Record, generator: np.random.Generator) -> Piece:
     """The part of an image that is seen in a quarter, and where."""
     (top, height, down), (left, width, right) = (
-        _fit(span, length, dice) for span, length in zip(quarter, record.image.shape[:2], strict=True)
+        _fit(span, length, generator) for span, length in zip(quarter, record.image.shape[:2], strict=True)
     )
     return Piece(cut(record, Window(left, top, width, height)), right, down)
 
 
-def _fit(span: Span, length: int, dice: np.random.Generator) -> tuple[int, int, int]:
+def _fit(span: Span, length: int, generator: np.random.Generator) -> tuple[int, int, int]:
     """Along one side: where what is seen begins in the image, how long it is, and where it begins on the canvas."""
     first, last = span
     shown = min(last - first, length)
-    start = int(dice.integers(length - shown + 1))
+    start = int(generator.integers(length - shown + 1))
     return start, shown, (last - shown if first == 0 else first)

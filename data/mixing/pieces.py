@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...structures import IGNORE
-from ..polygons import cut_outline
-from ..transforms.visible import fit_boxes_to_masks, have_masks, visible_rows
+from ..polygons import clip_polygon_mask
+from ..transforms.visible import fit_boxes_to_masks, has_visible_mask, visible_rows
 from ..types import FILL, Objects, Record
 
 
@@ -50,7 +50,7 @@ def cut(record: Record, window: Window) -> Record:
     return replace(record, image=record.image[rows, columns], objects=objects, semantic=semantic)
 
 
-def lay_out(pieces: Sequence[Piece], size: tuple[int, int]) -> Record:
+def compose_canvas(pieces: Sequence[Piece], size: tuple[int, int]) -> Record:
     """Pieces on a canvas of this (height, width), all in the first one's name. What they leave free has the mean
     colour, no objects and no known class."""
     first = pieces[0].record
@@ -62,19 +62,19 @@ def lay_out(pieces: Sequence[Piece], size: tuple[int, int]) -> Record:
         if semantic is not None and piece.record.semantic is not None:
             semantic[_place(piece)] = piece.record.semantic
     objects = [_frame(piece, piece.record.objects, size) for piece in pieces if piece.record.objects is not None]
-    return replace(first, image=image, objects=join_objects(objects) if objects else None, semantic=semantic)
+    return replace(first, image=image, objects=concatenate_objects(objects) if objects else None, semantic=semantic)
 
 
-def join_objects(several: Sequence[Objects]) -> Objects:
+def concatenate_objects(several: Sequence[Objects]) -> Objects:
     """All objects of images of one size, and all that they ignore."""
     masks = [objects.masks for objects in several if objects.masks is not None]
-    outlines = [objects.outlines for objects in several if objects.outlines is not None]
+    polygon_masks = [objects.polygon_masks for objects in several if objects.polygon_masks is not None]
     return Objects(
         np.concatenate([objects.boxes for objects in several]),
         np.concatenate([objects.labels for objects in several]),
         np.concatenate([objects.ignored for objects in several]),
         np.concatenate(masks) if masks else None,
-        tuple(outline for own in outlines for outline in own) if outlines else None,
+        tuple(polygon_mask for own in polygon_masks for polygon_mask in own) if polygon_masks else None,
     )
 
 
@@ -84,10 +84,12 @@ def _cut_objects(objects: Objects, part: tuple[slice, slice], size: tuple[int, i
     boxes, ignored = (given.clip(0, limits) for given in (objects.boxes, objects.ignored))
     masks = None if objects.masks is None else objects.masks[:, *part]
     left = replace(objects, boxes=boxes, ignored=ignored[visible_rows(ignored)], masks=masks)
-    left = fit_boxes_to_masks(left, have_masks(objects), size)
-    if left.outlines is None:
+    left = fit_boxes_to_masks(left, has_visible_mask(objects), size)
+    if left.polygon_masks is None:
         return left
-    return replace(left, outlines=tuple(cut_outline(outline, size) for outline in left.outlines))
+    return replace(
+        left, polygon_masks=tuple(clip_polygon_mask(polygon_mask, size) for polygon_mask in left.polygon_masks)
+    )
 
 
 def _place(piece: Piece) -> tuple[slice, slice]:
@@ -109,7 +111,7 @@ def _frame(piece: Piece, objects: Objects, size: tuple[int, int]) -> Objects:
 def _shift(objects: Objects, right: int, down: int) -> Objects:
     """Boxes and outlines; masks stay in the frame they are in."""
     step = np.array([right, down] * 2, np.float32)
-    outlines = objects.outlines
-    if outlines is not None:
-        outlines = tuple(replace(outline, edges=outline.edges + step) for outline in outlines)
-    return replace(objects, boxes=objects.boxes + step, ignored=objects.ignored + step, outlines=outlines)
+    polygon_masks = objects.polygon_masks
+    if polygon_masks is not None:
+        polygon_masks = tuple(replace(polygon_mask, edges=polygon_mask.edges + step) for polygon_mask in polygon_masks)
+    return replace(objects, boxes=objects.boxes + step, ignored=objects.ignored + step, polygon_masks=polygon_masks)

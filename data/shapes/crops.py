@@ -10,10 +10,10 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from pydantic import Field
 
-from ..dataset import Dataset, DatasetConfig, datasets
+from ..dataset import DATASETS, Dataset, DatasetConfig
 from ..report import DataReport, Policy
 from ..types import Record
-from .portable_generator import Dice
+from .portable_generator import PortableGenerator
 from .scene import SPLITS, Scene, SceneConfig, SceneObject, Seed, Split, draw_scene
 from .shape_polygons import CLASS_NAMES
 
@@ -37,7 +37,7 @@ class ShapeCropsConfig(DatasetConfig):
         return CLASS_NAMES
 
 
-@datasets.register("shape_crops", ShapeCropsConfig)
+@DATASETS.register("shape_crops", ShapeCropsConfig)
 class ShapeCrops(Dataset):
     """Each image shows one of the eight shapes, among parts of others."""
 
@@ -62,7 +62,7 @@ class ShapeCrops(Dataset):
         """The image, drawn anew."""
         return Record(draw_crop(self.config, index)[0], image_id=index)
 
-    def add_truth(self, record: Record, index: int) -> Record:
+    def add_annotations(self, record: Record, index: int) -> Record:
         """With its label."""
         return replace(record, label=draw_crop(self.config, index)[1])
 
@@ -77,25 +77,25 @@ class ShapeCrops(Dataset):
 
 def draw_crop(config: ShapeCropsConfig, index: int) -> tuple[UInt8[ndarray, "_ _ 3"], int]:
     """The crop with that number, moved, scaled and turned; and the label of the object that it is about."""
-    dice = Dice(config.seed, SPLITS.index(config.split), index, _STREAM)
-    scene = _draw_scene(config, dice)
-    thing = dice.choose(_countable(scene))
+    generator = PortableGenerator(config.seed, SPLITS.index(config.split), index, _STREAM)
+    scene = _draw_scene(config, generator)
+    thing = generator.choose(_countable(scene))
     left, top, right, bottom = thing.box
-    side = max(right - left, bottom - top) * dice.roll(100, 170) / 100
-    x, y = ((low + high) / 2 + side * dice.roll(-10, 10) / 100 for low, high in ((left, right), (top, bottom)))
+    side = max(right - left, bottom - top) * generator.roll(100, 170) / 100
+    x, y = ((low + high) / 2 + side * generator.roll(-10, 10) / 100 for low, high in ((left, right), (top, bottom)))
     scale = config.size / side
     move = np.array([[scale, 0, config.size / 2 - scale * x], [0, scale, config.size / 2 - scale * y]])
     crop = cv2.warpAffine(
         scene.image, move, (config.size, config.size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
     )
-    crop = np.rot90(crop, dice.roll(0, 3))
-    return np.ascontiguousarray(crop[:, ::-1] if dice.chance(50) else crop), thing.label
+    crop = np.rot90(crop, generator.roll(0, 3))
+    return np.ascontiguousarray(crop[:, ::-1] if generator.chance(50) else crop), thing.label
 
 
-def _draw_scene(config: ShapeCropsConfig, dice: Dice) -> Scene:
+def _draw_scene(config: ShapeCropsConfig, generator: PortableGenerator) -> Scene:
     """A scene that has something to cut out; some are empty, or have a crowd only."""
     while True:
-        scene = draw_scene(_SCENE, config.seed, config.split, dice.roll(0, _LAST_SCENE))
+        scene = draw_scene(_SCENE, config.seed, config.split, generator.roll(0, _LAST_SCENE))
         if _countable(scene):
             return scene
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ...structures import MaskFormat
 from ..coco_format import CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
-from ..dataset import Dataset, DatasetConfig, datasets
+from ..dataset import DATASETS, Dataset, DatasetConfig
 from ..report import Policy
 from ..voc_format import BACKGROUND
 from .folder import parameters, write_shapes
@@ -52,7 +52,7 @@ class ShapesConfig(PicturesConfig):
         return CLASS_NAMES
 
 
-@datasets.register("shapes", ShapesConfig)
+@DATASETS.register("shapes", ShapesConfig)
 def build_shapes(policy: Policy, config: ShapesConfig) -> Dataset:
     """Boxes, and masks if they are wanted."""
     images, annotations = config.draw()
@@ -70,7 +70,7 @@ class ShapesSemanticConfig(PicturesConfig):
         return (BACKGROUND, *CLASS_NAMES)
 
 
-@datasets.register("shapes_semantic", ShapesSemanticConfig)
+@DATASETS.register("shapes_semantic", ShapesSemanticConfig)
 def build_shapes_semantic(policy: Policy, config: ShapesSemanticConfig) -> Dataset:
     """The map of classes, 0 where no shape is."""
     images, annotations = config.draw()

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 T = TypeVar("T")
 
 
-class Dice:
+class PortableGenerator:
     """A stream of whole numbers, set by ``key`` alone.
 
     It reads the raw words of PCG64: numpy promises those for ever (NEP 19), and the methods of its ``Generator`` not.

@@ -16,9 +16,9 @@ from pydantic import Field
 
 from ...structures import Config
 from .background import background, lens, shade
-from .portable_generator import Dice
+from .portable_generator import PortableGenerator
 from .raster import FULL, Patch, fill
-from .shape_polygons import CLASS_NAMES, SUBPIXEL, TURN, outline
+from .shape_polygons import CLASS_NAMES, SUBPIXEL, TURN, place_shape
 from .textures import ALL, blend, brightness, texture
 
 Split = Literal["train", "val"]
@@ -74,51 +74,53 @@ class Scene:
 
 def draw_scene(config: SceneConfig, seed: int, split: Split, index: int) -> Scene:
     """The picture with that number."""
-    dice = Dice(seed, SPLITS.index(split), index)
-    height, width = (dice.roll(config.size * 4 // 5, config.size * 6 // 5) for _ in range(2))
-    canvas = _Canvas(background(dice, height, width), dice)
+    generator = PortableGenerator(seed, SPLITS.index(split), index)
+    height, width = (generator.roll(config.size * 4 // 5, config.size * 6 // 5) for _ in range(2))
+    canvas = _Canvas(background(generator, height, width), generator)
     if index % _EVERY == _CROWD:
         canvas.add_crowd()
     if index % _EVERY != _EMPTY:
-        for _ in range(dice.roll(1, config.max_objects)):
+        for _ in range(generator.roll(1, config.max_objects)):
             canvas.add_object()
-    return Scene(lens(dice, canvas.picture), canvas.objects())
+    return Scene(lens(generator, canvas.picture), canvas.objects())
 
 
 class _Canvas:
     """A picture in the making, and which object each pixel shows."""
 
-    def __init__(self, picture: UInt8[np.ndarray, "h w 3"], dice: Dice) -> None:
+    def __init__(self, picture: UInt8[np.ndarray, "h w 3"], generator: PortableGenerator) -> None:
         self.picture = picture
-        self._dice = dice
+        self._generator = generator
         self._owner: Int64[np.ndarray, "h w"] = np.full(picture.shape[:2], -1, dtype=np.int64)
         self._painted: list[tuple[int, int, bool]] = []  # label, whole area, crowd
 
     def add_object(self) -> None:
         """Paint one object in front, if there is room for it."""
-        dice = self._dice
+        generator = self._generator
         height, width = self._owner.shape
         least, most = 9 * SUBPIXEL, min(height, width) * SUBPIXEL * 9 // 20
         for _ in range(_TRIES):
-            label, direction = dice.roll(0, len(CLASS_NAMES) - 1), dice.roll(0, TURN - 1)
+            label, direction = generator.roll(0, len(CLASS_NAMES) - 1), generator.roll(0, TURN - 1)
             # Small ones are more frequent, as in photographs.
-            radius = least + (most - least) * dice.roll(0, 100) ** 2 // 100**2
+            radius = least + (most - least) * generator.roll(0, 100) ** 2 // 100**2
             margin = radius * 3 // 4
-            x, y = (dice.roll(margin, length * SUBPIXEL - margin) for length in (width, height))
-            if self._paint(label, [fill(outline(label, (x, y), radius, direction))]):
+            x, y = (generator.roll(margin, length * SUBPIXEL - margin) for length in (width, height))
+            if self._paint(label, [fill(place_shape(label, (x, y), radius, direction))]):
                 return
 
     def add_crowd(self) -> None:
         """Paint a clump of small objects of one class."""
-        dice = self._dice
+        generator = self._generator
         height, width = self._owner.shape
-        label, spread = dice.roll(0, len(CLASS_NAMES) - 1), min(height, width) * SUBPIXEL // 5
-        middle = [dice.roll(spread, length * SUBPIXEL - spread) for length in (width, height)]
+        label, spread = generator.roll(0, len(CLASS_NAMES) - 1), min(height, width) * SUBPIXEL // 5
+        middle = [generator.roll(spread, length * SUBPIXEL - spread) for length in (width, height)]
         members = []
-        for _ in range(dice.roll(24, 36)):
-            x, y = (center + (dice.roll(-spread, spread) + dice.roll(-spread, spread)) // 2 for center in middle)
-            radius = dice.roll(4 * SUBPIXEL, 6 * SUBPIXEL)
-            members.append(fill(outline(label, (x, y), radius, dice.roll(0, TURN - 1))))
+        for _ in range(generator.roll(24, 36)):
+            x, y = (
+                center + (generator.roll(-spread, spread) + generator.roll(-spread, spread)) // 2 for center in middle
+            )
+            radius = generator.roll(4 * SUBPIXEL, 6 * SUBPIXEL)
+            members.append(fill(place_shape(label, (x, y), radius, generator.roll(0, TURN - 1))))
         self._paint(label, members, crowd=True)
 
     def _paint(self, label: int, members: list[Patch], crowd: bool = False) -> bool:
@@ -135,7 +137,7 @@ class _Canvas:
         self._owner, self._painted = owner, painted
         for member, patch in zip(members, patches, strict=True):
             shade(self.picture, member.move(2, 2), tone=0, percent=25)
-            colours = texture(self._dice, *patch.cover.shape, ground=_mean_brightness(self.picture[patch.window]))
+            colours = texture(self._generator, *patch.cover.shape, ground=_mean_brightness(self.picture[patch.window]))
             share = patch.cover[..., None].astype(np.int32) * ALL // FULL
             self.picture[patch.window] = blend(self.picture[patch.window], colours, share)
         return True

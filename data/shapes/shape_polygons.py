@@ -90,7 +90,7 @@ _OUTLINES: dict[str, Callable[[], list[Ring]]] = {
 CLASS_NAMES = tuple(_OUTLINES)
 
 
-def outline(label: int, center: tuple[int, int], radius: int, direction: int) -> list[Ring]:
+def place_shape(label: int, center: tuple[int, int], radius: int, direction: int) -> list[Ring]:
     """A class's rings, turned and placed; ``center`` (x, y), ``radius`` and the result in 1/16 pixel."""
     turn = np.stack([heading(direction), heading(direction + TURN // 4)])
     rings = _OUTLINES[CLASS_NAMES[label]]()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int, Integer, UInt8
 
-from .portable_generator import Dice
+from .portable_generator import PortableGenerator
 from .shape_polygons import SUBPIXEL, TURN, UNIT, heading
 
 Colour = Int[np.ndarray, "3"]
@@ -30,10 +30,10 @@ def brightness(colour: Colour) -> int:
     return int(colour @ np.array([299, 587, 114])) // 1000
 
 
-def vivid(dice: Dice, ground: int) -> Colour:
+def vivid(generator: PortableGenerator, ground: int) -> Colour:
     """A strong colour that stands off a ground of that brightness."""
     while True:
-        colour = hue(dice.roll(0, 1535), dice.roll(130, 255), dice.roll(80, 255))
+        colour = hue(generator.roll(0, 1535), generator.roll(130, 255), generator.roll(80, 255))
         if _stands_off(colour, ground):
             return colour
 
@@ -71,14 +71,14 @@ def _gradient(u: Plane, v: Plane, period: int) -> Plane:
 _PATTERNS: tuple[Callable[[Plane, Plane, int], Plane], ...] = (_plain, _stripes, _checks, _dots, _gradient)
 
 
-def texture(dice: Dice, height: int, width: int, ground: int) -> UInt8[np.ndarray, "h w 3"]:
+def texture(generator: PortableGenerator, height: int, width: int, ground: int) -> UInt8[np.ndarray, "h w 3"]:
     """A pattern of two strong colours, or of one and a shade of it."""
-    main = vivid(dice, ground)
-    other = main * dice.roll(55, 75) // 100
-    if dice.chance(30) or not _stands_off(other, ground):
-        other = vivid(dice, ground)
+    main = vivid(generator, ground)
+    other = main * generator.roll(55, 75) // 100
+    if generator.chance(30) or not _stands_off(other, ground):
+        other = vivid(generator, ground)
     y, x = np.mgrid[:height, :width] * SUBPIXEL
-    (cosine, sine), period = heading(dice.roll(0, TURN - 1)), dice.roll(5 * SUBPIXEL, 12 * SUBPIXEL)
+    (cosine, sine), period = heading(generator.roll(0, TURN - 1)), generator.roll(5 * SUBPIXEL, 12 * SUBPIXEL)
     u, v = (x * cosine + y * sine) // UNIT, (y * cosine - x * sine) // UNIT
-    share = dice.choose(_PATTERNS)(u, v, period)[..., None].astype(np.int32)
+    share = generator.choose(_PATTERNS)(u, v, period)[..., None].astype(np.int32)
     return blend(main, other, share).astype(np.uint8)

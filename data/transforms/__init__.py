@@ -1,14 +1,15 @@
 """From a decoded image to a sample: albumentations, for training and evaluation alike. ``transforms`` in here is their
 registry."""
 
-from .base import Transform, TransformConfig, build_transform, transforms
+from .base import TRANSFORMS, Transform, TransformConfig, build_transform
 from .color import ColorJitterConfig
 from .crops import CenterCropConfig, RandomCropConfig
 from .resize import ResizeConfig
-from .sample import sample_of
+from .sample import to_sample
 from .scaled_crop import ScaledCropConfig
 
 __all__ = [
+    "TRANSFORMS",
     "CenterCropConfig",
     "ColorJitterConfig",
     "RandomCropConfig",
@@ -17,6 +18,5 @@ __all__ = [
     "Transform",
     "TransformConfig",
     "build_transform",
-    "sample_of",
-    "transforms",
+    "to_sample",
 ]

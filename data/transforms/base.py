@@ -10,10 +10,10 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
 from ...structures import PartConfig, Registry
-from ..polygons import move_outlines, outline_points
+from ..polygons import polygon_vertices, with_vertices
 from ..types import Objects, Record, Sample
-from .sample import sample_of
-from .visible import fit_boxes_to_masks, have_masks, visible_rows
+from .sample import to_sample
+from .visible import fit_boxes_to_masks, has_visible_mask, visible_rows
 
 _IGNORED = -1
 _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
@@ -26,7 +26,7 @@ class TransformConfig(PartConfig):
     """What is seen of an object with a mask gets the box of its visible pixels, and an object of which none is visible
     is dropped (detectron2, where it crops); otherwise its box is cut as it is (torchvision)."""
 
-    def short_side_shown(self) -> int:
+    def output_short_side(self) -> int:
         """The most pixels that it gives the short side of a whole image, where it draws no scale of its own."""
         return 1
 
@@ -48,7 +48,7 @@ class Transform:
 
     def __call__(self, record: Record, epoch: int, index: int, repeat: int = 0) -> Sample:
         """The sample that ``index`` gives in ``epoch``, of several in one epoch the one of this number."""
-        return sample_of(self.move(record, self.randomness(epoch, index, repeat)))
+        return to_sample(self.move(record, self.randomness(epoch, index, repeat)))
 
     def randomness(self, epoch: int, index: int, repeat: int = 0) -> np.random.SeedSequence:
         """What decides about that sample."""
@@ -57,7 +57,7 @@ class Transform:
     def move(self, record: Record, randomness: np.random.SeedSequence) -> Record:
         """The image after the steps, with what they leave of its truth."""
         self._compose.set_random_seed(int(randomness.generate_state(1)[0]))
-        result = self._compose(image=record.image, **_truth_of(record))
+        result = self._compose(image=record.image, **_albumentations_targets(record))
         return replace(
             record,
             image=result["image"],
@@ -67,7 +67,7 @@ class Transform:
         )
 
 
-def _truth_of(record: Record) -> dict[str, Any]:
+def _albumentations_targets(record: Record) -> dict[str, Any]:
     """What albumentations is to change beside the image. Objects come first, then ignored regions."""
     objects = record.objects or _NO_OBJECTS
     labels = np.concatenate([objects.labels, np.full(len(objects.ignored), _IGNORED)])
@@ -78,8 +78,8 @@ def _truth_of(record: Record) -> dict[str, Any]:
     }
     if objects.masks is not None and len(objects.masks):
         truth["masks"] = objects.masks
-    if objects.outlines is not None:
-        truth["keypoints"] = outline_points(objects.outlines)
+    if objects.polygon_masks is not None:
+        truth["keypoints"] = polygon_vertices(objects.polygon_masks)
     if record.semantic is not None:
         truth["mask"] = record.semantic
     return truth
@@ -93,14 +93,14 @@ def _objects(objects: Objects, result: dict[str, Any], boxes_from_masks: bool) -
     counted = labels != _IGNORED
     rows = np.asarray(result["rows"], np.int64)[seen][counted]
     masks = None if objects.masks is None else _masks_of(result, rows)
-    outlines = None
-    if objects.outlines is not None:
-        moved = move_outlines(objects.outlines, result["keypoints"])
-        outlines = tuple(moved[row] for row in rows.tolist())
-    left = Objects(boxes[counted], labels[counted], boxes[~counted], masks, outlines)
+    polygon_masks = None
+    if objects.polygon_masks is not None:
+        moved = with_vertices(objects.polygon_masks, result["keypoints"])
+        polygon_masks = tuple(moved[row] for row in rows.tolist())
+    left = Objects(boxes[counted], labels[counted], boxes[~counted], masks, polygon_masks)
     if not boxes_from_masks:
         return left
-    return fit_boxes_to_masks(left, have_masks(objects)[rows], result["image"].shape[:2])
+    return fit_boxes_to_masks(left, has_visible_mask(objects)[rows], result["image"].shape[:2])
 
 
 def _masks_of(result: dict[str, Any], rows: Int64[ndarray, " k"]) -> UInt8[ndarray, "k h w"]:
@@ -112,10 +112,10 @@ def _masks_of(result: dict[str, Any], rows: Int64[ndarray, " k"]) -> UInt8[ndarr
     return (left == 1).view(np.uint8)  # what a step adds is 255
 
 
-transforms: Registry[Transform] = Registry("transform")
+TRANSFORMS: Registry[Transform] = Registry("transform")
 """Transforms by name; an entry builds from ``(seed, config)``."""
 
 
 def build_transform(config: PartConfig, seed: int = 0) -> Transform:
     """The transform that a config describes."""
-    return transforms.build(config, seed)
+    return TRANSFORMS.build(config, seed)

@@ -6,7 +6,7 @@ import albumentations as A
 from numpy import ndarray
 from pydantic import Field, model_validator
 
-from .base import Transform, TransformConfig, transforms
+from .base import TRANSFORMS, Transform, TransformConfig
 from .color import ColorJitterConfig
 from .resize import resize_points
 
@@ -35,12 +35,12 @@ class RandomCropConfig(TransformConfig):
                 raise ValueError(f"{field} goes from the least to the greatest; got {(least, greatest)}")
         return self
 
-    def short_side_shown(self) -> int:
+    def output_short_side(self) -> int:
         """That of the crop."""
         return self.size
 
 
-@transforms.register("random_crop", RandomCropConfig)
+@TRANSFORMS.register("random_crop", RandomCropConfig)
 def build_random_crop(seed: int, config: RandomCropConfig) -> Transform:
     """A random part resized to one size, a flip, and if wanted other colours."""
     steps = [
@@ -66,12 +66,12 @@ class CenterCropConfig(TransformConfig):
             raise ValueError(f"a crop of {self.size} does not fit a short side of {self.resize}: raise resize")
         return self
 
-    def short_side_shown(self) -> int:
+    def output_short_side(self) -> int:
         """Before the middle is cut out."""
         return self.resize
 
 
-@transforms.register("center_crop", CenterCropConfig)
+@TRANSFORMS.register("center_crop", CenterCropConfig)
 def build_center_crop(seed: int, config: CenterCropConfig) -> Transform:
     """Short side to one length, then a square from the middle."""
     steps = [

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from pydantic import Field
 
-from .base import Transform, TransformConfig, transforms
+from .base import TRANSFORMS, Transform, TransformConfig
 from .color import ColorJitterConfig
 
 
@@ -31,12 +31,12 @@ class ResizeConfig(TransformConfig):
     (detectron2's ``relative_range``); an object of whose box it shows nothing is dropped. 1 is the whole image."""
     color_jitter: ColorJitterConfig = ColorJitterConfig()
 
-    def short_side_shown(self) -> int:
+    def output_short_side(self) -> int:
         """The longest, within the bound for the long side."""
         return min(max(self.short_sides), self.long_side)
 
 
-@transforms.register("resize", ResizeConfig)
+@TRANSFORMS.register("resize", ResizeConfig)
 def build_resize(seed: int, config: ResizeConfig) -> Transform:
     """A random part if wanted, its short side to one of several lengths, a flip, and if wanted other colours."""
     steps = [

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 from ...structures import Instances
-from ..polygons import pad_outlines
+from ..polygons import pad_polygon_masks
 from ..types import Objects, Record, Sample, Target, Truth
 
 
-def sample_of(record: Record) -> Sample:
+def to_sample(record: Record) -> Sample:
     """The same image and truth."""
     image = torch.from_numpy(np.ascontiguousarray(record.image.transpose(2, 0, 1)))
     return Sample(image, _target(record), record.image_id, record.full_size, record.file)
@@ -32,5 +32,5 @@ def _instances(objects: Objects) -> Instances:
         torch.from_numpy(objects.labels),
         None if objects.masks is None else torch.from_numpy(objects.masks.view(bool)),
         torch.from_numpy(objects.ignored),
-        None if objects.outlines is None else pad_outlines(objects.outlines),
+        None if objects.polygon_masks is None else pad_polygon_masks(objects.polygon_masks),
     )

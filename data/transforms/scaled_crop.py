@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from ...structures import IGNORE
 from ..types import FILL
-from .base import Transform, TransformConfig, transforms
+from .base import TRANSFORMS, Transform, TransformConfig
 from .color import ColorJitterConfig
 from .resize import Resize
 
@@ -36,12 +36,12 @@ class ScaledCropConfig(TransformConfig):
             raise ValueError(f"scales go from the least to the greatest; got {self.scales}")
         return self
 
-    def short_side_shown(self) -> int:
+    def output_short_side(self) -> int:
         """At a scale of 1."""
         return min(self.size) if self.short_side is None else self.short_side
 
 
-@transforms.register("scaled_crop", ScaledCropConfig)
+@TRANSFORMS.register("scaled_crop", ScaledCropConfig)
 def build_scaled_crop(seed: int, config: ScaledCropConfig) -> Transform:
     """Another scale, a window at a random place, a flip, and if wanted other colours."""
     steps: list[A.BasicTransform] = [

@@ -12,7 +12,7 @@ from numpy import ndarray
 from pydantic import Field
 
 from ...structures import UsageError, suggest
-from ..dataset import datasets
+from ..dataset import DATASETS
 from ..file_checks import check_files
 from ..images import check_image, image_size
 from ..report import DataReport, Policy
@@ -39,7 +39,7 @@ class VocConfig(VocFolderConfig):
     the whole area (VOC2010 on), COCO's numbers."""
 
 
-@datasets.register("voc", VocConfig)
+@DATASETS.register("voc", VocConfig)
 class VocDetection(VocImages):
     """VOC's images and boxes. The id of an image is its stem, behind its folder's name where a split names one."""
 
@@ -76,7 +76,7 @@ class VocDetection(VocImages):
         pairs = np.stack([np.repeat(np.arange(len(self)), np.diff(table.starts)), table.labels], axis=1)
         return pairs[table.learnable & (self.config.use_difficult | ~table.difficult)]
 
-    def add_truth(self, record: Record, index: int) -> Record:
+    def add_annotations(self, record: Record, index: int) -> Record:
         """With its objects; difficult ones are in ``ignored`` unless they are to be learned."""
         rows, ignored = self._rows_of(index)
         boxes, labels = self._objects.boxes, self._objects.labels
@@ -90,7 +90,7 @@ class VocDetection(VocImages):
         ignored = table.difficult[rows] & (not self.config.use_difficult)
         return rows[~ignored], rows[ignored]
 
-    def truth_sum(self) -> str:
+    def annotation_digest(self) -> str:
         """Of all objects as they are annotated."""
         table, digest = self._objects, hashlib.sha256()
         for column in (table.starts, table.corners, table.labels, table.difficult):

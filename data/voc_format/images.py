@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..dataset import Dataset
-from ..image_files import read_photo
+from ..image_files import read_image_record
 from ..types import Record
 from .layout import VocFolderConfig
 
@@ -28,7 +28,7 @@ class VocImages(Dataset):
     def read_image(self, index: int) -> Record:
         """The image alone."""
         path = os.fsdecode(self._files[index].item())
-        return read_photo(path, self._id(index), self.config.decode_short_side)
+        return read_image_record(path, self._id(index), self.config.decode_short_side)
 
     def _id(self, index: int) -> str:
         return self._ids[index].item().decode()

@@ -12,13 +12,13 @@ from pathlib import Path
 from pydantic import Field
 
 from ...structures import DataError, suggest
-from ..image_files import PhotosConfig
+from ..image_files import ImageFilesConfig
 from ..report import DataReport
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
-class VocFolderConfig(PhotosConfig):
+class VocFolderConfig(ImageFilesConfig):
     """Which images of which folders."""
 
     root: Path

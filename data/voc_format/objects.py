@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from numpy import ndarray
 
 from ...structures import DataError
-from ..box_clipping import fit_boxes
+from ..box_clipping import clip_boxes_to_images
 from ..report import DataReport
 from .annotations import VocAnnotation, VocObject
 
@@ -51,7 +51,7 @@ def tabulate(
     for name in sorted(set(class_names) - {thing.name for thing in objects}):
         report.note("class-without-objects", name)
     corners = np.array([thing.corners() for thing in objects], np.float64).reshape(-1, 4)
-    boxes, learnable = fit_boxes(
+    boxes, learnable = clip_boxes_to_images(
         corners, np.repeat(sizes, counts, axis=0), [thing.identity for thing in objects],
         report=report, min_box=min_box,
     )  # fmt: skip

@@ -11,10 +11,10 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
 from ...structures import UsageError
-from ..dataset import datasets
+from ..dataset import DATASETS
 from ..file_checks import check_files
 from ..images import check_image, image_size
-from ..label_maps import LazyMaps, check_label_map, read_label_map, read_tail
+from ..label_maps import LazySemanticMaps, check_label_map, read_label_map, read_tail
 from ..report import DataReport, Policy
 from ..types import Record
 from .images import VocImages
@@ -40,7 +40,7 @@ class VocSegmentationConfig(VocFolderConfig):
         return _with_background(super().classes(), self.background)
 
 
-@datasets.register("voc_segmentation", VocSegmentationConfig)
+@DATASETS.register("voc_segmentation", VocSegmentationConfig)
 class VocSegmentation(VocImages):
     """VOC's images and their masks: the numbers of a palette or 8-bit gray PNG are the labels, 255 is ignored."""
 
@@ -82,11 +82,11 @@ class VocSegmentation(VocImages):
         """As the images' headers say."""
         return self._sizes
 
-    def add_truth(self, record: Record, index: int) -> Record:
+    def add_annotations(self, record: Record, index: int) -> Record:
         """With its map."""
         return replace(record, semantic=self._read_map(index))
 
-    def truth_sum(self) -> str:
+    def annotation_digest(self) -> str:
         """Of the end of every mask's file."""
         digest = hashlib.sha256()
         for path in self._masks.tolist():
@@ -95,7 +95,7 @@ class VocSegmentation(VocImages):
 
     def ground_truth(self) -> Any:
         """The map of each image id, read when it is asked for."""
-        return LazyMaps(self.image_ids, self._read_map)
+        return LazySemanticMaps(self.image_ids, self._read_map)
 
     def _read_map(self, index: int) -> UInt8[ndarray, "h w"]:
         return self._read_mask(Path(os.fsdecode(self._masks[index].item())), self._id(index))

@@ -21,7 +21,7 @@ UNFINISHED = ".writing-"
 
 
 @contextlib.contextmanager
-def write_sealed(target: Path) -> Iterator[Path]:
+def write_atomic_folder(target: Path) -> Iterator[Path]:
     """A folder to write files into, which becomes ``target`` at the end.
 
     A kill, a full disk or an error at any moment leaves nothing at ``target``; what a kill leaves beside it begins
@@ -29,7 +29,7 @@ def write_sealed(target: Path) -> Iterator[Path]:
     """
     temporary = target.with_name(UNFINISHED + target.name)
     shutil.rmtree(temporary, ignore_errors=True)  # of a save that was killed
-    with write_faults(target):
+    with write_errors(target):
         try:
             temporary.mkdir(parents=True)
             yield temporary
@@ -45,9 +45,9 @@ def write_sealed(target: Path) -> Iterator[Path]:
 
 def add_file(folder: Path, name: str, text: str) -> None:
     """Put one more file into a sealed folder, unless it is in it. A kill leaves the folder as it was, or with it."""
-    if name in read_sums(folder):
+    if name in read_checksums(folder):
         return
-    with write_faults(folder):
+    with write_errors(folder):
         (folder / name).write_text(text)
         _sync(folder / name)
         temporary = folder / f".{SUMS}.writing"
@@ -57,33 +57,33 @@ def add_file(folder: Path, name: str, text: str) -> None:
         _sync(folder)
 
 
-def read_sums(folder: Path) -> dict[str, str]:
+def read_checksums(folder: Path) -> dict[str, str]:
     """The sum of each file that was sealed."""
     lines = (folder / SUMS).read_text().splitlines()
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
-def check_seal(folder: Path, wanted: Iterable[str]) -> None:
+def verify_checksums(folder: Path, wanted: Iterable[str]) -> None:
     """CheckpointError for a file that is damaged; KeyError where one of the ``wanted`` was never sealed."""
-    sums = read_sums(folder)
+    sums = read_checksums(folder)
     for name in {*wanted, *sums}:
         if _sha256(folder / name) != sums[name]:
             raise CheckpointError("the file is damaged (checksum mismatch)", "use another copy", file=folder / name)
 
 
 @contextlib.contextmanager
-def write_faults(target: Path) -> Iterator[None]:
+def write_errors(target: Path) -> Iterator[None]:
     """What the system says of a write that it refuses, as a CheckpointError."""
     try:
         yield
     except (OSError, SafetensorError) as error:
-        fix = "free some space" if no_room(error) else "look at the disk and the rights to it"
+        fix = "free some space" if is_disk_full(error) else "look at the disk and the rights to it"
         raise CheckpointError(
             f"could not be written: {error}", f"{fix}; earlier checkpoints are intact", file=target
         ) from error
 
 
-def no_room(error: BaseException | None) -> bool:
+def is_disk_full(error: BaseException | None) -> bool:
     """Whether the system refused a write because the disk, or one's share of it, is full."""
     numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if isinstance(error, SafetensorError):  # it has the system's words only

@@ -17,9 +17,9 @@ from torch import Tensor
 from ...backbones import Origin, input_metadata, origin_metadata
 from ...structures import CheckpointError, Classes, UsageError
 from ..config import ExperimentConfig, parse_config
-from ..distributed.sharding import gathered
+from ..distributed.sharding import full_tensor
 from ..loop.step import TrainingState
-from .atomic_folder import add_file, check_seal, read_sums, write_sealed
+from .atomic_folder import add_file, read_checksums, verify_checksums, write_atomic_folder
 from .series import checkpoint_path, checkpoint_paths
 
 FORMAT = 3
@@ -37,9 +37,9 @@ class Checkpoint:
     config: ExperimentConfig
     classes: Mapping[str, Classes]
     """What labels mean, by task."""
-    image_sums: Mapping[str, str]
+    image_id_digests: Mapping[str, str]
     """A sum of the image ids of ``train`` and of ``val``, in order: the same data has the same."""
-    truth_sums: Mapping[str, str]
+    annotation_digests: Mapping[str, str]
     """And of their annotations; nothing where the checkpoint is of a version that had none."""
     origin: Origin | None
     """Of the weights that the training began with; None where they were random."""
@@ -52,7 +52,7 @@ class Checkpoint:
     """How many trained together; None where a version wrote it that did not say."""
     device: str | None
     """``cpu`` or ``cuda``; None likewise."""
-    unlogged: Mapping[str, Sequence[float]]
+    pending_values: Mapping[str, Sequence[float]]
     """By name the numbers of the steps since the log's last record, which are to have a part in its next."""
 
 
@@ -60,14 +60,14 @@ def save_checkpoint(folder: Path, step: int, state: TrainingState, description: 
     """Write ``folder/step-N``. A kill or a full disk at any moment leaves the earlier checkpoints as they were.
 
     ``description`` is of :class:`Checkpoint` what the state does not tell: config (dumped), classes, sums, origin and
-    what is unlogged. The weights' file tells alone how they want their pixels, and their origin. All processes call
+    what is pending. The weights' file tells alone how they want their pixels, and their origin. All processes call
     this, which may each have a share of the weights, and the first one writes.
     """
     target = checkpoint_path(folder, step)
     tensors, groups = _tensors(state)
-    if not state.processes.is_first:
+    if not state.processes.is_rank_zero:
         return target
-    with write_sealed(target) as writing:
+    with write_atomic_folder(target) as writing:
         metadata = input_metadata(state.model.preprocess.config) | origin_metadata(description.get("origin"))
         for name, own in tensors.items():
             save_file(own, writing / name, {} if name == OPTIMIZER else metadata)
@@ -119,7 +119,7 @@ def _read(path: Path) -> Checkpoint:
     try:
         state = json.loads(state_path.read_text())
         _require_format(state, state_path)
-        check_seal(path, (MODEL, OPTIMIZER, STATE))
+        verify_checksums(path, (MODEL, OPTIMIZER, STATE))
         classes = {task: Classes(tuple(own["names"]), tuple(own["ids"])) for task, own in state["classes"].items()}
         origin = state.get("origin")
         return Checkpoint(
@@ -127,15 +127,15 @@ def _read(path: Path) -> Checkpoint:
             state["step"],
             parse_config(state["config"], str(state_path)),
             classes,
-            image_sums=state["image_sums"],
-            truth_sums=state.get("truth_sums", {}),
+            image_id_digests=state["image_id_digests"],
+            annotation_digests=state.get("annotation_digests", {}),
             origin=None if origin is None else Origin(**origin),
             versions=state["versions"],
             saved_at=state.get("saved_at", ""),
-            scores=json.loads((path / SCORES).read_text()) if SCORES in read_sums(path) else None,
+            scores=json.loads((path / SCORES).read_text()) if SCORES in read_checksums(path) else None,
             processes=state.get("processes"),
             device=state.get("device"),
-            unlogged=state.get("unlogged", {}),
+            pending_values=state.get("pending_values", {}),
         )
     except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
         raise CheckpointError(f"cannot be read: {error!r}", "use another checkpoint", file=path) from error
@@ -163,7 +163,7 @@ def _tensors(state: TrainingState) -> tuple[dict[str, dict[str, Tensor]], list[d
         for key, value in values.items()
         if value is not None
     }
-    kept = state.processes.is_first
+    kept = state.processes.is_rank_zero
     return {name: _whole(own, kept) for name, own in tensors.items()}, optimizer["param_groups"]
 
 
@@ -172,7 +172,7 @@ def _whole(tensors: Mapping[str, Tensor], kept: bool) -> dict[str, Tensor]:
     ``kept``."""
     whole: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        tensor = gathered(tensor.detach())
+        tensor = full_tensor(tensor.detach())
         if kept:
             whole[name] = tensor.cpu().contiguous()
     return whole

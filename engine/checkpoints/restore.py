@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...models import Model, build_model
-from ...ops import first_few, state_dict_faults
-from ...structures import CheckpointError, refusals_as_usage_errors
-from ..distributed.sharding import shared_like
+from ...ops import join_first, state_dict_problems
+from ...structures import CheckpointError, value_errors_as_usage_errors
+from ..distributed.sharding import shard_like
 from ..loop.step import TrainingState
 from .checkpoint import AVERAGE, MODEL, OPTIMIZER, STATE, Checkpoint, open_checkpoint
 
@@ -25,10 +25,10 @@ def load_weights(checkpoint: Checkpoint, model: nn.Module, averaged: bool = Fals
         path = checkpoint.path / MODEL
     tensors = _load_tensors(path)
     own = model.state_dict()
-    if faults := state_dict_faults(tensors, own):
+    if faults := state_dict_problems(tensors, own):
         fix = "build the model from the checkpoint's own config, or use an earlier checkpoint"
-        raise CheckpointError(first_few(faults), fix, file=path)
-    model.load_state_dict({name: shared_like(tensor, own[name]) for name, tensor in tensors.items()})
+        raise CheckpointError(join_first(faults), fix, file=path)
+    model.load_state_dict({name: shard_like(tensor, own[name]) for name, tensor in tensors.items()})
 
 
 def load_state(checkpoint: Checkpoint, state: TrainingState, notify: Callable[[str], None]) -> None:
@@ -44,7 +44,7 @@ def load_state(checkpoint: Checkpoint, state: TrainingState, notify: Callable[[s
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _load_tensors(checkpoint.path / OPTIMIZER).items():
         index, key = name.split(".", 1)
-        moments.setdefault(int(index), {})[key] = shared_like(tensor, parameters[int(index)])
+        moments.setdefault(int(index), {})[key] = shard_like(tensor, parameters[int(index)])
     state.optimizer.load_state_dict({"state": moments, "param_groups": facts["optimizer_groups"]})
     if state.scaler.is_enabled():
         state.scaler.load_state_dict(facts["scaler"])
@@ -60,7 +60,7 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
 def load_checkpoint_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Model:
     """The same from a checkpoint that is open already."""
     names = {task: classes.names for task, classes in checkpoint.classes.items()}
-    with refusals_as_usage_errors():
+    with value_errors_as_usage_errors():
         model = build_model(checkpoint.config.model, names)
     load_weights(checkpoint, model, averaged=True)
     return model.to(device).eval()

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from .atomic_folder import UNFINISHED, write_faults
+from .atomic_folder import UNFINISHED, write_errors
 
 BEST = "best"
 
@@ -26,10 +26,10 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def mark_best(folder: Path, step: int) -> None:
+def link_best(folder: Path, step: int) -> None:
     """Let the link ``folder/best`` lead to the checkpoint of a step."""
     link, temporary = folder / BEST, folder / f"{UNFINISHED}{BEST}"
-    with write_faults(link):
+    with write_errors(link):
         if link.is_dir() and not link.is_symlink():  # a copy of the run in which the link became what it led to
             shutil.rmtree(link)
         temporary.unlink(missing_ok=True)
@@ -37,7 +37,7 @@ def mark_best(folder: Path, step: int) -> None:
         temporary.replace(link)
 
 
-def set_damaged_aside(folder: Path, sound: Path) -> None:
+def rename_damaged_checkpoints(folder: Path, sound: Path) -> None:
     """Rename what is newer than the newest sound checkpoint: a resumed run writes those steps again."""
     for path in checkpoint_paths(folder):
         if path > sound:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ...ops import process_count, process_rank
+from ...ops import get_rank, get_world_size
 from ...structures import PeerError, UsageError, VertebraError
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ def _first_host(nodes: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Processes:
+class DistributedContext:
     """This process among those of its run; alone, everything here costs nothing."""
 
     device: torch.device
@@ -71,25 +71,25 @@ class Processes:
     count: int = 1
 
     @property
-    def is_first(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """The first one alone prints, writes and scores."""
         return self.rank == 0
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def fail_together(self) -> Iterator[None]:
         """For what every process does for itself: if one of them fails all fail, and only one of them tells why."""
         error = None
         try:
             yield
         except VertebraError as caught:
             error = caught
-        faults = {rank: fault for rank, fault in enumerate(self.collect(error)) if fault is not None}
+        faults = {rank: fault for rank, fault in enumerate(self.all_gather(error)) if fault is not None}
         if faults:
             rank, fault = min(faults.items())
-            fault.told_elsewhere = rank != self.rank
+            fault.reported_by_other_rank = rank != self.rank
             raise fault
 
-    def collect(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """What every process has, in order of rank, on all of them."""
         if self.count == 1:
             return [value]
@@ -97,26 +97,26 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
-    def by_first(self, work: Callable[[], T]) -> T:
+    def on_rank_zero(self, work: Callable[[], T]) -> T:
         """What the first process alone makes, on all of them; if it fails all fail, and it tells why."""
         if self.count == 1:
             return work()
         values: list[Any] = [None]
-        with self.together():
-            if self.is_first:
+        with self.fail_together():
+            if self.is_rank_zero:
                 values = [work()]
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
-    def gather(self, value: T) -> list[T]:
+    def gather_to_rank_zero(self, value: T) -> list[T]:
         """What every process has, in order of rank, on the first; nothing on the others."""
         if self.count == 1:
             return [value]
-        values: list[Any] = [None] * self.count if self.is_first else []
+        values: list[Any] = [None] * self.count if self.is_rank_zero else []
         dist.gather_object(value, values or None, dst=0)
         return values
 
-    def greatest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The greatest of every process's numbers."""
         if self.count == 1:
             return number
@@ -124,19 +124,19 @@ class Processes:
         dist.all_reduce(value, dist.ReduceOp.MAX)
         return int(value)
 
-    def mean(self, values: Tensor) -> Tensor:
+    def all_reduce_mean(self, values: Tensor) -> Tensor:
         """The mean of every process's numbers."""
         if self.count > 1:
             dist.all_reduce(values)
         return values / self.count
 
-    def same_buffers(self, module: nn.Module) -> None:
+    def broadcast_buffers_from_rank_zero(self, module: nn.Module) -> None:
         """Give every process the first one's buffers: the statistics of batch norms are each process's own."""
         if self.count > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
 
-    def wrap(self, module: nn.Module, accumulates: bool = False) -> nn.Module:
+    def wrap_ddp(self, module: nn.Module, accumulates: bool = False) -> nn.Module:
         """The module with its gradients averaged over all processes; ``accumulates``: not after every backward pass.
 
         Levels that no head reads get no gradient in any step. Shapes follow from the config, so the first backward pass
@@ -158,7 +158,7 @@ class Processes:
 
 
 @contextlib.contextmanager
-def join_processes(device: torch.device | str) -> Iterator[Processes]:
+def init_distributed(device: torch.device | str) -> Iterator[DistributedContext]:
     """Meet the other processes of the run, and part from them at the end. ``cuda`` becomes a device of one's own.
 
     A process that the caller has joined to a group already stays in it. UsageError where a machine has fewer devices
@@ -166,12 +166,12 @@ def join_processes(device: torch.device | str) -> Iterator[Processes]:
     """
     device = torch.device(device)
     launch = read_launch(os.environ)
-    with peer_faults():
+    with peer_errors():
         if launch is None or dist.is_initialized():
-            yield Processes(device, process_rank(), process_count())
+            yield DistributedContext(device, get_rank(), get_world_size())
             return
         if device.type == "cuda":
-            device = torch.device("cuda", own_device(launch, torch.cuda.device_count()))
+            device = torch.device("cuda", local_device_index(launch, torch.cuda.device_count()))
             torch.cuda.set_device(device)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
@@ -180,12 +180,12 @@ def join_processes(device: torch.device | str) -> Iterator[Processes]:
             world_size=launch.count,
             timeout=TIMEOUT,
         )
-        yield Processes(device, launch.rank, launch.count)
+        yield DistributedContext(device, launch.rank, launch.count)
         # Not after a fault: NCCL would wait here for the others, who wait for this one and are told by its end.
         dist.destroy_process_group()
 
 
-def own_device(launch: Launch, count: int) -> int:
+def local_device_index(launch: Launch, count: int) -> int:
     """Which of the ``count`` GPUs that a process sees is its own; UsageError where there are too few."""
     if launch.by_slurm and count == 1:
         return 0  # --gpus-per-task shows each process its own one alone
@@ -198,7 +198,7 @@ def own_device(launch: Launch, count: int) -> int:
 
 
 @contextlib.contextmanager
-def peer_faults() -> Iterator[None]:
+def peer_errors() -> Iterator[None]:
     """What torch says of a process that is gone or does not answer, as a :class:`PeerError`."""
     try:
         yield

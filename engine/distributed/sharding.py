@@ -12,10 +12,10 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ...models import Model
-from .context import Processes
+from .context import DistributedContext
 
 
-def shard(model: Model, processes: Processes) -> None:
+def shard(model: Model, processes: DistributedContext) -> None:
     """Cut the weights into shares, block by block of the backbone and the rest as one; gradients are averaged."""
     if processes.count == 1:
         return
@@ -51,17 +51,17 @@ def whole(model: nn.Module) -> Iterator[None]:
             unit.set_reshard_after_forward(True, recurse=False)
 
 
-def gathered(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """The tensor whole. All processes call this together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def own_share(tensor: Tensor) -> Tensor:
+def local_shard(tensor: Tensor) -> Tensor:
     """What this process has of a tensor in shares."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def shared_like(tensor: Tensor, other: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
     """A whole tensor, which every process has, in shares as another of its shape is."""
     if not isinstance(other, DTensor) or tensor.shape != other.shape:
         return tensor

@@ -9,9 +9,13 @@ TOO_HIGH = "the learning rate may be too high for the batch, the first weights o
 TOO_LOW = "truth may be missing from the data, or the images be all alike"
 
 
-def band_warnings(config: ExperimentConfig, step: int, means: Mapping[str, float]) -> list[str]:
-    """A line for each number outside its band, at the first step from ``expect_by`` on whose means are written."""
-    if not means or step < config.expect_by or any(map(config.is_logged, range(config.expect_by, step))):
+def range_warnings(config: ExperimentConfig, step: int, means: Mapping[str, float]) -> list[str]:
+    """A line for each number outside its band, at the first logged step from ``expected_from_step`` on."""
+    if (
+        not means
+        or step < config.expected_from_step
+        or any(map(config.is_logged, range(config.expected_from_step, step)))
+    ):
         return []
     lines = []
     for name, (low, high) in config.expect.items():

@@ -26,7 +26,7 @@ def val_records(path: Path) -> dict[int, dict[str, float | None]]:
 class RunLog:
     """Collects each step's numbers; writes their means at the steps that the config says.
 
-    ``start`` is the step that a run goes on from, and ``unlogged`` what was :attr:`unlogged` there.
+    ``start`` is the step that a run goes on from, and ``pending_values`` what was :attr:`pending_values` there.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class RunLog:
         config: ExperimentConfig,
         *,
         start: int,
-        unlogged: Mapping[str, Sequence[float]],
+        pending_values: Mapping[str, Sequence[float]],
         device: torch.device,
         console: Console,
     ) -> None:
@@ -43,7 +43,7 @@ class RunLog:
         self._file = (folder / "metrics.jsonl").open("a")
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         self._restart()
-        self.unlogged = {name: [*values] for name, values in unlogged.items()}
+        self.pending_values = {name: [*values] for name, values in pending_values.items()}
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -85,7 +85,7 @@ class RunLog:
         Returns the means that this wrote, if it did.
         """
         for name, value in numbers.items():
-            self.unlogged.setdefault(name, []).append(value)
+            self.pending_values.setdefault(name, []).append(value)
         self._count += 1
         self._images += images
         self._waited += waited
@@ -94,7 +94,9 @@ class RunLog:
 
     def _write_means(self, step: int, lr: float) -> dict[str, float]:
         elapsed = time.perf_counter() - self._since
-        record = {name: sum(values) / len(values) for name, values in self.unlogged.items()}  # some not in every step
+        record = {
+            name: sum(values) / len(values) for name, values in self.pending_values.items()
+        }  # some not in every step
         record |= {"lr": lr, "images_per_second": self._images / elapsed, "data_wait": self._waited / elapsed}
         record["peak_memory"] = peak_memory(self.device)
         self.record(step, record, "train")
@@ -113,7 +115,7 @@ class RunLog:
         return record
 
     def _restart(self) -> None:
-        self.unlogged: dict[str, list[float]] = {}
+        self.pending_values: dict[str, list[float]] = {}
         """The numbers of the steps since the last record."""
         self._count = self._images = 0
         self._waited = 0.0

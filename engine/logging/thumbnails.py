@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import cv2
 
-from ...data import Record, resize_truth
+from ...data import Record, resize_annotations
 
 
 def shrink_record(record: Record, longest: int) -> Record:
@@ -15,4 +15,4 @@ def shrink_record(record: Record, longest: int) -> Record:
         return record
     size = max(1, round(height * scale)), max(1, round(width * scale))
     small = replace(record, image=cv2.resize(record.image, size[::-1], interpolation=cv2.INTER_AREA))
-    return resize_truth(small, (height, width), size)
+    return resize_annotations(small, (height, width), size)

@@ -16,7 +16,7 @@ from ...structures import NonFiniteError
 
 
 @contextlib.contextmanager
-def keep_bad_batch(path: Path, batches: Sequence[Batch]) -> Iterator[None]:
+def save_bad_batch(path: Path, batches: Sequence[Batch]) -> Iterator[None]:
     """Where a step's numbers are not finite, write its micro-batches to ``path`` (.safetensors), and say so.
 
     A tensor's name is its place: ``0.images.pixels``, ``0.targets.1.boxes``. The image ids are in the file's metadata.

@@ -10,7 +10,7 @@ from ...structures import UsageError
 
 
 @contextlib.contextmanager
-def same_bits(wanted: bool) -> Iterator[None]:
+def deterministic_kernels(wanted: bool) -> Iterator[None]:
     """Inside, torch takes only algorithms whose result does not depend on which thread comes first.
 
     On a CPU all that is used here are such. UsageError naming an operation that has none on this device.

@@ -9,36 +9,36 @@ from typing import Any
 
 import torch
 
-from ...data import Batch, Dataset, Share, eval_loader, worker_faults
-from ...evaluation import Engine, Scores, naming_file, open_results, sort_results
+from ...data import Batch, Dataset, Shard, eval_loader, worker_errors
+from ...evaluation import Engine, Scores, add_file_to_error, open_results, sort_results
 from ...models import Model
 from ...structures import DataError, UsageError
 from ..config import ExperimentConfig
-from ..distributed.context import Processes
+from ..distributed.context import DistributedContext
 from ..tasks import TASKS, Rows, Task
-from .determinism import same_bits
+from .determinism import deterministic_kernels
 from .precision import matrix_precision
 
 
 def evaluate(
-    task: Task, model: Model, dataset: Dataset, config: ExperimentConfig, processes: Processes | None = None
+    task: Task, model: Model, dataset: Dataset, config: ExperimentConfig, processes: DistributedContext | None = None
 ) -> tuple[Rows, dict[str, Scores]] | None:
     """The result rows of a validation set, read as the experiment says, and their scores.
 
     Of several processes each predicts its share of the images, and the first one gets the result; the others None.
     """
-    processes = processes or Processes(model.device)
+    processes = processes or DistributedContext(model.device)
     batches = eval_loader(
         dataset,
         config.val.transform,
         config.loader,
         batch_size=1 if config.deterministic else config.eval_batch_size,  # a batch's size decides how sums are ordered
         divisor=model.size_divisor,
-        share=Share(processes.rank, processes.count),
+        share=Shard(processes.rank, processes.count),
     )
-    with matrix_precision(config.precision), same_bits(config.deterministic):
-        shares = processes.gather(collect_results(task, model, batches))
-    if not processes.is_first:
+    with matrix_precision(config.precision), deterministic_kernels(config.deterministic):
+        shares = processes.gather_to_rank_zero(collect_results(task, model, batches))
+    if not processes.is_rank_zero:
         return None
     rows = sort_results([row for own in shares for row in own])
     return rows, task.score(dataset, rows, config.engine)
@@ -47,7 +47,7 @@ def evaluate(
 def collect_results(task: Task, model: Model, batches: Iterable[Batch]) -> Rows:
     """The result rows of every image."""
     rows: Rows = []
-    with evaluation_mode(model), worker_faults():
+    with evaluation_mode(model), worker_errors():
         for batch in batches:
             for image_id, prediction in zip(batch.image_ids, task.predict(model, batch), strict=True):
                 rows += task.rows(prediction, image_id)
@@ -71,7 +71,7 @@ def score_results(path: str | os.PathLike[str], dataset: Dataset, engine: Engine
     DataError naming the file and the row that cannot be scored.
     """
     with open_results(path) as rows:
-        with naming_file(path):
+        with add_file_to_error(path):
             task = _task_of(rows, dataset)
         return TASKS[task](dataset.classes[task]).score(dataset.part(task), rows, engine)
 

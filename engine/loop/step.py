@@ -13,13 +13,13 @@ from torch.distributed.fsdp import FSDPModule
 
 from ...data import Batch
 from ...models import Model
-from ...ops import Notes, shared_draws, watching
+from ...ops import Notes, collect_metrics, shared_generator
 from ...structures import MemoryFullError, NonFiniteError, is_out_of_memory
 from ..config import ExperimentConfig
-from ..distributed.context import Processes
-from ..distributed.sharding import gathered, shard
-from ..optim.ema import WeightAverage
-from ..optim.learning_rate import base_rate
+from ..distributed.context import DistributedContext
+from ..distributed.sharding import full_tensor, shard
+from ..optim.ema import ModelEMA
+from ..optim.learning_rate import scaled_learning_rate
 from ..optim.optimizers import build_optimizer, set_learning_rate
 from .precision import autocast
 
@@ -31,19 +31,19 @@ class TrainingState:
     model: Model
     optimizer: optim.Optimizer
     scaler: torch.amp.GradScaler
-    average: WeightAverage | None
+    average: ModelEMA | None
     parallel: nn.Module
-    processes: Processes
+    processes: DistributedContext
 
     @classmethod
-    def of(cls, model: Model, config: ExperimentConfig, processes: Processes | None = None) -> "TrainingState":
+    def of(cls, model: Model, config: ExperimentConfig, processes: DistributedContext | None = None) -> "TrainingState":
         """The state before the first step."""
-        processes = processes or Processes(model.device)
+        processes = processes or DistributedContext(model.device)
         if config.channels_last:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if config.compile:
             model.compile_dense()
-        average = None if config.average_decay is None else WeightAverage(model, config.average_decay)
+        average = None if config.ema_decay is None else ModelEMA(model, config.ema_decay)
         if config.parallel == "fsdp":
             for each in (model,) if average is None else (model, average.model):
                 shard(each, processes)
@@ -52,12 +52,12 @@ class TrainingState:
             build_optimizer(config.optimizer, model),
             torch.amp.GradScaler(model.device.type, enabled=config.precision == "fp16"),
             average,
-            processes.wrap(model, config.accumulate > 1) if config.parallel == "ddp" else model,
+            processes.wrap_ddp(model, config.accumulate > 1) if config.parallel == "ddp" else model,
             processes,
         )
 
     @property
-    def best_model(self) -> Model:
+    def evaluated_model(self) -> Model:
         """What is evaluated: the averaged weights where there are any."""
         return self.model if self.average is None else self.average.model
 
@@ -70,16 +70,16 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
     images. Under ``fp16`` gradients that overflow skip the update, and ``skipped`` is 1, otherwise 0.
     """
     seed_step(config.seed, step, state.processes.rank)
-    lr = base_rate(config) * config.schedule.factor(step - 1)
+    lr = scaled_learning_rate(config) * config.schedule.factor(step - 1)
     set_learning_rate(state.optimizer, lr)
-    watch = watching() if config.is_logged(step) else contextlib.nullcontext({})
+    watch = collect_metrics() if config.is_logged(step) else contextlib.nullcontext({})
     with _memory_of(step, batches), watch as notes:
-        with shared_draws(_seed_of(config.seed, step), state.model.device):
+        with shared_generator(_seed_of(config.seed, step), state.model.device):
             losses = _accumulate(state, batches, config)
         state.scaler.unscale_(state.optimizer)
-        norm = gathered(nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm or math.inf))
+        norm = full_tensor(nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm or math.inf))
         total = torch.stack(list(losses.values())).sum()
-        numbers, watched = _read_means(state.processes, losses | {"loss": total, "grad_norm": norm}, notes)
+        numbers, extras = _read_means(state.processes, losses | {"loss": total, "grad_norm": norm}, notes)
         if state.scaler.is_enabled():
             overflow = not math.isfinite(numbers["grad_norm"]) and state.scaler.get_scale() >= 1
             numbers["skipped"] = float(overflow)
@@ -91,11 +91,11 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
         state.scaler.update()
         if state.average is not None:
             state.average.update(state.model, step)
-    return numbers | watched | {"lr": lr}
+    return numbers | extras | {"lr": lr}
 
 
 def _read_means(
-    processes: Processes, scalars: Mapping[str, Tensor], notes: Notes
+    processes: DistributedContext, scalars: Mapping[str, Tensor], notes: Notes
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The means over all processes of scalars, and of what was noted where that is anything.
 
@@ -103,7 +103,7 @@ def _read_means(
     """
     noted = [torch.cat(parts) for parts in notes.values()]
     sums, counts = [each.sum() for each in noted], [each.new_full((), len(each)) for each in noted]
-    values = processes.mean(torch.stack([*scalars.values(), *sums, *counts])).tolist()
+    values = processes.all_reduce_mean(torch.stack([*scalars.values(), *sums, *counts])).tolist()
     sums, counts = values[len(scalars) : len(scalars) + len(notes)], values[len(scalars) + len(notes) :]
     means = {name: total / count for name, total, count in zip(notes, sums, counts, strict=True) if count}
     return dict(zip(scalars, values, strict=False)), means
@@ -133,13 +133,15 @@ def _exchange(parallel: nn.Module, wanted: bool) -> contextlib.AbstractContextMa
     return contextlib.nullcontext() if wanted else no_sync()
 
 
-def _not_finite(processes: Processes, step: int, numbers: dict[str, float], batches: Sequence[Batch]) -> NonFiniteError:
+def _not_finite(
+    processes: DistributedContext, step: int, numbers: dict[str, float], batches: Sequence[Batch]
+) -> NonFiniteError:
     terms = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
     ids = [image_id for batch in batches for image_id in batch.image_ids]
-    shown = ", ".join(str(image_id) for own in processes.collect(ids) for image_id in own)
+    shown = ", ".join(str(image_id) for own in processes.all_gather(ids) for image_id in own)
     fix = "lower optimizer.lr in a new run (start_from takes the weights over), or look at these images"
     fault = NonFiniteError(f"step {step}: {terms}; images {shown}", fix)
-    fault.told_elsewhere = not processes.is_first
+    fault.reported_by_other_rank = not processes.is_rank_zero
     return fault
 
 

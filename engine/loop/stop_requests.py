@@ -8,7 +8,7 @@ from typing import Any
 
 from ...structures import VertebraError
 
-SAME_REQUEST = 3.0
+REPEAT_WINDOW = 3.0
 """Seconds in which a second signal is the same request: a scheduler or terminal that signals every process of a job
 reaches a training twice, the second time through ``torchrun``."""
 
@@ -60,7 +60,7 @@ class StopRequests:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequests]:
-    """SIGTERM and Ctrl-C as requests; a second signal, ``SAME_REQUEST`` or more after the first, acts at once."""
+    """SIGTERM and Ctrl-C as requests; a second signal, ``REPEAT_WINDOW`` or more after the first, acts at once."""
     requests = StopRequests()
     previous = {}
     first = None
@@ -68,7 +68,7 @@ def stop_requests() -> Iterator[StopRequests]:
     def note(number: int, frame: object) -> None:
         nonlocal first
         first = time.monotonic() if first is None else first
-        if time.monotonic() - first < SAME_REQUEST:
+        if time.monotonic() - first < REPEAT_WINDOW:
             requests.note(number)
             return
         signal.signal(number, _AT_ONCE[number])

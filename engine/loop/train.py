@@ -12,22 +12,22 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ...data import Batch, Policy, Share, train_loader, worker_faults
+from ...data import Batch, Policy, Shard, train_loader, worker_errors
 from ...evaluation import format_scores, write_results
 from ..checkpoints.checkpoint import add_scores, save_checkpoint
 from ..checkpoints.restore import load_state
-from ..checkpoints.series import mark_best, prune_checkpoints
+from ..checkpoints.series import link_best, prune_checkpoints
 from ..config import ExperimentConfig
-from ..distributed.context import join_processes
+from ..distributed.context import init_distributed
 from ..distributed.sharding import whole
 from ..logging.comparisons import draw_comparisons
-from ..logging.expected_ranges import band_warnings
+from ..logging.expected_ranges import range_warnings
 from ..logging.run_log import RunLog
-from ..optim.learning_rate import describe_rate
+from ..optim.learning_rate import describe_learning_rate
 from ..run import Run, open_run
 from ..run_folder import RunFolder
-from .bad_batch import keep_bad_batch
-from .determinism import same_bits
+from .bad_batch import save_bad_batch
+from .determinism import deterministic_kernels
 from .early_stopping import evaluations_since_best
 from .evaluate import evaluate, scores_as_json, write_json
 from .precision import matrix_precision
@@ -52,32 +52,39 @@ def train(
     ``profile`` writes a trace of a few steps there, too.
     Under ``torchrun`` or ``srun`` every process calls this, and they train together; the first one writes and speaks.
     """
-    with join_processes(device) as processes, contextlib.ExitStack() as stack:
-        console = (console or Console(stderr=True)) if processes.is_first else Console(quiet=True)
+    with init_distributed(device) as processes, contextlib.ExitStack() as stack:
+        console = (console or Console(stderr=True)) if processes.is_rank_zero else Console(quiet=True)
         say = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
         folder = RunFolder(output)
-        beginning = processes.by_first(lambda: stack.enter_context(folder).open(config, resume, say))
-        with processes.together():
-            run = open_run(beginning, folder, processes, bad_data, say)
-        with processes.together():  # apart from the above: all must get here, and of a config it fails on all or none
+        starting_point = processes.on_rank_zero(lambda: stack.enter_context(folder).open(config, resume, say))
+        with processes.fail_together():
+            run = open_run(starting_point, folder, processes, bad_data, say)
+        with (
+            processes.fail_together()
+        ):  # apart from the above: all must get here, and of a config it fails on all or none
             state = TrainingState.of(run.model, run.config, processes)
-        say(describe_rate(run.config))
-        unlogged = {}
-        if beginning.resumed is not None:
-            unlogged = beginning.resumed.unlogged
-            load_state(beginning.resumed, state, say)
+        say(describe_learning_rate(run.config))
+        pending_values = {}
+        if starting_point.resumed is not None:
+            pending_values = starting_point.resumed.pending_values
+            load_state(starting_point.resumed, state, say)
         log = None
-        if processes.is_first:
-            folder.rewind(beginning.step)
-            options = {"start": beginning.step, "unlogged": unlogged, "device": processes.device, "console": console}
+        if processes.is_rank_zero:
+            folder.rewind(starting_point.step)
+            options = {
+                "start": starting_point.step,
+                "pending_values": pending_values,
+                "device": processes.device,
+                "console": console,
+            }
             log = stack.enter_context(RunLog(folder.path, run.config, **options))
         training = _Training(run, state, log)
-        trace = folder.path / "profile.json" if profile and processes.is_first else None
-        with matrix_precision(run.config.precision), same_bits(run.config.deterministic):
+        trace = folder.path / "profile.json" if profile and processes.is_rank_zero else None
+        with matrix_precision(run.config.precision), deterministic_kernels(run.config.deterministic):
             with profiled(trace, say) as after_step:
-                training.take_steps(beginning.step, after_step)
+                training.take_steps(starting_point.step, after_step)
             training.finish()
-        return processes.by_first(lambda: json.loads(folder.scores.read_text()))
+        return processes.on_rank_zero(lambda: json.loads(folder.scores.read_text()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +98,20 @@ class _Training:
     def take_steps(self, start: int, after_step: Callable[[], None]) -> None:
         """From the step after ``start`` to the last, with checkpoints and evaluations."""
         config, processes = self.run.config, self.run.processes
-        with stop_requests() as stop, worker_faults(), self._told_once():
+        with stop_requests() as stop, worker_errors(), self._report_interruption_once():
             self._evaluate_if_due(start, stop)  # a run may have ended between the checkpoint and its evaluation
             if self._ends_early(start):
                 return
             source = self._batches(start)  # outlives the loop: where a worker dies, it knows what that one was reading
             for step, (batches, waited) in enumerate(_timed(source, config.accumulate), start + 1):
-                with keep_bad_batch(self.run.folder.path / f"bad_batch_{processes.rank}.safetensors", batches):
+                with save_bad_batch(self.run.folder.path / f"bad_batch_{processes.rank}.safetensors", batches):
                     numbers = train_step(self.state, batches, config, step)
                 if self.log is not None:
                     means = self.log.step(step, numbers, images=config.batch_size, waited=waited)
-                    for warning in band_warnings(config, step, means):
+                    for warning in range_warnings(config, step, means):
                         self.log.say(warning)
                 after_step()
-                stopped = processes.greatest(stop.number)
+                stopped = processes.all_reduce_max(stop.number)
                 if step % config.checkpoint_every == 0 or self._is_evaluated(step) or stopped:
                     self._save(step)
                 if stopped:
@@ -116,10 +123,10 @@ class _Training:
     def finish(self) -> None:
         """A picture of the last step, where it is not there yet."""
         run = self.run
-        with whole(self.state.best_model):
+        with whole(self.state.evaluated_model):
             if self.log is not None and not run.folder.picture.exists():
                 draw_comparisons(
-                    run.task, self.state.best_model, run.val_set, run.config.val.transform, run.folder.picture
+                    run.task, self.state.evaluated_model, run.val_set, run.config.val.transform, run.folder.picture
                 )
         if self.log is not None:
             self.log.say(f"results are in {run.folder.path}")
@@ -136,18 +143,18 @@ class _Training:
             seed=config.seed,
             start_step=start,
             end_step=config.schedule.steps,
-            share=Share(processes.rank, processes.count, config.accumulate),
+            share=Shard(processes.rank, processes.count, config.accumulate),
             sampling=config.sampling,
             mix=config.train.mix,
         )
 
     def _save(self, step: int) -> None:
         run = self.run
-        for model in dict.fromkeys((run.model, self.state.best_model)):
-            run.processes.same_buffers(model)
-        unlogged = {} if self.log is None else self.log.unlogged
-        save_checkpoint(run.folder.checkpoints, step, self.state, {**run.description, "unlogged": unlogged})
-        if run.processes.is_first:
+        for model in dict.fromkeys((run.model, self.state.evaluated_model)):
+            run.processes.broadcast_buffers_from_rank_zero(model)
+        pending_values = {} if self.log is None else self.log.pending_values
+        save_checkpoint(run.folder.checkpoints, step, self.state, {**run.description, "pending_values": pending_values})
+        if run.processes.is_rank_zero:
             prune_checkpoints(run.folder.checkpoints, run.config.keep_checkpoints)
 
     def _is_evaluated(self, step: int) -> bool:
@@ -160,7 +167,7 @@ class _Training:
         patience, measure = config.patience, config.patience_for
         if patience is None or step == config.schedule.steps:
             return False
-        waited = self.run.processes.by_first(lambda: evaluations_since_best(folder.path / "metrics.jsonl", measure))
+        waited = self.run.processes.on_rank_zero(lambda: evaluations_since_best(folder.path / "metrics.jsonl", measure))
         if waited < patience:
             return False
         if self.log is not None:
@@ -176,18 +183,18 @@ class _Training:
         if not self._is_evaluated(step):
             return
         folder, processes = self.run.folder, self.run.processes
-        if processes.by_first(folder.evaluated_step) < step:
+        if processes.on_rank_zero(folder.evaluated_step) < step:
             with stop.at_once(step):
                 self._evaluate(step)
-        if processes.is_first:
+        if processes.is_rank_zero:
             add_scores(folder.checkpoints, step, folder.scores.read_text())
             if folder.best_step() == step:
-                mark_best(folder.checkpoints, step)
+                link_best(folder.checkpoints, step)
 
     def _evaluate(self, step: int) -> None:
         """Score the validation split; ``eval.json`` and the results files hold the newest."""
-        run, log, model = self.run, self.log, self.state.best_model
-        run.processes.same_buffers(model)
+        run, log, model = self.run, self.log, self.state.evaluated_model
+        run.processes.broadcast_buffers_from_rank_zero(model)
         with contextlib.nullcontext() if log is None else log.paused(), whole(model):
             found = evaluate(run.task, model, run.val_set, run.config, run.processes)
             losses = {}
@@ -210,12 +217,12 @@ class _Training:
             run.folder.picture.unlink(missing_ok=True)  # of an earlier step, where a run with less patience ended
 
     @contextlib.contextmanager
-    def _told_once(self) -> Iterator[None]:
+    def _report_interruption_once(self) -> Iterator[None]:
         """A signal stops all processes, and the first one says so."""
         try:
             yield
         except Interrupted as interrupted:
-            interrupted.told_elsewhere = not self.run.processes.is_first
+            interrupted.reported_by_other_rank = not self.run.processes.is_rank_zero
             raise
 
 

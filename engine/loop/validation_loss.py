@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ...data import Dataset, Share, eval_loader, worker_faults
+from ...data import Dataset, Shard, eval_loader, worker_errors
 from ...models import Model
-from ...ops import each_by_itself
+from ...ops import single_process
 from ..config import ExperimentConfig
-from ..distributed.context import Processes
+from ..distributed.context import DistributedContext
 from .evaluate import evaluation_mode
 from .step import seed_step
 
 
 @torch.no_grad()
 def validation_losses(
-    model: Model, dataset: Dataset, config: ExperimentConfig, processes: Processes | None = None
+    model: Model, dataset: Dataset, config: ExperimentConfig, processes: DistributedContext | None = None
 ) -> dict[str, float | None]:
     """The mean over the images of each loss, and of their sum ``loss``; None for one that is not finite.
 
@@ -25,14 +25,14 @@ def validation_losses(
     data: neither the step nor the number of processes changes a bit. Of several processes each takes its share of the
     images, and the first one gets the result; the others an empty one.
     """
-    processes = processes or Processes(model.device)
-    share = Share(processes.rank, processes.count)
+    processes = processes or DistributedContext(model.device)
+    share = Shard(processes.rank, processes.count)
     batches = eval_loader(
         dataset, config.val.transform, config.loader, batch_size=1, divisor=model.size_divisor, share=share
     )
     names: list[str] = []
     rows: list[Tensor] = []
-    with evaluation_mode(model), each_by_itself(), worker_faults():
+    with evaluation_mode(model), single_process(), worker_errors():
         for number, batch in enumerate(batches):
             seed_step(config.seed, share.rank + number * share.processes)
             batch = batch.to(model.device)
@@ -41,7 +41,7 @@ def validation_losses(
             values = torch.stack(list(losses.values()))
             rows.append(torch.cat([values, values.sum()[None]]))
     own = torch.stack(rows).tolist() if rows else []  # one read from the device for all images
-    columns = zip(*(row for each in processes.gather(own) for row in each), strict=True)
+    columns = zip(*(row for each in processes.gather_to_rank_zero(own) for row in each), strict=True)
     return {name: _mean(column) for name, column in zip(names, columns, strict=False)}  # no columns but on the first
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ...models import Model
-from ..distributed.sharding import own_share
+from ..distributed.sharding import local_shard
 
 
-class WeightAverage:
+class ModelEMA:
     """``average = decay * average + (1 - decay) * weights`` after each step; statistics of norms are averaged too.
 
     Early on the decay is no more than (1 + step) / (10 + step), so that the first weights are soon forgotten
@@ -32,4 +32,4 @@ class WeightAverage:
 
 
 def _floats(model: nn.Module) -> list[Tensor]:
-    return [own_share(tensor) for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    return [local_shard(tensor) for tensor in model.state_dict().values() if tensor.is_floating_point()]

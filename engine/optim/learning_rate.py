@@ -4,7 +4,7 @@ from ..config import ExperimentConfig
 from .optimizers import SGDConfig
 
 
-def base_rate(config: ExperimentConfig) -> float:
+def scaled_learning_rate(config: ExperimentConfig) -> float:
     """What the schedule multiplies: ``lr``, scaled from the batch size that it was chosen for to the run's own.
 
     SGD's grows with the batch (1706.02677 section 2.1), AdamW's with its square root (2205.10287).
@@ -16,13 +16,13 @@ def base_rate(config: ExperimentConfig) -> float:
     return optimizer.lr * (ratio if isinstance(optimizer, SGDConfig) else ratio**0.5)
 
 
-def describe_rate(config: ExperimentConfig) -> str:
+def describe_learning_rate(config: ExperimentConfig) -> str:
     """The learning rate, and by what rule it follows the batch size, in a line."""
     optimizer = config.optimizer
     if optimizer.lr_batch_size is None:
         return f"learning rate {optimizer.lr:g}, whatever the batch size: optimizer.lr_batch_size is not set"
     rule = "in proportion to" if isinstance(optimizer, SGDConfig) else "by the square root of"
     return (
-        f"learning rate {base_rate(config):g} for {config.batch_size} images a step: "
+        f"learning rate {scaled_learning_rate(config):g} for {config.batch_size} images a step: "
         f"{optimizer.lr:g} for {optimizer.lr_batch_size}, scaled {rule} the batch"
     )

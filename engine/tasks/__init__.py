@@ -3,46 +3,56 @@
 from collections.abc import Mapping
 
 from ...data import Dataset
-from ...heads import Head, HeadConfig, SeveralHeads, SeveralHeadsConfig, heads, task_of_head
+from ...heads import HEADS, Head, HeadConfig, MultiHead, MultiHeadConfig, task_of_head
 from ...models import SemanticInference
 from ...structures import Classes, UsageError
 from .base import Rows, Task
-from .classification import WholeImage
+from .classification import ClassificationTask
 from .detection import Detection
-from .multi_task import Several
+from .multi_task import MultiTask
 from .semantic import Semantic
 
-__all__ = ["TASKS", "Detection", "Rows", "Semantic", "Several", "Task", "WholeImage", "pick_task", "require_truth"]
+__all__ = [
+    "TASKS",
+    "ClassificationTask",
+    "Detection",
+    "MultiTask",
+    "Rows",
+    "Semantic",
+    "Task",
+    "pick_task",
+    "require_targets",
+]
 
-TASKS: Mapping[str, type[Task]] = {kind.task: kind for kind in (WholeImage, Detection, Semantic)}
+TASKS: Mapping[str, type[Task]] = {kind.task: kind for kind in (ClassificationTask, Detection, Semantic)}
 """Those of one head."""
 
 
 def pick_task(head: Head, classes: Mapping[str, Classes], inference: SemanticInference = SemanticInference()) -> Task:
     """The task of a head, with what labels mean by task; ``inference`` is for semantic heads."""
     if head.task != Semantic.task and inference != SemanticInference():
-        who = "several heads look" if isinstance(head, SeveralHeads) else f"a head for {head.task} looks"
+        who = "several heads look" if isinstance(head, MultiHead) else f"a head for {head.task} looks"
         raise UsageError(f"{who} at an image whole and once", "leave the config's inference as it is")
-    if isinstance(head, SeveralHeads):
-        return Several({name: pick_task(part, classes) for name, part in head.named_heads()})
+    if isinstance(head, MultiHead):
+        return MultiTask({name: pick_task(part, classes) for name, part in head.named_heads()})
     if head.task not in TASKS:
         raise UsageError(f"the engine knows no task {head.task!r}", f"known: {', '.join(TASKS)}")
     own = classes[head.task]
     return Semantic(own, inference) if head.task == Semantic.task else TASKS[head.task](own)
 
 
-def require_truth(head: HeadConfig, dataset: Dataset) -> None:
+def require_targets(head: HeadConfig, dataset: Dataset) -> None:
     """UsageError where a data set has not the truth that a head of this config learns from."""
     task = task_of_head(head.name)
     if task != dataset.task:
-        fitting = [name for name in heads if task_of_head(name) == dataset.task]
+        fitting = [name for name in HEADS if task_of_head(name) == dataset.task]
         raise UsageError(
             f"the head is for {task}, the data set for {dataset.task}",
             f"choose another data set, or one of the heads {', '.join(fitting)}",
         )
-    if isinstance(head, SeveralHeadsConfig):
+    if isinstance(head, MultiHeadConfig):
         for part in head.heads.values():
-            require_truth(part, dataset.part(task_of_head(part.name)))
+            require_targets(part, dataset.part(task_of_head(part.name)))
     elif head.mask_format is not None and not dataset.masks:
         raise UsageError(
             "the head learns masks, the data set gives boxes only",

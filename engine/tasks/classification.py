@@ -10,7 +10,7 @@ from ..drawing import Picture, draw_lines
 from .base import Rows, Task
 
 
-class WholeImage(Task[Classification]):
+class ClassificationTask(Task[Classification]):
     """The likeliest classes of the whole image."""
 
     task: ClassVar[str] = "classification"

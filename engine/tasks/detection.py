@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from ...data import Batch, Dataset, Outline, Record, pad_outlines
+from ...data import Batch, Dataset, PolygonMask, Record, pad_polygon_masks
 from ...evaluation import Engine, Scores, evaluate_coco, evaluate_voc, to_coco_results
-from ...ops import cut_outlines, paste_masks
-from ...structures import Detections, GridMasks
+from ...ops import paste_masks, rasterize_polygon_masks
+from ...structures import Detections, RoIMasks
 from ..drawing import Picture, blend_masks, class_color, draw_boxes
 from .base import Rows, Task
 
@@ -48,7 +48,7 @@ class Detection(Task[Detections]):
         objects = record.objects
         assert objects is not None, "a data set for detection has objects"
         image = record.image
-        masks = objects.masks if objects.outlines is None else _draw(objects.outlines, image.shape[:2])
+        masks = objects.masks if objects.polygon_masks is None else _draw(objects.polygon_masks, image.shape[:2])
         if masks is not None:
             labels: list[int] = objects.labels.tolist()
             image = blend_masks(
@@ -74,14 +74,16 @@ def _comparable(dataset: Dataset, rows: Rows) -> tuple[Literal["bbox", "segm", "
     return (("bbox",) if boxes else ()) + (("segm", "boundary") if masks else ())
 
 
-def _pasted(found: Detections, masks: GridMasks) -> Iterator[tuple[Bool[np.ndarray, "h w"], tuple[int, int, int]]]:
+def _pasted(found: Detections, masks: RoIMasks) -> Iterator[tuple[Bool[np.ndarray, "h w"], tuple[int, int, int]]]:
     """Each mask on the whole image, in its class's colour; the best come last, and so on top."""
     for index in reversed(range(len(found))):
         own = slice(index, index + 1)
         yield paste_masks(masks[own], found.boxes[own])[0].cpu().numpy(), class_color(int(found.labels[index]))
 
 
-def _draw(outlines: Sequence[Outline], size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
+def _draw(polygon_masks: Sequence[PolygonMask], size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
     """Outlines as bitmaps of a whole image."""
-    whole = torch.tensor([[0.0, 0.0, size[1], size[0]]]).expand(len(outlines), 4)
-    return cut_outlines(pad_outlines(outlines), torch.arange(len(outlines)), whole, size).numpy()
+    whole = torch.tensor([[0.0, 0.0, size[1], size[0]]]).expand(len(polygon_masks), 4)
+    return rasterize_polygon_masks(
+        pad_polygon_masks(polygon_masks), torch.arange(len(polygon_masks)), whole, size
+    ).numpy()

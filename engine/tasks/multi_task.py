@@ -9,11 +9,11 @@ from ..drawing import Picture, side_by_side
 from .base import Rows, Task
 
 
-class Several(Task[dict[str, Any]]):
+class MultiTask(Task[dict[str, Any]]):
     """A dict with what each head predicts, by its name. A results row says in ``head`` which head's it is; scores go by
     ``boxes/bbox``, and each head has its own results file and its own part of a picture."""
 
-    task: ClassVar[str] = "several"
+    task: ClassVar[str] = "multi_head"
 
     def __init__(self, parts: Mapping[str, Task]) -> None:
         self.parts = parts

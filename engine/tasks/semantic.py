@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ...data import Batch, Dataset, Record
 from ...evaluation import Engine, Scores, evaluate_semantic, to_semantic_results
-from ...models import Model, SemanticInference, segment
+from ...models import Model, SemanticInference, predict_semantic
 from ...ops import label_map
-from ...structures import Classes, SemanticScores
+from ...structures import Classes, SemanticLogits
 from ..drawing import Picture, draw_classes
 from .base import Rows, Task
 
@@ -28,9 +28,9 @@ class Semantic(Task[LabelMap]):
         self.inference = inference
 
     def predict(self, model: Model, batch: Batch) -> list[LabelMap]:
-        return self.restore(segment(model, batch.images.to(model.device), self.inference), batch)
+        return self.restore(predict_semantic(model, batch.images.to(model.device), self.inference), batch)
 
-    def restore(self, predictions: Sequence[SemanticScores], batch: Batch) -> list[LabelMap]:
+    def restore(self, predictions: Sequence[SemanticLogits], batch: Batch) -> list[LabelMap]:
         return [label_map(each.logits, size) for each, size in zip(predictions, batch.original_sizes, strict=True)]
 
     def rows(self, prediction: LabelMap, image_id: int | str) -> Rows:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ...ops import NormLayer, SyncBatchNorm, conv_block, mean_inside, process_count
+from ...ops import NormLayer, SyncBatchNorm, conv_block, get_world_size, masked_mean
 from ...structures import FeatureInfo
 from .layers import spatial_block
 
@@ -27,7 +27,7 @@ class ImagePooling(nn.Module):
 
     def forward(self, level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"]) -> Float[Tensor, "b d h w"]:
         """``sizes`` are the images' (height, width) in pixels."""
-        pooled = mean_inside(level, sizes, self.stride)[:, :, None, None]
+        pooled = masked_mean(level, sizes, self.stride)[:, :, None, None]
         hidden = F.relu(self._normalize(self.convolution(pooled)))
         return hidden.expand(-1, -1, *level.shape[-2:])
 
@@ -35,7 +35,7 @@ class ImagePooling(nn.Module):
         norm = self.norm
         if len(pooled) > 1 or not isinstance(norm, nn.BatchNorm2d | SyncBatchNorm):
             return norm(pooled)
-        if isinstance(norm, SyncBatchNorm) and process_count() > 1:
+        if isinstance(norm, SyncBatchNorm) and get_world_size() > 1:
             return norm(pooled)  # other processes have further values, and wait for this one's
         return F.batch_norm(pooled, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 

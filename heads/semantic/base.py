@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from ...ops import NormKind, norm_layer, pad_maps
-from ...structures import IGNORE, Config, FeatureInfo, Features, Images, SemanticScores
+from ...structures import IGNORE, Config, FeatureInfo, Features, Images, SemanticLogits
 from ..base import Head, HeadConfig
 from .layers import PixelClassifier, require_levels, resize
 from .losses import SemanticLoss, SemanticLossConfig
@@ -33,7 +33,7 @@ class SemanticConfig(HeadConfig):
     auxiliary: AuxiliaryConfig | None = None
 
 
-class SemanticHead(Head[Int64[Tensor, "h w"], SemanticScores]):
+class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
     """Pyramid -> logits of every pixel. A subclass gives them on the grid of a level."""
 
     task: ClassVar[str] = "semantic"
@@ -71,8 +71,8 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticScores]):
     def _judge(self, logits: Float[Tensor, "b k _ _"], truth: Int64[Tensor, "b h w"]) -> Float[Tensor, ""]:
         return self.criterion(resize(logits.float(), truth.shape[-2:]), truth)
 
-    def predict(self, features: Features, images: Images) -> list[SemanticScores]:
+    def predict(self, features: Features, images: Images) -> list[SemanticLogits]:
         """Logits of every pixel of each image, its padding cut off."""
         logits = resize(self(features, images).float(), images.pixels.shape[-2:])
         sizes = images.sizes.tolist()
-        return [SemanticScores(own[:, :height, :width]) for own, (height, width) in zip(logits, sizes, strict=True)]
+        return [SemanticLogits(own[:, :height, :width]) for own, (height, width) in zip(logits, sizes, strict=True)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...ops import conv_block, norm_layer
 from ...structures import Config, FeatureInfo, Features, Images
-from ..base import heads
+from ..base import HEADS
 from ..class_rows import ClassRows
 from .aspp import ASPP
 from .base import AuxiliaryConfig, SemanticConfig, SemanticHead
@@ -69,7 +69,7 @@ TORCHVISION_DEEPLAB = DeepLabConfig(dropout=0.5, auxiliary=AuxiliaryConfig(weigh
 """The head of torchvision's ``deeplabv3_resnet50``, on a backbone with ``output_stride=8``."""
 
 
-@heads.register("deeplab", DeepLabConfig)
+@HEADS.register("deeplab", DeepLabConfig)
 class DeepLabHead(SemanticHead):
     """Pyramid -> logits on the grid of the deepest level, or of the low-level feature."""
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...ops import norm_layer
 from ...structures import FeatureInfo, Features, Images
-from ..base import heads
+from ..base import HEADS
 from .base import SemanticConfig, SemanticHead
 from .layers import PixelClassifier, initialize, require_levels
 
@@ -22,7 +22,7 @@ class FCNConfig(SemanticConfig):
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
-@heads.register("fcn", FCNConfig)
+@HEADS.register("fcn", FCNConfig)
 class FCNHead(SemanticHead):
     """One level -> logits on its grid."""
 

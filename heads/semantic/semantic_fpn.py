@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...ops import NormKind, NormLayer, norm_layer
 from ...structures import FeatureInfo, Features, Images
-from ..base import heads
+from ..base import HEADS
 from ..class_rows import ClassRows
 from .base import SemanticConfig, SemanticHead
 from .layers import initialize, require_levels, resize, spatial_block
@@ -28,7 +28,7 @@ class SemanticFPNConfig(SemanticConfig):
     norm: NormKind = "group"
 
 
-class Climb(nn.Module):
+class UpsampleBranch(nn.Module):
     """A 3x3 convolution, then bilinearly to the size of the next finer level; and so on."""
 
     def __init__(self, in_channels: int, channels: int, count: int, norm: NormLayer) -> None:
@@ -43,7 +43,7 @@ class Climb(nn.Module):
         return level
 
 
-@heads.register("semantic_fpn", SemanticFPNConfig)
+@HEADS.register("semantic_fpn", SemanticFPNConfig)
 class SemanticFPNHead(SemanticHead):
     """Pyramid -> logits on the grid of the finest level, to which the others climb; it has one convolution itself."""
 
@@ -64,7 +64,7 @@ class SemanticFPNHead(SemanticHead):
         norm = norm_layer(config.norm)
         self.climbs = nn.ModuleDict(
             {
-                level: Climb(feature_info[level].channels, config.channels, max(place, 1), norm)
+                level: UpsampleBranch(feature_info[level].channels, config.channels, max(place, 1), norm)
                 for place, level in enumerate(config.levels)
             }
         )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...ops import NormLayer, norm_layer
 from ...structures import FeatureInfo, Features, Images
-from ..base import heads
+from ..base import HEADS
 from ..class_rows import ClassRows
 from .base import SemanticConfig, SemanticHead
 from .layers import initialize, require_levels, spatial_block
@@ -47,7 +47,7 @@ class UpStep(nn.Module):
         return self.convolutions(torch.cat([upsampled, fine], dim=1))
 
 
-@heads.register("unet", UNetConfig)
+@HEADS.register("unet", UNetConfig)
 class UNetHead(SemanticHead):
     """Pyramid -> logits on the grid of the finest level."""
 

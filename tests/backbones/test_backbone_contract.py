@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vertebra.backbones import RESNETS, Backbone, backbones, create_backbone
+from vertebra.backbones import BACKBONES, RESNETS, Backbone, create_backbone
 
 HEIGHT, WIDTH = 65, 97  # odd at every stride
 ROWS = list(RESNETS)
@@ -68,8 +68,8 @@ def test_gradient_reaches_every_parameter(name):
 @pytest.mark.parametrize("name", ROWS)
 def test_a_config_survives_its_own_json(name):
     """Law: reading back what was written changes nothing, and the name alone says which type to read it as."""
-    config = backbones[name].config(name=name)
-    assert backbones.resolve(config.model_dump(mode="json")) == config
+    config = BACKBONES[name].config(name=name)
+    assert BACKBONES.resolve(config.model_dump(mode="json")) == config
 
 
 def test_every_row_is_registered():

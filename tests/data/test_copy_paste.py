@@ -119,8 +119,8 @@ def with_masks(record: Record, masks: np.ndarray, labels: list[int], boxes: np.n
 def test_every_number_of_objects_is_pasted_equally_often():
     """A law (5 sigma): none, one, two or three of three, and each object as often as another."""
     mix, own, other = build_mix(CopyPasteConfig(), Telltale()), Telltale().read(0), Telltale().read(1)
-    dice = np.random.default_rng(0)
-    labels = [mix.join([own, other], dice).objects.labels for _ in range(200)]
+    generator = np.random.default_rng(0)
+    labels = [mix.join([own, other], generator).objects.labels for _ in range(200)]
     counts = np.bincount([int((each >= 10).sum()) for each in labels], minlength=4)
     assert len(counts) == 4 and abs(counts - 50).max() < 31
     chosen = np.bincount(np.concatenate(labels), minlength=13)[10:13]

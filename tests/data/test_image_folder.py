@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder as Peer
 
-from vertebra.data import ImageFolder, ImageFolderConfig, build_dataset, datasets, require_same_classes
+from vertebra.data import DATASETS, ImageFolder, ImageFolderConfig, build_dataset, require_same_classes
 from vertebra.structures import DataError, UsageError
 
 IMAGES = {
@@ -92,7 +92,7 @@ def test_one_class_alone_is_warned_of(root):
 def test_a_class_named_twice_is_refused(config):
     """Labels would shift: whoever reads it from a config gets exit code 2, naming it."""
     with pytest.raises(ValueError, match="these classes are named twice: ant"):
-        datasets.resolve({**config, "class_names": ["ant", "bee", "ant"]})
+        DATASETS.resolve({**config, "class_names": ["ant", "bee", "ant"]})
 
 
 def test_links_to_folders_are_followed(root, tmp_path):
@@ -118,7 +118,7 @@ def test_a_link_that_leads_back_is_not_followed(root, link, target, noted):
 
 def test_it_is_known_by_name(root):
     """The registry builds it from plain data; without names its classes are in its files."""
-    config = datasets.resolve({"name": "image_folder", "root": str(root)})
+    config = DATASETS.resolve({"name": "image_folder", "root": str(root)})
     assert len(build_dataset(config)) == 6
     with pytest.raises(UsageError, match="the classes of image_folder are in its files"):
         config.classes()

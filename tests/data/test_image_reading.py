@@ -190,12 +190,12 @@ def test_a_mask_has_the_same_limit_as_its_image(tmp_path, monkeypatch):
 def test_whatever_bytes_are_wrong_is_told_in_one_line(ending, tmp_path, monkeypatch):
     """A law: a file with a few changed bytes gives pixels or a DataError. Pillow lets its decoders' own errors out."""
     monkeypatch.setattr(pillow, "MAX_PIXELS", 10_000)  # a wrong size would take its time
-    file, dice = io.BytesIO(), np.random.default_rng(0)
+    file, generator = io.BytesIO(), np.random.default_rng(0)
     Image.fromarray(photo(24, 32)).save(file, ending)
     for number in range(100):
         data = np.frombuffer(file.getvalue(), np.uint8).copy()
         places = np.r_[: min(200, len(data)), max(0, len(data) - 200) : len(data)]
-        data[dice.choice(places, 3)] = dice.integers(0, 256, 3)
+        data[generator.choice(places, 3)] = generator.integers(0, 256, 3)
         path = tmp_path / f"{number}"
         path.write_bytes(data.tobytes())
         for look in (read_image, check_image):

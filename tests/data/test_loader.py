@@ -14,9 +14,9 @@ import cv2
 import pytest
 import torch
 
-from vertebra.data import Batch, Dataset, LoaderConfig, Record, ResizeConfig, eval_loader, train_loader, worker_faults
-from vertebra.data.epoch_order import EachOnce
-from vertebra.data.sampling import Share, Showing, StepSampler
+from vertebra.data import Batch, Dataset, LoaderConfig, Record, ResizeConfig, eval_loader, train_loader, worker_errors
+from vertebra.data.epoch_order import EachOnceOrder
+from vertebra.data.sampling import SampleIndex, Shard, StepSampler
 from vertebra.structures import DataError, WorkerError
 
 from ..helpers.tiny_coco_file import open_tiny
@@ -53,17 +53,19 @@ def test_resuming_gives_the_tail_of_the_unbroken_stream(tmp_path):
 
 def test_every_index_comes_once_in_an_epoch():
     """A law: four epochs of ten in batches of four, and each in an order of its own."""
-    sampler = StepSampler(EachOnce(10, seed=0), batch_size=4, start_step=0, end_step=10)
+    sampler = StepSampler(EachOnceOrder(10, seed=0), batch_size=4, start_step=0, end_step=10)
     stream = [place for batch in sampler for place in batch]
-    assert len(sampler) == 10 and Counter(stream) == Counter(Showing(epoch, i) for epoch in range(4) for i in range(10))
+    assert len(sampler) == 10 and Counter(stream) == Counter(
+        SampleIndex(epoch, i) for epoch in range(4) for i in range(10)
+    )
     orders = [[each.index for each in stream if each.epoch == epoch] for epoch in range(4)]
     assert len({tuple(order) for order in orders}) == 4
 
 
 def test_a_batch_may_be_larger_than_the_data():
     """A law: the stream does not end with an epoch."""
-    batch = next(iter(StepSampler(EachOnce(3, seed=0), batch_size=8, start_step=0, end_step=1)))
-    assert [showing.epoch for showing in batch] == [0, 0, 0, 1, 1, 1, 2, 2]
+    batch = next(iter(StepSampler(EachOnceOrder(3, seed=0), batch_size=8, start_step=0, end_step=1)))
+    assert [sample_index.epoch for sample_index in batch] == [0, 0, 0, 1, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -77,7 +79,7 @@ def test_evaluation_pads_alike_on_any_number_of_processes(tmp_path):
     """A law: what one process would put together stays together."""
     options = {"batch_size": 2, "divisor": 32}
     shares = [
-        eval_loader(open_tiny(tmp_path), ResizeConfig(), LoaderConfig(workers=0), share=Share(rank, 2), **options)
+        eval_loader(open_tiny(tmp_path), ResizeConfig(), LoaderConfig(workers=0), share=Shard(rank, 2), **options)
         for rank in (0, 1)
     ]
     assert [[batch.image_ids for batch in own] for own in shares] == [[(11, 12)], [(13, 14)]]
@@ -99,8 +101,8 @@ class Spoiled(Dataset):
     def ground_truth(self) -> dict:
         return self.dataset.ground_truth()
 
-    def add_truth(self, record: Record, index: int) -> Record:
-        return self.dataset.add_truth(record, index)
+    def add_annotations(self, record: Record, index: int) -> Record:
+        return self.dataset.add_annotations(record, index)
 
     def read_image(self, index: int) -> Record:
         if index == 1:
@@ -167,7 +169,7 @@ def test_a_worker_that_dies_during_a_step_is_named_too(tmp_path):
         Spoiled(open_tiny(tmp_path), "killed"), TRANSFORM, LoaderConfig(workers=2), batch_size=1, divisor=1, seed=5,
         start_step=0, end_step=40,
     )  # fmt: skip
-    with pytest.raises(WorkerError, match=r"image_id=12: DataLoader worker \(pid"), worker_faults():
+    with pytest.raises(WorkerError, match=r"image_id=12: DataLoader worker \(pid"), worker_errors():
         for _ in source:
             time.sleep(0.5)
 

@@ -11,14 +11,14 @@ from pydantic import ValidationError
 from vertebra.data import (
     CenterCropConfig,
     Objects,
-    Outline,
+    PolygonMask,
     RandomCropConfig,
     Record,
     ResizeConfig,
     ScaledCropConfig,
     build_transform,
 )
-from vertebra.ops import cut_outlines
+from vertebra.ops import rasterize_polygon_masks
 from vertebra.structures import IGNORE, Instances
 
 HEIGHT, WIDTH = 60, 90
@@ -42,15 +42,15 @@ def record(count: int = 3) -> Record:
     return Record(image, objects, image_id=7)
 
 
-def outlined_record(outlines: list[Outline], boxes: np.ndarray = BOXES) -> Record:
+def outlined_record(polygon_masks: list[PolygonMask], boxes: np.ndarray = BOXES) -> Record:
     """The same image with outlines in place of masks."""
-    objects = Objects(boxes, np.arange(len(boxes)), CROWD, outlines=tuple(outlines))
+    objects = Objects(boxes, np.arange(len(boxes)), CROWD, polygon_masks=tuple(polygon_masks))
     return Record(record().image, objects, image_id=7)
 
 
-def rectangles(boxes: np.ndarray) -> list[Outline]:
+def rectangles(boxes: np.ndarray) -> list[PolygonMask]:
     """Each box's outline, as a polygon."""
-    return [Outline.of_polygons([box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)]) for box in boxes]
+    return [PolygonMask.of_polygons([box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)]) for box in boxes]
 
 
 def semantic_record() -> Record:
@@ -166,8 +166,8 @@ def test_outlines_go_where_boxes_go(config, index):
     albumentations' keypoints would be off by a pixel in a flip and by half of one in a resize."""
     sample = build_transform(config)(outlined_record(rectangles(BOXES)), 0, index)
     height, width = sample.image.shape[1:]
-    assert len(sample.target.outlines) == len(sample.target.boxes) > 0
-    ends = sample.target.outlines.edges.unflatten(2, (2, 2)).flatten(1, 2)
+    assert len(sample.target.polygon_masks) == len(sample.target.boxes) > 0
+    ends = sample.target.polygon_masks.edges.unflatten(2, (2, 2)).flatten(1, 2)
     spans = torch.cat([ends.amin(dim=1), ends.amax(dim=1)], dim=1).clamp(min=0)
     spans = torch.minimum(spans, torch.tensor([width, height] * 2))
     torch.testing.assert_close(spans, sample.target.boxes, atol=1e-3, rtol=0)
@@ -177,17 +177,20 @@ def test_outlines_go_where_boxes_go(config, index):
 @pytest.mark.parametrize("index", range(4))
 def test_outlines_are_the_masks_in_the_image_that_was_made(config, index):
     """A law: outlines of bitmaps, drawn again after the steps, are the bitmaps that went through them."""
-    dice = np.random.default_rng(0)
-    masks = dice.integers(0, 2, (2, 12, 18), dtype=np.uint8).repeat(5, axis=1).repeat(5, axis=2)
+    generator = np.random.default_rng(0)
+    masks = generator.integers(0, 2, (2, 12, 18), dtype=np.uint8).repeat(5, axis=1).repeat(5, axis=2)
     boxes = np.array([[0, 0, WIDTH, HEIGHT]] * 2, np.float32)
     pixels = replace(record(), objects=Objects(boxes, np.arange(2), CROWD, masks))
-    outlined = outlined_record([Outline.of_bitmap(mask) for mask in masks], boxes)
+    outlined = outlined_record([PolygonMask.of_bitmap(mask) for mask in masks], boxes)
     expected, found = (build_transform(config)(each, 0, index).target for each in (pixels, outlined))
     assert torch.equal(found.boxes, expected.boxes)
     height, width = expected.masks.shape[1:]
     shifts = [torch.tensor([x, y, x + width, y + height]) for x in (-0.01, 0.01) for y in (-0.01, 0.01)]
     drawn = torch.stack(
-        [cut_outlines(found.outlines, torch.arange(2), box.expand(2, 4), (height, width)) for box in shifts]
+        [
+            rasterize_polygon_masks(found.polygon_masks, torch.arange(2), box.expand(2, 4), (height, width))
+            for box in shifts
+        ]
     )
     clear = (drawn == drawn[0]).all(dim=0)  # a pixel's middle may lie on an edge
     assert clear.float().mean() > 0.9 and drawn.float().mean() > 0.2
@@ -199,6 +202,6 @@ def test_outlines_follow_the_objects_that_are_left():
     crop = build_transform(CenterCropConfig(resize=60, size=40))
     target = crop(outlined_record(rectangles(BOXES)), 0, 0).target
     regions = torch.tensor([[0.0, 0.0, 40.0, 40.0]]).expand(2, 4)
-    drawn = cut_outlines(target.outlines, torch.arange(2), regions, (40, 40))
+    drawn = rasterize_polygon_masks(target.polygon_masks, torch.arange(2), regions, (40, 40))
     assert torch.equal(drawn, torch.from_numpy(masks_of(BOXES)[1:, 10:50, 25:65]) > 0)
-    assert len(crop(outlined_record([], BOXES[:0]), 0, 0).target.outlines) == 0
+    assert len(crop(outlined_record([], BOXES[:0]), 0, 0).target.polygon_masks) == 0

@@ -65,7 +65,7 @@ def test_mixup_by_hand(form):
         assert np.array_equal(result.objects.masks[3:, :, : WIDTHS[2]], masks_of(2))
         assert not result.objects.masks[3:, :, WIDTHS[2] :].any()
     if form == "polygons":
-        assert len(result.objects.outlines) == 6
+        assert len(result.objects.polygon_masks) == 6
 
 
 @pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)

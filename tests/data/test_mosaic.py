@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vertebra.data import MosaicConfig, Sample
-from vertebra.ops import cut_outlines
+from vertebra.ops import rasterize_polygon_masks
 from vertebra.structures import IGNORE, Instances
 
 from ..helpers.telltale import (
@@ -33,7 +33,7 @@ def drawn_masks(target: Instances, size: tuple[int, int]) -> np.ndarray:
     if target.masks is not None:
         return target.masks.numpy()
     count, region = len(target), torch.tensor([[0.0, 0.0, size[1], size[0]]])
-    return cut_outlines(target.outlines, torch.arange(count), region.expand(count, 4), size).numpy()
+    return rasterize_polygon_masks(target.polygon_masks, torch.arange(count), region.expand(count, 4), size).numpy()
 
 
 @dataclass

@@ -144,7 +144,7 @@ def test_boxes_masks_and_maps_follow(form, tmp_path):
     if form == "bitmaps":
         assert np.array_equal(record.objects.masks[0] > 0, bright)
     else:
-        edges = record.objects.outlines[0].edges
+        edges = record.objects.polygon_masks[0].edges
         assert [*edges[:, :2].min(axis=0), *edges[:, :2].max(axis=0)] == [x, y, x + width, y + height]
 
 

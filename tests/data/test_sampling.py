@@ -19,15 +19,15 @@ from vertebra.data import (
     ResizeConfig,
     SamplingConfig,
     ShapeCropsConfig,
-    Share,
+    Shard,
     VocConfig,
     VocSegmentationConfig,
     build_dataset,
     train_loader,
 )
-from vertebra.data.epoch_order import ClassBalanced, EachOnce, Repeated, repeat_factors
-from vertebra.data.sampling import Showing, StepSampler, build_epochs, group_of_images
-from vertebra.data.subset import Selection
+from vertebra.data.epoch_order import ClassBalancedOrder, EachOnceOrder, RepeatFactorOrder, repeat_factors
+from vertebra.data.sampling import SampleIndex, StepSampler, build_epoch_order, group_of_images
+from vertebra.data.subset import SubsetDataset
 from vertebra.structures import UsageError
 
 from ..helpers.tiny_coco_file import open_tiny, truth
@@ -47,7 +47,7 @@ def test_repeat_factors_of_a_case_worked_by_hand():
 def test_an_index_comes_as_often_as_its_factor_says():
     """A law: in each epoch the factor rounded up or down, over many of them its mean; the fractions fall anew."""
     factors = np.array([1.0, 1.25, 2.0, 3.5])
-    epochs = Repeated(factors, seed=3)
+    epochs = RepeatFactorOrder(factors, seed=3)
     counts = np.array([np.bincount(epochs.order(epoch), minlength=4) for epoch in range(2000)])
     assert ((counts == np.floor(factors)) | (counts == np.ceil(factors))).all()
     assert np.allclose(counts.mean(axis=0), factors, atol=0.05)
@@ -58,7 +58,7 @@ def test_every_class_is_drawn_equally_often():
     """Counted by hand: of 20 images with one class each, 17, 2 and 1 of them, 20 draws are 7, 7 and 6, and the images
     of a class come equally often, to within one."""
     labels = np.array([0] * 17 + [1] * 2 + [2])
-    epochs = ClassBalanced(np.arange(20), labels, 20, seed=0)
+    epochs = ClassBalancedOrder(np.arange(20), labels, 20, seed=0)
     for epoch in range(5):
         drawn = epochs.order(epoch)
         assert sorted(Counter(labels[drawn].tolist()).values()) == [6, 7, 7]
@@ -72,20 +72,20 @@ def test_every_class_is_drawn_equally_often():
 def test_an_image_of_two_classes_is_drawn_for_each():
     """Worked by hand: with one image of both classes and one of the first alone, the first is drawn for class 1 every
     time, and an image without a class never."""
-    epochs = ClassBalanced(np.array([0, 0, 1]), np.array([0, 1, 0]), 4, seed=0)
+    epochs = ClassBalancedOrder(np.array([0, 0, 1]), np.array([0, 1, 0]), 4, seed=0)
     assert np.bincount(epochs.order(0), minlength=3).tolist() == [3, 1, 0]
 
 
 GROUPS = np.random.default_rng(0).integers(0, 2, 50)
 EPOCHS = {
-    "each_once": EachOnce(50, seed=1),
-    "repeated": Repeated(1 + 2 * np.random.default_rng(1).random(50), seed=1),
-    "class_balanced": ClassBalanced(np.arange(50), np.arange(50) % 7, 50, seed=1),
-    "less_than_a_batch": EachOnce(5, seed=1),
+    "each_once": EachOnceOrder(50, seed=1),
+    "repeated": RepeatFactorOrder(1 + 2 * np.random.default_rng(1).random(50), seed=1),
+    "class_balanced": ClassBalancedOrder(np.arange(50), np.arange(50) % 7, 50, seed=1),
+    "less_than_a_batch": EachOnceOrder(5, seed=1),
 }
 
 
-def sampler(kind: str, start: int = 0, end: int = 40, share: Share = Share()) -> StepSampler:
+def sampler(kind: str, start: int = 0, end: int = 40, share: Shard = Shard()) -> StepSampler:
     """Batches of twelve, in groups."""
     return StepSampler(EPOCHS[kind], batch_size=12, start_step=start, end_step=end, share=share, groups=GROUPS)
 
@@ -93,12 +93,12 @@ def sampler(kind: str, start: int = 0, end: int = 40, share: Share = Share()) ->
 @pytest.mark.parametrize("kind", EPOCHS)
 def test_a_grouped_stream_shows_every_epoch_whole(kind):
     """A law: what comes of an epoch is what its order holds, in epochs one after the other, repeats numbered from 0."""
-    stream = [showing for batch in sampler(kind) for showing in batch]
-    assert [showing.epoch for showing in stream] == sorted(showing.epoch for showing in stream)
+    stream = [sample_index for batch in sampler(kind) for sample_index in batch]
+    assert [sample_index.epoch for sample_index in stream] == sorted(sample_index.epoch for sample_index in stream)
     for epoch in range(stream[-1].epoch):
         times = Counter(EPOCHS[kind].order(epoch).tolist())
-        expected = {Showing(epoch, index, repeat) for index, count in times.items() for repeat in range(count)}
-        own = [showing for showing in stream if showing.epoch == epoch]
+        expected = {SampleIndex(epoch, index, repeat) for index, count in times.items() for repeat in range(count)}
+        own = [sample_index for sample_index in stream if sample_index.epoch == epoch]
         assert len(own) == len(expected) and set(own) == expected
 
 
@@ -113,13 +113,13 @@ def test_a_resumed_grouped_stream_is_the_tail_of_the_unbroken_one(kind):
 def test_batches_are_of_one_group():
     """A law: an epoch has no more mixed batches than it has groups: two."""
     batches = list(sampler("each_once", end=200))
-    mixed = [batch for batch in batches if len({GROUPS[showing.index] for showing in batch}) > 1]
+    mixed = [batch for batch in batches if len({GROUPS[sample_index.index] for sample_index in batch}) > 1]
     epochs = batches[-1][-1].epoch + 1
     plain = StepSampler(EPOCHS["each_once"], batch_size=12, start_step=0, end_step=200)
     assert len(mixed) <= 2 * epochs < len(batches)
-    assert sum(len({GROUPS[showing.index] for showing in batch}) > 1 for batch in plain) > 190
+    assert sum(len({GROUPS[sample_index.index] for sample_index in batch}) > 1 for batch in plain) > 190
     one_epoch = StepSampler(
-        EachOnce(5000, seed=0), batch_size=10, start_step=0, end_step=500, groups=np.arange(5000) % 2
+        EachOnceOrder(5000, seed=0), batch_size=10, start_step=0, end_step=500, groups=np.arange(5000) % 2
     )
     kinds = [batch[0].index % 2 for batch in one_epoch]
     assert sum(a != b for a, b in itertools.pairwise(kinds)) > 200  # not all of one group first
@@ -129,10 +129,10 @@ def test_batches_are_of_one_group():
 def test_shares_make_up_the_grouped_batch(share):
     """A law: the shares of all processes, micro-batch by micro-batch, are the batch of one process in its order."""
     processes, micro_batches = share
-    shares = [list(sampler("repeated", share=Share(rank, processes, micro_batches))) for rank in range(processes)]
+    shares = [list(sampler("repeated", share=Shard(rank, processes, micro_batches))) for rank in range(processes)]
     for step, batch in enumerate(sampler("repeated")):
         micro = range(step * micro_batches, (step + 1) * micro_batches)
-        assert [showing for number in micro for own in shares for showing in own[number]] == batch
+        assert [sample_index for number in micro for own in shares for sample_index in own[number]] == batch
 
 
 def test_workers_change_nothing_and_repeats_differ(tmp_path):
@@ -170,7 +170,7 @@ def data_sets(shapes, folder) -> dict[str, Dataset]:
         "masks": VocSegmentationConfig(root=voc, splits=("train",)),
     }
     opened = {name: build_dataset(config, "skip") for name, config in sets.items()}
-    return opened | {"selection": Selection(opened["coco"], opened["coco"].image_ids[5:2:-1])}
+    return opened | {"selection": SubsetDataset(opened["coco"], opened["coco"].image_ids[5:2:-1])}
 
 
 def test_sizes_and_labels_are_those_of_what_is_read(shapes, tmp_path):
@@ -195,7 +195,7 @@ def test_what_a_data_set_does_not_know_is_refused(shapes, tmp_path):
         ("masks", r"sampling\.images to each_once"),
     ):
         with pytest.raises(UsageError, match=fix):
-            build_epochs(SamplingConfig(images="repeat_factor"), sets[name], 0)
+            build_epoch_order(SamplingConfig(images="repeat_factor"), sets[name], 0)
     crops = build_dataset(ShapeCropsConfig(split="train", count=3))
     with pytest.raises(UsageError, match=r"\(ShapeCrops\) does not know the sizes .*group_by_shape to false"):
         group_of_images(SamplingConfig(group_by_shape=True), crops)
@@ -206,10 +206,10 @@ def test_joint_data_goes_by_the_classes_of_one_part(shapes, tmp_path):
     sets = data_sets(shapes, tmp_path)
     for task, name in (("detection", "coco"), ("semantic", "semantic")):
         config = SamplingConfig(images="class_balanced", task=task)
-        joint, alone = (build_epochs(config, sets[each], 0).order(0) for each in ("joint", name))
+        joint, alone = (build_epoch_order(config, sets[each], 0).order(0) for each in ("joint", name))
         assert sets["joint"].image_ids == list(sets[name].image_ids) and joint.tolist() == alone.tolist()
     with pytest.raises(UsageError, match="no truth for classification, only for detection and semantic"):
-        build_epochs(SamplingConfig(images="class_balanced", task="classification"), sets["joint"], 0)
+        build_epoch_order(SamplingConfig(images="class_balanced", task="classification"), sets["joint"], 0)
 
 
 def test_what_nothing_goes_by_is_refused():
@@ -228,7 +228,7 @@ def test_classification_counts_folders(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
     dataset = build_dataset(ImageFolderConfig(root=tmp_path))
-    order = build_epochs(SamplingConfig(images="class_balanced"), dataset, 0).order(0)
+    order = build_epoch_order(SamplingConfig(images="class_balanced"), dataset, 0).order(0)
     assert sorted(np.array(dataset.image_ids)[order].tolist())[2:] == ["b/1.png", "b/1.png"]
 
 
@@ -236,4 +236,4 @@ def test_data_without_objects_has_no_classes_to_balance(tmp_path):
     """Said before the first step."""
     dataset = open_tiny(tmp_path, truth() | {"annotations": []})
     with pytest.raises(UsageError, match="no image of the data set has an object"):
-        build_epochs(SamplingConfig(images="class_balanced"), dataset, 0)
+        build_epoch_order(SamplingConfig(images="class_balanced"), dataset, 0)

@@ -10,11 +10,11 @@ from PIL import Image
 from torchvision.datasets import VOCSegmentation as Peer
 
 from vertebra.data import (
+    DATASETS,
     VOC_CLASSES,
     VocSegmentation,
     VocSegmentationConfig,
     build_dataset,
-    datasets,
 )
 from vertebra.structures import DataError, UsageError
 
@@ -93,7 +93,7 @@ def test_what_zero_means_is_said(root):
 
 def test_it_is_known_by_name(root):
     """The registry builds it from plain data; names in the config are complete without the files."""
-    config = datasets.resolve({"name": "voc_segmentation", "root": str(root), "splits": ["train"], "subset": 2})
+    config = DATASETS.resolve({"name": "voc_segmentation", "root": str(root), "splits": ["train"], "subset": 2})
     assert len(build_dataset(config)) == 2
     with pytest.raises(UsageError, match="the classes of voc_segmentation are in its files"):
         config.classes()

@@ -11,12 +11,12 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from vertebra.data import build_dataset, datasets
+from vertebra.data import DATASETS, build_dataset
 from vertebra.data.shapes import CLASS_NAMES, SceneConfig, ShapesConfig, draw_scene, write_shapes
 from vertebra.data.shapes import folder as folder_module
 from vertebra.data.shapes.polygons import mask_to_polygons
 from vertebra.data.shapes.raster import FULL, fill
-from vertebra.data.shapes.shape_polygons import outline
+from vertebra.data.shapes.shape_polygons import polygon_mask
 from vertebra.structures import UsageError
 from vertebra.tools import make_shapes
 
@@ -58,7 +58,7 @@ def test_cover_of_a_rectangle_by_hand():
 @pytest.mark.parametrize("label", range(len(CLASS_NAMES)), ids=CLASS_NAMES)
 def test_cover_adds_up_to_the_area_of_the_outline(label):
     """The shoelace formula; a second ring is a hole."""
-    rings = outline(label, (1000, 777), 400, 100)
+    rings = polygon_mask(label, (1000, 777), 400, 100)
     areas = [abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2 for x, y in (ring.T for ring in rings)]
     expected = (areas[0] - sum(areas[1:])) / 16**2
     patch = fill(rings)
@@ -246,7 +246,7 @@ def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_two_writers_at_once_agree(tmp_path, monkeypatch):
-    """Processes that start together: the slower one takes what the quicker one left."""
+    """DistributedContext that start together: the slower one takes what the quicker one left."""
     write_split = folder_module._write_split
 
     def overtaken(folder, split, count, seed, config):
@@ -263,7 +263,7 @@ def test_two_writers_at_once_agree(tmp_path, monkeypatch):
 def test_shapes_data_set_reads_what_was_drawn(shapes):
     """The drawn scenes themselves; crowds are regions to ignore."""
     config = ShapesConfig(split="train", train=TRAIN, val=VAL, seed=SEED, size=CONFIG.size, root=shapes)
-    dataset = build_dataset(datasets.resolve(config.model_dump(mode="json")))
+    dataset = build_dataset(DATASETS.resolve(config.model_dump(mode="json")))
     assert dataset.class_names == config.classes() == CLASS_NAMES
     assert len(dataset) == TRAIN
     for index, scene in enumerate(drawn_scenes("train")):

@@ -10,17 +10,17 @@ from torchvision.ops import masks_to_boxes
 from vertebra.data import (
     CenterCropConfig,
     Objects,
-    Outline,
+    PolygonMask,
     RandomCropConfig,
     Record,
     ResizeConfig,
     ScaledCropConfig,
     build_transform,
-    pad_outlines,
+    pad_polygon_masks,
 )
 from vertebra.data.mixing.pieces import Window, cut
-from vertebra.data.transforms.visible import boxes_of_outlines
-from vertebra.ops import cut_outlines
+from vertebra.data.transforms.visible import boxes_from_polygon_masks
+from vertebra.ops import rasterize_polygon_masks
 
 HEIGHT, WIDTH = 80, 120
 BAR = np.array([[5, 0], [120, 72], [115, 80], [0, 8]], np.float32)
@@ -38,8 +38,10 @@ CROPS = {
 
 def draw(polygon: np.ndarray) -> np.ndarray:
     region = torch.tensor([[0.0, 0.0, WIDTH, HEIGHT]])
-    outlines = pad_outlines([Outline.of_polygons([polygon])])
-    return cut_outlines(outlines, torch.tensor([0]), region, (HEIGHT, WIDTH))[0].numpy().astype(np.uint8)
+    polygon_masks = pad_polygon_masks([PolygonMask.of_polygons([polygon])])
+    return (
+        rasterize_polygon_masks(polygon_masks, torch.tensor([0]), region, (HEIGHT, WIDTH))[0].numpy().astype(np.uint8)
+    )
 
 
 def record(*polygons: np.ndarray, outlined: bool) -> Record:
@@ -47,7 +49,7 @@ def record(*polygons: np.ndarray, outlined: bool) -> Record:
     boxes = np.array([[*own.min(axis=0), *own.max(axis=0)] for own in polygons], np.float32).reshape(-1, 4)
     objects = Objects(boxes, np.arange(len(boxes)), CROWD)
     if outlined:
-        objects = replace(objects, outlines=tuple(Outline.of_polygons([own]) for own in polygons))
+        objects = replace(objects, polygon_masks=tuple(PolygonMask.of_polygons([own]) for own in polygons))
     else:
         objects = replace(objects, masks=np.array([draw(own) for own in polygons], np.uint8).reshape(-1, HEIGHT, WIDTH))
     return Record(np.zeros((HEIGHT, WIDTH, 3), np.uint8), objects)
@@ -76,9 +78,9 @@ def test_outlines_and_bitmaps_of_a_crop_have_the_same_boxes():
     sources = [record(BAR, RECTANGLE, outlined=outlined) for outlined in (False, True)]
     compared = 0
     for index in range(100):
-        bitmaps, outlines = (prepare(source, 0, index).target for source in sources)
-        boxes = dict(zip(outlines.labels.tolist(), outlines.boxes, strict=True))
-        assert len(outlines.outlines) == len(outlines.boxes)
+        bitmaps, polygon_masks = (prepare(source, 0, index).target for source in sources)
+        boxes = dict(zip(polygon_masks.labels.tolist(), polygon_masks.boxes, strict=True))
+        assert len(polygon_masks.polygon_masks) == len(polygon_masks.boxes)
         for label, box in zip(bitmaps.labels.tolist(), bitmaps.boxes, strict=True):
             # The bitmap is of the original size: three times as large, its steps along the slant are wide.
             torch.testing.assert_close(boxes[label], box, atol=4.0, rtol=0)
@@ -106,13 +108,13 @@ SEEN = {
 def test_what_is_seen_of_an_outline_by_hand(name):
     """By hand; a box without area is that of nothing."""
     polygon, size, box = SEEN[name]
-    assert boxes_of_outlines([Outline.of_polygons([polygon])], size)[0].tolist() == pytest.approx(box)
+    assert boxes_from_polygon_masks([PolygonMask.of_polygons([polygon])], size)[0].tolist() == pytest.approx(box)
 
 
 def test_an_outline_of_two_parts_covers_where_either_does():
     """By hand: one part around the image, the other in it."""
-    outline = Outline.of_polygons([SQUARE * 3 - 62, SQUARE])
-    assert boxes_of_outlines([outline], (50, 50))[0].tolist() == [0, 0, 50, 50]
+    polygon_mask = PolygonMask.of_polygons([SQUARE * 3 - 62, SQUARE])
+    assert boxes_from_polygon_masks([polygon_mask], (50, 50))[0].tolist() == [0, 0, 50, 50]
 
 
 @pytest.mark.parametrize("outlined", [False, True])
@@ -132,19 +134,20 @@ def test_boxes_alone_are_cut_as_they_are():
         assert torch.equal(found.target.boxes, expected.target.boxes)
 
 
-@pytest.mark.parametrize("form", ["bitmaps", "outlines"])
+@pytest.mark.parametrize("form", ["bitmaps", "polygon_masks"])
 def test_an_object_whose_mask_was_empty_keeps_its_box(form):
     """A law (FAULTS 58): it teaches boxes, which are cut as without masks; in a mosaic too."""
-    source = record(BAR, RECTANGLE, outlined=form == "outlines")
+    source = record(BAR, RECTANGLE, outlined=form == "polygon_masks")
     objects = source.objects
-    if form == "outlines":
+    if form == "polygon_masks":
         objects = replace(
-            objects, outlines=(Outline.of_bitmap(np.zeros((HEIGHT, WIDTH), np.uint8)), objects.outlines[1])
+            objects,
+            polygon_masks=(PolygonMask.of_bitmap(np.zeros((HEIGHT, WIDTH), np.uint8)), objects.polygon_masks[1]),
         )
     else:
         objects.masks[0] = 0
     source = replace(source, objects=objects)
-    plain = replace(source, objects=replace(objects, masks=None, outlines=None))
+    plain = replace(source, objects=replace(objects, masks=None, polygon_masks=None))
     prepare, kept = build_transform(JITTER), 0
     for index in range(40):
         found, boxes = prepare(source, 0, index).target, prepare(plain, 0, index).target
@@ -162,9 +165,9 @@ def test_no_box_is_the_rounding_of_a_border(name):
     prepare, labels = build_transform(CROPS[name]), np.arange(48)
     masks = np.broadcast_to(labels[:, None, None] % 2, (48, HEIGHT, WIDTH)).astype(np.uint8)
     for index in range(125):
-        dice = np.random.default_rng(index)
-        corners = dice.integers(0, [WIDTH - 40, HEIGHT - 40], (48, 2))
-        boxes = np.concatenate([corners, corners + dice.integers(1, 40, (48, 2))], axis=1).astype(np.float32)
+        generator = np.random.default_rng(index)
+        corners = generator.integers(0, [WIDTH - 40, HEIGHT - 40], (48, 2))
+        boxes = np.concatenate([corners, corners + generator.integers(1, 40, (48, 2))], axis=1).astype(np.float32)
         source = Record(np.zeros((HEIGHT, WIDTH, 3), np.uint8), Objects(boxes, labels, boxes, masks))
         target = prepare(source, 0, index).target
         assert all((each[:, 2:] - each[:, :2] > 1e-3).all() for each in (target.boxes, target.ignored))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from torchvision.datasets import VOCDetection as Peer
 
-from vertebra.data import VOC_CLASSES, CocoConfig, CocoDataset, VocConfig, VocDetection, build_dataset, datasets
+from vertebra.data import DATASETS, VOC_CLASSES, CocoConfig, CocoDataset, VocConfig, VocDetection, build_dataset
 from vertebra.evaluation import evaluate_coco, evaluate_voc
 from vertebra.structures import UsageError
 
@@ -202,7 +202,7 @@ def test_a_subset_is_the_first_images(root):
 
 def test_it_is_known_by_name(root):
     """The registry builds it from plain data; how it is scored travels with it."""
-    config = datasets.resolve({"name": "voc", "root": str(root), "splits": ["train"], "metrics": ["voc07", "coco"]})
+    config = DATASETS.resolve({"name": "voc", "root": str(root), "splits": ["train"], "metrics": ["voc07", "coco"]})
     dataset = build_dataset(config)
     assert len(dataset) == 3 and dataset.metrics == ("voc07", "coco")
     with pytest.raises(UsageError, match="the classes of voc are in its files"):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from vertebra.data import LoaderConfig, ResizeConfig, build_dataset, train_loader
-from vertebra.data.subset import Selection
-from vertebra.data.workers import shared_heap
+from vertebra.data.subset import SubsetDataset
+from vertebra.data.workers import frozen_heap
 
 from ..helpers.big_coco_file import write_big
 
@@ -53,16 +53,16 @@ def test_reading_copies_no_pages(tmp_path):
     whole = build_dataset(write_big(tmp_path, images=600, objects=6000))
     entries = whole.ground_truth()["annotations"]
     as_objects = copied_by_a_fork(lambda index: list(entries[index].items()), len(entries))
-    for dataset in (whole, Selection(whole, whole.image_ids)):
+    for dataset in (whole, SubsetDataset(whole, whole.image_ids)):
         record = dataset.read_image(0)  # the pixels of one serve for all
-        as_arrays = copied_by_a_fork(functools.partial(dataset.add_truth, record), len(dataset))
+        as_arrays = copied_by_a_fork(functools.partial(dataset.add_annotations, record), len(dataset))
         assert as_arrays < as_objects / 20
 
 
 def test_a_search_for_garbage_copies_no_pages():
     """The kernel's word, beside a fork without the context."""
     plainly = copied_by_a_fork(lambda _: gc.collect(), 1, first=0)
-    with shared_heap():
+    with frozen_heap():
         assert copied_by_a_fork(lambda _: gc.collect(), 1, first=0) < plainly / 10
     assert gc.get_freeze_count() == 0
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vertebra.heads import MaskBranchConfig, RCNNConfig, heads
+from vertebra.heads import HEADS, MaskBranchConfig, RCNNConfig
 from vertebra.structures import FeatureInfo
 
 from ..helpers.tiny import tiny_config
@@ -39,13 +39,13 @@ print("same")
 """
 
 
-@pytest.mark.parametrize("name", [name for name in heads if name != "several"])
+@pytest.mark.parametrize("name", [name for name in HEADS if name != "multi_head"])
 def test_dense_parts_are_all_of_a_head(name):
     """A law: what lies outside them has no parameters."""
     coarsest = {"c": 16, "p": 64}
     levels = {f"{kind}{n}": FeatureInfo(16, min(2**n, coarsest[kind])) for kind in coarsest for n in range(2, 7)}
-    config = RCNNConfig(mask=MaskBranchConfig()) if name == "rcnn" else heads[name].config(name=name)
-    head = heads.build(config, levels, 3)
+    config = RCNNConfig(mask=MaskBranchConfig()) if name == "rcnn" else HEADS[name].config(name=name)
+    head = HEADS.build(config, levels, 3)
     assert set(head.parameters()) == {own for part in head.dense_parts() for own in part.parameters()}
 
 

@@ -7,7 +7,7 @@ import torch
 
 from vertebra.data import ResizeConfig
 from vertebra.engine import train
-from vertebra.engine.loop.determinism import same_bits
+from vertebra.engine.loop.determinism import deterministic_kernels
 from vertebra.structures import UsageError
 from vertebra.tools.cli import main
 
@@ -37,7 +37,7 @@ def test_results_are_those_of_any_batch_size(run, shapes, tmp_path):
 def test_torch_is_left_as_it_was(run):
     """A law: the promise is kept inside only."""
     assert not torch.are_deterministic_algorithms_enabled()
-    with same_bits(True):
+    with deterministic_kernels(True):
         assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -47,7 +47,7 @@ def test_an_operation_without_the_promise_is_named():
     refusal = "kthvalue CUDA does not have a deterministic implementation, but you set 'torch.use_deterministic_..."
     with (
         pytest.raises(UsageError, match=r": kthvalue CUDA does not have a deterministic implementation: leave"),
-        same_bits(True),
+        deterministic_kernels(True),
     ):
         raise RuntimeError(refusal)
 

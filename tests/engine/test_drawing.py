@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from vertebra.data import Batch, Dataset, Objects, Outline, Record, ResizeConfig, build_dataset
-from vertebra.engine import Detection, WholeImage, blend_masks, draw_boxes, draw_comparisons
+from vertebra.data import Batch, Dataset, Objects, PolygonMask, Record, ResizeConfig, build_dataset
+from vertebra.engine import ClassificationTask, Detection, blend_masks, draw_boxes, draw_comparisons
 from vertebra.engine.drawing import class_color
 from vertebra.engine.logging.thumbnails import shrink_record
 from vertebra.models import Model, build_model
-from vertebra.structures import IGNORE, Classes, Classification, Detections, GridMasks, Images
+from vertebra.structures import IGNORE, Classes, Classification, Detections, Images, RoIMasks
 
 from ..helpers.tiny import tiny_classifier
 
@@ -37,8 +37,8 @@ def test_masks_are_blended_as_on_the_whole_picture():
     pairs = [(mask, class_color(label)) for label, mask in enumerate(blobs(12, image.shape[:2]))]
     for mask, color in pairs:
         expected[mask] = (expected[mask] + color + 1) // 2
-        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        for x, y in (point for outline in outlines for point in outline[:, 0]):
+        polygon_masks, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        for x, y in (point for polygon_mask in polygon_masks for point in polygon_mask[:, 0]):
             expected[y, x] = color
     np.testing.assert_array_equal(blend_masks(image, iter(pairs)), expected)
     np.testing.assert_array_equal(image, before)
@@ -51,8 +51,8 @@ def test_a_record_is_shrunk_with_all_that_is_known_of_it():
     mask = image[..., 0] // 255
     corners = np.array([[600, 200], [1000, 200], [1000, 400], [600, 400]], np.float32)
     box = np.array([[600, 200, 1000, 400]], np.float32)
-    outlines = (Outline.of_polygons([corners]),)
-    record = Record(image, Objects(box, np.array([3]), box, mask[None], outlines), semantic=mask, image_id=7)
+    polygon_masks = (PolygonMask.of_polygons([corners]),)
+    record = Record(image, Objects(box, np.array([3]), box, mask[None], polygon_masks), semantic=mask, image_id=7)
     small = shrink_record(record, 640)
     assert small.image.shape == (480, 640, 3) and small.image_id == 7
     expected = image[::2, ::2, 0] // 255
@@ -61,7 +61,7 @@ def test_a_record_is_shrunk_with_all_that_is_known_of_it():
     np.testing.assert_array_equal(small.objects.masks[0], expected)
     for boxes in (small.objects.boxes, small.objects.ignored):
         assert boxes.tolist() == [[300, 100, 500, 200]]
-    assert small.objects.outlines[0].edges[0].tolist() == [300, 100, 500, 100]
+    assert small.objects.polygon_masks[0].edges[0].tolist() == [300, 100, 500, 100]
     assert shrink_record(record, 1280) is record
 
 
@@ -78,7 +78,7 @@ def test_a_sheet_of_large_photos_is_one_to_look_at(tmp_path):
         def read_image(self, index: int) -> Record:
             return Record(np.full((*[(4000, 3000), (3000, 4000)][index], 3), 128, np.uint8))
 
-        def add_truth(self, record: Record, index: int) -> Record:
+        def add_annotations(self, record: Record, index: int) -> Record:
             none = np.zeros((0, 4), np.float32)
             return replace(record, objects=Objects(none, np.zeros(0, np.int64), none))
 
@@ -91,7 +91,7 @@ def test_a_sheet_of_large_photos_is_one_to_look_at(tmp_path):
         def predict(self, images: Images) -> list[Detections]:
             height, width = images.sizes[0].tolist()
             box = torch.tensor([[0.0, 0.0, width / 2, float(height)]])
-            masks = GridMasks(torch.ones(1, 28, 28), (height, width))
+            masks = RoIMasks(torch.ones(1, 28, 28), (height, width))
             return [Detections(box, torch.tensor([0]), torch.tensor([0.9]), masks)]
 
     task = Detection(Classes(("cat",), ids=(1,)))
@@ -110,7 +110,7 @@ def test_a_sheet_of_large_photos_is_one_to_look_at(tmp_path):
 def test_a_picture_that_fails_leaves_the_model_in_training(tmp_path):
     """By hand: a task that cannot predict."""
 
-    class Broken(WholeImage):
+    class Broken(ClassificationTask):
         def predict(self, model: Model, batch: Batch) -> list[Classification]:
             raise RuntimeError("broken")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vertebra.engine import ScheduleConfig, checkpoint_paths, open_checkpoint, train
-from vertebra.engine.checkpoints.atomic_folder import write_faults
+from vertebra.engine.checkpoints.atomic_folder import write_errors
 from vertebra.structures import CheckpointError
 
 from ..helpers.runs import equal, records, run_in_process, weights
@@ -64,7 +64,7 @@ def test_a_save_that_finds_no_room_costs_nothing_but_itself(mount, tmp_path):
 )
 def test_what_to_do_depends_on_what_the_system_says(number, fix, tmp_path):
     """By hand: a disk that refuses for another reason than room is not helped by deleting."""
-    with pytest.raises(CheckpointError, match=fix), write_faults(tmp_path):
+    with pytest.raises(CheckpointError, match=fix), write_errors(tmp_path):
         raise OSError(number, os.strerror(number))
 
 

@@ -25,14 +25,14 @@ from vertebra.engine import (
     save_checkpoint,
     train,
 )
-from vertebra.engine.checkpoints.series import mark_best, prune_checkpoints
-from vertebra.engine.loop.stop_requests import SAME_REQUEST, Interrupted
+from vertebra.engine.checkpoints.series import link_best, prune_checkpoints
+from vertebra.engine.loop.stop_requests import REPEAT_WINDOW, Interrupted
 from vertebra.models import build_model
 
 from ..helpers.runs import equal, records, run_in_process, start_process, wait_for_steps, weights
 from ..helpers.tiny import tiny_classifier, tiny_config
 
-EVERYTHING = {"average_decay": 0.9, "accumulate": 2, "batch_size": 4, "precision": "fp16", "eval_every": 7}
+EVERYTHING = {"ema_decay": 0.9, "accumulate": 2, "batch_size": 4, "precision": "fp16", "eval_every": 7}
 """All state that a step can have beside the weights: an average, a scaler, micro-batches; and evaluations between."""
 SCHEDULE = ScheduleConfig(steps=12, warmup_steps=2)
 
@@ -50,12 +50,12 @@ def run_until(moment: float, process: subprocess.Popen[str], checkpoints: Path) 
 
 def finish_with_kills(config: ExperimentConfig, output: Path, kills: int, processes: int = 1) -> None:
     """A run that is killed at random moments so many times, and then comes through."""
-    dice = random.Random(kills)
+    generator = random.Random(kills)
     for kill in range(kills + 1):
         resume = ["--resume"] if (output / "config.json").exists() else []
         process = run_in_process(config, output, *resume, processes=processes)
         if kill < kills:
-            run_until(dice.uniform(0, 0.5), process, output / "checkpoints")
+            run_until(generator.uniform(0, 0.5), process, output / "checkpoints")
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
 
@@ -78,7 +78,7 @@ def test_a_run_killed_at_random_ends_as_the_unbroken_one(tmp_path, workers, kill
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_processes_killed_at_random_end_as_unbroken_ones(shapes, tmp_path, workers):
     """FAULTS 105: the same of a detector that two processes train."""
-    config = tiny_config(shapes, schedule=SCHEDULE, checkpoint_every=2, average_decay=0.9)
+    config = tiny_config(shapes, schedule=SCHEDULE, checkpoint_every=2, ema_decay=0.9)
     config = config.model_copy(update={"loader": LoaderConfig(workers=workers)})
     for name, kills in (("unbroken", 0), ("broken", 2)):
         finish_with_kills(config, tmp_path / name, kills, processes=2)
@@ -112,7 +112,7 @@ def save_for_ever(folder: Path, state: TrainingState, facts: Mapping[str, Any], 
     """Save step after step, as a run does."""
     for step in range(first, 1_000_000):
         save_checkpoint(folder, step, state, facts)
-        mark_best(folder, step)
+        link_best(folder, step)
         prune_checkpoints(folder, keep=2)
 
 
@@ -120,18 +120,18 @@ def save_for_ever(folder: Path, state: TrainingState, facts: Mapping[str, Any], 
 def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
     """FAULTS 106: SIGKILL at random moments of a process that does nothing but save. The newest checkpoint is whole
     each time, no fewer steps are there than before, and the best one leads to a whole one."""
-    config = tiny_classifier(average_decay=0.9)
+    config = tiny_classifier(ema_decay=0.9)
     state = TrainingState.of(build_model(config.model, ("a", "b")), config)
-    facts = {"config": config.model_dump(mode="json"), "classes": {}, "image_sums": {}}
+    facts = {"config": config.model_dump(mode="json"), "classes": {}, "image_id_digests": {}}
     save_checkpoint(tmp_path, 1, state, facts)
-    dice, reached, cut = random.Random(kills), 1, 0
+    generator, reached, cut = random.Random(kills), 1, 0
     for _ in range(kills):
         # A fork, which need not import torch anew and saves at once.
         process = multiprocessing.get_context("fork").Process(
             target=save_for_ever, args=(tmp_path, state, facts, reached + 1)
         )
         process.start()
-        process.join(dice.uniform(0, 0.5))
+        process.join(generator.uniform(0, 0.5))
         process.kill()
         process.join()
         before, reached = reached, open_checkpoint(tmp_path, notify=pytest.fail).step
@@ -209,7 +209,7 @@ def test_a_second_signal_quits(tmp_path, number, code):
     assert process.stderr is not None
     while "in a step" not in (line := process.stderr.readline()):
         assert line, "it ended before its first step"
-    for pause in (0.5, SAME_REQUEST + 2):  # the first may be handled late on a busy machine
+    for pause in (0.5, REPEAT_WINDOW + 2):  # the first may be handled late on a busy machine
         os.kill(process.pid, number)
         time.sleep(pause)
         assert process.poll() is None

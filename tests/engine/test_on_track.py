@@ -7,7 +7,7 @@ from rich.console import Console
 
 from vertebra.configs import load_config
 from vertebra.engine import ScheduleConfig, train
-from vertebra.engine.logging.expected_ranges import band_warnings
+from vertebra.engine.logging.expected_ranges import range_warnings
 from vertebra.tools.cli import main
 
 from ..helpers.runs import equal, weights
@@ -19,7 +19,7 @@ MEANS = {"loss_class": 0.5, "loss_box": 3.0, "rpn_recall": 0.1, "grad_norm": 1.0
 def banded(**changes):
     settings = {
         "expect": {"loss_class": (0.2, 0.8), "loss_box": (0.2, 1.0), "rpn_recall": (0.4, 1.0), "loss_maks": (0.0, 1.0)},
-        "expect_by": 30,
+        "expected_from_step": 30,
         "log_every": 20,
         "schedule": ScheduleConfig(steps=50),
     }
@@ -28,25 +28,25 @@ def banded(**changes):
 
 def test_what_is_outside_its_band_gets_a_line():
     """By hand: one inside, one above, one below, one that nobody logs."""
-    above, below, unknown = band_warnings(banded(), 40, MEANS)
+    above, below, unknown = range_warnings(banded(), 40, MEANS)
     assert above.startswith("WARNING: loss_box is 3 by step 40, and expected from 0.2 to 1.0: the learning rate may be")
     assert below.startswith("WARNING: rpn_recall is 0.1 by step 40, and expected from 0.4 to 1.0: truth may be missing")
     assert unknown == ("WARNING: the band of 'loss_maks' is of nothing that is logged: did you mean 'loss_class'?")
 
 
 @pytest.mark.parametrize(
-    ("expect_by", "due"), [(1, [20]), (20, [20]), (21, [40]), (40, [40]), (41, [50]), (50, [50]), (51, [])]
+    ("expected_from_step", "due"), [(1, [20]), (20, [20]), (21, [40]), (40, [40]), (41, [50]), (50, [50]), (51, [])]
 )
-def test_bands_are_looked_at_once(expect_by, due):
-    """By hand: means are written after 20, 40 and 50 steps; the first of them from ``expect_by`` on counts."""
-    config = banded(expect_by=expect_by)
-    assert [step for step in (20, 40, 50) if band_warnings(config, step, MEANS)] == due
-    assert not any(band_warnings(config, step, {}) for step in range(1, 51))
+def test_bands_are_looked_at_once(expected_from_step, due):
+    """By hand: means are written after 20, 40 and 50 steps; the first of them from ``expected_from_step`` on counts."""
+    config = banded(expected_from_step=expected_from_step)
+    assert [step for step in (20, 40, 50) if range_warnings(config, step, MEANS)] == due
+    assert not any(range_warnings(config, step, {}) for step in range(1, 51))
 
 
 def test_a_run_outside_its_bands_says_so_and_goes_on(tmp_path, capsys):
     """By hand: a loss that cannot be below 0.001 after two steps; the training is that without bands."""
-    config = tiny_classifier(expect={"loss_class": (0.0, 0.001)}, expect_by=2)
+    config = tiny_classifier(expect={"loss_class": (0.0, 0.001)}, expected_from_step=2)
     train(config, tmp_path / "banded")
     assert capsys.readouterr().err.count("WARNING: loss_class is ") == 1
     train(tiny_classifier(), tmp_path / "plain")
@@ -62,8 +62,8 @@ def test_a_band_has_room():
 def test_the_quickstart_states_bands_that_are_looked_at():
     """By hand: its run is longer than the step at which they are, and each loss has one."""
     config = load_config("quickstart")
-    assert config.expect_by <= config.schedule.steps and len(config.expect) == 5
-    assert band_warnings(config, 100, dict.fromkeys(config.expect, 99.0))
+    assert config.expected_from_step <= config.schedule.steps and len(config.expect) == 5
+    assert range_warnings(config, 100, dict.fromkeys(config.expect, 99.0))
 
 
 def test_a_profile_is_a_trace_of_five_steps(tmp_path, capsys):

@@ -34,7 +34,8 @@ def broken(*arguments, **options):
 
 processes.TIMEOUT = datetime.timedelta(seconds=15)
 if os.environ["RANK"] == "1":
-    setattr(sys.modules["vertebra.engine.run" if place == "build_dataset" else "vertebra.engine.loop.train"], place, broken)
+    module = "vertebra.engine.run" if place == "build_dataset" else "vertebra.engine.loop.train"
+    setattr(sys.modules[module], place, broken)
 raise SystemExit(run_tool(main))
 """
 

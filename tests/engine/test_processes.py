@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from vertebra.engine import seed_step
-from vertebra.engine.distributed.context import Launch, own_device
-from vertebra.ops import draw_seeds, mean_over_processes, shared_draws, uniform_keys
+from vertebra.engine.distributed.context import Launch, local_device_index
+from vertebra.ops import all_reduce_mean, draw_image_seeds, shared_generator, uniform_from_seed
 from vertebra.structures import UsageError
 
 
 def test_keys_are_uniform():
     """A law: 64 equal bins of a million numbers are filled alike (5 sigma), and neighbours are not related."""
-    keys = uniform_keys(torch.tensor(7), 1_000_000)
+    keys = uniform_from_seed(torch.tensor(7), 1_000_000)
     assert keys.min() >= 0 and keys.max() < 1
     counts = torch.histc(keys, 64, min=0, max=1)
     torch.testing.assert_close(counts, torch.full_like(counts, 1e6 / 64), rtol=0, atol=5 * (1e6 / 64) ** 0.5)
@@ -20,14 +20,14 @@ def test_keys_are_uniform():
 
 def test_keys_of_other_seeds_are_others():
     """A law: near seeds share no order, and the first keys do not depend on how many follow."""
-    first, second = (uniform_keys(torch.tensor(seed), 10_000) for seed in (1, 2))
+    first, second = (uniform_from_seed(torch.tensor(seed), 10_000) for seed in (1, 2))
     assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 5e-2
-    assert torch.equal(first[:10], uniform_keys(torch.tensor(1), 10))
+    assert torch.equal(first[:10], uniform_from_seed(torch.tensor(1), 10))
 
 
 def test_the_largest_seed_does_not_overflow():
     """A law: a seed below 2^32 gives numbers in [0, 1)."""
-    keys = uniform_keys(torch.tensor(2**32 - 1), 1000)
+    keys = uniform_from_seed(torch.tensor(2**32 - 1), 1000)
     assert keys.min() >= 0 and keys.max() < 1 and keys.unique().numel() > 990
 
 
@@ -38,14 +38,14 @@ def test_images_draw_alike_on_any_number_of_processes(count, monkeypatch):
     from vertebra.ops import distributed as processes
 
     cpu, shares = torch.device("cpu"), []
-    with shared_draws(5, cpu):
-        whole = [draw_seeds(8, cpu) for _ in range(2)]
-    monkeypatch.setattr(processes, "process_count", lambda: count)
+    with shared_generator(5, cpu):
+        whole = [draw_image_seeds(8, cpu) for _ in range(2)]
+    monkeypatch.setattr(processes, "get_world_size", lambda: count)
     for rank in range(count):
-        monkeypatch.setattr(processes, "process_rank", lambda rank=rank: rank)
-        with shared_draws(5, cpu):
-            first, _ = draw_seeds(8 // count, cpu), torch.rand(rank)
-            shares.append((first, draw_seeds(8 // count, cpu)))
+        monkeypatch.setattr(processes, "get_rank", lambda rank=rank: rank)
+        with shared_generator(5, cpu):
+            first, _ = draw_image_seeds(8 // count, cpu), torch.rand(rank)
+            shares.append((first, draw_image_seeds(8 // count, cpu)))
     assert all(torch.equal(torch.cat(own), all_) for own, all_ in zip(zip(*shares, strict=True), whole, strict=True))
 
 
@@ -64,21 +64,21 @@ def test_dropout_is_each_processes_own():
 def test_outside_of_a_step_seeds_come_from_torchs_generator():
     """By hand: who trains with a loop of his own seeds as he is used to."""
     torch.manual_seed(5)
-    first = draw_seeds(4, torch.device("cpu"))
+    first = draw_image_seeds(4, torch.device("cpu"))
     torch.manual_seed(5)
-    assert torch.equal(first, draw_seeds(4, torch.device("cpu")))
-    assert not torch.equal(first, draw_seeds(4, torch.device("cpu")))
+    assert torch.equal(first, draw_image_seeds(4, torch.device("cpu")))
+    assert not torch.equal(first, draw_image_seeds(4, torch.device("cpu")))
 
 
 def test_each_process_has_a_gpu_of_its_own():
     """By hand: one a process by its number on the machine; with --gpus-per-task srun shows each its own alone."""
-    assert own_device(Launch(9, 16, 1, "tcp://host:1"), 8) == 1
-    assert own_device(Launch(9, 16, 1, "tcp://host:1", by_slurm=True), 8) == 1
-    assert own_device(Launch(9, 16, 1, "tcp://host:1", by_slurm=True), 1) == 0
+    assert local_device_index(Launch(9, 16, 1, "tcp://host:1"), 8) == 1
+    assert local_device_index(Launch(9, 16, 1, "tcp://host:1", by_slurm=True), 8) == 1
+    assert local_device_index(Launch(9, 16, 1, "tcp://host:1", by_slurm=True), 1) == 0
     with pytest.raises(UsageError, match="this process sees 1 GPUs, and is number 2 on its machine"):
-        own_device(Launch(1, 2, 1, "tcp://host:1"), 1)
+        local_device_index(Launch(1, 2, 1, "tcp://host:1"), 1)
 
 
 def test_alone_the_mean_is_the_value():
     """By hand."""
-    assert mean_over_processes(torch.tensor(3.0)) == 3
+    assert all_reduce_mean(torch.tensor(3.0)) == 3

@@ -20,7 +20,7 @@ from ..helpers.tiny import tiny_classifier
 def open_log(folder: Path, start: int = 0, every: int = 4) -> RunLog:
     config = tiny_classifier(schedule=ScheduleConfig(steps=8), log_every=every)
     device, console = torch.device("cpu"), Console(quiet=True)
-    return RunLog(folder, config, start=start, unlogged={}, device=device, console=console)
+    return RunLog(folder, config, start=start, pending_values={}, device=device, console=console)
 
 
 def lines(folder: Path) -> list[dict]:
@@ -54,7 +54,7 @@ def test_the_log_resumed_between_two_lines_is_the_unbroken_one(saved, tmp_path, 
     """A law: the next record has the mean of all its steps, those before the checkpoint too, and a band reads it."""
     schedule = ScheduleConfig(steps=7, warmup_steps=2)
     config = tiny_classifier(
-        log_every=4, keep_checkpoints=9, schedule=schedule, expect={"loss": (9.0, 9.0)}, expect_by=saved + 1
+        log_every=4, keep_checkpoints=9, schedule=schedule, expect={"loss": (9.0, 9.0)}, expected_from_step=saved + 1
     )
     train(config, tmp_path / "run")
     unbroken, warning = records(tmp_path / "run"), read_warning(capsys)

@@ -110,7 +110,7 @@ def test_changed_annotations_are_other_data(change, run, tmp_path):
 
 def replaced(checkpoint, data):
     """The checkpoint as if it were of these data."""
-    facts = {name: data[name] for name in ("classes", "image_sums", "truth_sums")}
+    facts = {name: data[name] for name in ("classes", "image_id_digests", "annotation_digests")}
     return replace(checkpoint, **facts)
 
 

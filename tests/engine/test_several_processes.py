@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vertebra.data import CocoConfig, ResizeConfig, ScaledCropConfig, Share
-from vertebra.data.epoch_order import EachOnce
+from vertebra.data import CocoConfig, ResizeConfig, ScaledCropConfig, Shard
+from vertebra.data.epoch_order import EachOnceOrder
 from vertebra.data.sampling import StepSampler
 from vertebra.engine import ExperimentConfig, ScheduleConfig, SGDConfig, open_checkpoint, train
 from vertebra.engine.distributed.context import Launch, read_launch
@@ -175,15 +175,15 @@ def test_a_fault_of_all_is_told_once(fault, shapes, tmp_path):
 def test_shares_make_up_the_batch(share):
     """A law: the shares of all processes, micro-batch by micro-batch, are the batch of one process in its order."""
     processes, micro_batches = share
-    sampler = {"epochs": EachOnce(10, seed=1), "batch_size": 12, "start_step": 3, "end_step": 7}
+    sampler = {"epochs": EachOnceOrder(10, seed=1), "batch_size": 12, "start_step": 3, "end_step": 7}
     whole = list(StepSampler(**sampler))
-    shares = [list(StepSampler(**sampler, share=Share(rank, processes, micro_batches))) for rank in range(processes)]
+    shares = [list(StepSampler(**sampler, share=Shard(rank, processes, micro_batches))) for rank in range(processes)]
     assert all(len(own) == 4 * micro_batches for own in shares)
     for step, batch in enumerate(whole):
         micro = range(step * micro_batches, (step + 1) * micro_batches)
         assert [place for number in micro for own in shares for place in own[number]] == batch
     with pytest.raises(ValueError, match="choose a multiple of 5"):
-        StepSampler(**sampler, share=Share(0, 5, 1))
+        StepSampler(**sampler, share=Shard(0, 5, 1))
 
 
 SLURM = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "41234"}
@@ -215,11 +215,11 @@ def test_a_process_knows_its_place(environment, expected):
 EVALUATE = """
 import sys
 from vertebra.data import build_dataset
-from vertebra.engine import evaluate, join_processes, load_checkpoint_model, open_checkpoint, pick_task
+from vertebra.engine import evaluate, init_distributed, load_checkpoint_model, open_checkpoint, pick_task
 from vertebra.evaluation import write_results
 
 run, output = sys.argv[1:]
-with join_processes("cpu") as processes:
+with init_distributed("cpu") as processes:
     checkpoint = open_checkpoint(run)
     model, dataset = load_checkpoint_model(checkpoint), build_dataset(checkpoint.config.val.dataset)
     found = evaluate(pick_task(model.head, checkpoint.classes), model, dataset, checkpoint.config, processes)

@@ -37,7 +37,7 @@ def test_a_backbone_is_cut_between_its_blocks(name, expected):
 @pytest.fixture(scope="module")
 def config(shapes) -> ExperimentConfig:
     """With micro-batches, clipping and averaged weights."""
-    config = experiment(shapes, accumulate=3, average_decay=0.9, clip_norm=1.0, eval_every=2)
+    config = experiment(shapes, accumulate=3, ema_decay=0.9, clip_norm=1.0, eval_every=2)
     return config.model_copy(update={"optimizer": AdamWConfig(lr=1e-3), "parallel": "fsdp"})
 
 

@@ -18,7 +18,7 @@ from vertebra.engine import (
     train_step,
 )
 from vertebra.engine.loop.precision import matrix_precision
-from vertebra.engine.optim.ema import WeightAverage
+from vertebra.engine.optim.ema import ModelEMA
 from vertebra.models import build_model
 
 from ..helpers.runs import equal, records, weights
@@ -115,7 +115,7 @@ def test_an_average_forgets_at_its_rate():
     """A plain loop of the formula, over parameters and statistics; counters are the newest."""
     torch.manual_seed(0)
     model = build_model(tiny_classifier().model, ("a", "b")).train()
-    average, expected = WeightAverage(model, 0.5), model.state_dict()
+    average, expected = ModelEMA(model, 0.5), model.state_dict()
     expected = {name: tensor.clone() for name, tensor in expected.items()}
     for step in range(1, 12):
         with torch.no_grad():
@@ -132,7 +132,7 @@ def test_an_average_forgets_at_its_rate():
 
 def test_a_run_with_averages_is_evaluated_and_loaded_by_them_and_resumes_exactly(shapes, tmp_path):
     """A law: the loaded model has the averages, the checkpoint the last weights too, and resuming changes no bit."""
-    config = tiny_config(shapes, average_decay=0.9)
+    config = tiny_config(shapes, ema_decay=0.9)
     run = tmp_path / "run"
     train(config, run)
     loaded, last = load_model(run), weights(run)

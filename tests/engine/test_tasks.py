@@ -10,25 +10,25 @@ from hotcoco import mask as rle
 from vertebra.data import CocoConfig, Objects, Record, ShapeCropsConfig, build_dataset
 from vertebra.engine import (
     TASKS,
+    ClassificationTask,
     Detection,
     Semantic,
-    WholeImage,
     draw_boxes,
     draw_lines,
     pick_task,
-    require_truth,
+    require_targets,
     train,
 )
 from vertebra.engine.drawing import class_color
 from vertebra.heads import (
+    HEADS,
     ClassificationConfig,
     ClassificationHead,
     Head,
     MaskBranchConfig,
     RCNNConfig,
-    heads,
 )
-from vertebra.structures import IGNORE, Classes, Classification, Detections, GridMasks, UsageError
+from vertebra.structures import IGNORE, Classes, Classification, Detections, RoIMasks, UsageError
 
 from ..helpers.tiny import tiny_classifier, tiny_config
 
@@ -42,17 +42,17 @@ NAMED = Classification(torch.tensor([2, 0, 1]), torch.tensor([0.6, 0.3, 0.1]))
 
 def test_every_head_has_a_task_that_the_engine_knows():
     """A law of the registry."""
-    assert {heads[name].build.task for name in heads} == {*TASKS, "several"}
+    assert {HEADS[name].build.task for name in HEADS} == {*TASKS, "multi_head"}
 
 
 def test_a_head_beside_other_data_is_refused():
     """Exit code 2, saying which head fits; data of its own task is taken."""
     data = build_dataset(ShapeCropsConfig(split="val", count=1))
-    require_truth(ClassificationConfig(), data)
+    require_targets(ClassificationConfig(), data)
     head = ClassificationHead.__new__(ClassificationHead)
-    assert isinstance(pick_task(head, data.classes), WholeImage)
+    assert isinstance(pick_task(head, data.classes), ClassificationTask)
     with pytest.raises(UsageError, match=r"head is for detection, the data set for classification: .* classification$"):
-        require_truth(RCNNConfig(), data)
+        require_targets(RCNNConfig(), data)
 
 
 def test_a_head_of_an_unknown_task_is_refused():
@@ -97,7 +97,7 @@ def test_rows_and_words_of_detections():
 
 def test_rows_and_words_of_classes():
     """By hand: labels as they are; the likeliest class is named in any case."""
-    task = WholeImage(CLASSES)
+    task = ClassificationTask(CLASSES)
     assert task.rows(NAMED, "a.jpg") == [
         {"image_id": "a.jpg", "labels": [2, 0, 1], "scores": pytest.approx([0.6, 0.3, 0.1])}
     ]
@@ -110,7 +110,7 @@ def test_rows_and_words_of_classes():
 
 def test_rows_tell_their_task():
     """A law: each row of a task, with masks or without, has its mark, and none of a task before it."""
-    masked = Detections(BOXES, FOUND.labels, FOUND.scores, GridMasks(torch.ones(2, 28, 28), (40, 60)))
+    masked = Detections(BOXES, FOUND.labels, FOUND.scores, RoIMasks(torch.ones(2, 28, 28), (40, 60)))
     class_map = torch.tensor([[0, 1], [2, 2]], dtype=torch.uint8)
     found = {"classification": [NAMED], "detection": [FOUND, masked], "semantic": [class_map]}
     assert found.keys() == TASKS.keys()
@@ -149,7 +149,7 @@ def test_masks_are_scored_where_the_data_has_them(shapes):
     boxes_only = build_dataset(files.model_copy(update={"masks": False}))
     assert list(task.score(boxes_only, rows, "hotcoco")) == ["bbox"]
     with pytest.raises(UsageError, match="the head learns masks, the data set gives boxes only: set masks=true"):
-        require_truth(RCNNConfig(mask=MaskBranchConfig()), boxes_only)
+        require_targets(RCNNConfig(mask=MaskBranchConfig()), boxes_only)
 
 
 def test_masks_come_in_the_form_that_the_head_learns_from(shapes):
@@ -162,10 +162,10 @@ def test_masks_come_in_the_form_that_the_head_learns_from(shapes):
     with pytest.raises(
         UsageError, match="learns masks from polygons, the data set gives bitmaps: set mask_format=poly"
     ):
-        require_truth(exact, bitmaps)
+        require_targets(exact, bitmaps)
     with pytest.raises(UsageError, match="learns masks from bitmaps, the data set gives polygons: set mask_format=bit"):
-        require_truth(sharp, polygons)
-    require_truth(exact, polygons)
+        require_targets(sharp, polygons)
+    require_targets(exact, polygons)
     task = Detection(polygons.classes["detection"])
     for index in range(len(polygons)):
         pictures = [task.draw_truth(data.read(index)) for data in (bitmaps, polygons)]
@@ -179,7 +179,7 @@ def packed(polygons: list, size: tuple[int, int]) -> dict:
 
 def test_masks_are_drawn_under_their_boxes():
     """By hand: half of the class's colour inside; true masks and those found alike."""
-    grids = GridMasks(torch.ones(2, 28, 28), IMAGE.shape[:2])
+    grids = RoIMasks(torch.ones(2, 28, 28), IMAGE.shape[:2])
     picture = Detection(CLASSES).draw(IMAGE, replace(FOUND, masks=grids), 0.5)
     expected = (200 + np.array(class_color(1)) + 1) // 2
     np.testing.assert_array_equal(picture[22, 15], expected)

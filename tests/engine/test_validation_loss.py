@@ -74,13 +74,13 @@ def test_a_loss_that_is_not_finite_is_none(tmp_path):
 SCRIPT = """
 import json, sys
 from vertebra.data import build_dataset
-from vertebra.engine import join_processes, load_checkpoint_model, open_checkpoint, validation_losses
+from vertebra.engine import init_distributed, load_checkpoint_model, open_checkpoint, validation_losses
 
-with join_processes("cpu") as processes:
+with init_distributed("cpu") as processes:
     checkpoint = open_checkpoint(sys.argv[1])
     data = build_dataset(checkpoint.config.val.dataset)
     losses = validation_losses(load_checkpoint_model(checkpoint), data, checkpoint.config, processes)
-    if processes.is_first:
+    if processes.is_rank_zero:
         open(sys.argv[2], "w").write(json.dumps(losses))
     else:
         assert losses == {}

@@ -16,7 +16,7 @@ from vertebra.evaluation import (
     to_coco_results,
     write_results,
 )
-from vertebra.structures import Detections, GridMasks
+from vertebra.structures import Detections, RoIMasks
 
 TRUTH = {
     "images": [{"id": 1}, {"id": 2}],
@@ -41,7 +41,7 @@ def test_detections_become_coco_results():
 
 def test_masks_come_back_as_they_went(tmp_path):
     """By hand: a mask of 4 of the truth's 6 pixels has IoU 2/3, so it is found at 0.50 to 0.65: AP 4/10."""
-    masks = GridMasks(torch.ones(1, 28, 28), (8, 10))
+    masks = RoIMasks(torch.ones(1, 28, 28), (8, 10))
     found = Detections(torch.tensor([[3.0, 2.0, 5.0, 4.0]]), torch.tensor([0]), torch.tensor([0.5]), masks)
     results = to_coco_results(found, "street", [9])
     assert results[0]["segmentation"]["size"] == [8, 10]
@@ -123,11 +123,11 @@ def test_masks_on_a_large_photo_take_little_memory():
     program = """
 import resource, torch
 from vertebra.evaluation import to_coco_results
-from vertebra.structures import Detections, GridMasks
+from vertebra.structures import Detections, RoIMasks
 corners = torch.rand(30, 2) * 2000
 found = Detections(
     torch.cat([corners, corners + 900], dim=1), torch.zeros(30, dtype=torch.int64), torch.ones(30),
-    GridMasks(torch.ones(30, 28, 28), (3000, 4000)),
+    RoIMasks(torch.ones(30, 28, 28), (3000, 4000)),
 )
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows = to_coco_results(found, 1, [1])

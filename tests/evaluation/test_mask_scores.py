@@ -8,7 +8,7 @@ from pycocotools import mask as rle
 
 from vertebra.data import CocoConfig, build_dataset
 from vertebra.evaluation import evaluate_coco
-from vertebra.evaluation.coco_inputs import pose_problem
+from vertebra.evaluation.coco_inputs import build_coco_inputs
 
 from ..helpers.slow_coco_ap import slow_summary
 
@@ -30,8 +30,8 @@ def listed(bitmap: np.ndarray) -> dict:
 def draw(rng: np.random.Generator) -> tuple[object, np.ndarray]:
     """A segmentation of one of three kinds, and its bitmap: one or two polygons, or run lengths with many holes."""
     x, y, side = rng.integers(0, 65), rng.integers(0, 45), rng.choice([14, 28, 44])
-    outline = [x, y, x + side, y, x + side, y + side * 0.8, x, y + side]
-    polygons = [list(map(float, outline)), (rng.random(6) * 30 + 40).tolist()][: rng.integers(1, 3)]
+    polygon_mask = [x, y, x + side, y, x + side, y + side * 0.8, x, y + side]
+    polygons = [list(map(float, polygon_mask)), (rng.random(6) * 30 + 40).tolist()][: rng.integers(1, 3)]
     bitmap = rle.decode(rle.merge(rle.frPyObjects(polygons, HEIGHT, WIDTH))).astype(bool)
     if rng.random() < 0.5:
         return polygons, bitmap
@@ -87,7 +87,7 @@ def test_data_without_areas_has_those_of_its_masks(shapes, tmp_path):
     expected = [entry.pop("area") for entry in truth["annotations"]]
     (tmp_path / "annotations.json").write_text(json.dumps(truth))
     data = build_dataset(CocoConfig(images=shapes / "val", annotations=tmp_path / "annotations.json", masks=True))
-    posed = pose_problem(data.ground_truth(), [], "segm").truth["annotations"]
+    posed = build_coco_inputs(data.ground_truth(), [], "segm").truth["annotations"]
     assert [entry["area"] for entry in posed] == pytest.approx(expected, rel=0.1)
 
 

@@ -10,7 +10,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.roi_heads import maskrcnn_inference, maskrcnn_loss, paste_masks_in_image
 from torchvision.ops import MultiScaleRoIAlign
 
-from vertebra.data import CocoConfig, Outline, ResizeConfig, build_dataset, build_transform, pad_outlines
+from vertebra.data import CocoConfig, PolygonMask, ResizeConfig, build_dataset, build_transform, pad_polygon_masks
 from vertebra.heads import BoxBranchConfig, MaskBranch, MaskBranchConfig, RCNNConfig, RCNNHead, RegionSamples, RPNConfig
 from vertebra.ops import RoIAlignConfig, paste_masks
 from vertebra.structures import FeatureInfo, Images, Instances
@@ -63,21 +63,21 @@ def twin_of(theirs, **changes):
 
 def scene():
     """Two images with features, regions on every level and true masks of three and two objects."""
-    dice = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     features = {
-        name: torch.randn(2, CHANNELS, SIZE[0] // info.stride, SIZE[1] // info.stride, generator=dice)
+        name: torch.randn(2, CHANNELS, SIZE[0] // info.stride, SIZE[1] // info.stride, generator=generator)
         for name, info in INFO.items()
     }
-    corners = torch.rand(2, 9, 2, generator=dice) * torch.tensor([120.0, 90.0])
-    boxes = torch.cat([corners, corners + 6 + torch.rand(2, 9, 2, generator=dice) * 90], dim=2)
+    corners = torch.rand(2, 9, 2, generator=generator) * torch.tensor([120.0, 90.0])
+    boxes = torch.cat([corners, corners + 6 + torch.rand(2, 9, 2, generator=generator) * 90], dim=2)
     targets = []
     for count in (3, 2):
         rows, columns = torch.meshgrid(torch.arange(SIZE[0]), torch.arange(SIZE[1]), indexing="ij")
-        middles = torch.rand(count, 2, generator=dice) * 90 + 30
+        middles = torch.rand(count, 2, generator=generator) * 90 + 30
         masks = torch.stack([(rows - y) ** 2 + (columns - x) ** 2 < (20 + y / 4) ** 2 for x, y in middles])
         corners = torch.tensor([[10.0, 10.0, 90.0, 90.0]]).expand(count, 4)
-        targets.append(Instances(corners, torch.randint(0, CLASSES, (count,), generator=dice), masks))
-    objects = torch.stack([torch.randint(0, len(target), (9,), generator=dice) for target in targets])
+        targets.append(Instances(corners, torch.randint(0, CLASSES, (count,), generator=generator), masks))
+    objects = torch.stack([torch.randint(0, len(target), (9,), generator=generator) for target in targets])
     labels = torch.stack([target.labels[own] for target, own in zip(targets, objects, strict=True)])
     return features, boxes, labels, objects, targets
 
@@ -153,8 +153,8 @@ def test_a_sharp_target_is_the_mask_cut_out():
 
 def outlined(target):
     """The same objects with the outlines of their bitmaps in place of those."""
-    outlines = pad_outlines([Outline.of_bitmap(mask.numpy().astype(np.uint8)) for mask in target.masks])
-    return Instances(target.boxes, target.labels, outlines=outlines)
+    polygon_masks = pad_polygon_masks([PolygonMask.of_bitmap(mask.numpy().astype(np.uint8)) for mask in target.masks])
+    return Instances(target.boxes, target.labels, polygon_masks=polygon_masks)
 
 
 POLYGONS = MaskBranchConfig(pool=RoIAlignConfig(size=2), convolutions=(CHANNELS,), truth="polygons")
@@ -165,9 +165,9 @@ def test_a_polygon_is_cropped_at_the_resolution_of_its_target():
     beside it is empty; an object without an outline in its box teaches nothing."""
     stripe = [(10.25, 8.0), (10.5, 8.0), (10.5, 9.0), (10.25, 9.0)]
     gone = [(50.0, 8.0), (51.0, 8.0), (51.0, 9.0)]
-    outlines = pad_outlines([Outline.of_polygons([np.array(own, np.float32)]) for own in (stripe, gone)])
+    polygon_masks = pad_polygon_masks([PolygonMask.of_polygons([np.array(own, np.float32)]) for own in (stripe, gone)])
     boxes = torch.tensor([[10.0, 8.0, 11.0, 9.0], [10.0, 8.0, 11.0, 9.0]])
-    target = Instances(boxes, torch.tensor([0, 0]), outlines=outlines)
+    target = Instances(boxes, torch.tensor([0, 0]), polygon_masks=polygon_masks)
     regions = torch.tensor([[10.0, 8.0, 11.0, 9.0], [20.0, 8.0, 21.0, 9.0], [10.0, 8.0, 11.0, 9.0]])
     truth, known = MaskBranch(INFO, CLASSES, POLYGONS)._truth(regions, torch.tensor([0, 0, 1]), target)
     assert truth[0].tolist() == [[0.0, 1.0, 0.0, 0.0]] * 4

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from vertebra.backbones import create_backbone
 from vertebra.heads import (
+    HEADS,
     AuxiliaryConfig,
     DeepLabConfig,
     DeepLabHead,
@@ -17,7 +18,6 @@ from vertebra.heads import (
     LowLevelConfig,
     SemanticFPNConfig,
     UNetConfig,
-    heads,
 )
 from vertebra.models import Model
 from vertebra.necks import FPN, FPNConfig, Passthrough
@@ -111,10 +111,12 @@ def test_batch_mates_leave_no_trace(name):
     neck = FPN(backbone.feature_info, FPNConfig(channels=16))
     options = {"rates": (1, 2)} if name == "deeplab" else {}
     feature_info = backbone.feature_info | neck.feature_info
-    head = heads[name].build(feature_info, CLASSES, heads[name].config(name=name, **options))
+    head = HEADS[name].build(feature_info, CLASSES, HEADS[name].config(name=name, **options))
     model = Model(backbone, neck, head).eval()
-    dice = torch.Generator().manual_seed(0)
-    batch = Images.from_list([torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=dice) for size in SIZES])
+    generator = torch.Generator().manual_seed(0)
+    batch = Images.from_list(
+        [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in SIZES]
+    )
     together = model.predict(batch)
     for number, found in enumerate(together):
         alone = model.predict(Images(batch.pixels[number : number + 1], batch.sizes[number : number + 1]))
@@ -128,7 +130,7 @@ def test_padding_leaves_no_trace_where_one_convolution_meets_it(config):
 
     A second convolution would see what the first made of the padding, as in every toolkit.
     """
-    head = heads.build(config, pyramid(), CLASSES).eval()
+    head = HEADS.build(config, pyramid(), CLASSES).eval()
     features, images, _ = scene(sizes=((64, 96),))
     logits = head(features, images)
     padded = {level: F.pad(own, (0, 5, 0, 3)) for level, own in features.items()}
@@ -154,7 +156,7 @@ def test_padding_leaves_no_trace_where_one_convolution_meets_it(config):
 def test_a_pyramid_that_does_not_fit_is_refused(config, info, match):
     """ValueError at construction that says what came and what to do."""
     with pytest.raises(ValueError, match=match):
-        heads.build(config, info, CLASSES)
+        HEADS.build(config, info, CLASSES)
 
 
 def test_a_tiny_deeplab_learns_an_image():
@@ -185,7 +187,7 @@ def test_nothing_is_read_back_from_the_device(name):
 
 COMPILE = """
 import sys, torch
-from vertebra.heads import heads
+from vertebra.heads import HEADS
 from vertebra.structures import FeatureInfo, Images
 coarsest = {"c": 16, "p": 32}
 info = {f"{kind}{level}": FeatureInfo(8, min(2**level, coarsest[kind])) for kind in coarsest for level in (2, 3, 4, 5)}
@@ -194,8 +196,8 @@ images = Images(torch.zeros(2, 3, 64, 96, dtype=torch.uint8), torch.tensor([[64,
 truth = [torch.randint(0, 5, (64, 90)), torch.randint(0, 5, (60, 96))]
 for name in sys.argv[1:]:
     loss = {"dice": 1.0, "lovasz": 1.0, "hardest": 0.5, "class_weights": (1.0, 2.0, 1.0, 1.0, 1.0)}
-    config = heads[name].config(name=name, loss=loss, auxiliary={})
-    head = heads.build(config, info, 5).eval()
+    config = HEADS[name].config(name=name, loss=loss, auxiliary={})
+    head = HEADS.build(config, info, 5).eval()
     expected = head.loss(features, images, truth)
     found = torch.compile(head.loss, fullgraph=True, backend="aot_eager")(features, images, truth)
     torch.testing.assert_close(found, expected)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torchvision.models import segmentation
 
 from vertebra.backbones import create_backbone
-from vertebra.heads import TORCHVISION_DEEPLAB, AuxiliaryConfig, DeepLabConfig, FCNConfig, heads
+from vertebra.heads import HEADS, TORCHVISION_DEEPLAB, AuxiliaryConfig, DeepLabConfig, FCNConfig
 from vertebra.heads.semantic import base
 from vertebra.models import Model, from_torchvision_segmenter
 from vertebra.necks import Passthrough
@@ -42,7 +42,7 @@ def twin_of(peer, config, output_stride: int = 8) -> Model:
     """Our segmenter with the peer's weights."""
     with torch.device("meta"):
         backbone = create_backbone("resnet50", output_stride=output_stride)
-        head = heads.build(config, backbone.feature_info, CLASSES)
+        head = HEADS.build(config, backbone.feature_info, CLASSES)
     model = Model(backbone, Passthrough(backbone.feature_info), head)
     model.load_state_dict(from_torchvision_segmenter(peer.state_dict()), assign=True)
     return model.eval()
@@ -61,17 +61,17 @@ def gap(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def images_of(*sizes: tuple[int, int]) -> Images:
     """Noise without padding."""
-    dice = torch.Generator().manual_seed(0)
-    pixels = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=dice) for size in sizes]
+    generator = torch.Generator().manual_seed(0)
+    pixels = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in sizes]
     return Images.from_list(pixels, divisor=1)
 
 
 def truth_of(images: Images) -> torch.Tensor:
     """Labels of every class, and unknown ones."""
     shape = (len(images), *images.pixels.shape[-2:])
-    dice = torch.Generator().manual_seed(1)
-    truth = torch.randint(0, CLASSES, shape, generator=dice)
-    return torch.where(torch.rand(shape, generator=dice) < 0.2, 255, truth)
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.randint(0, CLASSES, shape, generator=generator)
+    return torch.where(torch.rand(shape, generator=generator) < 0.2, 255, truth)
 
 
 @pytest.fixture(scope="module")

@@ -17,17 +17,17 @@ from vertebra.data import (
     collate,
 )
 from vertebra.data.coco_format import CocoSemanticConfig
-from vertebra.engine import ExperimentConfig, Predictor, SplitConfig, pick_task, require_truth
+from vertebra.engine import ExperimentConfig, Predictor, SplitConfig, pick_task, require_targets
 from vertebra.heads import (
     ClassificationConfig,
     MaskBranchConfig,
+    MultiHeadConfig,
     RCNNHead,
     SemanticFPNConfig,
     SemanticFPNHead,
-    SeveralHeadsConfig,
 )
 from vertebra.models import SemanticInference, build_model
-from vertebra.ops import watching
+from vertebra.ops import collect_metrics
 from vertebra.structures import DataError, UsageError
 from vertebra.tools.cli import main
 
@@ -54,7 +54,7 @@ def several(shapes: Path, **weights: float) -> ExperimentConfig:
     )
     boxes = config.model.head.model_copy(update={"mask": MaskBranchConfig(convolutions=(8,))})
     semantic = SemanticFPNConfig(channels=16, norm="batch", levels=("p2", "p3", "p4"))
-    head = SeveralHeadsConfig(heads={"boxes": boxes, "semantic": semantic}, weights=weights)
+    head = MultiHeadConfig(heads={"boxes": boxes, "semantic": semantic}, weights=weights)
     return config.model_copy(update={"model": config.model.model_copy(update={"head": head})})
 
 
@@ -129,7 +129,7 @@ def test_each_head_learns_and_predicts_as_it_would_alone(shapes):
     transform = build_transform(config.val.transform)
     batch = collate([transform(data.read(index), 0, index) for index in range(2)], model.size_divisor).to("cpu")
     torch.manual_seed(0)
-    with watching() as notes:
+    with collect_metrics() as notes:
         losses = model(batch.images, batch.targets)
     assert list(notes) == ["boxes_rpn_positives", "boxes_rpn_recall", "boxes_box_positives"]
     features = model.features(batch.images)
@@ -165,7 +165,7 @@ def test_a_wrong_config_is_refused(shapes, change, message):
     """What is wrong, at construction."""
     config = several(shapes).model.head.model_dump()
     with pytest.raises((ValueError, UsageError), match=message):
-        SeveralHeadsConfig(**{**config, **change})
+        MultiHeadConfig(**{**config, **change})
 
 
 def test_data_that_lacks_a_heads_truth_is_refused(shapes):
@@ -174,19 +174,19 @@ def test_data_that_lacks_a_heads_truth_is_refused(shapes):
     data = build_dataset(config.val.dataset)
     model = build_model(config.model, {task: classes.names for task, classes in data.classes.items()})
     head = config.model.head
-    require_truth(head, data)
+    require_targets(head, data)
     without = joint(shapes).parts["detection"].model_copy(update={"masks": False})
     with pytest.raises(UsageError, match="the head learns masks, the data set gives boxes only"):
-        require_truth(head, build_dataset(joint(shapes, detection=without)))
+        require_targets(head, build_dataset(joint(shapes, detection=without)))
     with pytest.raises(UsageError, match="head is for several, the data set for detection"):
-        require_truth(head, build_dataset(without))
+        require_targets(head, build_dataset(without))
     with pytest.raises(UsageError, match="several heads look at an image whole and once"):
         pick_task(model.head, data.classes, SemanticInference(flip=True))
     with pytest.raises(UsageError, match="the head is for semantic, the data set for several"):
-        require_truth(head.heads["semantic"], data)
+        require_targets(head.heads["semantic"], data)
     classifier = head.model_copy(update={"heads": {**head.heads, "scene": ClassificationConfig()}})
     with pytest.raises(UsageError, match=r"no truth for classification, only for .*: give it as parts\.classification"):
-        require_truth(classifier, data)
+        require_targets(classifier, data)
     with pytest.raises(UsageError, match=r"no truth for semantic, only for detection: give it as parts\.semantic of a"):
         build_dataset(without).part("semantic")
     with pytest.raises(ValueError, match=r"the head 'semantic' is for semantic; there are classes for detection only"):

@@ -2,7 +2,7 @@
 
 import torch
 
-from vertebra.heads import AuxiliaryConfig, SemanticHead, heads
+from vertebra.heads import HEADS, AuxiliaryConfig, SemanticHead
 from vertebra.structures import FeatureInfo, Images
 
 from .pyramids import BACKBONE, features_of
@@ -10,7 +10,7 @@ from .pyramids import BACKBONE, features_of
 CLASSES = 5
 Sizes = tuple[tuple[int, int], ...]
 SIZES: Sizes = ((65, 97), (64, 90))
-NAMES = [name for name in heads if getattr(heads[name].build, "task", None) == "semantic"]
+NAMES = [name for name in HEADS if getattr(HEADS[name].build, "task", None) == "semantic"]
 NECK = {f"p{level}": FeatureInfo(8, 2**level) for level in (2, 3, 4, 5)}
 
 
@@ -22,18 +22,18 @@ def pyramid(output_stride: int = 16) -> dict[str, FeatureInfo]:
 
 def build_head(name: str, output_stride: int = 16, num_classes: int = CLASSES, **options) -> SemanticHead:
     """A small head of a name, with an auxiliary classifier."""
-    config_type = heads[name].config
+    config_type = HEADS[name].config
     options = {"auxiliary": AuxiliaryConfig(), **options}
     if "channels" in config_type.model_fields:
         options["channels"] = 64
     torch.manual_seed(0)
-    return heads[name].build(pyramid(output_stride), num_classes, config_type(name=name, **options))
+    return HEADS[name].build(pyramid(output_stride), num_classes, config_type(name=name, **options))
 
 
 def scene(output_stride: int = 16, sizes: Sizes = SIZES) -> tuple[dict[str, torch.Tensor], Images, list[torch.Tensor]]:
     """Features of noise, images without content and a truth of each."""
     images = Images.from_list([torch.zeros(3, *size, dtype=torch.uint8) for size in sizes], divisor=1)
     features = features_of(pyramid(output_stride), *images.pixels.shape[-2:])
-    dice = torch.Generator().manual_seed(1)
-    truth = [torch.randint(0, CLASSES, size, generator=dice) for size in sizes]
+    generator = torch.Generator().manual_seed(1)
+    truth = [torch.randint(0, CLASSES, size, generator=generator) for size in sizes]
     return {level: feature[: len(sizes)] for level, feature in features.items()}, images, truth

@@ -4,7 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from vertebra.data import Dataset, MixConfig, Objects, Outline, Record, ResizeConfig, Sample, build_mix, build_transform
+from vertebra.data import (
+    Dataset,
+    MixConfig,
+    Objects,
+    PolygonMask,
+    Record,
+    ResizeConfig,
+    Sample,
+    build_mix,
+    build_transform,
+)
 from vertebra.structures import Classes
 
 HEIGHT, WIDTHS = 60, (60, 84, 72, 100, 66)
@@ -35,7 +45,7 @@ class Telltale(Dataset):
         image = np.stack([np.full_like(x, index), y, x], axis=2).astype(np.uint8)
         return Record(image, image_id=index, file=f"{index}.png")
 
-    def add_truth(self, record: Record, index: int) -> Record:
+    def add_annotations(self, record: Record, index: int) -> Record:
         semantic = semantic_of(index) if "semantic" in self.tasks else None
         return replace(record, objects=self._objects(index) if "detection" in self.tasks else None, semantic=semantic)
 
@@ -49,17 +59,17 @@ class Telltale(Dataset):
             return objects
         if self.mask_format == "bitmaps":
             return replace(objects, masks=masks)
-        return replace(objects, outlines=tuple(Outline.of_bitmap(mask) for mask in masks))
+        return replace(objects, polygon_masks=tuple(PolygonMask.of_bitmap(mask) for mask in masks))
 
 
 def masks_of(index: int) -> np.ndarray:
     """A disk, a ring of pixels at random, and a stripe that runs from border to border."""
-    dice = np.random.default_rng(index)
+    generator = np.random.default_rng(index)
     y, x = np.mgrid[:HEIGHT, : WIDTHS[index]]
-    (top, left), radius = dice.integers(15, 45, 2), dice.integers(8, 20)
+    (top, left), radius = generator.integers(15, 45, 2), generator.integers(8, 20)
     disk = (y - top) ** 2 + (x - left) ** 2 < radius**2
-    grains = dice.random(y.shape) < 0.5
-    stripe = abs(y + x // 2 - dice.integers(20, 70)) < 4
+    grains = generator.random(y.shape) < 0.5
+    stripe = abs(y + x // 2 - generator.integers(20, 70)) < 4
     return np.stack([disk, grains & (abs(y - x) < 12), stripe]).astype(np.uint8)
 
 

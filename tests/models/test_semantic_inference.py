@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from vertebra.backbones import create_backbone
 from vertebra.heads import FCNConfig, FCNHead, RCNNHead
-from vertebra.models import Model, SemanticInference, segment
+from vertebra.models import Model, SemanticInference, predict_semantic
 from vertebra.necks import FPN, Passthrough
 from vertebra.structures import Images
 
@@ -25,8 +25,10 @@ def model() -> Model:
 
 
 def images_of(*sizes: tuple[int, int]) -> Images:
-    dice = torch.Generator().manual_seed(0)
-    return Images.from_list([torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=dice) for size in sizes])
+    generator = torch.Generator().manual_seed(0)
+    return Images.from_list(
+        [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in sizes]
+    )
 
 
 def predict(model: Model, pixels: torch.Tensor) -> torch.Tensor:
@@ -35,13 +37,13 @@ def predict(model: Model, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def logits_of(model: Model, pixels: torch.Tensor, **config) -> torch.Tensor:
-    return segment(model, Images.from_list([pixels]), SemanticInference(**config))[0].logits
+    return predict_semantic(model, Images.from_list([pixels]), SemanticInference(**config))[0].logits
 
 
 def test_the_default_is_predict(model):
     """A law: the same logits, bit for bit, of a batch with padding."""
     images = images_of((64, 96), (50, 70))
-    for found, expected in zip(segment(model, images), model.predict(images), strict=True):
+    for found, expected in zip(predict_semantic(model, images), model.predict(images), strict=True):
         assert torch.equal(found.logits, expected.logits)
 
 
@@ -106,10 +108,10 @@ def test_images_of_a_batch_are_looked_at_alone(model):
     """A law: each as without the other, at its own size, its padding never seen."""
     images = images_of((64, 96), (50, 70))
     config = SemanticInference(window=48, scales=(1.0, 1.5))
-    found = segment(model, images, config)
+    found = predict_semantic(model, images, config)
     assert [scores.logits.shape[1:] for scores in found] == [(64, 96), (50, 70)]
     images.pixels[1, :, 50:] = 77
-    alone = segment(model, Images(images.pixels[1:], images.sizes[1:]), config)
+    alone = predict_semantic(model, Images(images.pixels[1:], images.sizes[1:]), config)
     assert torch.equal(found[1].logits, alone[0].logits)
 
 
@@ -126,7 +128,7 @@ def test_what_is_no_segmenter_is_refused():
     backbone = create_backbone("resnet10t")
     neck = FPN(backbone.feature_info)
     with pytest.raises(ValueError, match="a class for every pixel; this one's is detection"):
-        segment(Model(backbone, neck, RCNNHead(neck.feature_info, 2)), images_of((64, 64)))
+        predict_semantic(Model(backbone, neck, RCNNHead(neck.feature_info, 2)), images_of((64, 64)))
     for wrong in ({"scales": ()}, {"scales": (0.0,)}, {"window": 0}, {"window": 5, "stride": 0}):
         with pytest.raises(ValidationError):
             SemanticInference(**wrong)

@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from vertebra.backbones import create_backbone
 from vertebra.engine import ExperimentConfig, ScheduleConfig, load_model, parse_config, train
 from vertebra.heads import (
+    HEADS,
     AuxiliaryConfig,
     BoxBranchConfig,
     ClassificationConfig,
     DeepLabConfig,
     HeadConfig,
     MaskBranchConfig,
+    MultiHeadConfig,
     RCNNConfig,
     SemanticFPNConfig,
-    SeveralHeadsConfig,
-    heads,
-    tensors_by_class,
+    class_rows_by_tensor,
 )
 from vertebra.models import Model, ModelConfig, build_model, transfer_weights
 from vertebra.necks import FPNConfig, Passthrough
@@ -42,7 +42,7 @@ def rcnn(background: str = "last", **options) -> RCNNConfig:
     return RCNNConfig(box=box, mask=MaskBranchConfig(convolutions=(8,), class_agnostic=agnostic))
 
 
-SEVERAL = SeveralHeadsConfig(heads={"boxes": rcnn(), "map": SemanticFPNConfig(channels=8, levels=("p2", "p3", "p4"))})
+SEVERAL = MultiHeadConfig(heads={"boxes": rcnn(), "map": SemanticFPNConfig(channels=8, levels=("p2", "p3", "p4"))})
 
 
 def build(head: HeadConfig, names, seed: int) -> Model:
@@ -54,9 +54,9 @@ def build(head: HeadConfig, names, seed: int) -> Model:
 
 def randomise(model: Model, seed: int) -> None:
     """Noise for every weight, in a model that predicts."""
-    dice = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     for parameter in model.eval().parameters():
-        nn.init.normal_(parameter, std=0.1, generator=dice)
+        nn.init.normal_(parameter, std=0.1, generator=generator)
 
 
 def region_outputs(head, names) -> dict[str, Tensor]:
@@ -106,7 +106,7 @@ def test_logits_move_with_their_class(name):
     def outputs(names, seed: int, start: Model | None = None):
         """The model's logits; it has a head of its own, and all else as any other."""
         if name == "classification":
-            head = heads.build(ClassificationConfig(levels=("c5",)), pyramid(), len(names))
+            head = HEADS.build(ClassificationConfig(levels=("c5",)), pyramid(), len(names))
         else:
             head = build_head(name, num_classes=len(names))
         backbone = create_backbone(BACKBONE.name)
@@ -139,21 +139,21 @@ def test_each_of_several_heads_has_classes_of_its_own():
     "config",
     [
         *(rcnn(background, class_agnostic=agnostic) for background in ("last", "first") for agnostic in (False, True)),
-        *(heads[name].config(name=name, auxiliary=AuxiliaryConfig()) for name in NAMES),
+        *(HEADS[name].config(name=name, auxiliary=AuxiliaryConfig()) for name in NAMES),
         ClassificationConfig(),
     ],
     ids=lambda config: config.name,
 )
 def test_a_head_says_which_of_its_tensors_have_rows_of_classes(config):
     """The contract of every head: they are those whose first axis grows with the number of classes, by as many rows."""
-    few, many = (heads.build(config, pyramid(), count) for count in (2, 3))
+    few, many = (HEADS.build(config, pyramid(), count) for count in (2, 3))
     grown = {
         name: len(tensor) - len(few.state_dict()[name])
         for name, tensor in many.state_dict().items()
         if tensor.shape != few.state_dict()[name].shape
     }
-    assert grown and grown == {name: rows.each for name, (_, rows) in tensors_by_class(many).items()}
-    for name, (_, rows) in tensors_by_class(many).items():
+    assert grown and grown == {name: rows.each for name, (_, rows) in class_rows_by_tensor(many).items()}
+    for name, (_, rows) in class_rows_by_tensor(many).items():
         assert sum(place.stop - place.start for place in rows.places("abc").values()) == len(many.state_dict()[name])
 
 
@@ -185,7 +185,7 @@ def trained(shapes, tmp_path_factory):
     base = tiny_config(shapes)
     pixels = InputConfig(mean=(9.0, 9.0, 9.0), std=(50.0, 50.0, 50.0))
     model = base.model.model_copy(update={"input": pixels})
-    train(base.model_copy(update={"model": model, "average_decay": 0.5}), run)
+    train(base.model_copy(update={"model": model, "ema_decay": 0.5}), run)
     return run
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from vertebra.necks import Neck, necks
+from vertebra.necks import NECKS, Neck
 
 from ..helpers.pyramids import BACKBONE, features_of
 
@@ -19,20 +19,20 @@ CHOICES = ("extra", "norm", "activation")
 
 def build(name, levels=tuple(BACKBONE), **options):
     """The named neck in few channels on these levels."""
-    config_type = necks[name].config
+    config_type = NECKS[name].config
     small = {field: value for field, value in SMALL.items() if field in config_type.model_fields}
     feature_info = {level: BACKBONE[level] for level in levels}
-    return necks.build(config_type(name=name, **small, **options), feature_info)
+    return NECKS.build(config_type(name=name, **small, **options), feature_info)
 
 
 def choices(name):
     """The defaults, then every value of every field that has a list of them, one at a time."""
-    fields = necks[name].config.model_fields
+    fields = NECKS[name].config.model_fields
     values = [(field, value) for field in CHOICES if field in fields for value in get_args(fields[field].annotation)]
     return [{}, *({field: value} for field, value in values)]
 
 
-CASES = [pytest.param(name, options, id=f"{name}-{options}") for name in necks for options in choices(name)]
+CASES = [pytest.param(name, options, id=f"{name}-{options}") for name in NECKS for options in choices(name)]
 
 
 def checked_pyramid(neck, features, size):
@@ -80,8 +80,8 @@ def test_levels_are_named_after_their_stride(name):
 def test_a_config_survives_its_own_json(name):
     """Law: reading back what was written changes nothing, and the name alone says which type to read it as."""
     for options in choices(name):
-        config = necks[name].config(name=name, **options)
-        assert necks.resolve(json.loads(config.model_dump_json())) == config
+        config = NECKS[name].config(name=name, **options)
+        assert NECKS.resolve(json.loads(config.model_dump_json())) == config
 
 
 @pytest.mark.parametrize("name", list(necks))

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from vertebra.necks import FPN, FPNConfig, Passthrough, SimplePyramidConfig, default_neck, necks
+from vertebra.necks import FPN, NECKS, FPNConfig, Passthrough, SimplePyramidConfig, default_neck
 from vertebra.structures import FeatureInfo
 
 from ..helpers.pyramids import BACKBONE, features_of
@@ -196,7 +196,7 @@ def test_every_backbone_has_a_neck(feature_info, expected):
     """Hand-drawn: a run of levels that halve is for the FPN, one resolution for the simple pyramid; both make p2 up."""
     config = default_neck(feature_info)
     assert config == expected
-    assert all(level.startswith("p") for level in necks.build(config, feature_info).feature_info)
+    assert all(level.startswith("p") for level in NECKS.build(config, feature_info).feature_info)
 
 
 def test_no_neck_for_what_is_no_backbone():

@@ -10,10 +10,10 @@ import pytest
 import torch
 from pycocotools import mask as rle
 
-from vertebra.data import CocoConfig, Outline, build_dataset, pad_outlines
-from vertebra.data.polygons import cut_outline
-from vertebra.ops import cut_outlines
-from vertebra.structures import Instances, Outlines
+from vertebra.data import CocoConfig, PolygonMask, build_dataset, pad_polygon_masks
+from vertebra.data.polygons import clip_polygon_mask
+from vertebra.ops import rasterize_polygon_masks
+from vertebra.structures import Instances, PolygonMasks
 
 from ..data.test_mask_faults import FAULTY, GOOD, with_masks
 from ..helpers.tiny_coco_file import HEIGHT, WIDTH, open_tiny
@@ -25,25 +25,25 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 SQUARE = np.array([[10, 10], [30, 10], [30, 30], [10, 30]], np.float32)
 
 
-def polygons_of(*points) -> Outlines:
+def polygons_of(*points) -> PolygonMasks:
     """One object; each of ``points`` is a part."""
-    return pad_outlines([Outline.of_polygons([np.array(part, np.float32).reshape(-1, 2) for part in points])])
+    return pad_polygon_masks([PolygonMask.of_polygons([np.array(part, np.float32).reshape(-1, 2) for part in points])])
 
 
-def cut(outlines: Outlines, boxes, size: tuple[int, int]) -> np.ndarray:
+def cut(polygon_masks: PolygonMasks, boxes, size: tuple[int, int]) -> np.ndarray:
     """Several regions of the first object."""
     boxes = torch.tensor(boxes, dtype=torch.float32)
-    return cut_outlines(outlines, torch.zeros(len(boxes), dtype=torch.int64), boxes, size).numpy()
+    return rasterize_polygon_masks(polygon_masks, torch.zeros(len(boxes), dtype=torch.int64), boxes, size).numpy()
 
 
 def rectangle(left, top, right, bottom) -> list[float]:
     return [left, top, right, top, right, bottom, left, bottom]
 
 
-def star(dice: np.random.Generator, points: int = 23) -> np.ndarray:
+def star(generator: np.random.Generator, points: int = 23) -> np.ndarray:
     """A closed outline of slanted edges, about 100 pixels across."""
-    angles = np.sort(dice.uniform(0, 2 * np.pi, points))
-    radius = dice.uniform(10, 50, points)
+    angles = np.sort(generator.uniform(0, 2 * np.pi, points))
+    radius = generator.uniform(10, 50, points)
     return np.stack([60 + radius * np.cos(angles), 55 + radius * np.sin(angles)], axis=1).astype(np.float32)
 
 
@@ -65,17 +65,17 @@ def cells_to_outline(parts: list, box: np.ndarray, size: int) -> np.ndarray:
     return np.min(distances, axis=0)
 
 
-def jittered(dice: np.random.Generator, box, count: int) -> np.ndarray:
+def jittered(generator: np.random.Generator, box, count: int) -> np.ndarray:
     left, top, right, bottom = box
     spread = np.array([right - left, bottom - top] * 2) * 0.2
-    return (np.array(box) + dice.uniform(-1, 1, (count, 4)) * spread).astype(np.float32)
+    return (np.array(box) + generator.uniform(-1, 1, (count, 4)) * spread).astype(np.float32)
 
 
 def test_a_rectangle_by_hand():
     """The region's left half and as much beside it; the middle alone, with a corner; far larger; far smaller."""
-    outline = polygons_of(rectangle(8, 8, 24, 24))
+    polygon_mask = polygons_of(rectangle(8, 8, 24, 24))
     regions = [[0, 8, 16, 24], [16, 16, 32, 32], [-24, -24, 40, 40], [10, 10, 10.5, 10.5], [30, 8, 31, 24]]
-    halves, corner, larger, smaller, beside = cut(outline, regions, (4, 4))
+    halves, corner, larger, smaller, beside = cut(polygon_mask, regions, (4, 4))
     assert halves.tolist() == [[False, False, True, True]] * 4
     assert corner.tolist() == [[True, True, False, False]] * 2 + [[False] * 4] * 2
     assert larger.tolist() == [[False] * 4, [False] * 4, [False, False, True, False], [False] * 4]
@@ -103,10 +103,10 @@ def test_parts_are_united_and_crossings_are_even_odd():
 def shares_unlike_pycocotools(polygons: list, seed: int = 0) -> list[float]:
     """The law: no cell differs whose middle is half a cell or more from the outline. Which share of cells does differ,
     region by region: pycocotools rounds to fifths of a cell."""
-    dice, shares = np.random.default_rng(seed), []
+    generator, shares = np.random.default_rng(seed), []
     for own in polygons:
         corners = np.concatenate([np.reshape(part, (-1, 2)) for part in own])
-        boxes = jittered(dice, [*corners.min(axis=0), *corners.max(axis=0)], 3)
+        boxes = jittered(generator, [*corners.min(axis=0), *corners.max(axis=0)], 3)
         for box, grid in zip(boxes, cut(polygons_of(*own), boxes, (28, 28)), strict=True):
             differ = grid != theirs(own, np.float64(box), 28)
             assert not differ.any() or cells_to_outline(own, np.float64(box), 28)[differ].max() < 0.5
@@ -117,8 +117,10 @@ def shares_unlike_pycocotools(polygons: list, seed: int = 0) -> list[float]:
 @pytest.mark.parametrize("parts", [1, 3])
 def test_cells_are_pycocotools_but_along_the_outline(parts):
     """pycocotools on the scaled polygons, as detectron2 trains."""
-    dice = np.random.default_rng(1)
-    stars = [[star(dice) + dice.uniform(0, 60, 2).astype(np.float32) for _ in range(parts)] for _ in range(12)]
+    generator = np.random.default_rng(1)
+    stars = [
+        [star(generator) + generator.uniform(0, 60, 2).astype(np.float32) for _ in range(parts)] for _ in range(12)
+    ]
     assert 0 < np.mean(shares_unlike_pycocotools(stars)) < 0.02
 
 
@@ -148,46 +150,46 @@ def test_objects_that_touch_share_no_cell():
 
 def test_the_outline_of_a_bitmap_draws_the_bitmap():
     """A law: noise, with holes and pixels that touch at corners only, comes back to the pixel."""
-    dice = np.random.default_rng(0)
-    masks = [(dice.random((13, 17)) < share).astype(np.uint8) for share in (0.0, 0.2, 0.5, 0.9, 1.0)]
-    outlines = pad_outlines([Outline.of_bitmap(mask) for mask in masks])
+    generator = np.random.default_rng(0)
+    masks = [(generator.random((13, 17)) < share).astype(np.uint8) for share in (0.0, 0.2, 0.5, 0.9, 1.0)]
+    polygon_masks = pad_polygon_masks([PolygonMask.of_bitmap(mask) for mask in masks])
     whole = torch.tensor([[0.0, 0.0, 17.0, 13.0]]).expand(5, 4)
-    drawn = cut_outlines(outlines, torch.arange(5), whole, (13, 17))
+    drawn = rasterize_polygon_masks(polygon_masks, torch.arange(5), whole, (13, 17))
     assert np.array_equal(drawn.numpy(), np.stack(masks) > 0)
     # Across the diagonal: now the level edges count, and not the upright ones.
-    turned = [replace(own, edges=own.edges[:, [1, 0, 3, 2]]) for own in map(Outline.of_bitmap, masks)]
-    across = cut_outlines(pad_outlines(turned), torch.arange(5), whole[:, [1, 0, 3, 2]], (17, 13))
+    turned = [replace(own, edges=own.edges[:, [1, 0, 3, 2]]) for own in map(PolygonMask.of_bitmap, masks)]
+    across = rasterize_polygon_masks(pad_polygon_masks(turned), torch.arange(5), whole[:, [1, 0, 3, 2]], (17, 13))
     assert torch.equal(across.transpose(1, 2), drawn)
 
 
 def test_a_few_at_a_time_are_the_same(monkeypatch):
     """A law: what memory is allowed does not change what is cut; a region without area is cut without harm."""
-    dice = np.random.default_rng(0)
-    outlines = pad_outlines([Outline.of_polygons([star(dice), star(dice)]) for _ in range(3)])
-    corners = outlines.edges[0, :10, [0, 1, 0, 1]]
-    boxes = torch.cat([torch.from_numpy(jittered(dice, (10, 10, 110, 110), 9)), corners])
+    generator = np.random.default_rng(0)
+    polygon_masks = pad_polygon_masks([PolygonMask.of_polygons([star(generator), star(generator)]) for _ in range(3)])
+    corners = polygon_masks.edges[0, :10, [0, 1, 0, 1]]
+    boxes = torch.cat([torch.from_numpy(jittered(generator, (10, 10, 110, 110), 9)), corners])
     objects = torch.tensor([0, 1, 2] * 3 + [0] * 10)
-    together = cut_outlines(outlines, objects, boxes, (14, 14))
+    together = rasterize_polygon_masks(polygon_masks, objects, boxes, (14, 14))
     monkeypatch.setattr("vertebra.ops.polygons.BUDGET", 1)
-    assert torch.equal(cut_outlines(outlines, objects, boxes, (14, 14)), together)
+    assert torch.equal(rasterize_polygon_masks(polygon_masks, objects, boxes, (14, 14)), together)
     assert together[:9].flatten(1).any(dim=1).all()
 
 
 def test_nothing_is_read_back_to_the_host():
     """``meta`` tensors hold no value that could be read."""
-    outlines = polygons_of(rectangle(8, 8, 24, 24)).map(lambda tensor: tensor.to("meta"))
+    polygon_masks = polygons_of(rectangle(8, 8, 24, 24)).map(lambda tensor: tensor.to("meta"))
     objects, boxes = torch.zeros(5, dtype=torch.int64, device="meta"), torch.zeros(5, 4, device="meta")
-    assert cut_outlines(outlines, objects, boxes, (28, 28)).shape == (5, 28, 28)
+    assert rasterize_polygon_masks(polygon_masks, objects, boxes, (28, 28)).shape == (5, 28, 28)
 
 
 def test_outlines_travel_with_their_instances():
     """A law: to another device they go with the boxes; as many as boxes they must be."""
-    outlines = polygons_of(rectangle(8, 8, 24, 24), rectangle(0, 0, 1, 1))
-    target = Instances(torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64), outlines=outlines).to("meta")
-    assert target.outlines.edges.device.type == target.outlines.parts.device.type == "meta"
-    assert target.outlines.most_parts == 2
+    polygon_masks = polygons_of(rectangle(8, 8, 24, 24), rectangle(0, 0, 1, 1))
+    target = Instances(torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64), polygon_masks=polygon_masks).to("meta")
+    assert target.polygon_masks.edges.device.type == target.polygon_masks.parts.device.type == "meta"
+    assert target.polygon_masks.most_parts == 2
     with pytest.raises(ValueError, match="one outline per box is needed, got 2 boxes and 1 outlines"):
-        Instances(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), outlines=outlines)
+        Instances(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), polygon_masks=polygon_masks)
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -198,9 +200,11 @@ def test_outlines_of_a_file_are_its_masks(name, tmp_path):
     objects = open_tiny(tmp_path, data, masks=True, mask_format="polygons").read(0).objects
     bitmaps = open_tiny(tmp_path, data, masks=True).read(0).objects.masks > 0
     assert objects.masks is None
-    assert len(objects.outlines) == len(objects.boxes) == 2
+    assert len(objects.polygon_masks) == len(objects.boxes) == 2
     whole = torch.tensor([[0.0, 0.0, WIDTH, HEIGHT]]).expand(2, 4)
-    drawn = cut_outlines(pad_outlines(objects.outlines), torch.arange(2), whole, (HEIGHT, WIDTH)).numpy()
+    drawn = rasterize_polygon_masks(
+        pad_polygon_masks(objects.polygon_masks), torch.arange(2), whole, (HEIGHT, WIDTH)
+    ).numpy()
     if "run lengths" in name:
         assert np.array_equal(drawn[0], bitmaps[0])
     else:
@@ -212,29 +216,29 @@ def test_unusable_masks_are_refused_in_either_form(name, tmp_path):
     """FAULTS 43-55 again."""
     dataset = open_tiny(tmp_path, with_masks(FAULTY[name][0]), policy="skip", masks=True, mask_format="polygons")
     assert [case.ids for case in dataset.report.skipped["annotations"].values()] == [[1]]
-    assert len(dataset.read(0).objects.outlines) == 1
+    assert len(dataset.read(0).objects.polygon_masks) == 1
 
 
 def test_crowds_and_images_without_objects_have_no_outlines(tmp_path):
     """Crowds are regions to ignore; nothing is an empty tuple, not None. Boxes alone have none."""
     data = with_masks({"size": [64, 96], "counts": [6144]})
     dataset = open_tiny(tmp_path, data, masks=True, mask_format="polygons")
-    assert [len(dataset.read(index).objects.outlines) for index in range(4)] == [2, 1, 0, 2]
+    assert [len(dataset.read(index).objects.polygon_masks) for index in range(4)] == [2, 1, 0, 2]
     assert len(dataset.read(1).objects.ignored) == 1
     assert dataset.report.notes["empty-mask"].ids == ["row 0"]
-    assert open_tiny(tmp_path, data, mask_format="polygons").read(0).objects.outlines is None
+    assert open_tiny(tmp_path, data, mask_format="polygons").read(0).objects.polygon_masks is None
 
 
 def test_generated_shapes_give_outlines(shapes):
     """A law: drawn over the whole image they are the bitmaps that the shapes were made from."""
     files = CocoConfig(images=shapes / "train", annotations=shapes / "annotations" / "instances_train.json", masks=True)
-    pixels, outlines = (
+    pixels, polygon_masks = (
         build_dataset(files.model_copy(update={"mask_format": kind})) for kind in ("bitmaps", "polygons")
     )
     for index in range(len(pixels)):
-        expected, found = pixels.read(index).objects.masks, outlines.read(index).objects.outlines
+        expected, found = pixels.read(index).objects.masks, polygon_masks.read(index).objects.polygon_masks
         whole = torch.tensor([[0.0, 0.0, expected.shape[2], expected.shape[1]]]).expand(len(found), 4)
-        drawn = cut_outlines(pad_outlines(found), torch.arange(len(found)), whole, expected.shape[1:])
+        drawn = rasterize_polygon_masks(pad_polygon_masks(found), torch.arange(len(found)), whole, expected.shape[1:])
         assert np.array_equal(drawn.numpy(), expected > 0)
 
 
@@ -242,10 +246,10 @@ def test_generated_shapes_give_outlines(shapes):
 def test_a_cut_outline_is_what_the_window_shows_and_nothing_else(seed):
     """A law, on shapes of three parts that cross themselves, are inside the window, around it or beside it: drawn over
     a region three times as large, it is the whole outline's drawing, empty outside the window."""
-    dice = np.random.default_rng(seed)
-    whole = Outline.of_polygons([(dice.uniform(-70, 110, (7, 2))).astype(np.float32) for _ in range(3)])
-    part, region = cut_outline(whole, (30, 40)), [[-40.0, -30.0, 80.0, 60.0]]
-    drawn, expected = (cut(pad_outlines([each]), region, (90, 120))[0] for each in (part, whole))
+    generator = np.random.default_rng(seed)
+    whole = PolygonMask.of_polygons([(generator.uniform(-70, 110, (7, 2))).astype(np.float32) for _ in range(3)])
+    part, region = clip_polygon_mask(whole, (30, 40)), [[-40.0, -30.0, 80.0, 60.0]]
+    drawn, expected = (cut(pad_polygon_masks([each]), region, (90, 120))[0] for each in (part, whole))
     window = np.zeros_like(expected)
     window[30:60, 40:80] = expected[30:60, 40:80]
     assert np.array_equal(drawn, window) and 0 < window.sum() < expected.sum()
@@ -254,5 +258,7 @@ def test_a_cut_outline_is_what_the_window_shows_and_nothing_else(seed):
 @pytest.mark.parametrize(("polygon", "left"), [(SQUARE, 0.25), (SQUARE + 100, 0), (SQUARE * 9 - 100, 1)])
 def test_a_cut_square_by_hand(polygon, left):
     """A quarter of it, nothing or the whole window; the share of the window's pixels says which."""
-    drawn = cut(pad_outlines([cut_outline(Outline.of_polygons([polygon]), (20, 20))]), [[0, 0, 20, 20]], (20, 20))
+    drawn = cut(
+        pad_polygon_masks([clip_polygon_mask(PolygonMask.of_polygons([polygon]), (20, 20))]), [[0, 0, 20, 20]], (20, 20)
+    )
     assert drawn.mean() == left

@@ -7,18 +7,18 @@ import torch
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from vertebra.ops import paste, paste_masks
-from vertebra.structures import GridMasks
+from vertebra.structures import RoIMasks
 
 SIZE = (61, 83)
 
 
 def grids_and_boxes(count=20):
     """Smooth masks, so that a shifted one differs; boxes inside, across every edge, tiny and outside."""
-    dice = torch.Generator().manual_seed(0)
-    coarse = torch.rand(count, 1, 5, 5, generator=dice)
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 1, 5, 5, generator=generator)
     grids = torch.nn.functional.interpolate(coarse, size=(28, 28), mode="bicubic")[:, 0].clamp(0, 1)
-    corners = torch.rand(count, 2, generator=dice) * torch.tensor([80.0, 60.0]) - 5
-    boxes = torch.cat([corners, corners + 1 + torch.rand(count, 2, generator=dice) * 50], dim=1)
+    corners = torch.rand(count, 2, generator=generator) * torch.tensor([80.0, 60.0]) - 5
+    boxes = torch.cat([corners, corners + 1 + torch.rand(count, 2, generator=generator) * 50], dim=1)
     boxes[0] = torch.tensor([3.25, 4.5, 3.5, 4.75])
     boxes[1] = torch.tensor([-30.0, -20.0, -10.0, -5.0])
     boxes[2] = torch.tensor([0.0, 0.0, 83.0, 61.0])
@@ -31,7 +31,7 @@ def test_padded_rule_is_torchvisions():
     touching = torch.arange(len(boxes)) != 1  # torchvision fails on a box outside the image, which it never has
     grids, boxes = grids[touching], boxes[touching]
     probabilities = paste_masks_in_image(grids[:, None], boxes, SIZE, padding=1)[:, 0]
-    masks = paste_masks(GridMasks(grids, SIZE, "padded"), boxes)
+    masks = paste_masks(RoIMasks(grids, SIZE, "padded"), boxes)
     differ = masks != (probabilities > 0.5)
     assert not (differ & ((probabilities - 0.5).abs() > 1e-5)).any()
     assert masks.any(dim=(1, 2)).sum() > 10
@@ -53,7 +53,7 @@ def by_hand(grid, box, row, column):
 def test_centers_rule_is_bilinear_at_pixel_centres():
     """Oracle: a slow loop over every pixel, written from detectron2's description of it."""
     grids, boxes = grids_and_boxes(6)
-    masks = paste_masks(GridMasks(grids, SIZE), boxes)
+    masks = paste_masks(RoIMasks(grids, SIZE), boxes)
     for grid, box, mask in zip(grids.double().numpy(), boxes.double().numpy(), masks.tolist(), strict=True):
         for row in range(0, SIZE[0], 3):
             for column in range(SIZE[1]):
@@ -67,7 +67,7 @@ def test_centers_rule_is_bilinear_at_pixel_centres():
 def test_one_by_one_or_together_is_the_same(rule, at_once, threshold, monkeypatch):
     """Law: what a GPU does in one go, or in a few, is what a CPU does box by box."""
     grids, boxes = grids_and_boxes()
-    masks = GridMasks(grids, SIZE, rule)
+    masks = RoIMasks(grids, SIZE, rule)
     one_by_one = paste_masks(masks, boxes, threshold)
     monkeypatch.setattr(paste, "_at_once", lambda masks: at_once)
     assert torch.equal(one_by_one, paste_masks(masks, boxes, threshold))
@@ -75,7 +75,7 @@ def test_one_by_one_or_together_is_the_same(rule, at_once, threshold, monkeypatc
 
 def test_a_full_grid_fills_its_box():
     """Hand-drawn: pixels whose centres lie well inside the box, and no others."""
-    masks = paste_masks(GridMasks(torch.ones(1, 28, 28), (12, 14)), torch.tensor([[2.0, 3.0, 10.0, 7.0]]))
+    masks = paste_masks(RoIMasks(torch.ones(1, 28, 28), (12, 14)), torch.tensor([[2.0, 3.0, 10.0, 7.0]]))
     expected = torch.zeros(12, 14, dtype=torch.bool)
     expected[3:7, 2:10] = True
     assert torch.equal(masks[0], expected)
@@ -84,4 +84,4 @@ def test_a_full_grid_fills_its_box():
 @pytest.mark.parametrize("rule", ["centers", "padded"])
 def test_no_masks_are_no_masks(rule):
     """Law: nothing in, nothing out."""
-    assert paste_masks(GridMasks(torch.zeros(0, 28, 28), SIZE, rule), torch.zeros(0, 4)).shape == (0, *SIZE)
+    assert paste_masks(RoIMasks(torch.zeros(0, 28, 28), SIZE, rule), torch.zeros(0, 4)).shape == (0, *SIZE)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from vertebra.ops import run_lengths_fault
+from vertebra.ops import rle_problem
 
 SIZE = (9, 7)
 
@@ -34,16 +34,16 @@ def test_what_pycocotools_writes_is_fine(seed):
     mask ^= generator.random((height, width)) < (seed % 3) / 20
     encoded = packed(mask)
     for counts in (encoded["counts"], encoded["counts"].decode()):
-        assert run_lengths_fault({"size": [height, width], "counts": counts}, (height, width)) is None
-        assert run_lengths_fault({"size": [height, width], "counts": counts[:-1]}) is not None
+        assert rle_problem({"size": [height, width], "counts": counts}, (height, width)) is None
+        assert rle_problem({"size": [height, width], "counts": counts[:-1]}) is not None
 
 
 def test_a_list_of_lengths_is_fine():
     """pycocotools packs it into the same mask."""
     listed = {"size": list(SIZE), "counts": [20, 5, 10, 28]}
-    assert run_lengths_fault(listed, SIZE) is None
+    assert rle_problem(listed, SIZE) is None
     assert rle.frPyObjects(listed, *SIZE)["counts"].decode() == good()["counts"]
-    assert run_lengths_fault({"size": list(SIZE), "counts": [0, 63]}) is None
+    assert rle_problem({"size": list(SIZE), "counts": [0, 63]}) is None
 
 
 # name: (what is changed, what is said)
@@ -80,18 +80,18 @@ def test_what_is_broken_is_named(name):
     """FAULTS 49-53, by hand: one thing spoilt."""
     changes, message = BROKEN[name]
     spoilt = {key: value for key, value in (good() | changes).items() if value is not ...}
-    assert re.search(message, run_lengths_fault(spoilt, SIZE) or "fine")
+    assert re.search(message, rle_problem(spoilt, SIZE) or "fine")
 
 
 @pytest.mark.parametrize("value", [None, [], [[0, 0, 1, 0, 1, 1]], "text", 5])
 def test_other_things_are_no_run_lengths(value):
     """By hand: polygons among them."""
-    assert run_lengths_fault(value) == "is not run lengths (size and counts)"
+    assert rle_problem(value) == "is not run lengths (size and counts)"
 
 
 @pytest.mark.parametrize("size", [(10**6, 10**6), (22_400, 22_400), (1, 500_000_001)])
 def test_more_pixels_than_any_image_has(size):
     """FAULTS 60: the limit of images that are read, named before anything is allocated; and its control."""
-    fault = run_lengths_fault({"size": list(size), "counts": [size[0] * size[1]]})
+    fault = rle_problem({"size": list(size), "counts": [size[0] * size[1]]})
     assert fault == f"is {size[0]}x{size[1]}, more than 500,000,000 pixels"
-    assert run_lengths_fault({"size": [20_000, 25_000], "counts": [500_000_000]}) is None
+    assert rle_problem({"size": [20_000, 25_000], "counts": [500_000_000]}) is None

@@ -10,8 +10,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vertebra.engine import TrainingState, train, train_step
-from vertebra.heads.rpn import Proposals, recalled
-from vertebra.ops import note, noted_under, watched, watching
+from vertebra.heads.rpn import Proposals, proposal_recall
+from vertebra.ops import collect_metrics, is_collecting_metrics, metric_prefix, note
 from vertebra.structures import Instances
 
 from ..engine.test_step import detector
@@ -33,27 +33,27 @@ def test_recall_is_the_share_of_objects_with_a_proposal():
         torch.tensor(box) for box in ([0.0, 0, 10, 10], [25.0, 0, 35, 10], [0.0, 0, 10, 10])
     )
     valid = torch.tensor([[True, True], [False, False], [True, True]])
-    assert recalled(Proposals(boxes, valid), targets, 0.5).tolist() == [True, False, False]
-    assert recalled(Proposals(boxes, valid), targets, 0.3).tolist() == [True, True, False]
+    assert proposal_recall(Proposals(boxes, valid), targets, 0.5).tolist() == [True, False, False]
+    assert proposal_recall(Proposals(boxes, valid), targets, 0.3).tolist() == [True, True, False]
 
 
 def test_notes_are_collected_where_somebody_watches():
     """By hand: in pieces, under a head's name, and not at all outside."""
     note("x", torch.ones(1))
-    with watching() as notes, noted_under("boxes_"):
-        assert watched()
+    with collect_metrics() as notes, metric_prefix("boxes_"):
+        assert is_collecting_metrics()
         note("x", torch.ones(2, requires_grad=True))
         note("x", torch.zeros(0, dtype=torch.bool))
-    assert not watched() and list(notes) == ["boxes_x"]
+    assert not is_collecting_metrics() and list(notes) == ["boxes_x"]
     assert torch.equal(torch.cat(notes["boxes_x"]), torch.ones(2)) and not notes["boxes_x"][0].requires_grad
 
 
 COMPILED = """
 import torch
-from vertebra.ops import note, noted_under, watched, watching
+from vertebra.ops import note, metric_prefix, watched, watching
 
 def part(x):
-    with noted_under("head_"):
+    with metric_prefix("head_"):
         if watched():
             note("mean", x + 1)
     return x * 2
@@ -78,7 +78,7 @@ def test_positives_are_those_that_the_losses_count(shapes):
     _, model, batch = detector(shapes)
     head, features = model.head, model.features(batch.images)
     torch.manual_seed(3)
-    with watching() as notes:
+    with collect_metrics() as notes:
         head.loss(features, batch.images, batch.targets)
     torch.manual_seed(3)
     dense = head.rpn(features, batch.images)
@@ -104,7 +104,7 @@ def test_watching_changes_no_bit(shapes, tmp_path):
 
 def test_the_last_record_has_what_the_others_have(shapes, tmp_path, capsys):
     """By hand: records of steps 3 and 4; a band looked at in the last is of a number that is there."""
-    train(tiny_config(shapes, log_every=3, expect={"rpn_recall": (0.0, 1.0)}, expect_by=4), tmp_path / "run")
+    train(tiny_config(shapes, log_every=3, expect={"rpn_recall": (0.0, 1.0)}, expected_from_step=4), tmp_path / "run")
     lines = {line["step"]: line.keys() for line in records(tmp_path / "run") if line["group"] == "train"}
     assert list(lines) == [3, 4] and lines[3] == lines[4] >= NAMES
     assert "WARNING" not in capsys.readouterr().err

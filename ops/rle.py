@@ -19,7 +19,7 @@ _MAX_CHARACTERS = 7
 """Of one number: 32 bits."""
 
 
-def run_lengths_fault(segmentation: Any, size: tuple[int, int] | None = None) -> str | None:
+def rle_problem(segmentation: Any, size: tuple[int, int] | None = None) -> str | None:
     """What is wrong with ``{"size": [height, width], "counts": text or list}``, to be read after "the segmentation".
 
     ``size`` is the (height, width) of its image, where that is known. None: it is fine, and safe to decode.
@@ -27,7 +27,7 @@ def run_lengths_fault(segmentation: Any, size: tuple[int, int] | None = None) ->
     if not isinstance(segmentation, dict) or "size" not in segmentation or "counts" not in segmentation:
         return "is not run lengths (size and counts)"
     own, counts = segmentation["size"], segmentation["counts"]
-    if fault := size_fault(own):
+    if fault := size_problem(own):
         return fault
     if size is not None and tuple(own) != tuple(size):
         return f"is {own[0]}x{own[1]} (height x width) in an image of {size[0]}x{size[1]}"
@@ -41,7 +41,7 @@ def run_lengths_fault(segmentation: Any, size: tuple[int, int] | None = None) ->
     return None
 
 
-def size_fault(size: Any) -> str | None:
+def size_problem(size: Any) -> str | None:
     """What is wrong with the (height, width) of an image or a mask, to be read after its name."""
     if not isinstance(size, list | tuple) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         return f"has the size {size!r:.80}, which is not two positive whole numbers"

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from ..structures import Config, Images, SemanticScores
+from ..structures import Config, Images, SemanticLogits
 from .model import Model
 
 
@@ -50,7 +50,9 @@ class SemanticInference(Config):
 
 
 @torch.no_grad()
-def segment(model: Model, images: Images, config: SemanticInference = SemanticInference()) -> list[SemanticScores]:
+def predict_semantic(
+    model: Model, images: Images, config: SemanticInference = SemanticInference()
+) -> list[SemanticLogits]:
     """Logits of every pixel of each image, which are looked at one by one where the config is not the default.
 
     Of several views they are the logarithm of the averaged probability: their softmax is that average. Call ``eval()``
@@ -63,7 +65,7 @@ def segment(model: Model, images: Images, config: SemanticInference = SemanticIn
     if config.window is None and config.views == [(1.0, False)]:
         return model.predict(images)
     return [
-        SemanticScores(_segment_one(model, pixels[:, :height, :width], config))
+        SemanticLogits(_segment_one(model, pixels[:, :height, :width], config))
         for pixels, (height, width) in zip(images.pixels, images.sizes.tolist(), strict=True)
     ]
 
