@@ -20,7 +20,7 @@ class SemanticLossConfig(Config):
     """The weight of each loss in the sum, 0 to leave it out: ``{"cross_entropy": 1.0, "dice": 1.0}``."""
 
     cross_entropy: NonNegativeFloat = 1.0
-    generator: NonNegativeFloat = 0.0
+    dice: NonNegativeFloat = 0.0
     """Overlap with soft predictions (1606.04797 section 3), the mean over the classes that are there."""
     lovasz: NonNegativeFloat = 0.0
     """A convex surrogate of the IoU (1705.08790), the mean over the classes that are there."""
@@ -32,7 +32,7 @@ class SemanticLossConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> "SemanticLossConfig":
-        if not (self.cross_entropy or self.generator or self.lovasz):
+        if not (self.cross_entropy or self.dice or self.lovasz):
             raise ValueError("a loss needs a part: give cross_entropy, dice or lovasz a weight above 0")
         if not self.cross_entropy and (self.class_weights is not None or self.hardest < 1):
             raise ValueError("class_weights and hardest are the cross-entropy's, which has weight 0 here: raise it")
@@ -58,10 +58,10 @@ class SemanticLoss(nn.Module):
         loss = logits.new_zeros(())
         if config.cross_entropy:
             loss = loss + config.cross_entropy * cross_entropy(logits, truth, self.class_weights, config.hardest)
-        if config.generator or config.lovasz:
+        if config.dice or config.lovasz:
             shares, labels = logits.softmax(dim=1).transpose(0, 1).flatten(1), truth.flatten()
-            if config.generator:
-                loss = loss + config.generator * dice_loss(shares, labels)
+            if config.dice:
+                loss = loss + config.dice * dice_loss(shares, labels)
             if config.lovasz:
                 loss = loss + config.lovasz * lovasz_softmax(shares, labels)
         return loss

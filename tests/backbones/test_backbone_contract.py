@@ -74,4 +74,4 @@ def test_a_config_survives_its_own_json(name):
 
 def test_every_row_is_registered():
     """Law: the table is the list of names."""
-    assert set(ROWS) <= set(backbones)
+    assert set(ROWS) <= set(BACKBONES)

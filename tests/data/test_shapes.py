@@ -16,7 +16,7 @@ from vertebra.data.shapes import CLASS_NAMES, SceneConfig, ShapesConfig, draw_sc
 from vertebra.data.shapes import folder as folder_module
 from vertebra.data.shapes.polygons import mask_to_polygons
 from vertebra.data.shapes.raster import FULL, fill
-from vertebra.data.shapes.shape_polygons import polygon_mask
+from vertebra.data.shapes.shape_polygons import place_shape
 from vertebra.structures import UsageError
 from vertebra.tools import make_shapes
 
@@ -58,7 +58,7 @@ def test_cover_of_a_rectangle_by_hand():
 @pytest.mark.parametrize("label", range(len(CLASS_NAMES)), ids=CLASS_NAMES)
 def test_cover_adds_up_to_the_area_of_the_outline(label):
     """The shoelace formula; a second ring is a hole."""
-    rings = polygon_mask(label, (1000, 777), 400, 100)
+    rings = place_shape(label, (1000, 777), 400, 100)
     areas = [abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2 for x, y in (ring.T for ring in rings)]
     expected = (areas[0] - sum(areas[1:])) / 16**2
     patch = fill(rings)

@@ -243,7 +243,7 @@ def test_masks_are_needed_to_learn_masks():
     samples = samples_of(boxes, labels, objects, torch.ones(2, 9, dtype=torch.bool))
     with pytest.raises(ValueError, match="learns from Instances with masks"):
         MaskBranch(INFO, CLASSES, TORCHVISION).loss(features, samples, boxes_only)
-    with pytest.raises(ValueError, match="truth='polygons' learns from Instances with outlines; these have none"):
+    with pytest.raises(ValueError, match="truth='polygons' learns from Instances with polygon_masks; these have none"):
         MaskBranch(INFO, CLASSES, POLYGONS).loss(features, samples, targets)
 
 

@@ -87,13 +87,13 @@ def test_dice_is_a_slow_loop():
         shares = [(row.softmax(dim=0)[label], float(own == label)) for row, own in pixels]
         overlap = sum(share * true for share, true in shares)
         losses.append(1 - 2 * overlap / sum(share**2 + true**2 for share, true in shares))
-    assert_same(logits, loss_of(logits, truth, cross_entropy=0.0, generator=1.0), torch.stack(losses).mean())
+    assert_same(logits, loss_of(logits, truth, cross_entropy=0.0, dice=1.0), torch.stack(losses).mean())
 
 
 def test_dice_by_hand():
     """Two pixels of the first of two classes, at probabilities 1/2 and 1: 1 - 2 * 1.5 / (1.25 + 2)."""
     logits = torch.tensor([[[[0.0, 50.0]], [[0.0, 0.0]]]])
-    loss = loss_of(logits, torch.zeros(1, 1, 2, dtype=torch.int64), cross_entropy=0.0, generator=1.0)
+    loss = loss_of(logits, torch.zeros(1, 1, 2, dtype=torch.int64), cross_entropy=0.0, dice=1.0)
     assert loss.item() == pytest.approx(1 - 3 / 3.25)
 
 
@@ -129,7 +129,7 @@ def test_a_sum_is_the_weighted_sum():
     """A law: each part times its weight."""
     logits, truth = scene()
     parts = {name: loss_of(logits, truth, **{"cross_entropy": 0.0, name: 1.0}) for name in ("dice", "lovasz")}
-    total = loss_of(logits, truth, cross_entropy=0.5, generator=2.0, lovasz=3.0)
+    total = loss_of(logits, truth, cross_entropy=0.5, dice=2.0, lovasz=3.0)
     expected = 0.5 * loss_of(logits, truth) + 2 * parts["dice"] + 3 * parts["lovasz"]
     torch.testing.assert_close(total, expected)
 

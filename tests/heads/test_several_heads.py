@@ -178,7 +178,7 @@ def test_data_that_lacks_a_heads_truth_is_refused(shapes):
     without = joint(shapes).parts["detection"].model_copy(update={"masks": False})
     with pytest.raises(UsageError, match="the head learns masks, the data set gives boxes only"):
         require_targets(head, build_dataset(joint(shapes, detection=without)))
-    with pytest.raises(UsageError, match="head is for several, the data set for detection"):
+    with pytest.raises(UsageError, match="head is for multi_head, the data set for detection"):
         require_targets(head, build_dataset(without))
     with pytest.raises(UsageError, match="several heads look at an image whole and once"):
         pick_task(model.head, data.classes, SemanticInference(flip=True))

@@ -49,7 +49,7 @@ def checked_pyramid(neck, features, size):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("levels", LEVELS, ids=len)
-@pytest.mark.parametrize("name", list(necks))
+@pytest.mark.parametrize("name", list(NECKS))
 def test_feature_info_is_true(name, levels, size):
     """Oracle: the tensors themselves; ``meta`` tensors hold no value, so that nothing in ``forward`` can read one."""
     neck = build(name, levels).to("meta")
@@ -69,14 +69,14 @@ def test_every_choice_keeps_the_promises(name, options):
     assert [key for key, value in neck.named_parameters() if value.grad is None or not value.grad.any()] == []
 
 
-@pytest.mark.parametrize("name", list(necks))
+@pytest.mark.parametrize("name", list(NECKS))
 def test_levels_are_named_after_their_stride(name):
     """The convention: level N has stride 2 to the N."""
     for levels in LEVELS:
         assert all(info.stride == 2 ** int(level[1:]) for level, info in build(name, levels).feature_info.items())
 
 
-@pytest.mark.parametrize("name", list(necks))
+@pytest.mark.parametrize("name", list(NECKS))
 def test_a_config_survives_its_own_json(name):
     """Law: reading back what was written changes nothing, and the name alone says which type to read it as."""
     for options in choices(name):
@@ -84,7 +84,7 @@ def test_a_config_survives_its_own_json(name):
         assert NECKS.resolve(json.loads(config.model_dump_json())) == config
 
 
-@pytest.mark.parametrize("name", list(necks))
+@pytest.mark.parametrize("name", list(NECKS))
 def test_batch_mates_change_nothing(name):
     """Law: in evaluation mode an image alone gives what it gives beside another."""
     torch.manual_seed(0)
@@ -96,7 +96,7 @@ def test_batch_mates_change_nothing(name):
         torch.testing.assert_close(together[level][:1], alone[level], msg=lambda text, level=level: f"{level}: {text}")
 
 
-@pytest.mark.parametrize("name", list(necks))
+@pytest.mark.parametrize("name", list(NECKS))
 def test_what_comes_in_is_left_as_it_was(name):
     """Law: heads may read the backbone's levels too."""
     features = features_of(BACKBONE, *SIZES[0])
@@ -104,7 +104,7 @@ def test_what_comes_in_is_left_as_it_was(name):
     assert all(torch.equal(features[level], other) for level, other in features_of(BACKBONE, *SIZES[0]).items())
 
 
-@pytest.mark.parametrize("name", list(necks))
+@pytest.mark.parametrize("name", list(NECKS))
 def test_initial_weights_keep_the_spread(name):
     """Law: a convolution of variance 1 / fan-in keeps the variance of its input; biases are zero."""
     torch.manual_seed(0)

@@ -50,17 +50,17 @@ def test_notes_are_collected_where_somebody_watches():
 
 COMPILED = """
 import torch
-from vertebra.ops import note, metric_prefix, watched, watching
+from vertebra.ops import note, metric_prefix, is_collecting_metrics, collect_metrics
 
 def part(x):
     with metric_prefix("head_"):
-        if watched():
+        if is_collecting_metrics():
             note("mean", x + 1)
     return x * 2
 
 compiled = torch.compile(part, fullgraph=True, backend="eager")
 for _ in range(2):
-    with watching() as notes:
+    with collect_metrics() as notes:
         assert torch.equal(compiled(torch.ones(3)), part(torch.ones(3)))
     first, second = notes["head_mean"]
     assert torch.equal(first, second)

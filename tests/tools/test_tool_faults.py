@@ -165,7 +165,7 @@ def test_a_fault_before_the_processes_meet_is_told_once(arguments, rank, count, 
 def test_what_fails_once_they_have_met_fails_for_all(run, monkeypatch):
     """By hand: what each process opens, and which task the heads are for, the others hear of."""
     heard = []
-    monkeypatch.setattr(DistributedContext, "collect", lambda self, value: heard.append(str(value)) or [value])
+    monkeypatch.setattr(DistributedContext, "all_gather", lambda self, value: heard.append(str(value)) or [value])
     assert main(["eval", str(run), "--set", "val.dataset.count=0"]) == 2
     assert main(["eval", str(run), "--set", "inference.window=64"]) == 2
     assert "val.dataset.count" in heard[0] and "looks at an image whole and once" in heard[1]
