@@ -22,7 +22,7 @@ def create_backbone(name: str, weights: str | os.PathLike[str] | None = None, **
     try:
         config = config_type.model_validate({"name": name, **options})
     except ValidationError as error:
-        raise usage_error_from_validation(name, config_type, error) from error
+        raise usage_error_from_validation(name, error) from error
     backbone = BACKBONES.build(config)
     if weights is not None:
         logging.getLogger("vertebra").info(load_backbone_weights(backbone, weights))

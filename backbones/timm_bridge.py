@@ -198,7 +198,7 @@ def _advice(config: TimmConfig) -> str:
         if getattr(config, option) is not None:
             continue
         try:
-            _try_to_fit(config.model_copy(update={option: value}))
+            _try_to_fit(config.replace(**{option: value}))
         except Unfit:
             continue
         return f"it can with {option}={value}"

@@ -11,13 +11,13 @@ COCO is expected in `data/coco` (`train2017/`, `val2017/`, `annotations/`).
 
 from typing import Literal
 
-from ..backbones import ResNetConfig
-from ..data import CocoSemanticConfig, LoaderConfig, ResizeConfig, ScaledCropConfig
-from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
-from ..heads import TORCHVISION_DEEPLAB
-from ..models import ModelConfig
-from ..necks import PassthroughConfig
-from .faster_rcnn_r50_fpn_1x_coco import COCO
+from vertebra.backbones import ResNetConfig
+from vertebra.configs.faster_rcnn_r50_fpn_1x_coco import COCO
+from vertebra.data import CocoSemanticConfig, LoaderConfig, ResizeConfig, ScaledCropConfig
+from vertebra.engine import ExperimentConfig, RecipeConfig, RunConfig, ScheduleConfig, SGDConfig, SplitConfig
+from vertebra.heads import TORCHVISION_DEEPLAB
+from vertebra.models import ModelConfig
+from vertebra.necks import PassthroughConfig
 
 
 def coco_voc(split: Literal["train2017", "val2017"]) -> CocoSemanticConfig:
@@ -43,9 +43,10 @@ CONFIG = ExperimentConfig(
         transform=ScaledCropConfig(size=(480, 480), scales=(0.5, 2.0), short_side=520),
     ),
     val=SplitConfig(dataset=coco_voc("val2017"), transform=ResizeConfig(short_sides=(520,))),
-    batch_size=32,
-    optimizer=SGDConfig(lr=0.02, lr_batch_size=32, norm_weight_decay=1e-4),
-    schedule=ScheduleConfig(steps=86_700, decay="poly", warmup_steps=0),
-    checkpoint_every=5_000,
-    loader=LoaderConfig(workers=16),
+    recipe=RecipeConfig(
+        batch_size=32,
+        optimizer=SGDConfig(lr=0.02, lr_batch_size=32, norm_weight_decay=1e-4),
+        schedule=ScheduleConfig(steps=86_700, decay="poly", warmup_steps=0),
+    ),
+    run=RunConfig(checkpoint_every=5_000, loader=LoaderConfig(workers=16)),
 )

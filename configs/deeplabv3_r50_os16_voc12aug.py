@@ -12,12 +12,19 @@ SBD; another place: `--set train.dataset.root=... --set val.dataset.root=...`.
 
 from pathlib import Path
 
-from ..backbones import ResNetConfig
-from ..data import VOC_CLASSES, ColorJitterConfig, LoaderConfig, ResizeConfig, ScaledCropConfig, VocSegmentationConfig
-from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
-from ..heads import AuxiliaryConfig, DeepLabConfig, SemanticConfig
-from ..models import ModelConfig
-from ..necks import PassthroughConfig
+from vertebra.backbones import ResNetConfig
+from vertebra.data import (
+    VOC_CLASSES,
+    ColorJitterConfig,
+    LoaderConfig,
+    ResizeConfig,
+    ScaledCropConfig,
+    VocSegmentationConfig,
+)
+from vertebra.engine import ExperimentConfig, RecipeConfig, RunConfig, ScheduleConfig, SGDConfig, SplitConfig
+from vertebra.heads import AuxiliaryConfig, DeepLabConfig, SemanticConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import PassthroughConfig
 
 ROOT = Path("data/VOCdevkit/VOC2012")
 CLASSES = ("background", *VOC_CLASSES)
@@ -39,11 +46,12 @@ def voc12aug(name: str, backbone: ResNetConfig, weights: str, head: SemanticConf
             dataset=VocSegmentationConfig(root=ROOT, splits=("val",), class_names=CLASSES),
             transform=ResizeConfig(short_sides=(512,), long_side=2048),
         ),
-        batch_size=16,
-        optimizer=SGDConfig(lr=0.01, lr_batch_size=16, weight_decay=5e-4, norm_weight_decay=5e-4),
-        schedule=ScheduleConfig(steps=40_000, decay="poly", floor=0.01, warmup_steps=0),
-        checkpoint_every=4_000,
-        loader=LoaderConfig(workers=8),
+        recipe=RecipeConfig(
+            batch_size=16,
+            optimizer=SGDConfig(lr=0.01, lr_batch_size=16, weight_decay=5e-4, norm_weight_decay=5e-4),
+            schedule=ScheduleConfig(steps=40_000, decay="poly", floor=0.01, warmup_steps=0),
+        ),
+        run=RunConfig(checkpoint_every=4_000, loader=LoaderConfig(workers=8)),
     )
 
 

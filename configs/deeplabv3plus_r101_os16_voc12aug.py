@@ -6,9 +6,9 @@ The recipe of `deeplabv3_r50_os16_voc12aug`. The yardstick is a mIoU of 77.7 on 
 output stride 8 (40k steps). Not yet run by us.
 """
 
-from ..backbones import ResNetConfig
-from ..heads import AuxiliaryConfig, DeepLabConfig, LowLevelConfig
-from .deeplabv3_r50_os16_voc12aug import voc12aug
+from vertebra.backbones import ResNetConfig
+from vertebra.configs.deeplabv3_r50_os16_voc12aug import voc12aug
+from vertebra.heads import AuxiliaryConfig, DeepLabConfig, LowLevelConfig
 
 CONFIG = voc12aug(
     "deeplabv3plus_r101_os16_voc12aug",

@@ -13,12 +13,20 @@ labelled. It is expected in `data/camvid`; another place: `--set train.dataset.r
 
 from pathlib import Path
 
-from ..backbones import ResNetConfig
-from ..data import ColorJitterConfig, LoaderConfig, ResizeConfig, ScaledCropConfig, VocSegmentationConfig
-from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
-from ..heads import AuxiliaryConfig, DeepLabConfig, LowLevelConfig
-from ..models import ModelConfig
-from ..necks import PassthroughConfig
+from vertebra.backbones import ResNetConfig
+from vertebra.data import ColorJitterConfig, LoaderConfig, ResizeConfig, ScaledCropConfig, VocSegmentationConfig
+from vertebra.engine import (
+    EvaluationConfig,
+    ExperimentConfig,
+    RecipeConfig,
+    RunConfig,
+    ScheduleConfig,
+    SGDConfig,
+    SplitConfig,
+)
+from vertebra.heads import AuxiliaryConfig, DeepLabConfig, LowLevelConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import PassthroughConfig
 
 JITTER = ColorJitterConfig(brightness=0.2, contrast=0.2, saturation=0.2)
 
@@ -42,10 +50,11 @@ CONFIG = ExperimentConfig(
         transform=ScaledCropConfig(size=(360, 480), scales=(0.5, 2.0), short_side=360, color_jitter=JITTER),
     ),
     val=SplitConfig(dataset=camvid("val"), transform=ResizeConfig(short_sides=(360,))),
-    batch_size=8,
-    optimizer=SGDConfig(lr=0.02, weight_decay=5e-4),
-    schedule=ScheduleConfig(steps=4000, decay="poly", warmup_steps=100),
-    eval_every=1000,
-    checkpoint_every=1000,
-    loader=LoaderConfig(workers=4),
+    recipe=RecipeConfig(
+        batch_size=8,
+        optimizer=SGDConfig(lr=0.02, weight_decay=5e-4),
+        schedule=ScheduleConfig(steps=4000, decay="poly", warmup_steps=100),
+    ),
+    evaluation=EvaluationConfig(every=1000),
+    run=RunConfig(checkpoint_every=1000, loader=LoaderConfig(workers=4)),
 )

@@ -5,12 +5,12 @@
 The whole-size sibling of `quickstart`, for a GPU or an hour of CPU. Not yet run by us.
 """
 
-from ..backbones import ResNetConfig
-from ..data import LoaderConfig, ResizeConfig, ShapesConfig
-from ..engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SplitConfig
-from ..heads import RCNNConfig
-from ..models import ModelConfig
-from ..necks import FPNConfig
+from vertebra.backbones import ResNetConfig
+from vertebra.data import LoaderConfig, ResizeConfig, ShapesConfig
+from vertebra.engine import AdamWConfig, ExperimentConfig, RecipeConfig, RunConfig, ScheduleConfig, SplitConfig
+from vertebra.heads import RCNNConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import FPNConfig
 
 TRAIN, VAL = 4000, 500
 
@@ -29,9 +29,11 @@ CONFIG = ExperimentConfig(
         dataset=ShapesConfig(split="val", train=TRAIN, val=VAL),
         transform=ResizeConfig(short_sides=(256,), long_side=512),
     ),
-    batch_size=16,
-    optimizer=AdamWConfig(lr=1e-3),
-    schedule=ScheduleConfig(steps=5000, decay="cosine", warmup_steps=200),
-    clip_norm=10.0,
-    loader=LoaderConfig(workers=4),
+    recipe=RecipeConfig(
+        batch_size=16,
+        optimizer=AdamWConfig(lr=1e-3),
+        schedule=ScheduleConfig(steps=5000, decay="cosine", warmup_steps=200),
+        clip_norm=10.0,
+    ),
+    run=RunConfig(loader=LoaderConfig(workers=4)),
 )

@@ -9,12 +9,20 @@ expects a folder `data/tiny_coco` in COCO's layout; another place: `--set train.
 
 from pathlib import Path
 
-from ..backbones import ResNetConfig
-from ..data import COCO_CLASSES, CocoConfig, LoaderConfig, ResizeConfig
-from ..engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SplitConfig
-from ..heads import BoxBranchConfig, MaskBranchConfig, RCNNConfig, RPNConfig
-from ..models import ModelConfig
-from ..necks import FPNConfig
+from vertebra.backbones import ResNetConfig
+from vertebra.data import COCO_CLASSES, CocoConfig, LoaderConfig, ResizeConfig
+from vertebra.engine import (
+    AdamWConfig,
+    EvaluationConfig,
+    ExperimentConfig,
+    RecipeConfig,
+    RunConfig,
+    ScheduleConfig,
+    SplitConfig,
+)
+from vertebra.heads import BoxBranchConfig, MaskBranchConfig, RCNNConfig, RPNConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import FPNConfig
 
 TINY_COCO = Path("data/tiny_coco")
 
@@ -39,13 +47,14 @@ def tiny_coco(name: str, mask: MaskBranchConfig | None) -> ExperimentConfig:
         ),
         train=photos,
         val=photos,
-        batch_size=4,
-        optimizer=AdamWConfig(lr=1e-3, weight_decay=0.0),
-        schedule=ScheduleConfig(steps=700, decay="cosine", warmup_steps=50),
-        clip_norm=10.0,
-        checkpoint_every=200,
-        eval_every=250,
-        loader=LoaderConfig(workers=1),
+        recipe=RecipeConfig(
+            batch_size=4,
+            optimizer=AdamWConfig(lr=1e-3, weight_decay=0.0),
+            schedule=ScheduleConfig(steps=700, decay="cosine", warmup_steps=50),
+            clip_norm=10.0,
+        ),
+        run=RunConfig(checkpoint_every=200, loader=LoaderConfig(workers=1)),
+        evaluation=EvaluationConfig(every=250),
     )
 
 

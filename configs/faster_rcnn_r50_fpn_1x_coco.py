@@ -13,12 +13,12 @@ no height (cocodataset/cocoapi#355): `--bad-data=skip` leaves them out and count
 
 from pathlib import Path
 
-from ..backbones import ResNetConfig
-from ..data import COCO_CLASSES, CocoConfig, LoaderConfig, ResizeConfig
-from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
-from ..heads import RCNNConfig
-from ..models import ModelConfig
-from ..necks import FPNConfig
+from vertebra.backbones import ResNetConfig
+from vertebra.data import COCO_CLASSES, CocoConfig, LoaderConfig, ResizeConfig
+from vertebra.engine import ExperimentConfig, RecipeConfig, RunConfig, ScheduleConfig, SGDConfig, SplitConfig
+from vertebra.heads import RCNNConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import FPNConfig
 
 COCO = Path("data/coco")
 
@@ -51,10 +51,8 @@ CONFIG = ExperimentConfig(
     ),
     train=coco_split("train2017", ResizeConfig(short_sides=(640, 672, 704, 736, 768, 800), flip=0.5)),
     val=coco_split("val2017", ResizeConfig()),
-    batch_size=16,
-    optimizer=SGDConfig(lr=0.02, lr_batch_size=16),
-    schedule=ScheduleConfig(steps=90_000),
-    checkpoint_every=5_000,
-    expect=BETTER_THAN_GUESSING,
-    loader=LoaderConfig(workers=8),
+    recipe=RecipeConfig(
+        batch_size=16, optimizer=SGDConfig(lr=0.02, lr_batch_size=16), schedule=ScheduleConfig(steps=90_000)
+    ),
+    run=RunConfig(checkpoint_every=5_000, expected_ranges=BETTER_THAN_GUESSING, loader=LoaderConfig(workers=8)),
 )

@@ -12,12 +12,20 @@ BCCD (MIT licence): 205 photos to train on, 87 to validate, 3 classes. It is exp
 
 from pathlib import Path
 
-from ..backbones import ResNetConfig
-from ..data import LoaderConfig, ResizeConfig, VocConfig
-from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
-from ..heads import RCNNConfig
-from ..models import ModelConfig
-from ..necks import FPNConfig
+from vertebra.backbones import ResNetConfig
+from vertebra.data import LoaderConfig, ResizeConfig, VocConfig
+from vertebra.engine import (
+    EvaluationConfig,
+    ExperimentConfig,
+    RecipeConfig,
+    RunConfig,
+    ScheduleConfig,
+    SGDConfig,
+    SplitConfig,
+)
+from vertebra.heads import RCNNConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import FPNConfig
 
 
 def bccd(split: str) -> VocConfig:
@@ -35,11 +43,12 @@ CONFIG = ExperimentConfig(
     ),
     train=SplitConfig(dataset=bccd("train"), transform=ResizeConfig(short_sides=(416, 448, 480), flip=0.5)),
     val=SplitConfig(dataset=bccd("val"), transform=ResizeConfig(short_sides=(480,))),
-    batch_size=8,
-    optimizer=SGDConfig(lr=0.01),
-    schedule=ScheduleConfig(steps=1500, warmup_steps=100),
-    clip_norm=10.0,
-    eval_every=500,
-    checkpoint_every=500,
-    loader=LoaderConfig(workers=4),
+    recipe=RecipeConfig(
+        batch_size=8,
+        optimizer=SGDConfig(lr=0.01),
+        schedule=ScheduleConfig(steps=1500, warmup_steps=100),
+        clip_norm=10.0,
+    ),
+    evaluation=EvaluationConfig(every=500),
+    run=RunConfig(checkpoint_every=500, loader=LoaderConfig(workers=4)),
 )

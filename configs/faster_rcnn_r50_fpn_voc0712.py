@@ -11,12 +11,12 @@ for `val`.
 
 from pathlib import Path
 
-from ..backbones import ResNetConfig
-from ..data import VOC_CLASSES, LoaderConfig, ResizeConfig, VocConfig
-from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
-from ..heads import RCNNConfig
-from ..models import ModelConfig
-from ..necks import FPNConfig
+from vertebra.backbones import ResNetConfig
+from vertebra.data import VOC_CLASSES, LoaderConfig, ResizeConfig, VocConfig
+from vertebra.engine import ExperimentConfig, RecipeConfig, RunConfig, ScheduleConfig, SGDConfig, SplitConfig
+from vertebra.heads import RCNNConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import FPNConfig
 
 DEVKIT = Path("data/VOCdevkit")
 VOC0712 = ("VOC2007/trainval", "VOC2012/trainval")
@@ -36,9 +36,10 @@ CONFIG = ExperimentConfig(
     val=SplitConfig(
         dataset=VocConfig(root=DEVKIT, splits=("VOC2007/test",), class_names=VOC_CLASSES, metrics=("voc07", "coco"))
     ),
-    batch_size=16,
-    optimizer=SGDConfig(lr=0.02, lr_batch_size=16),
-    schedule=ScheduleConfig(steps=18_000, milestones=(2 / 3, 8 / 9), warmup_steps=100),
-    checkpoint_every=2_000,
-    loader=LoaderConfig(workers=8),
+    recipe=RecipeConfig(
+        batch_size=16,
+        optimizer=SGDConfig(lr=0.02, lr_batch_size=16),
+        schedule=ScheduleConfig(steps=18_000, milestones=(2 / 3, 8 / 9), warmup_steps=100),
+    ),
+    run=RunConfig(checkpoint_every=2_000, loader=LoaderConfig(workers=8)),
 )

@@ -6,9 +6,9 @@ The recipe of `deeplabv3_r50_os16_voc12aug`. Not yet run by us; the yardstick fo
 60.5 mIoU on COCO's images with VOC's labels.
 """
 
-from ..backbones import ResNetConfig
-from ..heads import AuxiliaryConfig, FCNConfig
-from .deeplabv3_r50_os16_voc12aug import voc12aug
+from vertebra.backbones import ResNetConfig
+from vertebra.configs.deeplabv3_r50_os16_voc12aug import voc12aug
+from vertebra.heads import AuxiliaryConfig, FCNConfig
 
 CONFIG = voc12aug(
     "fcn_r50_voc12aug",

@@ -7,7 +7,7 @@
 and 46.0 after 250 of the 700 steps, 58.9 and 81.7 after 500.
 """
 
-from ..heads import MaskBranchConfig
-from .faster_rcnn_r18_fpn_tiny_coco import tiny_coco
+from vertebra.configs.faster_rcnn_r18_fpn_tiny_coco import tiny_coco
+from vertebra.heads import MaskBranchConfig
 
 CONFIG = tiny_coco("mask_rcnn_r18_fpn_tiny_coco", MaskBranchConfig(convolutions=(64, 64)))

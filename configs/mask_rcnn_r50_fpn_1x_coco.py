@@ -6,13 +6,13 @@ detectron2's recipe, as for `faster_rcnn_r50_fpn_1x_coco`. Its published box AP 
 (8 V100, 0.26 s a step, 3.4 GB a GPU). Not yet run by us.
 """
 
-from ..backbones import ResNetConfig
-from ..data import COCO_CLASSES, CocoConfig, LoaderConfig, ResizeConfig
-from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
-from ..heads import MaskBranchConfig, RCNNConfig
-from ..models import ModelConfig
-from ..necks import FPNConfig
-from .faster_rcnn_r50_fpn_1x_coco import BETTER_THAN_GUESSING, COCO
+from vertebra.backbones import ResNetConfig
+from vertebra.configs.faster_rcnn_r50_fpn_1x_coco import BETTER_THAN_GUESSING, COCO
+from vertebra.data import COCO_CLASSES, CocoConfig, LoaderConfig, ResizeConfig
+from vertebra.engine import ExperimentConfig, RecipeConfig, RunConfig, ScheduleConfig, SGDConfig, SplitConfig
+from vertebra.heads import MaskBranchConfig, RCNNConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import FPNConfig
 
 THREE_TIMES = ScheduleConfig(steps=270_000, milestones=(7 / 9, 25 / 27))
 """detectron2's 3x: 36 epochs, the rate falls at 210,000 and 250,000 steps."""
@@ -41,12 +41,12 @@ def mask_rcnn_coco(
         ),
         train=coco_masks("train2017", ResizeConfig(short_sides=(640, 672, 704, 736, 768, 800), flip=0.5)),
         val=coco_masks("val2017", ResizeConfig()),
-        batch_size=16,
-        optimizer=SGDConfig(lr=0.02, lr_batch_size=16),
-        schedule=schedule,
-        checkpoint_every=5_000,
-        expect=BETTER_THAN_GUESSING | {"loss_mask": (1e-4, 0.69)},
-        loader=LoaderConfig(workers=8),
+        recipe=RecipeConfig(batch_size=16, optimizer=SGDConfig(lr=0.02, lr_batch_size=16), schedule=schedule),
+        run=RunConfig(
+            checkpoint_every=5_000,
+            expected_ranges=BETTER_THAN_GUESSING | {"loss_mask": (1e-4, 0.69)},
+            loader=LoaderConfig(workers=8),
+        ),
     )
 
 

@@ -7,13 +7,13 @@ norm in every part, two convolutions in the RPN, four and one fully connected la
 AP is 44.6 and its mask AP 40.3 on val2017 (64 V100, 0.38 s a step, half precision). Not yet run by us.
 """
 
-from ..backbones import ResNetConfig
-from ..data import COCO_CLASSES, CocoConfig, LoaderConfig, ResizeConfig, ScaledCropConfig
-from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
-from ..heads import BoxBranchConfig, MaskBranchConfig, RCNNConfig, RPNConfig
-from ..models import ModelConfig
-from ..necks import FPNConfig
-from .faster_rcnn_r50_fpn_1x_coco import COCO
+from vertebra.backbones import ResNetConfig
+from vertebra.configs.faster_rcnn_r50_fpn_1x_coco import COCO
+from vertebra.data import COCO_CLASSES, CocoConfig, LoaderConfig, ResizeConfig, ScaledCropConfig
+from vertebra.engine import ExperimentConfig, RecipeConfig, RunConfig, ScheduleConfig, SGDConfig, SplitConfig
+from vertebra.heads import BoxBranchConfig, MaskBranchConfig, RCNNConfig, RPNConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import FPNConfig
 
 
 def coco_masks(split: str) -> CocoConfig:
@@ -35,9 +35,10 @@ CONFIG = ExperimentConfig(
     ),
     train=SplitConfig(dataset=coco_masks("train2017"), transform=ScaledCropConfig(boxes_from_masks=True)),
     val=SplitConfig(dataset=coco_masks("val2017"), transform=ResizeConfig(short_sides=(1024,), long_side=1024)),
-    batch_size=64,
-    optimizer=SGDConfig(lr=0.1, lr_batch_size=64, weight_decay=4e-5),
-    schedule=ScheduleConfig(steps=184_375, milestones=(8 / 9, 26 / 27), warmup_steps=500, warmup_factor=0.067),
-    checkpoint_every=5_000,
-    loader=LoaderConfig(workers=16),
+    recipe=RecipeConfig(
+        batch_size=64,
+        optimizer=SGDConfig(lr=0.1, lr_batch_size=64, weight_decay=4e-5),
+        schedule=ScheduleConfig(steps=184_375, milestones=(8 / 9, 26 / 27), warmup_steps=500, warmup_factor=0.067),
+    ),
+    run=RunConfig(checkpoint_every=5_000, loader=LoaderConfig(workers=16)),
 )

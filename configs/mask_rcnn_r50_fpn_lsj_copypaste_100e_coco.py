@@ -7,13 +7,11 @@ figures are what it has to surpass. Not yet run by us, and not for a CPU: synchr
 images for each, so it wants twice the workers.
 """
 
-from ..data import CopyPasteConfig
-from .mask_rcnn_r50_fpn_lsj_100e_coco import CONFIG as JITTERED
+from vertebra.configs.mask_rcnn_r50_fpn_lsj_100e_coco import CONFIG as JITTERED
+from vertebra.data import CopyPasteConfig
 
-CONFIG = JITTERED.model_copy(
-    update={
-        "name": "mask_rcnn_r50_fpn_lsj_copypaste_100e_coco",
-        "train": JITTERED.train.model_copy(update={"mix": CopyPasteConfig()}),
-        "loader": JITTERED.loader.model_copy(update={"workers": 32}),
-    }
+CONFIG = JITTERED.replace(
+    name="mask_rcnn_r50_fpn_lsj_copypaste_100e_coco",
+    train=JITTERED.train.replace(mix=CopyPasteConfig()),
+    run={"loader": JITTERED.run.loader.replace(workers=32)},
 )

@@ -7,8 +7,8 @@ Its yardstick is that config's 38.6 / 35.2: better weights alone were worth 3 po
 rate and decay tuned for them. Not yet run by us.
 """
 
-from ..backbones import ResNetConfig
-from .mask_rcnn_r50_fpn_1x_coco import mask_rcnn_coco
+from vertebra.backbones import ResNetConfig
+from vertebra.configs.mask_rcnn_r50_fpn_1x_coco import mask_rcnn_coco
 
 CONFIG = mask_rcnn_coco(
     "mask_rcnn_r50d_fpn_1x_coco",

@@ -9,10 +9,10 @@ validation pictures after 6 minutes on one busy core: the boxes of `quickstart`,
 
 from typing import Literal
 
-from ..data import JointConfig, ShapesSemanticConfig
-from ..heads import MultiHeadConfig, SemanticFPNConfig
-from .quickstart import CONFIG as QUICKSTART
-from .quickstart import shapes
+from vertebra.configs.quickstart import CONFIG as QUICKSTART
+from vertebra.configs.quickstart import shapes
+from vertebra.data import JointConfig, ShapesSemanticConfig
+from vertebra.heads import MultiHeadConfig, SemanticFPNConfig
 
 
 def joint(split: Literal["train", "val"]) -> JointConfig:
@@ -30,11 +30,9 @@ HEAD = MultiHeadConfig(
     weights={"semantic": 0.5},
 )
 
-CONFIG = QUICKSTART.model_copy(
-    update={
-        "name": "mask_rcnn_semantic_fpn_r10t_shapes",
-        "model": QUICKSTART.model.model_copy(update={"head": HEAD}),
-        "train": QUICKSTART.train.model_copy(update={"dataset": joint("train")}),
-        "val": QUICKSTART.val.model_copy(update={"dataset": joint("val")}),
-    }
+CONFIG = QUICKSTART.replace(
+    name="mask_rcnn_semantic_fpn_r10t_shapes",
+    model=QUICKSTART.model.replace(head=HEAD),
+    train=QUICKSTART.train.replace(dataset=joint("train")),
+    val=QUICKSTART.val.replace(dataset=joint("val")),
 )

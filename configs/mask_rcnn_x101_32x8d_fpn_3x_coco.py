@@ -6,8 +6,8 @@ detectron2's recipe; its published box AP is 44.3 and its mask AP 39.5 on val201
 Not yet run by us.
 """
 
-from ..backbones import ResNetConfig
-from .mask_rcnn_r50_fpn_1x_coco import THREE_TIMES, mask_rcnn_coco
+from vertebra.backbones import ResNetConfig
+from vertebra.configs.mask_rcnn_r50_fpn_1x_coco import THREE_TIMES, mask_rcnn_coco
 
 CONFIG = mask_rcnn_coco(
     "mask_rcnn_x101_32x8d_fpn_3x_coco",

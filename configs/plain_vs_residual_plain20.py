@@ -22,12 +22,20 @@ losses of 1.15, 1.88, 0.02 and 0.01 left.
 
 from typing import Literal
 
-from ..backbones import ResNetConfig
-from ..data import CenterCropConfig, LoaderConfig, ShapeCropsConfig
-from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
-from ..heads import ClassificationConfig
-from ..models import ModelConfig
-from ..necks import PassthroughConfig
+from vertebra.backbones import ResNetConfig
+from vertebra.data import CenterCropConfig, LoaderConfig, ShapeCropsConfig
+from vertebra.engine import (
+    EvaluationConfig,
+    ExperimentConfig,
+    RecipeConfig,
+    RunConfig,
+    ScheduleConfig,
+    SGDConfig,
+    SplitConfig,
+)
+from vertebra.heads import ClassificationConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import PassthroughConfig
 
 STEPS, BATCH, SIZE = 300, 64, 32
 
@@ -51,11 +59,13 @@ def plain_vs_residual(network: Literal["plain20", "plain56", "resnet20", "resnet
         ),
         train=crops("train", STEPS * BATCH),
         val=crops("val", 1000),
-        batch_size=BATCH,
-        optimizer=SGDConfig(lr=0.05, weight_decay=1e-4, norm_weight_decay=1e-4),
-        schedule=ScheduleConfig(steps=STEPS, milestones=(1 / 2, 3 / 4), warmup_steps=50),
-        eval_batch_size=100,
-        loader=LoaderConfig(workers=1),
+        recipe=RecipeConfig(
+            batch_size=BATCH,
+            optimizer=SGDConfig(lr=0.05, weight_decay=1e-4, norm_weight_decay=1e-4),
+            schedule=ScheduleConfig(steps=STEPS, milestones=(1 / 2, 3 / 4), warmup_steps=50),
+        ),
+        evaluation=EvaluationConfig(batch_size=100),
+        run=RunConfig(loader=LoaderConfig(workers=1)),
     )
 
 

@@ -5,6 +5,6 @@
 Loss 2.07, top-1 16.2 after 14 min 37 s; the four side by side are in `plain_vs_residual_plain20`.
 """
 
-from .plain_vs_residual_plain20 import plain_vs_residual
+from vertebra.configs.plain_vs_residual_plain20 import plain_vs_residual
 
 CONFIG = plain_vs_residual("plain56")

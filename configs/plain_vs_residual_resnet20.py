@@ -5,6 +5,6 @@
 Loss 1.38, top-1 46.6 after 10 min 03 s; the four side by side are in `plain_vs_residual_plain20`.
 """
 
-from .plain_vs_residual_plain20 import plain_vs_residual
+from vertebra.configs.plain_vs_residual_plain20 import plain_vs_residual
 
 CONFIG = plain_vs_residual("resnet20")

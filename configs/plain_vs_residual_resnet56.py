@@ -5,6 +5,6 @@
 Loss 1.58, top-1 40.4 after 14 min 46 s; the four side by side are in `plain_vs_residual_plain20`.
 """
 
-from .plain_vs_residual_plain20 import plain_vs_residual
+from vertebra.configs.plain_vs_residual_plain20 import plain_vs_residual
 
 CONFIG = plain_vs_residual("resnet56")

@@ -11,13 +11,13 @@ the time, not finding them. With 300 steps, and masks of 28 x 28 cells in place 
 
 from typing import Literal
 
-from ..backbones import ResNetConfig
-from ..data import LoaderConfig, ResizeConfig, ShapesConfig
-from ..engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SplitConfig
-from ..heads import BoxBranchConfig, MaskBranchConfig, RCNNConfig, RPNConfig
-from ..models import ModelConfig
-from ..necks import FPNConfig
-from ..ops import RoIAlignConfig
+from vertebra.backbones import ResNetConfig
+from vertebra.data import LoaderConfig, ResizeConfig, ShapesConfig
+from vertebra.engine import AdamWConfig, ExperimentConfig, RecipeConfig, RunConfig, ScheduleConfig, SplitConfig
+from vertebra.heads import BoxBranchConfig, MaskBranchConfig, RCNNConfig, RPNConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import FPNConfig
+from vertebra.ops import RoIAlignConfig
 
 
 def shapes(split: Literal["train", "val"]) -> ShapesConfig:
@@ -50,18 +50,22 @@ CONFIG = ExperimentConfig(
         dataset=shapes("val"),
         transform=ResizeConfig(short_sides=(128,), long_side=192),
     ),
-    batch_size=8,
-    optimizer=AdamWConfig(lr=1e-3),
-    schedule=ScheduleConfig(steps=250, decay="cosine", warmup_steps=30),
-    clip_norm=10.0,
-    checkpoint_every=125,
-    expect={  # half and twice of what the run above had, about
-        "loss_rpn_objectness": (0.02, 0.15),
-        "loss_rpn_box": (0.01, 0.08),
-        "loss_class": (0.25, 1.2),
-        "loss_box": (0.3, 1.3),
-        "loss_mask": (0.15, 0.6),
-    },
-    expected_from_step=100,
-    loader=LoaderConfig(workers=1),
+    recipe=RecipeConfig(
+        batch_size=8,
+        optimizer=AdamWConfig(lr=1e-3),
+        schedule=ScheduleConfig(steps=250, decay="cosine", warmup_steps=30),
+        clip_norm=10.0,
+    ),
+    run=RunConfig(
+        checkpoint_every=125,
+        expected_ranges={  # half and twice of what the run above had, about
+            "loss_rpn_objectness": (0.02, 0.15),
+            "loss_rpn_box": (0.01, 0.08),
+            "loss_class": (0.25, 1.2),
+            "loss_box": (0.3, 1.3),
+            "loss_mask": (0.15, 0.6),
+        },
+        expected_from_step=100,
+        loader=LoaderConfig(workers=1),
+    ),
 )

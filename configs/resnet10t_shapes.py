@@ -10,12 +10,20 @@ CPU cores, five crops of every scene); as a config it has not been run to its en
 
 from typing import Literal
 
-from ..backbones import ResNetConfig
-from ..data import CenterCropConfig, LoaderConfig, ShapeCropsConfig
-from ..engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SplitConfig
-from ..heads import ClassificationConfig
-from ..models import ModelConfig
-from ..necks import PassthroughConfig
+from vertebra.backbones import ResNetConfig
+from vertebra.data import CenterCropConfig, LoaderConfig, ShapeCropsConfig
+from vertebra.engine import (
+    AdamWConfig,
+    EvaluationConfig,
+    ExperimentConfig,
+    RecipeConfig,
+    RunConfig,
+    ScheduleConfig,
+    SplitConfig,
+)
+from vertebra.heads import ClassificationConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import PassthroughConfig
 
 STEPS, BATCH, SIZE = 2000, 64, 48
 LEVELS = ("c2", "c3", "c4")
@@ -38,9 +46,11 @@ CONFIG = ExperimentConfig(
     ),
     train=crops("train", STEPS * BATCH),
     val=crops("val", 1000),
-    batch_size=BATCH,
-    optimizer=AdamWConfig(lr=3e-3, weight_decay=0.05, norm_weight_decay=0.05),
-    schedule=ScheduleConfig(steps=STEPS, decay="cosine", warmup_steps=100),
-    eval_batch_size=100,
-    loader=LoaderConfig(workers=1),
+    recipe=RecipeConfig(
+        batch_size=BATCH,
+        optimizer=AdamWConfig(lr=3e-3, weight_decay=0.05, norm_weight_decay=0.05),
+        schedule=ScheduleConfig(steps=STEPS, decay="cosine", warmup_steps=100),
+    ),
+    evaluation=EvaluationConfig(batch_size=100),
+    run=RunConfig(loader=LoaderConfig(workers=1)),
 )

@@ -13,12 +13,20 @@ from pathlib import Path
 
 from timm.data.imagenet_info import ImageNetInfo
 
-from ..backbones import ResNetConfig
-from ..data import CenterCropConfig, ImageFolderConfig, LoaderConfig, RandomCropConfig
-from ..engine import ExperimentConfig, ScheduleConfig, SGDConfig, SplitConfig
-from ..heads import ClassificationConfig
-from ..models import ModelConfig
-from ..necks import PassthroughConfig
+from vertebra.backbones import ResNetConfig
+from vertebra.data import CenterCropConfig, ImageFolderConfig, LoaderConfig, RandomCropConfig
+from vertebra.engine import (
+    EvaluationConfig,
+    ExperimentConfig,
+    RecipeConfig,
+    RunConfig,
+    ScheduleConfig,
+    SGDConfig,
+    SplitConfig,
+)
+from vertebra.heads import ClassificationConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import PassthroughConfig
 
 IMAGENET = Path("data/imagenet")
 IMAGES, BATCH, EPOCHS = 1_281_167, 256, 90
@@ -40,12 +48,11 @@ CONFIG = ExperimentConfig(
         dataset=ImageFolderConfig(root=IMAGENET / "val", class_names=SYNSETS),
         transform=CenterCropConfig(resize=256, size=224),
     ),
-    batch_size=BATCH,
-    optimizer=SGDConfig(lr=0.1, lr_batch_size=BATCH, weight_decay=1e-4, norm_weight_decay=1e-4),
-    schedule=ScheduleConfig(steps=round(EPOCHS * IMAGES / BATCH), milestones=(1 / 3, 2 / 3), warmup_steps=0),
-    eval_batch_size=100,
-    eval_every=50_000,
-    checkpoint_every=5_000,
-    log_every=100,
-    loader=LoaderConfig(workers=12),
+    recipe=RecipeConfig(
+        batch_size=BATCH,
+        optimizer=SGDConfig(lr=0.1, lr_batch_size=BATCH, weight_decay=1e-4, norm_weight_decay=1e-4),
+        schedule=ScheduleConfig(steps=round(EPOCHS * IMAGES / BATCH), milestones=(1 / 3, 2 / 3), warmup_steps=0),
+    ),
+    evaluation=EvaluationConfig(batch_size=100, every=50_000),
+    run=RunConfig(checkpoint_every=5_000, log_every=100, loader=LoaderConfig(workers=12)),
 )

@@ -3,7 +3,15 @@
 from .checkpoints.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from .checkpoints.restore import load_checkpoint_model, load_model, load_weights
 from .checkpoints.series import checkpoint_paths
-from .config import ExperimentConfig, SplitConfig, override, parse_config
+from .config import (
+    EvaluationConfig,
+    ExperimentConfig,
+    RecipeConfig,
+    RunConfig,
+    SplitConfig,
+    override,
+    parse_config,
+)
 from .distributed.context import DistributedContext, init_distributed
 from .drawing import blend_masks, draw_boxes, draw_classes, draw_lines, write_image
 from .logging.comparisons import draw_comparisons
@@ -23,9 +31,12 @@ __all__ = [
     "ClassificationTask",
     "Detection",
     "DistributedContext",
+    "EvaluationConfig",
     "ExperimentConfig",
     "MultiTask",
     "Predictor",
+    "RecipeConfig",
+    "RunConfig",
     "SGDConfig",
     "ScheduleConfig",
     "Semantic",

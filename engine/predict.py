@@ -19,7 +19,7 @@ class Predictor:
     def __init__(self, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> None:
         checkpoint = open_checkpoint(path)
         self.model = load_checkpoint_model(checkpoint, device)
-        self.task = pick_task(self.model.head, checkpoint.classes, checkpoint.config.inference)
+        self.task = pick_task(self.model.head, checkpoint.classes, checkpoint.config.evaluation.inference)
         self._prepare = build_transform(checkpoint.config.val.transform)
 
     def __call__(self, image: UInt8[ndarray, "h w 3"]) -> Any:

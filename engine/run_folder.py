@@ -115,12 +115,12 @@ class RunFolder:
 
     def _begin(self, config: ExperimentConfig) -> StartingPoint:
         """With the input that the weights it starts from want written out."""
-        source = None if config.start_from is None else open_checkpoint(config.start_from)
+        source = None if config.model.start_from is None else open_checkpoint(config.model.start_from)
         if source is None or config.model.input is not None:
             model = resolve_input(config.model)
         else:
-            model = config.model.model_copy(update={"input": source.config.model.input})
-        return StartingPoint(self._store(config.model_copy(update={"model": model})), source=source)
+            model = config.model.replace(input=source.config.model.input)
+        return StartingPoint(self._store(config.replace(model=model)), source=source)
 
     def _store(self, config: ExperimentConfig) -> ExperimentConfig:
         """Write the resolved config: from here on it is data and runs no code."""
@@ -138,8 +138,8 @@ class RunFolder:
             return self._begin(config)
         checkpoint = open_checkpoint(self.path, notify)
         if config.model.input is None:
-            model = config.model.model_copy(update={"input": checkpoint.config.model.input})
-            config = config.model_copy(update={"model": model})
+            model = config.model.replace(input=checkpoint.config.model.input)
+            config = config.replace(model=model)
         changes = config_changes(checkpoint.config.model_dump(mode="json"), config.model_dump(mode="json"))
         refused = {key: pair for key, pair in sorted(changes.items()) if key.split(".")[0] not in FREE_ON_RESUME}
         if refused:

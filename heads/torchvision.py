@@ -24,14 +24,12 @@ TORCHVISION = RCNNConfig(
 )
 """``fasterrcnn_resnet50_fpn`` (which counts the background as a class)."""
 
-TORCHVISION_MASK = TORCHVISION.model_copy(
-    update={"mask": MaskBranchConfig(pool=_pool(14), truth="soft", paste="padded")}
-)
+TORCHVISION_MASK = TORCHVISION.replace(mask=MaskBranchConfig(pool=_pool(14), truth="soft", paste="padded"))
 """``maskrcnn_resnet50_fpn``."""
 
 TORCHVISION_V2 = RCNNConfig(
-    rpn=TORCHVISION.rpn.model_copy(update={"convolutions": 2}),
-    box=TORCHVISION.box.model_copy(update={"convolutions": (256,) * 4, "norm": "batch", "fc": (1024,)}),
+    rpn=TORCHVISION.rpn.replace(convolutions=2),
+    box=TORCHVISION.box.replace(convolutions=(256,) * 4, norm="batch", fc=(1024,)),
     mask=MaskBranchConfig(pool=_pool(14), norm="batch", truth="soft", paste="padded"),
 )
 """``maskrcnn_resnet50_fpn_v2``, and without its mask branch ``fasterrcnn_resnet50_fpn_v2``. The backbone and the neck

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
+from pydantic import model_validator
+
 from ..backbones import BACKBONES, BackboneConfig, weights_input
 from ..heads import HEADS, HeadConfig, task_of_head
 from ..necks import NECKS
@@ -18,16 +20,25 @@ class ModelConfig(Config):
     """None: as the backbone's weights were trained. A run's own config says which that was."""
     backbone: Annotated[BackboneConfig, *BACKBONES.field()]
     weights: str | None = None
-    """What the backbone starts a training from; see :func:`vertebra.backbones.load_backbone_weights`."""
+    """Pretrained weights that the backbone starts from; see :func:`vertebra.backbones.load_backbone_weights`."""
+    start_from: str | None = None
+    """A run folder or checkpoint whose whole model this one starts from, whatever its classes; see
+    :func:`vertebra.models.transfer_weights`."""
     neck: Annotated[PartConfig, *NECKS.field()]
     head: Annotated[HeadConfig, *HEADS.field()]
+
+    @model_validator(mode="after")
+    def _check_starting_weights(self) -> "ModelConfig":
+        if self.start_from is not None and self.weights is not None:
+            raise ValueError("start_from gives the backbone its weights too: set weights to null")
+        return self
 
 
 def resolve_input(config: ModelConfig) -> ModelConfig:
     """The config with the input that its weights want written out."""
     if config.input is not None:
         return config
-    return config.model_copy(update={"input": weights_input(config.backbone, config.weights)})
+    return config.replace(input=weights_input(config.backbone, config.weights))
 
 
 def build_model(config: ModelConfig, class_names: Sequence[str] | Mapping[str, Sequence[str]]) -> Model:

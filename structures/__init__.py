@@ -12,7 +12,14 @@ The conventions of the whole project stand here, once:
 
 from .classes import Classes
 from .classification import Classification
-from .config import Config, PartConfig, suggest, usage_error_from_validation, value_errors_as_usage_errors
+from .config import (
+    Config,
+    PartConfig,
+    revalidate,
+    suggest,
+    usage_error_from_validation,
+    value_errors_as_usage_errors,
+)
 from .errors import (
     CheckpointError,
     DataError,
@@ -31,7 +38,7 @@ from .instances import Detections, Instances
 from .masks import MaskFormat, PasteRule, RoIMasks
 from .numbers import is_number
 from .polygons import PolygonMasks
-from .registry import Entry, Registry
+from .registry import Registry, RegistryEntry
 from .semantic import IGNORE, SemanticLogits
 
 __all__ = [
@@ -44,7 +51,6 @@ __all__ = [
     "Config",
     "DataError",
     "Detections",
-    "Entry",
     "FeatureInfo",
     "Features",
     "Images",
@@ -60,6 +66,7 @@ __all__ = [
     "PeerError",
     "PolygonMasks",
     "Registry",
+    "RegistryEntry",
     "RoIMasks",
     "SemanticLogits",
     "UsageError",
@@ -67,6 +74,7 @@ __all__ = [
     "WorkerError",
     "is_number",
     "is_out_of_memory",
+    "revalidate",
     "suggest",
     "usage_error_from_validation",
     "value_errors_as_usage_errors",

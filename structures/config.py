@@ -1,54 +1,160 @@
-"""What every configuration object is: frozen, validated, and without room for a misspelt key."""
+"""Configuration objects: frozen, validated pydantic models; an unknown field is an error that names the nearest."""
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Iterator
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from .errors import UsageError
 
+ConfigType = TypeVar("ConfigType", bound="Config")
+
 
 class Config(BaseModel):
-    """A frozen value whose fields are checked when it is made; an unknown field is an error, never a silent default."""
+    """Base class of every config: a frozen value whose fields are checked when it is built."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_fields(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            unknown = [str(name) for name in values if name not in cls.model_fields]
+            if unknown:
+                hints = [f"there is no field {name!r}; {suggest(name, cls.model_fields)}" for name in unknown]
+                raise PydanticCustomError("unknown_field", "{message}", {"message": "; ".join(hints)})
+        return values
+
+    def replace(self: ConfigType, **changes: Any) -> ConfigType:
+        """Return a copy with the given fields changed, validated as a whole.
+
+        A mapping given for a field that holds a config changes the fields it names, at any depth:
+        ``config.replace(recipe={"batch_size": 4})``. A ``name`` of another kind of part replaces the part, which then
+        has its own defaults: ``config.replace(model={"neck": {"name": "bifpn"}})``. To start anew, pass a config.
+
+        Raises pydantic's ``ValidationError`` for an unknown field, naming the nearest, or for a wrong value.
+        """
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        for name, value in changes.items():
+            current = getattr(self, name, None)
+            if isinstance(current, Config) and isinstance(value, Mapping) and self._keeps_type(name, value):
+                value = _replace_within(name, current, value)
+            values[name] = value
+        return type(self).model_validate(values)
+
+    def _keeps_type(self, field: str, changes: Mapping[str, Any]) -> bool:
+        """Return whether the config in ``field`` has the same type after ``changes``, so that its other fields stay."""
+        current = getattr(self, field)
+        part_name = getattr(current, "name", None)
+        new_name = changes.get("name", part_name)
+        if new_name == part_name:
+            return True
+        parts = [mark for mark in type(self).model_fields[field].metadata if isinstance(mark, PartField)]
+        return bool(parts) and parts[0].config_type(new_name) is type(current)
+
 
 class PartConfig(Config):
-    """The hyper-parameters of one part that a registry can build; ``name`` says which."""
+    """Hyper-parameters of a part that a registry builds; ``name`` is the part's name in the registry."""
 
     name: str
 
 
+def _replace_within(field: str, config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return ``config.replace(**changes)``; an error locates its fields below ``field``."""
+    try:
+        return config.replace(**changes)
+    except ValidationError as error:
+        details: list[InitErrorDetails] = [
+            {
+                "type": PydanticCustomError("value_error", "{message}", {"message": _describe(problem)}),
+                "loc": (field, *problem["loc"]),
+                "input": problem["input"],
+            }
+            for problem in error.errors(include_url=False)
+        ]
+        raise ValidationError.from_exception_data(type(config).__name__, details) from error
+
+
+def revalidate(config: ConfigType) -> ConfigType:
+    """Return the config validated again, with all configs in it.
+
+    pydantic's ``model_copy`` and ``model_construct`` check nothing; what they leave behind raises ValidationError here.
+    """
+    values = {name: _revalidate_value(value) for name, value in vars(config).items() if name in config.model_fields_set}
+    return type(config).model_validate(values)
+
+
+def _revalidate_value(value: Any) -> Any:
+    if isinstance(value, Config):
+        return revalidate(value)
+    if isinstance(value, tuple | list):
+        return type(value)(_revalidate_value(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _revalidate_value(item) for key, item in value.items()}
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class PartField:
+    """Marks a config field that holds a part from a registry; ``config_type`` maps a part's name to its config type."""
+
+    config_type: Callable[[str], type[PartConfig]]
+
+
 @contextlib.contextmanager
 def value_errors_as_usage_errors() -> Iterator[None]:
-    """Where parts are built from a config, what one of them refuses (ValueError) is a mistake in that config."""
+    """Turn a ValueError that this package raises while parts are built from a config into a UsageError.
+
+    A ValueError from a part that a user wrote passes through with its traceback: it is a bug or a check of theirs.
+    """
     try:
         yield
     except ValueError as error:
+        if _is_raised_by_user_code(error):
+            raise
         raise UsageError(f"the config cannot be built: {error}") from error
 
 
+def _is_raised_by_user_code(error: BaseException) -> bool:
+    """Return whether the innermost frame outside installed libraries belongs to neither this package nor Python."""
+    package = __name__.partition(".")[0]
+    libraries = tuple(Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib"))
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if frame.f_globals.get("__name__", "").partition(".")[0] == package:
+            return False
+        if not any(Path(frame.f_code.co_filename).is_relative_to(library) for library in libraries):
+            return True
+    return False
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
-    """The end of an error text for an unknown word: the nearest known one, or all of them when none is near."""
+    """Return the end of an error message about an unknown word: the nearest known words, or all when none is near."""
     known = sorted(known)
-    near = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
-    if near:
-        return "did you mean " + " or ".join(repr(name) for name in near) + "?"
+    nearest = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
+    if nearest:
+        return "did you mean " + " or ".join(repr(name) for name in nearest) + "?"
     return "known: " + (", ".join(known) or "none")
 
 
-def usage_error_from_validation(source: str, config: type[Config], error: ValidationError) -> UsageError:
-    """pydantic's complaints about a config in one line: where, what is wrong, what came; the nearest field's name."""
-    faults, fix = [], ""
-    for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"]) or "it"
-        if fault["type"] == "extra_forbidden":
-            faults.append(f"there is no field {where!r}")
-            fix = fix or (suggest(where, config.model_fields) if len(fault["loc"]) == 1 else "")
-        elif fault["type"] == "value_error":  # a check of our own, whose text says all
-            faults.append(f"{where}: {fault['msg'].removeprefix('Value error, ')}")
-        else:
-            faults.append(f"{where}: {fault['msg'].lower()}, got {fault['input']!r:.80}")
-    return UsageError(f"{source}: {'; '.join(faults)}", fix)
+def usage_error_from_validation(source: str, error: ValidationError) -> UsageError:
+    """Return pydantic's complaints about a config as one line: for each field where it is, what is wrong, what came."""
+    problems = []
+    for problem in error.errors(include_url=False):
+        location = ".".join(str(key) for key in problem["loc"])
+        problems.append(f"{location}: {_describe(problem)}" if location else _describe(problem))
+    return UsageError(f"{source}: {'; '.join(problems)}")
+
+
+def _describe(problem: ErrorDetails) -> str:
+    """Return what is wrong with one field; pydantic's own messages do not show the value, so it is added to them."""
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("unknown_field", "value_error"):
+        return message
+    return f"{message[:1].lower()}{message[1:]}, got {problem['input']!r:.80}"

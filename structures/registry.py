@@ -1,4 +1,4 @@
-"""Names that a user chooses from: backbones, necks, heads, data sets."""
+"""Registries: the names that a user chooses parts by (backbones, necks, heads, data sets, ...)."""
 
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BeforeValidator, SerializeAsAny
 
-from .config import PartConfig, suggest
+from .config import PartConfig, PartField, suggest
 from .errors import UsageError
 
 T = TypeVar("T")
@@ -15,44 +15,47 @@ Builder = TypeVar("Builder", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Entry(Generic[T]):
-    """How to make one named part: the type of its config, and the callable that takes it last."""
+class RegistryEntry(Generic[T]):
+    """A registered part: the type of its config, and the callable that builds it and takes the config last."""
 
     config: type[PartConfig]
     build: Callable[..., T]
 
 
 class Registry(Generic[T]):
-    """Names, each with a config type and a builder. A duplicate name raises; an unknown one suggests the nearest."""
+    """Part names, each with a config type and a builder.
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self._entries: dict[str, Entry[T]] = {}
-        self._families: dict[str, Entry[T]] = {}
+    ``noun`` is what messages call such a part (``"head"``). Registering a name twice raises; asking for an unknown
+    name suggests the nearest.
+    """
+
+    def __init__(self, noun: str) -> None:
+        self.noun = noun
+        self._entries: dict[str, RegistryEntry[T]] = {}
+        self._families: dict[str, RegistryEntry[T]] = {}
 
     def register(self, name: str, config: type[PartConfig]) -> Callable[[Builder], Builder]:
-        """Decorate a class or function ``build(*parts, config)`` to make it known under ``name``.
+        """Return a decorator that registers a class or function ``build(*parts, config)`` under ``name``.
 
-        A name that ends in ``/`` is a family: it stands for every name that begins with it, and is not listed itself.
+        A name that ends in ``/`` registers a family: it serves every name that begins with it, and is not listed.
         """
-
         entries = self._families if name.endswith("/") else self._entries
 
         def add(build: Builder) -> Builder:
             if name in entries:
-                raise ValueError(f"the {self.kind} name {name!r} is taken; choose another")
-            entries[name] = Entry(config, build)
+                raise ValueError(f"the {self.noun} name {name!r} is taken; choose another")
+            entries[name] = RegistryEntry(config, build)
             return build
 
         return add
 
-    def __getitem__(self, name: str) -> Entry[T]:
+    def __getitem__(self, name: str) -> RegistryEntry[T]:
         entry = self._find(name)
         if entry is None:
-            raise UsageError(f"there is no {self.kind} named {name!r}", suggest(name, self._entries))
+            raise UsageError(f"there is no {self.noun} named {name!r}", suggest(name, self._entries))
         return entry
 
-    def _find(self, name: str) -> Entry[T] | None:
+    def _find(self, name: str) -> RegistryEntry[T] | None:
         return self._entries.get(name) or self._families.get(name[: name.find("/") + 1])
 
     def __iter__(self) -> Iterator[str]:
@@ -65,23 +68,33 @@ class Registry(Generic[T]):
         return len(self._entries)
 
     def names(self, pattern: str = "*") -> list[str]:
-        """Registered names that match a shell pattern (``resnext*``), in the order of registration."""
+        """Return the registered names that match a shell pattern (``resnext*``), in the order of registration."""
         return [name for name in self._entries if fnmatch.fnmatchcase(name, pattern)]
 
     def resolve(self, value: PartConfig | Mapping[str, Any]) -> PartConfig:
-        """A config of the right type from a mapping whose ``name`` says which; a config passes through."""
+        """Return the config of a part from a mapping with its ``name``; check and return a config that is one already.
+
+        Raises ValueError for a mapping without a name and for the config of a part from another registry.
+        """
         if isinstance(value, PartConfig):
-            self[value.name]
+            expected = self[value.name].config
+            if not isinstance(value, expected):
+                raise ValueError(
+                    f"the {self.noun} {value.name!r} needs a {expected.__name__}; got a {type(value).__name__}"
+                )
             return value
         if not isinstance(value, Mapping) or "name" not in value:
-            raise ValueError(f"a {self.kind} needs a 'name'; known: {', '.join(self._entries)}")
+            raise ValueError(f"a {self.noun} needs a 'name'; known: {', '.join(self._entries)}")
         return self[value["name"]].config.model_validate(dict(value))
 
     def build(self, config: PartConfig, *parts: Any) -> T:
-        """Make the part that ``config.name`` names out of the parts it stands on."""
+        """Build the part that ``config.name`` names from the parts and values that its builder takes first."""
         return self[config.name].build(*parts, config)
 
     def field(self) -> tuple[Any, ...]:
-        """What makes a config field hold one of these: ``backbone: Annotated[PartConfig, *backbones.field()]``."""
+        """Return the annotations that make a config field hold a part of this registry.
+
+        ``backbone: Annotated[PartConfig, *BACKBONES.field()]``
+        """
         serialize: Any = SerializeAsAny  # a type to a type checker, and an annotation to pydantic
-        return (BeforeValidator(self.resolve), serialize())
+        return (BeforeValidator(self.resolve), serialize(), PartField(lambda name: self[name].config))

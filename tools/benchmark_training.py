@@ -22,7 +22,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "bf16+channels-last+compile": {"precision": "bf16", "channels_last": True, "compile": True},
     "deterministic": {"deterministic": True},
 }
-"""What is changed of the config, by a name; the first is what the others are held against."""
+"""Changes of the recipe by a name; the first setting is what the others are compared with."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,12 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     first, *_ = SETTINGS
     names = list(dict.fromkeys([first, *(options.settings or SETTINGS)]))
     device = str(pick_device(options.device))
-    threads = torch.get_num_threads()
-    print(f"{config['name']}, {device}, torch {torch.__version__}, {threads} threads, batch {config['batch_size']}")
+    threads, batch_size = torch.get_num_threads(), config["recipe"]["batch_size"]
+    print(f"{config['name']}, {device}, torch {torch.__version__}, {threads} threads, batch {batch_size}")
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for _ in range(options.rounds):
         for name in names:
-            found[name].append(_measure_alone({**config, **SETTINGS[name]}, device, options.steps))
+            found[name].append(_measure_alone(_with_recipe(config, SETTINGS[name]), device, options.steps))
     table = Table("setting", "images/s", f"beside {first}", "memory, GiB")
     for name, measured in found.items():
         speeds, memory = zip(*measured, strict=True)
@@ -73,6 +73,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def _with_recipe(config: Mapping[str, Any], changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a dumped config with some fields of its recipe changed."""
+    return {**config, "recipe": {**config["recipe"], **changes}}
+
+
 def _measure_alone(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, float]:
     """:func:`measure` in a process that nothing ran in before."""
     import multiprocessing
@@ -95,31 +100,31 @@ def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, 
     from vertebra.structures import value_errors_as_usage_errors
 
     experiment = parse_config(config)
-    data = build_dataset(experiment.train.dataset)
+    data = build_dataset(experiment.train.dataset, experiment.train.bad_data)
     names = {task: classes.names for task, classes in data.classes.items()}
     with value_errors_as_usage_errors():
         model = build_model(experiment.model, names).to(device).train()
         loader = train_loader(
             data,
             experiment.train.transform,
-            experiment.loader.model_copy(update={"workers": 0}),
-            batch_size=experiment.batch_size,
+            experiment.run.loader.replace(workers=0),
+            batch_size=experiment.recipe.batch_size,
             divisor=model.size_divisor,
-            seed=experiment.seed,
+            seed=experiment.recipe.seed,
             start_step=0,
             end_step=1,
-            share=Shard(micro_batches=experiment.accumulate),
-            sampling=experiment.sampling,
+            share=Shard(micro_batches=experiment.recipe.accumulate),
+            sampling=experiment.train.sampling,
             mix=experiment.train.mix,
         )
     batches, seconds = list(loader), []
-    with matrix_precision(experiment.precision), deterministic_kernels(experiment.deterministic):
+    with matrix_precision(experiment.recipe.precision), deterministic_kernels(experiment.recipe.deterministic):
         state = TrainingState.of(model, experiment)
         for step in range(1, steps + 3):
             began = time.perf_counter()
             train_step(state, batches, experiment, step)  # ends by reading numbers back, so the device is done
             seconds.append(time.perf_counter() - began)
-    return experiment.batch_size / statistics.median(seconds[2:]), peak_memory(model.device)
+    return experiment.recipe.batch_size / statistics.median(seconds[2:]), peak_memory(model.device)
 
 
 if __name__ == "__main__":

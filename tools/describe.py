@@ -26,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _facts(checkpoint) -> Iterator[tuple[str, str]]:
     config, origin = checkpoint.config, checkpoint.origin
-    yield "name", f"{config.name}, step {checkpoint.step} of {config.schedule.steps}, saved {checkpoint.saved_at}"
+    yield (
+        "name",
+        f"{config.name}, step {checkpoint.step} of {config.recipe.schedule.steps}, saved {checkpoint.saved_at}",
+    )
     parts = (config.model.backbone.name, config.model.neck.name, config.model.head.name)
     yield "model", " + ".join(parts)
     for task, classes in checkpoint.classes.items():

@@ -7,9 +7,18 @@ from pathlib import Path
 from vertebra.structures import UsageError
 from vertebra.tools.cli import check_output_file, errors_from_local_rank_zero, run_tool
 
-READ = ("val", "engine")
+READ = ("val", "evaluation.engine", "evaluation.boundary")
 """The fields of a config that scoring a file reads."""
-READ_WITH_MODEL = ("val", "inference", "loader", "eval_batch_size", "precision", "deterministic", "engine")
+READ_WITH_MODEL = (
+    "val",
+    "evaluation.batch_size",
+    "evaluation.engine",
+    "evaluation.boundary",
+    "evaluation.inference",
+    "run.loader",
+    "recipe.precision",
+    "recipe.deterministic",
+)
 """The fields of a run's config that an evaluation reads; the model is the checkpoint's."""
 
 
@@ -60,7 +69,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--engine", choices=("hotcoco", "pycocotools"), help="what computes the numbers")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where the model runs (default auto)")
-    parser.add_argument("--bad-data", choices=("error", "skip"), help="stop at bad data (default), or skip it")
+    parser.add_argument(
+        "--bad-data", choices=("error", "skip"), help="stop at bad data, or skip it (default: as the config says)"
+    )
     options = parser.parse_args(arguments)
     _check_together(parser, options)
     return options
@@ -102,8 +113,8 @@ def _score_results(options: argparse.Namespace):
 
     config = load_config(options.data) if options.run is None else open_checkpoint(options.run).config
     config = _changed(config, options, READ)
-    dataset = build_dataset(config.val.dataset, options.bad_data or "error")
-    scores = score_results(options.results, dataset, config.engine)
+    dataset = build_dataset(config.val.dataset, config.val.bad_data)
+    scores = score_results(options.results, dataset, config.evaluation.engine)
     return scores, {"images": len(dataset), "results": str(options.results)}
 
 
@@ -127,10 +138,10 @@ def _score_run(options: argparse.Namespace):
             checkpoint = open_checkpoint(options.run)
             config = _changed(checkpoint.config, options, READ_WITH_MODEL)
             model = load_checkpoint_model(checkpoint, processes.device)
-            dataset = build_dataset(config.val.dataset, options.bad_data or "error")
+            dataset = build_dataset(config.val.dataset, config.val.bad_data)
             require_same_classes(checkpoint.classes, dataset.classes, ("the model", "the data"))
             require_targets(config.model.head, dataset)
-            task = pick_task(model.head, dataset.classes, config.inference)
+            task = pick_task(model.head, dataset.classes, config.evaluation.inference)
         found = evaluate(task, model, dataset, config, processes)
     return None if found is None else (found[1], {"step": checkpoint.step, "images": len(dataset)})
 
@@ -139,10 +150,12 @@ def _changed(config, options: argparse.Namespace, read: Sequence[str]):
     """The config with the options' changes; UsageError for one that changes nothing."""
     from vertebra.engine import override
 
-    engine = [] if options.engine is None else [f"engine={options.engine}"]
-    config = override(config, [*options.set, *engine])
+    flags = [] if options.engine is None else [f"evaluation.engine={options.engine}"]
+    if options.bad_data is not None:
+        flags.append(f"val.bad_data={options.bad_data}")
+    config = override(config, [*options.set, *flags])
     for key in (assignment.partition("=")[0].strip() for assignment in options.set):
-        if key.split(".")[0] not in read:
+        if not any(f"{key}.".startswith(f"{field}.") for field in read):
             raise UsageError(f"--set {key}: evaluation does not read it", f"it reads {', '.join(read)}")
     return config
 

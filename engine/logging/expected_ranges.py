@@ -13,12 +13,12 @@ def range_warnings(config: ExperimentConfig, step: int, means: Mapping[str, floa
     """A line for each number outside its band, at the first logged step from ``expected_from_step`` on."""
     if (
         not means
-        or step < config.expected_from_step
-        or any(map(config.is_logged, range(config.expected_from_step, step)))
+        or step < config.run.expected_from_step
+        or any(map(config.is_logged, range(config.run.expected_from_step, step)))
     ):
         return []
     lines = []
-    for name, (low, high) in config.expect.items():
+    for name, (low, high) in config.run.expected_ranges.items():
         if name not in means:
             lines.append(f"WARNING: the band of {name!r} is of nothing that is logged: {suggest(name, means)}")
         elif not low <= (value := means[name]) <= high:

@@ -54,7 +54,7 @@ class RunLog:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("train", total=config.schedule.steps, completed=start, numbers="")
+        self._task = self._progress.add_task("train", total=config.recipe.schedule.steps, completed=start, numbers="")
 
     def __enter__(self) -> "RunLog":
         self._show_fault, threading.excepthook = threading.excepthook, self._show_but_writes
@@ -108,7 +108,7 @@ class RunLog:
         if self.console.is_terminal:
             self._progress.update(self._task, numbers=line)
         else:
-            steps = self.config.schedule.steps
+            steps = self.config.recipe.schedule.steps
             remaining = elapsed / self._count * (steps - step)
             self.say(f"step {step}/{steps}  {line}  ETA {remaining:.0f} s")
         self._restart()

@@ -31,17 +31,19 @@ def evaluate(
     batches = eval_loader(
         dataset,
         config.val.transform,
-        config.loader,
-        batch_size=1 if config.deterministic else config.eval_batch_size,  # a batch's size decides how sums are ordered
+        config.run.loader,
+        batch_size=1
+        if config.recipe.deterministic
+        else config.evaluation.batch_size,  # a batch's size decides how sums are ordered
         divisor=model.size_divisor,
         share=Shard(processes.rank, processes.count),
     )
-    with matrix_precision(config.precision), deterministic_kernels(config.deterministic):
+    with matrix_precision(config.recipe.precision), deterministic_kernels(config.recipe.deterministic):
         shares = processes.gather_to_rank_zero(collect_results(task, model, batches))
     if not processes.is_rank_zero:
         return None
     rows = sort_results([row for own in shares for row in own])
-    return rows, task.score(dataset, rows, config.engine)
+    return rows, task.score(dataset, rows, config.evaluation.engine)
 
 
 def collect_results(task: Task, model: Model, batches: Iterable[Batch]) -> Rows:

@@ -39,20 +39,20 @@ class TrainingState:
     def of(cls, model: Model, config: ExperimentConfig, processes: DistributedContext | None = None) -> "TrainingState":
         """The state before the first step."""
         processes = processes or DistributedContext(model.device)
-        if config.channels_last:
+        if config.recipe.channels_last:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        if config.compile:
+        if config.recipe.compile:
             model.compile_dense()
-        average = None if config.ema_decay is None else ModelEMA(model, config.ema_decay)
-        if config.parallel == "fsdp":
+        average = None if config.recipe.ema_decay is None else ModelEMA(model, config.recipe.ema_decay)
+        if config.recipe.parallel == "fsdp":
             for each in (model,) if average is None else (model, average.model):
                 shard(each, processes)
         return cls(
             model,
-            build_optimizer(config.optimizer, model),
-            torch.amp.GradScaler(model.device.type, enabled=config.precision == "fp16"),
+            build_optimizer(config.recipe.optimizer, model),
+            torch.amp.GradScaler(model.device.type, enabled=config.recipe.precision == "fp16"),
             average,
-            processes.wrap_ddp(model, config.accumulate > 1) if config.parallel == "ddp" else model,
+            processes.wrap_ddp(model, config.recipe.accumulate > 1) if config.recipe.parallel == "ddp" else model,
             processes,
         )
 
@@ -69,15 +69,15 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
     logged also what the parts have to watch. Raises :class:`NonFiniteError` before the weights are touched, naming the
     images. Under ``fp16`` gradients that overflow skip the update, and ``skipped`` is 1, otherwise 0.
     """
-    seed_step(config.seed, step, state.processes.rank)
-    lr = scaled_learning_rate(config) * config.schedule.factor(step - 1)
+    seed_step(config.recipe.seed, step, state.processes.rank)
+    lr = scaled_learning_rate(config) * config.recipe.schedule.factor(step - 1)
     set_learning_rate(state.optimizer, lr)
     watch = collect_metrics() if config.is_logged(step) else contextlib.nullcontext({})
     with _memory_of(step, batches), watch as notes:
-        with shared_generator(_seed_of(config.seed, step), state.model.device):
+        with shared_generator(_seed_of(config.recipe.seed, step), state.model.device):
             losses = _accumulate(state, batches, config)
         state.scaler.unscale_(state.optimizer)
-        norm = full_tensor(nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm or math.inf))
+        norm = full_tensor(nn.utils.clip_grad_norm_(state.model.parameters(), config.recipe.clip_norm or math.inf))
         total = torch.stack(list(losses.values())).sum()
         numbers, extras = _read_means(state.processes, losses | {"loss": total, "grad_norm": norm}, notes)
         if state.scaler.is_enabled():
@@ -116,7 +116,7 @@ def _accumulate(state: TrainingState, batches: Sequence[Batch], config: Experime
     for place, batch in enumerate(batches, start=1):
         batch = batch.to(state.model.device)
         with _exchange(state.parallel, place == len(batches)):
-            with autocast(config.precision, batch.images.pixels.device):
+            with autocast(config.recipe.precision, batch.images.pixels.device):
                 losses: dict[str, Tensor] = state.parallel(batch.images, batch.targets)
             state.scaler.scale(torch.stack(list(losses.values())).sum() / len(batches)).backward()
         for name, loss in losses.items():

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ...data import Batch, Policy, Shard, train_loader, worker_errors
+from ...data import Batch, Shard, train_loader, worker_errors
 from ...evaluation import format_scores, write_results
 from ..checkpoints.checkpoint import add_scores, save_checkpoint
 from ..checkpoints.restore import load_state
@@ -23,7 +23,7 @@ from ..distributed.sharding import whole
 from ..logging.comparisons import draw_comparisons
 from ..logging.expected_ranges import range_warnings
 from ..logging.run_log import RunLog
-from ..optim.learning_rate import describe_learning_rate
+from ..optim.learning_rate import describe_learning_rate, warmup_warning
 from ..run import Run, open_run
 from ..run_folder import RunFolder
 from .bad_batch import save_bad_batch
@@ -43,7 +43,6 @@ def train(
     *,
     resume: bool = False,
     device: torch.device | str = "cpu",
-    bad_data: Policy = "error",
     profile: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -58,12 +57,14 @@ def train(
         folder = RunFolder(output)
         starting_point = processes.on_rank_zero(lambda: stack.enter_context(folder).open(config, resume, say))
         with processes.fail_together():
-            run = open_run(starting_point, folder, processes, bad_data, say)
+            run = open_run(starting_point, folder, processes, say)
         with (
             processes.fail_together()
         ):  # apart from the above: all must get here, and of a config it fails on all or none
             state = TrainingState.of(run.model, run.config, processes)
         say(describe_learning_rate(run.config))
+        if (warning := warmup_warning(run.config)) is not None:
+            say(warning)
         pending_values = {}
         if starting_point.resumed is not None:
             pending_values = starting_point.resumed.pending_values
@@ -80,7 +81,7 @@ def train(
             log = stack.enter_context(RunLog(folder.path, run.config, **options))
         training = _Training(run, state, log)
         trace = folder.path / "profile.json" if profile and processes.is_rank_zero else None
-        with matrix_precision(run.config.precision), deterministic_kernels(run.config.deterministic):
+        with matrix_precision(run.config.recipe.precision), deterministic_kernels(run.config.recipe.deterministic):
             with profiled(trace, say) as after_step:
                 training.take_steps(starting_point.step, after_step)
             training.finish()
@@ -103,16 +104,16 @@ class _Training:
             if self._ends_early(start):
                 return
             source = self._batches(start)  # outlives the loop: where a worker dies, it knows what that one was reading
-            for step, (batches, waited) in enumerate(_timed(source, config.accumulate), start + 1):
+            for step, (batches, waited) in enumerate(_timed(source, config.recipe.accumulate), start + 1):
                 with save_bad_batch(self.run.folder.path / f"bad_batch_{processes.rank}.safetensors", batches):
                     numbers = train_step(self.state, batches, config, step)
                 if self.log is not None:
-                    means = self.log.step(step, numbers, images=config.batch_size, waited=waited)
+                    means = self.log.step(step, numbers, images=config.recipe.batch_size, waited=waited)
                     for warning in range_warnings(config, step, means):
                         self.log.say(warning)
                 after_step()
                 stopped = processes.all_reduce_max(stop.number)
-                if step % config.checkpoint_every == 0 or self._is_evaluated(step) or stopped:
+                if step % config.run.checkpoint_every == 0 or self._is_evaluated(step) or stopped:
                     self._save(step)
                 if stopped:
                     raise Interrupted(stopped, step)
@@ -137,14 +138,14 @@ class _Training:
         return train_loader(
             self.run.train_set,
             config.train.transform,
-            config.loader,
-            batch_size=config.batch_size,
+            config.run.loader,
+            batch_size=config.recipe.batch_size,
             divisor=self.run.model.size_divisor,
-            seed=config.seed,
+            seed=config.recipe.seed,
             start_step=start,
-            end_step=config.schedule.steps,
-            share=Shard(processes.rank, processes.count, config.accumulate),
-            sampling=config.sampling,
+            end_step=config.recipe.schedule.steps,
+            share=Shard(processes.rank, processes.count, config.recipe.accumulate),
+            sampling=config.train.sampling,
             mix=config.train.mix,
         )
 
@@ -155,17 +156,17 @@ class _Training:
         pending_values = {} if self.log is None else self.log.pending_values
         save_checkpoint(run.folder.checkpoints, step, self.state, {**run.description, "pending_values": pending_values})
         if run.processes.is_rank_zero:
-            prune_checkpoints(run.folder.checkpoints, run.config.keep_checkpoints)
+            prune_checkpoints(run.folder.checkpoints, run.config.run.keep_checkpoints)
 
     def _is_evaluated(self, step: int) -> bool:
-        every, last = self.run.config.eval_every, self.run.config.schedule.steps
+        every, last = self.run.config.evaluation.every, self.run.config.recipe.schedule.steps
         return step == last or (every > 0 and step > 0 and step % every == 0)
 
     def _ends_early(self, step: int) -> bool:
         """Whether the evaluations leave no patience for the steps that remain."""
         config, folder = self.run.config, self.run.folder
-        patience, measure = config.patience, config.patience_for
-        if patience is None or step == config.schedule.steps:
+        patience, measure = config.evaluation.patience, config.evaluation.patience_for
+        if patience is None or step == config.recipe.schedule.steps:
             return False
         waited = self.run.processes.on_rank_zero(lambda: evaluations_since_best(folder.path / "metrics.jsonl", measure))
         if waited < patience:
@@ -198,7 +199,7 @@ class _Training:
         with contextlib.nullcontext() if log is None else log.paused(), whole(model):
             found = evaluate(run.task, model, run.val_set, run.config, run.processes)
             losses = {}
-            if run.config.val_loss:
+            if run.config.evaluation.losses:
                 losses = validation_losses(model, run.val_set, run.config, run.processes)
             if log is None or found is None:
                 return

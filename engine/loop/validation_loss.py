@@ -28,13 +28,13 @@ def validation_losses(
     processes = processes or DistributedContext(model.device)
     share = Shard(processes.rank, processes.count)
     batches = eval_loader(
-        dataset, config.val.transform, config.loader, batch_size=1, divisor=model.size_divisor, share=share
+        dataset, config.val.transform, config.run.loader, batch_size=1, divisor=model.size_divisor, share=share
     )
     names: list[str] = []
     rows: list[Tensor] = []
     with evaluation_mode(model), single_process(), worker_errors():
         for number, batch in enumerate(batches):
-            seed_step(config.seed, share.rank + number * share.processes)
+            seed_step(config.recipe.seed, share.rank + number * share.processes)
             batch = batch.to(model.device)
             losses = model(batch.images, batch.targets)
             names = [*losses, "loss"]

@@ -11,7 +11,7 @@ from vertebra.tools.cli import main
 MISTAKES = {
     "field": (
         "from vertebra.engine import SGDConfig\n\nCONFIG = SGDConfig(lrr=1)\n",
-        ":3: there is no field 'lrr': did you mean 'lr'?",
+        ":3: there is no field 'lrr'; did you mean 'lr'?",
     ),
     "value": (
         "from vertebra.engine import ScheduleConfig\nCONFIG = ScheduleConfig(steps=0)\n",

@@ -48,7 +48,7 @@ def write_coco(folder: Path) -> CocoSemanticConfig:
 
 
 def open_coco(folder: Path, **changes) -> CocoSemantic:
-    return CocoSemantic("error", write_coco(folder).model_copy(update=changes))
+    return CocoSemantic("error", write_coco(folder).replace(**changes))
 
 
 def bitmaps(class_names) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +87,7 @@ def test_vocs_classes_have_torchvisions_numbers(tmp_path):
     content["categories"] = [{"id": number, "name": name} for number, name in names.items()]
     content["annotations"] = []
     config.annotations.write_text(json.dumps(content))
-    voc = CocoSemantic("error", config.model_copy(update={"categories": "voc"}))
+    voc = CocoSemantic("error", config.replace(categories="voc"))
     assert voc.category_ids == published and voc.class_names == VOC_21 == voc.config.classes()
     everything = CocoSemantic("error", config)
     assert everything.class_names == ("background", *COCO_CLASSES) and everything.category_ids == (0, *official)

@@ -116,7 +116,7 @@ def test_workers_and_resuming_change_no_mix(config):
 def test_an_image_that_is_not_mixed_is_the_one_without_a_mix(config):
     """A law: with a probability of none always, of half in about half of the samples (5 sigma)."""
     dataset, change = Telltale(), build_transform(ScaledCropConfig(size=(64, 64)), 4)
-    never, half = (build_mix(config.model_copy(update={"probability": share}), dataset) for share in (0.0, 0.5))
+    never, half = (build_mix(config.replace(probability=share), dataset) for share in (0.0, 0.5))
     alone = 0
     for epoch in range(40):
         own = as_bytes(change(dataset.read(2), epoch, 2))
@@ -172,8 +172,8 @@ def test_configs_that_cannot_be_are_refused(shapes):
         MosaicConfig(middle=(0.6, 0.4))
     config = tiny_config(shapes)
     with pytest.raises(ValidationError, match=r"val\.mix: images are mixed to train on them"):
-        tiny_config(shapes, val=config.val.model_copy(update={"mix": MOSAIC}))
-    split = config.train.model_copy(update={"mix": MOSAIC})
+        tiny_config(shapes, val=config.val.replace(mix=MOSAIC))
+    split = config.train.replace(mix=MOSAIC)
     assert SplitConfig.model_validate(split.model_dump(mode="json")).mix == MOSAIC
 
 

@@ -113,7 +113,7 @@ def test_every_image_of_a_mosaic_is_transformed_by_itself():
     """A law: of flips at random, the four of a mosaic have some and others not; in each place about half (5 sigma)."""
     flips = []
     for epoch in range(60):
-        sample = mixed(MOSAIC, epoch=epoch, transform=AS_IT_IS.model_copy(update={"flip": 0.5}))
+        sample = mixed(MOSAIC, epoch=epoch, transform=AS_IT_IS.replace(flip=0.5))
         blue, shown = pixels_of(sample)[..., 2], (pixels_of(sample) != FILL).any(axis=2)
         steps = np.where(shown[:, 1:] & shown[:, :-1], np.diff(blue, axis=1), 0)
         flips.append([steps[rows, columns].sum() < 0 for rows in (10, 80) for columns in (slice(38), slice(92, None))])

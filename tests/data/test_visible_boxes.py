@@ -58,7 +58,7 @@ def record(*polygons: np.ndarray, outlined: bool) -> Record:
 @pytest.mark.parametrize("name", CROPS)
 def test_boxes_of_a_crop_are_those_of_the_visible_pixels(name):
     """torchvision's masks_to_boxes, whose last pixel is not counted in; no mask that is left is empty."""
-    prepare, cut = (build_transform(CROPS[name].model_copy(update={"boxes_from_masks": fit})) for fit in (True, False))
+    prepare, cut = (build_transform(CROPS[name].replace(boxes_from_masks=fit)) for fit in (True, False))
     source = record(BAR, RECTANGLE, ANGLE, outlined=False)
     dropped = 0
     for index in range(100):
@@ -128,7 +128,7 @@ def test_boxes_alone_are_cut_as_they_are():
     """Without masks there is nothing to go by."""
     source = record(BAR, RECTANGLE, outlined=False)
     source = replace(source, objects=replace(source.objects, masks=None))
-    with_masks = build_transform(JITTER.model_copy(update={"boxes_from_masks": False}))
+    with_masks = build_transform(JITTER.replace(boxes_from_masks=False))
     for index in range(5):
         found, expected = build_transform(JITTER)(source, 0, index), with_masks(source, 0, index)
         assert torch.equal(found.target.boxes, expected.target.boxes)

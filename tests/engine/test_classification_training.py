@@ -35,7 +35,7 @@ def folder_config(root: Path) -> ExperimentConfig:
     return tiny_classifier(
         train=SplitConfig(dataset=ImageFolderConfig(root=root), transform=RandomCropConfig(size=32)),
         val=SplitConfig(dataset=ImageFolderConfig(root=root), transform=CenterCropConfig(resize=36, size=32)),
-        eval_batch_size=4,
+        evaluation={"batch_size": 4},
     )
 
 
@@ -93,7 +93,7 @@ def test_an_image_alone_gets_what_the_evaluation_gave_it(run):
 
 def test_one_seed_one_result(run, tmp_path):
     """A law: the same weights and log again, whatever the number of workers."""
-    config = open_checkpoint(run).config.model_copy(update={"loader": LoaderConfig(workers=2)})
+    config = open_checkpoint(run).config.replace(run={"loader": LoaderConfig(workers=2)})
     train(config, tmp_path / "run")
     assert equal(weights(tmp_path / "run"), weights(run))
     assert records(tmp_path / "run") == records(run)
@@ -116,11 +116,11 @@ def test_eval_gives_the_numbers_that_training_ended_with(run, tmp_path, capsys):
     """A law: evaluating again, in batches of another size, changes no accuracy."""
     expected = json.loads((run / "eval.json").read_text())
     for size in (1, 3):
-        arguments = ["eval", str(run), "--set", f"eval_batch_size={size}", "--json", str(tmp_path / "again.json")]
+        arguments = ["eval", str(run), "--set", f"evaluation.batch_size={size}", "--json", str(tmp_path / "again.json")]
         assert main(arguments) == 0
         assert json.loads((tmp_path / "again.json").read_text()) == expected
     assert "top1" in capsys.readouterr().out
-    assert main(["eval", str(run), "--set", "eval_batchsize=1"]) == 2
+    assert main(["eval", str(run), "--set", "evaluation.batchsize=1"]) == 2
 
 
 def test_predict_draws_every_image_and_writes_results(run, photos, tmp_path, capsys):
@@ -137,13 +137,10 @@ def test_predict_draws_every_image_and_writes_results(run, photos, tmp_path, cap
 
 def test_shapes_are_learned(tmp_path):
     """Learning: 8 crops by heart in 30 steps, and the accuracy says so."""
-    data = tiny_classifier().val.model_copy(
-        update={"dataset": tiny_classifier().val.dataset.model_copy(update={"count": 8})}
-    )
-    config = tiny_classifier(
-        train=data, val=data, batch_size=8, optimizer=AdamWConfig(lr=3e-3),
-        schedule=ScheduleConfig(steps=30, warmup_steps=3, decay="cosine"), checkpoint_every=30,
-    )  # fmt: skip
+    data = tiny_classifier().val.replace(dataset=tiny_classifier().val.dataset.replace(count=8))
+    schedule = ScheduleConfig(steps=30, warmup_steps=3, decay="cosine")
+    recipe = {"batch_size": 8, "optimizer": AdamWConfig(lr=3e-3), "schedule": schedule}
+    config = tiny_classifier(train=data, val=data, recipe=recipe, run={"checkpoint_every": 30})
     scores = train(config, tmp_path / "run")
     assert scores["classification"] == {"top1": 1.0, "top5": 1.0}
 
@@ -170,11 +167,8 @@ def test_a_model_starts_from_what_another_learned(run, tmp_path):
     """A law: with a learning rate next to nothing, a run from a run's weights file ends with those."""
     source = checkpoint_paths(run / "checkpoints")[-1] / "model.safetensors"
     base = tiny_classifier()
-    config = base.model_copy(
-        update={
-            "model": base.model.model_copy(update={"weights": str(source)}),
-            "optimizer": AdamWConfig(lr=1e-12, weight_decay=0.0),
-        }
+    config = base.replace(
+        model=base.model.replace(weights=str(source)), recipe={"optimizer": AdamWConfig(lr=1e-12, weight_decay=0.0)}
     )
     train(config, tmp_path / "run")
     before, after = weights(run), weights(tmp_path / "run")

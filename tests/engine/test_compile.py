@@ -29,7 +29,7 @@ def steps(config):
     found = [train_step(state, [batch], config, step) for step, batch in enumerate(batches, 1)]
     return state.model, found
 plain, expected = steps(config)
-compiled, found = steps(config.model_copy(update={"compile": True}))
+compiled, found = steps(config.replace(recipe={"compile": True}))
 for own, reference in zip(found, expected, strict=True):
     for name, value in reference.items():
         torch.testing.assert_close(own[name], value, rtol=1e-3, atol=1e-5, msg=name)

@@ -18,17 +18,18 @@ from ..helpers.tiny import tiny_config
 @pytest.fixture(scope="module")
 def run(shapes, tmp_path_factory):
     """A run on pictures of one size."""
-    config = tiny_config(shapes, deterministic=True, eval_batch_size=4)
-    val = config.val.model_copy(update={"transform": ResizeConfig(short_sides=(64,), long_side=64)})
+    config = tiny_config(shapes, recipe={"deterministic": True}, evaluation={"batch_size": 4})
+    val = config.val.replace(transform=ResizeConfig(short_sides=(64,), long_side=64))
     folder = tmp_path_factory.mktemp("deterministic")
-    train(config.model_copy(update={"val": val}), folder / "run")
+    train(config.replace(val=val), folder / "run")
     return folder / "run"
 
 
 def test_results_are_those_of_any_batch_size(run, shapes, tmp_path):
     """FAULTS 134, a law: the file that a run with batches of four wrote is, byte for byte, that of one by one."""
     config = json.loads((run / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "eval_batch_size": 1}))
+    config["evaluation"]["batch_size"] = 1
+    (tmp_path / "config.json").write_text(json.dumps(config))
     assert main(["train", str(tmp_path / "config.json"), "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0
     assert (run / "results.json").read_bytes() == (tmp_path / "run" / "results.json").read_bytes()
     assert equal(weights(run), weights(tmp_path / "run"))
@@ -56,5 +57,5 @@ def test_an_operation_without_the_promise_is_named():
 def test_two_runs_on_a_gpu_are_the_same(shapes, tmp_path):
     """A law: bit-equal weights, which the GPU's fastest algorithms do not give."""
     for name in ("first", "second"):
-        train(tiny_config(shapes, deterministic=True), tmp_path / name, device="cuda")
+        train(tiny_config(shapes, recipe={"deterministic": True}), tmp_path / name, device="cuda")
     assert equal(weights(tmp_path / "first"), weights(tmp_path / "second"))

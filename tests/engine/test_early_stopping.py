@@ -15,19 +15,15 @@ from ..helpers.tiny import tiny_classifier
 from .test_several_processes import launch
 
 
-def hopeless(**changes):
-    """A run whose scores never change, as it hardly learns: of equals the first evaluation is the best."""
-    settings = {
-        "optimizer": SGDConfig(lr=1e-12),
-        "schedule": ScheduleConfig(steps=40, warmup_steps=0),
-        "eval_every": 2,
-        "checkpoint_every": 4,
-        "patience": 2,
-        "keep_checkpoints": 9,
-    }
-    config = tiny_classifier(**{**settings, **changes})
-    frozen = config.model.backbone.model_copy(update={"norm": "frozen"})  # whose statistics would move
-    return config.model_copy(update={"model": config.model.model_copy(update={"backbone": frozen})})
+def stagnant(**changes):
+    """Return a run whose scores never change, as it hardly learns: of equals the first evaluation is the best."""
+    config = tiny_classifier(
+        model={"backbone": {"norm": "frozen"}},  # statistics of batch norm would move
+        recipe={"optimizer": SGDConfig(lr=1e-12), "schedule": ScheduleConfig(steps=40, warmup_steps=0)},
+        evaluation={"every": 2, "patience": 2},
+        run={"checkpoint_every": 4, "keep_checkpoints": 9},
+    )
+    return config.replace(**changes)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +47,7 @@ def test_evaluations_since_the_best_are_counted(rows, best, score, loss, tmp_pat
 
 def test_a_run_ends_when_its_patience_does(tmp_path, capsys):
     """By hand: evaluations after 2, 4 and 6 steps, the last two no better; the end is that of any run."""
-    train(hopeless(), tmp_path / "run")
+    train(stagnant(), tmp_path / "run")
     run = tmp_path / "run"
     assert open_checkpoint(run).step == records(run)[-1]["step"] == 6
     assert json.loads((run / "eval.json").read_text())["step"] == 6 and (run / "predictions.png").exists()
@@ -65,20 +61,20 @@ def test_a_run_ends_when_its_patience_does(tmp_path, capsys):
 
 def test_a_killed_run_ends_where_the_unbroken_one_does(tmp_path):
     """A law: killed after its fifth step it evaluates the sixth anew, and the end has the same bits."""
-    train(hopeless(), tmp_path / "run")
+    train(stagnant(), tmp_path / "run")
     unbroken, lines = weights(tmp_path / "run"), records(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-0000006")
-    train(hopeless(), tmp_path / "run", resume=True)
+    train(stagnant(), tmp_path / "run", resume=True)
     assert equal(weights(tmp_path / "run"), unbroken) and records(tmp_path / "run") == lines
 
 
 def test_more_patience_takes_a_run_further(tmp_path):
     """A law: it ends as the run that had so much from the start, with a picture of its own."""
     for name in ("short", "long"):
-        train(hopeless(patience=2 if name == "short" else 4), tmp_path / name)
+        train(stagnant(evaluation={"patience": 2 if name == "short" else 4}), tmp_path / name)
     picture = tmp_path / "short" / "predictions.png"
     before = picture.stat().st_mtime_ns
-    train(hopeless(patience=4), tmp_path / "short", resume=True)
+    train(stagnant(evaluation={"patience": 4}), tmp_path / "short", resume=True)
     assert open_checkpoint(tmp_path / "short").step == 10 and picture.stat().st_mtime_ns > before
     assert equal(weights(tmp_path / "short"), weights(tmp_path / "long"))
     assert records(tmp_path / "short") == records(tmp_path / "long")
@@ -86,7 +82,10 @@ def test_more_patience_takes_a_run_further(tmp_path):
 
 def test_the_loss_can_be_waited_for(tmp_path):
     """By hand: at a rate that is far too high the first evaluation's loss is the least."""
-    config = hopeless(optimizer=SGDConfig(lr=1.0, momentum=0.0), val_loss=True, patience_for="loss", clip_norm=1.0)
+    config = stagnant(
+        recipe={"optimizer": SGDConfig(lr=1.0, momentum=0.0), "clip_norm": 1.0},
+        evaluation={"losses": True, "patience_for": "loss"},
+    )
     train(config, tmp_path / "run")
     losses = [line["loss"] for line in records(tmp_path / "run") if line["group"] == "val"]
     assert len(losses) < 20 and losses.index(min(losses)) == len(losses) - 3
@@ -94,16 +93,16 @@ def test_the_loss_can_be_waited_for(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"eval_every": 0}, "set eval_every"), ({"patience_for": "loss"}, "needs val_loss=True")],
+    [({"every": 0}, "set every"), ({"patience_for": "loss"}, "needs losses=True")],
 )
 def test_patience_needs_something_to_wait_for(changes, message):
     """ValueError, and not a run that waits for ever."""
     with pytest.raises(ValueError, match=message):
-        hopeless(**changes)
+        stagnant(evaluation=changes)
 
 
 @pytest.mark.slow
 def test_two_processes_end_together(tmp_path):
     """A law: both leave after the same step, without an error."""
-    said = launch(2, tmp_path, hopeless())
+    said = launch(2, tmp_path, stagnant())
     assert open_checkpoint(tmp_path / "run").step == 6 and said.count("the run ends after step 6") == 1

@@ -18,7 +18,7 @@ from ..helpers.runs import equal, records, run_in_process, weights
 from ..helpers.tiny import tiny_classifier
 
 Mount = Callable[[str], Path]
-LONG = {"schedule": ScheduleConfig(steps=100_000), "checkpoint_every": 100_000}
+LONG = {"recipe": {"schedule": ScheduleConfig(steps=100_000)}, "run": {"checkpoint_every": 100_000}}
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 def test_a_save_that_the_system_refuses_costs_nothing_but_itself(tmp_path):
     """The same where nothing can be mounted: the system lets no file grow as large as the weights."""
-    config = tiny_classifier(schedule=ScheduleConfig(steps=4, warmup_steps=2), checkpoint_every=2)
+    config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=4, warmup_steps=2)}, run={"checkpoint_every": 2})
     train(config, tmp_path / "unbroken")
     run = tmp_path / "run"
     train(config, run)

@@ -32,9 +32,9 @@ from vertebra.models import build_model
 from ..helpers.runs import equal, records, run_in_process, start_process, wait_for_steps, weights
 from ..helpers.tiny import tiny_classifier, tiny_config
 
-EVERYTHING = {"ema_decay": 0.9, "accumulate": 2, "batch_size": 4, "precision": "fp16", "eval_every": 7}
-"""All state that a step can have beside the weights: an average, a scaler, micro-batches; and evaluations between."""
 SCHEDULE = ScheduleConfig(steps=12, warmup_steps=2)
+EVERYTHING = {"ema_decay": 0.9, "accumulate": 2, "batch_size": 4, "precision": "fp16", "schedule": SCHEDULE}
+"""A recipe with all the state that a step can have beside the weights: an EMA, a loss scale, micro-batches."""
 
 
 def run_until(moment: float, process: subprocess.Popen[str], checkpoints: Path) -> None:
@@ -67,9 +67,9 @@ def finish_with_kills(config: ExperimentConfig, output: Path, kills: int, proces
 def test_a_run_killed_at_random_ends_as_the_unbroken_one(tmp_path, workers, kills):
     """FAULTS 105: SIGKILL in mid-epoch as anywhere: weights, average, scale and log are bit for bit those of a run that
     nobody disturbed and that had no workers."""
-    config = tiny_classifier(schedule=SCHEDULE, checkpoint_every=2, log_every=3, **EVERYTHING)
+    config = tiny_classifier(recipe=EVERYTHING, evaluation={"every": 7}, run={"checkpoint_every": 2, "log_every": 3})
     train(config, tmp_path / "unbroken")
-    broken = config.model_copy(update={"loader": LoaderConfig(workers=workers)})
+    broken = config.replace(run={"loader": LoaderConfig(workers=workers)})
     finish_with_kills(broken, tmp_path / "broken", kills)
     check_the_same(tmp_path / "broken", tmp_path / "unbroken")
 
@@ -78,8 +78,8 @@ def test_a_run_killed_at_random_ends_as_the_unbroken_one(tmp_path, workers, kill
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_processes_killed_at_random_end_as_unbroken_ones(shapes, tmp_path, workers):
     """FAULTS 105: the same of a detector that two processes train."""
-    config = tiny_config(shapes, schedule=SCHEDULE, checkpoint_every=2, ema_decay=0.9)
-    config = config.model_copy(update={"loader": LoaderConfig(workers=workers)})
+    config = tiny_config(shapes, recipe={"schedule": SCHEDULE, "ema_decay": 0.9}, run={"checkpoint_every": 2})
+    config = config.replace(run={"loader": LoaderConfig(workers=workers)})
     for name, kills in (("unbroken", 0), ("broken", 2)):
         finish_with_kills(config, tmp_path / name, kills, processes=2)
     check_the_same(tmp_path / "broken", tmp_path / "unbroken")
@@ -98,7 +98,7 @@ def check_the_same(first: Path, second: Path) -> None:
 
 def test_resuming_at_the_boundary_of_an_epoch_is_exact(tmp_path):
     """FAULTS 112: eight images in batches of two are an epoch of four steps; resumed there, the next is epoch two."""
-    config = tiny_classifier(schedule=ScheduleConfig(steps=8, warmup_steps=2), checkpoint_every=4)
+    config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=8, warmup_steps=2)}, run={"checkpoint_every": 4})
     train(config, tmp_path / "run")
     whole, log = weights(tmp_path / "run"), records(tmp_path / "run")
     last = checkpoint_paths(tmp_path / "run" / "checkpoints")[-1]
@@ -120,7 +120,7 @@ def save_for_ever(folder: Path, state: TrainingState, facts: Mapping[str, Any], 
 def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
     """FAULTS 106: SIGKILL at random moments of a process that does nothing but save. The newest checkpoint is whole
     each time, no fewer steps are there than before, and the best one leads to a whole one."""
-    config = tiny_classifier(ema_decay=0.9)
+    config = tiny_classifier(recipe={"ema_decay": 0.9})
     state = TrainingState.of(build_model(config.model, ("a", "b")), config)
     facts = {"config": config.model_dump(mode="json"), "classes": {}, "image_id_digests": {}}
     save_checkpoint(tmp_path, 1, state, facts)
@@ -145,7 +145,7 @@ def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
 
 def test_ctrl_c_stops_after_the_step_with_a_checkpoint(tmp_path):
     """FAULTS 109: exit code 130, and one line says the step; of SIGTERM there is a test beside those of workers."""
-    config = tiny_classifier(schedule=ScheduleConfig(steps=100_000), checkpoint_every=100_000)
+    config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=100_000)}, run={"checkpoint_every": 100_000})
     process = run_in_process(config, tmp_path / "run")
     wait_for_steps(process, tmp_path / "run")
     os.killpg(process.pid, signal.SIGINT)
@@ -169,7 +169,7 @@ def test_a_signal_ends_an_evaluation_at_once(tmp_path, monkeypatch, step):
             signal.raise_signal(signal.SIGTERM)
             ends.append("put away")
 
-    config = tiny_classifier(eval_every=step, checkpoint_every=100)
+    config = tiny_classifier(evaluation={"every": step}, run={"checkpoint_every": 100})
     train(config, tmp_path / "unbroken")
     with monkeypatch.context() as patched:
         patched.setattr(sys.modules["vertebra.engine.loop.train"], "evaluate", interrupted)

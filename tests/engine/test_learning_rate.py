@@ -32,7 +32,7 @@ def test_a_rate_goes_with_the_batch(optimizer, rate, line, tmp_path):
     """By hand: a quarter of the batch has a quarter of SGD's rate, half of AdamW's; the run takes it and says so."""
     said = io.StringIO()
     steps = ScheduleConfig(steps=1, decay="none", warmup_steps=0)
-    config = tiny_classifier(batch_size=4, schedule=steps, optimizer=optimizer)
+    config = tiny_classifier(recipe={"batch_size": 4, "schedule": steps, "optimizer": optimizer})
     train(config, tmp_path / "run", console=Console(file=said))
     assert next(record["lr"] for record in records(tmp_path / "run") if record["group"] == "train") == pytest.approx(
         rate

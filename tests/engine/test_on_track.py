@@ -17,13 +17,10 @@ MEANS = {"loss_class": 0.5, "loss_box": 3.0, "rpn_recall": 0.1, "grad_norm": 1.0
 
 
 def banded(**changes):
-    settings = {
-        "expect": {"loss_class": (0.2, 0.8), "loss_box": (0.2, 1.0), "rpn_recall": (0.4, 1.0), "loss_maks": (0.0, 1.0)},
-        "expected_from_step": 30,
-        "log_every": 20,
-        "schedule": ScheduleConfig(steps=50),
-    }
-    return tiny_classifier(**{**settings, **changes})
+    """Return an experiment with expected ranges; ``changes`` are fields of its ``run``."""
+    ranges = {"loss_class": (0.2, 0.8), "loss_box": (0.2, 1.0), "rpn_recall": (0.4, 1.0), "loss_maks": (0.0, 1.0)}
+    run = {"expected_ranges": ranges, "expected_from_step": 30, "log_every": 20, **changes}
+    return tiny_classifier(recipe={"schedule": ScheduleConfig(steps=50)}, run=run)
 
 
 def test_what_is_outside_its_band_gets_a_line():
@@ -46,7 +43,7 @@ def test_bands_are_looked_at_once(expected_from_step, due):
 
 def test_a_run_outside_its_bands_says_so_and_goes_on(tmp_path, capsys):
     """By hand: a loss that cannot be below 0.001 after two steps; the training is that without bands."""
-    config = tiny_classifier(expect={"loss_class": (0.0, 0.001)}, expected_from_step=2)
+    config = tiny_classifier(run={"expected_ranges": {"loss_class": (0.0, 0.001)}, "expected_from_step": 2})
     train(config, tmp_path / "banded")
     assert capsys.readouterr().err.count("WARNING: loss_class is ") == 1
     train(tiny_classifier(), tmp_path / "plain")
@@ -56,19 +53,19 @@ def test_a_run_outside_its_bands_says_so_and_goes_on(tmp_path, capsys):
 def test_a_band_has_room():
     """ValueError naming the term."""
     with pytest.raises(ValueError, match=r"loss_class has 2\.0 to 1\.0"):
-        banded(expect={"loss_class": (2.0, 1.0)})
+        banded(expected_ranges={"loss_class": (2.0, 1.0)})
 
 
 def test_the_quickstart_states_bands_that_are_looked_at():
     """By hand: its run is longer than the step at which they are, and each loss has one."""
     config = load_config("quickstart")
-    assert config.expected_from_step <= config.schedule.steps and len(config.expect) == 5
-    assert range_warnings(config, 100, dict.fromkeys(config.expect, 99.0))
+    assert config.run.expected_from_step <= config.recipe.schedule.steps and len(config.run.expected_ranges) == 5
+    assert range_warnings(config, 100, dict.fromkeys(config.run.expected_ranges, 99.0))
 
 
 def test_a_profile_is_a_trace_of_five_steps(tmp_path, capsys):
     """Oracle: the trace's own marks of steps, in Chrome's format; the weights are those of a run without."""
-    config = tiny_classifier(schedule=ScheduleConfig(steps=16, warmup_steps=2))
+    config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=16, warmup_steps=2)})
     (tmp_path / "config.json").write_text(config.model_dump_json())
     run = ["train", str(tmp_path / "config.json"), "--device", "cpu", "--output"]
     assert main([*run, str(tmp_path / "profiled"), "--profile"]) == 0

@@ -102,7 +102,7 @@ def test_biases_and_patterns_have_their_own():
 def test_a_pattern_without_a_parameter_is_refused(pattern, advice, tmp_path, capsys):
     """A misspelt part would train at the full rate: exit code 2, and the nearest word."""
     (tmp_path / "config.json").write_text(tiny_classifier().model_dump_json())
-    change = f'optimizer.lr_multipliers={{"{pattern}": 0.1}}'
+    change = f'recipe.optimizer.lr_multipliers={{"{pattern}": 0.1}}'
     assert main(["train", str(tmp_path / "config.json"), "--set", change, "--output", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert f"no parameter has a name like '{pattern}': {advice}" in error and error.count("error:") == 1
@@ -145,8 +145,8 @@ def test_layers_of_a_resnet_are_timms(name):
 
 def test_the_last_block_that_is_built_is_next_to_the_head():
     """By hand: without c5 the last block is c4's; the head has the rate itself."""
-    config = tiny_classifier(optimizer=SGDConfig(lr=1.0, layer_decay=0.5, lr_multipliers={"head": 3.0}))
-    rates = settings(config.optimizer, build_model(config.model, ("a", "b")))
+    config = tiny_classifier(recipe={"optimizer": SGDConfig(lr=1.0, layer_decay=0.5, lr_multipliers={"head": 3.0})})
+    rates = settings(config.recipe.optimizer, build_model(config.model, ("a", "b")))
     assert rates["head.fc.weight"][0] == 3 and rates["backbone.layer3.0.conv1.weight"][0] == 0.5
     assert rates["backbone.layer2.0.conv1.weight"][0] == 0.25 and rates["backbone.conv1.0.weight"][0] == 0.0625
 
@@ -184,11 +184,11 @@ def test_every_group_follows_the_schedule():
 def test_a_run_with_layer_decay_resumes_exactly(tmp_path):
     """A law: each group's rate and decay come back from the checkpoint, and no bit of the end is another."""
     rules = AdamWConfig(lr=1e-3, layer_decay=0.7, bias_weight_decay=0.0, lr_multipliers={"head": 2.0})
-    config, run = tiny_classifier(optimizer=rules), tmp_path / "run"
+    config, run = tiny_classifier(recipe={"optimizer": rules}), tmp_path / "run"
     train(config, run)
     unbroken, lines = weights(run), records(run)
     shutil.rmtree(checkpoint_paths(run / "checkpoints")[-1])
     train(config, run, resume=True)
     assert equal(weights(run), unbroken) and records(run) == lines
-    train(tiny_classifier(optimizer=AdamWConfig(lr=1e-3)), tmp_path / "plain")
+    train(tiny_classifier(recipe={"optimizer": AdamWConfig(lr=1e-3)}), tmp_path / "plain")
     assert not equal(weights(tmp_path / "plain"), unbroken)

@@ -51,7 +51,9 @@ def test_a_fault_of_one_process_ends_all(place, fault, shapes, tmp_path):
     """FAULTS 119, while the data is opened, in a step and in an evaluation: within a minute, not zero, each line once;
     where one hangs, within the limit of 15 s and a minute (torchrun gives it 30 s to end when it is told to)."""
     (tmp_path / "faulty.py").write_text(FAULTY.format(place=place, fault=fault))
-    process = start(2, tmp_path, experiment(shapes, schedule=ScheduleConfig(steps=1)), tool=tmp_path / "faulty.py")
+    process = start(
+        2, tmp_path, experiment(shapes, recipe={"schedule": ScheduleConfig(steps=1)}), tool=tmp_path / "faulty.py"
+    )
     _, said = process.communicate(timeout=300)
     ended = time.monotonic()  # of one clock for all processes of a machine
     assert process.returncode != 0

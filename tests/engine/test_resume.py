@@ -125,7 +125,7 @@ def test_resuming_needs_no_file_that_the_run_began_from(finished, tmp_path):
     """A law: the weights that the backbone started from may be gone, and the result is the same."""
     source = shutil.copy(checkpoint_paths(finished / "run" / "checkpoints")[-1] / "model.safetensors", tmp_path)
     base = tiny_classifier()
-    config = base.model_copy(update={"model": base.model.model_copy(update={"weights": str(source)})})
+    config = base.replace(model=base.model.replace(weights=str(source)))
     train(config, tmp_path / "run")
     unbroken = weights(tmp_path / "run")
     shutil.rmtree(checkpoint_paths(tmp_path / "run" / "checkpoints")[-1])

@@ -19,15 +19,15 @@ from ..helpers.tiny import tiny_classifier, tiny_config
 
 def ruinous(config):
     """A learning rate that no weights survive."""
-    optimizer = config.optimizer.model_copy(update={"lr": 1e30})
+    optimizer = config.recipe.optimizer.replace(lr=1e30)
     schedule = ScheduleConfig(steps=20, warmup_steps=0)
-    return config.model_copy(update={"optimizer": optimizer, "schedule": schedule, "clip_norm": None})
+    return config.replace(recipe={"optimizer": optimizer, "schedule": schedule, "clip_norm": None})
 
 
 @pytest.mark.parametrize("make", [tiny_config, several], ids=["boxes", "several heads"])
 def test_a_batch_that_ends_a_run_is_kept(make, shapes, tmp_path):
     """FAULTS 114: exit code 5 naming step, terms, images and a file; oracle: that step's batches, loaded once more."""
-    config = ruinous(make(shapes)).model_copy(update={"accumulate": 2})
+    config = ruinous(make(shapes)).replace(recipe={"accumulate": 2})
     with pytest.raises(NonFiniteError, match=r"step \d+: loss_\w+ .*; images \d+, \d+; the batch is in ") as caught:
         train(config, tmp_path / "run")
     path = tmp_path / "run" / "bad_batch_0.safetensors"
@@ -35,7 +35,7 @@ def test_a_batch_that_ends_a_run_is_kept(make, shapes, tmp_path):
     step = int(caught.value.what.split()[1].strip(":"))
     dataset = build_dataset(config.train.dataset)
     batches = train_loader(
-        dataset, config.train.transform, config.loader, batch_size=1, divisor=16, seed=0,
+        dataset, config.train.transform, config.run.loader, batch_size=1, divisor=16, seed=0,
         start_step=2 * (step - 1), end_step=2 * step,
     )  # fmt: skip
     tensors = load_file(path)
@@ -90,7 +90,14 @@ def test_losses_and_gradients_are_both_looked_at(loss_is_finite, monkeypatch):
     parameters = {name: value.detach().clone() for name, value in model.named_parameters()}
     batch = next(
         train_loader(
-            dataset, config.train.transform, config.loader, batch_size=2, divisor=16, seed=0, start_step=0, end_step=1
+            dataset,
+            config.train.transform,
+            config.run.loader,
+            batch_size=2,
+            divisor=16,
+            seed=0,
+            start_step=0,
+            end_step=1,
         )
     )
     with pytest.raises(NonFiniteError, match="grad_norm 0" if not loss_is_finite else "grad_norm nan"):

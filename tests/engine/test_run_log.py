@@ -18,7 +18,7 @@ from ..helpers.tiny import tiny_classifier
 
 
 def open_log(folder: Path, start: int = 0, every: int = 4) -> RunLog:
-    config = tiny_classifier(schedule=ScheduleConfig(steps=8), log_every=every)
+    config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=8)}, run={"log_every": every})
     device, console = torch.device("cpu"), Console(quiet=True)
     return RunLog(folder, config, start=start, pending_values={}, device=device, console=console)
 
@@ -29,8 +29,8 @@ def lines(folder: Path) -> list[dict]:
 
 def test_an_evaluation_between_two_lines_changes_no_mean(tmp_path):
     """A law: the means of four steps are the same with an evaluation after every third."""
-    train(tiny_classifier(log_every=4), tmp_path / "plain")
-    train(tiny_classifier(log_every=4, eval_every=3), tmp_path / "evaluated")
+    train(tiny_classifier(run={"log_every": 4}), tmp_path / "plain")
+    train(tiny_classifier(run={"log_every": 4}, evaluation={"every": 3}), tmp_path / "evaluated")
     plain, evaluated = (
         [line for line in records(tmp_path / name) if line["group"] == "train"] for name in ("plain", "evaluated")
     )
@@ -54,7 +54,13 @@ def test_the_log_resumed_between_two_lines_is_the_unbroken_one(saved, tmp_path, 
     """A law: the next record has the mean of all its steps, those before the checkpoint too, and a band reads it."""
     schedule = ScheduleConfig(steps=7, warmup_steps=2)
     config = tiny_classifier(
-        log_every=4, keep_checkpoints=9, schedule=schedule, expect={"loss": (9.0, 9.0)}, expected_from_step=saved + 1
+        run={
+            "log_every": 4,
+            "keep_checkpoints": 9,
+            "expected_ranges": {"loss": (9.0, 9.0)},
+            "expected_from_step": saved + 1,
+        },
+        recipe={"schedule": schedule},
     )
     train(config, tmp_path / "run")
     unbroken, warning = records(tmp_path / "run"), read_warning(capsys)

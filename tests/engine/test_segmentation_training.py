@@ -28,8 +28,8 @@ def mask_rcnn(shapes: Path) -> ExperimentConfig:
         )
 
     config = tiny_config(shapes, train=split("train"), val=split("val"))
-    head = config.model.head.model_copy(update={"mask": MaskBranchConfig(convolutions=(8,))})
-    return config.model_copy(update={"model": config.model.model_copy(update={"head": head})})
+    head = config.model.head.replace(mask=MaskBranchConfig(convolutions=(8,)))
+    return config.replace(model=config.model.replace(head=head))
 
 
 def deeplab(shapes: Path) -> ExperimentConfig:

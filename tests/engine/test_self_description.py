@@ -33,7 +33,7 @@ from ..helpers.tiny_voc_folder import save_mask, write_voc
 def run(tmp_path_factory) -> Path:
     """A finished run, evaluated at its steps 2 and 4."""
     output = tmp_path_factory.mktemp("described") / "run"
-    train(tiny_classifier(eval_every=2), output)
+    train(tiny_classifier(evaluation={"every": 2}), output)
     return output
 
 
@@ -56,7 +56,7 @@ def test_a_run_killed_while_it_adds_scores_adds_them(run, tmp_path, killed):
     sums.write_text("".join(line for line in sums.read_text().splitlines(keepends=True) if "scores" not in line))
     scores.unlink() if killed == "before the scores" else scores.write_text("{")
     assert open_checkpoint(broken).scores is None
-    train(tiny_classifier(eval_every=2), broken, resume=True)
+    train(tiny_classifier(evaluation={"every": 2}), broken, resume=True)
     assert open_checkpoint(broken).scores == open_checkpoint(run).scores
 
 
@@ -145,14 +145,14 @@ def test_terms_travel_from_run_to_run(run, tmp_path):
     weights = str(tmp_path / "first.safetensors")
     model = load_model(run)
     save_file(model.state_dict(), weights, {"license": "mit"})
-    train(base.model_copy(update={"model": base.model.model_copy(update={"weights": weights})}), tmp_path / "a")
+    train(base.replace(model=base.model.replace(weights=weights)), tmp_path / "a")
     assert open_checkpoint(tmp_path / "a").origin == weights_origin(weights, "resnet10t")
     assert main(["export-backbone", str(tmp_path / "a"), str(tmp_path / "out.safetensors")]) == 0
     starts = {"b": str(tmp_path / "out.safetensors"), "c": str(newest(tmp_path / "a") / "model.safetensors")}
     for name, start in starts.items():
-        config = base.model_copy(update={"model": base.model.model_copy(update={"weights": start})})
+        config = base.replace(model=base.model.replace(weights=start))
         train(config, tmp_path / name)
-    train(base.model_copy(update={"start_from": str(tmp_path / "a")}), tmp_path / "d")
+    train(base.replace(model={"start_from": str(tmp_path / "a")}), tmp_path / "d")
     for name in "bcd":
         origin = open_checkpoint(tmp_path / name).origin
         assert origin.licence == "mit" and weights in origin.source, name

@@ -30,25 +30,25 @@ NORMS = {"frozen": ("frozen", "group", "none"), "sync": ("sync", "sync", "none")
 
 def experiment(shapes: Path, norms: str = "frozen", **changes) -> ExperimentConfig:
     """A tiny Mask R-CNN without statistics of each process's own, on pictures of one size."""
-    config = tiny_config(shapes, batch_size=6, optimizer=SGDConfig(lr=0.01), **changes)
+    config = tiny_config(shapes, recipe={"batch_size": 6, "optimizer": SGDConfig(lr=0.01)}).replace(**changes)
     backbone, neck, mask = NORMS[norms]
-    head = config.model.head.model_copy(update={"mask": MaskBranchConfig(convolutions=(8,), norm=mask)})
+    head = config.model.head.replace(mask=MaskBranchConfig(convolutions=(8,), norm=mask))
     parts = {
-        "backbone": config.model.backbone.model_copy(update={"norm": backbone}),
-        "neck": config.model.neck.model_copy(update={"norm": neck}),
+        "backbone": config.model.backbone.replace(norm=backbone),
+        "neck": config.model.neck.replace(norm=neck),
         "head": head,
     }
 
     def same_size(split, transform):
         dataset = CocoConfig(**{**split.dataset.model_dump(), "masks": True})
-        return split.model_copy(update={"dataset": dataset, "transform": transform})
+        return split.replace(dataset=dataset, transform=transform)
 
     window = ScaledCropConfig(size=(64, 64), scales=(1.0, 1.0))  # padding, too, is the same with any neighbours
     splits = {
         "train": same_size(config.train, window),
         "val": same_size(config.val, ResizeConfig(short_sides=(64,), long_side=64, flip=0.0)),
     }
-    return config.model_copy(update={"model": config.model.model_copy(update=parts), **splits})
+    return config.replace(model=config.model.replace(**parts), **splits)
 
 
 def start(
@@ -104,7 +104,7 @@ def test_any_number_of_processes_takes_the_same_steps(processes, alone, shapes, 
 @pytest.mark.slow
 def test_micro_batches_of_two_processes_are_those_of_one(shapes, tmp_path):
     """A law: three micro-batches of two images each, whoever has them; gradients are exchanged after the third."""
-    config = experiment(shapes, accumulate=3)
+    config = experiment(shapes, recipe={"accumulate": 3})
     train(config, tmp_path / "alone")
     launch(2, tmp_path, config)
     assert_same_steps(tmp_path / "run", tmp_path / "alone")
@@ -123,7 +123,7 @@ def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
     """A law: SIGTERM to one of them in the middle, then resumed: bit-equal to the unbroken run. FAULTS 111: by one
     process it would not be, and is refused."""
     steps = ScheduleConfig(steps=24, warmup_steps=2)
-    config = experiment(shapes, schedule=steps, checkpoint_every=100, keep_checkpoints=3)
+    config = experiment(shapes, recipe={"schedule": steps}, run={"checkpoint_every": 100, "keep_checkpoints": 3})
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     for folder in (unbroken, broken):
         folder.mkdir()
@@ -143,7 +143,7 @@ def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
 
 def test_a_process_that_dies_ends_the_others(shapes, tmp_path):
     """FAULTS 119: within a minute, not zero, and without a traceback."""
-    config = experiment(shapes, schedule=ScheduleConfig(steps=10_000), checkpoint_every=10_000)
+    config = experiment(shapes, recipe={"schedule": ScheduleConfig(steps=10_000)}, run={"checkpoint_every": 10_000})
     process = start(2, tmp_path, config)
     wait_for_steps(process, tmp_path / "run")
     os.kill(members(process)[1], signal.SIGKILL)
@@ -158,12 +158,12 @@ def test_a_fault_of_all_is_told_once(fault, shapes, tmp_path):
     config = experiment(shapes)
     if fault == "batch":
         config, words = (
-            config.model_copy(update={"batch_size": 5}),
+            config.replace(recipe={"batch_size": 5}),
             "batch_size 5 cannot be shared out evenly to 2 proc",
         )
     else:
-        dataset = config.val.dataset.model_copy(update={"annotations": tmp_path / "gone.json"})
-        config = config.model_copy(update={"val": config.val.model_copy(update={"dataset": dataset})})
+        dataset = config.val.dataset.replace(annotations=tmp_path / "gone.json")
+        config = config.replace(val=config.val.replace(dataset=dataset))
         words = "gone.json"
     process = start(2, tmp_path, config)
     _, said = process.communicate(timeout=100)

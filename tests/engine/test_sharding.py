@@ -37,8 +37,8 @@ def test_a_backbone_is_cut_between_its_blocks(name, expected):
 @pytest.fixture(scope="module")
 def config(shapes) -> ExperimentConfig:
     """With micro-batches, clipping and averaged weights."""
-    config = experiment(shapes, accumulate=3, ema_decay=0.9, clip_norm=1.0, eval_every=2)
-    return config.model_copy(update={"optimizer": AdamWConfig(lr=1e-3), "parallel": "fsdp"})
+    config = experiment(shapes, recipe={"accumulate": 3, "ema_decay": 0.9, "clip_norm": 1.0}, evaluation={"every": 2})
+    return config.replace(recipe={"optimizer": AdamWConfig(lr=1e-3), "parallel": "fsdp"})
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,6 @@ def describe(file: Path) -> dict[str, tuple[torch.dtype, torch.Size]]:
 def test_half_precision_and_channels_last_have_no_shares(shapes):
     """By hand: one line each."""
     config = experiment(shapes)
-    for change in ("precision=fp16", "channels_last=true"):
+    for change in ("recipe.precision=fp16", "recipe.channels_last=true"):
         with pytest.raises(UsageError, match="parallel='fsdp' goes with"):
-            override(config, ["parallel=fsdp", change])
+            override(config, ["recipe.parallel=fsdp", change])

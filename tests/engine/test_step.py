@@ -50,7 +50,7 @@ def test_the_first_step_is_that_of_float32(changes, tolerance, shapes):
     """A law: the loss and the gradient's norm agree to what the numbers can hold; the weights stay float32."""
     config, model, batch = detector(shapes)
     expected = train_step(TrainingState.of(copy.deepcopy(model), config), [batch], config, 1)
-    config = config.model_copy(update=changes)
+    config = config.replace(recipe=changes)
     found = train_step(TrainingState.of(model, config), [batch], config, 1)
     assert found["loss"] == pytest.approx(expected["loss"], rel=tolerance)
     assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=10 * tolerance)
@@ -59,7 +59,7 @@ def test_the_first_step_is_that_of_float32(changes, tolerance, shapes):
 
 def test_gradients_that_overflow_skip_the_step(shapes):
     """By hand: at a scale of 2^120 float16 has no room; the weights stay, the scale falls, and the next step counts."""
-    config, model, batch = detector(shapes, precision="fp16")
+    config, model, batch = detector(shapes, recipe={"precision": "fp16"})
     state = TrainingState.of(model, config)
     before = copy.deepcopy(dict(model.named_parameters()))
     state.scaler.scale(torch.zeros(()))  # a scale is set when it is first used
@@ -83,16 +83,18 @@ def test_the_precision_of_products_is_put_back():
 
 def test_micro_batches_make_up_the_step():
     """A law: without statistics of a batch, four images in two micro-batches give the gradient of four."""
-    config = tiny_classifier(optimizer=SGDConfig(lr=0.5, momentum=0.0), clip_norm=None)
-    frozen = config.model.backbone.model_copy(update={"norm": "frozen"})
-    config = config.model_copy(update={"model": config.model.model_copy(update={"backbone": frozen})})
+    config = tiny_classifier(recipe={"optimizer": SGDConfig(lr=0.5, momentum=0.0), "clip_norm": None})
+    frozen = config.model.backbone.replace(norm="frozen")
+    config = config.replace(model=config.model.replace(backbone=frozen))
     data = build_dataset(config.train.dataset)
     torch.manual_seed(0)
     whole = build_model(config.model, data.class_names).train()
     halves = copy.deepcopy(whole)
     results = []
     for model, size in ((whole, 4), (halves, 2)):
-        batches = eval_loader(data, config.val.transform, config.loader, batch_size=size, divisor=model.size_divisor)
+        batches = eval_loader(
+            data, config.val.transform, config.run.loader, batch_size=size, divisor=model.size_divisor
+        )
         share = [next(batches) for _ in range(4 // size)]
         results.append(train_step(TrainingState.of(model, config), share, config, 1))
     assert results[0] == pytest.approx(results[1], rel=1e-5)
@@ -102,11 +104,11 @@ def test_micro_batches_make_up_the_step():
 
 def test_accumulated_runs_see_the_same_images(tmp_path):
     """A law: a run with two micro-batches a step ends, to rounding, where one without them ends."""
-    config = tiny_classifier(batch_size=4)
-    frozen = config.model.backbone.model_copy(update={"norm": "frozen"})
-    config = config.model_copy(update={"model": config.model.model_copy(update={"backbone": frozen})})
+    config = tiny_classifier(recipe={"batch_size": 4})
+    frozen = config.model.backbone.replace(norm="frozen")
+    config = config.replace(model=config.model.replace(backbone=frozen))
     train(config, tmp_path / "whole")
-    train(config.model_copy(update={"accumulate": 2}), tmp_path / "halves")
+    train(config.replace(recipe={"accumulate": 2}), tmp_path / "halves")
     for name, tensor in weights(tmp_path / "whole").items():
         torch.testing.assert_close(weights(tmp_path / "halves")[name], tensor, rtol=1e-3, atol=1e-5)
 
@@ -132,7 +134,7 @@ def test_an_average_forgets_at_its_rate():
 
 def test_a_run_with_averages_is_evaluated_and_loaded_by_them_and_resumes_exactly(shapes, tmp_path):
     """A law: the loaded model has the averages, the checkpoint the last weights too, and resuming changes no bit."""
-    config = tiny_config(shapes, ema_decay=0.9)
+    config = tiny_config(shapes, recipe={"ema_decay": 0.9})
     run = tmp_path / "run"
     train(config, run)
     loaded, last = load_model(run), weights(run)

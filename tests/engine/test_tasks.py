@@ -71,9 +71,9 @@ def test_training_on_other_data_stops_before_the_first_step(direction, shapes, t
     """Exit code 2, and no step is taken."""
     detector, classifier = tiny_config(shapes), tiny_classifier()
     if direction == "boxes from labels":
-        config = classifier.model_copy(update={"model": detector.model})
+        config = classifier.replace(model=detector.model)
     else:
-        config = detector.model_copy(update={"model": classifier.model})
+        config = detector.replace(model=classifier.model)
     with pytest.raises(UsageError, match=r"the head is for \w+, the data set for \w+") as caught:
         train(config, tmp_path / "run")
     assert caught.value.exit_code == 2 and not (tmp_path / "run" / "metrics.jsonl").exists()
@@ -146,7 +146,7 @@ def test_masks_are_scored_where_the_data_has_them(shapes):
     scores = task.score(data, rows, "hotcoco")
     assert list(scores) == ["bbox", "segm", "boundary"]
     assert [each.summary["AP"] for each in scores.values()] == pytest.approx([1, 1, 1])
-    boxes_only = build_dataset(files.model_copy(update={"masks": False}))
+    boxes_only = build_dataset(files.replace(masks=False))
     assert list(task.score(boxes_only, rows, "hotcoco")) == ["bbox"]
     with pytest.raises(UsageError, match="the head learns masks, the data set gives boxes only: set masks=true"):
         require_targets(RCNNConfig(mask=MaskBranchConfig()), boxes_only)
@@ -155,9 +155,7 @@ def test_masks_are_scored_where_the_data_has_them(shapes):
 def test_masks_come_in_the_form_that_the_head_learns_from(shapes):
     """Exit code 2, naming the setting; the pictures of the truth are the same in either form."""
     files = CocoConfig(images=shapes / "val", annotations=shapes / "annotations" / "instances_val.json", masks=True)
-    bitmaps, polygons = (
-        build_dataset(files.model_copy(update={"mask_format": kind})) for kind in ("bitmaps", "polygons")
-    )
+    bitmaps, polygons = (build_dataset(files.replace(mask_format=kind)) for kind in ("bitmaps", "polygons"))
     sharp, exact = (RCNNConfig(mask=MaskBranchConfig(truth=kind)) for kind in ("sharp", "polygons"))
     with pytest.raises(
         UsageError, match="learns masks from polygons, the data set gives bitmaps: set mask_format=poly"

@@ -55,14 +55,14 @@ def test_a_run_leaves_everything_it_promises(unbroken):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_one_seed_one_result(shapes, unbroken, tmp_path, workers):
     """A law: the same seed gives the same weights and the same log, whatever the number of workers."""
-    train(tiny_config(shapes, loader=LoaderConfig(workers=workers)), tmp_path / "run")
+    train(tiny_config(shapes, run={"loader": LoaderConfig(workers=workers)}), tmp_path / "run")
     assert equal(weights(tmp_path / "run"), weights(unbroken))
     assert records(tmp_path / "run") == records(unbroken)
 
 
 def test_another_seed_gives_another_result(shapes, unbroken, tmp_path):
     """The control of the law above."""
-    train(tiny_config(shapes, seed=1), tmp_path / "run")
+    train(tiny_config(shapes, recipe={"seed": 1}), tmp_path / "run")
     assert not equal(weights(tmp_path / "run"), weights(unbroken))
 
 
@@ -70,7 +70,9 @@ def test_another_seed_gives_another_result(shapes, unbroken, tmp_path):
 def test_a_killed_run_resumes_to_the_unbroken_one(shapes, tmp_path, workers):
     """SIGKILL in mid-run, resume in a new process: weights and log equal to a run that was never stopped."""
     schedule = ScheduleConfig(steps=40, warmup_steps=2)
-    config = tiny_config(shapes, schedule=schedule, checkpoint_every=3, loader=LoaderConfig(workers=workers))
+    config = tiny_config(
+        shapes, recipe={"schedule": schedule}, run={"checkpoint_every": 3, "loader": LoaderConfig(workers=workers)}
+    )
     train(config, tmp_path / "unbroken")
     broken = tmp_path / "broken"
     process = run_in_process(config, broken)
@@ -97,7 +99,7 @@ def test_a_finished_run_resumes_to_nothing(shapes, unbroken):
 def test_sigterm_saves_and_says_so(shapes, tmp_path, workers):
     """FAULTS 109: exit code 143 and a checkpoint of the step it reached, though a scheduler signals workers too."""
     schedule, loader = ScheduleConfig(steps=10_000), LoaderConfig(workers=workers)
-    config = tiny_config(shapes, schedule=schedule, checkpoint_every=10_000, loader=loader)
+    config = tiny_config(shapes, recipe={"schedule": schedule}, run={"checkpoint_every": 10_000, "loader": loader})
     process = run_in_process(config, tmp_path / "run")
     wait_for_steps(process, tmp_path / "run")
     os.killpg(process.pid, signal.SIGTERM)
@@ -111,12 +113,15 @@ def test_a_worker_that_dies_during_a_step_stops_the_run(tmp_path, monkeypatch):
     """FAULTS 117: exit code 6 wherever the run stands, here in the arithmetic of a step."""
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda optimizer: kill_a_worker())
     with pytest.raises(WorkerError, match="killed by signal"):
-        train(tiny_classifier(schedule=ScheduleConfig(steps=100), loader=LoaderConfig(workers=1)), tmp_path / "run")
+        train(
+            tiny_classifier(recipe={"schedule": ScheduleConfig(steps=100)}, run={"loader": LoaderConfig(workers=1)}),
+            tmp_path / "run",
+        )
 
 
 def test_a_worker_that_dies_during_an_evaluation_stops_it(tmp_path, monkeypatch):
     """FAULTS 117: exit code 6."""
-    config = tiny_classifier(loader=LoaderConfig(workers=1))
+    config = tiny_classifier(run={"loader": LoaderConfig(workers=1)})
     dataset = build_dataset(config.val.dataset)
     model = build_model(config.model, dataset.class_names)
     monkeypatch.setattr(model, "predict", lambda images: kill_a_worker())
@@ -132,8 +137,12 @@ def kill_a_worker() -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run(shapes, tmp_path):
     """A learning rate of 1e30: exit code 5, naming step, terms and images, and no checkpoint of the ruin."""
-    config = tiny_config(shapes, clip_norm=None, schedule=ScheduleConfig(steps=20, warmup_steps=0), checkpoint_every=20)
-    config = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"lr": 1e30})})
+    config = tiny_config(
+        shapes,
+        recipe={"clip_norm": None, "schedule": ScheduleConfig(steps=20, warmup_steps=0)},
+        run={"checkpoint_every": 20},
+    )
+    config = config.replace(recipe={"optimizer": config.recipe.optimizer.replace(lr=1e30)})
     with pytest.raises(NonFiniteError, match=r"step \d+: loss_rpn_objectness .*; images \d+, \d+") as caught:
         train(config, tmp_path / "run")
     assert caught.value.exit_code == 5
@@ -142,13 +151,14 @@ def test_a_loss_that_is_no_number_stops_the_run(shapes, tmp_path):
 
 def test_gradients_are_clipped():
     """By hand: plain gradient descent moves the weights by the learning rate times the norm that was set."""
-    config = tiny_classifier(
-        clip_norm=0.25, optimizer=SGDConfig(lr=0.5, momentum=0.0, weight_decay=0.0),
-        schedule=ScheduleConfig(steps=4, decay="none", warmup_steps=0),
-    )  # fmt: skip
+    optimizer = SGDConfig(lr=0.5, momentum=0.0, weight_decay=0.0)
+    schedule = ScheduleConfig(steps=4, decay="none", warmup_steps=0)
+    config = tiny_classifier(recipe={"clip_norm": 0.25, "optimizer": optimizer, "schedule": schedule})
     dataset = build_dataset(config.train.dataset)
     model = build_model(config.model, dataset.class_names)
-    batch = next(eval_loader(dataset, config.val.transform, config.loader, batch_size=4, divisor=model.size_divisor))
+    batch = next(
+        eval_loader(dataset, config.val.transform, config.run.loader, batch_size=4, divisor=model.size_divisor)
+    )
     before = [parameter.detach().clone() for parameter in model.parameters()]
     numbers = train_step(TrainingState.of(model, config), [batch], config, step=1)
     moved = [after.detach() - first for after, first in zip(model.parameters(), before, strict=True)]
@@ -158,10 +168,10 @@ def test_gradients_are_clipped():
 
 def test_resuming_with_other_numbers_is_refused(shapes, unbroken):
     """Exit code 2, showing what differs; what decides no number may differ."""
-    config = tiny_config(shapes, batch_size=3)
+    config = tiny_config(shapes, recipe={"batch_size": 3})
     with pytest.raises(UsageError, match="batch_size was 2, is 3"):
         train(config, unbroken, resume=True)
-    train(tiny_config(shapes, log_every=7), unbroken, resume=True)
+    train(tiny_config(shapes, run={"log_every": 7}), unbroken, resume=True)
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(shapes, unbroken):
@@ -243,8 +253,8 @@ def test_the_best_checkpoint_stays(shapes, tmp_path, monkeypatch):
         return [], {"bbox": Scores({"AP": next(scores)}, {}, {})}
 
     monkeypatch.setattr(sys.modules["vertebra.engine.loop.train"], "evaluate", scripted)
-    run, changes = tmp_path / "run", {"checkpoint_every": 3, "keep_checkpoints": 1, "eval_every": 1}
-    train(tiny_config(shapes, **changes), run)
+    run = tmp_path / "run"
+    train(tiny_config(shapes, run={"checkpoint_every": 3, "keep_checkpoints": 1}, evaluation={"every": 1}), run)
     kept = [path.name for path in checkpoint_paths(run / "checkpoints")]
     assert kept == ["step-0000002", "step-0000004"]
     assert open_checkpoint(run / "checkpoints" / "best").step == 2 and open_checkpoint(run).step == 4
@@ -252,7 +262,7 @@ def test_the_best_checkpoint_stays(shapes, tmp_path, monkeypatch):
 
 def test_a_run_killed_before_its_evaluation_catches_up(shapes, tmp_path):
     """A law: the checkpoint of step 2 is there and its score is not; resuming scores it, as the unbroken run did."""
-    config = tiny_config(shapes, eval_every=2)
+    config = tiny_config(shapes, evaluation={"every": 2})
     train(config, tmp_path / "unbroken")
     broken = shutil.copytree(tmp_path / "unbroken", tmp_path / "broken", symlinks=True)
     shutil.rmtree(checkpoint_paths(broken / "checkpoints")[-1])

@@ -24,11 +24,15 @@ def build(config, data):
 
 def test_it_is_the_mean_over_the_images(tmp_path):
     """Oracle: torch's cross-entropy of all images' logits in one batch; ``eval.json`` and the metrics hold it."""
-    config = tiny_classifier(val_loss=True)
+    config = tiny_classifier(evaluation={"losses": True})
     train(config, tmp_path)
     model = load_model(tmp_path)
     (batch,) = eval_loader(
-        build_dataset(config.val.dataset), config.val.transform, config.loader, batch_size=5, divisor=model.size_divisor
+        build_dataset(config.val.dataset),
+        config.val.transform,
+        config.run.loader,
+        batch_size=5,
+        divisor=model.size_divisor,
     )
     with torch.no_grad():
         logits = model.head(model.features(batch.images), batch.images)
@@ -49,13 +53,13 @@ def test_it_is_the_same_at_any_time_and_leaves_the_model_as_it_was(shapes):
     assert validation_losses(model.eval(), data, config) == first and not model.training
     assert validation_losses(model.train(), data, config) == first and model.training
     assert first["loss"] == pytest.approx(sum(value for name, value in first.items() if name != "loss"))
-    assert validation_losses(model, data, config.model_copy(update={"seed": 1})) != first  # the control
+    assert validation_losses(model, data, config.replace(recipe={"seed": 1})) != first  # the control
 
 
 def test_it_changes_nothing_of_the_training(shapes, tmp_path):
     """A law: with and without it, evaluated in the middle, the same bits."""
     for name, wanted in (("without", False), ("with", True)):
-        train(tiny_config(shapes, eval_every=1, val_loss=wanted), tmp_path / name)
+        train(tiny_config(shapes, evaluation={"every": 1, "losses": wanted}), tmp_path / name)
     assert equal(weights(tmp_path / "without"), weights(tmp_path / "with"))
     kept = [line for line in records(tmp_path / "with") if line["group"] == "train"]
     assert kept == [line for line in records(tmp_path / "without") if line["group"] == "train"]

@@ -246,6 +246,6 @@ def test_settings_change_the_data_and_nothing_else(folder, capsys):
     files = ["--data", str(folder / "coco.json"), "--results", str(folder / "coco-results.json")]
     assert main(["eval", *files, "--set", "val.dataset.masks=false"]) == 0
     assert "segm" not in capsys.readouterr().out
-    assert main(["eval", *files, "--set", "eval_batch_size=2"]) == 2
-    assert "--set eval_batch_size: evaluation does not read it: it reads val, engine" in capsys.readouterr().err
+    assert main(["eval", *files, "--set", "evaluation.batch_size=2"]) == 2
+    assert "--set evaluation.batch_size: evaluation does not read it: it reads val" in capsys.readouterr().err
     assert main(["eval", *files, "--engine", "pycocotools"]) == 0

@@ -49,7 +49,7 @@ def theirs():
 
 def twin_of(theirs, **changes):
     """Our branch with its weights; the background's mask is left out."""
-    ours = MaskBranch(INFO, CLASSES, TORCHVISION.model_copy(update=changes))
+    ours = MaskBranch(INFO, CLASSES, TORCHVISION.replace(**changes))
     names = {}
     for index in range(4):
         for kind in ("weight", "bias"):
@@ -226,7 +226,7 @@ def test_where_there_is_nothing_to_learn_the_loss_is_zero():
     all_positive = samples_of(boxes, labels, objects, torch.ones(2, 9, dtype=torch.bool))
     none_positive = samples_of(boxes, labels, objects, torch.zeros(2, 9, dtype=torch.bool))
     cases = ((none_positive, targets), (none_positive, [nothing, nothing]), (all_positive, empty))
-    from_outlines = MaskBranch(INFO, CLASSES, TORCHVISION.model_copy(update={"truth": "polygons"}))
+    from_outlines = MaskBranch(INFO, CLASSES, TORCHVISION.replace(truth="polygons"))
     for net, change in ((branch, lambda target: target), (from_outlines, outlined)):
         for samples, truth in cases:
             net.zero_grad()
@@ -279,7 +279,7 @@ def test_as_many_rows_as_needed_or_fixed_ones_learn_the_same(theirs):
     samples = samples_of(boxes, labels, objects, torch.arange(9).expand(2, 9) < torch.tensor([[6], [4]]))
     state, found = twin_of(theirs).state_dict(), []
     for fixed, rows in ((False, 6), (True, 9)):
-        branch = MaskBranch(INFO, CLASSES, TORCHVISION.model_copy(update={"fixed_rows": fixed}))
+        branch = MaskBranch(INFO, CLASSES, TORCHVISION.replace(fixed_rows=fixed))
         branch.load_state_dict(state)
         seen = []
         branch.deconvolution.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(len(output)))
@@ -294,7 +294,7 @@ def test_as_many_rows_as_needed_or_fixed_ones_learn_the_same(theirs):
 def test_batch_norm_sees_regions_with_objects_only():
     """A law: three positives among nine fixed rows leave the same statistics as those three alone."""
     torch.manual_seed(0)
-    config = TORCHVISION.model_copy(update={"norm": "batch", "fixed_rows": True})
+    config = TORCHVISION.replace(norm="batch", fixed_rows=True)
     branch = MaskBranch(INFO, CLASSES, config).train()
     features, boxes, labels, objects, targets = scene()
     nine = samples_of(boxes, labels, objects, torch.arange(9).expand(2, 9) < 3)

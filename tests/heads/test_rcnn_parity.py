@@ -229,7 +229,7 @@ def test_negative_control_proposal_count(peer):
 )
 def test_negative_control_pooling(peer, pool):
     """Each pooling convention flipped alone must fail the box branch's gate."""
-    config = change(CONVENTIONS, "box", pool=CONVENTIONS.box.pool.model_copy(update=pool))
+    config = change(CONVENTIONS, "box", pool=CONVENTIONS.box.pool.replace(**pool))
     (our_logits, _), (logits, _) = box_outputs(peer, config, SIZES[0])
     assert (our_logits - logits).abs().max() > 1e-2
 

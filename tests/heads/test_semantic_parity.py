@@ -168,7 +168,7 @@ def logits_gap(peer, ours, images, features) -> float:
 @only_deeplab
 def test_negative_control_rates(peer, scene):
     """The rates of the other stride must fail the gate of the logits."""
-    config = TORCHVISION_DEEPLAB.model_copy(update={"rates": (6, 12, 18)})
+    config = TORCHVISION_DEEPLAB.replace(rates=(6, 12, 18))
     assert logits_gap(peer, twin_of(peer, config), *scene) > FAR
 
 
@@ -195,7 +195,7 @@ def test_negative_control_dropout(peer, scene):
 def test_negative_control_convolutions(peer):
     """The paper's own head has no convolution before the logits: the weights do not even fit."""
     with pytest.raises(RuntimeError, match=r"head\.decoder\.0\.0\.weight"):
-        twin_of(peer, TORCHVISION_DEEPLAB.model_copy(update={"convolutions": 0}))
+        twin_of(peer, TORCHVISION_DEEPLAB.replace(convolutions=0))
 
 
 @torch.no_grad()
@@ -221,7 +221,7 @@ def test_negative_control_auxiliary_weight(peer, name, scene):
     """The weight of 1612.01105 must fail the gate of the losses."""
     images, features = scene
     truth = truth_of(images)
-    twin = twin_of(peer, CONFIGS[name].model_copy(update={"auxiliary": AuxiliaryConfig(weight=0.4)}))
+    twin = twin_of(peer, CONFIGS[name].replace(auxiliary=AuxiliaryConfig(weight=0.4)))
     with torch.no_grad():
         expected = their_losses(peer, images, features, truth)["loss_auxiliary"]
         found = twin.head.loss(features, images, list(truth))["loss_auxiliary"]

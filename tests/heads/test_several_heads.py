@@ -52,10 +52,10 @@ def several(shapes: Path, **weights: float) -> ExperimentConfig:
         train=SplitConfig(dataset=joint(shapes, "train"), transform=ScaledCropConfig(size=(80, 80))),
         val=SplitConfig(dataset=joint(shapes), transform=ResizeConfig(short_sides=(64,))),
     )
-    boxes = config.model.head.model_copy(update={"mask": MaskBranchConfig(convolutions=(8,))})
+    boxes = config.model.head.replace(mask=MaskBranchConfig(convolutions=(8,)))
     semantic = SemanticFPNConfig(channels=16, norm="batch", levels=("p2", "p3", "p4"))
     head = MultiHeadConfig(heads={"boxes": boxes, "semantic": semantic}, weights=weights)
-    return config.model_copy(update={"model": config.model.model_copy(update={"head": head})})
+    return config.replace(model=config.model.replace(head=head))
 
 
 def test_a_joint_record_is_its_parts_records(shapes):
@@ -73,7 +73,7 @@ def test_a_joint_record_is_its_parts_records(shapes):
 
 def test_only_images_of_every_part_are_used(shapes):
     """By hand: two of four pictures have a map; the truth to score against has these two alone, the report all."""
-    maps = joint(shapes).parts["semantic"].model_copy(update={"subset": 2})
+    maps = joint(shapes).parts["semantic"].replace(subset=2)
     data = build_dataset(joint(shapes, semantic=maps))
     assert data.image_ids == build_dataset(maps).image_ids and len(data) == 2
     report = data.report.as_json()
@@ -96,7 +96,7 @@ def test_parts_without_a_common_image_are_refused(shapes, tmp_path):
     for entry in annotations["annotations"]:
         entry["image_id"] += 1000
     (tmp_path / "moved.json").write_text(json.dumps(annotations))
-    moved = joint(shapes).parts["semantic"].model_copy(update={"annotations": tmp_path / "moved.json"})
+    moved = joint(shapes).parts["semantic"].replace(annotations=tmp_path / "moved.json")
     with pytest.raises(DataError, match=r"the parts have no image in common; their first ids are 1000001, 1001001"):
         build_dataset(joint(shapes, semantic=moved))
 
@@ -175,16 +175,16 @@ def test_data_that_lacks_a_heads_truth_is_refused(shapes):
     model = build_model(config.model, {task: classes.names for task, classes in data.classes.items()})
     head = config.model.head
     require_targets(head, data)
-    without = joint(shapes).parts["detection"].model_copy(update={"masks": False})
+    without = joint(shapes).parts["detection"].replace(masks=False)
     with pytest.raises(UsageError, match="the head learns masks, the data set gives boxes only"):
         require_targets(head, build_dataset(joint(shapes, detection=without)))
     with pytest.raises(UsageError, match="head is for multi_head, the data set for detection"):
         require_targets(head, build_dataset(without))
     with pytest.raises(UsageError, match="several heads look at an image whole and once"):
         pick_task(model.head, data.classes, SemanticInference(flip=True))
-    with pytest.raises(UsageError, match="the head is for semantic, the data set for several"):
+    with pytest.raises(UsageError, match="the head is for semantic, the data set for multi_head"):
         require_targets(head.heads["semantic"], data)
-    classifier = head.model_copy(update={"heads": {**head.heads, "scene": ClassificationConfig()}})
+    classifier = head.replace(heads={**head.heads, "scene": ClassificationConfig()})
     with pytest.raises(UsageError, match=r"no truth for classification, only for .*: give it as parts\.classification"):
         require_targets(classifier, data)
     with pytest.raises(UsageError, match=r"no truth for semantic, only for detection: give it as parts\.semantic of a"):

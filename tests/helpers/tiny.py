@@ -1,4 +1,4 @@
-"""The smallest experiments that are ones: a few generated pictures and a model of a few thousand weights."""
+"""Small experiments for tests: a few generated pictures and a model of a few thousand weights."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from vertebra.data import (
     ResizeConfig,
     ShapeCropsConfig,
 )
-from vertebra.engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SplitConfig
+from vertebra.engine import AdamWConfig, ExperimentConfig, RecipeConfig, RunConfig, ScheduleConfig, SplitConfig
 from vertebra.heads import BoxBranchConfig, ClassificationConfig, RCNNConfig, RPNConfig
 from vertebra.models import ModelConfig
 from vertebra.necks import FPNConfig, PassthroughConfig
@@ -20,7 +20,7 @@ BACKBONE = ResNetConfig(name="resnet10t", levels=("c2", "c3", "c4"))
 
 
 def tiny_config(shapes: Path, **changes) -> ExperimentConfig:
-    """A detector of the shapes in a folder; ``changes`` are fields of the experiment."""
+    """Return a small detector of the shapes in a folder, with ``changes`` as :meth:`Config.replace` takes them."""
 
     def split(name: str) -> SplitConfig:
         return SplitConfig(
@@ -40,7 +40,7 @@ def tiny_config(shapes: Path, **changes) -> ExperimentConfig:
 
 
 def tiny_classifier(**changes) -> ExperimentConfig:
-    """A classifier of crops of shapes."""
+    """Return a small classifier of crops of shapes, with ``changes`` as :meth:`Config.replace` takes them."""
     train = SplitConfig(
         dataset=ShapeCropsConfig(split="train", count=8, size=32),
         transform=RandomCropConfig(size=32, scale=(0.7, 1.0)),
@@ -53,19 +53,18 @@ def tiny_classifier(**changes) -> ExperimentConfig:
 
 
 def _experiment(model: ModelConfig, train: SplitConfig, val: SplitConfig, changes: dict) -> ExperimentConfig:
-    """Four steps of two images."""
-    fields = {
-        "name": "tiny",
-        "model": model,
-        "train": train,
-        "val": val,
-        "batch_size": 2,
-        "optimizer": AdamWConfig(lr=1e-3),
-        "schedule": ScheduleConfig(steps=4, warmup_steps=2),
-        "checkpoint_every": 2,
-        "log_every": 1,
-        "clip_norm": 10.0,
-        "loader": LoaderConfig(workers=0),
-        **changes,
-    }
-    return ExperimentConfig(**fields)
+    """Return an experiment of four steps of two images, with ``changes`` as :meth:`Config.replace` takes them."""
+    config = ExperimentConfig(
+        name="tiny",
+        model=model,
+        train=train,
+        val=val,
+        recipe=RecipeConfig(
+            batch_size=2,
+            optimizer=AdamWConfig(lr=1e-3),
+            schedule=ScheduleConfig(steps=4, warmup_steps=2),
+            clip_norm=10.0,
+        ),
+        run=RunConfig(checkpoint_every=2, log_every=1, loader=LoaderConfig(workers=0)),
+    )
+    return config.replace(**changes)

@@ -56,4 +56,4 @@ def totals_add_up(report: DataReport) -> bool:
 
 def open_tiny(folder: Path, content: dict[str, Any] | bytes | None = None, policy="error", **changes) -> CocoDataset:
     """The data set of such a file."""
-    return CocoDataset(policy, write_tiny(folder, content).model_copy(update=changes))
+    return CocoDataset(policy, write_tiny(folder, content).replace(**changes))

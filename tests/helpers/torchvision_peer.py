@@ -20,7 +20,7 @@ PROPOSALS = 300
 
 def change(config: RCNNConfig, branch: str, **values) -> RCNNConfig:
     """The config with some fields of a branch changed."""
-    return config.model_copy(update={branch: getattr(config, branch).model_copy(update=values)})
+    return config.replace(**{branch: getattr(config, branch).replace(**values)})
 
 
 CONVENTIONS = change(TORCHVISION, "rpn", post_nms=(PROPOSALS, PROPOSALS))

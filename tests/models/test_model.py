@@ -60,7 +60,7 @@ def test_losses_are_the_same_in_training_and_evaluation_mode():
     """A law: what is returned never depends on the mode (no batch statistics here: frozen normalisation)."""
     torch.manual_seed(0)
     config = small_config()
-    config = config.model_copy(update={"backbone": config.backbone.model_copy(update={"norm": "frozen"})})
+    config = config.replace(backbone=config.backbone.replace(norm="frozen"))
     model, targets = build_model(config, ["a", "b", "c"]), [Instances(BOX, torch.tensor([1]))]
     results = []
     for mode in (True, False):
@@ -81,8 +81,8 @@ def test_predictions_do_not_depend_on_batch_mates():
     """FAULTS 134, a law: an image alone and beside another of its size gives the same detections and masks."""
     torch.manual_seed(0)
     config = small_config(score_threshold=0.0)
-    head = config.head.model_copy(update={"mask": MaskBranchConfig(convolutions=(8,))})
-    model = build_model(config.model_copy(update={"head": head}), ["a", "b", "c"]).eval()
+    head = config.head.replace(mask=MaskBranchConfig(convolutions=(8,)))
+    model = build_model(config.replace(head=head), ["a", "b", "c"]).eval()
     first, second = images(seed=1), images(seed=2)
     both = Images(torch.cat([first.pixels, second.pixels]), torch.cat([first.sizes, second.sizes]))
     for together, alone in zip(model.predict(both), (first, second), strict=True):

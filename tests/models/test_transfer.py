@@ -170,9 +170,7 @@ def test_another_architecture_is_refused(other):
 def test_frozen_norms_take_what_batch_norms_learned():
     """A law: they have the same tensors but for counters, which nothing reads."""
     source, model = build(rcnn(), OLD, 1), build(rcnn(), OLD, 2)
-    frozen = ModelConfig(
-        backbone=BACKBONE.model_copy(update={"norm": "frozen"}), neck=FPNConfig(channels=8), head=rcnn()
-    )
+    frozen = ModelConfig(backbone=BACKBONE.replace(norm="frozen"), neck=FPNConfig(channels=8), head=rcnn())
     model = build_model(frozen, OLD)
     transfer_weights(model, source)
     assert torch.equal(model.backbone.get_buffer("bn1.running_var"), source.backbone.get_buffer("bn1.running_var"))
@@ -184,20 +182,25 @@ def trained(shapes, tmp_path_factory):
     run = tmp_path_factory.mktemp("transfer") / "run"
     base = tiny_config(shapes)
     pixels = InputConfig(mean=(9.0, 9.0, 9.0), std=(50.0, 50.0, 50.0))
-    model = base.model.model_copy(update={"input": pixels})
-    train(base.model_copy(update={"model": model, "ema_decay": 0.5}), run)
+    model = base.model.replace(input=pixels)
+    train(base.replace(model=model, recipe={"ema_decay": 0.5}), run)
     return run
 
 
 def fewer_classes(shapes, trained, **changes) -> ExperimentConfig:
     """A training on three of the shapes, in another order, that starts from the run."""
-    config = tiny_config(shapes, start_from=str(trained), schedule=ScheduleConfig(steps=1, warmup_steps=0), **changes)
+    config = tiny_config(
+        shapes,
+        model={"start_from": str(trained)},
+        recipe={"schedule": ScheduleConfig(steps=1, warmup_steps=0)},
+        **changes,
+    )
     splits = {
-        name: split.model_copy(update={"dataset": split.dataset.model_copy(update={"class_names": names})})
+        name: split.replace(dataset=split.dataset.replace(class_names=names))
         for name, split in (("train", config.train), ("val", config.val))
         for names in [("star", "circle", "ring")]
     }
-    return config.model_copy(update={**splits, "optimizer": config.optimizer.model_copy(update={"lr": 1e-30})})
+    return config.replace(**splits, recipe={"optimizer": config.recipe.optimizer.replace(lr=1e-30)})
 
 
 def test_a_training_starts_from_another_runs_model(shapes, trained, tmp_path, capsys):
@@ -226,7 +229,7 @@ def test_resuming_needs_not_what_the_run_started_from(shapes, trained, tmp_path)
         train(config, tmp_path / "run", resume=True)
         assert equal(weights(tmp_path / "run"), before)
         with pytest.raises(UsageError, match="start_from was"):
-            train(config.model_copy(update={"start_from": None}), tmp_path / "run", resume=True)
+            train(config.replace(model={"start_from": None}), tmp_path / "run", resume=True)
     finally:
         gone.rename(trained)
 
@@ -236,12 +239,13 @@ def test_a_start_that_cannot_be_is_refused_in_one_line(fault, code, shapes, trai
     """No such run, a run of another architecture, and two starts for one backbone."""
     values = fewer_classes(shapes, trained).model_dump(mode="json")
     if fault == "missing":
-        values["start_from"] = str(tmp_path / "nowhere")
+        values["model"]["start_from"] = str(tmp_path / "nowhere")
     elif fault == "classifier":
         values |= {key: tiny_classifier().model_dump(mode="json")[key] for key in ("model", "train", "val")}
+        values["model"]["start_from"] = str(trained)
     else:
         values["model"]["weights"] = "timm"
-        with pytest.raises(UsageError, match=r"set model\.weights to null"):
+        with pytest.raises(UsageError, match=r"model: .* set weights to null"):
             parse_config(values)
     (tmp_path / "config.json").write_text(json.dumps(values))
     assert main(["train", str(tmp_path / "config.json"), "--output", str(tmp_path / "run"), "--device", "cpu"]) == code

@@ -232,9 +232,7 @@ def test_crowds_and_images_without_objects_have_no_outlines(tmp_path):
 def test_generated_shapes_give_outlines(shapes):
     """A law: drawn over the whole image they are the bitmaps that the shapes were made from."""
     files = CocoConfig(images=shapes / "train", annotations=shapes / "annotations" / "instances_train.json", masks=True)
-    pixels, polygon_masks = (
-        build_dataset(files.model_copy(update={"mask_format": kind})) for kind in ("bitmaps", "polygons")
-    )
+    pixels, polygon_masks = (build_dataset(files.replace(mask_format=kind)) for kind in ("bitmaps", "polygons"))
     for index in range(len(pixels)):
         expected, found = pixels.read(index).objects.masks, polygon_masks.read(index).objects.polygon_masks
         whole = torch.tensor([[0.0, 0.0, expected.shape[2], expected.shape[1]]]).expand(len(found), 4)

@@ -93,7 +93,7 @@ def test_positives_are_those_that_the_losses_count(shapes):
 def test_watching_changes_no_bit(shapes, tmp_path):
     """A law: logged every step or every other, the weights are the same; the curves show what was watched."""
     for every in (1, 2):
-        train(tiny_config(shapes, log_every=every), tmp_path / str(every))
+        train(tiny_config(shapes, run={"log_every": every}), tmp_path / str(every))
     assert equal(weights(tmp_path / "1"), weights(tmp_path / "2"))
     first, second = ([line for line in records(tmp_path / name) if line["group"] == "train"] for name in "12")
     assert all(line.keys() >= NAMES for line in first + second)
@@ -104,7 +104,12 @@ def test_watching_changes_no_bit(shapes, tmp_path):
 
 def test_the_last_record_has_what_the_others_have(shapes, tmp_path, capsys):
     """By hand: records of steps 3 and 4; a band looked at in the last is of a number that is there."""
-    train(tiny_config(shapes, log_every=3, expect={"rpn_recall": (0.0, 1.0)}, expected_from_step=4), tmp_path / "run")
+    train(
+        tiny_config(
+            shapes, run={"log_every": 3, "expected_ranges": {"rpn_recall": (0.0, 1.0)}, "expected_from_step": 4}
+        ),
+        tmp_path / "run",
+    )
     lines = {line["step"]: line.keys() for line in records(tmp_path / "run") if line["group"] == "train"}
     assert list(lines) == [3, 4] and lines[3] == lines[4] >= NAMES
     assert "WARNING" not in capsys.readouterr().err

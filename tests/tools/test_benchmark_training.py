@@ -17,8 +17,10 @@ from ..helpers.tiny import tiny_classifier, tiny_config
 
 def test_it_times_the_batches_of_a_runs_first_step(shapes, tmp_path, monkeypatch):
     """Oracle: what a run of the same config hands to its first step, micro-batches, sampling and mix with it."""
-    config = tiny_config(shapes, batch_size=4, accumulate=2, sampling=SamplingConfig(images="class_balanced"))
-    config = config.model_copy(update={"train": config.train.model_copy(update={"mix": MixupConfig()})})
+    config = tiny_config(
+        shapes, recipe={"batch_size": 4, "accumulate": 2}, train={"sampling": SamplingConfig(images="class_balanced")}
+    )
+    config = config.replace(train=config.train.replace(mix=MixupConfig()))
     seen: list = []
 
     def kept(state, batches, *arguments):
@@ -40,7 +42,7 @@ def test_it_times_the_batches_of_a_runs_first_step(shapes, tmp_path, monkeypatch
 def test_a_batch_that_cannot_be_cut_is_refused():
     """Exit code 2 of the tool, as of a training."""
     with pytest.raises(UsageError, match="choose a multiple of 3"):
-        measure(tiny_classifier(accumulate=3).model_dump(mode="json"), "cpu", steps=1)
+        measure(tiny_classifier(recipe={"accumulate": 3}).model_dump(mode="json"), "cpu", steps=1)
 
 
 @pytest.mark.slow
@@ -49,7 +51,7 @@ def test_the_tool_shows_a_row_for_each_setting(tmp_path, capsys):
     path = tmp_path / "config.json"
     path.write_text(tiny_classifier().model_dump_json())
     run, once = ["benchmark-training", str(path)], ["--device", "cpu", "--steps", "1", "--rounds", "1"]
-    assert main([*run, "channels-last", *once, "--set", "accumulate=2"]) == 0
+    assert main([*run, "channels-last", *once, "--set", "recipe.accumulate=2"]) == 0
     rows = capsys.readouterr().out
     assert "fp32" in rows and "channels-last" in rows and "GiB" in rows and "bf16" not in rows
     assert main([*run, "chanels-last", *once]) == 2 and "did you mean 'channels-last'" in capsys.readouterr().err

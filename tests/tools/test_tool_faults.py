@@ -60,12 +60,15 @@ def test_a_step_that_does_not_fit_names_its_images(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("optimizer.momentum=-1", "momentum: input should be greater than or equal to 0, got -1"),
-        ("optimizer.weight_decay=-1", "weight_decay: input should be greater than or equal to 0, got -1"),
-        ("optimizer.norm_weight_decay=-1", "norm_weight_decay: input should be greater than or equal to 0, got -1"),
-        ("optimizer.lr=Infinity", "lr: input should be a finite number, got inf"),
-        ("optimizer.lr=NaN", "lr: input should be a finite number, got nan"),
-        ("schedule.gamma=-1", "gamma: input should be greater than or equal to 0, got -1"),
+        ("recipe.optimizer.momentum=-1", "momentum: input should be greater than or equal to 0, got -1"),
+        ("recipe.optimizer.weight_decay=-1", "weight_decay: input should be greater than or equal to 0, got -1"),
+        (
+            "recipe.optimizer.norm_weight_decay=-1",
+            "norm_weight_decay: input should be greater than or equal to 0, got -1",
+        ),
+        ("recipe.optimizer.lr=Infinity", "lr: input should be a finite number, got inf"),
+        ("recipe.optimizer.lr=NaN", "lr: input should be a finite number, got nan"),
+        ("recipe.schedule.gamma=-1", "gamma: input should be greater than or equal to 0, got -1"),
         ("val.transform.short_sides=[0]", "short_sides.0: input should be greater than 0, got 0"),
     ],
 )
@@ -121,17 +124,17 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
 
 def test_a_setting_that_evaluation_does_not_read_is_refused(run, capsys):
     """Exit code 2: it would change nothing, and a user would believe that it had."""
-    for setting in ("model.head.top=1", "optimizer.lr=1", "train.transform.size=64"):
+    for setting in ("model.head.top=1", "recipe.optimizer.lr=1", "train.transform.size=64"):
         assert main(["eval", str(run), "--set", setting]) == 2
         assert f"--set {setting.split('=')[0]}: evaluation does not read it" in capsys.readouterr().err
-    assert main(["eval", str(run), "--set", "val.transform.size=16", "--set", "loader.workers=0"]) == 0
+    assert main(["eval", str(run), "--set", "val.transform.size=16", "--set", "run.loader.workers=0"]) == 0
 
 
 def test_how_a_map_is_predicted_is_no_setting_of_other_heads(run, capsys):
     """Exit code 2: windows and scales would change nothing of a classifier, nor of a detector."""
-    assert main(["eval", str(run), "--set", "inference.window=64"]) == 2
+    assert main(["eval", str(run), "--set", "evaluation.inference.window=64"]) == 2
     assert "a head for classification looks at an image whole and once" in capsys.readouterr().err
-    assert main(["eval", str(run), "--set", "inference.scales=[1]"]) == 0
+    assert main(["eval", str(run), "--set", "evaluation.inference.scales=[1]"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -167,7 +170,7 @@ def test_what_fails_once_they_have_met_fails_for_all(run, monkeypatch):
     heard = []
     monkeypatch.setattr(DistributedContext, "all_gather", lambda self, value: heard.append(str(value)) or [value])
     assert main(["eval", str(run), "--set", "val.dataset.count=0"]) == 2
-    assert main(["eval", str(run), "--set", "inference.window=64"]) == 2
+    assert main(["eval", str(run), "--set", "evaluation.inference.window=64"]) == 2
     assert "val.dataset.count" in heard[0] and "looks at an image whole and once" in heard[1]
 
 
