@@ -21,7 +21,7 @@ from vertebra.necks import PassthroughConfig
 
 
 def coco_voc(split: Literal["train2017", "val2017"]) -> CocoSemanticConfig:
-    """A split as torchvision's script reads it: to train, images with at least 1,000 pixels of the classes."""
+    """Return a split as torchvision's script reads it; it trains on images with over 1,000 pixels of the classes."""
     return CocoSemanticConfig(
         images=COCO / split,
         annotations=COCO / "annotations" / f"instances_{split}.json",
@@ -40,6 +40,7 @@ CONFIG = ExperimentConfig(
     ),
     train=SplitConfig(
         dataset=coco_voc("train2017"),
+        bad_data="skip",
         transform=ScaledCropConfig(size=(480, 480), scales=(0.5, 2.0), short_side=520),
     ),
     val=SplitConfig(dataset=coco_voc("val2017"), transform=ResizeConfig(short_sides=(520,))),

@@ -1,6 +1,6 @@
 """Faster R-CNN, ResNet-50-FPN, COCO, 1x schedule (12 epochs).
 
-    python tools/train.py configs/faster_rcnn_r50_fpn_1x_coco.py --bad-data=skip
+    python tools/train.py configs/faster_rcnn_r50_fpn_1x_coco.py
 
 detectron2's recipe: 90,000 steps of 16 images, short side 640..800, frozen normalisation and first two stages. Its
 published box AP is 37.9 on val2017 (8 V100, 0.21 s a step, 3.0 GB a GPU); torchvision's ImageNet weights, which this
@@ -8,7 +8,7 @@ config starts from, cost about half a point against the Caffe2 weights used ther
 
 COCO is expected in `data/coco` (`train2017/`, `val2017/`, `annotations/`); another place:
 `--set train.dataset.images=... --set train.dataset.annotations=...` and the same for `val`. Two boxes of train2017 have
-no height (cocodataset/cocoapi#355): `--bad-data=skip` leaves them out and counts them.
+no height (cocodataset/cocoapi#355): `bad_data="skip"` leaves them out of the training and counts them.
 """
 
 from pathlib import Path
@@ -28,17 +28,20 @@ BETTER_THAN_GUESSING = {
     "loss_class": (1e-4, 1.66),
     "loss_box": (1e-4, 1.0),
 }
-"""What losses should be after 500 steps, by what is certain before a run. Above 0.69 = ln 2 the RPN tells objects from
-background no better than a coin does. 1.66 is the entropy of a sample a quarter of which is spread evenly over 80
-classes: above it not even how often they come is learned. And a loss of nothing has found no object to learn from."""
+"""Ranges that losses should be in after 500 steps, as far as they are certain before a run.
+
+Above 0.69 = ln 2 the RPN separates objects from background no better than chance. 1.66 is the entropy of a sample of
+which a quarter is spread evenly over 80 classes: above it not even the class frequencies are learned. A loss near zero
+has found no object to learn from.
+"""
 
 
 def coco_split(split: str, transform: ResizeConfig) -> SplitConfig:
-    """A split of COCO 2017 as it unpacks."""
+    """Return a split of COCO 2017 as it unpacks."""
     dataset = CocoConfig(
         images=COCO / split, annotations=COCO / "annotations" / f"instances_{split}.json", class_names=COCO_CLASSES
     )
-    return SplitConfig(dataset=dataset, transform=transform)
+    return SplitConfig(dataset=dataset, transform=transform, bad_data="skip" if split == "train2017" else "error")
 
 
 CONFIG = ExperimentConfig(

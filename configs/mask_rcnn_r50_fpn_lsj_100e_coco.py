@@ -1,6 +1,6 @@
 """Mask R-CNN, ResNet-50-FPN, COCO, from random weights with large-scale jitter, 100 epochs.
 
-    python tools/train.py configs/mask_rcnn_r50_fpn_lsj_100e_coco.py --bad-data=skip
+    python tools/train.py configs/mask_rcnn_r50_fpn_lsj_100e_coco.py
 
 The recipe of detectron2's "new baselines" (2012.07177): windows of 1024 x 1024, 64 images a step, synchronised batch
 norm in every part, two convolutions in the RPN, four and one fully connected layer in the box branch. Its published box
@@ -17,7 +17,7 @@ from vertebra.necks import FPNConfig
 
 
 def coco_masks(split: str) -> CocoConfig:
-    """A split of COCO 2017 as it unpacks."""
+    """Return a split of COCO 2017 as it unpacks, with masks as bitmaps."""
     annotations = COCO / "annotations" / f"instances_{split}.json"
     return CocoConfig(images=COCO / split, annotations=annotations, class_names=COCO_CLASSES, masks=True)
 
@@ -33,7 +33,9 @@ CONFIG = ExperimentConfig(
             mask=MaskBranchConfig(norm="sync"),
         ),
     ),
-    train=SplitConfig(dataset=coco_masks("train2017"), transform=ScaledCropConfig(boxes_from_masks=True)),
+    train=SplitConfig(
+        dataset=coco_masks("train2017"), bad_data="skip", transform=ScaledCropConfig(boxes_from_masks=True)
+    ),
     val=SplitConfig(dataset=coco_masks("val2017"), transform=ResizeConfig(short_sides=(1024,), long_side=1024)),
     recipe=RecipeConfig(
         batch_size=64,

@@ -1,6 +1,6 @@
 """Mask R-CNN, ResNet-50-FPN, COCO, from random weights with large-scale jitter and copy-paste, 100 epochs.
 
-    python tools/train.py configs/mask_rcnn_r50_fpn_lsj_copypaste_100e_coco.py --bad-data=skip
+    python tools/train.py configs/mask_rcnn_r50_fpn_lsj_copypaste_100e_coco.py
 
 ``mask_rcnn_r50_fpn_lsj_100e_coco`` with objects of another image pasted upon each (2012.07177); that config's published
 figures are what it has to surpass. Not yet run by us, and not for a CPU: synchronised norms need GPUs. It reads two
@@ -12,6 +12,6 @@ from vertebra.data import CopyPasteConfig
 
 CONFIG = JITTERED.replace(
     name="mask_rcnn_r50_fpn_lsj_copypaste_100e_coco",
-    train=JITTERED.train.replace(mix=CopyPasteConfig()),
-    run={"loader": JITTERED.run.loader.replace(workers=32)},
+    train={"mix": CopyPasteConfig()},
+    run={"loader": {"workers": 32}},
 )

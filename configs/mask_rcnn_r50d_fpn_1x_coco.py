@@ -1,6 +1,6 @@
 """Mask R-CNN, ResNet-50-D-FPN, COCO, 1x schedule (12 epochs).
 
-    python tools/train.py configs/mask_rcnn_r50d_fpn_1x_coco.py --bad-data=skip
+    python tools/train.py configs/mask_rcnn_r50d_fpn_1x_coco.py
 
 The recipe of `mask_rcnn_r50_fpn_1x_coco` with the deep stem and the pooled shortcuts of 1812.01187, and timm's weights.
 Its yardstick is that config's 38.6 / 35.2: better weights alone were worth 3 points of box AP to mmdetection, with a

@@ -32,7 +32,7 @@ HEAD = MultiHeadConfig(
 
 CONFIG = QUICKSTART.replace(
     name="mask_rcnn_semantic_fpn_r10t_shapes",
-    model=QUICKSTART.model.replace(head=HEAD),
-    train=QUICKSTART.train.replace(dataset=joint("train")),
-    val=QUICKSTART.val.replace(dataset=joint("val")),
+    model={"head": HEAD},
+    train={"dataset": joint("train")},
+    val={"dataset": joint("val")},
 )

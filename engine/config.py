@@ -246,10 +246,11 @@ def _add_unchecked(changes: dict[str, Any], path: Sequence[str], text: str) -> N
 
 def _parse_value(text: str, field: FieldInfo) -> Any:
     """Return the value that ``text`` stands for in a config field: a literal if the field takes it, otherwise text."""
+    if text.startswith("~") and _takes_path(field.annotation):
+        return str(Path(text).expanduser())
     literal = _parse_literal(text)
-    expanded = str(Path(text).expanduser()) if text.startswith("~") and _takes_path(field.annotation) else text
     adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
-    for candidate in (literal, expanded):
+    for candidate in (literal, text):
         try:
             adapter.validate_python(candidate)
             return candidate
