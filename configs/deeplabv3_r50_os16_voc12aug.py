@@ -2,12 +2,12 @@
 
     python tools/train.py configs/deeplabv3_r50_os16_voc12aug.py
 
-The recipe of mmsegmentation's 40k schedules: 16 windows of 512 x 512 a step, polynomial rate down to a hundredth, decay
-on every parameter; of its photometric distortion, brightness, contrast and saturation. Its published mIoU on val, at
-output stride 8, is 77.68 (R101: 77.92). Not yet run by us.
+mmsegmentation's 40k recipe: 16 crops of 512 x 512 per step, a polynomial schedule down to a hundredth of the learning
+rate, weight decay on every parameter, and of its photometric distortion the brightness, contrast and saturation.
+mmsegmentation publishes mIoU 77.68 on val at output stride 8 (R101: 77.92). Not yet run by us.
 
 VOC is expected in `data/VOCdevkit/VOC2012` with `SegmentationClassAug` and `ImageSets/Segmentation/trainaug.txt` from
-SBD; another place: `--set train.dataset.root=... --set val.dataset.root=...`.
+SBD; for another folder: `--set train.dataset.root=... --set val.dataset.root=...`.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ JITTER = ColorJitterConfig(brightness=0.3, contrast=0.3, saturation=0.3)
 
 
 def voc12aug(name: str, backbone: ResNetConfig, weights: str, head: SemanticConfig) -> ExperimentConfig:
-    """The recipe around a backbone and a head."""
+    """Return the recipe with the given backbone, weights and head."""
     return ExperimentConfig(
         name=name,
         model=ModelConfig(backbone=backbone, weights=weights, neck=PassthroughConfig(), head=head),

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/faster_rcnn_r18_fpn_shapes.py
 
-The whole-size sibling of `quickstart`, for a GPU or an hour of CPU. Not yet run by us.
+A larger version of `quickstart`, for a GPU or an hour on a CPU. Not yet run by us.
 """
 
 from vertebra.backbones import ResNetConfig

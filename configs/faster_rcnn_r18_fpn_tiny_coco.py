@@ -1,10 +1,10 @@
-"""Faster R-CNN, ResNet-18-FPN, 16 photos of COCO learned by heart, from random weights.
+"""Faster R-CNN, ResNet-18-FPN, overfit on 16 COCO photos from random weights.
 
     python tools/train.py configs/faster_rcnn_r18_fpn_tiny_coco.py
 
-A check on real photos, boxes and crowds that needs no GPU: a detector that cannot memorise 16 photos is broken. Box
-AP 87.8 and AP50 95.6 on the 16 photos (197 objects) after 20 minutes on two CPU cores; 63.8 half way. It
-expects a folder `data/tiny_coco` in COCO's layout; another place: `--set train.dataset.images=...` and so on.
+A check on real photos, boxes and crowds that needs no GPU: a detector that cannot memorize 16 photos is broken. Box AP
+87.8 and AP50 95.6 on the same 16 photos (197 objects) after 20 minutes on two CPU cores; AP 63.8 after half of the steps.
+It expects a folder `data/tiny_coco` in COCO's layout; for another folder: `--set train.dataset.images=...` and so on.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ TINY_COCO = Path("data/tiny_coco")
 
 
 def tiny_coco(name: str, mask: MaskBranchConfig | None) -> ExperimentConfig:
-    """The check, with masks or without."""
+    """Return the experiment, for boxes only or with a mask branch."""
     dataset = CocoConfig(
         images=TINY_COCO / "train2017",
         annotations=TINY_COCO / "annotations" / "instances_train2017.json",

@@ -2,11 +2,11 @@
 
     python tools/train.py configs/faster_rcnn_r50_fpn_1x_coco.py
 
-detectron2's recipe: 90,000 steps of 16 images, short side 640..800, frozen normalisation and first two stages. Its
-published box AP is 37.9 on val2017 (8 V100, 0.21 s a step, 3.0 GB a GPU); torchvision's ImageNet weights, which this
-config starts from, cost about half a point against the Caffe2 weights used there. Not yet run by us.
+detectron2's recipe: 90,000 steps of 16 images, short side 640..800, frozen batch norm and frozen first two stages.
+detectron2 publishes box AP 37.9 on val2017 (8 V100, 0.21 s per step, 3.0 GB per GPU); torchvision's ImageNet weights,
+which this config starts from, cost about half a point against the Caffe2 weights used there. Not yet run by us.
 
-COCO is expected in `data/coco` (`train2017/`, `val2017/`, `annotations/`); another place:
+COCO is expected in `data/coco` (`train2017/`, `val2017/`, `annotations/`); for another folder:
 `--set train.dataset.images=... --set train.dataset.annotations=...` and the same for `val`. Two boxes of train2017 have
 no height (cocodataset/cocoapi#355): `bad_data="skip"` leaves them out of the training and counts them.
 """

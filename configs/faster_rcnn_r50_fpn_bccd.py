@@ -1,12 +1,12 @@
-"""Faster R-CNN, ResNet-50-FPN, on photos of blood cells in PASCAL VOC's layout: a data set of one's own in five lines.
+"""Faster R-CNN, ResNet-50-FPN, on photos of blood cells in PASCAL VOC's layout: an example of a small data set of your own.
 
     python tools/train.py configs/faster_rcnn_r50_fpn_bccd.py
 
-Not yet run by us at this size. At a fifth of it, on two CPU cores with other work beside, it reached AP50 0.84 in 10
-and 0.876 in 21 minutes (RBC 0.845, WBC 0.997, Platelets 0.787): short side 176..208, a Caffe-style ImageNet ResNet-50
-up to c4 in place of these weights, 96 channels, one layer of 256, 500 steps of 4 images.
+Not yet run by us at this size. A reduced form reached AP50 0.84 after 10 minutes and 0.876 after 21 on two busy CPU cores
+(RBC 0.845, WBC 0.997, Platelets 0.787): short side 176..208, a Caffe-style ImageNet ResNet-50 up to c4 as the weights, 96
+channels, one fully connected layer of 256, 500 steps of 4 images.
 
-BCCD (MIT licence): 205 photos to train on, 87 to validate, 3 classes. It is expected in `data/bccd`; another place:
+BCCD (MIT licence): 205 training and 87 validation photos, 3 classes. It is expected in `data/bccd`; for another folder:
 `--set train.dataset.root=... --set val.dataset.root=...`.
 """
 
@@ -29,7 +29,7 @@ from vertebra.necks import FPNConfig
 
 
 def bccd(split: str) -> VocConfig:
-    """One of its lists."""
+    """Return one of BCCD's splits."""
     return VocConfig(root=Path("data/bccd"), splits=(split,), class_names=("RBC", "WBC", "Platelets"))
 
 

@@ -2,11 +2,11 @@
 
     python tools/train.py configs/faster_rcnn_r50_fpn_voc0712.py
 
-detectron2's schedule: 18,000 steps of 16 images, short side 480..800. The yardstick is mmdetection's AP50 of 79.5 at
-eleven points with this model; four runs of one config differed by 0.6 there. Not yet run by us.
+detectron2's schedule: 18,000 steps of 16 images, short side 480..800. To be compared with mmdetection's AP50 of 79.5 at
+eleven points for this model, where four runs of one config differed by 0.6. Not yet run by us.
 
-VOC is expected in `data/VOCdevkit` (`VOC2007/`, `VOC2012/`); another place: `--set train.dataset.root=...` and the same
-for `val`.
+VOC is expected in `data/VOCdevkit` (`VOC2007/`, `VOC2012/`); for another folder: `--set train.dataset.root=...` and the
+same for `val`.
 """
 
 from pathlib import Path

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/mask_rcnn_r50_fpn_1x_coco.py
 
-detectron2's recipe, as for `faster_rcnn_r50_fpn_1x_coco`. Its published box AP is 38.6 and its mask AP 35.2 on val2017
-(8 V100, 0.26 s a step, 3.4 GB a GPU). Not yet run by us.
+detectron2's recipe, as for `faster_rcnn_r50_fpn_1x_coco`. detectron2 publishes box AP 38.6 and mask AP 35.2 on val2017
+(8 V100, 0.26 s per step, 3.4 GB per GPU). Not yet run by us.
 """
 
 from vertebra.backbones import ResNetConfig
@@ -15,7 +15,7 @@ from vertebra.models import ModelConfig
 from vertebra.necks import FPNConfig
 
 THREE_TIMES = ScheduleConfig(steps=270_000, milestones=(7 / 9, 25 / 27))
-"""detectron2's 3x: 36 epochs, the rate falls at 210,000 and 250,000 steps."""
+"""detectron2's 3x schedule: 36 epochs, the learning rate is divided by ten at 210,000 and 250,000 steps."""
 
 
 def coco_masks(split: str, transform: ResizeConfig) -> SplitConfig:
@@ -30,7 +30,7 @@ def coco_masks(split: str, transform: ResizeConfig) -> SplitConfig:
 def mask_rcnn_coco(
     name: str, backbone: ResNetConfig, weights: str, schedule: ScheduleConfig = ScheduleConfig(steps=90_000)
 ) -> ExperimentConfig:
-    """The recipe around a backbone."""
+    """Return the recipe with the given backbone, weights and schedule."""
     return ExperimentConfig(
         name=name,
         model=ModelConfig(

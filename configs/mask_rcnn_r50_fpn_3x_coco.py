@@ -2,7 +2,7 @@
 
     python tools/train.py configs/mask_rcnn_r50_fpn_3x_coco.py
 
-detectron2's recipe; its published box AP is 41.0 and its mask AP 37.2 on val2017 (8 V100, 0.26 s a step). Not yet run
+detectron2's recipe; detectron2 publishes box AP 41.0 and mask AP 37.2 on val2017 (8 V100, 0.26 s per step). Not yet run
 by us.
 """
 

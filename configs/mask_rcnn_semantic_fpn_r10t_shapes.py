@@ -2,9 +2,9 @@
 
     python tools/train.py configs/mask_rcnn_semantic_fpn_r10t_shapes.py
 
-`quickstart` with a second head: what two heads of one network look like as a config. Each head keeps its own output;
-they are not merged into one panoptic map. Box AP 47.1, mask AP 38.8 and mIoU 18.9 (81 % of the pixels) on the 100
-validation pictures after 6 minutes on one busy core: the boxes of `quickstart`, and maps that want more steps.
+`quickstart` with a second head, as an example of two heads on one network. Each head has its own output; they are not
+merged into one panoptic map. Box AP 47.1, mask AP 38.8, mIoU 18.9 and pixel accuracy 0.81 on the 100 validation images
+after 6 minutes on one busy core: boxes as good as those of `quickstart`, semantic maps that need more steps.
 """
 
 from typing import Literal
@@ -16,7 +16,7 @@ from vertebra.heads import MultiHeadConfig, SemanticFPNConfig
 
 
 def joint(split: Literal["train", "val"]) -> JointConfig:
-    """The quickstart's pictures, with a class for every pixel beside their objects."""
+    """Return the quickstart's images with semantic maps beside their objects."""
     objects = shapes(split)
     maps = ShapesSemanticConfig(split=split, train=objects.train, val=objects.val, size=objects.size)
     return JointConfig(parts={"detection": objects, "semantic": maps})

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/mask_rcnn_x101_32x8d_fpn_3x_coco.py
 
-detectron2's recipe; its published box AP is 44.3 and its mask AP 39.5 on val2017 (8 V100, 0.69 s a step, 7.2 GB a GPU).
+detectron2's recipe; detectron2 publishes box AP 44.3 and mask AP 39.5 on val2017 (8 V100, 0.69 s per step, 7.2 GB per GPU).
 Not yet run by us.
 """
 
