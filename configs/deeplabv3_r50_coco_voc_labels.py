@@ -2,9 +2,9 @@
 
     python tools/train.py configs/deeplabv3_r50_coco_voc_labels.py
 
-torchvision's recipe: crops of 480 x 480, 30 epochs with 32 images per step, polynomial schedule, auxiliary loss; without
-its tenfold learning rate for the auxiliary classifier. torchvision publishes mIoU 66.4 and pixel accuracy 92.4 on
-val2017. Not yet run by us.
+torchvision's recipe: crops of 480 x 480, 30 epochs with 32 images per step, polynomial schedule, auxiliary loss;
+without its tenfold learning rate for the auxiliary classifier. torchvision publishes mIoU 66.4 and pixel accuracy 92.4
+on val2017. Not yet run by us.
 
 COCO is expected in `data/coco` (`train2017/`, `val2017/`, `annotations/`).
 """

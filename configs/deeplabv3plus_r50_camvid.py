@@ -7,7 +7,8 @@ Not yet run by us at this size. A reduced form reached mIoU 0.40 after 7 minutes
 ImageNet ResNet-50 up to c4 as the weights, 128 channels, no auxiliary loss, 300 steps.
 
 CamVid as SegNet prepared it: 367 training and 101 validation images of 480 x 360, 11 classes, 255 where nothing is
-labelled. It is expected in `data/camvid`; for another folder: `--set train.dataset.root=... --set val.dataset.root=...`.
+labelled. It is expected in `data/camvid`; for another folder: `--set train.dataset.root=... --set
+val.dataset.root=...`.
 """
 
 from pathlib import Path

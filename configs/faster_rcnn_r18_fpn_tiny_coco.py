@@ -3,8 +3,9 @@
     python tools/train.py configs/faster_rcnn_r18_fpn_tiny_coco.py
 
 A check on real photos, boxes and crowds that needs no GPU: a detector that cannot memorize 16 photos is broken. Box AP
-87.8 and AP50 95.6 on the same 16 photos (197 objects) after 20 minutes on two CPU cores; AP 63.8 after half of the steps.
-It expects a folder `data/tiny_coco` in COCO's layout; for another folder: `--set train.dataset.images=...` and so on.
+87.8 and AP50 95.6 on the same 16 photos (197 objects) after 20 minutes on two CPU cores; AP 63.8 after half of the
+steps. It expects a folder `data/tiny_coco` in COCO's layout; for another folder: `--set train.dataset.images=...` and
+so on.
 """
 
 from pathlib import Path

@@ -1,10 +1,11 @@
-"""Faster R-CNN, ResNet-50-FPN, on photos of blood cells in PASCAL VOC's layout: an example of a small data set of your own.
+"""Faster R-CNN, ResNet-50-FPN, on photos of blood cells in PASCAL VOC's layout: an example of a small custom data set.
+own.
 
     python tools/train.py configs/faster_rcnn_r50_fpn_bccd.py
 
-Not yet run by us at this size. A reduced form reached AP50 0.84 after 10 minutes and 0.876 after 21 on two busy CPU cores
-(RBC 0.845, WBC 0.997, Platelets 0.787): short side 176..208, a Caffe-style ImageNet ResNet-50 up to c4 as the weights, 96
-channels, one fully connected layer of 256, 500 steps of 4 images.
+Not yet run by us at this size. A reduced form reached AP50 0.84 after 10 minutes and 0.876 after 21 on two busy CPU
+cores (RBC 0.845, WBC 0.997, Platelets 0.787): short side 176..208, a Caffe-style ImageNet ResNet-50 up to c4 as the
+weights, 96 channels, one fully connected layer of 256, 500 steps of 4 images.
 
 BCCD (MIT licence): 205 training and 87 validation photos, 3 classes. It is expected in `data/bccd`; for another folder:
 `--set train.dataset.root=... --set val.dataset.root=...`.

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/mask_rcnn_r101_fpn_3x_coco.py
 
-detectron2's recipe; detectron2 publishes box AP 42.9 and mask AP 38.6 on val2017 (8 V100, 0.34 s per step, 4.6 GB per GPU).
-Not yet run by us.
+detectron2's recipe; detectron2 publishes box AP 42.9 and mask AP 38.6 on val2017 (8 V100, 0.34 s per step, 4.6 GB per
+GPU). Not yet run by us.
 """
 
 from vertebra.backbones import ResNetConfig

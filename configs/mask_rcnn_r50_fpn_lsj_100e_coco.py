@@ -2,9 +2,9 @@
 
     python tools/train.py configs/mask_rcnn_r50_fpn_lsj_100e_coco.py
 
-The recipe of detectron2's "new baselines" (2012.07177): crops of 1024 x 1024, 64 images per step, synchronized
-batch norm in every part, two convolutions in the RPN, four and one fully connected layer in the box branch. detectron2 publishes box
-AP 44.6 and mask AP 40.3 on val2017 (64 V100, 0.38 s per step, half precision). Not yet run by us.
+The recipe of detectron2's "new baselines" (2012.07177): crops of 1024 x 1024, 64 images per step, synchronized batch
+norm in every part, two convolutions in the RPN, four and one fully connected layer in the box branch. detectron2
+publishes box AP 44.6 and mask AP 40.3 on val2017 (64 V100, 0.38 s per step, half precision). Not yet run by us.
 """
 
 from vertebra.backbones import ResNetConfig

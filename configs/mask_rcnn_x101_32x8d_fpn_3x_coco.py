@@ -2,8 +2,8 @@
 
     python tools/train.py configs/mask_rcnn_x101_32x8d_fpn_3x_coco.py
 
-detectron2's recipe; detectron2 publishes box AP 44.3 and mask AP 39.5 on val2017 (8 V100, 0.69 s per step, 7.2 GB per GPU).
-Not yet run by us.
+detectron2's recipe; detectron2 publishes box AP 44.3 and mask AP 39.5 on val2017 (8 V100, 0.69 s per step, 7.2 GB per
+GPU). Not yet run by us.
 """
 
 from vertebra.backbones import ResNetConfig

@@ -15,10 +15,10 @@ among 8 classes:
     resnet20   1.38   46.6    10 min 03 s
     resnet56   1.58   40.4    14 min 46 s
 
-Within 300 steps the 36 additional layers keep the plain network from learning anything, and cost the residual network 0.2
-in loss. In the paper the deeper residual network overtakes the shallower one, after 64,000 steps.
-`tests/engine/test_plain_vs_residual.py` shows the same in seconds: when the four overfit 64 images for 30 steps, losses of
-1.15, 1.88, 0.02 and 0.01 remain.
+Within 300 steps the 36 additional layers keep the plain network from learning anything, and cost the residual network
+0.2 in loss. In the paper the deeper residual network overtakes the shallower one, after 64,000 steps.
+`tests/engine/test_plain_vs_residual.py` shows the same in seconds: when the four overfit 64 images for 30 steps, losses
+of 1.15, 1.88, 0.02 and 0.01 remain.
 """
 
 from typing import Literal

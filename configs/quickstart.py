@@ -4,8 +4,8 @@
 
 Box AP 48.3 and mask AP 39.1 (AP50 71.6 and 64.6) on the 100 validation images after 4 min 22 s on two CPU cores. The
 backbone is pretrained to classify crops of other generated shapes (`resnet10t_shapes`; accuracy 0.92 after 16 minutes);
-from random weights, at twice the learning rate, boxes alone reached AP50 20. With 300 steps and masks of 28 x 28 in place
-of 20 x 20 it reaches 50.7 and 42.0 after 5 min 53 s.
+from random weights, at twice the learning rate, boxes alone reached AP50 20. With 300 steps and masks of 28 x 28 in
+place of 20 x 20 it reaches 50.7 and 42.0 after 5 min 53 s.
 """
 
 from typing import Literal

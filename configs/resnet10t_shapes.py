@@ -4,8 +4,8 @@
     python tools/export_backbone.py runs/resnet10t_shapes backbones/pretrained/shapes_resnet10t.safetensors --half
 
 Every crop is seen once, and none comes from a scene of another config (seed 1). The weights in the package were trained
-with this recipe by an earlier script (accuracy 0.92 on new crops after 16 minutes on two CPU cores, five crops per scene);
-this config has not been run to its end.
+with this recipe by an earlier script (accuracy 0.92 on new crops after 16 minutes on two CPU cores, five crops per
+scene); this config has not been run to its end.
 """
 
 from typing import Literal
