@@ -1,5 +1,4 @@
 """Faster R-CNN, ResNet-50-FPN, on photos of blood cells in PASCAL VOC's layout: an example of a small custom data set.
-own.
 
     python tools/train.py configs/faster_rcnn_r50_fpn_bccd.py
 
