@@ -148,7 +148,7 @@ def test_passthrough_changes_nothing():
         (
             BACKBONE | {"c5": FeatureInfo(64, 16)},
             FPNConfig(),
-            "FPN needs each level to have twice the stride of the one before; got {'c2': 4, 'c3': 8, 'c4': 16, 'c5': 16}",
+            "FPN needs each level to have twice the stride of the one before; got {'c2': 4, 'c3': 8, 'c4': 16,",
         ),
         (BACKBONE, FPNConfig(levels=("c2", "c4")), "got {'c2': 4, 'c4': 16}"),
         (BACKBONE, FPNConfig(levels=("c3", "c2")), "got {'c3': 8, 'c2': 4}"),
