@@ -139,8 +139,7 @@ def try_model(name: str) -> dict[str, Any]:
     from vertebra.necks import NECKS, PassthroughConfig, default_neck
 
     millions = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
-    default = default_neck(backbone.feature_info)
-    neck = default.replace(channels=64)
+    neck = default_neck(backbone.feature_info).replace(channels=64)
     pyramid, levels = (NECKS.build(config, backbone.feature_info) for config in (neck, PassthroughConfig()))
     heads = {
         "rcnn": _try_head(backbone, pyramid, _small_rcnn()),
