@@ -207,7 +207,7 @@ def test_default_input_is_that_of_timms_weights():
         ("swin_tiny_patch4_window7_224", {"output_stride": 16}, "unexpected keyword argument 'output_stride'"),
         ("coat_lite_tiny", {}, "doesn't match model (224).: it can with image_size=224"),
         ("test_resnet", {"levels": ("c2", "c7")}, "it has levels c1, c2, c3, c4, c5, not c7"),
-        ("test_vit", {"checkpoint": True}, "there is no field 'checkpoint': did you mean 'checkpointed'?"),
+        ("test_vit", {"checkpoint": True}, "there is no field 'checkpoint'; did you mean 'checkpointed'?"),
     ],
 )
 def test_model_or_option_that_cannot_work_is_refused_with_the_reason(name, options, message):
