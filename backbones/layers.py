@@ -66,7 +66,7 @@ class Layers:
 
 
 def initialize(network: nn.Module) -> None:
-    """Initialise convolutions by He's normal scheme by fan-out (1502.01852), as torchvision does; biases are zero."""
+    """Initialize convolutions by He's normal scheme by fan-out (1502.01852), as torchvision does; biases are zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

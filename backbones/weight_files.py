@@ -40,7 +40,7 @@ class WeightsOrigin:
 
 @dataclass(frozen=True, slots=True)
 class WeightsMetadata:
-    """What a file of weights states about them; None where it does not say."""
+    """The facts that a file states about its weights; None where it does not say."""
 
     input: InputConfig | None = None
     style: Style | None = None

@@ -53,7 +53,7 @@ def style_warning(config: BackboneConfig, tensors: Mapping[str, Tensor]) -> str:
 
 
 def guess_style(tensors: Mapping[str, Tensor]) -> Style | None:
-    """Guess the style of a ResNet's weights from its first norm; None where that has no running statistics."""
+    """Estimate the style of a ResNet's weights from its first norm; None where that has no running statistics."""
     for weight_name, variance_name in _STEM_NORMS:
         if weight_name in tensors and variance_name in tensors:
             filters, variance = tensors[weight_name].double().flatten(1), tensors[variance_name].double()

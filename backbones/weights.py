@@ -21,7 +21,7 @@ _BATCH_COUNTER, _DEFORMABLE_OFFSET = "num_batches_tracked", ".offset."
 
 @dataclass(frozen=True, slots=True)
 class WeightsReport:
-    """What was loaded from a source of weights and what was left; ``str`` gives it as one line for a log."""
+    """A report of the weights that were loaded from a source and of what was left; ``str`` makes it one line."""
 
     source: str
     summary: str

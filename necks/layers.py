@@ -35,7 +35,7 @@ def halve(fine: Float[Tensor, "b c _ _"]) -> Float[Tensor, "b c _ _"]:
 
 
 def initialize(network: nn.Module) -> None:
-    """Initialise convolutions uniformly by fan-in and biases with zero, as in torchvision's and detectron2's FPN.
+    """Initialize convolutions uniformly by fan-in and biases with zero, as in torchvision's and detectron2's FPN.
 
     Caffe2 calls this XavierFill.
     """
