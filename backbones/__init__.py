@@ -1,13 +1,17 @@
-"""Floor 2: image -> pyramid. The imports below fill the registry."""
+"""Backbones (floor 2): networks that turn an image into a pyramid of feature maps, and their pretrained weights.
 
-from .base import BACKBONES, Backbone, BackboneConfig
+The imports below fill the registry ``BACKBONES``.
+"""
+
+from .base import BACKBONES, Backbone, BackboneConfig, HasParameterLayers, HasUndecayedParameters
 from .create import create_backbone, list_backbones
 from .describe import BackboneDescription, describe_backbone
 from .resnet import ResNet, ResNetConfig
 from .timm_bridge import TimmBackbone, TimmConfig
 from .variants import RESNETS, ResNetSpec
-from .weight_origin import Origin, origin_metadata, weights_origin
-from .weight_sources import input_metadata, list_weights
+from .weight_files import WeightsOrigin, weights_metadata
+from .weight_origin import weights_origin
+from .weight_sources import list_weights
 from .weights import load_backbone_weights, weights_input
 
 __all__ = [
@@ -16,19 +20,20 @@ __all__ = [
     "Backbone",
     "BackboneConfig",
     "BackboneDescription",
-    "Origin",
+    "HasParameterLayers",
+    "HasUndecayedParameters",
     "ResNet",
     "ResNetConfig",
     "ResNetSpec",
     "TimmBackbone",
     "TimmConfig",
+    "WeightsOrigin",
     "create_backbone",
     "describe_backbone",
-    "input_metadata",
     "list_backbones",
     "list_weights",
     "load_backbone_weights",
-    "origin_metadata",
     "weights_input",
+    "weights_metadata",
     "weights_origin",
 ]

@@ -1,4 +1,4 @@
-"""Channel attention at the end of a residual branch: each channel is weighted by what the whole map says."""
+"""Channel attention, which a residual block may apply to the output of its last convolution."""
 
 import math
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class SqueezeExcite(nn.Module):
-    """1709.01507 section 3: two fully connected layers, the hidden one of a 16th of the channels.
+    """Squeeze-and-excitation (1709.01507 section 3): scale each channel by a gate computed from all channel means.
 
-    Names, and at least 8 hidden channels, are timm's.
+    As in timm, the hidden layer has 1/16 of the channels but at least 8, and parameters have timm's names.
     """
 
     def __init__(self, channels: int) -> None:
@@ -24,7 +24,10 @@ class SqueezeExcite(nn.Module):
 
 
 class EfficientChannelAttention(nn.Module):
-    """1910.03151 section 3.2: one convolution along the channels; its size follows from their number (Eq. 12)."""
+    """Efficient channel attention (1910.03151 section 3.2): gates from a 1-D convolution over the channel means.
+
+    The size of the convolution follows from the number of channels (Eq. 12).
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -33,8 +36,8 @@ class EfficientChannelAttention(nn.Module):
         self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        weights = self.conv(x.mean((2, 3))[:, None]).sigmoid()
-        return x * weights.transpose(1, 2)[..., None]
+        gates = self.conv(x.mean((2, 3))[:, None]).sigmoid()
+        return x * gates.transpose(1, 2)[..., None]
 
 
 ATTENTIONS = {"none": nn.Identity, "se": SqueezeExcite, "eca": EfficientChannelAttention}

@@ -1,45 +1,64 @@
-"""What a backbone is."""
+"""The interface of a backbone: a network that turns images into a pyramid of feature maps."""
 
 from abc import ABC, abstractmethod
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..structures import FeatureInfo, Features, InputConfig, PartConfig, Registry, UsageError
+from ..structures import FeatureInfo, Features, InputConfig, PartConfig, Registry
+from .names import suggest_backbones
 
 
-class BackboneConfig(PartConfig):
-    """Which backbone, and how it is built."""
+class BackboneConfig(PartConfig, ABC):
+    """The hyper-parameters of a backbone; ``name`` is the name it is registered under."""
 
-    def input(self) -> InputConfig:
-        """How its weights want their pixels, unless they say otherwise themselves."""
-        return InputConfig()
+    @abstractmethod
+    def default_input(self) -> InputConfig:
+        """Return the normalisation of the pixels that the backbone expects when its weights do not state one."""
 
 
 class Backbone(nn.Module, ABC):
-    """Image -> pyramid."""
+    """A network that turns normalised pixels into feature maps of several resolutions.
+
+    A subclass sets ``config`` and ``feature_info`` when it is built. It may also implement
+    :class:`HasParameterLayers` and :class:`HasUndecayedParameters`, which optimizers look for.
+    """
 
     config: BackboneConfig
     feature_info: dict[str, FeatureInfo]
-    """What ``forward`` returns: the same levels in the same order, each ceil(size / stride) cells high and wide."""
+    """Channels and stride of every level that ``forward`` returns, in the same order, fine to coarse.
+
+    A map of stride ``s`` has ceil(height / s) x ceil(width / s) cells.
+    """
     input: InputConfig = InputConfig()
-    """How its weights want their pixels; loading weights sets it."""
+    """The normalisation of the pixels that the weights expect. Loading pretrained weights sets it."""
 
     @abstractmethod
     def forward(self, pixels: Float[Tensor, "b c h w"]) -> Features:
-        """Feature maps of normalised pixels, by level name, fine to coarse."""
+        """Return the feature maps of normalised pixels by level name, fine to coarse."""
+
+
+@runtime_checkable
+class HasParameterLayers(Protocol):
+    """A backbone that knows how deep each of its parameters lies, as layer-wise learning rate decay needs it."""
 
     def parameter_layers(self) -> dict[str, int]:
-        """The layer that each parameter is in, by its name: 0 is the stem, and each block above it is one more.
+        """Return the layer of every parameter by its name: 0 is the stem, each block after it is one more.
 
-        For learning rates that fall with the depth. UsageError where nobody has said what the layers are.
+        Raises UsageError where this network has no such layers.
         """
-        raise UsageError(f"{self.config.name} does not say what its layers are", "leave out layer_decay")
+        ...
+
+
+@runtime_checkable
+class HasUndecayedParameters(Protocol):
+    """A backbone with parameters, such as positional embeddings, that weight decay must leave alone."""
 
     def undecayed_parameters(self) -> frozenset[str]:
-        """The names of parameters that are no weights, and are never to decay: positional embeddings, for one."""
-        return frozenset()
+        """Return the names of the parameters that must not decay."""
+        ...
 
 
-BACKBONES: Registry[Backbone] = Registry("backbone")
-"""Backbones by name; an entry builds from ``(config)``."""
+BACKBONES: Registry[Backbone] = Registry("backbone", suggest=suggest_backbones)
+"""The backbones by name. An entry builds its backbone from ``(config)``."""

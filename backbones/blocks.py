@@ -1,32 +1,33 @@
-"""The residual blocks: two 3x3 convolutions, or a 3x3 between two 1x1, beside a shortcut."""
+"""The parts of a residual network: its stem, its two kinds of blocks and their shortcuts."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from .attention import ATTENTIONS
 from .layers import Layers
-from .shortcuts import PaddedIdentity, average_projection, projection
 from .variants import ResNetSpec
 
 
 @dataclass(frozen=True, slots=True)
 class BlockPlan:
-    """Where a block stands: what it reads, how wide it is, how it samples and how often it is left out."""
+    """The settings of one residual block that depend on its position in the network."""
 
     in_channels: int
     planes: int  # output channels / expansion
     stride: int = 1
-    stride_in_1x1: bool = False  # a bottleneck strides in its first convolution, as Caffe's
+    stride_in_1x1: bool = False  # a bottleneck strides in its first 1x1 convolution, as in Caffe's ResNets
     first_dilation: int = 1  # of the 3x3 convolution that carries the stride
-    dilation: int = 1  # of those after it
-    drop_path: float = 0.0  # probability that an image skips the convolutions in training (1603.09382)
+    dilation: int = 1  # of the convolutions after that one
+    drop_path: float = 0.0  # probability that training skips the residual branch of an image (1603.09382)
 
 
 class BasicBlock(nn.Module):
-    """1512.03385 Figure 5, left. What may be deformable is the second convolution."""
+    """A residual block of two 3x3 convolutions (1512.03385 Figure 5, left). The second one may be deformable."""
 
     expansion = 1
 
@@ -35,11 +36,11 @@ class BasicBlock(nn.Module):
         planes = plan.planes
         self.conv1 = layers.convolution(plan.in_channels, planes, 3, plan.stride, plan.first_dilation)
         self.bn1 = layers.norm(planes)
-        self.conv2 = layers.spatial(planes, 1, plan.dilation)
+        self.conv2 = layers.spatial_convolution(planes, 1, plan.dilation)
         self.bn2 = layers.norm(planes)
         self.se = ATTENTIONS[spec.attention](planes)
-        self.downsample = shortcut(plan, planes, spec, layers)
-        self.drop_path = _drop_path(plan)
+        self.downsample = make_shortcut(plan, planes, spec, layers)
+        self.drop_path = _make_drop_path(plan)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
@@ -51,7 +52,11 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1512.03385 Figure 5, right; the 3x3 carries the groups (1611.05431) and, but for Caffe's, the stride."""
+    """A residual block of a 1x1, a 3x3 and a 1x1 convolution (1512.03385 Figure 5, right).
+
+    The 3x3 convolution has the groups of ResNeXt (1611.05431), may be deformable, and carries the stride unless
+    ``plan.stride_in_1x1``.
+    """
 
     expansion = 4
 
@@ -62,13 +67,13 @@ class Bottleneck(nn.Module):
         first_stride, stride = (plan.stride, 1) if plan.stride_in_1x1 else (1, plan.stride)
         self.conv1 = layers.convolution(plan.in_channels, width, 1, first_stride)
         self.bn1 = layers.norm(width)
-        self.conv2 = layers.spatial(width, stride, plan.first_dilation, spec.groups)
+        self.conv2 = layers.spatial_convolution(width, stride, plan.first_dilation, spec.groups)
         self.bn2 = layers.norm(width)
         self.conv3 = layers.convolution(width, out_channels, 1)
         self.bn3 = layers.norm(out_channels)
         self.se = ATTENTIONS[spec.attention](out_channels)
-        self.downsample = shortcut(plan, out_channels, spec, layers)
-        self.drop_path = _drop_path(plan)
+        self.downsample = make_shortcut(plan, out_channels, spec, layers)
+        self.drop_path = _make_drop_path(plan)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
@@ -83,20 +88,72 @@ class Bottleneck(nn.Module):
 BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
-def shortcut(plan: BlockPlan, out_channels: int, spec: ResNetSpec, layers: Layers) -> nn.Module | None:
-    """The block's shortcut: the identity wherever the shape does not change, nothing in a plain network."""
+def _make_drop_path(plan: BlockPlan) -> nn.Module:
+    return StochasticDepth(plan.drop_path, "row") if plan.drop_path else nn.Identity()
+
+
+def make_shortcut(plan: BlockPlan, out_channels: int, spec: ResNetSpec, layers: Layers) -> nn.Module | None:
+    """Build the shortcut of a block: the identity where the shape stays the same, None in a plain network."""
     if spec.shortcut == "none":
         return None
     if plan.stride == 1 and plan.in_channels == out_channels:
         return nn.Identity()
     match spec.shortcut:
         case "projection":
-            return projection(plan.in_channels, out_channels, plan.stride, layers)
+            return _make_projection(plan.in_channels, out_channels, plan.stride, layers)
         case "average":
-            return average_projection(plan.in_channels, out_channels, plan.stride, plan.dilation, layers)
+            return _make_average_projection(plan, out_channels, layers)
         case "pad":
             return PaddedIdentity(plan.in_channels, out_channels, plan.stride)
 
 
-def _drop_path(plan: BlockPlan) -> nn.Module:
-    return StochasticDepth(plan.drop_path, "row") if plan.drop_path else nn.Identity()
+def _make_projection(in_channels: int, out_channels: int, stride: int, layers: Layers) -> nn.Sequential:
+    """Build a strided 1x1 convolution with its norm (1512.03385 section 3.3, option B)."""
+    return nn.Sequential(layers.convolution(in_channels, out_channels, 1, stride), layers.norm(out_channels))
+
+
+def _make_average_projection(plan: BlockPlan, out_channels: int, layers: Layers) -> nn.Sequential:
+    """Build the shortcut of ResNet-D: 2x2 average pooling, then a 1x1 convolution (1812.01187 Figure 2c).
+
+    Under dilation the pooling has stride 1 and counts zeros past the edge. Both cases pad as timm does.
+    """
+    pool: nn.Module = nn.Identity()
+    if plan.stride > 1:
+        pool = nn.AvgPool2d(2, plan.stride, ceil_mode=True)
+    elif plan.dilation > 1:
+        pool = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.AvgPool2d(2, stride=1))
+    return nn.Sequential(pool, *_make_projection(plan.in_channels, out_channels, 1, layers))
+
+
+class PaddedIdentity(nn.Module):
+    """A shortcut without parameters (1512.03385 section 3.3, option A).
+
+    It takes every ``stride``-th cell and pads with zeros to the new number of channels.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.new_channels = stride, out_channels - in_channels
+
+    def forward(self, x: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+
+
+def make_stem(in_channels: int, spec: ResNetSpec, layers: Layers) -> nn.Conv2d | nn.Sequential:
+    """Build the convolutions before the first stage; the norm after the last of them is not included.
+
+    They are one 7x7 convolution of stride 2 (1512.03385), or several 3x3 ones (1812.01187 section 4.2), or, for small
+    images, one 3x3 convolution of stride 1. Indices inside the sequence are timm's, so that its weights load.
+    """
+    first, stride = spec.stem[0], 1 if spec.stem_stride == 1 else 2
+    if len(spec.stem) == 1:
+        return layers.convolution(in_channels, first, 3 if stride == 1 else 7, stride)
+    stem: list[nn.Module] = [layers.convolution(in_channels, first, 3, stride)]
+    for channels, next_channels in pairwise(spec.stem):
+        stem += [layers.norm(channels), nn.ReLU(inplace=True), layers.convolution(channels, next_channels, 3)]
+    return nn.Sequential(*stem)
+
+
+def make_stem_pool(spec: ResNetSpec) -> nn.Module:
+    """Build the max pooling after the stem; the identity in a network for small images."""
+    return nn.Identity() if spec.stem_stride == 1 else nn.MaxPool2d(3, stride=2, padding=1)

@@ -1,4 +1,4 @@
-"""Backbones by name."""
+"""Creating and listing backbones by name."""
 
 import logging
 import os
@@ -6,33 +6,45 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..structures import usage_error_from_validation
+from ..structures import UsageError, usage_error_from_validation
 from .base import BACKBONES, Backbone
-from .timm_bridge import PREFIX
-from .weights import load_backbone_weights
+from .names import TIMM_PREFIX
+from .weight_sources import suggest_weights
+from .weights import load_weights_with_report
 
 
 def create_backbone(name: str, weights: str | os.PathLike[str] | None = None, **options: Any) -> Backbone:
-    """The named backbone; ``options`` are the fields of its config, ``weights`` a source as for
-    :func:`load_backbone_weights`, which says in the log what it left.
+    """Build the backbone ``name`` with the fields of its config given by ``options``, and load its pretrained weights.
 
-    UsageError for a wrong option, CheckpointError for weights that are not there or do not fit.
+    ``weights`` is a file or a source such as ``torchvision/IMAGENET1K_V2`` or ``timm``; see
+    :func:`load_backbone_weights`, whose summary goes to the log ``vertebra``. Without it the weights are random.
+
+    Raises UsageError for an unknown name or option, and CheckpointError for weights that are missing or do not fit.
     """
     config_type = BACKBONES[name].config
+    if "pretrained" in options:
+        raise UsageError("there is no option 'pretrained'; weights have a source", suggest_weights("", name))
     try:
         config = config_type.model_validate({"name": name, **options})
     except ValidationError as error:
         raise usage_error_from_validation(name, error) from error
+    if weights is not None and not isinstance(weights, str | os.PathLike):
+        what = f"weights must be the name of a source or a path, got {weights}"
+        raise UsageError(what, suggest_weights(str(weights), name))
     backbone = BACKBONES.build(config)
     if weights is not None:
-        logging.getLogger("vertebra").info(load_backbone_weights(backbone, weights))
+        report = load_weights_with_report(backbone, weights)
+        logging.getLogger("vertebra").log(logging.WARNING if report.warning else logging.INFO, str(report))
     return backbone
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
-    """Names that match a shell pattern, e.g. ``resnext*``; timm's are listed for patterns that begin with ``timm/``."""
-    if not pattern.startswith(PREFIX):
+    """Return the names of backbones that match a shell pattern, e.g. ``resnext*``.
+
+    Names of timm's models are listed only for patterns that begin with ``timm/``, such as ``timm/convnext*``.
+    """
+    if not pattern.startswith(TIMM_PREFIX):
         return BACKBONES.names(pattern)
     import timm
 
-    return [f"{PREFIX}{name}" for name in timm.list_models(pattern.removeprefix(PREFIX))]
+    return [f"{TIMM_PREFIX}{name}" for name in timm.list_models(pattern.removeprefix(TIMM_PREFIX))]

@@ -1,4 +1,4 @@
-"""What a backbone costs and gives, for a table of them."""
+"""The size, cost and levels of a backbone, for a table of backbones."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..structures import FeatureInfo
 from .create import create_backbone
-from .timm_bridge import PREFIX
+from .names import TIMM_PREFIX
 
-IMAGE_SIZE = 224  # pixels; the size at which the field states the cost of a backbone
+IMAGE_SIZE = 224  # pixels; papers state the cost of a backbone at this size
 
 
 @dataclass(frozen=True, slots=True)
 class BackboneDescription:
-    """``gflops`` are 10^9 multiply-adds (one multiply-add counts once) for one image of 224 x 224.
+    """The size and cost of a backbone without its classifier.
 
-    Convolutions and matrix products count. That is how papers and torchvision state it for classifiers (resnet50:
-    4.09), less their last layer.
+    ``gflops`` counts 10^9 multiply-adds of convolutions and matrix products (a multiply-add counts once) for one image
+    of 224 x 224 pixels, as papers and torchvision do: 4.09 for ResNet-50 with its classifier.
     """
 
     name: str
@@ -27,8 +27,11 @@ class BackboneDescription:
 
 
 def describe_backbone(name: str) -> BackboneDescription:
-    """The named backbone with its default options. Of ours nothing is allocated or computed; timm's are run."""
-    with torch.device("cpu" if name.startswith(PREFIX) else "meta"), torch.no_grad():
+    """Measure the backbone ``name`` with its default options.
+
+    Networks of the residual family are measured on the meta device, without memory or time; timm's models are run.
+    """
+    with torch.device("cpu" if name.startswith(TIMM_PREFIX) else "meta"), torch.no_grad():
         backbone = create_backbone(name).eval()
         image = torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE)
         with FlopCounterMode(display=False) as counter:
@@ -36,6 +39,6 @@ def describe_backbone(name: str) -> BackboneDescription:
     return BackboneDescription(
         name=name,
         parameters=sum(parameter.numel() for parameter in backbone.parameters()),
-        gflops=counter.get_total_flops() / 2 / 1e9,  # the counter counts a multiply and an add
+        gflops=counter.get_total_flops() / 2 / 1e9,  # the counter counts a multiply-add twice
         feature_info=backbone.feature_info,
     )

@@ -1,4 +1,4 @@
-"""The convolutions and norms that a stage is built of."""
+"""The convolutions and norms that a stage of a residual network is built of."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,23 +11,23 @@ from ..ops import norm_layer
 
 
 class DeformableConv2d(nn.Conv2d):
-    """A 3x3 convolution that samples where it learns to look (DCNv2, 1811.11168 section 3.2).
+    """A modulated deformable 3x3 convolution (DCNv2, 1811.11168 section 3.2).
 
-    The weights are those of the convolution it takes the place of. Where to look, and how much each sample counts,
-    comes out of ``offset``, which starts at zero: the regular grid, every sample counting half, as in the paper.
+    It has the weights of an ordinary 3x3 convolution and predicts its sampling points, and a weight for each, by the
+    convolution ``offset``. That one starts at zero: points on the regular grid, each weighted by a half, as in the
+    paper.
     """
 
     def __init__(self, channels: int, stride: int = 1, dilation: int = 1, groups: int = 1, bias: bool = False) -> None:
         super().__init__(channels, channels, 3, stride, dilation, dilation, groups, bias)
-        # For each of the 9 cells a step down, a step to the right and a weight.
+        # For each of the 9 sampling points: y offset, x offset, weight.
         self.offset = nn.Conv2d(channels, 3 * 9, 3, stride, dilation, dilation)
 
     def forward(self, input: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
-        steps_and_weights = self.offset(input)
-        steps, weights = steps_and_weights.split((2 * 9, 9), dim=1)
+        offsets, weights = self.offset(input).split((2 * 9, 9), dim=1)
         return deform_conv2d(
             input,
-            steps,
+            offsets,
             self.weight,
             self.bias,
             stride=self.stride,  # pyright: ignore[reportArgumentType]  # Conv2d's own annotation is looser
@@ -39,34 +39,34 @@ class DeformableConv2d(nn.Conv2d):
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Makes the layers of one stage: which norm, and whether its 3x3 convolutions are deformable."""
+    """A factory of the layers of one stage, which share their norm and whether 3x3 convolutions are deformable."""
 
     norm_kind: Literal["batch", "frozen", "sync", "group", "none"]
     norm_eps: float
     deformable: bool = False
 
     def norm(self, channels: int) -> nn.Module:
-        """The norm that follows a convolution."""
+        """Build the norm that follows a convolution."""
         return norm_layer(self.norm_kind, self.norm_eps)(channels)
 
     def convolution(
         self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1
     ) -> nn.Conv2d:
-        """One that keeps the size at stride 1; it has a bias where no norm would take it away."""
+        """Build a convolution that keeps the size at stride 1. It has a bias only where no norm follows."""
         padding = dilation * (kernel // 2)
         return nn.Conv2d(
             in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=self.norm_kind == "none"
         )
 
-    def spatial(self, channels: int, stride: int, dilation: int, groups: int = 1) -> nn.Conv2d:
-        """The 3x3 convolution of a block that may be deformable."""
+    def spatial_convolution(self, channels: int, stride: int, dilation: int, groups: int = 1) -> nn.Conv2d:
+        """Build the 3x3 convolution of a block that is deformable in a deformable stage."""
         if self.deformable:
             return DeformableConv2d(channels, stride, dilation, groups, bias=self.norm_kind == "none")
         return self.convolution(channels, channels, 3, stride, dilation, groups)
 
 
 def initialize(network: nn.Module) -> None:
-    """He's normal initialisation by fan-out (1502.01852), as torchvision; norms start as the identity."""
+    """Initialize convolutions by He's normal scheme by fan-out (1502.01852), as torchvision does; biases are zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""Activation checkpointing: memory for time."""
+"""Activation checkpointing: a stage keeps its input only and recomputes its activations in the backward pass."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,26 +11,27 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute(stage: nn.Module, x: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
-    """``stage(x)`` that keeps its input alone, and computes the rest anew in the backward pass (1604.06174)."""
-    if torch.compiler.is_compiling():  # what a compiled stage does to statistics is done once in any case
+    """Return ``stage(x)`` with activation checkpointing (1604.06174), counting batch norm statistics once."""
+    if torch.compiler.is_compiling():
+        # A compiled graph updates the statistics once however often it recomputes, and cannot trace the contexts.
         return checkpoint(stage, x, use_reentrant=False)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_kept(stage)
+        return nullcontext(), _frozen_statistics(stage)
 
     return checkpoint(stage, x, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager
-def _statistics_kept(stage: nn.Module) -> Iterator[None]:
-    """Batch norms see a batch twice, but count it once: the second time moves their statistics by nothing."""
+def _frozen_statistics(stage: nn.Module) -> Iterator[None]:
+    """Keep the running statistics of batch norms as they are, since the recomputation sees the same batch again."""
     norms = [module for module in stage.modules() if isinstance(module, _NormBase) and module.track_running_stats]
-    before = [(norm.momentum, norm.get_buffer("num_batches_tracked").clone()) for norm in norms]
+    saved = [(norm.momentum, norm.get_buffer("num_batches_tracked").clone()) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, (momentum, batches) in zip(norms, before, strict=True):
+        for norm, (momentum, batches) in zip(norms, saved, strict=True):
             norm.momentum = momentum
             norm.get_buffer("num_batches_tracked").copy_(batches)

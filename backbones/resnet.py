@@ -1,4 +1,7 @@
-"""ResNet, ResNeXt, Wide ResNet, ResNet-B/C/D/S, SE- and ECA-ResNet: one class, whose rows stand in ``variants.py``."""
+"""The residual family as one class: ResNet, ResNeXt, Wide ResNet, ResNet-B/C/D/S, SE-ResNet and ECA-ResNet.
+
+``variants.py`` has a row for each network.
+"""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -10,59 +13,63 @@ from torch import Tensor, nn
 
 from ..structures import CAFFE_INPUT, FeatureInfo, Features, InputConfig, Level, Levels, suggest
 from .base import BACKBONES, Backbone, BackboneConfig
-from .blocks import BLOCKS, BlockPlan
+from .blocks import BLOCKS, BlockPlan, make_stem, make_stem_pool
 from .layers import Layers, initialize
 from .recompute import recompute
-from .stems import stem_convolution, stem_pool
-from .variants import RESNETS, ResNetSpec
+from .variants import RESNETS, ResNetSpec, Style
 
 
 class ResNetConfig(BackboneConfig):
-    """A row of the family and how it is built. A public state dict fits every setting that builds all stages."""
+    """The options of a network of the residual family; ``name`` is its row in ``variants.py``.
+
+    A published state dict fits every combination of options that builds all stages.
+    """
 
     levels: Levels | None = None
-    """Fine to coarse; stages after the last one are not built. None: all that the row has."""
+    """The levels to return, fine to coarse; stages after the last one are not built. None: every level."""
     in_channels: PositiveInt = 3
-    style: Literal["pytorch", "caffe"] = "pytorch"
-    """``caffe``: ResNets from Caffe, which stride in a bottleneck's first 1x1 and take BGR pixels 0..255."""
+    style: Style = "pytorch"
+    """``caffe`` builds ResNets as Caffe's were published: a bottleneck has its stride in the first 1x1 convolution
+    instead of the 3x3, and pixels are BGR, 0..255. Weights of one style compute nothing sensible in the other."""
     output_stride: Literal[8, 16, 32] = 32
-    """No level is coarser than this: later stages are dilated instead of strided (1606.00915)."""
+    """The stride that no level exceeds: later stages are dilated instead of strided (1606.00915)."""
     multi_grid: tuple[PositiveInt, ...] | None = None
     """Factors on the dilation of each block of the last stage, such as (1, 2, 4) (1706.05587 section 3.2.1)."""
     norm: Literal["batch", "frozen", "sync", "group", "none"] = "batch"
-    """``frozen`` keeps statistics and affine weights as they were loaded; ``sync`` collects statistics over all
-    processes; ``none`` gives the convolutions biases instead."""
+    """``frozen`` keeps the loaded statistics and affine weights; ``sync`` collects statistics over all processes;
+    ``none`` gives the convolutions biases instead of a norm."""
     norm_eps: NonNegativeFloat = 1e-5
-    """Added to the variance. torchvision's COCO_V1 detectors: 0."""
+    """The epsilon added to the variance. torchvision's COCO_V1 detectors use 0."""
     freeze_at: int = Field(default=0, ge=0, le=5)
-    """How many stages learn nothing and have frozen norms, as detectron2 counts: 1 is the stem, 2 also the first."""
+    """How many stages are frozen, weights and norms, as detectron2 counts: 1 is the stem, 2 adds the first stage."""
     deformable: tuple[Level, ...] = ()
-    """Levels whose stage has deformable 3x3 convolutions (DCNv2); published detectors: c3, c4, c5."""
+    """The levels whose stage has deformable 3x3 convolutions (DCNv2); published detectors use c3, c4 and c5."""
     drop_path: float = Field(default=0.0, ge=0, lt=1)
-    """Stochastic depth (1603.09382): how often training skips the last block; the first is never skipped, the others
-    lie linearly between, as in timm."""
+    """Stochastic depth (1603.09382): the probability of skipping the last block in training. It rises linearly from 0
+    at the first block, as in timm."""
     zero_init_residual: bool = False
-    """Start every block as its shortcut: the last norm's weights are zero (1706.02677 section 5.1). timm's default."""
+    """Whether every block starts as its shortcut, the weights of its last norm being zero (1706.02677 section 5.1).
+    timm's default."""
     checkpointed: tuple[Level, ...] = ()
-    """Levels whose stage keeps no activations and computes them anew in the backward pass: memory for time."""
+    """The levels whose stage uses activation checkpointing, which trades time for memory."""
 
-    def input(self) -> InputConfig:
-        """Caffe's pixels in its style, else 0..1."""
+    def default_input(self) -> InputConfig:
+        """Return Caffe's pixels (BGR, 0..255) for ``style="caffe"``, otherwise ImageNet's normalisation of 0..1."""
         return CAFFE_INPUT if self.style == "caffe" else InputConfig.for_channels(self.in_channels)
 
     @property
     def spec(self) -> ResNetSpec:
-        """The row."""
+        """The network's row in the table of variants."""
         return RESNETS[self.name]
 
     @property
-    def built(self) -> tuple[str, ...]:
-        """The levels whose stages exist."""
+    def built_levels(self) -> tuple[str, ...]:
+        """The levels whose stages are built, whether they are returned or not."""
         levels = self.spec.levels
         return levels if self.levels is None else levels[: levels.index(self.levels[-1]) + 1]
 
-    def frozen(self, stage: int) -> bool:
-        """Whether a stage learns nothing; the stem is stage 0."""
+    def is_frozen(self, stage: int) -> bool:
+        """Return whether a stage is frozen; the stem is stage 0."""
         return stage < self.freeze_at
 
     @field_validator("name")
@@ -77,35 +84,42 @@ class ResNetConfig(BackboneConfig):
         known = self.spec.levels
         if unknown := [level for level in self.levels or () if level not in known]:
             raise ValueError(f"{self.name} has levels {', '.join(known)}; got {', '.join(unknown)}")
+        built = self.built_levels
         for field in ("deformable", "checkpointed"):
-            if unknown := set(getattr(self, field)) - set(self.built):
-                raise ValueError(f"{field} names levels that are not built: {sorted(unknown)}; {self.built} are")
-        if self.freeze_at > 1 + len(self.built):
+            if unknown := set(getattr(self, field)) - set(built):
+                raise ValueError(f"{field} names levels that are not built: {sorted(unknown)}; built are {built}")
+        if self.freeze_at > 1 + len(built):
             raise ValueError(
-                f"freeze_at counts the stem and the stages built, here up to {self.built[-1]}, so at most "
-                f"{1 + len(self.built)}; got {self.freeze_at}: lower it or ask for a coarser level"
+                f"freeze_at counts the stem and the stages built, here up to {built[-1]}, so at most "
+                f"{1 + len(built)}; got {self.freeze_at}: lower it or ask for a coarser level"
             )
-        depth = self.spec.depths[len(self.built) - 1]
+        depth = self.spec.depths[len(built) - 1]
         if self.multi_grid is not None and len(self.multi_grid) != depth:
-            raise ValueError(f"multi_grid needs a factor for each of {self.built[-1]}'s {depth} blocks")
+            raise ValueError(f"multi_grid needs a factor for each of {built[-1]}'s {depth} blocks")
         return self
 
     @model_validator(mode="after")
     def _check_combinations(self) -> "ResNetConfig":
         if self.zero_init_residual and self.norm == "none":
-            raise ValueError("zero_init_residual zeroes a norm's weights, and norm='none' has none")
+            raise ValueError("zero_init_residual zeroes a norm's weights, and norm='none' has none: leave one out")
         if self.zero_init_residual and self.spec.shortcut == "none":
-            raise ValueError(f"zero_init_residual leaves {self.name} no path at all: it has no shortcuts")
+            raise ValueError(f"zero_init_residual would zero every block of {self.name}, which has no shortcuts")
         if self.style == "caffe" and self.in_channels != 3:
             raise ValueError(f"style='caffe' is for blue, green and red; got in_channels={self.in_channels}")
-        frozen = [level for number, level in enumerate(self.built, start=1) if self.frozen(number)]
-        if stuck := sorted(set(self.deformable) & set(frozen)):
-            raise ValueError(f"deformable {stuck} would never learn where to look: freeze_at={self.freeze_at}")
+        frozen = {level for stage, level in enumerate(self.built_levels, start=1) if self.is_frozen(stage)}
+        if frozen_deformable := sorted(set(self.deformable) & frozen):
+            raise ValueError(
+                f"deformable {frozen_deformable} would never learn their offsets, being frozen by "
+                f"freeze_at={self.freeze_at}: lower it, or name other levels"
+            )
         return self
 
 
 class ResNet(Backbone):
-    """Image -> c2..c5 (networks for small images: c0..c2). Parameters have torchvision's names, or timm's beyond."""
+    """A network of the residual family: image -> c2..c5, or c0..c2 for the networks for small images.
+
+    Parameters have torchvision's names, or timm's where torchvision lacks the network, so that their weights load.
+    """
 
     config: ResNetConfig
 
@@ -113,88 +127,101 @@ class ResNet(Backbone):
         super().__init__()
         spec = config.spec
         self.config = config
-        self.input = config.input()
-        stem = _layers(config, 0)
-        self.conv1 = stem_convolution(config.in_channels, spec, stem)
+        self.input = config.default_input()
+        stem = _stage_layers(config, 0)
+        self.conv1 = make_stem(config.in_channels, spec, stem)
         self.bn1 = stem.norm(spec.stem[-1])
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = stem_pool(spec)
+        self.maxpool = make_stem_pool(spec)
         for module in (self.conv1, self.bn1):
-            module.requires_grad_(not config.frozen(0))
+            module.requires_grad_(not config.is_frozen(0))
         self.stages: dict[str, str] = {}  # level -> the name of the stage that makes it
         self.feature_info = {}
         stride = spec.stem_stride
-        for number, (level, plans) in enumerate(zip(config.built, _plan(spec, config), strict=False), start=1):
+        block = BLOCKS[spec.block]
+        for number, (level, plans) in enumerate(zip(config.built_levels, _plan_stages(config), strict=False), start=1):
             self.stages[level] = f"layer{number}"
-            block, layers = BLOCKS[spec.block], _layers(config, number)
+            layers = _stage_layers(config, number)
             stage = nn.Sequential(*(block(plan, spec, layers) for plan in plans))
-            self.add_module(self.stages[level], stage.requires_grad_(not config.frozen(number)))
+            self.add_module(self.stages[level], stage.requires_grad_(not config.is_frozen(number)))
             stride *= plans[0].stride
             if config.levels is None or level in config.levels:
                 self.feature_info[level] = FeatureInfo(plans[0].planes * block.expansion, stride)
         initialize(self)
         if config.zero_init_residual:
-            self._zero_residuals()
+            self._zero_residual_norms()
 
-    def _zero_residuals(self) -> None:
-        last = "bn2.weight" if self.config.spec.block == "basic" else "bn3.weight"
+    def _zero_residual_norms(self) -> None:
+        last_norm = "bn2.weight" if self.config.spec.block == "basic" else "bn3.weight"
         for stage in self.stages.values():
             for block in self.get_submodule(stage).children():
-                block.state_dict()[last].zero_()  # a parameter, or a frozen norm's buffer
+                block.state_dict()[last_norm].zero_()  # a parameter, or the buffer of a frozen norm
 
     def forward(self, pixels: Float[Tensor, "b c h w"]) -> Features:
         hidden = self.maxpool(self.relu(self.bn1(self.conv1(pixels))))
         features = {}
         for level, name in self.stages.items():
             stage = getattr(self, name)
-            again = level in self.config.checkpointed and torch.is_grad_enabled()
-            hidden = recompute(stage, hidden) if again else stage(hidden)
+            if level in self.config.checkpointed and torch.is_grad_enabled():
+                hidden = recompute(stage, hidden)
+            else:
+                hidden = stage(hidden)
             if level in self.feature_info:
                 features[level] = hidden
         return features
 
     def parameter_layers(self) -> dict[str, int]:
-        """The stem's, then a layer for each block."""
+        """Return the layer of every parameter by its name: 0 for the stem, then one for each block."""
         stages = self.stages.values()
         blocks = [f"{stage}.{block}" for stage in stages for block, _ in self.get_submodule(stage).named_children()]
         depths = {block: depth for depth, block in enumerate(blocks, start=1)}
         return {name: depths.get(".".join(name.split(".")[:2]), 0) for name, _ in self.named_parameters()}
 
 
-def _layers(config: ResNetConfig, number: int) -> Layers:
-    """The layers of a stage; the stem is number 0. Norms without statistics are frozen by their weights alone."""
-    frozen = config.frozen(number) and config.norm in ("batch", "sync")
-    deformable = number > 0 and config.built[number - 1] in config.deformable
+def _stage_layers(config: ResNetConfig, stage: int) -> Layers:
+    """Return the factory of a stage's layers; the stem is stage 0.
+
+    Norms of a frozen stage that collect statistics are replaced by frozen norms; for the others it is enough that
+    their weights get no gradient.
+    """
+    frozen = config.is_frozen(stage) and config.norm in ("batch", "sync")
+    deformable = stage > 0 and config.built_levels[stage - 1] in config.deformable
     return Layers("frozen" if frozen else config.norm, config.norm_eps, deformable)
 
 
-def _plan(spec: ResNetSpec, config: ResNetConfig) -> Iterator[list[BlockPlan]]:
-    """The blocks of each stage; one that would stride past ``output_stride`` doubles the dilation instead.
+def _plan_stages(config: ResNetConfig) -> Iterator[list[BlockPlan]]:
+    """Yield the blocks of each stage of the network, all of its stages.
 
-    The convolution that carried that stride already sees the grid before it, so it keeps the dilation of the stage
-    before; Caffe's 3x3 comes after the stride and does not, and neither does a multi-grid's, as in the paper.
+    A stage that would stride past ``output_stride`` doubles the dilation instead. The 3x3 convolution that would have
+    carried the stride then still sees the finer grid of the stage before, so it keeps that stage's dilation. Two
+    cases dilate it too: Caffe's, where the stride comes before the 3x3, and a multi-grid, as in its paper.
     """
-    caffe, expansion = config.style == "caffe", BLOCKS[spec.block].expansion
-    channels, reached, dilation, index = spec.stem[-1], spec.stem_stride, 1, 0
+    spec = config.spec
+    expansion, stride_in_1x1 = BLOCKS[spec.block].expansion, config.style == "caffe"
+    channels, total_stride, dilation, block_index = spec.stem[-1], spec.stem_stride, 1, 0
     for stage, (level, depth) in enumerate(zip(spec.levels, spec.depths, strict=True)):
         planes, stride, previous_dilation = spec.planes * 2**stage, 1 if stage == 0 else 2, dilation
-        if reached * stride > config.output_stride:
+        if total_stride * stride > config.output_stride:
             dilation, stride = dilation * stride, 1
-        multi_grid = config.multi_grid if level == config.built[-1] else None
-        factors = multi_grid or (1,) * depth
+        multi_grid = config.multi_grid if level == config.built_levels[-1] else None
+        keeps_dilation = multi_grid is None and not (stride_in_1x1 and spec.block == "bottleneck")
         plans = []
-        for place, factor in enumerate(factors):
-            keeps = place == 0 and not multi_grid and not (caffe and spec.block == "bottleneck")
-            first = previous_dilation if keeps else dilation
-            drop_path = config.drop_path * index / max(1, sum(spec.depths) - 1)
+        for index, factor in enumerate(multi_grid or (1,) * depth):
+            first_dilation = previous_dilation if index == 0 and keeps_dilation else dilation
             plans.append(
                 BlockPlan(
-                    channels, planes, stride if place == 0 else 1, caffe, first * factor, dilation * factor, drop_path
+                    in_channels=channels,
+                    planes=planes,
+                    stride=stride if index == 0 else 1,
+                    stride_in_1x1=stride_in_1x1,
+                    first_dilation=first_dilation * factor,
+                    dilation=dilation * factor,
+                    drop_path=config.drop_path * block_index / max(1, sum(spec.depths) - 1),
                 )
             )
-            channels, index = planes * expansion, index + 1
+            channels, block_index = planes * expansion, block_index + 1
         yield plans
-        reached *= stride
+        total_stride *= stride
 
 
 for _name in RESNETS:

@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Style = Literal["pytorch", "caffe"]
+"""How a ResNet's weights were trained: ``pytorch`` has the stride of a bottleneck in its 3x3 convolution and takes RGB
+pixels of 0..1; ``caffe`` has it in the first 1x1 convolution and takes BGR pixels of 0..255."""
+
 PLAIN_STEM = (64,)
 DEEP_STEM = (32, 32, 64)  # ResNet-C and -D: 1812.01187 Figure 2
 WIDE_STEM = (64, 64, 128)  # ResNet-S, GluonCV's
@@ -15,35 +19,36 @@ D101, D152, D200, D269 = (3, 4, 23, 3), (3, 8, 36, 3), (3, 24, 36, 3), (3, 30, 4
 
 @dataclass(frozen=True, slots=True)
 class ResNetSpec:
-    """What makes one network of the family differ from another."""
+    """The architecture of one network of the residual family."""
 
     block: Literal["basic", "bottleneck"]
     depths: tuple[int, ...]  # blocks per stage
-    planes: int = 64  # of the first stage (its output channels / the block's expansion); each stage doubles it
+    planes: int = 64  # of the first stage: its output channels / the block's expansion; each later stage doubles it
     groups: int = 1  # of the 3x3 convolution: ResNeXt's cardinality
     width_per_group: int = 64  # channels of a group in a first stage of 64 planes
-    stem: tuple[int, ...] = PLAIN_STEM  # output channels of its convolutions: a single one, or several 3x3
-    stem_stride: Literal[1, 4] = 4  # 1: a 3x3 convolution without pooling, for small images
+    stem: tuple[int, ...] = PLAIN_STEM  # output channels of the stem's convolutions: one, or several 3x3
+    stem_stride: Literal[1, 4] = 4  # 1 is a 3x3 convolution without pooling, for small images
     shortcut: Literal["projection", "average", "pad", "none"] = "projection"
-    """Where the shape changes (1512.03385 section 3.3): a strided 1x1 (option B), an average pool before a 1x1
-    (ResNet-D), zeros for the new channels (option A). ``none``: no shortcut anywhere, a plain network."""
+    """How a shortcut changes its shape (1512.03385 section 3.3): by a strided 1x1 convolution (option B), by average
+    pooling and a 1x1 convolution (ResNet-D), or by padding channels with zeros (option A). ``none``: the network has
+    no shortcuts at all, a plain network."""
     attention: Literal["none", "se", "eca"] = "none"
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The names of the levels that its stages make: ``cN`` has stride 2 to the N, before any dilation."""
+        """The names of the levels that the stages make: ``cN`` has a stride of 2^N, before any dilation."""
         first = {1: 0, 4: 2}[self.stem_stride]
         return tuple(f"c{first + stage}" for stage in range(len(self.depths)))
 
 
 def _cifar(depth: int, shortcut: Literal["pad", "none"]) -> ResNetSpec:
-    """1512.03385 section 4.2: 6n + 2 layers in three stages of 16, 32 and 64 channels."""
+    """Return the network of 6n + 2 layers for images of 32 pixels (1512.03385 section 4.2)."""
     blocks = (depth - 2) // 6
     return ResNetSpec("basic", (blocks,) * 3, planes=16, stem=SMALL_STEM, stem_stride=1, shortcut=shortcut)
 
 
 RESNETS = {
-    # 1512.03385, with the stride in the 3x3 convolution ("V1.5", ResNet-B of 1812.01187), as torchvision has it.
+    # 1512.03385, with the stride in the 3x3 convolution ("V1.5", ResNet-B of 1812.01187), as in torchvision.
     "resnet18": ResNetSpec("basic", D18),
     "resnet34": ResNetSpec("basic", D50),
     "resnet26": ResNetSpec("bottleneck", D26),
@@ -120,7 +125,7 @@ RESNETS = {
     "ecaresnext50t_32x4d": ResNetSpec(
         "bottleneck", D50, groups=32, width_per_group=4, stem=TIERED_STEM, shortcut="average", attention="eca"
     ),
-    # 1512.03385 section 4.2: for images of 32 pixels, and the plain networks that it compares them with.
+    # 1512.03385 section 4.2: networks for images of 32 pixels, and the plain networks that they are compared with.
     **{f"cifar_resnet{depth}": _cifar(depth, "pad") for depth in (20, 32, 44, 56, 110, 1202)},
     **{f"cifar_plain{depth}": _cifar(depth, "none") for depth in (20, 32, 44, 56, 110, 1202)},
 }

@@ -1,6 +1,6 @@
-"""Where pretrained weights come from: files, and torchvision's and timm's own download and cache."""
+"""Sources of pretrained weights: files, and what torchvision and timm publish, through their own download and cache."""
 
-import json
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,164 +8,159 @@ from typing import Any, Literal
 from urllib.error import URLError
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from ..structures import CheckpointError, InputConfig, suggest
-from .timm_bridge import PREFIX
+from .names import TIMM_PREFIX, nearest_timm_models
 from .timm_probe import first_line
+from .variants import Style
+from .weight_files import WeightsMetadata, read_state_dict, read_weights_metadata
 
 _SHIPPED = Path(__file__).parent / "pretrained"
-_INPUT = "vertebra.input"  # the key of a .safetensors file's metadata
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """A state dict, and how it wants its pixels, where the source says so."""
+    """A state dict, and what its source states about it (None where it does not say)."""
 
     tensors: Mapping[str, Tensor]
     input: InputConfig | None
+    style: Style | None
 
 
 def read_weights(source: str, name: str, timm_options: Mapping[str, Any] | None) -> Weights:
-    """What ``source`` holds for the network ``name``; see :func:`vertebra.backbones.load_backbone_weights`.
+    """Read the weights ``source`` for the network ``name``; :func:`load_backbone_weights` lists the sources.
 
-    ``timm_options`` are timm's arguments for a model of its own: timm makes weights fit them. The result then is the
-    whole model's state dict; but for a model of ours, which comes as it is.
+    ``timm_options`` are the arguments that a model of timm's was created with, None for other networks. With them
+    timm makes the weights fit (it resizes positional embeddings, for instance), and the result is the state dict of
+    timm's whole model; a checkpoint of Vertebra's, whose keys begin with ``backbone.``, fits as it is.
     """
-    kind, entry = parse_source(source)
-    if kind == "torchvision":
+    library, entry = parse_source(source)
+    if library == "torchvision":
         return _from_torchvision(entry, name)
-    if kind == "timm":
+    if library == "timm":
         return _from_timm(entry, name, timm_options or {})
-    weights = _from_file(source_path(source))
-    if timm_options is None or any(key.startswith("backbone.") for key in weights.tensors):
-        return weights
-    return Weights(_through_timm(weights.tensors, name, timm_options, source), weights.input)
+    path = source_path(source, name)
+    tensors, metadata = read_state_dict(path), read_weights_metadata(path)
+    if timm_options is not None and not any(key.startswith("backbone.") for key in tensors):
+        tensors = _fit_to_timm_model(tensors, name, timm_options, source)
+    return Weights(tensors, metadata.input, metadata.style)
 
 
-def source_input(source: str, name: str) -> InputConfig | None:
-    """How the weights of a source want their pixels, without loading them; None where nothing says."""
-    kind, entry = parse_source(source)
-    if kind == "torchvision":
-        return _input_of(find_torchvision_member(entry, name).transforms())
-    if kind == "timm":
-        return _input_of(find_timm_config(entry, name))
-    return _file_input(source_path(source))
-
-
-def input_metadata(pixels: InputConfig) -> dict[str, str]:
-    """What a .safetensors file says of how its weights want their pixels."""
-    return {_INPUT: json.dumps(pixels.model_dump())}
+def read_source_metadata(source: str, name: str) -> WeightsMetadata:
+    """Return what the weights ``source`` for the network ``name`` expect of it; nothing is loaded or downloaded."""
+    library, entry = parse_source(source)
+    if library == "torchvision":
+        return WeightsMetadata(_statistics_of(find_torchvision_member(entry, name).transforms()), "pytorch")
+    if library == "timm":
+        return WeightsMetadata(_statistics_of(find_timm_config(entry, name)), "pytorch")
+    return read_weights_metadata(source_path(source, name))
 
 
 def list_weights(name: str) -> list[str]:
-    """The sources by which torchvision and timm know pretrained weights for a network of this name."""
+    """Return the sources of pretrained weights that torchvision and timm publish for a network of this name."""
     import timm
     from torchvision.models import get_model_weights, list_models
 
-    known = [f"torchvision/{member.name}" for member in get_model_weights(name)] if name in list_models() else []
-    model = name.removeprefix(PREFIX)
-    return known + [f"timm/{tagged.partition('.')[2]}" for tagged in timm.list_pretrained(f"{model}.*")]
+    sources = [f"torchvision/{member.name}" for member in get_model_weights(name)] if name in list_models() else []
+    model = name.removeprefix(TIMM_PREFIX)
+    return sources + [f"timm/{tagged.partition('.')[2]}" for tagged in timm.list_pretrained(f"{model}.*")]
+
+
+def suggest_weights(source: str, name: str) -> str:
+    """Return the advice for a source of weights that does not exist: the nearest ones for the network ``name``.
+
+    It understands names without their library (``IMAGENET1K_V2``, ``a1_in1k``) and whole names
+    (``ResNet50_Weights.IMAGENET1K_V2``, ``resnet50.a1_in1k``).
+    """
+    sources = list_weights(name) + [f"vertebra/{path.stem}" for path in sorted(_SHIPPED.glob(f"*{name}.safetensors"))]
+    entries = {known.partition("/")[2].lower(): known for known in sources}
+    word = source.rpartition("/")[2].rpartition(".")[2].lower()
+    nearest = [entries[entry] for entry in difflib.get_close_matches(word, entries, n=3, cutoff=0.6)]
+    if word in entries:
+        nearest = [entries[word]]
+    if nearest:
+        return f"did you mean {' or '.join(map(repr, nearest))}?"
+    examples = f", such as {', '.join(map(repr, sources[:3]))}" if sources else ""
+    return f"give the path of a file, or a source{examples} (`vertebra list backbones {name}` lists them)"
 
 
 def parse_source(source: str) -> tuple[Literal["torchvision", "timm", "file"], str]:
-    """Whose weights these are, and their name there."""
+    """Split a source into the library that publishes the weights, or "file", and their name there."""
     library, slash, entry = source.partition("/")
     if library == "timm":
         return "timm", entry
     return ("torchvision", entry) if library == "torchvision" and slash else ("file", source)
 
 
-def source_path(source: str) -> Path:
+def source_path(source: str, name: str) -> Path:
+    """Return the path of a source that is a file, or ships with the package (``vertebra/...``).
+
+    Raises CheckpointError where there is no such file, with the nearest sources for the network ``name``.
+    """
+    path = Path(source)
     if source.startswith("vertebra/"):
-        return _SHIPPED / f"{source.removeprefix('vertebra/')}.safetensors"
-    return Path(source)
-
-
-def _from_file(path: Path) -> Weights:
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                return Weights({key: file.get_tensor(key) for key in file.keys()}, _file_input(path))  # noqa: SIM118
-        tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a reader raises whatever it meets in a damaged or hostile file
-        raise _unreadable(path, error) from None
-    if not isinstance(tensors, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
-    ):
-        raise CheckpointError("holds no state dict of tensors", "save model.state_dict()", file=path)
-    return Weights(tensors, None)
-
-
-def file_metadata(path: Path) -> dict[str, str]:
-    """What a file of weights says of itself: nothing unless it is .safetensors, and anything at all if it is."""
-    if path.suffix != ".safetensors":
-        return {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except Exception as error:
-        raise _unreadable(path, error) from None
-
-
-def _file_input(path: Path) -> InputConfig | None:
-    text = file_metadata(path).get(_INPUT)
-    try:
-        return None if text is None else InputConfig.model_validate_json(text)
-    except ValueError as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    kind = "no such file" if isinstance(error, FileNotFoundError) else first_line(error)
-    return CheckpointError(f"cannot be read: {kind}", "give .safetensors, or .pth of tensors only", file=path)
+        path = _SHIPPED / f"{source.removeprefix('vertebra/')}.safetensors"
+    if not path.exists():
+        raise CheckpointError("no such file or source of weights", suggest_weights(source, name), file=source)
+    return path
 
 
 def find_torchvision_member(entry: str, name: str) -> Any:
-    """A member of torchvision's weights, by its whole name or by its name among the network's own."""
+    """Find weights of torchvision's by the name of the enum's member, or by ``ENUM.MEMBER``."""
     from torchvision.models import get_model_weights, get_weight
 
+    source = f"torchvision/{entry}"
     try:
         member: Any = get_weight(entry) if "." in entry else get_model_weights(name)[entry]
     except (ValueError, AttributeError, KeyError):
-        known = [source.partition("/")[2] for source in list_weights(name) if source.startswith("torchvision/")]
         raise CheckpointError(
-            f"torchvision has no weights {entry!r} for {name}", suggest(entry, known), file=f"torchvision/{entry}"
+            f"torchvision has no weights {entry!r} for {name}", suggest_weights(entry, name), file=source
         ) from None
     if not hasattr(member.transforms(), "mean"):
-        raise CheckpointError("are no classifier's weights", "take a classifier's", file=f"torchvision/{entry}")
+        raise CheckpointError(
+            "these are not weights of a classifier", "a backbone starts from a classifier's weights", file=source
+        )
     return member
 
 
 def _from_torchvision(entry: str, name: str) -> Weights:
     member = find_torchvision_member(entry, name)
-    place = Path(torch.hub.get_dir()) / "checkpoints" / Path(member.url).name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(member.url).name
     try:
         tensors = member.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu")
     except (URLError, OSError) as error:
         raise CheckpointError(
-            f"{member.url} could not be downloaded: {error}", "download it elsewhere and put it here", file=place
+            f"{member.url} could not be downloaded: {error}", "download it elsewhere and put it here", file=path
         ) from error
     except Exception as error:  # the cache holds whatever somebody put there
-        raise CheckpointError(f"cannot be read: {first_line(error)}", "delete it", file=place) from None
-    return Weights(tensors, _input_of(member.transforms()))
+        raise CheckpointError(f"cannot be read: {first_line(error)}", "delete it", file=path) from None
+    return Weights(tensors, _statistics_of(member.transforms()), "pytorch")
 
 
 def find_timm_config(tag: str, name: str) -> Any:
-    """timm's description of the weights ``tag`` (nothing: its default) of a model; of another one's as MODEL.TAG."""
+    """Find timm's description of pretrained weights.
+
+    ``tag`` is a tag of the model ``name``, ``MODEL.TAG`` for weights that timm lists under another model, or empty
+    for timm's default weights.
+    """
     import timm
 
-    model = name.removeprefix(PREFIX)
+    model, source = name.removeprefix(TIMM_PREFIX), f"timm/{tag}"
     tagged = tag if "." in tag else f"{model}.{tag}" if tag else model
     owner = tagged.partition(".")[0]
+    if name.startswith(TIMM_PREFIX) and owner != model:
+        raise CheckpointError(f"are {owner}'s weights, not {model}'s", f"create timm/{owner}", file=source)
     known = timm.list_pretrained(f"{owner}.*")
-    if name.startswith(PREFIX) and owner != model:
-        raise CheckpointError(f"are {owner}'s weights, not {model}'s", f"create timm/{owner}", file=f"timm/{tag}")
-    if not known or (tagged != model and tagged not in known):
-        tags = [known_tag.partition(".")[2] for known_tag in known]
-        raise CheckpointError(f"timm has no weights {tagged!r}", suggest(tag, tags), file=f"timm/{tag}")
-    return timm.get_pretrained_cfg(tagged)
+    if known and (tagged == model or tagged in known):
+        return timm.get_pretrained_cfg(tagged)
+    if known:
+        fix = suggest(tag.rpartition(".")[2], [other.partition(".")[2] for other in known])
+    elif timm.is_model(owner):
+        fix = suggest_weights(tag, name)
+    else:
+        fix = suggest(owner, nearest_timm_models(owner))
+    raise CheckpointError(f"timm has no weights {tagged!r}", fix, file=source)
 
 
 def _from_timm(tag: str, name: str, options: Mapping[str, Any]) -> Weights:
@@ -175,19 +170,34 @@ def _from_timm(tag: str, name: str, options: Mapping[str, Any]) -> Weights:
     try:
         network = timm.create_model(config.architecture, pretrained=True, pretrained_cfg=config, **options)
     except OSError as error:
-        raise _unreachable(config, error) from error
+        raise _download_error(config, error) from error
     except Exception as error:
-        raise CheckpointError(f"timm cannot load them: {first_line(error)}", file=f"timm/{tag}") from error
-    return Weights(network.state_dict(), _input_of(config))
+        raise _loading_error(f"timm/{tag}", error) from error
+    return Weights(network.state_dict(), _statistics_of(config), "pytorch")
 
 
-def _through_timm(
+def _loading_error(source: str, error: Exception) -> CheckpointError:
+    """Return the error for weights that timm could not load, other than by a failed download."""
+    import huggingface_hub
+    import timm
+    from timm.models._hub import has_hf_hub
+
+    if has_hf_hub():
+        return CheckpointError(f"timm cannot load them: {first_line(error)}", file=source)
+    return CheckpointError(
+        f"timm {timm.__version__} cannot use huggingface_hub {huggingface_hub.__version__} to download them",
+        "upgrade timm, or install the huggingface_hub of its time",
+        file=source,
+    )
+
+
+def _fit_to_timm_model(
     tensors: Mapping[str, Tensor], name: str, options: Mapping[str, Any], source: str
 ) -> Mapping[str, Tensor]:
-    """The state dict of timm's whole model after timm has loaded these tensors, strictly, and resized what it can."""
+    """Return the state dict of timm's whole model after timm has loaded the tensors strictly, resizing what it can."""
     import timm
 
-    model = name.removeprefix(PREFIX)
+    model = name.removeprefix(TIMM_PREFIX)
     config = timm.get_pretrained_cfg(model, allow_unregistered=True)
     classifier = config.classifier if config is not None and isinstance(config.classifier, str) else ""
     classes = len(tensors[f"{classifier}.weight"]) if f"{classifier}.weight" in tensors else 0
@@ -196,31 +206,33 @@ def _through_timm(
         network = timm.create_model(
             model, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes, **options
         )
-    except Exception as error:  # torch's own message lists the tensors, a line each
-        said = "; ".join(line.strip() for line in str(error).splitlines()[1:4]) or first_line(error)
-        raise CheckpointError(f"does not fit {model}: {said:.400}", "is it of another model?", file=source) from error
+    except Exception as error:  # torch's message has a line for each kind of mismatch, after a first line without any
+        mismatches = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+        what = mismatches or first_line(error)
+        raise CheckpointError(f"does not fit {model}: {what:.400}", "is it of another model?", file=source) from error
     return network.state_dict()
 
 
-def _unreachable(config: Any, error: Exception) -> CheckpointError:
-    """What to say where timm's download fails: what to fetch, and where it would have been."""
+def _download_error(config: Any, error: Exception) -> CheckpointError:
+    """Return the error for a failed download of timm's: the URL to fetch, and where the file would have been."""
     import huggingface_hub.constants
 
     if not config.hf_hub_id:
-        place = Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name
+        path = Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name
         return CheckpointError(
             f"{config.url} could not be downloaded: {first_line(error)}",
             "download it elsewhere and put it here",
-            file=place,
+            file=path,
         )
-    address = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
+    url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
     cache = Path(huggingface_hub.constants.HF_HUB_CACHE) / f"models--{config.hf_hub_id.replace('/', '--')}"
     return CheckpointError(
-        f"{address} could not be downloaded and is not in the cache: {first_line(error)}",
+        f"{url} could not be downloaded and is not in the cache: {first_line(error)}",
         "download it elsewhere and give its path as the weights",
         file=cache,
     )
 
 
-def _input_of(statistics: Any) -> InputConfig:
-    return InputConfig(mean=tuple(statistics.mean), std=tuple(statistics.std))
+def _statistics_of(published: Any) -> InputConfig:
+    """Return the normalisation that torchvision's transforms or timm's description of weights state."""
+    return InputConfig(mean=tuple(published.mean), std=tuple(published.std))

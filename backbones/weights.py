@@ -1,8 +1,9 @@
-"""Pretrained weights into a backbone."""
+"""Loading pretrained weights into a backbone."""
 
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -10,80 +11,111 @@ from ..ops import join_first, state_dict_problems
 from ..structures import CheckpointError, InputConfig
 from .base import Backbone, BackboneConfig
 from .timm_bridge import TimmBackbone
-from .timm_layers import own_name
-from .weight_sources import read_weights, source_input
+from .timm_layers import extractor_parameter_name
+from .weight_sources import read_source_metadata, read_weights
+from .weight_style import check_style, style_warning
 
 _CLASSIFIER = ("fc.", "classifier.", "head.")
-_COUNTER, _OFFSET = "num_batches_tracked", ".offset."
+_BATCH_COUNTER, _DEFORMABLE_OFFSET = "num_batches_tracked", ".offset."
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsReport:
+    """A report of the weights that were loaded from a source and of what was left; ``str`` makes it one line."""
+
+    source: str
+    summary: str
+    warning: str
+    """What looks wrong with the weights; empty as a rule."""
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.summary}" + (f"; {self.warning}" if self.warning else "")
 
 
 def load_backbone_weights(backbone: Backbone, source: str | os.PathLike[str]) -> str:
-    """Load a checkpoint's trunk; returns a line that says what was loaded and what was left.
+    """Load pretrained weights into a backbone and return a line that says what was loaded and what was left.
 
-    ``source`` is
+    ``source`` is one of
 
-    - a file: ``.safetensors``, or ``.pth`` that holds tensors only; also the ``model.safetensors`` of a checkpoint of
-      ours, whose backbone is taken;
-    - ``torchvision/NAME`` for a member of torchvision's weights (``torchvision/IMAGENET1K_V1``);
+    - a file: ``.safetensors``, or ``.pth`` that holds tensors only. Of the ``model.safetensors`` in a checkpoint of
+      Vertebra's the backbone is taken;
+    - ``torchvision/NAME`` for weights of torchvision's (``torchvision/IMAGENET1K_V1``);
     - ``timm`` for timm's default weights of a model of this name, ``timm/TAG`` for others (``timm/a1_in1k``), and
-      ``timm/MODEL.TAG`` for those of a model that timm calls by another name (``timm/resnet50_gn.a1h_in1k``);
+      ``timm/MODEL.TAG`` for weights that timm lists under another model (``timm/resnet50_gn.a1h_in1k``);
     - ``vertebra/shapes_resnet10t``, which comes with the package.
 
     The classifier is dropped, and so are stages that this backbone was built without. A first convolution for another
     number of channels gets the sum over red, green and blue (one channel), or their repetition scaled to the same
-    total (others), as in timm. Anything else that is missing, unexpected, of another shape or not finite is a
-    :class:`CheckpointError`. How the weights want their pixels becomes ``backbone.input``: load them before the
-    backbone goes into a ``Model``, which reads it when it is made.
+    total (others), as in timm. The normalisation of pixels that the weights expect becomes ``backbone.input``: load
+    them before the backbone goes into a ``Model``, which reads it when it is made.
+
+    Raises CheckpointError for any other tensor that is missing, unexpected, of another shape or not finite, and for
+    weights that are known to be of the other ``style`` of a ResNet. Where a file only looks like the other style, the
+    line ends with a warning (see ``weight_style.py``).
     """
+    return str(load_weights_with_report(backbone, source))
+
+
+def load_weights_with_report(backbone: Backbone, source: str | os.PathLike[str]) -> WeightsReport:
+    """Load pretrained weights as :func:`load_backbone_weights` does, and return the report as a value."""
     source = os.fspath(source)
-    of_timm = isinstance(backbone, TimmBackbone)
-    weights = read_weights(source, backbone.config.name, backbone.options if of_timm else None)
-    own = backbone.state_dict()
-    tensors = _trunk(weights.tensors)
-    if of_timm:
-        tensors = {own_name(name, own): tensor for name, tensor in tensors.items()}
+    is_timm = isinstance(backbone, TimmBackbone)
+    weights = read_weights(source, backbone.config.name, backbone.options if is_timm else None)
+    check_style(backbone.config, weights.style, source)
+    expected = backbone.state_dict()
+    tensors = _select_backbone(weights.tensors)
+    warning = style_warning(backbone.config, tensors) if weights.style is None else ""
+    if is_timm:
+        tensors = {extractor_parameter_name(name, expected): tensor for name, tensor in tensors.items()}
     else:
-        tensors = _with_input_channels(tensors, backbone)
-    stages = {name.partition(".")[0] for name in own}
-    faults = state_dict_problems(
+        tensors = _adapt_input_channels(tensors, backbone)
+    stages = {name.partition(".")[0] for name in expected}
+    problems = state_dict_problems(
         tensors,
-        own,
-        # Counters exist only where statistics are collected, and where to look is learned from the start.
-        may_lack=lambda name: name.endswith(_COUNTER) or _OFFSET in name,
-        may_have=lambda name: of_timm or _may_be_left(name, stages),
+        expected,
+        # Counters exist only where statistics are collected, and offsets are learned from zero.
+        may_lack=lambda name: name.endswith(_BATCH_COUNTER) or _DEFORMABLE_OFFSET in name,
+        may_have=lambda name: is_timm or _may_be_left(name, stages),
     )
-    loaded = {name: tensor for name, tensor in tensors.items() if name in own}
-    if faults or not loaded:
+    loaded = {name: tensor for name, tensor in tensors.items() if name in expected}
+    if problems or not loaded:
         raise CheckpointError(
-            f"does not fit this backbone: {join_first(faults) or 'no tensor has a name of it'}",
+            f"does not fit {backbone.config.name}: {join_first(problems) or 'no tensor has a name of its'}",
             "is it of another model?",
             file=source,
         )
     backbone.load_state_dict(loaded, strict=False)
-    backbone.input = _fitting(weights.input, backbone.input)
-    return f"{source}: {_summary(tensors, own, others=len(weights.tensors) - len(tensors))}"
+    backbone.input = _choose_input(weights.input, backbone.input)
+    summary = _summarize(tensors, expected, other_parts=len(weights.tensors) - len(tensors))
+    return WeightsReport(source, summary, warning)
 
 
 def weights_input(config: BackboneConfig, source: str | os.PathLike[str] | None) -> InputConfig:
-    """How a backbone wants its pixels with the weights of a source; nothing is loaded or downloaded."""
-    own = config.input()
-    return own if source is None else _fitting(source_input(os.fspath(source), config.name), own)
+    """Return the normalisation of pixels that a backbone expects with the weights ``source``; nothing is loaded.
+
+    Raises CheckpointError where there is no such source, or where it states another style than ``config``'s.
+    """
+    if source is None:
+        return config.default_input()
+    metadata = read_source_metadata(os.fspath(source), config.name)
+    check_style(config, metadata.style, os.fspath(source))
+    return _choose_input(metadata.input, config.default_input())
 
 
-def _fitting(wanted: InputConfig | None, own: InputConfig) -> InputConfig:
-    """What weights want, unless they do not say or the backbone has another number of input channels."""
-    return own if wanted is None or len(wanted.mean) != len(own.mean) else wanted
+def _choose_input(stated: InputConfig | None, default: InputConfig) -> InputConfig:
+    """Return what the weights state, unless they state nothing or the backbone has another number of channels."""
+    return default if stated is None or len(stated.mean) != len(default.mean) else stated
 
 
-def _trunk(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The backbone's tensors out of a whole model's of ours; those of others as they are."""
+def _select_backbone(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the backbone's tensors out of a whole model of Vertebra's; other state dicts as they are."""
     prefix = "backbone."
-    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    return own or tensors
+    selected = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return selected or tensors
 
 
-def _with_input_channels(tensors: Mapping[str, Tensor], backbone: Backbone) -> Mapping[str, Tensor]:
-    """The first convolution's weights for the backbone's own number of input channels."""
+def _adapt_input_channels(tensors: Mapping[str, Tensor], backbone: Backbone) -> Mapping[str, Tensor]:
+    """Return the tensors with the first convolution's weights made for the backbone's number of input channels."""
     name, first = next((name, module) for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d))
     key = f"{name}.weight"
     if key not in tensors or tensors[key].shape[1] != 3 or first.in_channels == 3:
@@ -94,20 +126,22 @@ def _with_input_channels(tensors: Mapping[str, Tensor], backbone: Backbone) -> M
 
 
 def _may_be_left(name: str, stages: set[str]) -> bool:
-    """Whether a checkpoint's tensor that the backbone lacks is no fault."""
-    unbuilt = name.startswith("layer") and name.partition(".")[0] not in stages
-    return name.startswith(_CLASSIFIER) or unbuilt or name.endswith(_COUNTER)
+    """Return whether a tensor that a checkpoint has and the backbone lacks may be left out."""
+    is_unbuilt_stage = name.startswith("layer") and name.partition(".")[0] not in stages
+    return name.startswith(_CLASSIFIER) or is_unbuilt_stage or name.endswith(_BATCH_COUNTER)
 
 
-def _summary(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], others: int) -> str:
-    """How many tensors came, how many of which part were left, and what starts anew."""
+def _summarize(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], other_parts: int) -> str:
+    """Return how many tensors were loaded, how many of which part were left, and what starts untrained."""
     left = Counter(
-        "batch counters" if name.endswith(_COUNTER) else name.partition(".")[0] for name in tensors.keys() - own.keys()
+        "batch counters" if name.endswith(_BATCH_COUNTER) else name.partition(".")[0]
+        for name in tensors.keys() - expected.keys()
     )
-    if others:
-        left["other parts of the model"] = others
-    said = [f"loaded {len(tensors.keys() & own.keys())} tensors"]
-    said += [f"left {', '.join(f'{part} ({count})' for part, count in sorted(left.items()))}"] if left else []
-    anew = sum(_OFFSET in name for name in own.keys() - tensors.keys())
-    said += [f"{anew} of deformable convolutions start anew"] if anew else []
-    return "; ".join(said)
+    if other_parts:
+        left["other parts of the model"] = other_parts
+    words = [f"loaded {len(tensors.keys() & expected.keys())} tensors"]
+    if left:
+        words.append(f"left {', '.join(f'{part} ({count})' for part, count in sorted(left.items()))}")
+    if offsets := sum(_DEFORMABLE_OFFSET in name for name in expected.keys() - tensors.keys()):
+        words.append(f"{offsets} of deformable convolutions start untrained")
+    return "; ".join(words)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ..backbones import Origin, weights_origin
+from ..backbones import WeightsOrigin, weights_origin
 from ..data import Dataset, require_same_classes
 from ..models import resolve_input
 from ..structures import UsageError
@@ -39,14 +39,14 @@ class StartingPoint:
         """The last step that was taken."""
         return 0 if self.resumed is None else self.resumed.step
 
-    def origin(self) -> Origin | None:
+    def origin(self) -> WeightsOrigin | None:
         """Where the weights come from that the run began with; None where they were random."""
         model = self.config.model
         if self.resumed is not None:
             return self.resumed.origin
         if self.source is not None:
             path, before = str(self.source.path), self.source.origin
-            return Origin(path) if before is None else before.through(path)
+            return WeightsOrigin(path) if before is None else before.trained_further(path)
         return None if model.weights is None else weights_origin(model.weights, model.backbone.name)
 
 

@@ -1,4 +1,7 @@
-"""Floor 3: pyramid -> pyramid. The imports below fill the registry."""
+"""Necks (floor 3): modules that turn a backbone's pyramid into the pyramid that heads read.
+
+The imports below fill the registry ``NECKS``.
+"""
 
 from .base import NECKS, Neck
 from .bifpn import BiFPN, BiFPNConfig

@@ -1,4 +1,4 @@
-"""What a neck is."""
+"""The interface of a neck: a module that turns a backbone's pyramid into the pyramid that heads read."""
 
 from abc import ABC, abstractmethod
 
@@ -8,20 +8,21 @@ from ..structures import FeatureInfo, Features, Registry
 
 
 class Neck(nn.Module, ABC):
-    """Pyramid -> pyramid. Built from what the levels it is given promise."""
+    """A module that computes new levels from a backbone's, built from the backbone's ``feature_info``."""
 
     levels: tuple[str, ...]
-    """The levels it reads, fine to coarse."""
+    """The levels that it reads, fine to coarse."""
     feature_info: dict[str, FeatureInfo]
-    """What ``forward`` returns: the same levels in the same order, each ceil(size / stride) cells high and wide.
+    """Channels and stride of every level that ``forward`` returns, in the same order, fine to coarse.
 
-    A level finer than any read covers the cells of the finest read whole: the size of the image is not in them.
+    A map of stride ``s`` has ceil(height / s) x ceil(width / s) cells. A level finer than any that is read is the
+    exception: it divides the cells of the finest level read, since the size of the image is not known here.
     """
 
     @abstractmethod
     def forward(self, features: Features) -> Features:
-        """New levels out of a backbone's; those given are left as they are."""
+        """Return the new levels; ``features`` is not changed."""
 
 
 NECKS: Registry[Neck] = Registry("neck")
-"""Necks by name; an entry builds from ``(feature_info, config)``."""
+"""The necks by name. An entry builds its neck from ``(feature_info, config)``."""

@@ -1,4 +1,4 @@
-"""The weighted bi-directional pyramid of EfficientDet (1911.09070 section 3)."""
+"""BiFPN, the weighted bi-directional feature pyramid of EfficientDet (1911.09070 section 3)."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..ops import ActivationKind, NormKind, NormLayer, activation_layer, conv_block, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig
 from .base import NECKS, Neck
-from .extra_levels import ExtraCount, ExtraKind, extra_levels
+from .extra_levels import ExtraCount, ExtraMethod, extra_levels
 from .layers import halve, initialize, lateral_blocks, upsample_to
 from .levels import InputLevels, choose_levels, pyramid_info
 
@@ -20,31 +20,31 @@ FUSION_EPS = 1e-4  # 1911.09070 section 3.3
 
 
 class BiFPNConfig(PartConfig):
-    """Defaults are those of EfficientDet-D0 (Table 1), which reads c3..c5."""
+    """The options of a BiFPN. The defaults are those of EfficientDet-D0 (Table 1), which reads c3..c5."""
 
     name: str = "bifpn"
     channels: PositiveInt = 64
     repeats: PositiveInt = 3
-    """How often the way down and up is gone; each time has its own weights."""
+    """The number of layers, each a top-down and a bottom-up path with weights of its own."""
     levels: InputLevels | None = None
-    """Levels to read, fine to coarse; None takes every ``c`` level."""
-    extra: ExtraKind = "pool_from_input"
-    """Made of the input, so that they are merged like the others."""
+    """The levels to read, fine to coarse; None takes every ``c`` level."""
+    extra: ExtraMethod = "pool_from_input"
+    """How extra levels are made. They are merged like the others."""
     extra_count: ExtraCount | None = None
-    """None is one level by ``pool`` and two by any other way."""
+    """How many extra levels; None is one by ``pool`` and two by any other method."""
     norm: NormKind = "batch"
-    """What follows each convolution that is not depthwise. The momentum of batch norms is PyTorch's, not the 0.01 of
-    the paper."""
+    """The norm after each convolution that is not depthwise. Batch norms have PyTorch's momentum of 0.1 instead of the
+    paper's 0.01."""
     norm_eps: NonNegativeFloat = 1e-3
     activation: ActivationKind = "silu"
-    """What comes before each convolution of a fused map."""
+    """The activation before each convolution of a fused map."""
 
 
 class Fusion(nn.Module):
-    """Maps of one size, weighted, added and convolved (section 3.3, fast normalised fusion).
+    """A weighted sum of maps of one size and a separable convolution (section 3.3, fast normalised fusion).
 
-    The order (activation, depthwise 3x3, 1x1, norm) is that of the authors' release; the paper's text has the
-    activation after the norm.
+    The order (activation, depthwise 3x3, 1x1, norm) is that of the authors' release; in the paper's text the
+    activation comes after the norm.
     """
 
     def __init__(self, count: int, channels: int, norm: NormLayer, activation: ActivationKind) -> None:
@@ -56,15 +56,16 @@ class Fusion(nn.Module):
 
     def forward(self, maps: Sequence[Float[Tensor, "b c h w"]]) -> Float[Tensor, "b c h w"]:
         weights = F.relu(self.weights)
-        shares = (weights / (weights.sum() + FUSION_EPS)).unbind()
-        first, *others = (share * feature for share, feature in zip(shares, maps, strict=True))
+        normalized = (weights / (weights.sum() + FUSION_EPS)).unbind()
+        first, *others = (weight * feature for weight, feature in zip(normalized, maps, strict=True))
         return self.pointwise(self.depthwise(self.activation(sum(others, start=first))))
 
 
 class BiFPNLayer(nn.Module):
-    """Once down and once up (Figure 2d): a level's second fusion also sees what came in, past the first.
+    """One layer of a BiFPN: a top-down path of fusions and a bottom-up path after it (Figure 2d).
 
-    The coarsest level has no first fusion and the finest no second: with one map there is nothing to fuse.
+    A fusion on the bottom-up path also gets the layer's input of its level. The coarsest level has no fusion on the
+    top-down path and the finest none on the bottom-up path, where there would be a single map to fuse.
     """
 
     def __init__(self, levels: Sequence[str], channels: int, norm: NormLayer, activation: ActivationKind) -> None:
@@ -81,16 +82,16 @@ class BiFPNLayer(nn.Module):
             merged[fine] = self.down[fine]([inputs[fine], upsample_to(merged[coarse], inputs[fine])])
         outputs = {names[0]: merged[names[0]]}
         for fine, coarse in pairwise(names):
-            seen = [inputs[coarse], merged[coarse]] if coarse in self.down else [inputs[coarse]]
-            outputs[coarse] = self.up[coarse]([*seen, halve(outputs[fine])])
+            maps = [inputs[coarse], merged[coarse]] if coarse in self.down else [inputs[coarse]]
+            outputs[coarse] = self.up[coarse]([*maps, halve(outputs[fine])])
         return outputs
 
 
 @NECKS.register("bifpn", BiFPNConfig)
 class BiFPN(Neck):
-    """Levels merged downwards and upwards, several times, with learned weights. Sizes may be odd.
+    """Repeated top-down and bottom-up paths that merge levels with learned weights. Image sizes may be odd.
 
-    Every input passes one 1x1 convolution; the authors' release gives each that is read twice a second one.
+    Every input passes one 1x1 convolution. In the authors' release the inputs that are read twice have two.
     """
 
     def __init__(self, feature_info: Mapping[str, FeatureInfo], config: BiFPNConfig = BiFPNConfig()) -> None:

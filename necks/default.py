@@ -1,4 +1,4 @@
-"""The neck for a backbone whose user named none."""
+"""The default neck for the levels of any backbone."""
 
 from collections.abc import Mapping
 
@@ -8,26 +8,32 @@ from .levels import backbone_levels
 from .simple_pyramid import SimplePyramidConfig
 
 FINEST_STRIDE = 4
-"""Finer levels take too much memory (1612.03144 section 3)."""
+"""The finest stride that an FPN gets; finer levels take too much memory (1612.03144 section 3)."""
 
 
 def default_neck(feature_info: Mapping[str, FeatureInfo]) -> PartConfig:
-    """What gives any backbone the ``p`` levels that heads read.
+    """Return the config of a neck that makes ``p`` levels out of whatever levels a backbone has.
 
-    FPN over the longest run of levels that halve one another, from stride 4 on; the simple pyramid where no two do.
-    Of levels of one stride the deepest counts. ValueError where there is no ``c`` level.
+    It is an FPN over the longest run of levels that double their stride, from stride 4 on, or the simple pyramid where
+    no two levels do. Of several levels with one stride the deepest counts.
+
+    Raises ValueError for a pyramid without ``c`` levels.
     """
     levels = backbone_levels(feature_info)
     if not levels:
         raise ValueError(
-            f"a neck reads levels c2, c3, ...; the pyramid has {tuple(feature_info)}: give it a backbone's"
+            f"a neck reads levels c2, c3, ...; the pyramid has {tuple(feature_info)}: give it a backbone's feature_info"
         )
-    deepest = {feature_info[level].stride: level for level in levels}
-    runs = [_halving_run(deepest, stride) for stride in deepest if stride >= FINEST_STRIDE]
+    level_of_stride = {feature_info[level].stride: level for level in levels}
+    runs = [_doubling_run(level_of_stride, stride) for stride in level_of_stride if stride >= FINEST_STRIDE]
     longest = max(runs, key=len, default=())
     return FPNConfig(levels=longest) if len(longest) > 1 else SimplePyramidConfig()
 
 
-def _halving_run(by_stride: Mapping[int, str], stride: int) -> tuple[str, ...]:
-    """The level of a stride, that of twice the stride, and so on while there is one."""
-    return (by_stride[stride], *_halving_run(by_stride, 2 * stride)) if stride in by_stride else ()
+def _doubling_run(level_of_stride: Mapping[int, str], stride: int) -> tuple[str, ...]:
+    """Return the levels of a stride, of twice the stride, and so on as long as there is one."""
+    run = []
+    while stride in level_of_stride:
+        run.append(level_of_stride[stride])
+        stride *= 2
+    return tuple(run)

@@ -1,4 +1,4 @@
-"""Levels on top of a pyramid, coarser than any that the backbone gave."""
+"""Extra levels: coarser than the backbone's coarsest, which a neck adds at the end of its pyramid."""
 
 from abc import ABC, abstractmethod
 from typing import Annotated, Literal
@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from ..ops import NormLayer, conv_block
 from .layers import halve
 
-ExtraKind = Literal["none", "pool", "conv", "conv_from_input", "pool_from_input"]
-"""``pool``: every second cell of the neck's coarsest output, for the anchors of R-CNN (1612.03144 section 4.1).
-``conv``, ``conv_from_input``: strided 3x3 convolutions for RetinaNet, from the coarsest output (torchvision's first
-RetinaNet) or the coarsest input (1708.02002, detectron2, torchvision's second).
-``pool_from_input``: the coarsest input through a 1x1 convolution, then max pooling (EfficientDet)."""
+ExtraMethod = Literal["none", "pool", "conv", "conv_from_input", "pool_from_input"]
+"""How extra levels are made.
+
+- ``pool``: every second cell of the neck's coarsest output, for the anchors of R-CNN (1612.03144 section 4.1).
+- ``conv``: strided 3x3 convolutions of the coarsest output (torchvision's first RetinaNet).
+- ``conv_from_input``: the same of the coarsest input (1708.02002, detectron2, torchvision's second RetinaNet).
+- ``pool_from_input``: the coarsest input through a 1x1 convolution, then max pooling (EfficientDet).
+"""
 
 NAMES = ("first", "second", "third", "fourth", "fifth", "sixth")
 
@@ -23,7 +26,7 @@ ExtraCount = Annotated[int, Field(ge=1, le=len(NAMES))]
 
 
 class ExtraLevels(nn.Module, ABC):
-    """``count`` more levels, each half the size of the one before; none where that is 0."""
+    """A module that makes ``count`` more levels, each half the size of the one before."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -33,11 +36,11 @@ class ExtraLevels(nn.Module, ABC):
     def forward(
         self, source: Float[Tensor, "b _ _ _"], output: Float[Tensor, "b c _ _"]
     ) -> list[Float[Tensor, "b c _ _"]]:
-        """Out of a neck's coarsest input and its coarsest output."""
+        """Return the extra levels, fine to coarse, from a neck's coarsest input and its coarsest output."""
 
 
 class PooledLevels(ExtraLevels):
-    """Every second cell of the level before."""
+    """Extra levels that take every second cell of the level before; none for a count of 0."""
 
     def forward(
         self, source: Float[Tensor, "b _ _ _"], output: Float[Tensor, "b c _ _"]
@@ -46,7 +49,7 @@ class PooledLevels(ExtraLevels):
 
 
 class ConvolvedLevels(ExtraLevels):
-    """Strided 3x3 convolutions with a ReLU between."""
+    """Extra levels by strided 3x3 convolutions with a ReLU between them."""
 
     def __init__(self, count: int, in_channels: int, channels: int, from_input: bool, norm: NormLayer) -> None:
         super().__init__(count)
@@ -66,7 +69,7 @@ class ConvolvedLevels(ExtraLevels):
 
 
 class ProjectedLevels(ExtraLevels):
-    """The coarsest input through a 1x1 convolution, halved by max pooling again and again."""
+    """Extra levels by a 1x1 convolution of the coarsest input and repeated max pooling."""
 
     def __init__(self, count: int, in_channels: int, channels: int, norm: NormLayer) -> None:
         super().__init__(count)
@@ -82,13 +85,13 @@ class ProjectedLevels(ExtraLevels):
 
 
 def extra_levels(
-    kind: ExtraKind, count: int | None, in_channels: int, channels: int, norm: NormLayer = nn.Identity
+    method: ExtraMethod, count: int | None, in_channels: int, channels: int, norm: NormLayer = nn.Identity
 ) -> ExtraLevels:
-    """What makes the extra levels out of a neck's coarsest input (of ``in_channels``) and output (of ``channels``).
+    """Build the module for extra levels of a neck whose coarsest input and output have these numbers of channels.
 
-    A ``count`` of None is that of the papers: one by pooling the output, two by any other way.
+    ``count`` None means the papers' number: one by ``pool``, two by any other method.
     """
-    match kind:
+    match method:
         case "none" if count is not None:
             raise ValueError(f"extra_count={count} and extra='none' contradict each other: leave one of them out")
         case "none":

@@ -1,4 +1,4 @@
-"""The feature pyramid network (1612.03144)."""
+"""The feature pyramid network, FPN (1612.03144)."""
 
 from collections.abc import Mapping
 from itertools import accumulate
@@ -10,30 +10,34 @@ from torch import Tensor, nn
 from ..ops import ActivationKind, NormKind, conv_block, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig
 from .base import NECKS, Neck
-from .extra_levels import ExtraCount, ExtraKind, extra_levels
+from .extra_levels import ExtraCount, ExtraMethod, extra_levels
 from .layers import initialize, lateral_blocks, upsample_to
 from .levels import InputLevels, choose_levels, pyramid_info
 
 
 class FPNConfig(PartConfig):
-    """Defaults are the paper's for R-CNN, which torchvision and detectron2 share."""
+    """The options of an FPN. The defaults are the paper's for R-CNN, as in torchvision and detectron2."""
 
     name: str = "fpn"
     channels: PositiveInt = 256
     levels: InputLevels | None = None
-    """Levels to read, fine to coarse; None takes every ``c`` level."""
-    extra: ExtraKind = "pool"
+    """The levels to read, fine to coarse; None takes every ``c`` level."""
+    extra: ExtraMethod = "pool"
+    """How levels coarser than the backbone's are made."""
     extra_count: ExtraCount | None = None
-    """None is one level by ``pool`` and two by any other way."""
+    """How many extra levels; None is one by ``pool`` and two by any other method."""
     norm: NormKind = "none"
-    """What follows each convolution, but those of the extra levels."""
+    """The norm after each convolution, except those of the extra levels."""
     activation: ActivationKind = "none"
-    """What follows that. The paper has none."""
+    """The activation after each norm. The paper has none."""
 
 
 @NECKS.register("fpn", FPNConfig)
 class FPN(Neck):
-    """Every resolution with the meaning of the coarsest: c2..c5 -> p2..p5 and the extra levels. Sizes may be odd."""
+    """A top-down path that adds coarse features to fine ones: c2..c5 -> p2..p5 and the extra levels.
+
+    Image sizes may be odd.
+    """
 
     def __init__(self, feature_info: Mapping[str, FeatureInfo], config: FPNConfig = FPNConfig()) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the necks are made of."""
+"""The layers that several necks share."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,25 +17,28 @@ def lateral_blocks(
     norm: NormLayer,
     activation: ActivationKind = "none",
 ) -> nn.ModuleDict:
-    """A 1x1 convolution for each level that a neck reads, all to the same channels."""
+    """Build a 1x1 convolution to ``channels`` for each level that a neck reads."""
     return nn.ModuleDict(
         {level: conv_block(feature_info[level].channels, channels, 1, norm, activation) for level in levels}
     )
 
 
 def upsample_to(coarse: Float[Tensor, "b c _ _"], fine: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """By nearest neighbour to the exact size of the finer map, as torchvision does it."""
+    """Resize a map by nearest neighbour to the exact size of a finer map, as torchvision does."""
     return F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
 
 
 def halve(fine: Float[Tensor, "b c _ _"]) -> Float[Tensor, "b c _ _"]:
-    """3x3 max pooling of stride 2 to ceil(size / 2), padded as TensorFlow pads ("SAME"): EfficientDet's."""
+    """Reduce a map to ceil(size / 2) by 3x3 max pooling, padded as EfficientDet's TensorFlow code does ("SAME")."""
     height, width = fine.shape[-2:]
     return F.max_pool2d(fine, 3, stride=2, padding=(height % 2, width % 2), ceil_mode=True)
 
 
 def initialize(network: nn.Module) -> None:
-    """Convolutions uniform by fan-in, biases zero, as torchvision's and detectron2's FPN (Caffe2's XavierFill)."""
+    """Initialize convolutions uniformly by fan-in and biases with zero, as in torchvision's and detectron2's FPN.
+
+    Caffe2 calls this XavierFill.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_uniform_(module.weight, a=1)

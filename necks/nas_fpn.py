@@ -1,4 +1,4 @@
-"""The pyramid that a search found (1904.07392)."""
+"""NAS-FPN, a feature pyramid found by architecture search (1904.07392)."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -16,9 +16,12 @@ from .levels import InputLevels, choose_levels, pyramid_info
 
 
 class Cell(NamedTuple):
-    """One merging cell. The digit of a map's name is its level; ``residual`` is added where a level came in unused."""
+    """A merging cell: it resizes two maps to one level, merges them and convolves the result.
 
-    makes: str
+    The digit of a map's name is its level. ``residual`` is an input of the layer that no other cell uses, and is added.
+    """
+
+    output: str
     merge: Literal["sum", "attend"]
     coarse: str
     fine: str
@@ -34,76 +37,78 @@ CELLS = (
     Cell("n7", "attend", "n5", "b4", residual="p7"),
     Cell("n6", "attend", "n7", "n5"),
 )
-"""The 7-cell architecture of Figure 6: p3..p7 come in, n3..n7 go out. From the table in the authors' release
-(tensorflow/tpu, detection/modeling/architecture/nasfpn.py)."""
+"""The 7 cells of Figure 6, from inputs p3..p7 to outputs n3..n7, as in the authors' release (tensorflow/tpu,
+detection/modeling/architecture/nasfpn.py)."""
 
-STEPS = ("3", "4", "5", "6", "7")
-"""The paper's levels. Other pyramids put their own finest five in their place."""
+LEVEL_NUMBERS = ("3", "4", "5", "6", "7")
+"""The levels of the cells. A pyramid that begins elsewhere is numbered in the same way from its finest level on."""
 
 
 class NASFPNConfig(PartConfig):
-    """Defaults are those of the authors' release, which reads c3..c5: the paper's 7 @ 256."""
+    """The options of a NAS-FPN. The defaults are the authors' release, which reads c3..c5: the paper's 7 @ 256."""
 
     name: str = "nas_fpn"
     channels: PositiveInt = 256
     repeats: PositiveInt = 7
-    """How often the cells are gone through; each time has its own weights."""
+    """The number of layers, each all the cells with weights of its own."""
     levels: InputLevels | None = None
-    """Levels to read, fine to coarse, at most five; None takes every ``c`` level. The missing ones are pooled."""
+    """The levels to read, fine to coarse, at most five; None takes every ``c`` level. Missing levels are pooled."""
     norm: NormKind = "batch"
-    """What follows each convolution."""
+    """The norm after each convolution."""
     norm_eps: NonNegativeFloat = 1e-4
     activation: ActivationKind = "relu"
-    """What comes before each convolution of a merged map."""
+    """The activation before each convolution of a merged map."""
 
 
 class NASFPNLayer(nn.Module):
-    """All cells once."""
+    """One layer of a NAS-FPN: every cell once."""
 
     def __init__(self, channels: int, norm: NormLayer, activation: ActivationKind) -> None:
         super().__init__()
         self.cells = nn.ModuleDict(
             {
-                cell.makes: nn.Sequential(activation_layer(activation), conv_block(channels, channels, 3, norm))
+                cell.output: nn.Sequential(activation_layer(activation), conv_block(channels, channels, 3, norm))
                 for cell in CELLS
             }
         )
 
     def forward(self, pyramid: list[Float[Tensor, "b c _ _"]]) -> list[Float[Tensor, "b c _ _"]]:
-        maps = {f"p{step}": level for step, level in zip(STEPS, pyramid, strict=True)}
+        maps = {f"p{number}": level for number, level in zip(LEVEL_NUMBERS, pyramid, strict=True)}
         for cell, convolution in zip(CELLS, self.cells.values(), strict=True):
-            coarse, fine = (_resize(maps, name, cell.makes[-1]) for name in (cell.coarse, cell.fine))
+            coarse, fine = (_resize(maps, name, cell.output[-1]) for name in (cell.coarse, cell.fine))
             merged = _attend(coarse, fine) if cell.merge == "attend" else coarse + fine
             if cell.residual is not None:
                 merged = merged + maps[cell.residual]
-            maps[cell.makes] = convolution(merged)
-        return [maps[f"n{step}"] for step in STEPS]
+            maps[cell.output] = convolution(merged)
+        return [maps[f"n{number}"] for number in LEVEL_NUMBERS]
 
 
 @NECKS.register("nas_fpn", NASFPNConfig)
 class NASFPN(Neck):
-    """Five levels merged along the paths that a search found. Sizes may be odd.
+    """Five levels merged along the paths that the search found, repeatedly. Image sizes may be odd.
 
-    As in the authors' release, levels above the coarsest input are max-pooled from its 1x1 convolution; the paper
-    pools the input itself, mmdetection convolves before each pooling.
+    As in the authors' release, levels coarser than the coarsest input are max-pooled from its 1x1 convolution. The
+    paper pools the input itself; mmdetection convolves before each pooling.
     """
 
     def __init__(self, feature_info: Mapping[str, FeatureInfo], config: NASFPNConfig = NASFPNConfig()) -> None:
         super().__init__()
         self.config = config
         self.levels = choose_levels("NASFPN", feature_info, config.levels)
-        if len(self.levels) > len(STEPS):
-            raise ValueError(f"NASFPN merges {len(STEPS)} levels; got {self.levels}: name at most so many in `levels`")
+        if len(self.levels) > len(LEVEL_NUMBERS):
+            raise ValueError(
+                f"NASFPN merges {len(LEVEL_NUMBERS)} levels; got {self.levels}: name at most five in `levels`"
+            )
         channels, norm = config.channels, norm_layer(config.norm, config.norm_eps)
         self.lateral = lateral_blocks(feature_info, self.levels, channels, norm)
         self.layers = nn.ModuleList(NASFPNLayer(channels, norm, config.activation) for _ in range(config.repeats))
         finest = self.levels[0]
-        self.feature_info = pyramid_info(finest, feature_info[finest].stride, channels, len(STEPS))
+        self.feature_info = pyramid_info(finest, feature_info[finest].stride, channels, len(LEVEL_NUMBERS))
         initialize(self)
 
     def forward(self, features: Features) -> Features:
         pyramid = [convolution(features[level]) for level, convolution in self.lateral.items()]
-        while len(pyramid) < len(STEPS):
+        while len(pyramid) < len(LEVEL_NUMBERS):
             pyramid.append(_pool(pyramid[-1], 2))
         for layer in self.layers:
             pyramid = layer(pyramid)
@@ -111,23 +116,23 @@ class NASFPN(Neck):
 
 
 def _attend(coarse: Float[Tensor, "b c h w"], fine: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """The fine map added channel by channel, as much as the strongest response of the coarse one says (Figure 3).
+    """Return coarse + gate x fine, the gate of each channel being from the coarse map's maximum (Figure 3).
 
-    Max pooling and the coarse map as the guide are the authors' release; mmdetection takes the mean of the fine map
-    and weights the coarse one.
+    Taking the maximum, and the coarse map for the gate, is the authors' release; mmdetection takes the mean of the
+    fine map and gates the coarse one.
     """
     return coarse + fine * coarse.amax(dim=(-2, -1), keepdim=True).sigmoid()
 
 
-def _resize(maps: Mapping[str, Float[Tensor, "b c _ _"]], name: str, step: str) -> Float[Tensor, "b c _ _"]:
-    """A map at another level: nearest neighbour to a finer one, max pooling to a coarser."""
-    finer = int(name[-1]) - int(step)
-    if finer > 0:
-        height, width = maps[f"p{step}"].shape[-2:]
-        return F.interpolate(maps[name], scale_factor=2.0**finer, mode="nearest")[..., :height, :width]
-    return _pool(maps[name], 2**-finer) if finer < 0 else maps[name]
+def _resize(maps: Mapping[str, Float[Tensor, "b c _ _"]], name: str, number: str) -> Float[Tensor, "b c _ _"]:
+    """Return the map ``name`` at level ``number``: by nearest neighbour if that is finer, by max pooling if coarser."""
+    steps_finer = int(name[-1]) - int(number)
+    if steps_finer > 0:
+        height, width = maps[f"p{number}"].shape[-2:]
+        return F.interpolate(maps[name], scale_factor=2.0**steps_finer, mode="nearest")[..., :height, :width]
+    return _pool(maps[name], 2**-steps_finer) if steps_finer < 0 else maps[name]
 
 
 def _pool(fine: Float[Tensor, "b c _ _"], factor: int) -> Float[Tensor, "b c _ _"]:
-    """The largest of every factor x factor cells: ceil(size / factor)."""
+    """Reduce a map to ceil(size / factor) by max pooling of factor x factor cells."""
     return F.max_pool2d(fine, factor, stride=factor, ceil_mode=True)

@@ -1,4 +1,4 @@
-"""The path aggregation network's pyramid (1803.01534 section 3.1)."""
+"""The pyramid of the path aggregation network, PANet (1803.01534 section 3.1)."""
 
 from collections.abc import Mapping
 
@@ -8,32 +8,33 @@ from torch import nn
 from ..ops import ActivationKind, NormKind, conv_block, norm_layer
 from ..structures import FeatureInfo, Features, PartConfig
 from .base import NECKS, Neck
-from .extra_levels import ExtraCount, ExtraKind, extra_levels
+from .extra_levels import ExtraCount, ExtraMethod, extra_levels
 from .fpn import FPN, FPNConfig
 from .layers import initialize
 from .levels import InputLevels, pyramid_info
 
 
 class PAFPNConfig(PartConfig):
-    """Defaults are the paper's."""
+    """The options of a PAFPN. The defaults are the paper's."""
 
     name: str = "pafpn"
     channels: PositiveInt = 256
     levels: InputLevels | None = None
-    """Levels to read, fine to coarse; None takes every ``c`` level."""
-    extra: ExtraKind = "pool"
-    """Levels above the coarsest of the bottom-up path."""
+    """The levels to read, fine to coarse; None takes every ``c`` level."""
+    extra: ExtraMethod = "pool"
+    """How levels coarser than those of the bottom-up path are made."""
     extra_count: ExtraCount | None = None
-    """None is one level by ``pool`` and two by any other way."""
+    """How many extra levels; None is one by ``pool`` and two by any other method."""
     norm: NormKind = "none"
-    """What follows each convolution, those of the FPN below included, but those of the extra levels."""
+    """The norm after each convolution, also of the FPN inside, except those of the extra levels."""
     activation: ActivationKind = "relu"
-    """What follows each convolution of the bottom-up path. mmdetection, and the authors' code without norm: none."""
+    """The activation after each convolution of the bottom-up path. mmdetection, and the authors' code without norms,
+    have none."""
 
 
 @NECKS.register("pafpn", PAFPNConfig)
 class PAFPN(Neck):
-    """FPN, then a short way up again, so that fine detail reaches the coarse levels. Sizes may be odd."""
+    """An FPN and a bottom-up path after it, by which fine detail reaches the coarse levels. Image sizes may be odd."""
 
     def __init__(self, feature_info: Mapping[str, FeatureInfo], config: PAFPNConfig = PAFPNConfig()) -> None:
         super().__init__()

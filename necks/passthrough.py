@@ -1,4 +1,4 @@
-"""The neck of a model that needs none."""
+"""The neck of a model that needs none: it returns the backbone's levels."""
 
 from collections.abc import Mapping
 
@@ -7,14 +7,14 @@ from .base import NECKS, Neck
 
 
 class PassthroughConfig(PartConfig):
-    """Nothing to choose."""
+    """The config of ``Passthrough``, which has no options."""
 
     name: str = "passthrough"
 
 
 @NECKS.register("passthrough", PassthroughConfig)
 class Passthrough(Neck):
-    """A pyramid as it came."""
+    """A neck that returns the backbone's pyramid unchanged."""
 
     def __init__(
         self, feature_info: Mapping[str, FeatureInfo], config: PassthroughConfig = PassthroughConfig()

@@ -1,4 +1,4 @@
-"""A pyramid out of one map, for backbones that have but one resolution (2203.16527 section 3)."""
+"""The simple feature pyramid of ViTDet, made from a backbone's single resolution (2203.16527 section 3)."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -16,22 +16,23 @@ from .levels import InputLevels, backbone_levels, pyramid_info
 
 
 class SimplePyramidConfig(PartConfig):
-    """Defaults are the paper's, as detectron2 has them."""
+    """The options of a simple pyramid. The defaults are the paper's, as in detectron2."""
 
     name: str = "simple_pyramid"
     channels: PositiveInt = 256
     levels: Annotated[InputLevels, Field(max_length=1)] | None = None
     """The one level to read; None takes the coarsest ``c`` level."""
     strides: tuple[PositiveInt, ...] = Field(default=(4, 8, 16, 32), min_length=1)
-    """Of the levels to make, in pixels: powers of two, each twice the one before."""
+    """The strides of the levels to make, in pixels: powers of two, each twice the one before."""
     extra: Literal["none", "pool", "conv"] = "pool"
+    """How levels coarser than these are made."""
     extra_count: ExtraCount | None = None
-    """None is one level by ``pool`` and two by ``conv``."""
+    """How many extra levels; None is one by ``pool`` and two by ``conv``."""
     norm: NormKind = "layer"
-    """What follows each convolution, but those of the extra levels, and stands between two transposed ones."""
+    """The norm after each convolution, except those of the extra levels, and between two transposed convolutions."""
     norm_eps: NonNegativeFloat = 1e-6
     activation: ActivationKind = "gelu"
-    """What stands between two transposed convolutions, after their norm."""
+    """The activation between two transposed convolutions, after the norm."""
 
     @field_validator("strides")
     @classmethod
@@ -45,8 +46,8 @@ class SimplePyramidConfig(PartConfig):
 class SimplePyramid(Neck):
     """One map enlarged by transposed convolutions and reduced by pooling: c4 -> p2..p5 and the extra levels.
 
-    pN has a stride of 2 to the N, whatever the stride of the input. A level finer than the input covers its cells
-    whole, so it is longer than ceil(size / stride) where the input's stride does not divide the image.
+    pN has a stride of 2^N, whatever the stride of the input. A level finer than the input divides the input's cells, so
+    it has more than ceil(size / stride) cells where the input's stride does not divide the image.
     """
 
     def __init__(
@@ -78,7 +79,10 @@ class SimplePyramid(Neck):
 
 
 def _rescale(info: FeatureInfo, stride: int, norm: NormLayer, activation: ActivationKind) -> tuple[nn.Module, int]:
-    """What brings a map to another stride, and the channels it then has: half as many each time the map doubles."""
+    """Build the layers that bring a map to another stride; also return their number of output channels.
+
+    Each doubling of the resolution halves the channels.
+    """
     if stride == info.stride:
         return nn.Identity(), info.channels
     if stride > info.stride:
@@ -94,7 +98,7 @@ def _rescale(info: FeatureInfo, stride: int, norm: NormLayer, activation: Activa
 
 
 def _choose_level(feature_info: Mapping[str, FeatureInfo], config: SimplePyramidConfig) -> str:
-    """The level to read; ValueError where it is not there or its stride is no power of two."""
+    """Return the level to read. Raises ValueError where it is not there or its stride is no power of two."""
     levels = config.levels or backbone_levels(feature_info)[-1:]
     if not levels or levels[0] not in feature_info:
         raise ValueError(
@@ -104,8 +108,8 @@ def _choose_level(feature_info: Mapping[str, FeatureInfo], config: SimplePyramid
     stride = feature_info[levels[0]].stride
     if stride.bit_count() != 1:
         raise ValueError(
-            f"SimplePyramid doubles and halves one map to strides {config.strides}, so its own must be a power of two; "
-            f"got {levels[0]} of stride {stride}: take a backbone with a patch size of 8, 16 or 32"
+            f"SimplePyramid doubles and halves one map to strides {config.strides}, so the map's stride must be a "
+            f"power of two; got {levels[0]} of stride {stride}: take a backbone with a patch size of 8, 16 or 32"
         )
     return levels[0]
 

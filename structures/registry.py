@@ -1,7 +1,7 @@
 """Registries: the names that a user chooses parts by (backbones, necks, heads, data sets, ...)."""
 
 import fnmatch
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -26,11 +26,12 @@ class Registry(Generic[T]):
     """Part names, each with a config type and a builder.
 
     ``noun`` is what messages call such a part (``"head"``). Registering a name twice raises; asking for an unknown
-    name suggests the nearest.
+    name raises an error that ends with the advice of ``suggest``, by default the nearest names.
     """
 
-    def __init__(self, noun: str) -> None:
+    def __init__(self, noun: str, suggest: Callable[[str, Iterable[str]], str] = suggest) -> None:
         self.noun = noun
+        self._suggest = suggest
         self._entries: dict[str, RegistryEntry[T]] = {}
         self._families: dict[str, RegistryEntry[T]] = {}
 
@@ -52,7 +53,7 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> RegistryEntry[T]:
         entry = self._find(name)
         if entry is None:
-            raise UsageError(f"there is no {self.noun} named {name!r}", suggest(name, self._entries))
+            raise UsageError(f"there is no {self.noun} named {name!r}", self._suggest(name, self._entries))
         return entry
 
     def _find(self, name: str) -> RegistryEntry[T] | None:

@@ -42,8 +42,8 @@ def _facts(checkpoint) -> Iterator[tuple[str, str]]:
         yield "weights", "began at random"
     else:
         yield "weights", f"began with {origin.source}"
-        yield "licence", f"of those: {origin.licence}"
-        yield "address", origin.address
+        yield "license", f"of those: {origin.license}"
+        yield "url", origin.url
     yield "made with", ", ".join(f"{package} {number}" for package, number in checkpoint.versions.items())
 
 

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from safetensors.torch import save_file
 
-    from vertebra.backbones import input_metadata, origin_metadata
+    from vertebra.backbones import weights_metadata
     from vertebra.engine import load_checkpoint_model, open_checkpoint
 
     check_output_file(options.out)
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.half:
         tensors = {name: value.half() for name, value in tensors.items()}
     tensors = {name: value.contiguous() for name, value in tensors.items()}
-    facts = input_metadata(model.preprocess.config) | origin_metadata(checkpoint.origin)
-    save_file(tensors, options.out, facts)
+    metadata = weights_metadata(model.preprocess.config, model.backbone.config, checkpoint.origin)
+    save_file(tensors, options.out, metadata)
     print(f"{options.out}: {len(tensors)} tensors, {options.out.stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -1,6 +1,6 @@
-"""Generated pictures of eight shapes with exact truth, for tests and first steps: nothing to download.
+"""Generated images of eight shapes with exact annotations, for tests and first steps without a download.
 
-The truth is what was drawn, to the pixel: classes, visible masks and boxes, crowds, pictures without objects.
+Annotations are exact to the pixel: classes, masks and boxes of visible parts, crowds, images without objects.
 """
 
 from .crops import ShapeCropsConfig, draw_crop

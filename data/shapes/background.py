@@ -1,67 +1,69 @@
-"""What lies behind the objects and what the lens adds: clouds, thin lines, blur, grain; nothing like a class."""
+"""Backgrounds and camera effects of generated scenes: clouds, thin lines, blur and noise, none like a class."""
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from .portable_generator import PortableGenerator
-from .raster import FULL, Patch, fill
+from .raster import FULL_COVER, Patch, fill
 from .shape_polygons import SUBPIXEL, TURN, UNIT, heading
-from .textures import ALL, blend, hue
+from .textures import OPAQUE, blend, hsv_color
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Image = UInt8[np.ndarray, "h w 3"]
 
 
-def background(generator: PortableGenerator, height: int, width: int) -> Picture:
-    """A muted ground with clutter on it."""
-    position, value = generator.roll(0, 1535), generator.roll(40, 235)
-    near = hue(position, generator.roll(0, 70), value)
-    far = hue(
-        position + generator.roll(0, 400), generator.roll(0, 90), min(max(value + generator.roll(-45, 45), 20), 250)
+def draw_background(generator: PortableGenerator, height: int, width: int) -> Image:
+    """Draw a muted background of two colors with up to seven thin lines on it."""
+    position, value = generator.integer(0, 1535), generator.integer(40, 235)
+    first = hsv_color(position, generator.integer(0, 70), value)
+    second = hsv_color(
+        position + generator.integer(0, 400),
+        generator.integer(0, 90),
+        min(max(value + generator.integer(-45, 45), 20), 250),
     )
-    picture = blend(near, far, _clouds(generator, height, width)[..., None]).astype(np.uint8)
-    for _ in range(generator.roll(0, 7)):
-        _scratch(generator, picture)
-    return picture
+    image = blend(first, second, _clouds(generator, height, width)[..., None]).astype(np.uint8)
+    for _ in range(generator.integer(0, 7)):
+        _draw_line(generator, image)
+    return image
 
 
 def _clouds(generator: PortableGenerator, height: int, width: int) -> Int[np.ndarray, "h w"]:
-    """A smooth plane of shares: random values on a coarse grid, with straight lines between them."""
-    cells = generator.choose((1, 2, 3, 5, 8))
-    values = generator.grains(cells + 1, cells + 1).astype(np.int32)
+    """Return a smooth map of opacities: random values on a coarse grid, interpolated linearly."""
+    cells = generator.choice((1, 2, 3, 5, 8))
+    values = generator.bytes(cells + 1, cells + 1).astype(np.int32)
     for length in (height, width):
-        # Each pass stretches the first axis and turns the plane, so that two passes do both.
-        place = np.arange(length) * cells * ALL // length
-        cell, share = place // ALL, (place % ALL)[:, None].astype(np.int32)
-        values = blend(values[cell], values[cell + 1], share).T
+        # Each pass interpolates the first axis and transposes, so that two passes do both axes.
+        position = np.arange(length) * cells * OPAQUE // length
+        cell, fraction = position // OPAQUE, (position % OPAQUE)[:, None].astype(np.int32)
+        values = blend(values[cell], values[cell + 1], fraction).T
     return values
 
 
-def _scratch(generator: PortableGenerator, picture: Picture) -> None:
-    """A straight thin line, some way through the picture, a little lighter or darker than what it crosses."""
-    height, width = picture.shape[:2]
-    x, y = generator.roll(0, width) * SUBPIXEL, generator.roll(0, height) * SUBPIXEL
-    direction, length = generator.roll(0, TURN - 1), generator.roll(width // 4, width) * SUBPIXEL
-    thickness = generator.roll(8, 28)
+def _draw_line(generator: PortableGenerator, image: Image) -> None:
+    """Draw a thin straight line a little lighter or darker than what it crosses."""
+    height, width = image.shape[:2]
+    x, y = generator.integer(0, width) * SUBPIXEL, generator.integer(0, height) * SUBPIXEL
+    direction, length = generator.integer(0, TURN - 1), generator.integer(width // 4, width) * SUBPIXEL
+    thickness = generator.integer(8, 28)
     along = heading(direction) * length // (2 * UNIT)
     across = heading(direction + TURN // 4) * thickness // (2 * UNIT)
     line = [np.array([x, y]) + np.stack([along + across, along - across, -along - across, across - along])]
-    shade(picture, fill(line), 255 if generator.chance(50) else 0, generator.roll(20, 90))
+    draw_gray(image, fill(line), 255 if generator.bernoulli(50) else 0, generator.integer(20, 90))
 
 
-def shade(picture: Picture, patch: Patch, tone: int, percent: int) -> None:
-    """Draw a patch in grey, letting the picture shine through."""
-    patch = patch.crop(*picture.shape[:2])
-    share = patch.cover[..., None].astype(np.int32) * ALL * percent // (FULL * 100)
-    picture[patch.window] = blend(picture[patch.window], np.array(tone, dtype=np.int32), share)
+def draw_gray(image: Image, patch: Patch, level: int, percent: int) -> None:
+    """Draw a patch in a gray level 0..255, at an opacity of so many percent."""
+    patch = patch.crop(*image.shape[:2])
+    opacity = patch.cover[..., None].astype(np.int32) * OPAQUE * percent // (FULL_COVER * 100)
+    image[patch.window] = blend(image[patch.window], np.array(level, dtype=np.int32), opacity)
 
 
-def lens(generator: PortableGenerator, picture: Picture) -> Picture:
-    """The picture as a plain camera would give it: now and then a little blur, and some grain."""
-    result = picture.astype(np.int32)
-    if generator.chance(30):
+def add_camera_effects(generator: PortableGenerator, image: Image) -> Image:
+    """Return the image with a little blur in 30 % of cases, and noise of one of four strengths."""
+    result = image.astype(np.int32)
+    if generator.bernoulli(30):
         for _ in range(2):
-            before, after = np.concatenate([result[:1], result[:-1]]), np.concatenate([result[1:], result[-1:]])
-            result = ((before + 2 * result + after + 2) // 4).swapaxes(0, 1)
-    strength = generator.choose((0, 4, 8, 14))
-    grain = generator.grains(2, *picture.shape[:2]).sum(axis=0, dtype=np.int32) - 255
-    return np.clip(result + (grain * strength // 255)[..., None], 0, 255).astype(np.uint8)
+            previous, following = np.concatenate([result[:1], result[:-1]]), np.concatenate([result[1:], result[-1:]])
+            result = ((previous + 2 * result + following + 2) // 4).swapaxes(0, 1)
+    strength = generator.choice((0, 4, 8, 14))
+    noise = generator.bytes(2, *image.shape[:2]).sum(axis=0, dtype=np.int32) - 255
+    return np.clip(result + (noise * strength // 255)[..., None], 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Single shapes as a classification set: squares cut out of generated scenes, drawn when they are read."""
+"""Single shapes as a classification data set: crops of generated scenes, drawn when they are read."""
 
 import functools
 from dataclasses import replace
@@ -19,27 +19,27 @@ from .shape_polygons import CLASS_NAMES
 
 _SCENE = SceneConfig(size=128)
 _LAST_SCENE = 2**32 - 1
-_STREAM = 1  # sets the dice of a crop apart from those of a scene
+_STREAM = 1  # makes the random numbers of a crop independent of those of the scene with the same index
 
 
 class ShapeCropsConfig(DatasetConfig):
-    """Which crops these are; number ``i`` is the same whatever the count."""
+    """The options of the data set ``shape_crops``. Crop ``i`` is the same whatever ``count`` is."""
 
     name: Literal["shape_crops"] = "shape_crops"
     split: Split
     count: int = Field(default=10_000, gt=0)
     size: int = Field(default=48, ge=16, le=256)
-    """Pixels of each side."""
+    """The height and width of a crop in pixels."""
     seed: Seed = 0
 
     def classes(self) -> tuple[str, ...]:
-        """The names of the shapes."""
+        """Return the names of the shapes."""
         return CLASS_NAMES
 
 
 @DATASETS.register("shape_crops", ShapeCropsConfig)
 class ShapeCrops(Dataset):
-    """Each image shows one of the eight shapes, among parts of others."""
+    """A classification data set whose images show one of the eight shapes, among parts of others."""
 
     task: ClassVar[str] = "classification"
 
@@ -54,20 +54,20 @@ class ShapeCrops(Dataset):
         return self.config.count
 
     def read(self, index: int) -> Record:
-        """The image and its label, which come out of one drawing."""
+        """Return the image and its label."""
         image, label = draw_crop(self.config, index)
         return Record(image, label=label, image_id=index)
 
     def read_image(self, index: int) -> Record:
-        """The image, drawn anew."""
+        """Return the image without its label."""
         return Record(draw_crop(self.config, index)[0], image_id=index)
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """With its label."""
+        """Return the record with the label of its image."""
         return replace(record, label=draw_crop(self.config, index)[1])
 
     def ground_truth(self) -> dict[int, int]:
-        """The label of each image."""
+        """Return the label of every image by image id."""
         return self._labels
 
     @functools.cached_property
@@ -76,29 +76,29 @@ class ShapeCrops(Dataset):
 
 
 def draw_crop(config: ShapeCropsConfig, index: int) -> tuple[UInt8[ndarray, "_ _ 3"], int]:
-    """The crop with that number, moved, scaled and turned; and the label of the object that it is about."""
+    """Draw the crop with that index, randomly shifted, scaled and rotated, and return it with its object's label."""
     generator = PortableGenerator(config.seed, SPLITS.index(config.split), index, _STREAM)
     scene = _draw_scene(config, generator)
-    thing = generator.choose(_countable(scene))
-    left, top, right, bottom = thing.box
-    side = max(right - left, bottom - top) * generator.roll(100, 170) / 100
-    x, y = ((low + high) / 2 + side * generator.roll(-10, 10) / 100 for low, high in ((left, right), (top, bottom)))
+    obj = generator.choice(_single_objects(scene))
+    left, top, right, bottom = obj.box
+    side = max(right - left, bottom - top) * generator.integer(100, 170) / 100
+    x, y = ((low + high) / 2 + side * generator.integer(-10, 10) / 100 for low, high in ((left, right), (top, bottom)))
     scale = config.size / side
-    move = np.array([[scale, 0, config.size / 2 - scale * x], [0, scale, config.size / 2 - scale * y]])
+    transform = np.array([[scale, 0, config.size / 2 - scale * x], [0, scale, config.size / 2 - scale * y]])
     crop = cv2.warpAffine(
-        scene.image, move, (config.size, config.size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        scene.image, transform, (config.size, config.size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
     )
-    crop = np.rot90(crop, generator.roll(0, 3))
-    return np.ascontiguousarray(crop[:, ::-1] if generator.chance(50) else crop), thing.label
+    crop = np.rot90(crop, generator.integer(0, 3))
+    return np.ascontiguousarray(crop[:, ::-1] if generator.bernoulli(50) else crop), obj.label
 
 
 def _draw_scene(config: ShapeCropsConfig, generator: PortableGenerator) -> Scene:
-    """A scene that has something to cut out; some are empty, or have a crowd only."""
+    """Draw scenes until one has an object to crop; some are empty or have a crowd only."""
     while True:
-        scene = draw_scene(_SCENE, config.seed, config.split, generator.roll(0, _LAST_SCENE))
-        if _countable(scene):
+        scene = draw_scene(_SCENE, config.seed, config.split, generator.integer(0, _LAST_SCENE))
+        if _single_objects(scene):
             return scene
 
 
-def _countable(scene: Scene) -> list[SceneObject]:
-    return [thing for thing in scene.objects if not thing.crowd]
+def _single_objects(scene: Scene) -> list[SceneObject]:
+    return [obj for obj in scene.objects if not obj.crowd]

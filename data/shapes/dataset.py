@@ -1,4 +1,4 @@
-"""The generated shapes as a data set: drawn on first use, kept in the user's cache."""
+"""The generated shapes as data sets: written at first use and kept in the user's cache."""
 
 import hashlib
 import json
@@ -13,74 +13,77 @@ from ..coco_format import CocoConfig, CocoDataset, CocoSemantic, CocoSemanticCon
 from ..dataset import DATASETS, Dataset, DatasetConfig
 from ..report import Policy
 from ..voc_format import BACKGROUND
-from .folder import parameters, write_shapes
+from .folder import generation_parameters, write_shapes
 from .scene import ImageSize, SceneConfig, Seed, Split
 from .shape_polygons import CLASS_NAMES
 
 
-class PicturesConfig(DatasetConfig):
-    """Which pictures are drawn, and which of them these are."""
+class GeneratedImagesConfig(DatasetConfig):
+    """The options that the data sets of generated images share: which images are drawn, and which split to read."""
 
     split: Split
     train: int = Field(default=400, gt=0)
-    """Pictures in the split for training; ``val`` in the other."""
+    """The number of images of the training split."""
     val: int = Field(default=100, gt=0)
+    """The number of images of the validation split."""
     seed: Seed = 0
     size: ImageSize = SceneConfig().size
+    """The mean height and width in pixels; both vary from 4/5 to 6/5 of it."""
     root: Path | None = None
-    """Where they are; None is in ``$VERTEBRA_CACHE``, else in ``vertebra`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """The folder of the files. None: a folder in ``$VERTEBRA_CACHE``, or else in ``vertebra`` in ``$XDG_CACHE_HOME`` or
+    ``~/.cache``."""
 
-    def draw(self) -> tuple[Path, Path]:
-        """The folder of the split's pictures and its file of annotations, which are drawn if they are not there yet."""
+    def write_files(self) -> tuple[Path, Path]:
+        """Write the files unless they exist, and return the split's image folder and annotation file (COCO)."""
         scene = SceneConfig(size=self.size)
-        root = self.root or _cache_folder(parameters(self.train, self.val, self.seed, scene))
+        root = self.root or _cache_folder(generation_parameters(self.train, self.val, self.seed, scene))
         write_shapes(root, self.train, self.val, self.seed, scene)
         return root / "coco" / self.split, root / "coco" / "annotations" / f"instances_{self.split}.json"
 
 
-class ShapesConfig(PicturesConfig):
-    """The pictures with their objects."""
+class ShapesConfig(GeneratedImagesConfig):
+    """The options of the data set ``shapes``: generated images with boxes, and masks on demand."""
 
     name: Literal["shapes"] = "shapes"
     masks: bool = False
-    """Read the objects' masks too."""
+    """Whether to read the objects' masks too."""
     mask_format: MaskFormat = "bitmaps"
-    """What they come to a head as; polygons are for a mask branch with ``truth="polygons"``."""
+    """The form in which masks reach a head; polygons are for a mask branch with ``truth="polygons"``."""
 
     def classes(self) -> tuple[str, ...]:
-        """The names of the shapes."""
+        """Return the names of the shapes."""
         return CLASS_NAMES
 
 
 @DATASETS.register("shapes", ShapesConfig)
 def build_shapes(policy: Policy, config: ShapesConfig) -> Dataset:
-    """Boxes, and masks if they are wanted."""
-    images, annotations = config.draw()
+    """Open the generated shapes as a detection data set."""
+    images, annotations = config.write_files()
     files = CocoConfig(images=images, annotations=annotations, masks=config.masks, mask_format=config.mask_format)
     return CocoDataset(policy, files)
 
 
-class ShapesSemanticConfig(PicturesConfig):
-    """The pictures with a class for every pixel."""
+class ShapesSemanticConfig(GeneratedImagesConfig):
+    """The options of the data set ``shapes_semantic``: generated images with a class for every pixel."""
 
     name: Literal["shapes_semantic"] = "shapes_semantic"
 
     def classes(self) -> tuple[str, ...]:
-        """The names of the shapes, after the background."""
+        """Return the background and the names of the shapes."""
         return (BACKGROUND, *CLASS_NAMES)
 
 
 @DATASETS.register("shapes_semantic", ShapesSemanticConfig)
 def build_shapes_semantic(policy: Policy, config: ShapesSemanticConfig) -> Dataset:
-    """The map of classes, 0 where no shape is."""
-    images, annotations = config.draw()
+    """Open the generated shapes as a semantic segmentation data set; the background is class 0."""
+    images, annotations = config.write_files()
     return CocoSemantic(policy, CocoSemanticConfig(images=images, annotations=annotations, overlap="smallest"))
 
 
-def _cache_folder(wanted: dict[str, Any]) -> Path:
-    """A folder of its own for each set of parameters."""
-    if own := os.environ.get("VERTEBRA_CACHE"):
-        cache = Path(own)
+def _cache_folder(parameters: dict[str, Any]) -> Path:
+    """Return the folder in the user's cache for a data set of these parameters."""
+    if chosen := os.environ.get("VERTEBRA_CACHE"):
+        cache = Path(chosen)
     else:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vertebra"
-    return cache / f"shapes-{hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:12]}"
+    return cache / f"shapes-{hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""The generated data set on disk: written whole or not at all, and written once."""
+"""The folder of a generated data set: written once, completely or not at all."""
 
 import json
 import tempfile
@@ -12,23 +12,23 @@ from .voc_writer import VocWriter
 
 STAMP = "shapes.json"
 
-DRAWING = 1
-"""Counted up when the same parameters come to give other pictures, so that none drawn before are taken for them."""
+DRAWING_VERSION = 1
+"""To be increased when the same parameters give other images, so that folders of older images are not reused."""
 
 
-def parameters(train: int, val: int, seed: int, config: SceneConfig) -> dict[str, Any]:
-    """All that the files depend on."""
-    return {"drawing": DRAWING, "train": train, "val": val, "seed": seed, **config.model_dump()}
+def generation_parameters(train: int, val: int, seed: int, config: SceneConfig) -> dict[str, Any]:
+    """Return everything that the files of a generated data set depend on."""
+    return {"drawing": DRAWING_VERSION, "train": train, "val": val, "seed": seed, **config.model_dump()}
 
 
 def write_shapes(root: Path, train: int, val: int, seed: int = 0, config: SceneConfig = SceneConfig()) -> bool:
-    """Write a new folder with the same pictures in ``coco/`` and ``voc/``; False where it already has just these.
+    """Write a data set of ``train`` and ``val`` images to a new folder, both as COCO (``coco/``) and VOC (``voc/``).
 
-    It appears when it is complete, so that a killed run leaves none that looks finished. UsageError where the folder
-    holds anything else.
+    Returns False where the folder already holds exactly this data set. The folder appears once it is complete, so that
+    a killed process leaves no partial one. Raises UsageError where the folder holds anything else.
     """
     root = root.absolute()
-    wanted = parameters(train, val, seed, config)
+    wanted = generation_parameters(train, val, seed, config)
     if _is_written(root, wanted):
         return False
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def write_shapes(root: Path, train: int, val: int, seed: int = 0, config: SceneC
         try:
             folder.rename(root)
         except OSError:
-            # Another process may have been quicker; what it drew is the same.
+            # Another process may have been faster; its files are the same.
             if _is_written(root, wanted):
                 return False
             raise
@@ -58,15 +58,15 @@ def _write_split(folder: Path, split: Split, count: int, seed: int, config: Scen
 
 
 def _is_written(root: Path, wanted: dict[str, Any]) -> bool:
-    """Whether the folder holds exactly these shapes; False where it is empty or not there."""
+    """Return whether the folder holds the data set of these parameters; False where it is empty or does not exist."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / STAMP).read_text(encoding="utf-8"))
+        present = json.loads((root / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise UsageError("this is not a folder of generated shapes", "choose a new one", file=root) from None
-    if found != wanted:
+        raise UsageError("this is not a folder of generated shapes", "choose a new folder", file=root) from None
+    if present != wanted:
         raise UsageError(
-            f"other shapes are here: drawn with {found}, asked for {wanted}", "choose a new folder", file=root
+            f"the folder holds other shapes, drawn with {present}; asked for {wanted}", "choose a new folder", file=root
         )
     return True

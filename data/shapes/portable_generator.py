@@ -1,4 +1,4 @@
-"""Random whole numbers that are the same on every machine and with every version of numpy."""
+"""A random number generator whose numbers are the same on every machine and with every version of numpy."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -10,28 +10,29 @@ T = TypeVar("T")
 
 
 class PortableGenerator:
-    """A stream of whole numbers, set by ``key`` alone.
+    """A generator of random integers, seeded by the integers ``seed``.
 
-    It reads the raw words of PCG64: numpy promises those for ever (NEP 19), and the methods of its ``Generator`` not.
+    It uses the raw output of PCG64, which numpy promises never to change (NEP 19), unlike the methods of
+    ``numpy.random.Generator``.
     """
 
-    def __init__(self, *key: int) -> None:
-        self._words = np.random.PCG64(np.random.SeedSequence(key))
+    def __init__(self, *seed: int) -> None:
+        self._bits = np.random.PCG64(np.random.SeedSequence(seed))
 
-    def roll(self, low: int, high: int) -> int:
-        """Uniform in ``low..high``, both included."""
-        return low + (int(self._words.random_raw()) * (high - low + 1) >> 64)
+    def integer(self, low: int, high: int) -> int:
+        """Return a uniform integer from ``low`` to ``high``, both included."""
+        return low + (int(self._bits.random_raw()) * (high - low + 1) >> 64)
 
-    def chance(self, percent: int) -> bool:
-        """True in so many of 100 cases."""
-        return self.roll(1, 100) <= percent
+    def bernoulli(self, percent: int) -> bool:
+        """Return True with a probability given in percent."""
+        return self.integer(1, 100) <= percent
 
-    def choose(self, options: Sequence[T]) -> T:
-        """One of the options, each as likely as another."""
-        return options[self.roll(0, len(options) - 1)]
+    def choice(self, options: Sequence[T]) -> T:
+        """Return one of the options, all equally likely."""
+        return options[self.integer(0, len(options) - 1)]
 
-    def grains(self, *shape: int) -> UInt8[np.ndarray, "..."]:
-        """An array of uniform bytes."""
+    def bytes(self, *shape: int) -> UInt8[np.ndarray, "..."]:
+        """Return an array of uniform bytes."""
         count = int(np.prod(shape))
-        words = np.asarray(self._words.random_raw(-(-count // 8)), dtype="<u8")
+        words = np.asarray(self._bits.random_raw(-(-count // 8)), dtype="<u8")
         return words.view(np.uint8)[:count].reshape(shape)

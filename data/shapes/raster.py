@@ -1,4 +1,4 @@
-"""Filling polygons: how much of each pixel they cover."""
+"""Rasterising polygons with anti-aliasing: how much of each pixel they cover."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from jaxtyping import Bool, UInt8
 from .shape_polygons import SUBPIXEL, Ring
 
 _ROWS = 4  # sample rows in a pixel
-FULL = _ROWS * SUBPIXEL
-"""The cover of a pixel that is wholly inside."""
+FULL_COVER = _ROWS * SUBPIXEL
+"""The cover of a pixel that lies inside entirely."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
-    """A window of the plane that a picture lies in, with how much of each pixel is inside: 0 to ``FULL``."""
+    """The cover of every pixel of a window, 0 to ``FULL_COVER``, and where the window lies in the image."""
 
     top: int
     left: int
@@ -22,31 +22,32 @@ class Patch:
 
     @property
     def mask(self) -> Bool[np.ndarray, "h w"]:
-        """The pixels that are inside by half or more."""
-        return self.cover >= FULL // 2
+        """The pixels that are covered by half or more."""
+        return self.cover >= FULL_COVER // 2
 
     def move(self, down: int, right: int) -> "Patch":
-        """The same patch elsewhere, by whole pixels."""
+        """Return the patch shifted by whole pixels."""
         return Patch(self.top + down, self.left + right, self.cover)
 
     def crop(self, height: int, width: int) -> "Patch":
-        """The part inside a picture of that size; it may be empty."""
+        """Return the part of the patch inside an image of that size; it may be empty."""
         top, left = max(self.top, 0), max(self.left, 0)
         bottom, right = height - self.top, width - self.left
         return Patch(top, left, self.cover[top - self.top : max(bottom, 0), left - self.left : max(right, 0)])
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Where it lies, as an index into a picture that holds it."""
+        """The window as an index into an image that contains it."""
         height, width = self.cover.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
 def fill(rings: list[Ring]) -> Patch:
-    """The patch that rings (in 1/16 pixel) cover, by the even-odd rule; it is as large as they are, in frame or not.
+    """Return the patch that rings, in 1/16 pixel, cover by the even-odd rule. It may reach outside the image.
 
-    Along each sample row the crossed edges, from left to right, turn inside on and off by turns. Cover is the running
-    sum of these turns, each shared between the pixel it falls in and the next one by where in the pixel it falls.
+    On each sample row the inside begins and ends by turns at the edges that the row crosses, from left to right. Cover
+    is the running sum of +1 and -1 at these crossings, each divided between its pixel and the next one according to
+    its position in the pixel.
     """
     start = np.concatenate(rings)
     end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
@@ -60,11 +61,11 @@ def fill(rings: list[Ring]) -> Patch:
     crossing = x + (rows[row] - y) * run // rise
     order = np.lexsort((crossing, row))
     row, crossing = row[order], crossing[order] - left * SUBPIXEL
-    turn = np.where(np.arange(len(order)) % 2 == 0, 1, -1)
+    sign = np.where(np.arange(len(order)) % 2 == 0, 1, -1)
 
     cover = np.zeros((height, width + 2), dtype=np.int64)
-    pixel, share = crossing // SUBPIXEL, crossing % SUBPIXEL
-    np.add.at(cover, (row // _ROWS, pixel), turn * (SUBPIXEL - share))
-    np.add.at(cover, (row // _ROWS, pixel + 1), turn * share)
+    pixel, offset = crossing // SUBPIXEL, crossing % SUBPIXEL
+    np.add.at(cover, (row // _ROWS, pixel), sign * (SUBPIXEL - offset))
+    np.add.at(cover, (row // _ROWS, pixel + 1), sign * offset)
     cover = np.cumsum(cover, axis=1)[:, :width]
     return Patch(int(top), int(left), cover.astype(np.uint8))

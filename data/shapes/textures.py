@@ -1,4 +1,4 @@
-"""Colours and the patterns that fill an object, in whole numbers only."""
+"""Colors and patterns of generated objects, computed in integers only."""
 
 from collections.abc import Callable
 
@@ -8,77 +8,82 @@ from jaxtyping import Int, Integer, UInt8
 from .portable_generator import PortableGenerator
 from .shape_polygons import SUBPIXEL, TURN, UNIT, heading
 
-Colour = Int[np.ndarray, "3"]
+Color = Int[np.ndarray, "3"]
 """Red, green and blue, 0..255."""
 
-Whole = Integer[np.ndarray, "..."]
-Plane = Integer[np.ndarray, "h w"]
+Values = Integer[np.ndarray, "..."]
+Grid = Integer[np.ndarray, "h w"]
 
-ALL = 256  # what a share is out of
-_CONTRAST = 56  # least distance in brightness between an object and the ground, of 255
+OPAQUE = 256
+"""The opacity at which ``blend`` gives its second argument alone."""
+
+_CONTRAST = 56  # least difference in brightness, of 255, between an object and its background
 
 
-def hue(position: int, saturation: int, value: int) -> Colour:
-    """A colour of the wheel; ``position`` in 1/1536 of it (0 is red), ``saturation`` and ``value`` 0..255."""
-    wheel = (position + np.array([0, 1024, 512])) % 1536
+def hsv_color(hue: int, saturation: int, value: int) -> Color:
+    """Return the color of a hue in 1/1536 of a turn (0 is red), and saturation and value 0..255."""
+    wheel = (hue + np.array([0, 1024, 512])) % 1536
     pure = np.clip(np.abs(wheel - 768) - 256, 0, 255)
     return (value * (255 * 255 - saturation * (255 - pure)) // (255 * 255)).astype(np.int32)
 
 
-def brightness(colour: Colour) -> int:
-    """Luma of ITU-R BT.601, 0..255."""
-    return int(colour @ np.array([299, 587, 114])) // 1000
+def brightness(color: Color) -> int:
+    """Return the luma of a color by ITU-R BT.601, 0..255."""
+    return int(color @ np.array([299, 587, 114])) // 1000
 
 
-def vivid(generator: PortableGenerator, ground: int) -> Colour:
-    """A strong colour that stands off a ground of that brightness."""
+def vivid_color(generator: PortableGenerator, background: int) -> Color:
+    """Return a random saturated color that contrasts with a background of that brightness."""
     while True:
-        colour = hue(generator.roll(0, 1535), generator.roll(130, 255), generator.roll(80, 255))
-        if _stands_off(colour, ground):
-            return colour
+        color = hsv_color(generator.integer(0, 1535), generator.integer(130, 255), generator.integer(80, 255))
+        if _contrasts(color, background):
+            return color
 
 
-def _stands_off(colour: Colour, ground: int) -> bool:
-    return abs(brightness(colour) - ground) >= _CONTRAST
+def _contrasts(color: Color, background: int) -> bool:
+    return abs(brightness(color) - background) >= _CONTRAST
 
 
-def blend(first: Whole, second: Whole, share: Whole) -> Whole:
-    """``first`` where ``share`` is 0, ``second`` where it is ``ALL``, and the mixture between."""
-    return (first * (ALL - share) + second * share + ALL // 2) // ALL
+def blend(first: Values, second: Values, opacity: Values) -> Values:
+    """Return ``first`` where ``opacity`` is 0, ``second`` where it is ``OPAQUE``, and the mixture between."""
+    return (first * (OPAQUE - opacity) + second * opacity + OPAQUE // 2) // OPAQUE
 
 
-def _plain(u: Plane, v: Plane, period: int) -> Plane:
+def _plain(u: Grid, v: Grid, period: int) -> Grid:
     return np.zeros_like(u)
 
 
-def _stripes(u: Plane, v: Plane, period: int) -> Plane:
-    return (2 * u // period) % 2 * ALL
+def _stripes(u: Grid, v: Grid, period: int) -> Grid:
+    return (2 * u // period) % 2 * OPAQUE
 
 
-def _checks(u: Plane, v: Plane, period: int) -> Plane:
-    return (2 * u // period + 2 * v // period) % 2 * ALL
+def _checks(u: Grid, v: Grid, period: int) -> Grid:
+    return (2 * u // period + 2 * v // period) % 2 * OPAQUE
 
 
-def _dots(u: Plane, v: Plane, period: int) -> Plane:
+def _dots(u: Grid, v: Grid, period: int) -> Grid:
     across, down = u % period - period // 2, v % period - period // 2
-    return (10 * (across**2 + down**2) < period**2) * ALL
+    return (10 * (across**2 + down**2) < period**2) * OPAQUE
 
 
-def _gradient(u: Plane, v: Plane, period: int) -> Plane:
-    return (u - u.min()) * ALL // max(int(u.max() - u.min()), 1)
+def _gradient(u: Grid, v: Grid, period: int) -> Grid:
+    return (u - u.min()) * OPAQUE // max(int(u.max() - u.min()), 1)
 
 
-_PATTERNS: tuple[Callable[[Plane, Plane, int], Plane], ...] = (_plain, _stripes, _checks, _dots, _gradient)
+_PATTERNS: tuple[Callable[[Grid, Grid, int], Grid], ...] = (_plain, _stripes, _checks, _dots, _gradient)
 
 
-def texture(generator: PortableGenerator, height: int, width: int, ground: int) -> UInt8[np.ndarray, "h w 3"]:
-    """A pattern of two strong colours, or of one and a shade of it."""
-    main = vivid(generator, ground)
-    other = main * generator.roll(55, 75) // 100
-    if generator.chance(30) or not _stands_off(other, ground):
-        other = vivid(generator, ground)
+def draw_texture(generator: PortableGenerator, height: int, width: int, background: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw a random pattern of two vivid colors, or of one and a darker shade of it.
+
+    ``background`` is the brightness that both contrast with.
+    """
+    main = vivid_color(generator, background)
+    other = main * generator.integer(55, 75) // 100
+    if generator.bernoulli(30) or not _contrasts(other, background):
+        other = vivid_color(generator, background)
     y, x = np.mgrid[:height, :width] * SUBPIXEL
-    (cosine, sine), period = heading(generator.roll(0, TURN - 1)), generator.roll(5 * SUBPIXEL, 12 * SUBPIXEL)
+    (cosine, sine), period = heading(generator.integer(0, TURN - 1)), generator.integer(5 * SUBPIXEL, 12 * SUBPIXEL)
     u, v = (x * cosine + y * sine) // UNIT, (y * cosine - x * sine) // UNIT
-    share = generator.choose(_PATTERNS)(u, v, period)[..., None].astype(np.int32)
-    return blend(main, other, share).astype(np.uint8)
+    opacity = generator.choice(_PATTERNS)(u, v, period)[..., None].astype(np.int32)
+    return blend(main, other, opacity).astype(np.uint8)

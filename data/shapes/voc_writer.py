@@ -1,8 +1,8 @@
-"""Scenes as a PASCAL VOC folder: JPEG images, XML boxes, palette masks and the lists of both splits.
+"""Writing scenes in PASCAL VOC's layout: JPEG images, XML boxes, palette masks and the image lists of both splits.
 
-As in VOC, boxes are whole pixels counted from 1 with both ends included, and 255 in a mask is void: a border of two
-pixels around every object, and the crowds. Crowds are not in the XML. An object is truncated where a part of it
-cannot be seen, and difficult where that is more than half of it.
+As in VOC, boxes are in whole pixels, counted from 1 with both ends included, and 255 in a mask is void: a border of two
+pixels around every object, and crowds. Crowds are not in the XML. An object is ``truncated`` if a part of it is not
+visible, and ``difficult`` if more than half of it is not.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ Mask = UInt8[np.ndarray, "h w"]
 
 
 class VocWriter:
-    """Writes one split, scene by scene."""
+    """A writer of one split in VOC's layout, scene by scene."""
 
     def __init__(self, root: Path, split: Split) -> None:
         self._root, self._split = root, split
@@ -45,7 +45,7 @@ class VocWriter:
         _save_mask(root / "SegmentationObject" / f"{stem}.png", objects)
 
     def finish(self) -> None:
-        """Write the lists of what is in the split, and the class names."""
+        """Write the image lists of the split and the class names."""
         lines = "".join(f"{stem}\n" for stem in self._stems)
         for task in ("Main", "Segmentation"):
             (self._root / "ImageSets" / task / f"{self._split}.txt").write_text(lines, encoding="utf-8", newline="\n")
@@ -59,17 +59,17 @@ def _annotation(scene: Scene, file_name: str) -> bytes:
     _fill(root, folder="voc", filename=file_name)
     _fill(ElementTree.SubElement(root, "size"), width=width, height=height, depth=depth)
     _fill(root, segmented=1)
-    for thing in scene.objects:
-        if not thing.crowd:
-            _describe(ElementTree.SubElement(root, "object"), thing)
+    for obj in scene.objects:
+        if not obj.crowd:
+            _fill_object(ElementTree.SubElement(root, "object"), obj)
     ElementTree.indent(root)
     return ElementTree.tostring(root) + b"\n"
 
 
-def _describe(element: ElementTree.Element, thing: SceneObject) -> None:
-    _fill(element, name=CLASS_NAMES[thing.label], pose="Unspecified")
-    _fill(element, truncated=int(thing.area < thing.whole_area), difficult=int(2 * thing.area < thing.whole_area))
-    x1, y1, x2, y2 = thing.box
+def _fill_object(element: ElementTree.Element, obj: SceneObject) -> None:
+    _fill(element, name=CLASS_NAMES[obj.label], pose="Unspecified")
+    _fill(element, truncated=int(obj.area < obj.full_area), difficult=int(2 * obj.area < obj.full_area))
+    x1, y1, x2, y2 = obj.box
     _fill(ElementTree.SubElement(element, "bndbox"), xmin=x1 + 1, ymin=y1 + 1, xmax=x2, ymax=y2)
 
 
@@ -79,24 +79,24 @@ def _fill(element: ElementTree.Element, **texts: str | int) -> None:
 
 
 def _masks(scene: Scene) -> tuple[Mask, Mask]:
-    """Per pixel the class (label + 1) and the object (counted from 1)."""
+    """Return the class (label + 1) and the object (counted from 1) of every pixel; 0 is background."""
     classes, objects = (np.zeros(scene.image.shape[:2], dtype=np.uint8) for _ in range(2))
-    for number, thing in enumerate(scene.objects, start=1):
-        classes[thing.mask] = VOID if thing.crowd else thing.label + 1
-        objects[thing.mask] = VOID if thing.crowd else number
-    around = np.ones((3, 3), dtype=np.uint8)
-    border = cv2.dilate(objects, around) != cv2.erode(objects, around)
+    for number, obj in enumerate(scene.objects, start=1):
+        classes[obj.mask] = VOID if obj.crowd else obj.label + 1
+        objects[obj.mask] = VOID if obj.crowd else number
+    neighbors = np.ones((3, 3), dtype=np.uint8)
+    border = cv2.dilate(objects, neighbors) != cv2.erode(objects, neighbors)
     classes[border] = objects[border] = VOID
     return classes, objects
 
 
 def voc_palette() -> UInt8[np.ndarray, "256 3"]:
-    """VOC's colours: the bits of the index, dealt to red, green and blue from the highest bit of each down."""
+    """Return VOC's palette: the bits of the index go to red, green and blue in turn, highest bits first."""
     palette = np.zeros((256, 3), dtype=np.uint8)
     index = np.arange(256)
-    for place in range(8):
+    for bit in range(8):
         for channel in range(3):
-            palette[:, channel] |= ((index >> (3 * place + channel)) & 1).astype(np.uint8) << (7 - place)
+            palette[:, channel] |= ((index >> (3 * bit + channel)) & 1).astype(np.uint8) << (7 - bit)
     return palette
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...backbones import Origin, input_metadata, origin_metadata
+from ...backbones import WeightsOrigin, weights_metadata
 from ...structures import CheckpointError, Classes, UsageError
 from ..config import ExperimentConfig, parse_config
 from ..distributed.sharding import full_tensor
@@ -41,7 +41,7 @@ class Checkpoint:
     """A sum of the image ids of ``train`` and of ``val``, in order: the same data has the same."""
     annotation_digests: Mapping[str, str]
     """And of their annotations; nothing where the checkpoint is of a version that had none."""
-    origin: Origin | None
+    origin: WeightsOrigin | None
     """Of the weights that the training began with; None where they were random."""
     versions: Mapping[str, str]
     saved_at: str
@@ -68,7 +68,8 @@ def save_checkpoint(folder: Path, step: int, state: TrainingState, description: 
     if not state.processes.is_rank_zero:
         return target
     with write_atomic_folder(target) as writing:
-        metadata = input_metadata(state.model.preprocess.config) | origin_metadata(description.get("origin"))
+        model, origin = state.model, description.get("origin")
+        metadata = weights_metadata(model.preprocess.config, model.backbone.config, origin)
         for name, own in tensors.items():
             save_file(own, writing / name, {} if name == OPTIMIZER else metadata)
         facts = {
@@ -129,7 +130,7 @@ def _read(path: Path) -> Checkpoint:
             classes,
             image_id_digests=state["image_id_digests"],
             annotation_digests=state.get("annotation_digests", {}),
-            origin=None if origin is None else Origin(**origin),
+            origin=None if origin is None else WeightsOrigin(**origin),
             versions=state["versions"],
             saved_at=state.get("saved_at", ""),
             scores=json.loads((path / SCORES).read_text()) if SCORES in read_checksums(path) else None,

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import nn
 
-from ...backbones import Backbone
+from ...backbones import Backbone, HasParameterLayers, HasUndecayedParameters
 from ...structures import Config, UsageError, suggest
 
 _NORM = re.compile(r"\wNorm")
@@ -84,6 +84,8 @@ def _layer_multipliers(decay: float, model: nn.Module) -> dict[str, float]:
     """``decay`` to the power of how many layers, the neck and the head being the last one, follow on a parameter's."""
     found: dict[str, float] = {}
     for place, backbone in _backbones(model).items():
+        if not isinstance(backbone, HasParameterLayers):
+            raise UsageError(f"{backbone.config.name} does not say what its layers are", "leave out layer_decay")
         layers = backbone.parameter_layers()
         top = max(layers.values()) + 1
         found |= {place + name: decay ** (top - layer) for name, layer in layers.items()}
@@ -94,7 +96,12 @@ def _base_decays(config: ParameterGroupsConfig, model: nn.Module) -> dict[str, f
     """Each parameter's decay by its kind."""
     norms = (module for module in model.modules() if _is_norm(module))
     of_norms = {id(parameter) for norm in norms for parameter in norm.parameters(recurse=False)}
-    never = {place + name for place, backbone in _backbones(model).items() for name in backbone.undecayed_parameters()}
+    never = {
+        place + name
+        for place, backbone in _backbones(model).items()
+        if isinstance(backbone, HasUndecayedParameters)
+        for name in backbone.undecayed_parameters()
+    }
     decays: dict[str, float] = {}
     for name, parameter in model.named_parameters():
         if name in never:

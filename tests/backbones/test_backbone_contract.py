@@ -1,4 +1,4 @@
-"""Every registered backbone keeps the promises of ``Backbone``: a new one is tested by existing."""
+"""Every registered backbone keeps the promises of ``Backbone``; a new row of the table is tested by existing."""
 
 import math
 
@@ -10,14 +10,14 @@ from vertebra.backbones import BACKBONES, RESNETS, Backbone, create_backbone
 HEIGHT, WIDTH = 65, 97  # odd at every stride
 ROWS = list(RESNETS)
 DEEP = {name for name, spec in RESNETS.items() if sum(spec.depths) > 30}
-OF_EVERY_KIND = (
+ONE_OF_EACH_KIND = (
     "resnet18", "resnet50", "resnet50s", "resnet26d", "seresnext26t_32x4d", "ecaresnetlight", "cifar_resnet20",
     "cifar_plain20",
 )  # fmt: skip
 
 
-def options_of(name):
-    """Every option once, in few networks."""
+def option_sets(name):
+    """Return sets of options that together use every option once."""
     first, *_, last = levels = RESNETS[name].levels
     return [
         {"output_stride": 16, "norm": "frozen"},
@@ -38,13 +38,17 @@ def slow_if(condition):
 CASES = [
     *(pytest.param(name, {}, id=name, marks=slow_if(name in DEEP)) for name in ROWS),
     *(pytest.param(name, {"output_stride": 8}, id=f"{name}-8", marks=slow_if(name in DEEP)) for name in ROWS),
-    *(pytest.param(name, options, id=f"{name}-{options}") for name in OF_EVERY_KIND for options in options_of(name)),
+    *(
+        pytest.param(name, options, id=f"{name}-{options}")
+        for name in ONE_OF_EACH_KIND
+        for options in option_sets(name)
+    ),
 ]
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_feature_info_is_true(name, options):
-    """Oracle: the tensors themselves, on sizes that no stride divides."""
+    """Oracle: the shapes of the tensors, for an image that no stride divides."""
     with torch.device("meta"):
         backbone = create_backbone(name, **options).eval()
         features = backbone(torch.empty(2, options.get("in_channels", 3), HEIGHT, WIDTH))
@@ -57,8 +61,8 @@ def test_feature_info_is_true(name, options):
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=slow_if(name in DEEP)) for name in ROWS])
-def test_gradient_reaches_every_parameter(name):
-    """Oracle: autograd's own graph, from the coarsest level alone."""
+def test_every_parameter_gets_a_gradient(name):
+    """Oracle: autograd, from the coarsest level alone."""
     with torch.device("meta"):
         backbone = create_backbone(name)
         list(backbone(torch.empty(2, 3, HEIGHT, WIDTH)).values())[-1].sum().backward()
@@ -66,12 +70,12 @@ def test_gradient_reaches_every_parameter(name):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_config_survives_its_own_json(name):
-    """Law: reading back what was written changes nothing, and the name alone says which type to read it as."""
+def test_config_round_trips_through_json(name):
+    """Law: a config read back from JSON equals the one that was written; its name says which type to read."""
     config = BACKBONES[name].config(name=name)
     assert BACKBONES.resolve(config.model_dump(mode="json")) == config
 
 
-def test_every_row_is_registered():
-    """Law: the table is the list of names."""
+def test_every_row_of_the_table_is_registered():
+    """Law: every row is a name that ``create_backbone`` knows."""
     assert set(ROWS) <= set(BACKBONES)

@@ -1,4 +1,4 @@
-"""The residual family against torchvision and timm, same weights."""
+"""The residual family against torchvision and timm with the same weights."""
 
 from functools import partial
 
@@ -33,11 +33,12 @@ HEAVY = {
 }
 
 
-def slow_where_heavy(names):
+def mark_heavy_as_slow(names):
     return [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in names]
 
 
-def assert_twins_agree(name, output_stride):
+def assert_equals_peer(name, output_stride):
+    """Compare features in evaluation and training, and the statistics that training leaves."""
     twin = twin_of(name, output_stride)
     backbone = loaded(name, weights_of(twin), output_stride=output_stride)
     pixels = pixels_of()
@@ -48,10 +49,10 @@ def assert_twins_agree(name, output_stride):
     assert all(torch.equal(value, statistics[key]) for key, value in backbone.state_dict().items())
 
 
-@pytest.mark.parametrize("name", slow_where_heavy(IMAGENET))
-def test_equals_torchvision_or_timm(name):
-    """Oracle: the published implementation, bit for bit, evaluating and training, on odd sizes."""
-    assert_twins_agree(name, output_stride=32)
+@pytest.mark.parametrize("name", mark_heavy_as_slow(IMAGENET))
+def test_features_equal_torchvision_or_timm(name):
+    """Oracle: torchvision's or timm's network with the same weights, bit for bit, in evaluation and training."""
+    assert_equals_peer(name, output_stride=32)
 
 
 @pytest.mark.parametrize(
@@ -59,13 +60,13 @@ def test_equals_torchvision_or_timm(name):
     [("resnet18", 8), ("resnet50", 16), ("resnet50", 8), ("resnet18d", 16), ("resnet18d", 8), ("resnet14t", 8)],
 )
 def test_dilation_equals_torchvision_or_timm(name, output_stride):
-    """Oracle: the published implementation, bit for bit (timm's where torchvision cannot dilate)."""
-    assert_twins_agree(name, output_stride)
+    """Oracle: the same networks dilated, bit for bit (timm's where torchvision cannot dilate)."""
+    assert_equals_peer(name, output_stride)
 
 
 @pytest.mark.parametrize(("name", "output_stride"), [("resnet18", 16), ("resnet18", 8), ("resnet50", 8)])
-def test_dilation_only_adds_cells(name, output_stride):
-    """Law (1606.00915): every second cell, or fourth, of the dilated network is the strided network's."""
+def test_dilated_network_contains_the_strided_one(name, output_stride):
+    """Law (1606.00915): every second or fourth cell of the dilated network is a cell of the strided network."""
     weights = weights_of(twin_of(name))
     strided, dilated = (loaded(name, weights, output_stride=stride).double().eval() for stride in (32, output_stride))
     pixels = pixels_of(49, 65).double()
@@ -77,17 +78,17 @@ def test_dilation_only_adds_cells(name, output_stride):
 
 
 def test_stages_after_the_last_level_are_not_built():
-    """Law: what is left out changes nothing in what is kept."""
+    """Law: the levels that are built do not depend on those that are not."""
     weights = weights_of(twin_of("resnet18"))
     kept = {key: value for key, value in weights.items() if not key.startswith("layer4.")}
-    whole, part = loaded("resnet18", weights).eval(), loaded("resnet18", kept, levels=("c2", "c4")).eval()
+    complete, partial_network = loaded("resnet18", weights).eval(), loaded("resnet18", kept, levels=("c2", "c4")).eval()
     with torch.no_grad():
-        expected = whole(pixels_of())
-        assert_equal(part(pixels_of()), {level: expected[level] for level in ("c2", "c4")})
+        expected = complete(pixels_of())
+        assert_equal(partial_network(pixels_of()), {level: expected[level] for level in ("c2", "c4")})
 
 
-def test_frozen_norm_is_batch_norm_in_evaluation():
-    """Oracle: torch's batch norm with the same statistics; the frozen one is the same in training mode."""
+def test_frozen_norm_equals_batch_norm_in_evaluation():
+    """Oracle: torch's batch norm with the same statistics; a frozen norm does the same in training mode."""
     weights = weights_of(twin_of("resnet14t"))
     batch = loaded("resnet14t", weights).double().eval()
     frozen = loaded("resnet14t", weights, norm="frozen").double()
@@ -98,7 +99,7 @@ def test_frozen_norm_is_batch_norm_in_evaluation():
 
 
 def test_frozen_norm_has_the_gradient_of_batch_norm_and_saves_no_activation():
-    """Oracle: autograd through torch's batch norm; the memory is what the saved-tensor hooks see."""
+    """Oracle: autograd through torch's batch norm; saved-tensor hooks count the memory."""
     batch = randomize(nn.BatchNorm2d(4)).double().eval()
     frozen = FrozenBatchNorm2d(4).double()
     frozen.load_state_dict(batch.state_dict())
@@ -114,25 +115,25 @@ def test_frozen_norm_has_the_gradient_of_batch_norm_and_saves_no_activation():
 
 
 def test_frozen_norm_keeps_half_precision_under_autocast():
-    """Law: output type = input type; torchvision's turns to float32 here and doubles the memory of what follows."""
+    """Law: the output has the type of the input; torchvision's frozen norm gives float32 here, which doubles memory."""
     values = torch.randn(1, 4, 3, 3, dtype=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
         assert FrozenBatchNorm2d(4)(values).dtype == torch.bfloat16
 
 
 def test_weights_of_a_frozen_network_load_into_a_trainable_one():
-    """Law: freezing and thawing keep every weight and statistic."""
+    """Law: every weight and statistic comes back from a network with frozen norms."""
     weights = weights_of(twin_of("resnet18"))
     frozen = loaded("resnet18", weights, norm="frozen")
     with torch.device("meta"):
-        thawed = create_backbone("resnet18")
-    thawed.load_state_dict(frozen.state_dict(), assign=True)
-    assert all(torch.equal(value, weights[key]) for key, value in thawed.state_dict().items() if value.numel() > 1)
+        trainable = create_backbone("resnet18")
+    trainable.load_state_dict(frozen.state_dict(), assign=True)
+    assert all(torch.equal(value, weights[key]) for key, value in trainable.state_dict().items() if value.numel() > 1)
 
 
 @pytest.mark.parametrize("eps", [0.0, 1e-5])
-def test_norm_eps_is_torchvisions(eps):
-    """Oracle: torchvision's network with its frozen norm of that eps; variances so small that eps decides."""
+def test_norm_eps_equals_torchvisions(eps):
+    """Oracle: torchvision's network with its frozen norm of that eps, and variances so small that eps matters."""
     norm = partial(torchvision.ops.FrozenBatchNorm2d, eps=eps)
     weights = weights_of(twin_of("resnet18"))
     weights |= {key: value * 1e-5 for key, value in weights.items() if key.endswith("running_var")}
@@ -148,7 +149,7 @@ def test_norm_eps_is_torchvisions(eps):
 
 @pytest.mark.parametrize("freeze_at", range(6))
 def test_freeze_at_leaves_what_torchvision_leaves_trainable(freeze_at):
-    """Oracle: torchvision counts the stages that stay trainable, out of five, where detectron2 counts the frozen."""
+    """Oracle: the trainable parameters of torchvision, which counts trainable stages out of five, not frozen ones."""
     with torch.device("meta"):
         backbone = create_backbone("resnet18", freeze_at=freeze_at)
         body = resnet_fpn_backbone(
@@ -161,8 +162,8 @@ def test_freeze_at_leaves_what_torchvision_leaves_trainable(freeze_at):
 @pytest.mark.parametrize("norm", ["batch", "sync", "frozen", "group", "none"])
 @pytest.mark.parametrize("name", ["resnet18", "resnet10t"])
 @pytest.mark.parametrize("freeze_at", [1, 3, 4])
-def test_training_leaves_frozen_stages_as_they_were(name, freeze_at, norm):
-    """Law: a step moves no weight and no statistic of a frozen stage, and every one of the others that can move."""
+def test_frozen_stages_do_not_change_in_training(name, freeze_at, norm):
+    """Law: a step changes no weight or statistic of a frozen stage, and every one of the other stages."""
     backbone = randomize(create_backbone(name, freeze_at=freeze_at, norm=norm)).train()
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     frozen = ("conv1.", "bn1.", *(f"{layer}." for layer in LAYERS[: freeze_at - 1]))
@@ -178,7 +179,7 @@ def test_training_leaves_frozen_stages_as_they_were(name, freeze_at, norm):
 
 
 def test_initial_weights_are_he_normal_by_fan_out():
-    """Hand-drawn: the variance of a weight is 2 / (kernel area x output channels) (1502.01852 Eq. 14)."""
+    """Hand-made: the variance of a weight is 2 / (kernel area x output channels) (1502.01852 Eq. 14)."""
     torch.manual_seed(0)
     backbone = create_backbone("resnet18d")
     for key, parameter in backbone.named_parameters():
@@ -188,9 +189,9 @@ def test_initial_weights_are_he_normal_by_fan_out():
             assert abs(parameter.mean().item()) < 0.1 * expected, key
 
 
-@pytest.mark.parametrize("name", slow_where_heavy(TORCHVISION))
-def test_description_equals_torchvisions(name):
-    """Oracle: the parameters and multiply-adds that torchvision publishes with its weights, less the last layer."""
+@pytest.mark.parametrize("name", mark_heavy_as_slow(TORCHVISION))
+def test_described_size_and_cost_equal_torchvisions(name):
+    """Oracle: parameters and multiply-adds that torchvision publishes with its weights, less the last layer."""
     published = next(iter(get_model_weights(name))).meta
     description = describe_backbone(name)
     features = description.feature_info["c5"].channels
@@ -198,17 +199,17 @@ def test_description_equals_torchvisions(name):
     assert description.gflops == pytest.approx(published["_ops"] - 1000 * features / 1e9, abs=6e-4)
 
 
-def test_list_backbones_takes_a_pattern():
-    """Hand-drawn: the three wide ones."""
+def test_list_backbones_takes_a_shell_pattern():
+    """Hand-made: two patterns and the names they match."""
     assert list_backbones("resnext*_32x8d") == ["resnext101_32x8d"]
     assert list_backbones("wide*") == ["wide_resnet50_2", "wide_resnet101_2"]
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         ("resnet51", {}, "did you mean 'resnet50'"),
-        ("resnet50", {"frezze_at": 2}, "resnet50: there is no field 'frezze_at': did you mean 'freeze_at'?"),
+        ("resnet50", {"frezze_at": 2}, "resnet50: there is no field 'frezze_at'; did you mean 'freeze_at'?"),
         ("resnet50", {"output_stride": 64}, "output_stride: input should be 8, 16 or 32, got 64"),
         ("resnet50", {"levels": ("c2", "c6")}, "resnet50 has levels c2, c3, c4, c5; got c6"),
         (
@@ -221,9 +222,9 @@ def test_list_backbones_takes_a_pattern():
         ("resnet50", {"levels": ("c2", "c3"), "freeze_at": 4}, "up to c3, so at most 3; got 4: lower it"),
     ],
 )
-def test_a_wrong_request_names_the_way_out(name, options, said):
-    """FAULTS.md 92: exit code 2 and the nearest word."""
+def test_wrong_name_or_option_is_refused_with_the_nearest(name, options, message):
+    """Hand-made: exit code 2 and the nearest name."""
     with pytest.raises(UsageError) as caught:
         create_backbone(name, **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.exit_code == 2

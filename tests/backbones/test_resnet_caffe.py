@@ -1,4 +1,4 @@
-"""Caffe's convention: the ResNets as their authors published them."""
+"""Caffe's style: ResNets as their authors published them, with the stride in the first 1x1 and BGR pixels."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ WEIGHTS = SHARED / "weights" / "resnet50_msra_c4.pt"
 
 
 def layer_by_layer(weights, pixels):
-    """A bottleneck network whose first 1x1 convolutions stride, in plain lines; every layer's output by name."""
+    """Return every layer's output by name, of a bottleneck network written out with the stride in the first 1x1."""
     layers = {"conv1": F.conv2d(pixels, weights["conv1.weight"], stride=2, padding=3)}
     hidden = F.max_pool2d(F.relu(normalize(weights, "bn1", layers["conv1"])), 3, stride=2, padding=1)
     for layer in sorted({name.partition(".")[0] for name in weights if name.startswith("layer")}):
@@ -38,7 +38,7 @@ def layer_by_layer(weights, pixels):
 
 
 def outputs_of(backbone, pixels, names):
-    """What our network's modules of these names give."""
+    """Return the outputs of the backbone's modules with these names."""
     outputs = {}
     for name in names:
         module = backbone.get_submodule(name)
@@ -48,17 +48,17 @@ def outputs_of(backbone, pixels, names):
     return {name: outputs[name] for name in names}
 
 
-def test_equals_the_plain_layers():
-    """Oracle: an independent forward of a few lines, every layer, on odd sizes."""
+def test_caffe_style_equals_the_layers_written_out():
+    """Oracle: an independent forward pass, every layer, on odd sizes."""
     weights = weights_of(twin_of("resnet50"))
     with torch.no_grad():
         expected = layer_by_layer(weights, pixels_of())
     assert_equal(outputs_of(loaded("resnet50", weights, style="caffe").eval(), pixels_of(), expected), expected)
 
 
-@pytest.mark.skipif(not WEIGHTS.exists(), reason="the real weights are not here")
-def test_real_weights_and_a_real_photo_give_the_plain_layers():
-    """Oracle: the same plain forward; BGR pixels 0..255 less the mean, as the weights want them."""
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="needs the published weights resnet50_msra_c4.pt")
+def test_published_weights_on_a_photo_equal_the_layers_written_out():
+    """Oracle: the independent forward pass on BGR pixels 0..255 less the published mean."""
     weights = torch.load(WEIGHTS, weights_only=True)
     photo = cv2.imread(str(next((SHARED / "tiny_coco").rglob("*.jpg"))))[:161, :231]
     with torch.no_grad():
@@ -72,8 +72,8 @@ def test_real_weights_and_a_real_photo_give_the_plain_layers():
         torch.testing.assert_close(output, expected[name], rtol=1e-4, atol=1e-3)
 
 
-def test_a_dilated_network_only_adds_cells():
-    """Law (1606.00915): every second cell of the dilated network is the strided network's."""
+def test_dilated_network_contains_the_strided_one():
+    """Law (1606.00915): every second or fourth cell of the dilated network is a cell of the strided network."""
     weights = weights_of(twin_of("resnet50"))
     strided, dilated = (
         loaded("resnet50", weights, style="caffe", output_stride=stride).double().eval() for stride in (32, 8)
@@ -85,8 +85,8 @@ def test_a_dilated_network_only_adds_cells():
     torch.testing.assert_close(features["c5"][..., ::4, ::4], expected["c5"])
 
 
-def test_a_basic_block_has_no_1x1_to_stride_in():
-    """Law: the style changes a basic network's pixels, not its layers."""
+def test_style_does_not_change_the_layers_of_basic_blocks():
+    """Law: basic blocks have no 1x1 convolution to stride in, so that only the pixels differ."""
     weights = weights_of(twin_of("resnet18"))
     with torch.no_grad():
         assert_equal(

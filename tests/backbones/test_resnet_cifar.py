@@ -1,4 +1,4 @@
-"""The networks for small images and their plain twins, which neither torchvision nor timm has."""
+"""The networks for small images and their plain counterparts, which neither torchvision nor timm has."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ PUBLISHED = {20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.7, 1202: 19.4}  # 10
 
 
 def layer_by_layer(weights, pixels, shortcut):
-    """1512.03385 section 4.2, option A, in plain lines."""
+    """Return the levels of a network written out from 1512.03385 section 4.2, with shortcuts of option A or none."""
     hidden = F.relu(normalize(weights, "bn1", F.conv2d(pixels, weights["conv1.weight"], padding=1)))
     features = {}
     for level, layer in (("c0", "layer1"), ("c1", "layer2"), ("c2", "layer3")):
@@ -32,8 +32,8 @@ def layer_by_layer(weights, pixels, shortcut):
 
 
 @pytest.mark.parametrize("name", SHALLOW)
-def test_equals_the_papers_layers(name):
-    """Oracle: an independent forward of a few lines, on odd sizes."""
+def test_features_equal_the_paper_written_out(name):
+    """Oracle: an independent forward pass, on odd sizes."""
     weights = randomize(create_backbone(name)).state_dict()
     pixels = pixels_of(33, 31)
     with torch.no_grad():
@@ -42,8 +42,8 @@ def test_equals_the_papers_layers(name):
 
 
 @pytest.mark.parametrize("name", CIFAR)
-def test_depth_and_size_are_the_papers(name):
-    """Oracle: 6n + 2 weighted layers with the classifier, and the parameters of Table 6."""
+def test_depth_and_parameters_are_the_papers(name):
+    """Oracle: 6n + 2 weighted layers including the classifier, and the parameter counts of Table 6."""
     with torch.device("meta"):
         backbone = create_backbone(name)
     depth = int(name.removeprefix("cifar_resnet").removeprefix("cifar_plain"))
@@ -52,8 +52,8 @@ def test_depth_and_size_are_the_papers(name):
     assert round(parameters / 1e6, 2 if depth < 100 else 1) == PUBLISHED[depth]
 
 
-def test_a_plain_network_has_the_weights_of_its_residual_twin():
-    """Law: option A learns nothing, so the two differ by the shortcut alone (1512.03385 section 4.2)."""
+def test_plain_network_takes_the_weights_of_its_residual_counterpart():
+    """Law: a shortcut of option A has no weights, so that the two differ by it alone (1512.03385 section 4.2)."""
     plain, residual = create_backbone("cifar_plain20"), create_backbone("cifar_resnet20")
     plain.load_state_dict(residual.state_dict())
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The options of the residual family: each against another implementation, or the law it has to keep."""
+"""The options of the residual family, each against another implementation or a law."""
 
 from functools import partial
 
@@ -18,13 +18,13 @@ from vertebra.structures import UsageError
 from ..helpers.resnet_peer import assert_equal, loaded, pixels_of, randomize, twin_features, twin_of, weights_of
 
 
-def by_torchvision(name, **options):
+def torchvision_network(name, **options):
     with torch.device("meta"):
         twin = get_model(name, weights=None, **options)
     return randomize(twin.to_empty(device="cpu"))
 
 
-def test_output_stride_8_is_torchvisions_deeplab():
+def test_output_stride_8_equals_torchvisions_deeplab():
     """Oracle: the backbone inside torchvision's DeepLabv3, bit for bit."""
     with torch.device("meta"):
         twin = deeplabv3_resnet50(weights=None, weights_backbone=None).backbone
@@ -37,7 +37,7 @@ def test_output_stride_8_is_torchvisions_deeplab():
 
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_multi_grid_multiplies_the_dilation_of_each_block(output_stride):
-    """Oracle: torchvision's network with the dilation of its last stage's blocks set by hand (1706.05587)."""
+    """Oracle: torchvision's network with the dilations of its last stage set by hand (1706.05587)."""
     twin = twin_of("resnet50", output_stride).eval()
     rate = 32 // output_stride  # 1706.05587 section 3.2.1: at stride 16 the rates are 2 x (1, 2, 4)
     for block, factor in zip(twin.layer4, (1, 2, 4), strict=True):
@@ -47,16 +47,16 @@ def test_multi_grid_multiplies_the_dilation_of_each_block(output_stride):
         assert_equal(backbone(pixels_of()), twin_features(twin, pixels_of()))
 
 
-def test_group_norm_is_torchvisions():
-    """Oracle: torchvision's network with groups of 32."""
-    twin = by_torchvision("resnet50", norm_layer=partial(nn.GroupNorm, 32))
+def test_group_norm_equals_torchvisions():
+    """Oracle: torchvision's network with group norm of 32 groups."""
+    twin = torchvision_network("resnet50", norm_layer=partial(nn.GroupNorm, 32))
     backbone = loaded("resnet50", weights_of(twin), norm="group")
     with torch.no_grad():
         assert_equal(backbone(pixels_of()), twin_features(twin, pixels_of()))
 
 
-def test_group_norm_is_timms():
-    """Oracle: the network for which timm has weights with group norm."""
+def test_group_norm_equals_timms():
+    """Oracle: timm's resnet50_gn, which has published weights."""
     with torch.device("meta"):
         twin = timm.create_model("resnet50_gn")
     twin = randomize(twin.to_empty(device="cpu"))
@@ -65,8 +65,8 @@ def test_group_norm_is_timms():
         assert_equal(backbone(pixels_of()), twin_features(twin, pixels_of()))
 
 
-def test_sync_norm_in_one_process_is_batch_norm():
-    """Law: with one process there is nothing to collect; state dicts go both ways."""
+def test_sync_norm_in_one_process_equals_batch_norm():
+    """Law: with one process there is nothing to synchronise, and the state dict is batch norm's."""
     weights = weights_of(twin_of("resnet18"))
     batch, sync = loaded("resnet18", weights), loaded("resnet18", weights, norm="sync")
     with torch.no_grad():
@@ -76,8 +76,8 @@ def test_sync_norm_in_one_process_is_batch_norm():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet26d"])
-def test_no_norm_is_a_norm_folded_into_the_convolutions(name):
-    """Law: w x is scaled per output channel, and the shift becomes the bias; so the two networks agree."""
+def test_network_without_norms_equals_norms_folded_into_convolutions(name):
+    """Law: a norm in evaluation scales a convolution's output channels and adds a bias."""
     batch = loaded(name, weights_of(twin_of(name))).double().eval()
     bare = create_backbone(name, norm="none").double()
     convolutions = [module for module in bare.modules() if isinstance(module, nn.Conv2d)]
@@ -93,8 +93,8 @@ def test_no_norm_is_a_norm_folded_into_the_convolutions(name):
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
-def test_zero_init_residual_zeroes_what_torchvision_zeroes(name, norm):
-    """Oracle: the zeros in torchvision's network with the option of the same name."""
+def test_zero_init_residual_zeroes_the_weights_that_torchvision_zeroes(name, norm):
+    """Oracle: the zero weights in torchvision's network with the option of the same name."""
     twin = get_model(name, weights=None, zero_init_residual=True)
     expected = {key for key, value in twin.state_dict().items() if key.endswith(".weight") and not value.any()}
     backbone = create_backbone(name, zero_init_residual=True, norm=norm)
@@ -103,7 +103,7 @@ def test_zero_init_residual_zeroes_what_torchvision_zeroes(name, norm):
     assert zeros
 
 
-def test_drop_path_rises_as_timms():
+def test_drop_path_rises_as_in_timm():
     """Oracle: the probability of every block of timm's network with the same rate."""
     with torch.device("meta"):
         twin = timm.create_model("resnet50d", drop_path_rate=0.3)
@@ -122,8 +122,8 @@ def test_drop_path_rises_as_timms():
     assert ours[-1] > 0.2
 
 
-def test_drop_path_skips_whole_images_and_only_in_training():
-    """Law (1603.09382): evaluation sees every block; a skipped block is its shortcut, the others are scaled up."""
+def test_drop_path_skips_blocks_per_image_and_only_in_training():
+    """Law (1603.09382): a skipped block is its shortcut, the others are scaled up; evaluation skips none."""
     weights = weights_of(twin_of("resnet18"))
     plain, dropping = loaded("resnet18", weights), loaded("resnet18", weights, drop_path=0.9)
     with torch.no_grad():
@@ -138,8 +138,8 @@ def test_drop_path_skips_whole_images_and_only_in_training():
         torch.testing.assert_close(outputs[~skipped], torch.relu(x + residual / 0.1)[~skipped])
 
 
-def test_recomputed_activations_change_no_number():
-    """Law (1604.06174): the same gradients and the same statistics, counted once, from fewer saved tensors."""
+def test_activation_checkpointing_changes_no_gradient_or_statistic():
+    """Law (1604.06174): equal gradients and statistics from fewer saved tensors."""
     weights = weights_of(twin_of("resnet18"))
     saved, numbers = [], []
     for levels in ((), ("c2", "c3", "c5")):
@@ -155,8 +155,8 @@ def test_recomputed_activations_change_no_number():
     assert saved[1] < 0.6 * saved[0]
 
 
-def test_recomputing_replays_the_blocks_that_were_skipped():
-    """Law: the second pass draws what the first drew."""
+def test_activation_checkpointing_skips_the_same_blocks_again():
+    """Law: the recomputation drops the same paths, so that gradients are equal."""
     weights = weights_of(twin_of("resnet18"))
     gradients = []
     for levels in ((), ("c4", "c5")):
@@ -169,26 +169,26 @@ def test_recomputing_replays_the_blocks_that_were_skipped():
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_any_number_of_input_channels(channels):
-    """Hand-drawn: the first convolution and the normalisation have that many."""
+    """Hand-made: the first convolution and the normalisation have as many channels as asked for."""
     backbone = create_backbone("resnet10t", in_channels=channels)
     assert backbone.conv1[0].in_channels == len(backbone.input.mean) == len(backbone.input.std) == channels
     backbone(pixels_of(channels=channels))
 
 
-def test_deformable_stages_are_those_asked_for():
-    """Law: a public state dict lacks only what says where to look."""
+def test_only_the_named_stages_are_deformable():
+    """Law: a published state dict lacks only the offsets of those stages."""
     weights = weights_of(twin_of("resnet50"))
     with torch.device("meta"):
         backbone = create_backbone("resnet50", deformable=("c4", "c5"))
-    own = set(backbone.state_dict())
-    new = {f"layer{stage}.{block}.conv2.offset.{kind}" for stage, blocks in ((3, 6), (4, 3)) for block in range(blocks)
-           for kind in ("weight", "bias")}  # fmt: skip
-    assert own - set(weights) == new
-    assert set(weights) <= own
+    ours = set(backbone.state_dict())
+    blocks = [(3, block) for block in range(6)] + [(4, block) for block in range(3)]
+    new = {f"layer{stage}.{block}.conv2.offset.{name}" for stage, block in blocks for name in ("weight", "bias")}
+    assert ours - set(weights) == new
+    assert set(weights) <= ours
 
 
-def test_a_deformable_convolution_starts_as_half_a_convolution():
-    """Law (1811.11168 section 3.2): no offset, and every sample weighs 1/2."""
+def test_deformable_convolution_starts_as_half_an_ordinary_one():
+    """Law (1811.11168 section 3.2): at the start offsets are zero and every sample has the weight 1/2."""
     deformable = create_backbone("resnet18", deformable=("c5",)).layer4[0].conv2
     assert isinstance(deformable, DeformableConv2d)
     x = torch.randn(2, 512, 5, 7)
@@ -196,8 +196,8 @@ def test_a_deformable_convolution_starts_as_half_a_convolution():
     torch.testing.assert_close(deformable(x), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_deformable_convolution_looks_where_it_is_told():
-    """Hand-drawn: one step to the right, weighing all, is the convolution of the image moved to the left."""
+def test_offset_of_a_deformable_convolution_shifts_its_input():
+    """Hand-made: an offset of one cell to the right, of full weight, is the convolution of the shifted input."""
     deformable = DeformableConv2d(2)
     nn.init.zeros_(deformable.offset.weight)
     deformable.offset.bias.data[:18] = torch.tensor([0.0, 1.0]).repeat(9)
@@ -208,37 +208,37 @@ def test_a_deformable_convolution_looks_where_it_is_told():
     torch.testing.assert_close(deformable(x)[..., 1:], expected[..., 1:], rtol=1e-4, atol=1e-4)
 
 
-def test_deformable_convolutions_learn_where_to_look():
+def test_offsets_of_deformable_convolutions_get_a_gradient():
     """Oracle: autograd."""
     backbone = create_backbone("resnet14t", deformable=("c3",))
     backbone(pixels_of())["c3"].square().mean().backward()
     assert backbone.layer2[0].conv2.offset.weight.grad.abs().max() > 0
 
 
-def test_sync_norm_is_frozen_where_the_stage_is():
-    """Hand-drawn: freeze_at keeps statistics whatever collects them."""
+def test_freeze_at_freezes_sync_norms_too():
+    """Hand-made: frozen norms in the frozen stage, synchronised ones in the next."""
     backbone = create_backbone("resnet18", norm="sync", freeze_at=2)
     assert isinstance(backbone.layer1[0].bn1, torchvision.ops.FrozenBatchNorm2d)
     assert isinstance(backbone.layer2[0].bn1, SyncBatchNorm)
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         ("resnet50", {"multi_grid": (1, 2)}, "multi_grid needs a factor for each of c5's 3 blocks"),
         ("resnet50", {"deformable": ("c5",), "levels": ("c2", "c4")}, "deformable names levels that are not built"),
         ("resnet50", {"checkpointed": ("c9",)}, "checkpointed names levels that are not built: ['c9']"),
         ("resnet50", {"zero_init_residual": True, "norm": "none"}, "zero_init_residual zeroes a norm's weights"),
-        ("cifar_plain20", {"zero_init_residual": True}, "leaves cifar_plain20 no path at all"),
+        ("cifar_plain20", {"zero_init_residual": True}, "would zero every block of cifar_plain20"),
         ("resnet50", {"style": "caffe", "in_channels": 1}, "is for blue, green and red; got in_channels=1"),
-        ("resnet50", {"deformable": ("c3", "c5"), "freeze_at": 3}, "deformable ['c3'] would never learn where to look"),
+        ("resnet50", {"deformable": ("c3", "c5"), "freeze_at": 3}, "deformable ['c3'] would never learn their offsets"),
         ("resnet50", {"style": "tensorflow"}, "style: input should be 'pytorch' or 'caffe', got 'tensorflow'"),
         ("cifar_resnet20", {"levels": ("c5",)}, "cifar_resnet20 has levels c0, c1, c2; got c5"),
         ("cifar_resnet20", {"freeze_at": 5}, "up to c2, so at most 4; got 5"),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_reason(name, options, said):
-    """FAULTS.md 92: exit code 2, one line."""
+def test_contradictory_options_are_refused_with_the_reason(name, options, message):
+    """Hand-made: exit code 2 and one line."""
     with pytest.raises(UsageError) as caught:
         create_backbone(name, **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""timm's models as backbones: what they promise is what they give, and what cannot be is refused with the reason."""
+"""timm's models as backbones: they keep their promises, and a model that cannot is refused with the reason."""
 
 import math
 
@@ -11,13 +11,14 @@ from timm.layers import DropPath
 from torch import nn
 
 from vertebra.backbones import TimmBackbone, create_backbone, list_backbones
-from vertebra.backbones.timm_probe import FeatureMap, Unfit, probe
+from vertebra.backbones.timm_layers import extractor_parameter_name
+from vertebra.backbones.timm_probe import FeatureMap, UnfitModelError, probe
 from vertebra.ops import SyncBatchNorm
 from vertebra.structures import CheckpointError, InputConfig, UsageError
 
 from ..helpers.resnet_peer import randomize
 
-# timm's own miniatures for tests: a ViT, convolutions, channels first and last, and a real Swin.
+# timm's miniatures for tests: ViTs and convolutional networks, with channels first and last.
 SMALL = ["test_vit", "test_vit3", "test_convnext", "test_efficientnet", "test_resnet", "test_mambaout", "test_nfnet"]
 CASES = [
     *((name, {}) for name in SMALL),
@@ -33,7 +34,7 @@ CASES = [
 @pytest.mark.parametrize(("name", "options"), CASES)
 @pytest.mark.parametrize("size", [(64, 96), (65, 97)])
 def test_feature_info_is_true(name, options, size):
-    """Oracle: the tensors themselves, on sizes that no stride divides too."""
+    """Oracle: the shapes of the tensors, also for an image that no stride divides."""
     backbone = create_backbone(f"timm/{name}", **options).eval()
     with torch.no_grad():
         features = backbone(torch.randn(2, options.get("in_channels", 3), *size))
@@ -45,13 +46,13 @@ def test_feature_info_is_true(name, options, size):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_maps_are_timms(name, tmp_path):
-    """Oracle: timm's own feature extractor with the same weights, which come from a file of the whole model."""
-    whole = randomize(timm.create_model(name))
-    save_file(whole.state_dict(), tmp_path / "whole.safetensors")
-    backbone = create_backbone(f"timm/{name}", weights=tmp_path / "whole.safetensors").eval()
+def test_features_equal_timms(name, tmp_path):
+    """Oracle: timm's own feature extractor, with weights from the same file of a classifier."""
+    classifier = randomize(timm.create_model(name))
+    save_file(classifier.state_dict(), tmp_path / "classifier.safetensors")
+    backbone = create_backbone(f"timm/{name}", weights=tmp_path / "classifier.safetensors").eval()
     options = {"dynamic_img_size": True} if "vit" in name else {}
-    overlay = {"file": str(tmp_path / "whole.safetensors")}
+    overlay = {"file": str(tmp_path / "classifier.safetensors")}
     twin = timm.create_model(name, features_only=True, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     last = {f"c{stride.bit_length() - 1}": index for index, stride in enumerate(twin.feature_info.reduction())}
     pixels = torch.randn(2, 3, 64, 96)
@@ -63,11 +64,11 @@ def test_maps_are_timms(name, tmp_path):
         assert torch.equal(feature, theirs), level
 
 
-def test_weights_are_resized_by_timm(tmp_path):
-    """Oracle: timm's own extractor with another patch size and the same file."""
-    save_file(randomize(timm.create_model("test_vit")).state_dict(), tmp_path / "whole.safetensors")
-    backbone = create_backbone("timm/test_vit", weights=tmp_path / "whole.safetensors", patch_size=8).eval()
-    overlay = {"file": str(tmp_path / "whole.safetensors")}
+def test_weights_are_resized_to_another_patch_size(tmp_path):
+    """Oracle: timm's own feature extractor with that patch size and the same file."""
+    save_file(randomize(timm.create_model("test_vit")).state_dict(), tmp_path / "classifier.safetensors")
+    backbone = create_backbone("timm/test_vit", weights=tmp_path / "classifier.safetensors", patch_size=8).eval()
+    overlay = {"file": str(tmp_path / "classifier.safetensors")}
     options = {"patch_size": 8, "dynamic_img_size": True}
     twin = timm.create_model("test_vit", features_only=True, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     pixels = torch.randn(1, 3, 64, 96)
@@ -75,13 +76,15 @@ def test_weights_are_resized_by_timm(tmp_path):
         assert torch.equal(backbone(pixels)["c3"], twin.eval()(pixels)[-1])
 
 
-@pytest.mark.parametrize(("name", "norm"), [("test_vit", "own"), ("test_convnext", "own"), ("test_resnet", "frozen")])
-def test_recomputed_activations_change_no_number(name, norm, tmp_path):
-    """Law (1604.06174): the same gradients from fewer saved tensors."""
-    save_file(randomize(timm.create_model(name)).state_dict(), tmp_path / "whole.safetensors")
+@pytest.mark.parametrize(
+    ("name", "norm"), [("test_vit", "default"), ("test_convnext", "default"), ("test_resnet", "frozen")]
+)
+def test_activation_checkpointing_changes_no_gradient(name, norm, tmp_path):
+    """Law (1604.06174): equal gradients from fewer saved tensors."""
+    save_file(randomize(timm.create_model(name)).state_dict(), tmp_path / "classifier.safetensors")
     gradients, saved = [], []
-    for again in (False, True):
-        options = {"weights": tmp_path / "whole.safetensors", "norm": norm, "checkpointed": again}
+    for checkpointed in (False, True):
+        options = {"weights": tmp_path / "classifier.safetensors", "norm": norm, "checkpointed": checkpointed}
         backbone = create_backbone(f"timm/{name}", **options).train()
         kept = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t.numel()) or t, lambda t: t):
@@ -94,8 +97,8 @@ def test_recomputed_activations_change_no_number(name, norm, tmp_path):
     assert saved[1] < saved[0]
 
 
-def test_an_odd_image_is_padded_where_the_model_rounds_down():
-    """Law: ConvNeXt leaves out what does not fill a cell; here it sees zeros instead, and no cell is missing."""
+def test_odd_image_is_padded_for_a_model_that_rounds_down():
+    """Law: ConvNeXt drops pixels that do not fill a cell; padded with zeros by hand it gives the same cells."""
     backbone = create_backbone("timm/test_convnext").eval()
     assert backbone.multiple == 32
     pixels = torch.randn(1, 3, 65, 97)
@@ -105,13 +108,13 @@ def test_an_odd_image_is_padded_where_the_model_rounds_down():
         assert torch.equal(feature, expected[level][..., : feature.shape[2], : feature.shape[3]])
 
 
-def test_an_image_of_any_size_goes_into_a_model_that_takes_it():
-    """Hand-drawn: EfficientNet rounds up by itself."""
+def test_image_is_not_padded_for_a_model_that_rounds_up():
+    """Hand-made: EfficientNet rounds sizes up by itself."""
     assert create_backbone("timm/test_efficientnet").multiple == 1
 
 
-def test_a_model_built_for_one_size_pads_smaller_images_and_refuses_larger():
-    """Law: as if the image had come padded."""
+def test_model_of_fixed_size_pads_smaller_images_and_refuses_larger():
+    """Law: a smaller image gives the features of the image padded by hand."""
     backbone = create_backbone("timm/coat_lite_tiny", image_size=(128, 160)).eval()
     pixels = torch.randn(1, 3, 65, 97)
     with torch.no_grad():
@@ -122,21 +125,21 @@ def test_a_model_built_for_one_size_pads_smaller_images_and_refuses_larger():
 
 
 def test_levels_of_a_dilated_model_keep_their_names():
-    """Hand-drawn: two levels share a stride, as in the residual family."""
+    """Hand-made: levels share a stride, as in the residual family."""
     strides = {
         level: info.stride for level, info in create_backbone("timm/test_resnet", output_stride=8).feature_info.items()
     }
     assert strides == {"c2": 4, "c3": 8, "c4": 8, "c5": 8}
 
 
-def test_a_plain_vit_has_one_level():
-    """Hand-drawn: all its blocks see the same grid; the last is the level."""
+def test_plain_vit_has_one_level():
+    """Hand-made: all its blocks have the same grid, and the last one is the level."""
     backbone = create_backbone("timm/test_vit")
     assert [(level, info.stride) for level, info in backbone.feature_info.items()] == [("c4", 16)]
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_what_no_map_depends_on_learns_nothing(name):
+def test_parameters_that_no_level_depends_on_are_frozen(name):
     """Oracle: autograd. Distributed training would wait for the gradient of such a parameter."""
     backbone = create_backbone(f"timm/{name}").train()
     sum(level.square().mean() for level in backbone(torch.randn(2, 3, 64, 64)).values()).backward()
@@ -145,23 +148,40 @@ def test_what_no_map_depends_on_learns_nothing(name):
     assert len(learning) > 5
 
 
-def test_norms_are_replaced_on_demand():
-    """Hand-drawn: no batch norm is left, and a ViT's layer norms stay."""
+def test_norm_option_replaces_batch_norms_only():
+    """Hand-made: no batch norm is left, and a ViT's layer norms stay."""
     frozen = create_backbone("timm/test_resnet", norm="frozen")
     assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen.modules())
     sync = create_backbone("timm/test_resnet", norm="sync")
     assert any(isinstance(module, SyncBatchNorm) for module in sync.modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in sync.modules())
     assert any(isinstance(module, nn.LayerNorm) for module in create_backbone("timm/test_vit", norm="frozen").modules())
 
 
-def test_stochastic_depth_reaches_the_model():
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_sync_norm_in_one_process_equals_timms_batch_norm(name):
+    """Oracle: the same model with timm's own norms, whose activation is part of the norm in EfficientNet."""
+    weights = randomize(timm.create_model(name)).state_dict()
+    batch, sync = (create_backbone(f"timm/{name}", norm=norm) for norm in ("default", "sync"))
+    assert [key for key, _ in sync.named_parameters()] == [key for key, _ in batch.named_parameters()]
+    for backbone in (batch, sync):
+        ours = backbone.state_dict()
+        named = {extractor_parameter_name(key, ours): value for key, value in weights.items()}
+        backbone.load_state_dict({key: named[key] for key in ours})
+    pixels = torch.randn(2, 3, 64, 96)
+    for training in (True, False):
+        torch.testing.assert_close(sync.train(training)(pixels), batch.train(training)(pixels))
+    torch.testing.assert_close(sync.state_dict(), batch.state_dict())
+
+
+def test_drop_path_reaches_the_model():
     """Oracle: the probabilities in timm's own blocks."""
     backbone = create_backbone("timm/test_vit", drop_path=0.2)
     rates = [module.drop_prob for module in backbone.modules() if isinstance(module, DropPath)]
     assert max(rates) == pytest.approx(0.2)
 
 
-def test_statistics_are_those_of_timms_weights():
+def test_default_input_is_that_of_timms_weights():
     """Oracle: timm's description of its default weights."""
     config = timm.get_pretrained_cfg("test_vit")
     backbone = create_backbone("timm/test_vit", levels=("c4",))
@@ -169,9 +189,11 @@ def test_statistics_are_those_of_timms_weights():
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
-        ("convnext_tinyy", {}, "timm has no model 'convnext_tinyy': did you mean 'convnext_tiny'"),
+        ("convnext_tinyy", {}, "timm has no model 'convnext_tinyy': did you mean 'timm/convnext_tiny'"),
+        ("swin_t", {}, "timm has no model 'swin_t': did you mean 'timm/swin_tiny_patch4_window7_224'?"),
+        ("abcdefgh", {}, "`vertebra list backbones 'timm/*'` lists them"),
         (
             "vit_small_patch14_dinov2",
             {},
@@ -185,19 +207,19 @@ def test_statistics_are_those_of_timms_weights():
         ("swin_tiny_patch4_window7_224", {"output_stride": 16}, "unexpected keyword argument 'output_stride'"),
         ("coat_lite_tiny", {}, "doesn't match model (224).: it can with image_size=224"),
         ("test_resnet", {"levels": ("c2", "c7")}, "it has levels c1, c2, c3, c4, c5, not c7"),
-        ("test_vit", {"checkpoint": True}, "there is no field 'checkpoint': did you mean 'checkpointed'?"),
+        ("test_vit", {"checkpoint": True}, "there is no field 'checkpoint'; did you mean 'checkpointed'?"),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_reason(name, options, said):
-    """FAULTS.md 92: exit code 2, one line."""
+def test_model_or_option_that_cannot_work_is_refused_with_the_reason(name, options, message):
+    """Hand-made: exit code 2 and one line."""
     with pytest.raises(UsageError) as caught:
         create_backbone(f"timm/{name}", **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_weights_of_another_model_are_refused(tmp_path):
-    """FAULTS 98: exit code 4 and the tensors that are missing, or one too many."""
+    """Hand-made: exit code 4 and the names of the tensors that are missing or unexpected."""
     vit = timm.create_model("test_vit").state_dict()
     save_file(vit, tmp_path / "vit.safetensors")
     with pytest.raises(CheckpointError, match=r"does not fit test_convnext"):
@@ -209,8 +231,8 @@ def test_weights_of_another_model_are_refused(tmp_path):
         create_backbone("timm/test_vit", weights="timm/test_convnext.r160_in1k")
 
 
-def test_a_trained_backbone_comes_back(tmp_path):
-    """Law: what our checkpoints hold under ``backbone.`` loads into the same model of timm's."""
+def test_backbone_of_a_checkpoint_loads_into_the_same_model(tmp_path):
+    """Law: tensors saved under ``backbone.`` in a checkpoint come back."""
     trained = create_backbone("timm/test_vit")
     tensors = {f"backbone.{name}": tensor for name, tensor in trained.state_dict().items()}
     save_file(tensors | {"head.weight": torch.ones(3)}, tmp_path / "model.safetensors")
@@ -218,8 +240,8 @@ def test_a_trained_backbone_comes_back(tmp_path):
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in backbone.state_dict().items())
 
 
-class Liar(nn.Module):
-    """A network that gives whatever it is told to."""
+class FixedShapes(nn.Module):
+    """A network whose outputs have given shapes, whatever it states about them."""
 
     def __init__(self, *shapes):
         super().__init__()
@@ -241,22 +263,22 @@ class Liar(nn.Module):
         ((96, 7), "which is no map of cells"),
     ],
 )
-def test_a_network_is_measured_and_not_believed(shape, expected):
-    """Hand-drawn: 64 x 96 pixels at stride 8 are 8 x 12 cells, and nothing else is."""
+def test_strides_and_layout_are_measured(shape, expected):
+    """Hand-made: 64 x 96 pixels at stride 8 are 8 x 12 cells, and nothing else is."""
     if isinstance(expected, FeatureMap):
-        assert probe(Liar(shape), [(7, 8)], [(64, 96)], 3) == ([expected], (64, 96))
+        assert probe(FixedShapes(shape), [(7, 8)], [(64, 96)], 3) == ([expected], (64, 96))
     else:
-        with pytest.raises(Unfit, match=expected):
-            probe(Liar(shape), [(7, 8)], [(64, 96)], 3)
+        with pytest.raises(UnfitModelError, match=expected):
+            probe(FixedShapes(shape), [(7, 8)], [(64, 96)], 3)
 
 
-def test_a_map_rounded_up_has_the_stride_that_it_claims():
-    """Hand-drawn: 4 x 4 cells of stride 64 cover 224 pixels; 56 would divide them, but is no stride."""
-    assert probe(Liar((7, 4, 4)), [(7, 64)], [(224, 224)], 3)[0] == [FeatureMap(7, 64, channels_last=False)]
+def test_stated_stride_is_kept_where_the_last_cell_is_partial():
+    """Hand-made: 4 x 4 cells of stride 64 cover 224 pixels; 56 would divide them, but is no stride."""
+    assert probe(FixedShapes((7, 4, 4)), [(7, 64)], [(224, 224)], 3)[0] == [FeatureMap(7, 64, channels_last=False)]
 
 
-def test_timms_models_are_listed_when_asked_for():
-    """Hand-drawn: thousands of names would bury ours."""
+def test_timms_models_are_listed_only_by_their_prefix():
+    """Hand-made: more than a thousand names would bury the others."""
     assert "timm/convnext_tiny" in list_backbones("timm/convnext*")
     assert not any(name.startswith("timm/") for name in list_backbones())
     assert isinstance(create_backbone("timm/test_vit"), TimmBackbone)

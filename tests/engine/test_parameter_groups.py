@@ -9,7 +9,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from vertebra.backbones import Backbone, create_backbone
-from vertebra.backbones.timm_layers import own_name
+from vertebra.backbones.timm_layers import extractor_parameter_name
 from vertebra.engine import (
     AdamWConfig,
     SGDConfig,
@@ -119,7 +119,7 @@ def test_layers_and_decays_of_a_timm_model_are_timms(name):
     found = settings(config, backbone)
     whole = timm.create_model(name, **backbone.options)
     undecayed = whole.no_weight_decay() if hasattr(whole, "no_weight_decay") else ()
-    names = {id(parameter): own_name(name, found) for name, parameter in whole.named_parameters()}
+    names = {id(parameter): extractor_parameter_name(name, found) for name, parameter in whole.named_parameters()}
     expected = {
         names[id(each)]: (pytest.approx(group["lr_scale"]), group["weight_decay"])
         for group in param_groups_layer_decay(whole, 0.05, undecayed, layer_decay=0.75)

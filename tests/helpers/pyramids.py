@@ -1,4 +1,4 @@
-"""What a backbone of four stages gives to a neck, in a few channels."""
+"""A small pyramid such as a backbone of four stages gives to a neck."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ BACKBONE = {
 
 
 def features_of(feature_info: dict[str, FeatureInfo], height: int = 161, width: int = 227) -> dict[str, Tensor]:
-    """Two images' worth of noise, each level ceil(size / stride) cells."""
+    """Return noise for two images, each level of ceil(size / stride) cells."""
     generator = torch.Generator().manual_seed(0)
     return {
         level: torch.randn(2, info.channels, -(-height // info.stride), -(-width // info.stride), generator=generator)

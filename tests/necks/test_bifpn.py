@@ -14,7 +14,7 @@ EFFICIENTDET = {level: BACKBONE[level] for level in ("c3", "c4", "c5")}
 
 
 def randomize(network):
-    """Every tensor of the state, so that no term of an equation is 1 or 0; some fusion weights are negative."""
+    """Fill every tensor of the state dict, so that no term of an equation is 1 or 0; some weights are negative."""
     generator = torch.Generator().manual_seed(0)
     for key, value in network.state_dict().items():
         if value.is_floating_point():
@@ -24,7 +24,7 @@ def randomize(network):
 
 
 def padded_max(fine):
-    """TensorFlow's "SAME" 3x3 max pooling of stride 2, window by window."""
+    """Return TensorFlow's "SAME" 3x3 max pooling of stride 2, computed window by window."""
     starts, counts = [], []
     for size in fine.shape[-2:]:
         count = (size + 1) // 2
@@ -41,34 +41,34 @@ def padded_max(fine):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (7, 8), (8, 7), (9, 5)])
 def test_halving_pads_as_tensorflow_does(size):
-    """Oracle: a slow loop over the windows of TensorFlow's definition."""
+    """Oracle: a slow loop over the windows by TensorFlow's definition."""
     fine = torch.randn(2, 3, *size)
     assert torch.equal(halve(fine), padded_max(fine))
 
 
-class Paper:
-    """The equations with the weights of a state dict."""
+class WrittenOut:
+    """The paper's equations with the weights of a state dict."""
 
     def __init__(self, state):
         self.state = state
 
     def convolve(self, x, key):
-        """1x1 and batch norm."""
+        """Return a 1x1 convolution of ``x`` and its batch norm."""
         weight, bias, mean, variance = (
             self.state[f"{key}.1.{name}"][:, None, None] for name in ("weight", "bias", "running_mean", "running_var")
         )
         return (F.conv2d(x, self.state[f"{key}.0.weight"]) - mean) / (variance + 1e-3).sqrt() * weight + bias
 
     def fuse(self, key, *maps):
-        """O = sum of w_i I_i / (0.0001 + sum of w_i), then swish and a separable convolution."""
-        shares = [max(weight, 0.0) for weight in self.state[f"{key}.weights"].tolist()]
-        fused = sum(share * feature for share, feature in zip(shares, maps, strict=True)) / (1e-4 + sum(shares))
+        """Return the sum of w_i I_i / (0.0001 + sum of w_i) after swish and a separable convolution."""
+        weights = [max(weight, 0.0) for weight in self.state[f"{key}.weights"].tolist()]
+        fused = sum(weight * feature for weight, feature in zip(weights, maps, strict=True)) / (1e-4 + sum(weights))
         depthwise = self.state[f"{key}.depthwise.weight"]
         deep = F.conv2d(fused * torch.sigmoid(fused), depthwise, padding=1, groups=len(depthwise))
         return self.convolve(deep, f"{key}.pointwise")
 
     def layer(self, key, p3, p4, p5, p6, p7):
-        """The nodes of Figure 2d, left to right."""
+        """Return the output nodes of Figure 2d."""
         t6 = self.fuse(f"{key}.down.p6", p6, enlarge(p7, p6))
         t5 = self.fuse(f"{key}.down.p5", p5, enlarge(t6, p5))
         t4 = self.fuse(f"{key}.down.p4", p4, enlarge(t5, p4))
@@ -81,18 +81,18 @@ class Paper:
 
 
 def enlarge(coarse, fine):
-    """Every cell stands for two by two of the finer level."""
+    """Repeat every cell two by two, cut to the size of the finer map."""
     rows, columns = (torch.arange(size) // 2 for size in fine.shape[-2:])
     return coarse[..., rows, :][..., columns]
 
 
 @torch.no_grad()
-def test_bifpn_equals_the_paper():
+def test_bifpn_equals_the_paper_written_out():
     """Oracle: the equations above, in evaluation mode, on odd sizes."""
     bifpn = BiFPN(EFFICIENTDET, BiFPNConfig(channels=8, repeats=2)).eval()
     randomize(bifpn)
     features = features_of(EFFICIENTDET)
-    paper = Paper(bifpn.state_dict())
+    paper = WrittenOut(bifpn.state_dict())
     levels = [paper.convolve(features[level], f"lateral.{level}") for level in EFFICIENTDET]
     levels.append(padded_max(paper.convolve(features["c5"], "extra.project")))
     levels.append(padded_max(levels[-1]))
@@ -102,8 +102,8 @@ def test_bifpn_equals_the_paper():
         torch.testing.assert_close(ours, expected, msg=lambda text, level=level: f"{level}: {text}")
 
 
-def test_defaults_are_efficientdet_d0s():
-    """Oracle: Table 1: three layers of 64 channels on p3..p7; equal weights at the start."""
+def test_defaults_are_those_of_efficientdet_d0():
+    """Oracle: Table 1, three layers of 64 channels on p3..p7; fusion weights are equal at the start."""
     bifpn = BiFPN(EFFICIENTDET)
     assert [(level, info.channels) for level, info in bifpn.feature_info.items()] == [
         (f"p{number}", 64) for number in range(3, 8)
@@ -113,8 +113,8 @@ def test_defaults_are_efficientdet_d0s():
     assert len(weights) == 3 * 8 and all(value.eq(1).all() for value in weights)
 
 
-def test_one_level_is_only_projected():
-    """Law: where there is nothing to fuse, nothing is fused."""
+def test_single_level_passes_its_lateral_convolution_only():
+    """Law: with one level there is nothing to fuse."""
     config = BiFPNConfig(channels=8, levels=("c5",), extra="none", norm="none")
     bifpn, features = BiFPN(BACKBONE, config), features_of(BACKBONE)
     lateral = bifpn.lateral["c5"]

@@ -1,4 +1,4 @@
-"""NAS-FPN against the table of the authors' release, in its own form and with its own rules."""
+"""NAS-FPN against an interpreter of the table in the authors' release, with the release's own rules."""
 
 import pytest
 import torch
@@ -20,11 +20,15 @@ RELEASE = [
     (7, "attention", (6, 9), True),
     (6, "attention", (9, 10), True),
 ]
-"""Level, operation, the two maps by number (0 to 4 are p3..p7, then the cells in turn), whether it is an output."""
+"""Of each cell the level, the operation, its two maps by number (0 to 4 are p3..p7, then the cells) and whether it is
+an output."""
 
 
 def resize(level, fine, cells):
-    """A cell stands for a square of finer ones; of finer cells the largest stands for all."""
+    """Return a function that resizes a map of ``level`` to the level ``fine``, whose size is that of ``cells``.
+
+    Towards finer levels cells are repeated; towards coarser levels the largest cell counts.
+    """
     factor = 2 ** abs(level - fine)
     if level > fine:
         rows, columns = (torch.arange(size) // factor for size in cells.shape[-2:])
@@ -40,7 +44,10 @@ def resize(level, fine, cells):
 
 
 def run_release(pyramid, convolve):
-    """The rules of the release: an output cell also adds every unused map of its level; attention is the coarser's."""
+    """Run the table by the rules of the release.
+
+    An output cell also adds every unused map of its level. In attention the coarser map makes the gate.
+    """
     maps, levels, uses = list(pyramid), [3, 4, 5, 6, 7], [0] * 5
     for number, (target, operation, sources, is_output) in enumerate(RELEASE):
         first, second = (resize(levels[source], target, pyramid[target - 3])(maps[source]) for source in sources)
@@ -57,14 +64,14 @@ def run_release(pyramid, convolve):
                 merged = merged + maps[other]
                 uses[other] += 1
         maps, levels, uses = [*maps, convolve(number, F.relu(merged))], [*levels, target], [*uses, 0]
-    found = dict(zip(levels[-5:], maps[-5:], strict=True))
-    return [found[level] for level in (3, 4, 5, 6, 7)]
+    outputs = dict(zip(levels[-5:], maps[-5:], strict=True))
+    return [outputs[level] for level in (3, 4, 5, 6, 7)]
 
 
 @pytest.mark.parametrize("size", [(130, 227), (128, 256)])
 @torch.no_grad()
-def test_nas_fpn_equals_the_release(size):
-    """Oracle: an interpreter of the authors' table, on whole and on odd sizes."""
+def test_nas_fpn_equals_the_authors_release(size):
+    """Oracle: an interpreter of the authors' table, also on odd sizes."""
     torch.manual_seed(0)
     neck = NASFPN(RETINANET, NASFPNConfig(channels=8, repeats=2, norm="none"))
     features, state = features_of(RETINANET, *size), neck.state_dict()
@@ -86,14 +93,14 @@ def test_nas_fpn_equals_the_release(size):
 
 
 def test_defaults_are_the_papers():
-    """Oracle: the paper's 7 @ 256 on p3..p7, with 7 cells of a 3x3 convolution each time."""
+    """Oracle: the paper's 7 @ 256 on p3..p7, which has 7 layers of 7 cells with a 3x3 convolution."""
     neck = NASFPN(RETINANET)
     assert neck.feature_info == {f"p{number}": FeatureInfo(256, 2**number) for number in range(3, 8)}
     assert sum(value.shape == (256, 256, 3, 3) for value in neck.parameters()) == 7 * 7
 
 
 def test_more_levels_than_cells_are_refused():
-    """Hand-drawn: six levels halve one another, but the cells are for five."""
+    """Hand-made: six levels that double their stride, where the cells are for five."""
     info = {f"c{number}": FeatureInfo(8, 2**number) for number in range(1, 7)}
     with pytest.raises(ValueError, match="NASFPN merges 5 levels") as caught:
         NASFPN(info)

@@ -1,4 +1,4 @@
-"""Every registered neck keeps the promises of ``Neck``: a new one is tested by existing."""
+"""Every registered neck keeps the promises of ``Neck``; a new one is tested by existing."""
 
 import json
 from typing import get_args
@@ -18,7 +18,7 @@ CHOICES = ("extra", "norm", "activation")
 
 
 def build(name, levels=tuple(BACKBONE), **options):
-    """The named neck in few channels on these levels."""
+    """Build the named neck in few channels on these levels."""
     config_type = NECKS[name].config
     small = {field: value for field, value in SMALL.items() if field in config_type.model_fields}
     feature_info = {level: BACKBONE[level] for level in levels}
@@ -26,7 +26,7 @@ def build(name, levels=tuple(BACKBONE), **options):
 
 
 def choices(name):
-    """The defaults, then every value of every field that has a list of them, one at a time."""
+    """Return the defaults, then every value of every field with a list of values, one at a time."""
     fields = NECKS[name].config.model_fields
     values = [(field, value) for field in CHOICES if field in fields for value in get_args(fields[field].annotation)]
     return [{}, *({field: value} for field, value in values)]
@@ -36,7 +36,7 @@ CASES = [pytest.param(name, options, id=f"{name}-{options}") for name in NECKS f
 
 
 def checked_pyramid(neck, features, size):
-    """What the neck makes, once it is what ``feature_info`` says."""
+    """Run the neck, check its levels against ``feature_info`` and return them."""
     pyramid = neck(features)
     assert list(pyramid) == list(neck.feature_info)
     finest = BACKBONE[neck.levels[0]].stride
@@ -51,7 +51,7 @@ def checked_pyramid(neck, features, size):
 @pytest.mark.parametrize("levels", LEVELS, ids=len)
 @pytest.mark.parametrize("name", list(NECKS))
 def test_feature_info_is_true(name, levels, size):
-    """Oracle: the tensors themselves; ``meta`` tensors hold no value, so that nothing in ``forward`` can read one."""
+    """Oracle: the shapes of the tensors. They are meta tensors, so that ``forward`` cannot read a value either."""
     neck = build(name, levels).to("meta")
     assert isinstance(neck, Neck)
     features = features_of(BACKBONE, *size)
@@ -59,8 +59,8 @@ def test_feature_info_is_true(name, levels, size):
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_every_choice_keeps_the_promises(name, options):
-    """Oracle: the tensors themselves, and autograd of all levels together."""
+def test_every_option_keeps_feature_info_and_gets_gradients(name, options):
+    """Oracle: the shapes of the tensors, and autograd from all levels together."""
     torch.manual_seed(0)
     neck, features = build(name, **options), features_of(BACKBONE, *SIZES[0])
     pyramid = checked_pyramid(neck, features, SIZES[0])
@@ -71,22 +71,22 @@ def test_every_choice_keeps_the_promises(name, options):
 
 @pytest.mark.parametrize("name", list(NECKS))
 def test_levels_are_named_after_their_stride(name):
-    """The convention: level N has stride 2 to the N."""
+    """Hand-made: level pN or cN has a stride of 2^N."""
     for levels in LEVELS:
         assert all(info.stride == 2 ** int(level[1:]) for level, info in build(name, levels).feature_info.items())
 
 
 @pytest.mark.parametrize("name", list(NECKS))
-def test_a_config_survives_its_own_json(name):
-    """Law: reading back what was written changes nothing, and the name alone says which type to read it as."""
+def test_config_round_trips_through_json(name):
+    """Law: a config read back from JSON equals the one that was written; its name says which type to read."""
     for options in choices(name):
         config = NECKS[name].config(name=name, **options)
         assert NECKS.resolve(json.loads(config.model_dump_json())) == config
 
 
 @pytest.mark.parametrize("name", list(NECKS))
-def test_batch_mates_change_nothing(name):
-    """Law: in evaluation mode an image alone gives what it gives beside another."""
+def test_other_images_of_a_batch_change_nothing(name):
+    """Law: in evaluation an image alone has the levels that it has in a batch."""
     torch.manual_seed(0)
     neck, features = build(name).eval(), features_of(BACKBONE, *SIZES[0])
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_batch_mates_change_nothing(name):
 
 
 @pytest.mark.parametrize("name", list(NECKS))
-def test_what_comes_in_is_left_as_it_was(name):
+def test_input_levels_are_not_modified(name):
     """Law: heads may read the backbone's levels too."""
     features = features_of(BACKBONE, *SIZES[0])
     build(name)(features)
@@ -105,8 +105,8 @@ def test_what_comes_in_is_left_as_it_was(name):
 
 
 @pytest.mark.parametrize("name", list(NECKS))
-def test_initial_weights_keep_the_spread(name):
-    """Law: a convolution of variance 1 / fan-in keeps the variance of its input; biases are zero."""
+def test_initial_weights_keep_the_variance(name):
+    """Law: a convolution with weights of variance 1 / fan-in keeps the variance of its input; biases are zero."""
     torch.manual_seed(0)
     neck = build(name)
     for key, module in neck.named_modules():

@@ -1,4 +1,4 @@
-"""FPN against torchvision's feature pyramid, same weights; extra levels; the choice of a neck."""
+"""FPN against torchvision's feature pyramid with the same weights; extra levels; the default neck."""
 
 from collections import OrderedDict
 
@@ -10,14 +10,14 @@ from torch import nn
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from vertebra.necks import FPN, NECKS, FPNConfig, Passthrough, SimplePyramidConfig, default_neck
-from vertebra.structures import FeatureInfo
+from vertebra.structures import FeatureInfo, UsageError
 
 from ..helpers.pyramids import BACKBONE, features_of
 
 CHANNELS = 24
 
 
-def torchvisions(feature_info, extra, norm="none"):
+def torchvision_pyramid(feature_info, extra, norm="none"):
     extra_blocks = {
         "none": None,
         "pool": LastLevelMaxPool(),
@@ -30,11 +30,11 @@ def torchvisions(feature_info, extra, norm="none"):
 
 
 def copy_weights(source, target):
-    """The two networks hold the same tensors under other names, in the same order within each kind."""
-    kinds = {"inner_blocks": "lateral", "layer_blocks": "output", "extra_blocks": "extra"}
+    """Copy weights to a network that has the same tensors under other names, in the same order in each part."""
+    parts = {"inner_blocks": "lateral", "layer_blocks": "output", "extra_blocks": "extra"}
     state = source.state_dict()
-    ordered = [value for kind in kinds for key, value in state.items() if key.startswith(kind)]
-    expected = [key for kind in kinds.values() for key in target.state_dict() if key.startswith(kind)]
+    ordered = [value for part in parts for key, value in state.items() if key.startswith(part)]
+    expected = [key for part in parts.values() for key in target.state_dict() if key.startswith(part)]
     target.load_state_dict(dict(zip(expected, ordered, strict=True)))
 
 
@@ -43,7 +43,7 @@ def copy_weights(source, target):
 def test_fpn_equals_torchvision(levels, extra):
     """Oracle: torchvision, bit for bit, on odd sizes."""
     info = {level: BACKBONE[level] for level in levels}
-    theirs = torchvisions(info, extra)
+    theirs = torchvision_pyramid(info, extra)
     fpn = FPN(BACKBONE, FPNConfig(channels=CHANNELS, levels=levels, extra=extra))
     copy_weights(theirs, fpn)
     features = features_of(BACKBONE)
@@ -57,7 +57,7 @@ def test_fpn_equals_torchvision(levels, extra):
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_fpn_with_norm_equals_torchvision(norm):
     """Oracle: torchvision with ``norm_layer``, in training mode; 24 channels make 8 groups."""
-    theirs = torchvisions(BACKBONE, "conv", norm)
+    theirs = torchvision_pyramid(BACKBONE, "conv", norm)
     fpn = FPN(BACKBONE, FPNConfig(channels=CHANNELS, extra="conv", norm=norm))
     copy_weights(theirs, fpn)
     features = features_of(BACKBONE)
@@ -65,19 +65,19 @@ def test_fpn_with_norm_equals_torchvision(norm):
     assert all(torch.equal(ours, other) for ours, other in zip(fpn(features).values(), expected, strict=True))
 
 
-def test_the_names_of_weights_are_kept():
-    """Law: checkpoints of the first release load, and its optimizers, which know a weight by its place, go on."""
+def test_state_dict_keys_and_their_order_are_stable():
+    """Hand-made: checkpoints know a weight by its key, and optimizers by its position."""
     plain = FPN(BACKBONE, FPNConfig(levels=("c4", "c5"), extra="conv")).state_dict()
     parts = ("lateral.c4", "lateral.c5", "output.p4", "output.p5", "extra.first", "extra.second")
-    assert list(plain) == [f"{part}.{kind}" for part in parts for kind in ("weight", "bias")]
+    assert list(plain) == [f"{part}.{name}" for part in parts for name in ("weight", "bias")]
     normed = FPN(BACKBONE, FPNConfig(levels=("c5",), norm="batch")).state_dict()
     assert {"lateral.c5.0.weight", "lateral.c5.1.running_mean", "output.p5.0.weight", "output.p5.1.bias"} <= set(normed)
     assert "lateral.c5.0.bias" not in normed
 
 
 @torch.no_grad()
-def test_the_activation_follows_each_convolution():
-    """Hand-drawn: of one level, the network is two convolutions."""
+def test_activation_follows_each_convolution():
+    """Hand-made: with one level the network is two convolutions."""
     fpn = FPN(BACKBONE, FPNConfig(channels=8, levels=("c5",), extra="none", activation="silu"))
     lateral, output = fpn.lateral["c5"][0], fpn.output["p5"][0]
     source = features_of(BACKBONE)["c5"]
@@ -95,8 +95,8 @@ def test_the_activation_follows_each_convolution():
         ("pool_from_input", ["p2", "p3", "p4", "p5", "p6", "p7"]),
     ],
 )
-def test_each_kind_has_its_own_number_of_extra_levels(extra, names):
-    """Hand-drawn: the papers' numbers; pN has stride 2 to the N."""
+def test_each_method_has_its_default_number_of_extra_levels(extra, names):
+    """Hand-made: the papers' numbers; pN has a stride of 2^N."""
     info = FPN(BACKBONE, FPNConfig(extra=extra)).feature_info
     assert info == {name: FeatureInfo(256, 2 ** int(name[1:])) for name in names}
 
@@ -104,7 +104,7 @@ def test_each_kind_has_its_own_number_of_extra_levels(extra, names):
 @pytest.mark.parametrize("extra", ["pool", "conv", "conv_from_input", "pool_from_input"])
 @pytest.mark.parametrize("count", [1, 3, 6])
 @torch.no_grad()
-def test_extra_levels_go_on_as_long_as_asked(extra, count):
+def test_extra_count_levels_are_made(extra, count):
     """Oracle: each level written out from the one before."""
     fpn = FPN(BACKBONE, FPNConfig(channels=8, extra=extra, extra_count=count))
     features, state = features_of(BACKBONE), fpn.state_dict()
@@ -124,18 +124,18 @@ def test_extra_levels_go_on_as_long_as_asked(extra, count):
         torch.testing.assert_close(pyramid[f"p{6 + number}"], level)
 
 
-def test_initial_weights_are_torchvisions():
-    """Oracle: the spread of torchvision's weights; biases are zero."""
+def test_initial_weights_are_distributed_as_torchvisions():
+    """Oracle: the largest of torchvision's weights; biases are zero."""
     torch.manual_seed(0)
-    theirs, fpn = torchvisions(BACKBONE, "conv"), FPN(BACKBONE, FPNConfig(channels=CHANNELS, extra="conv"))
-    spread = {key: value.abs().max() for key, value in fpn.named_parameters()}
+    theirs, fpn = torchvision_pyramid(BACKBONE, "conv"), FPN(BACKBONE, FPNConfig(channels=CHANNELS, extra="conv"))
+    largest = {key: value.abs().max() for key, value in fpn.named_parameters()}
     copy_weights(theirs, fpn)
     for key, value in fpn.named_parameters():
-        assert spread[key].item() == pytest.approx(value.abs().max().item(), rel=0.1), key
+        assert largest[key].item() == pytest.approx(value.abs().max().item(), rel=0.1), key
 
 
 def test_passthrough_changes_nothing():
-    """Law: the same tensors, the same promise."""
+    """Law: the same tensors and the same ``feature_info``."""
     features = features_of(BACKBONE)
     neck = Passthrough(BACKBONE)
     assert neck(features) is features
@@ -143,34 +143,34 @@ def test_passthrough_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    ("feature_info", "config", "said"),
+    ("feature_info", "config", "message"),
     [
         (
             BACKBONE | {"c5": FeatureInfo(64, 16)},
             FPNConfig(),
-            "FPN needs each level to halve the one before; got strides {'c2': 4, 'c3': 8, 'c4': 16, 'c5': 16}",
+            "FPN needs each level to have twice the stride of the one before; got {'c2': 4, 'c3': 8, 'c4': 16,",
         ),
-        (BACKBONE, FPNConfig(levels=("c2", "c4")), "got strides {'c2': 4, 'c4': 16}"),
-        (BACKBONE, FPNConfig(levels=("c3", "c2")), "got strides {'c3': 8, 'c2': 4}"),
+        (BACKBONE, FPNConfig(levels=("c2", "c4")), "got {'c2': 4, 'c4': 16}"),
+        (BACKBONE, FPNConfig(levels=("c3", "c2")), "got {'c3': 8, 'c2': 4}"),
         (BACKBONE, FPNConfig(levels=("c5", "c6")), "FPN reads levels ('c5', 'c6'); the pyramid has ('c2', 'c3',"),
         (BACKBONE, FPNConfig(extra="none", extra_count=2), "extra_count=2 and extra='none' contradict each other"),
         ({"p2": FeatureInfo(8, 4)}, FPNConfig(), "FPN reads levels c2, c3, ...; the pyramid has ('p2',)"),
         (
             {"c4": FeatureInfo(8, 16), "c5": FeatureInfo(8, 16)},
             FPNConfig(),
-            "got strides {'c4': 16, 'c5': 16}: the neck 'simple_pyramid' makes the others out of one resolution",
+            "got {'c4': 16, 'c5': 16}: the neck 'simple_pyramid' makes a pyramid out of one resolution",
         ),
     ],
 )
-def test_fpn_refuses_what_it_cannot_merge(feature_info, config, said):
-    """Hand-drawn: the text says what was wanted and what came."""
+def test_fpn_refuses_levels_it_cannot_merge(feature_info, config, message):
+    """Hand-made: the error says what was expected and what came."""
     with pytest.raises(ValueError) as caught:
         FPN(feature_info, config)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_level_that_is_no_backbones_is_refused_by_the_config():
-    """Hand-drawn: an output of a neck is not an input of one."""
+def test_config_refuses_levels_that_are_not_a_backbones():
+    """Hand-made: an output of a neck is not an input of one."""
     with pytest.raises(ValueError, match="levels"):
         FPNConfig(levels=("p2",))
 
@@ -192,14 +192,21 @@ def info_of(**strides):
         (info_of(c1=2), SimplePyramidConfig()),
     ],
 )
-def test_every_backbone_has_a_neck(feature_info, expected):
-    """Hand-drawn: a run of levels that halve is for the FPN, one resolution for the simple pyramid; both make p2 up."""
+def test_every_backbone_has_a_default_neck(feature_info, expected):
+    """Hand-made: an FPN for levels that double their stride, the simple pyramid for one resolution."""
     config = default_neck(feature_info)
     assert config == expected
     assert all(level.startswith("p") for level in NECKS.build(config, feature_info).feature_info)
 
 
-def test_no_neck_for_what_is_no_backbone():
-    """Hand-drawn: the text says what came."""
+def test_pyramid_without_backbone_levels_has_no_default_neck():
+    """Hand-made: the error says what came."""
     with pytest.raises(ValueError, match=r"the pyramid has \('p2',\): give it a backbone's"):
         default_neck(info_of(p2=4))
+
+
+def test_unknown_neck_suggests_the_nearest():
+    """Hand-made: exit code 2 and the nearest name."""
+    with pytest.raises(UsageError, match="there is no neck named 'bi_fpn': did you mean 'bifpn'") as caught:
+        NECKS.resolve({"name": "bi_fpn"})
+    assert caught.value.exit_code == 2

@@ -14,7 +14,7 @@ from ..helpers.pyramids import BACKBONE, features_of
 
 
 def torchvisions_pyramid(state, features):
-    """p2..p5 of torchvision's network with the weights of our FPN."""
+    """Return p2..p5 of torchvision's network with the weights of the FPN inside a PAFPN."""
     theirs = torchvision.ops.FeaturePyramidNetwork([info.channels for info in BACKBONE.values()], 8)
     ours = [value for key, value in state.items() if key.startswith("fpn.")]
     theirs.load_state_dict(dict(zip(theirs.state_dict(), ours, strict=True)))
@@ -23,8 +23,8 @@ def torchvisions_pyramid(state, features):
 
 @pytest.mark.parametrize("activation", ["relu", "none"])
 @torch.no_grad()
-def test_pafpn_equals_the_paper(activation):
-    """Oracle: section 3.1 written out; N2 is P2, N(i+1) = conv(P(i+1) + conv of stride 2 (N(i))), each with a ReLU."""
+def test_pafpn_equals_the_paper_written_out(activation):
+    """Oracle: section 3.1, N2 = P2 and N(i+1) = conv(P(i+1) + conv of stride 2 (N(i))), each with a ReLU."""
     pafpn, features = PAFPN(BACKBONE, PAFPNConfig(channels=8, activation=activation)), features_of(BACKBONE)
     for parameter in pafpn.parameters():
         nn.init.normal_(parameter, std=0.2)
@@ -49,14 +49,14 @@ def test_pafpn_equals_the_paper(activation):
         torch.testing.assert_close(pyramid[level], expected[level])
 
 
-def test_the_norm_is_on_both_paths():
-    """Hand-drawn: 4 lateral and 4 output convolutions of the FPN, 3 downwards and 3 outputs of the path above it."""
+def test_norms_are_on_both_paths():
+    """Hand-made: 4 lateral and 4 output convolutions of the FPN, 3 strided and 3 output ones of the bottom-up path."""
     pafpn = PAFPN(BACKBONE, PAFPNConfig(channels=8, norm="group"))
     assert sum(isinstance(module, nn.GroupNorm) for module in pafpn.modules()) == 4 + 4 + 3 + 3
     assert sum(isinstance(module, nn.ReLU) for module in pafpn.modules()) == 3 + 3
 
 
-def test_pafpn_speaks_of_levels_it_cannot_merge():
-    """Hand-drawn: the check is the FPN's."""
-    with pytest.raises(ValueError, match="needs each level to halve the one before"):
+def test_pafpn_refuses_levels_it_cannot_merge():
+    """Hand-made: the check is the FPN's."""
+    with pytest.raises(ValueError, match="needs each level to have twice the stride of the one before"):
         PAFPN(BACKBONE, PAFPNConfig(levels=("c2", "c4")))

@@ -1,4 +1,4 @@
-"""The simple pyramid against the text of ViTDet (2203.16527 section 3) written out."""
+"""The simple pyramid against the text of ViTDet (2203.16527 section 3), written out."""
 
 import pytest
 import torch
@@ -13,14 +13,14 @@ WIDTH = 32
 
 
 def normalize(x, state, key):
-    """Layer norm over the channels of each cell."""
+    """Return ``x`` after a layer norm over the channels of each cell."""
     mean, variance = x.mean(dim=1, keepdim=True), x.var(dim=1, keepdim=True, correction=0)
     weight, bias = (state[f"{key}.{name}"][:, None, None] for name in ("weight", "bias"))
     return (x - mean) / (variance + 1e-6).sqrt() * weight + bias
 
 
 def enlarge(x, state, key):
-    """A 2x2 transposed convolution of stride 2: each cell becomes four, none overlap."""
+    """Return a 2x2 transposed convolution of stride 2: each cell becomes four, which do not overlap."""
     weight, bias = state[f"{key}.weight"], state[f"{key}.bias"]
     finer = x.new_zeros(len(x), len(bias), 2 * x.shape[2], 2 * x.shape[3])
     for row in range(2):
@@ -35,7 +35,7 @@ def gelu(x):
 
 
 def written_out(source, stride, state):
-    """p2..p6 of one map."""
+    """Return p2..p6 of one map."""
     pyramid = {}
     for level in ("p2", "p3", "p4", "p5"):
         x, target = source, 2 ** int(level[1])
@@ -55,8 +55,8 @@ def written_out(source, stride, state):
 
 @pytest.mark.parametrize("stride", [4, 8, 16, 32, 64])
 @torch.no_grad()
-def test_simple_pyramid_equals_the_paper(stride):
-    """Oracle: the text written out, for the paper's stride of 16 and the others."""
+def test_simple_pyramid_equals_the_paper_written_out(stride):
+    """Oracle: the text written out, for the paper's stride of 16 and for others."""
     torch.manual_seed(0)
     neck = SimplePyramid({"c4": FeatureInfo(WIDTH, stride)}, SimplePyramidConfig(channels=8))
     for parameter in neck.parameters():
@@ -68,8 +68,8 @@ def test_simple_pyramid_equals_the_paper(stride):
         torch.testing.assert_close(pyramid[level], expected[level], msg=lambda text, level=level: f"{level}: {text}")
 
 
-def test_channels_halve_where_the_map_doubles():
-    """Oracle: the paper's ViT-B: 768 channels of stride 16 give 192 at stride 4; no bias in the convolutions."""
+def test_channels_halve_with_each_doubling_of_the_resolution():
+    """Oracle: the paper's ViT-B, whose 768 channels of stride 16 become 192 at stride 4; no biases before norms."""
     neck = SimplePyramid({"c4": FeatureInfo(768, 16)})
     shapes = {key: tuple(value.shape) for key, value in neck.named_parameters()}
     assert shapes["scale.p2.0.weight"] == (768, 384, 2, 2)
@@ -79,37 +79,37 @@ def test_channels_halve_where_the_map_doubles():
     assert neck.feature_info == {f"p{number}": FeatureInfo(256, 2**number) for number in range(2, 7)}
 
 
-def test_the_coarsest_level_is_read():
-    """Hand-drawn: the last ``c`` level unless one is named; among equal strides the last is the deepest."""
+def test_coarsest_level_is_read_by_default():
+    """Hand-made: the last ``c`` level unless one is named; of equal strides the last is the deepest."""
     info = {"c2": FeatureInfo(8, 4), "c3": FeatureInfo(8, 16), "c4": FeatureInfo(16, 16), "p2": FeatureInfo(8, 4)}
     assert SimplePyramid(info).levels == ("c4",)
     assert SimplePyramid(info, SimplePyramidConfig(levels=("c2",))).levels == ("c2",)
 
 
-def test_other_strides_may_be_made():
-    """Hand-drawn: p3..p7 for a dense head, two of them convolved."""
+def test_strides_of_the_levels_can_be_chosen():
+    """Hand-made: p3..p7 for a dense head, the last two by convolutions."""
     config = SimplePyramidConfig(channels=8, strides=(8, 16, 32), extra="conv")
     info = SimplePyramid({"c4": FeatureInfo(WIDTH, 16)}, config).feature_info
     assert info == {f"p{number}": FeatureInfo(8, 2**number) for number in range(3, 8)}
 
 
 @pytest.mark.parametrize(
-    ("feature_info", "config", "said"),
+    ("feature_info", "config", "message"),
     [
         ({"c4": FeatureInfo(8, 14)}, SimplePyramidConfig(), "a patch size of 8, 16 or 32"),
         ({"p2": FeatureInfo(8, 4)}, SimplePyramidConfig(), "name one of a backbone's in `levels`"),
         ({"c4": FeatureInfo(8, 16)}, SimplePyramidConfig(levels=("c5",)), "the pyramid has ('c4',)"),
     ],
 )
-def test_simple_pyramid_refuses_what_it_cannot_scale(feature_info, config, said):
-    """Hand-drawn: the text says what to do."""
+def test_simple_pyramid_refuses_a_level_it_cannot_scale(feature_info, config, message):
+    """Hand-made: the error says what to do."""
     with pytest.raises(ValueError) as caught:
         SimplePyramid(feature_info, config)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [{"strides": (4, 16)}, {"strides": (6, 12)}, {"levels": ("c4", "c5")}])
-def test_a_wrong_config_is_refused(options):
-    """Hand-drawn: strides that do not double, that are no powers of two, and two levels to read."""
+def test_invalid_config_is_refused(options):
+    """Hand-made: strides that do not double, strides that are no powers of two, and two levels to read."""
     with pytest.raises(ValidationError):
         SimplePyramidConfig(**options)

@@ -65,9 +65,9 @@ def test_a_model_that_hangs_or_dies_is_a_line_and_not_the_end(monkeypatch):
         os._exit(7)
 
     monkeypatch.setattr(compat, "try_model", hang)
-    assert compat._try_in_a_process("any", limit=0.2)["reason"] == "not done in 0 s"
+    assert compat._try_in_process("any", limit=0.2)["reason"] == "not done in 0 s"
     monkeypatch.setattr(compat, "try_model", die)
-    assert compat._try_in_a_process("any", limit=60.0)["reason"] == "the process died with exit code 7"
+    assert compat._try_in_process("any", limit=60.0)["reason"] == "the process died with exit code 7"
 
 
 def test_backbones_are_timed_beside_their_twins(capsys):

@@ -1,4 +1,4 @@
-"""A mask as polygons that run along its pixel edges, so that they rasterise back to exactly the mask."""
+"""Polygons of a mask: they run along its pixel edges, so that they rasterise back to exactly the mask."""
 
 import cv2
 import numpy as np
@@ -6,14 +6,14 @@ from jaxtyping import Bool, UInt8
 
 Corner = tuple[int, int]
 
-# Heading (x, y) of each side of a pixel when it is walked clockwise, and where on the pixel that side starts.
+# For each side of a pixel, walked clockwise: its direction (x, y), and the corner of the pixel where it starts.
 _SIDES = (((1, 0), (0, 0)), ((0, 1), (1, 0)), ((-1, 0), (1, 1)), ((0, -1), (0, 1)))
 
 
 def mask_to_polygons(mask: Bool[np.ndarray, "h w"]) -> list[list[int]]:
-    """COCO's polygons ``x1 y1 x2 y2 ...``, one for each 4-connected part of the mask.
+    """Return the mask as polygons ``x1 y1 x2 y2 ...`` in COCO's form, one for each 4-connected part.
 
-    COCO fills each polygon by itself and so has no holes: a part with a hole is cut in two through it.
+    COCO fills every polygon, so that polygons cannot have holes: a part with a hole is cut in two through the hole.
     """
     polygons, pending = [], [(mask.astype(np.uint8), 0, 0)]
     while pending:
@@ -34,12 +34,12 @@ def mask_to_polygons(mask: Bool[np.ndarray, "h w"]) -> list[list[int]]:
 
 
 def _loops(pixels: UInt8[np.ndarray, "h w"]) -> list[list[Corner]]:
-    """The corners of each closed path between inside and outside, the outermost first."""
+    """Return the corners of every closed path between inside and outside, the outermost first."""
     height, width = pixels.shape
     padded = np.pad(pixels, 1)
-    sides: dict[tuple[int, int, int, int], None] = {}  # a set that keeps its order: start and heading
+    sides: dict[tuple[int, int, int, int], None] = {}  # an ordered set of (start, direction)
     for (dx, dy), (start_x, start_y) in _SIDES:
-        outside = padded[1 - dx : 1 - dx + height, 1 + dy : 1 + dy + width] == 0  # what lies left of the walker
+        outside = padded[1 - dx : 1 - dx + height, 1 + dy : 1 + dy + width] == 0  # what lies to the left
         for y, x in np.argwhere((pixels == 1) & outside).tolist():
             sides[x + start_x, y + start_y, dx, dy] = None
     loops = []
@@ -49,12 +49,12 @@ def _loops(pixels: UInt8[np.ndarray, "h w"]) -> list[list[Corner]]:
             del sides[side]
             x, y, dx, dy = side
             x, y = x + dx, y + dy
-            # Turning right first keeps to the same pixel where two touch at a corner only.
-            for heading in ((-dy, dx), (dx, dy), (dy, -dx)):
-                side = (x, y, *heading)
+            # Where two pixels touch at a corner only, turning right stays at the same pixel.
+            for direction in ((-dy, dx), (dx, dy), (dy, -dx)):
+                side = (x, y, *direction)
                 if side in sides:
                     break
-            if heading != (dx, dy):
+            if direction != (dx, dy):
                 corners.append((x, y))
         loops.append(corners)
     return loops
