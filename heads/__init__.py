@@ -1,13 +1,14 @@
 """Floor 4: pyramid -> losses or predictions. The imports below fill the registry."""
 
-from .base import HEADS, Head, HeadConfig, task_of_head
-from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamples
+from .base import HEADS, Head, HeadConfig, LearnsMasks, required_mask_format, task_of_head
+from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput
 from .class_rows import ClassRows, class_rows_by_tensor
 from .classification import ClassificationConfig, ClassificationHead
 from .mask_branch import MaskBranch, MaskBranchConfig
 from .multi_head import MultiHead, MultiHeadConfig
 from .rcnn import RCNNConfig, RCNNHead
-from .rpn import RPN, Proposals, RPNConfig
+from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionPooler, RegionSamples
+from .rpn import RPN, RPNConfig, proposal_recall
 from .semantic import (
     TORCHVISION_DEEPLAB,
     AuxiliaryConfig,
@@ -37,6 +38,7 @@ __all__ = [
     "AuxiliaryConfig",
     "BoxBranch",
     "BoxBranchConfig",
+    "BoxOutput",
     "ClassRows",
     "ClassificationConfig",
     "ClassificationHead",
@@ -46,16 +48,19 @@ __all__ = [
     "FCNHead",
     "Head",
     "HeadConfig",
+    "LearnsMasks",
     "LowLevelConfig",
     "MaskBranch",
     "MaskBranchConfig",
     "MultiHead",
     "MultiHeadConfig",
-    "PaddedDetections",
     "Proposals",
     "RCNNConfig",
     "RCNNHead",
     "RPNConfig",
+    "RegionBranch",
+    "RegionBranchConfig",
+    "RegionPooler",
     "RegionSamples",
     "SemanticConfig",
     "SemanticFPNConfig",
@@ -66,5 +71,7 @@ __all__ = [
     "UNetConfig",
     "UNetHead",
     "class_rows_by_tensor",
+    "proposal_recall",
+    "required_mask_format",
     "task_of_head",
 ]

@@ -1,12 +1,12 @@
 """What a head is: pyramid -> losses or predictions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from ..structures import Features, Images, MaskFormat, PartConfig, Registry
+from ..structures import FeatureInfo, Features, Images, MaskFormat, PartConfig, Registry
 
 Target = TypeVar("Target")
 Prediction = TypeVar("Prediction")
@@ -15,29 +15,42 @@ Prediction = TypeVar("Prediction")
 class HeadConfig(PartConfig):
     """The hyper-parameters of a head."""
 
+
+class LearnsMasks(ABC):
+    """A base for the config of a head that can learn masks of objects."""
+
     @property
+    @abstractmethod
     def mask_format(self) -> MaskFormat | None:
-        """What the objects that it learns from must have their masks as; None where it needs none."""
-        return None
+        """What the masks of the ground truth must come as; None where this config needs no masks."""
+
+
+def required_mask_format(config: HeadConfig) -> MaskFormat | None:
+    """Return what a head of this config needs the masks of the ground truth as, or None where it needs none."""
+    return config.mask_format if isinstance(config, LearnsMasks) else None
 
 
 class Head(nn.Module, ABC, Generic[Target, Prediction]):
     """Learns from and predicts on named feature maps; what it returns never depends on ``self.training``."""
 
     task: ClassVar[str]
-    """What it predicts; the engine has scores, results and pictures for each task it knows."""
+    """What the head predicts; the engine has scores, results and pictures for each task it knows."""
 
-    def dense_parts(self) -> Sequence[nn.Module]:
-        """The modules in it, itself perhaps, whose ``forward`` is arithmetic on whole tensors: what to compile."""
-        return (self,)
+    dense_parts: Sequence[str] = ("",)
+    """The submodules whose ``forward`` is arithmetic on whole tensors, which is what to compile; "" is the head itself.
+    Together they hold all of its parameters."""
 
     @abstractmethod
     def loss(self, features: Features, images: Images, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """Named scalars whose sum is minimised; one target per image."""
+        """Return the losses, one target per image, and numbers to watch; :mod:`vertebra.ops.losses` has the convention.
+
+        A name that begins with ``loss_`` is a scalar to minimize; any other name is a detached 1-D tensor of which the
+        mean is logged.
+        """
 
     @abstractmethod
     def predict(self, features: Features, images: Images) -> list[Prediction]:
-        """One prediction per image, in the frame of the images given."""
+        """Return one prediction per image, in the frame of the images given."""
 
 
 HEADS: Registry[Head] = Registry("head")
@@ -45,7 +58,30 @@ HEADS: Registry[Head] = Registry("head")
 
 
 def task_of_head(name: str) -> str:
-    """What a head of this name predicts."""
+    """Return the task of the head that is registered under a name."""
     build = HEADS[name].build
     assert isinstance(build, type) and issubclass(build, Head), "heads are registered as classes"
     return build.task
+
+
+def require_levels(reader: str, feature_info: Mapping[str, FeatureInfo], levels: Sequence[str]) -> None:
+    """Raise ValueError where the pyramid lacks one of the levels that a part of a head reads."""
+    missing = [level for level in levels if level not in feature_info]
+    if levels and not missing:
+        return
+    fix = "name levels that it has in the head's config, or let the backbone give more"
+    if not levels or any(level.startswith("p") for level in missing):
+        fix = "put a neck before the head that makes them, such as 'fpn'"
+    wanted = tuple(levels) or "p2, p3, ..."
+    raise ValueError(f"{reader} reads levels {wanted}; the pyramid has {tuple(feature_info)}: {fix}")
+
+
+def require_equal_channels(reader: str, feature_info: Mapping[str, FeatureInfo], levels: Sequence[str]) -> int:
+    """Return the channels that all these levels have; raise ValueError where they differ."""
+    channels = [feature_info[level].channels for level in levels]
+    if len(set(channels)) > 1:
+        raise ValueError(
+            f"{reader} needs the same channels on all levels; {tuple(levels)} have {channels}: use a neck, "
+            "such as 'fpn'"
+        )
+    return channels[0]

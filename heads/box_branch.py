@@ -1,4 +1,8 @@
-"""The box branch of Faster R-CNN on a pyramid: RoIAlign, two fully connected layers, class and box (1612.03144 4.2)."""
+"""The box branch of Faster R-CNN on a pyramid: RoIAlign, two fully connected layers, class and box (1612.03144 4.2).
+
+``forward``, ``loss``, ``refine`` and ``detect`` are separate steps, so that stages can follow one another: a cascade
+(1712.00726) runs ``forward``, takes the loss, and gives the boxes that ``refine`` returns to the next branch.
+"""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -12,24 +16,27 @@ from torch import Tensor, nn
 
 from ..ops import (
     IGNORED,
-    POSITIVE,
+    NO_CANDIDATE,
     NormKind,
+    PaddedDetections,
     RoIAlignConfig,
     all_reduce_mean,
-    class_nms_mask,
+    assign_boxes,
     clip_boxes,
     decode_boxes,
     draw_image_seeds,
     encode_boxes,
-    ignore_regions,
-    match_boxes,
+    gather_rows,
     sample_labels,
+    select_detections,
+    shorter_sides,
+    take_targets,
+    top_class_scores,
     uniform_from_seed,
 )
 from ..structures import Config, FeatureInfo, Features, Images, Instances
 from .class_rows import ClassRows
-from .region_pooler import RegionPooler, region_convolutions
-from .rpn import Proposals
+from .regions import Proposals, RegionPooler, RegionSamples, region_convolutions
 
 
 class BoxBranchConfig(Config):
@@ -42,19 +49,23 @@ class BoxBranchConfig(Config):
     """Channels of 3x3 convolutions before the fully connected layers; four of 256 where training begins from random
     weights (1803.08494 section 4.3)."""
     norm: NormKind = "none"
-    """What follows each of them."""
+    """The norm that follows each of them."""
     fc: tuple[int, ...] = (1024, 1024)
     """Widths of the fully connected layers."""
     samples: int = Field(default=512, gt=0)
+    """Proposals per image that the losses are computed on."""
     positive_fraction: float = Field(default=0.25, ge=0, le=1)
+    """The most of them that may be positive."""
     match_threshold: float = 0.5
+    """A proposal is positive from this IoU with an object up, and background below."""
     ignore_coverage: float = 0.5
-    """A background proposal with this share of its area inside an ignored region is not background."""
+    """A background proposal with this fraction of its area inside an ignore region is not background."""
     class_agnostic: bool = False
-    """One box per proposal for all classes, instead of one for each."""
+    """One box per proposal for all classes, instead of one for each class."""
     background: Literal["last", "first"] = "last"
     """Which class logit is the background's; torchvision puts it first and gives it box outputs of its own."""
     box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    """What the offsets (dx, dy, dw, dh) are multiplied by."""
     beta: float = 0.0
     """Where smooth L1 turns linear, in encoded units; 0 is plain L1. torchvision: 1/9."""
     score_threshold: float = 0.05
@@ -67,29 +78,17 @@ class BoxBranchConfig(Config):
 
     @property
     def max_positives(self) -> int:
-        """How many samples of an image can have an object; they come first."""
+        """The most samples of an image that can have an object; they come first."""
         return int(self.samples * self.positive_fraction)
 
 
-class RegionSamples(NamedTuple):
-    """Proposals drawn for the losses, with what each has to learn; padding where ``valid`` is False."""
+class BoxOutput(NamedTuple):
+    """What the branch says of each region."""
 
-    boxes: Float[Tensor, "b s 4"]
-    valid: Bool[Tensor, "b s"]
-    labels: Int64[Tensor, "b s"]  # num_classes for background
-    goals: Float[Tensor, "b s 4"]  # the matched object's box, for positives
-    objects: Int64[Tensor, "b s"]  # and its index in the image's target
-
-
-class PaddedDetections(NamedTuple):
-    """A fixed number of detections per image, best first; where ``valid`` is False the row is padding."""
-
-    boxes: Float[Tensor, "b d 4"]
-    labels: Int64[Tensor, "b d"]
-    scores: Float[Tensor, "b d"]
-    valid: Bool[Tensor, "b d"]
-    masks: Float[Tensor, "b d s s"] | None = None
-    """Probabilities on a grid over each box."""
+    logits: Float[Tensor, "b r k"]
+    """Of the classes, and last of the background, whatever the config."""
+    offsets: Float[Tensor, "b r c 4"]
+    """Box offsets for each class, or one for all classes where the branch is class-agnostic."""
 
 
 class BoxBranch(nn.Module):
@@ -110,12 +109,12 @@ class BoxBranch(nn.Module):
         layers = [nn.Linear(*pair) for pair in itertools.pairwise(widths)]
         self.fc = nn.ModuleList(layers)
         self.class_logits = nn.Linear(widths[-1], num_classes + 1)
-        box_rows = 1 if config.class_agnostic else num_classes + (config.background == "first")
-        self.box_offsets = nn.Linear(widths[-1], 4 * box_rows)
+        num_boxes = 1 if config.class_agnostic else num_classes + (config.background == "first")
+        self.box_offsets = nn.Linear(widths[-1], 4 * num_boxes)
         self.class_rows = {"class_logits": ClassRows(background=config.background)}
         if not config.class_agnostic:
             background = config.background if config.background == "first" else None
-            self.class_rows["box_offsets"] = ClassRows(each=4, background=background)
+            self.class_rows["box_offsets"] = ClassRows(per_class=4, background=background)
         for layer in layers:
             nn.init.kaiming_uniform_(layer.weight, a=1)
         nn.init.normal_(self.class_logits.weight, std=0.01)
@@ -123,10 +122,8 @@ class BoxBranch(nn.Module):
         for layer in (*layers, self.class_logits, self.box_offsets):
             nn.init.zeros_(layer.bias)
 
-    def forward(
-        self, features: Features, boxes: Float[Tensor, "b r 4"]
-    ) -> tuple[Float[Tensor, "b r k"], Float[Tensor, "b r c 4"]]:
-        """Class logits (background last, whatever the config) and box offsets per class of every proposal."""
+    def forward(self, features: Features, boxes: Float[Tensor, "b r 4"]) -> BoxOutput:
+        """Compute class logits and box offsets of every region."""
         hidden = self.convolutions(self.pool(features, boxes)).flatten(1)
         for layer in self.fc:
             hidden = F.relu(layer(hidden))
@@ -135,71 +132,100 @@ class BoxBranch(nn.Module):
         if self.config.background == "first":
             logits = logits.roll(-1, dims=2)
             offsets = offsets if self.config.class_agnostic else offsets[:, :, 1:]
-        return logits, offsets
+        return BoxOutput(logits, offsets)
 
     @torch.no_grad()
     def sample(self, proposals: Proposals, targets: Sequence[Instances]) -> RegionSamples:
-        """Draw proposals to learn from; the objects themselves are among the candidates (Fast R-CNN's habit)."""
-        config, rows = self.config, []
+        """Draw the proposals to learn from; the objects themselves are among the candidates (Fast R-CNN's habit)."""
         most = max(map(len, targets))
         seeds = draw_image_seeds(len(targets), proposals.boxes.device)
+        rows = []
         for boxes, valid, target, seed in zip(*proposals, targets, seeds, strict=True):
-            # Padded to the image with most objects, so that all images draw from equally many.
+            # Padded to the image with most objects, so that all images draw from equally many candidates.
             padding = boxes.new_zeros(most - len(target), 4)
             candidates = torch.cat([boxes, target.boxes, padding])
             usable = torch.cat([valid, valid.new_ones(len(target)), valid.new_zeros(len(padding))])
-            threshold = config.match_threshold
-            match = match_boxes(candidates, target.boxes, (threshold, threshold))
-            kinds = ignore_regions(match.labels, candidates, target.ignored, config.ignore_coverage)
-            kinds = torch.where(usable, kinds, IGNORED)
-            keys = uniform_from_seed(seed, len(kinds))
-            indices, drawn = sample_labels(kinds, config.samples, config.positive_fraction, keys)
-            positive = drawn & (kinds[indices] == POSITIVE)
-            objects = match.objects[indices]
-            labels, goals = torch.full_like(objects, self.num_classes), candidates[indices]
-            if len(target):
-                labels = torch.where(positive, target.labels[objects], labels)
-                goals = torch.where(positive[:, None], target.boxes[objects], goals)
-            rows.append((candidates[indices], drawn, labels, goals, objects))
+            rows.append(self._sample_image(candidates, usable, target, seed))
         return RegionSamples(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
-    def loss(self, features: Features, samples: RegionSamples) -> dict[str, Tensor]:
-        """Cross-entropy over classes and background, smooth L1 on the boxes of positives; both per sample drawn."""
-        logits, offsets = self(features, samples.boxes)
+    def _sample_image(
+        self, candidates: Float[Tensor, "n 4"], usable: Bool[Tensor, " n"], target: Instances, seed: Int64[Tensor, ""]
+    ) -> RegionSamples:
+        """Draw the samples of one image; their tensors have no batch axis."""
+        config = self.config
+        thresholds = (config.match_threshold, config.match_threshold)
+        match = assign_boxes(candidates, target, thresholds, ignore_coverage=config.ignore_coverage)
+        labels = torch.where(usable, match.labels, IGNORED)
+        keys = uniform_from_seed(seed, len(candidates))
+        sample = sample_labels(labels, config.samples, config.positive_fraction, keys)
+        boxes, target_indices = candidates[sample.indices], match.target_indices[sample.indices]
+        background = torch.full_like(target_indices, self.num_classes)
+        classes = take_targets(target.labels, target_indices, default=background)
+        target_boxes = take_targets(target.boxes, target_indices, default=boxes)
+        return RegionSamples(
+            boxes=boxes,
+            valid=sample.valid,
+            labels=torch.where(sample.positive, classes, background),
+            target_boxes=torch.where(sample.positive[:, None], target_boxes, boxes),
+            target_indices=target_indices,
+        )
+
+    def loss(self, output: BoxOutput, samples: RegionSamples) -> dict[str, Tensor]:
+        """Return the losses of ``forward``'s output for the boxes of the samples, per sample drawn.
+
+        ``loss_class`` is cross-entropy over the classes and the background, ``loss_box`` smooth L1 on the offsets of
+        positives. To watch: ``box_positives`` per image.
+        """
         count = all_reduce_mean(samples.valid.sum().float()).clamp(min=1)
-        cross_entropy = F.cross_entropy(logits.flatten(0, 1), samples.labels.flatten(), reduction="none")
+        cross_entropy = F.cross_entropy(output.logits.flatten(0, 1), samples.labels.flatten(), reduction="none")
         positive = samples.labels < self.num_classes
-        if self.config.class_agnostic:
-            own = offsets[:, :, 0]
-        else:
-            rows = samples.labels.clamp(max=self.num_classes - 1)
-            own = offsets.gather(2, rows[:, :, None, None].expand(-1, -1, 1, 4))[:, :, 0]
-        goals = encode_boxes(samples.goals, samples.boxes, self.config.box_weights)
-        error = F.smooth_l1_loss(own, goals, reduction="none", beta=self.config.beta)
+        offsets = self._offsets_of(output, samples.labels)
+        target_offsets = encode_boxes(samples.target_boxes, samples.boxes, self.config.box_weights)
+        error = F.smooth_l1_loss(offsets, target_offsets, reduction="none", beta=self.config.beta)
         return {
             "loss_class": (cross_entropy * samples.valid.flatten()).sum() / count,
             "loss_box": (error * positive[:, :, None]).sum() / count,
+            "box_positives": positive.sum(dim=1),
         }
 
-    def detect(self, features: Features, proposals: Proposals, images: Images) -> PaddedDetections:
-        """The best detections of each image after suppression within each class."""
-        config = self.config
-        logits, offsets = self(features, proposals.boxes)
-        boxes = decode_boxes(offsets, proposals.boxes[:, :, None], config.box_weights)
-        boxes = clip_boxes(boxes, images.sizes).expand(-1, -1, self.num_classes, -1).flatten(1, 2)
-        sides = boxes[..., 2:] - boxes[..., :2]
-        scores = logits.softmax(dim=2)[:, :, : self.num_classes]
-        usable = proposals.valid[:, :, None] & (scores > config.score_threshold)
-        usable = usable.flatten(1) & boxes.isfinite().all(dim=-1) & (sides.amin(dim=-1) >= config.min_size)
-        # A score below zero marks what is no candidate; it sorts last and so suppresses nothing that is.
-        scores = scores.flatten(1).masked_fill(~usable, -1.0)
-        scores, indices = scores.topk(min(config.max_candidates, scores.shape[1]))
-        boxes = boxes.gather(1, indices[:, :, None].expand(-1, -1, 4)).nan_to_num()
-        labels = indices % self.num_classes
-        kept = torch.stack(
-            [class_nms_mask(*image, config.nms_threshold) for image in zip(boxes, scores, labels, strict=True)]
-        )
-        scores, order = scores.masked_fill(~kept, -1.0).topk(min(config.max_detections, scores.shape[1]))
-        return PaddedDetections(
-            boxes.gather(1, order[:, :, None].expand(-1, -1, 4)), labels.gather(1, order), scores, scores >= 0
-        )
+    def _offsets_of(self, output: BoxOutput, labels: Int64[Tensor, "b r"]) -> Float[Tensor, "b r 4"]:
+        """Return each region's offsets for its class; for background, which has none, those of the last class."""
+        if self.config.class_agnostic:
+            return output.offsets[:, :, 0]
+        classes = labels.clamp(max=self.num_classes - 1)
+        return output.offsets.gather(2, classes[:, :, None, None].expand(-1, -1, 1, 4))[:, :, 0]
+
+    @torch.no_grad()
+    def refine(
+        self,
+        output: BoxOutput,
+        proposals: Proposals,
+        images: Images,
+        labels: Int64[Tensor, "b r"] | None = None,
+    ) -> Proposals:
+        """Return the proposals, in their order, corrected by ``forward``'s output for them: the boxes of a next stage.
+
+        Of a branch with a box for each class they get the box of their label or, without labels and for background, of
+        their likeliest class. A box that is left without an area is no longer valid.
+        """
+        likeliest = output.logits[:, :, : self.num_classes].argmax(dim=2)
+        if labels is not None:
+            likeliest = torch.where(labels < self.num_classes, labels, likeliest)
+        offsets = self._offsets_of(output, likeliest)
+        boxes = clip_boxes(decode_boxes(offsets, proposals.boxes, self.config.box_weights), images.sizes)
+        valid = proposals.valid & (shorter_sides(boxes) > 0)
+        return Proposals(torch.where(valid[:, :, None], boxes, 0), valid)
+
+    def detect(self, output: BoxOutput, proposals: Proposals, images: Images) -> PaddedDetections:
+        """Return the best detections of each image after suppression within each class."""
+        config, num_classes = self.config, self.num_classes
+        boxes = decode_boxes(output.offsets, proposals.boxes[:, :, None], config.box_weights)
+        boxes = clip_boxes(boxes, images.sizes)
+        scores = output.logits.softmax(dim=2)[:, :, :num_classes]
+        # A box with a NaN has no side that is long enough.
+        usable = (scores > config.score_threshold) & (shorter_sides(boxes) >= config.min_size)
+        usable &= proposals.valid[:, :, None]
+        best = top_class_scores(scores.masked_fill(~usable, NO_CANDIDATE), config.max_candidates)
+        box_rows = best.indices if config.class_agnostic else best.indices * num_classes + best.labels
+        boxes = gather_rows(boxes.flatten(1, 2), box_rows)
+        return select_detections(boxes, best.scores, best.labels, config.nms_threshold, config.max_detections)

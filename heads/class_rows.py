@@ -1,4 +1,4 @@
-"""Which rows of a head's tensors belong to which class: what lets weights move to a model of other classes."""
+"""Which rows of a head's tensors belong to which class, so that weights can move to a model of other classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,32 +9,33 @@ from .base import Head
 
 @dataclass(frozen=True, slots=True)
 class ClassRows:
-    """How the outputs of a predictor, the first axis of its weight and bias, are shared out to the classes in order.
+    """How the first axis of a predictor's weight and bias is divided between the classes, in their order.
 
-    A part says so of its predictors in ``class_rows``, by their names in it: ``{"logits": ClassRows()}``.
+    A part declares this for its predictors in ``class_rows``, by their names in it: ``{"logits": ClassRows()}``.
     """
 
-    each: int = 1
-    """Rows of a class."""
+    per_class: int = 1
+    """Rows of one class."""
     background: Literal["first", "last"] | None = None
-    """Where the background has rows too."""
+    """Where the background has rows too; None where it has none."""
 
-    def places(self, class_names: Sequence[str]) -> dict[str | None, slice]:
-        """The rows of each class, by its name; the background's by None."""
+    def slices(self, class_names: Sequence[str]) -> dict[str | None, slice]:
+        """Return the rows of each class by its name, and those of the background by None."""
         names: list[str | None] = [*class_names]
         if self.background is not None:
             names.insert(0 if self.background == "first" else len(names), None)
-        return {name: slice(place * self.each, (place + 1) * self.each) for place, name in enumerate(names)}
+        return {name: slice(index * self.per_class, (index + 1) * self.per_class) for index, name in enumerate(names)}
 
 
 def class_rows_by_tensor(head: Head) -> dict[str, tuple[str, ClassRows]]:
-    """Every tensor of a head that has rows of classes, by its name there: the task whose classes, and which rows."""
-    found: dict[str, tuple[str, ClassRows]] = {}
+    """Return each tensor of a head that has rows of classes, by its name: the task of the classes, and the rows."""
+    rows_by_tensor: dict[str, tuple[str, ClassRows]] = {}
     tasks = {"": head.task}
-    for name, module in head.named_modules():  # a part comes after what it is in
+    for name, module in head.named_modules():  # a module comes after the one that it is in
         task = module.task if isinstance(module, Head) else tasks[name.rpartition(".")[0]]
         tasks[name] = task
         for predictor, rows in getattr(module, "class_rows", {}).items():
             prefix = f"{name}.{predictor}." if name else f"{predictor}."
-            found |= {prefix + tensor: (task, rows) for tensor in module.get_submodule(predictor).state_dict()}
-    return found
+            tensors = module.get_submodule(predictor).state_dict()
+            rows_by_tensor |= {prefix + tensor: (task, rows) for tensor in tensors}
+    return rows_by_tensor

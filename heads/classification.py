@@ -11,20 +11,20 @@ from torch import Tensor, nn
 
 from ..ops import masked_mean
 from ..structures import Classification, FeatureInfo, Features, Images
-from .base import HEADS, Head, HeadConfig
+from .base import HEADS, Head, HeadConfig, require_levels
 from .class_rows import ClassRows
 
 
 class ClassificationConfig(HeadConfig):
-    """What is read, and what keeps it from learning by heart."""
+    """Which levels a classifier reads, how it is regularized, and how many classes it names."""
 
     name: Literal["classification"] = "classification"
     levels: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Levels to pool and concatenate; None takes the coarsest."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the pooled features that training sets to zero."""
+    """Fraction of the pooled features that training sets to zero."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the target that all classes get alike (1512.00567 section 7)."""
+    """Fraction of the target that is spread evenly over all classes (1512.00567 section 7)."""
     top: int = Field(default=5, gt=0)
     """How many classes a prediction names."""
 
@@ -46,32 +46,30 @@ class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
         if num_classes < 1:
             raise ValueError(f"a classifier needs at least one class; got num_classes={num_classes}")
         levels = config.levels or (_coarsest(feature_info),)
-        missing = [level for level in levels if level not in feature_info]
-        if missing:
-            raise ValueError(f"the classifier reads levels {levels}; the pyramid has {tuple(feature_info)}")
+        require_levels("the classifier", feature_info, levels)
         self.config = config
         self.strides = {level: feature_info[level].stride for level in levels}
         self.dropout = nn.Dropout(config.dropout)
         self.fc = nn.Linear(sum(feature_info[level].channels for level in levels), num_classes)
 
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k"]:
-        """A logit per class."""
+        """Compute a logit per class."""
         pooled = [masked_mean(features[level], images.sizes, stride) for level, stride in self.strides.items()]
         return self.fc(self.dropout(torch.cat(pooled, dim=1)))
 
     def loss(self, features: Features, images: Images, targets: Sequence[Int64[Tensor, ""]]) -> dict[str, Tensor]:
-        """``loss_class``."""
+        """Return ``loss_class``, the mean cross-entropy."""
         logits = self(features, images)
         smoothing = self.config.label_smoothing
         return {"loss_class": F.cross_entropy(logits, torch.stack(list(targets)), label_smoothing=smoothing)}
 
     def predict(self, features: Features, images: Images) -> list[Classification]:
-        """The ``top`` likeliest classes, or all where there are fewer."""
-        scores = self(features, images).softmax(dim=1)
-        best = scores.topk(min(self.config.top, scores.shape[1]))
-        return [Classification(labels, shares) for labels, shares in zip(best.indices, best.values, strict=True)]
+        """Return the ``top`` likeliest classes of each image, or all where there are fewer."""
+        probabilities = self(features, images).softmax(dim=1)
+        best = probabilities.topk(min(self.config.top, probabilities.shape[1]))
+        return [Classification(labels, scores) for labels, scores in zip(best.indices, best.values, strict=True)]
 
 
 def _coarsest(feature_info: Mapping[str, FeatureInfo]) -> str:
-    """The last of the levels with the greatest stride; dilation lets several share it."""
+    """Return the last of the levels with the greatest stride, which several have where a backbone is dilated."""
     return max(reversed(list(feature_info)), key=lambda level: feature_info[level].stride)

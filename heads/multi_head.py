@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor, nn
 
-from ..ops import metric_prefix
+from ..ops import split_losses
 from ..structures import FeatureInfo, Features, Images
 from .base import HEADS, Head, HeadConfig, task_of_head
 
@@ -16,62 +16,65 @@ AnyHeadConfig = Annotated[HeadConfig, *HEADS.field()]
 
 
 class MultiHeadConfig(HeadConfig):
-    """The heads by names of one's own: ``{"boxes": RCNNConfig(), "semantic": SemanticFPNConfig()}``."""
+    """The heads by names of one's choice: ``{"boxes": RCNNConfig(), "semantic": SemanticFPNConfig()}``."""
 
     name: Literal["multi_head"] = "multi_head"
     heads: dict[HeadName, AnyHeadConfig] = Field(min_length=2)
     weights: dict[str, PositiveFloat] = Field(default={})
-    """What a head's losses are multiplied by; 1 where none is given."""
+    """What the losses of a head are multiplied by; 1 where none is given."""
 
     @model_validator(mode="after")
     def _check_weights(self) -> "MultiHeadConfig":
-        if strange := self.weights.keys() - self.heads.keys():
-            raise ValueError(f"weights has {sorted(strange)}; the heads are {list(self.heads)}")
+        if unknown := self.weights.keys() - self.heads.keys():
+            raise ValueError(f"weights has {sorted(unknown)}; the heads are {list(self.heads)}")
         return self
 
 
 @HEADS.register("multi_head", MultiHeadConfig)
 class MultiHead(Head[Mapping[str, Any], dict[str, Any]]):
-    """Each head learns from the truth of its task; a prediction is a dict with what each head predicts, by its name."""
+    """Each head learns from the ground truth of its task; a prediction is a dict of each head's, by its name."""
 
     task: ClassVar[str] = "multi_head"
 
     def __init__(
         self, feature_info: Mapping[str, FeatureInfo], num_classes: Mapping[str, int], config: MultiHeadConfig
     ) -> None:
-        """``num_classes`` is by task."""
+        """Build the heads; ``num_classes`` is by task."""
         super().__init__()
         self.config = config
         self.heads = nn.ModuleDict()
-        for name, part in config.heads.items():
-            task = task_of_head(part.name)
+        for name, head_config in config.heads.items():
+            task = task_of_head(head_config.name)
             if task not in num_classes:
                 raise ValueError(
                     f"the head {name!r} is for {task}; there are classes for {', '.join(num_classes)} only"
                 )
-            self.heads[name] = HEADS.build(part, feature_info, num_classes[task])
+            self.heads[name] = HEADS.build(head_config, feature_info, num_classes[task])
+        self.dense_parts = tuple(
+            f"heads.{name}.{part}".rstrip(".") for name, head in self.named_heads() for part in head.dense_parts
+        )
 
     def named_heads(self) -> Iterator[tuple[str, Head]]:
-        """Each head with its name."""
+        """Yield each head with its name."""
         for name, head in self.heads.items():
             assert isinstance(head, Head), "the constructor puts heads in"
             yield name, head
 
-    def dense_parts(self) -> Sequence[nn.Module]:
-        """Those of every head."""
-        return tuple(part for _, head in self.named_heads() for part in head.dense_parts())
-
     def loss(self, features: Features, images: Images, targets: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Every head's losses, its name before theirs: ``loss_boxes_class``. A target is an image's truth by task."""
-        losses: dict[str, Tensor] = {}
+        """Return what every head returns under names with the head's: ``loss_boxes_class``, ``boxes_rpn_recall``.
+
+        A target is the ground truth of an image by task.
+        """
+        all_losses: dict[str, Tensor] = {}
+        all_metrics: dict[str, Tensor] = {}
         for name, head in self.named_heads():
             weight = self.config.weights.get(name, 1.0)
-            with metric_prefix(f"{name}_"):
-                own = head.loss(features, images, [target[head.task] for target in targets])
-            losses |= {f"loss_{name}_{key.removeprefix('loss_')}": weight * value for key, value in own.items()}
-        return losses
+            losses, metrics = split_losses(head.loss(features, images, [target[head.task] for target in targets]))
+            all_losses |= {f"loss_{name}_{key.removeprefix('loss_')}": weight * loss for key, loss in losses.items()}
+            all_metrics |= {f"{name}_{key}": values for key, values in metrics.items()}
+        return all_losses | all_metrics
 
     def predict(self, features: Features, images: Images) -> list[dict[str, Any]]:
-        """What each head predicts, by its name."""
-        found = {name: head.predict(features, images) for name, head in self.named_heads()}
-        return [{name: own[place] for name, own in found.items()} for place in range(len(images))]
+        """Return what each head predicts of an image, by the head's name."""
+        predictions = {name: head.predict(features, images) for name, head in self.named_heads()}
+        return [{name: of_head[index] for name, of_head in predictions.items()} for index in range(len(images))]

@@ -1,21 +1,21 @@
-"""Faster R-CNN's head: an RPN and a box branch on one pyramid (1506.01497, 1612.03144)."""
+"""The head of Faster and Mask R-CNN: an RPN, a box branch, and any further branches (1506.01497, 1612.03144)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..ops import is_collecting_metrics, note
-from ..structures import Detections, FeatureInfo, Features, Images, Instances, MaskFormat, RoIMasks
-from .base import HEADS, Head, HeadConfig
-from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamples
-from .mask_branch import MaskBranch, MaskBranchConfig
+from ..ops import PaddedDetections
+from ..structures import Detections, FeatureInfo, Features, Images, Instances, MaskFormat
+from .base import HEADS, Head, HeadConfig, LearnsMasks
+from .box_branch import BoxBranch, BoxBranchConfig
+from .mask_branch import MaskBranchConfig
+from .regions import RegionBranch, RegionBranchConfig
 from .rpn import RPN, RPNConfig, proposal_recall
 
 
-class RCNNConfig(HeadConfig):
-    """The branches of an R-CNN."""
+class RCNNConfig(HeadConfig, LearnsMasks):
+    """The branches of an R-CNN. Each field that holds a ``RegionBranchConfig`` adds a branch of the field's name."""
 
     name: Literal["rcnn"] = "rcnn"
     rpn: RPNConfig = RPNConfig()
@@ -24,14 +24,22 @@ class RCNNConfig(HeadConfig):
     """With it the head is Mask R-CNN's."""
 
     @property
+    def region_branches(self) -> dict[str, RegionBranchConfig]:
+        """The branches beside the box branch, by name."""
+        return {name: part for name, part in self if isinstance(part, RegionBranchConfig)}
+
+    @property
     def mask_format(self) -> MaskFormat | None:
-        """The mask branch's."""
-        return None if self.mask is None else self.mask.mask_format
+        """What the branches need the masks of the ground truth as; None where no branch needs masks."""
+        for branch in self.region_branches.values():
+            if branch.mask_format is not None:
+                return branch.mask_format
+        return None
 
 
 @HEADS.register("rcnn", RCNNConfig)
 class RCNNHead(Head[Instances, Detections]):
-    """Pyramid -> boxes with a class and a score."""
+    """Pyramid -> boxes with a class and a score, and what further branches say of them."""
 
     task: ClassVar[str] = "detection"
 
@@ -43,56 +51,58 @@ class RCNNHead(Head[Instances, Detections]):
             raise ValueError(f"a detector needs at least one class; got num_classes={num_classes}")
         self.rpn = RPN(feature_info, config.rpn)
         self.box = BoxBranch(feature_info, num_classes, config.box)
-        self.mask = None if config.mask is None else MaskBranch(feature_info, num_classes, config.mask)
+        for name, branch in config.region_branches.items():
+            self.add_module(name, branch.build(feature_info, num_classes))
+        self.dense_parts = ("rpn", "box", *config.region_branches)  # not suppression, assignment and sampling
 
-    def dense_parts(self) -> Sequence[nn.Module]:
-        """All but what lies between them: suppression, matching and sampling."""
-        return tuple(part for part in (self.rpn, self.box, self.mask) if part is not None)
+    def region_branches(self) -> Iterator[tuple[str, RegionBranch]]:
+        """Yield each branch beside the box branch with its name."""
+        for name, part in self.named_children():
+            if isinstance(part, RegionBranch):
+                yield name, part
 
     def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
-        """``loss_rpn_objectness``, ``loss_rpn_box``, ``loss_class``, ``loss_box``; ``loss_mask`` with a mask branch.
+        """Return ``loss_rpn_objectness``, ``loss_rpn_box``, ``loss_class``, ``loss_box`` and those of other branches.
 
-        To watch: the share of objects that have a proposal, and the positives per image of both samples.
+        To watch: ``rpn_positives`` and ``box_positives``, the positive samples per image, and ``rpn_recall``, whether
+        an object has a proposal.
         """
         dense = self.rpn(features, images)
-        losses = self.rpn.loss(dense, targets)
+        outputs = self.rpn.loss(dense, targets)
         proposals = self.rpn.propose(dense, images, training=True)
+        outputs["rpn_recall"] = proposal_recall(proposals, targets, self.box.config.match_threshold)
         samples = self.box.sample(proposals, targets)
-        if is_collecting_metrics():
-            note("rpn_recall", proposal_recall(proposals, targets, self.box.config.match_threshold))
-            note("box_positives", (samples.labels < self.box.num_classes).sum(dim=1))
-        losses |= self.box.loss(features, samples)
-        if self.mask is not None:
-            most = self.box.config.max_positives
-            losses |= self.mask.loss(features, RegionSamples(*(part[:, :most] for part in samples)), targets)
-        return losses
+        outputs |= self.box.loss(self.box(features, samples.boxes), samples)
+        for _, branch in self.region_branches():
+            outputs |= branch.loss(features, samples.first(self.box.config.max_positives), targets)
+        return outputs
 
-    def detect(self, features: Features, images: Images) -> PaddedDetections:
-        """Detections padded to a fixed number: the form for export, where every shape follows from the config."""
-        return self._with_masks(features, self._boxes(features, images))
+    def detect(self, features: Features, images: Images) -> tuple[PaddedDetections, dict[str, Tensor]]:
+        """Return a fixed number of detections per image, and each further branch's prediction of them by its name.
 
-    def _boxes(self, features: Features, images: Images) -> PaddedDetections:
+        This is the form for export: every shape follows from the config.
+        """
+        detections = self._detect_boxes(features, images)
+        return detections, self._predict_regions(features, detections)
+
+    def _detect_boxes(self, features: Features, images: Images) -> PaddedDetections:
         proposals = self.rpn.propose(self.rpn(features, images), images, training=False)
-        return self.box.detect(features, proposals, images)
+        return self.box.detect(self.box(features, proposals.boxes), proposals, images)
 
-    def _with_masks(self, features: Features, found: PaddedDetections) -> PaddedDetections:
-        if self.mask is None:
-            return found
-        return found._replace(masks=self.mask(features, found.boxes, found.labels).sigmoid())
+    def _predict_regions(self, features: Features, detections: PaddedDetections) -> dict[str, Tensor]:
+        return {
+            name: branch.predict(features, detections.boxes, detections.labels)
+            for name, branch in self.region_branches()
+        }
 
     def predict(self, features: Features, images: Images) -> list[Detections]:
-        """The same without the padding, image by image."""
-        found = self._boxes(features, images)
-        most = int(found.valid.sum(dim=1).max())  # padding comes last, and a mask of it would cost as any other
-        padded = self._with_masks(features, PaddedDetections(*(part[:, :most] for part in found[:4])))
-        detections = [
-            Detections(boxes[valid], labels[valid], scores[valid])
-            for boxes, labels, scores, valid in zip(*padded[:4], strict=True)
-        ]
-        if self.mask is None or padded.masks is None:
-            return detections
-        rule, sizes = self.mask.config.paste, images.sizes.tolist()
-        return [
-            replace(found, masks=RoIMasks(grids[valid], (size[0], size[1]), rule))
-            for found, grids, valid, size in zip(detections, padded.masks, padded.valid, sizes, strict=True)
-        ]
+        """Return the detections of each image, best first."""
+        padded = self._detect_boxes(features, images).trim()  # further branches would compute padding as any other row
+        values = self._predict_regions(features, padded)
+        predictions = []
+        for index, (detections, size) in enumerate(zip(padded.unpad(), images.sizes.tolist(), strict=True)):
+            for name, branch in self.region_branches():
+                found = values[name][index, padded.valid[index]]
+                detections = branch.attach(detections, found, (size[0], size[1]))
+            predictions.append(detections)
+        return predictions

@@ -11,26 +11,38 @@ def _pool(size: int) -> RoIAlignConfig:
     return RoIAlignConfig(size=size, sampling_ratio=2, aligned=False, level_epsilon="outside")
 
 
-TORCHVISION = RCNNConfig(
-    rpn=RPNConfig(
+def _rpn(convolutions: int = 1) -> RPNConfig:
+    return RPNConfig(
+        convolutions=convolutions,
         round_anchors=True,
         anchor_stride="grid",
         beta=1 / 9,
         normalizer="sampled",
         post_nms=(2000, 1000),
         min_size=1e-3,
-    ),
-    box=BoxBranchConfig(pool=_pool(7), background="first", beta=1 / 9, min_size=1e-2),
-)
-"""``fasterrcnn_resnet50_fpn`` (which counts the background as a class)."""
+    )
 
-TORCHVISION_MASK = TORCHVISION.replace(mask=MaskBranchConfig(pool=_pool(14), truth="soft", paste="padded"))
-"""``maskrcnn_resnet50_fpn``."""
+
+_BOX = BoxBranchConfig(pool=_pool(7), background="first", beta=1 / 9, min_size=1e-2)
+
+TORCHVISION = RCNNConfig(rpn=_rpn(), box=_BOX)
+"""The head of ``fasterrcnn_resnet50_fpn`` (which counts the background as a class)."""
+
+TORCHVISION_MASK = RCNNConfig(rpn=_rpn(), box=_BOX, mask=MaskBranchConfig(pool=_pool(14), truth="soft", paste="padded"))
+"""The head of ``maskrcnn_resnet50_fpn``."""
 
 TORCHVISION_V2 = RCNNConfig(
-    rpn=TORCHVISION.rpn.replace(convolutions=2),
-    box=TORCHVISION.box.replace(convolutions=(256,) * 4, norm="batch", fc=(1024,)),
+    rpn=_rpn(convolutions=2),
+    box=BoxBranchConfig(
+        pool=_pool(7),
+        convolutions=(256,) * 4,
+        norm="batch",
+        fc=(1024,),
+        background="first",
+        beta=1 / 9,
+        min_size=1e-2,
+    ),
     mask=MaskBranchConfig(pool=_pool(14), norm="batch", truth="soft", paste="padded"),
 )
-"""``maskrcnn_resnet50_fpn_v2``, and without its mask branch ``fasterrcnn_resnet50_fpn_v2``. The backbone and the neck
-have batch norm there; torchvision's scripts train it as ``sync``."""
+"""The head of ``maskrcnn_resnet50_fpn_v2``, and without its mask branch that of ``fasterrcnn_resnet50_fpn_v2``. The
+backbone and the neck have batch norm there; torchvision's scripts train it as ``sync``."""

@@ -1,4 +1,4 @@
-"""Weights of other toolkits' detectors and segmenters under our names."""
+"""Converts the weights of other toolkits' detectors and segmenters to the names of this one."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -7,16 +7,16 @@ from torch import Tensor
 
 from ..structures import CheckpointError
 
-_Names = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
+_NamePatterns = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 
-_DETECTOR_NAMES: _Names = (
+_DETECTOR_NAMES: _NamePatterns = (
     (r"backbone\.body\.", r"backbone."),
-    (r"backbone\.fpn\.inner_blocks\.(\d)\.", lambda found: f"neck.lateral.c{int(found[1]) + 2}."),
-    (r"backbone\.fpn\.layer_blocks\.(\d)\.", lambda found: f"neck.output.p{int(found[1]) + 2}."),
+    (r"backbone\.fpn\.inner_blocks\.(\d)\.", lambda match: f"neck.lateral.c{int(match[1]) + 2}."),
+    (r"backbone\.fpn\.layer_blocks\.(\d)\.", lambda match: f"neck.output.p{int(match[1]) + 2}."),
     (r"rpn\.head\.conv\.(\d)\.0\.", r"head.rpn.convolutions.\1."),
     (r"rpn\.head\.cls_logits\.", r"head.rpn.objectness."),
     (r"rpn\.head\.bbox_pred\.", r"head.rpn.offsets."),
-    (r"roi_heads\.box_head\.fc([67])\.", lambda found: f"head.box.fc.{int(found[1]) - 6}."),
+    (r"roi_heads\.box_head\.fc([67])\.", lambda match: f"head.box.fc.{int(match[1]) - 6}."),
     (r"roi_heads\.box_head\.([0-3]\.[01])\.", r"head.box.convolutions.\1."),
     (r"roi_heads\.box_head\.5\.", r"head.box.fc.0."),
     (r"roi_heads\.box_predictor\.cls_score\.", r"head.box.class_logits."),
@@ -25,13 +25,13 @@ _DETECTOR_NAMES: _Names = (
     (r"roi_heads\.mask_predictor\.conv5_mask\.", r"head.mask.deconvolution."),
     (r"roi_heads\.mask_predictor\.mask_fcn_logits\.", r"head.mask.logits."),
 )
-_BACKBONE_AND_AUXILIARY_NAMES: _Names = (
+_BACKBONE_AND_AUXILIARY_NAMES: _NamePatterns = (
     (r"backbone\.", r"backbone."),
     (r"aux_classifier\.0\.", r"head.auxiliary.convolution.0."),
     (r"aux_classifier\.1\.", r"head.auxiliary.convolution.1."),
     (r"aux_classifier\.4\.", r"head.auxiliary.logits."),
 )
-_DEEPLAB_NAMES: _Names = (
+_DEEPLAB_NAMES: _NamePatterns = (
     *_BACKBONE_AND_AUXILIARY_NAMES,
     (r"classifier\.0\.convs\.([0-3])\.", r"head.aspp.branches.\1."),
     (r"classifier\.0\.convs\.4\.1\.", r"head.aspp.pooling.convolution."),
@@ -41,7 +41,7 @@ _DEEPLAB_NAMES: _Names = (
     (r"classifier\.2\.", r"head.decoder.0.1."),
     (r"classifier\.4\.", r"head.logits."),
 )
-_FCN_NAMES: _Names = (
+_FCN_NAMES: _NamePatterns = (
     *_BACKBONE_AND_AUXILIARY_NAMES,
     (r"classifier\.0\.", r"head.classifier.convolution.0."),
     (r"classifier\.1\.", r"head.classifier.convolution.1."),
@@ -50,41 +50,41 @@ _FCN_NAMES: _Names = (
 
 
 def from_torchvision_detector(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of torchvision's ``fasterrcnn_resnet*_fpn`` or ``maskrcnn_resnet*_fpn`` for a ``Model`` of ResNet
-    (norm frozen), FPN and R-CNN; or of their ``_v2`` (backbone and neck have batch norm).
+    """Convert the state dict of torchvision's Faster or Mask R-CNN for a ``Model`` of ResNet, FPN and R-CNN.
 
-    The head needs the conventions ``vertebra.heads.TORCHVISION``, ``TORCHVISION_MASK`` or ``TORCHVISION_V2``. Raises
-    :class:`CheckpointError` for other names.
+    It may come from ``fasterrcnn_resnet*_fpn`` or ``maskrcnn_resnet*_fpn`` (the backbone has frozen norms) or from
+    their ``_v2`` (backbone and neck have batch norm). The head needs the conventions ``vertebra.heads.TORCHVISION``,
+    ``TORCHVISION_MASK`` or ``TORCHVISION_V2``. Raises :class:`CheckpointError` for other names.
     """
-    converted = _renamed(state_dict, _DETECTOR_NAMES, "torchvision's Faster or Mask R-CNN with a ResNet-FPN")
-    if "neck.lateral.c2.1.weight" not in converted:  # a convolution that nothing follows stands alone in ours
+    converted = _rename(state_dict, _DETECTOR_NAMES, "torchvision's Faster or Mask R-CNN with a ResNet-FPN")
+    if "neck.lateral.c2.1.weight" not in converted:  # without a norm our convolution is not in a sequence
         converted = {re.sub(r"^(neck\.\w+\.\w\d)\.0\.", r"\1.", name): tensor for name, tensor in converted.items()}
     for name in ("head.mask.logits.weight", "head.mask.logits.bias"):
         if name in converted:
-            converted[name] = converted[name][1:]  # the background has a mask there
+            converted[name] = converted[name][1:]  # torchvision has a mask for the background too
     return converted
 
 
 def from_torchvision_segmenter(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of torchvision's ``deeplabv3_resnet*`` or ``fcn_resnet*`` for a ``Model`` of ResNet and that head.
+    """Convert the state dict of torchvision's ``deeplabv3_resnet*`` or ``fcn_resnet*`` for a ``Model`` with that head.
 
-    The backbone has ``output_stride=8``, the neck is ``passthrough``, the head's conventions are
-    ``vertebra.heads.TORCHVISION_DEEPLAB`` or ``FCNConfig``, with an auxiliary classifier where the weights have one,
-    as published ones do. Raises :class:`CheckpointError` for other names.
+    The backbone is a ResNet with ``output_stride=8``, the neck is ``passthrough``, and the head's conventions are
+    ``vertebra.heads.TORCHVISION_DEEPLAB`` or ``FCNConfig``, with an auxiliary classifier where the weights have one, as
+    published ones do. Raises :class:`CheckpointError` for other names.
     """
     if any(name.startswith("classifier.0.convs.") for name in state_dict):
-        return _renamed(state_dict, _DEEPLAB_NAMES, "torchvision's DeepLabv3 with a ResNet")
-    return _renamed(state_dict, _FCN_NAMES, "torchvision's FCN with a ResNet")
+        return _rename(state_dict, _DEEPLAB_NAMES, "torchvision's DeepLabv3 with a ResNet")
+    return _rename(state_dict, _FCN_NAMES, "torchvision's FCN with a ResNet")
 
 
-def _renamed(state_dict: Mapping[str, Tensor], names: _Names, source: str) -> dict[str, Tensor]:
-    """Each tensor under the name that the first fitting pattern makes of its own."""
+def _rename(state_dict: Mapping[str, Tensor], patterns: _NamePatterns, source: str) -> dict[str, Tensor]:
+    """Return each tensor under the name that the first matching pattern makes of its own."""
     converted: dict[str, Tensor] = {}
     for name, tensor in state_dict.items():
-        for pattern, replacement in names:
-            ours, count = re.subn("^" + pattern, replacement, name)
+        for pattern, replacement in patterns:
+            renamed, count = re.subn("^" + pattern, replacement, name)
             if count:
-                converted[ours] = tensor
+                converted[renamed] = tensor
                 break
         else:
             raise CheckpointError(f"{name} is no tensor of {source}")

@@ -1,4 +1,4 @@
-"""The one model: every detector and segmenter is this class with other parts."""
+"""The one model: every detector, segmenter and classifier is this class with other parts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +24,7 @@ class Model(nn.Module):
         preprocess: Preprocess | None = None,
         class_names: Sequence[str] | Mapping[str, Sequence[str]] = (),
     ) -> None:
+        """Join the parts; ``preprocess`` None takes the input that the backbone's weights want."""
         super().__init__()
         self.class_names = class_names if isinstance(class_names, Mapping) else tuple(class_names)
         self.preprocess = preprocess or Preprocess(backbone.input)
@@ -38,24 +39,24 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.parameters()).device
 
     def compile_dense(self) -> None:
-        """Let torch.compile make one program of each dense part; names and results stay what they are."""
-        for part in (self.backbone, self.neck, *self.head.dense_parts()):
+        """Let torch.compile make one program of each dense part; names and results stay as they are."""
+        for part in (self.backbone, self.neck, *map(self.head.get_submodule, self.head.dense_parts)):
             part.compile()
 
     def features(self, images: Images) -> Features:
-        """The backbone's levels and the neck's, by name; a head reads those it wants."""
+        """Compute the levels of the backbone and the neck by name; a head reads those it wants."""
         levels = self.backbone(self.preprocess(images))
         return levels | self.neck(levels)
 
     def forward(self, images: Images, targets: Sequence[Any]) -> dict[str, Tensor]:
-        """Named losses; one target per image."""
+        """Compute the losses and the numbers to watch (:mod:`vertebra.ops.losses`) from one target per image."""
         return self.head.loss(self.features(images), images, targets)
 
     @torch.no_grad()
     def predict(self, images: Images) -> list[Any]:
-        """One prediction per image, in the frame of the images given. Call ``eval()`` first, as for any module."""
+        """Predict each image, in the frame of the images given. Call ``eval()`` first, as for any module."""
         return self.head.predict(self.features(images), images)

@@ -1,4 +1,4 @@
-"""Pixels 0..255 -> what a checkpoint was trained on."""
+"""From pixels 0..255 to the input that weights were trained on."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,10 @@ from ..structures import Images, InputConfig
 
 
 class Preprocess(nn.Module):
-    """Normalise on the model's device; padding is zero after normalisation, as torchvision's detectors have it."""
+    """Normalizes images on the model's device.
+
+    Padding is zero after normalization, as in torchvision's detectors.
+    """
 
     def __init__(self, config: InputConfig = InputConfig()) -> None:
         super().__init__()
@@ -18,7 +21,7 @@ class Preprocess(nn.Module):
         self.register_buffer("std", torch.tensor(config.std)[:, None, None] * unit, persistent=False)
 
     def forward(self, images: Images) -> Float[Tensor, "b c h w"]:
-        """Normalised pixels."""
+        """Compute the normalized pixels."""
         channels = len(self.config.mean)
         if images.pixels.shape[1] != channels:
             raise ValueError(f"this model takes images of {channels} channels, got {images.pixels.shape[1]}")

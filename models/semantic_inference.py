@@ -1,36 +1,38 @@
-"""Prediction by windows, at several scales and mirrored: more time, and the activations of a few windows at once.
+"""Semantic prediction by sliding windows, at several scales and mirrored.
 
-What grows with the image is its logits alone, a map for every class, held two or three times where there are views.
-A window is predicted as an image of its own, and where windows overlap their logits are averaged. Scales and mirror
-images are views of one image: each view's logits are resized to the image, and the views' softmax probabilities are
-averaged. Both are mmseg's conventions (``slide_inference``, ``SegTTAModel``).
+It takes more time, and only the activations of a few windows at once. A window is predicted as an image of its own;
+where windows overlap, their logits are averaged. Scales and mirror images are views of one image: the logits of each
+view are resized to the image, and the softmax probabilities of the views are averaged. Both are mmseg's conventions
+(``slide_inference``, ``SegTTAModel``).
+
+With one view the logits stay on the grids of the windows. Several views have their probabilities added up for every
+class and pixel: two or three maps of floats per class, as large as the image.
 """
 
-import functools
 import itertools
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from ..structures import Config, Images, SemanticLogits
+from ..ops import full_size_logits, resize_maps
+from ..structures import Config, Images, LogitWindow, SemanticLogits
 from .model import Model
 
 
 class SemanticInference(Config):
-    """How an image is looked at. The default is ``Model.predict``."""
+    """How an image is divided and viewed. The default is ``Model.predict``."""
 
     window: PositiveInt | None = None
-    """Side of the square windows in pixels; None: the whole image at once. A smaller image is one window."""
+    """Side of the square windows in pixels; None takes the image at once. A smaller image is one window."""
     stride: PositiveInt | None = None
-    """From one window to the next; None: two thirds of a window. The last one ends with the image."""
+    """Pixels from one window to the next; None: two thirds of a window. The last window ends with the image."""
     scales: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
-    """Of the image, which is resized bilinearly; windows keep their size."""
+    """Factors by which the image is resized, bilinearly; windows keep their size."""
     flip: bool = False
-    """Whether every scale is also seen mirrored, left to right."""
+    """Whether every scale is also viewed mirrored, left to right."""
     batch_size: PositiveInt = 4
     """Windows that the model sees at once."""
 
@@ -45,7 +47,7 @@ class SemanticInference(Config):
 
     @property
     def views(self) -> list[tuple[float, bool]]:
-        """Scale and whether mirrored, of each view."""
+        """The scale of each view, and whether it is mirrored."""
         return [(scale, mirrored) for scale in self.scales for mirrored in ((False, True) if self.flip else (False,))]
 
 
@@ -53,65 +55,67 @@ class SemanticInference(Config):
 def predict_semantic(
     model: Model, images: Images, config: SemanticInference = SemanticInference()
 ) -> list[SemanticLogits]:
-    """Logits of every pixel of each image, which are looked at one by one where the config is not the default.
+    """Predict the class logits of each image; where the config is not the default, one image at a time.
 
-    Of several views they are the logarithm of the averaged probability: their softmax is that average. Call ``eval()``
-    first, as for any module.
+    With several views they are the logarithm of the averaged probability, so that their softmax is that average. Call
+    ``eval()`` first, as for any module.
     """
     if model.head.task != "semantic":
         raise ValueError(
-            f"segment() is for models that predict a class for every pixel; this one's is {model.head.task}"
+            f"predict_semantic is for models that predict a class for every pixel; this one's task is {model.head.task}"
         )
     if config.window is None and config.views == [(1.0, False)]:
         return model.predict(images)
     return [
-        SemanticLogits(_segment_one(model, pixels[:, :height, :width], config))
+        _predict_image(model, pixels[:, :height, :width], config)
         for pixels, (height, width) in zip(images.pixels, images.sizes.tolist(), strict=True)
     ]
 
 
-def _segment_one(model: Model, pixels: UInt8[Tensor, "c h w"], config: SemanticInference) -> Float[Tensor, "k h w"]:
-    """One image, every view of it."""
-    seen = (_look(model, pixels, scale, mirrored, config) for scale, mirrored in config.views)
-    if len(config.views) == 1:
-        return next(seen)
-    total = functools.reduce(torch.Tensor.add_, (logits.softmax(dim=0) for logits in seen))
-    return total.div_(len(config.views)).clamp_(min=torch.finfo(total.dtype).tiny).log_()
+def _predict_image(model: Model, pixels: UInt8[Tensor, "c h w"], config: SemanticInference) -> SemanticLogits:
+    """Predict one image from all of its views."""
+    (scale, mirrored), *others = config.views
+    if not others:
+        height, width = pixels.shape[-2:]
+        return replace(_predict_view(model, pixels, scale, config), size=(height, width))
+    total = _view_probabilities(model, pixels, scale, mirrored, config)
+    for scale, mirrored in others:
+        total.add_(_view_probabilities(model, pixels, scale, mirrored, config))
+    smallest = torch.finfo(total.dtype).tiny
+    return SemanticLogits.from_pixels(total.div_(len(config.views)).clamp_(min=smallest).log_())
 
 
-def _look(
+def _view_probabilities(
     model: Model, pixels: UInt8[Tensor, "c h w"], scale: float, mirrored: bool, config: SemanticInference
 ) -> Float[Tensor, "k h w"]:
-    """One view of an image, its logits brought back to the image."""
-    view = pixels.flip(-1) if mirrored else pixels
-    size = [max(1, round(side * scale)) for side in pixels.shape[-2:]]
-    logits = _slide(model, _resize(view.float(), size).round().to(torch.uint8), config)
-    return _resize(logits.flip(-1) if mirrored else logits, pixels.shape[-2:])
-
-
-def _slide(model: Model, pixels: UInt8[Tensor, "c h w"], config: SemanticInference) -> Float[Tensor, "k h w"]:
-    """The logits of windows, averaged where they overlap; a few windows are in memory at once."""
+    """Return the probabilities of the classes for every pixel of an image that one view of it gives."""
     height, width = pixels.shape[-2:]
+    logits = full_size_logits(_predict_view(model, pixels.flip(-1) if mirrored else pixels, scale, config))
+    logits = logits.flip(-1) if mirrored else logits
+    return resize_maps(logits[None], (height, width))[0].softmax(dim=0)
+
+
+def _predict_view(
+    model: Model, pixels: UInt8[Tensor, "c h w"], scale: float, config: SemanticInference
+) -> SemanticLogits:
+    """Predict an image resized by ``scale``, window by window; the prediction is for the resized image."""
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[-2:])
+    view = resize_maps(pixels.float()[None], (height, width))[0].round().to(torch.uint8)
+    side = config.window or max(height, width)
     corners = _corners((height, width), config)
-    window = config.window or max(height, width)
-    total: Tensor | None = None
-    count = torch.zeros(height, width, device=pixels.device)
+    windows: list[LogitWindow] = []
     for first in range(0, len(corners), config.batch_size):
-        some = corners[first : first + config.batch_size]
-        places = [(slice(top, top + window), slice(left, left + window)) for top, left in some]
-        crops = Images.from_list([pixels[:, rows, columns] for rows, columns in places], model.size_divisor)
-        for (rows, columns), scores in zip(places, model.predict(crops), strict=True):
-            logits: Tensor = scores.logits
-            if total is None:
-                total = logits.new_zeros(len(logits), height, width)
-            total[:, rows, columns] += logits
-            count[rows, columns] += 1
-    assert total is not None, "an image has a window"
-    return total.div_(count)
+        batch = corners[first : first + config.batch_size]
+        crops = [view[:, top : top + side, left : left + side] for top, left in batch]
+        predictions: list[SemanticLogits] = model.predict(Images.from_list(crops, model.size_divisor))
+        for corner, prediction in zip(batch, predictions, strict=True):
+            (window,) = prediction.windows
+            windows.append(replace(window, corner=corner))
+    return SemanticLogits(tuple(windows), frame=(height, width), size=(height, width))
 
 
 def _corners(size: tuple[int, int], config: SemanticInference) -> list[tuple[int, int]]:
-    """The top left corners of the windows over a (height, width), row by row."""
+    """Return the (top, left) corners of the windows over a (height, width), row by row."""
     window = config.window or max(size)
     stride = config.stride or max(1, round(window * 2 / 3))
     rows, columns = (_starts(side, window, stride) for side in size)
@@ -119,13 +123,6 @@ def _corners(size: tuple[int, int], config: SemanticInference) -> list[tuple[int
 
 
 def _starts(side: int, window: int, stride: int) -> list[int]:
-    """Where windows start along a side: a stride apart, but the last one where it ends with the side."""
+    """Return where windows start along a side: a stride apart, but the last one where it ends with the side."""
     last = max(side - window, 0)
     return [*range(0, last, stride), last]
-
-
-def _resize(maps: Float[Tensor, "c _ _"], size: Sequence[int]) -> Float[Tensor, "c h w"]:
-    """Bilinearly to a (height, width)."""
-    if maps.shape[-2:] == tuple(size):
-        return maps
-    return F.interpolate(maps[None], tuple(size), mode="bilinear", align_corners=False)[0]

@@ -1,4 +1,4 @@
-"""All of a model's weights into a model of other classes: what a class has learned goes by its name."""
+"""Transfers a model's weights to a model of other classes; what a class has learned is found by its name."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,38 +15,38 @@ from .model import Model
 def transfer_weights(model: Model, source: Model) -> str:
     """Give ``model`` the weights of ``source``, which has the same parts and may have other classes.
 
-    What knows nothing of classes is copied. Of the predictors the rows of each class that both know are copied, and
-    the background's, wherever either has them; the rows of the other classes stay as they are. Returns a line that
-    says which those were. CheckpointError where the parts are not the same; the model is then as it was.
+    Tensors without rows of classes are copied. In the others the rows of each class that both models know are copied,
+    and those of the background, wherever either model has them; the rows of other classes stay as they are. Returns a
+    line that says which classes those were. Raises CheckpointError where the parts differ; the model is then as it was.
     """
-    own, tensors = model.state_dict(), source.state_dict()
-    targets, sources = _rows(model), _rows(source)
+    before, tensors = model.state_dict(), source.state_dict()
+    target_rows, source_rows = _class_rows(model), _class_rows(source)
     mixed = {
-        name: _copy_rows(own[name], targets[name], tensors[name], sources[name])
-        for name in targets.keys() & sources.keys()
-        if own[name].shape[1:] == tensors[name].shape[1:]
+        name: _copy_rows(before[name], target_rows[name], tensors[name], source_rows[name])
+        for name in target_rows.keys() & source_rows.keys()
+        if before[name].shape[1:] == tensors[name].shape[1:]
     }
     tensors |= mixed
-    if faults := state_dict_problems(tensors, own, may_lack=_is_counter, may_have=_is_counter):
+    if problems := state_dict_problems(tensors, before, may_lack=_is_batch_counter, may_have=_is_batch_counter):
         raise CheckpointError(
-            f"does not fit this model: {join_first(faults)}", "give both the same backbone, neck and head"
+            f"does not fit this model: {join_first(problems)}", "give both the same backbone, neck and head"
         )
     model.load_state_dict(tensors, strict=False)
     return f"{len(tensors) - len(mixed)} tensors kept, {len(mixed)} have rows of classes: {_describe(model, source)}"
 
 
-def _is_counter(name: str) -> bool:
-    """Of batches, which only norms have that collect statistics."""
+def _is_batch_counter(name: str) -> bool:
+    """Return whether a tensor counts batches, which only norms that collect statistics have."""
     return name.endswith("num_batches_tracked")
 
 
-_Rows = dict[str | None, slice]
+_Slices = dict[str | None, slice]
 
 
-def _rows(model: Model) -> dict[str, _Rows]:
-    """The rows of each class in every tensor that has such rows, by the tensor's name in the model."""
+def _class_rows(model: Model) -> dict[str, _Slices]:
+    """Return the rows of each class in every tensor that has such rows, by the tensor's name in the model."""
     names = _names_by_task(model)
-    return {f"head.{name}": rows.places(names[task]) for name, (task, rows) in class_rows_by_tensor(model.head).items()}
+    return {f"head.{name}": rows.slices(names[task]) for name, (task, rows) in class_rows_by_tensor(model.head).items()}
 
 
 def _names_by_task(model: Model) -> Mapping[str, Sequence[str]]:
@@ -54,23 +54,23 @@ def _names_by_task(model: Model) -> Mapping[str, Sequence[str]]:
     return names if isinstance(names, Mapping) else {model.head.task: names}
 
 
-def _copy_rows(own: Tensor, targets: _Rows, tensor: Tensor, sources: _Rows) -> Tensor:
-    """The tensor's rows of the classes that both have, among one's own for the others."""
-    mixed = own.clone()
-    for name in targets.keys() & sources.keys():
-        mixed[targets[name]] = tensor[sources[name]].to(own)
+def _copy_rows(target: Tensor, target_rows: _Slices, source: Tensor, source_rows: _Slices) -> Tensor:
+    """Return a copy of ``target`` in which the classes that both know have their rows of ``source``."""
+    mixed = target.clone()
+    for name in target_rows.keys() & source_rows.keys():
+        mixed[target_rows[name]] = source[source_rows[name]].to(target)
     return mixed
 
 
 def _describe(model: Model, source: Model) -> str:
-    """What became of the classes: those that both have, those of the model alone, those of the source alone."""
-    said, known = [], _names_by_task(source)
+    """Say for each task which classes both models know, which only the model, and which only the source."""
+    descriptions, source_names = [], _names_by_task(source)
     for task, names in _names_by_task(model).items():
-        fates = {
-            "mapped by name": [name for name in names if name in known[task]],
-            "initialised": [name for name in names if name not in known[task]],
-            "dropped": [name for name in known[task] if name not in names],
+        outcomes = {
+            "mapped by name": [name for name in names if name in source_names[task]],
+            "initialised": [name for name in names if name not in source_names[task]],
+            "dropped": [name for name in source_names[task] if name not in names],
         }
-        fate = "; ".join(f"{join_first(words, separator=', ')} {fate}" for fate, words in fates.items() if words)
-        said.append(f"{task}: {fate}")
-    return "; ".join(said)
+        parts = [f"{join_first(words, separator=', ')} {outcome}" for outcome, words in outcomes.items() if words]
+        descriptions.append(f"{task}: {'; '.join(parts)}")
+    return "; ".join(descriptions)

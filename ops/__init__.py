@@ -1,17 +1,37 @@
-"""Floor 1: functions on boxes and feature maps, and the layers that every floor above uses."""
+"""Floor 1: functions on tensors, and the layers that every floor above uses.
 
-from .anchors import cell_anchors, grid_anchors
+A dense head stands on four of these files: ``anchors`` (its references), ``assign`` (what each reference learns),
+``boxes`` (encoding and decoding) and ``select`` (from scores to detections).
+"""
+
+from .anchors import PyramidAnchors, cell_anchors, flatten_cells, grid_anchors, grid_points
+from .assign import (
+    IGNORED,
+    NEGATIVE,
+    POSITIVE,
+    Match,
+    Sample,
+    assign_boxes,
+    ignore_regions,
+    match_boxes,
+    sample_labels,
+    take_targets,
+)
 from .boxes import (
     box_areas,
     clip_boxes,
     decode_boxes,
+    decode_distances,
     encode_boxes,
+    encode_distances,
     pairwise_intersection,
     pairwise_iou,
+    shorter_sides,
 )
 from .conv_block import ActivationKind, activation_layer, conv_block, separable_conv_block
 from .distributed import (
     all_reduce_mean,
+    all_reduce_sum,
     draw_image_seeds,
     get_rank,
     get_world_size,
@@ -19,23 +39,33 @@ from .distributed import (
     single_process,
     uniform_from_seed,
 )
-from .matching import IGNORED, NEGATIVE, POSITIVE, Match, Sample, ignore_regions, match_boxes, sample_labels
-from .nms import class_nms_mask, nms_mask
+from .losses import split_losses, total_loss
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
-from .paste import paste_masks
+from .paste import paste_masks, paste_masks_in_chunks
 from .polygons import rasterize_polygon_masks
 from .pooling import masked_mean
 from .rle import rle_problem, size_problem
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
 from .segmentations import segmentation_problem
-from .semantic import label_map, pad_maps
+from .select import (
+    NO_CANDIDATE,
+    PaddedDetections,
+    class_nms_mask,
+    gather_rows,
+    nms_mask,
+    select_detections,
+    suppress,
+    top_class_scores,
+    top_scores,
+)
+from .semantic import class_logits, full_size_logits, label_map, pad_maps, resize_maps
 from .state_dict import join_first, state_dict_problems
 from .sync_norm import SyncBatchNorm
-from .watch import Notes, collect_metrics, is_collecting_metrics, metric_prefix, note
 
 __all__ = [
     "IGNORED",
     "NEGATIVE",
+    "NO_CANDIDATE",
     "POSITIVE",
     "ActivationKind",
     "ChannelLayerNorm",
@@ -43,48 +73,64 @@ __all__ = [
     "Match",
     "NormKind",
     "NormLayer",
-    "Notes",
+    "PaddedDetections",
+    "PyramidAnchors",
     "RoIAlignConfig",
     "Sample",
     "SyncBatchNorm",
     "activation_layer",
     "all_reduce_mean",
+    "all_reduce_sum",
+    "assign_boxes",
     "box_areas",
     "cell_anchors",
+    "class_logits",
     "class_nms_mask",
     "clip_boxes",
-    "collect_metrics",
     "conv_block",
     "decode_boxes",
+    "decode_distances",
     "draw_image_seeds",
     "encode_boxes",
+    "encode_distances",
+    "flatten_cells",
+    "full_size_logits",
+    "gather_rows",
     "get_rank",
     "get_world_size",
     "grid_anchors",
+    "grid_points",
     "ignore_regions",
-    "is_collecting_metrics",
     "join_first",
     "label_map",
     "masked_mean",
     "match_boxes",
-    "metric_prefix",
     "nms_mask",
     "norm_layer",
-    "note",
     "pad_maps",
     "pairwise_intersection",
     "pairwise_iou",
     "paste_masks",
+    "paste_masks_in_chunks",
     "pool_regions",
     "rasterize_polygon_masks",
     "region_levels",
+    "resize_maps",
     "rle_problem",
     "sample_labels",
     "segmentation_problem",
+    "select_detections",
     "separable_conv_block",
     "shared_generator",
+    "shorter_sides",
     "single_process",
     "size_problem",
+    "split_losses",
     "state_dict_problems",
+    "suppress",
+    "take_targets",
+    "top_class_scores",
+    "top_scores",
+    "total_loss",
     "uniform_from_seed",
 ]

@@ -1,4 +1,4 @@
-"""A convolution with what follows it."""
+"""A convolution with the norm and the activation that follow it."""
 
 from typing import Literal
 
@@ -7,12 +7,12 @@ from torch import nn
 from .norms import NormLayer
 
 ActivationKind = Literal["none", "relu", "silu", "gelu"]
-"""Nothing; ReLU; SiLU, which EfficientDet calls swish (1710.05941); GELU (1606.08415)."""
+"""No activation; ReLU; SiLU, which EfficientDet calls swish (1710.05941); GELU (1606.08415)."""
 
 
-def activation_layer(kind: ActivationKind) -> nn.Module:
-    """The activation of one kind."""
-    return {"none": nn.Identity, "relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}[kind]()
+def activation_layer(name: ActivationKind) -> nn.Module:
+    """Return a new activation layer; for ``none`` an identity."""
+    return {"none": nn.Identity, "relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}[name]()
 
 
 def conv_block(
@@ -25,7 +25,10 @@ def conv_block(
     stride: int = 1,
     dilation: int = 1,
 ) -> nn.Module:
-    """A convolution and what follows it; one that nothing follows stands alone. It has a bias where it has no norm."""
+    """Return a convolution, then its norm and activation; the convolution has a bias where it has no norm.
+
+    Without a norm and an activation it is the convolution itself, not a sequence of one.
+    """
     bias = norm is nn.Identity
     padding = dilation * (kernel // 2)
     convolution = nn.Conv2d(in_channels, channels, kernel, stride, padding, dilation, bias=bias)
@@ -37,9 +40,12 @@ def conv_block(
 def separable_conv_block(
     in_channels: int, channels: int, norm: NormLayer, activation: ActivationKind, *, dilation: int = 1
 ) -> nn.Module:
-    """A 3x3 convolution of each channel alone and a 1x1 across them, each with what follows it (1802.02611 3.1)."""
+    """Return a 3x3 convolution of each channel, then a 1x1 across channels, both with norm and activation.
+
+    That is the atrous separable convolution of 1802.02611 section 3.1.
+    """
     depthwise = nn.Conv2d(
         in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels, bias=norm is nn.Identity
     )
-    own = nn.Sequential(depthwise, norm(in_channels), activation_layer(activation))
-    return nn.Sequential(own, conv_block(in_channels, channels, 1, norm, activation))
+    depthwise_block = nn.Sequential(depthwise, norm(in_channels), activation_layer(activation))
+    return nn.Sequential(depthwise_block, conv_block(in_channels, channels, 1, norm, activation))

@@ -1,47 +1,48 @@
-"""What the processes of one training run share; a process by itself is a run of one.
+"""What the processes of one training run have in common; without torch.distributed a process is a run of its own.
 
-A step on several processes is the step that one process would take with all their images: what is drawn at random of
-an image, and what a loss is divided by, do not depend on how the images are shared out.
+A step on several processes is the step that one process would take with all their images: neither what is drawn at
+random for an image nor what a loss is divided by depends on which process has which images.
 """
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-_apart = False
-_shared: torch.Generator | None = None
+_is_single = False
+_shared_generator: torch.Generator | None = None
 
 
 def get_world_size() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _apart else 1
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _is_single else 1
 
 
 def get_rank() -> int:
-    """Which of them this is, from 0."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() and not _apart else 0
+    """Return the rank of this process, from 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() and not _is_single else 0
 
 
 @contextlib.contextmanager
 def single_process() -> Iterator[None]:
-    """Inside, every process works as if it were the only one: they need not take equally many steps."""
-    global _apart
-    before, _apart = _apart, True
+    """Make each process work as the only one inside, so that processes need not take equally many steps."""
+    global _is_single
+    before, _is_single = _is_single, True
     try:
         yield
     finally:
-        _apart = before
+        _is_single = before
 
 
 def all_reduce_mean(value: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """The mean of what each process has, without a gradient: every process must call this.
+    """Return the mean of a value over the processes, without a gradient; every process must call this.
 
-    A loss that is a sum divided by the mean count has, averaged over processes as DDP averages gradients, the value of
-    the whole sum divided by the whole count.
+    A loss that is a process's sum divided by the mean count has, averaged over processes as DDP averages gradients, the
+    value of the sum over all processes divided by their count.
     """
     if get_world_size() == 1:
         return value
@@ -50,40 +51,63 @@ def all_reduce_mean(value: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     return value / get_world_size()
 
 
+def all_reduce_sum(values: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Return the sum of values over the processes; every process must call this, and run backward through it.
+
+    The gradient is that of the sum of all processes' losses. So a loss that every process computes from such sums has,
+    with gradients averaged over processes, the gradient of one process with all images.
+    """
+    if get_world_size() == 1:
+        return values
+    return _AllReduceSum.apply(values)  # pyright: ignore[reportReturnType]
+
+
+class _AllReduceSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return all_reduce_sum(gradients[0])
+
+
 @contextlib.contextmanager
 def shared_generator(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside, :func:`draw_image_seeds` has a generator of its own, whose seed all processes share.
+    """Make :func:`draw_image_seeds` draw from a generator whose seed all processes have in common.
 
-    Torch's generator is left to what each process draws for itself, and as often as it likes: dropout must not leave
-    out the same units of every process's images.
+    Torch's own generator stays free for what each process draws for itself, as often as it likes: dropout must not
+    leave out the same units for the images of every process.
     """
-    global _shared
-    before, _shared = _shared, torch.Generator(device).manual_seed(seed)
+    global _shared_generator
+    before, _shared_generator = _shared_generator, torch.Generator(device).manual_seed(seed)
     try:
         yield
     finally:
-        _shared = before
+        _shared_generator = before
 
 
 def draw_image_seeds(count: int, device: torch.device) -> Int64[Tensor, " count"]:
-    """A random number below 2^32 for each of this process's images, from torch's generator or that of
-    :func:`shared_generator`.
+    """Draw a random number below 2^32 for each of this process's images.
 
-    There the images of all processes, rank by rank, get the numbers that one process would have drawn for them.
+    It comes from torch's generator or, inside :func:`shared_generator`, from that one. Then the images of all
+    processes, in the order of the ranks, get the numbers that one process would have drawn for them.
     """
     first = get_rank() * count
-    numbers = torch.randint(2**32, (get_world_size() * count,), device=device, generator=_shared)
-    return numbers[first : first + count]
+    seeds = torch.randint(2**32, (get_world_size() * count,), device=device, generator=_shared_generator)
+    return seeds[first : first + count]
 
 
 def uniform_from_seed(seed: Int64[Tensor, ""], count: int) -> Float[Tensor, " count"]:
-    """``count`` numbers in [0, 1), a function of the seed alone: the first ten do not depend on how many follow.
+    """Return ``count`` numbers in [0, 1), a function of the seed alone: the first ten do not depend on how many follow.
 
-    Two rounds of the 32-bit hash lowbias32 (Chris Wellons, "Prospecting for hash functions", 2018), one for the place
+    Two rounds of the 32-bit hash lowbias32 (Chris Wellons, "Prospecting for hash functions", 2018), one of the position
     and one with the seed.
     """
-    places = torch.arange(count, device=seed.device)
-    return (_hash((_hash(places) + seed) & _MASK) >> 8).float() / 2**24
+    positions = torch.arange(count, device=seed.device)
+    return (_hash((_hash(positions) + seed) & _MASK) >> 8).float() / 2**24
 
 
 _MASK = 2**32 - 1

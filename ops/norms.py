@@ -1,4 +1,4 @@
-"""Normalisation layers, by the name that a config has for them."""
+"""Normalization layers, by the name that a config has for them."""
 
 import math
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from .sync_norm import SyncBatchNorm
 
 NormKind = Literal["batch", "frozen", "sync", "group", "layer", "none"]
-"""Batch norm; the same with its statistics and weights fixed, or collected over all processes; group norm
-(1803.08494); layer norm over the channels of each cell; nothing."""
+"""``batch``: batch norm; ``frozen``: with fixed statistics and weights; ``sync``: with statistics of all processes;
+``group``: group norm (1803.08494); ``layer``: layer norm over the channels of each cell; ``none``: no norm."""
 
 NormLayer = Callable[[int], nn.Module]
-"""Channels -> a layer that normalises them."""
+"""Channels -> a layer that normalizes them."""
 
 GROUPS = 32  # 1803.08494 section 4.1
 
@@ -26,8 +26,8 @@ class FrozenBatchNorm2d(torchvision.ops.FrozenBatchNorm2d):
     """Batch norm whose statistics and affine weights are buffers: the same map in training and evaluation.
 
     State dicts are those of the base class: they come from, and go into, ``BatchNorm2d`` strictly. The arithmetic is
-    one multiply-add that saves no activation for the backward pass, in the type of its input; the base class takes
-    two passes, and under autocast turns every activation into float32. Casting the scale is detectron2's convention.
+    one multiply-add that saves no activation for the backward pass, in the type of its input; the base class takes two
+    passes, and under autocast turns every activation into float32. Casting the scale is detectron2's convention.
     """
 
     weight: Tensor
@@ -38,7 +38,7 @@ class FrozenBatchNorm2d(torchvision.ops.FrozenBatchNorm2d):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
-        scale, shift = (column.to(x.dtype)[:, None, None] for column in (scale, shift))
+        scale, shift = (channels.to(x.dtype)[:, None, None] for channels in (scale, shift))
         return torch.addcmul(shift, x, scale)
 
 
@@ -50,13 +50,13 @@ class ChannelLayerNorm(nn.LayerNorm):
 
 
 def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
-    """Group norm of 32 groups, or of as many (a power of two) as divide the channels."""
+    """Return a group norm of 32 groups, or of as many (a power of two) as divide the channels."""
     return nn.GroupNorm(math.gcd(GROUPS, channels), channels, eps=eps)
 
 
-def norm_layer(kind: NormKind, eps: float = 1e-5) -> NormLayer:
-    """The maker of layers of one kind; ``eps`` is added to the variance."""
-    if kind == "none":
+def norm_layer(name: NormKind, eps: float = 1e-5) -> NormLayer:
+    """Return what makes norms of this name for a number of channels; ``eps`` is added to the variance."""
+    if name == "none":
         return nn.Identity
     makers = {
         "batch": nn.BatchNorm2d,
@@ -65,4 +65,4 @@ def norm_layer(kind: NormKind, eps: float = 1e-5) -> NormLayer:
         "group": group_norm,
         "layer": ChannelLayerNorm,
     }
-    return partial(makers[kind], eps=eps)
+    return partial(makers[name], eps=eps)

@@ -1,4 +1,6 @@
-"""From a mask predicted on a grid over its box to a mask over the image (1703.06870 section 3.1)."""
+"""From masks predicted on a grid over their box to masks over the image (1703.06870 section 3.1)."""
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -6,48 +8,56 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..structures import PasteRule, RoIMasks
+from .device import can_count
 
-BUDGET = 2**24  # values of one mask or of several on their way, in float32: 64 MiB
+BUDGET = 2**24
+"""How many pixels of masks are computed at a time: 64 MiB of float32 for one image of 16 megapixels, or many small."""
 
 
 def paste_masks(masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5) -> Bool[Tensor, "n h w"]:
-    """Where the probability of each mask reaches ``threshold``, in the image that the boxes are in.
+    """Return where the probability of each mask reaches ``threshold``, in the image that the boxes are in.
 
-    On a CPU each mask is computed inside its box alone, on a GPU as many at once as ``BUDGET`` allows: the memory
-    beyond the result does not grow with their number. Paste slice by slice where the result itself would be too much.
+    Memory beyond the result does not grow with the number of masks. Where the result would be too much, as a byte for
+    each mask and pixel is, take :func:`paste_masks_in_chunks`.
     """
-    grids, rule, (height, width) = masks.grids, masks.rule, masks.size
+    rule, (height, width) = masks.rule, masks.size
+    grids, regions = _pad(masks.grids, boxes) if rule == "padded" else (masks.grids, boxes)
     pasted = torch.zeros(len(grids), height, width, dtype=torch.bool, device=grids.device)
-    if rule == "padded":
-        grids, boxes = _pad(grids, boxes)
-    together = _at_once(masks)
-    for first in range(0, len(grids), together):
-        some = slice(first, first + together)
-        whole = (slice(0, height), slice(0, width))
-        rows, columns = _extent(boxes[first], masks.size) if together == 1 else whole
-        inside = _probabilities(grids[some], boxes[some], rows, columns, rule)
-        pasted[some, rows, columns] = inside >= threshold if rule == "centers" else inside > threshold
+    one_by_one = can_count(grids.device)  # inside its box alone; a GPU would have to be waited for to know the box
+    count = 1 if one_by_one else max(1, BUDGET // (height * width))
+    for first in range(0, len(grids), count):
+        chunk = slice(first, first + count)
+        whole_image = (slice(0, height), slice(0, width))
+        rows, columns = _extent(regions[first], masks.size) if one_by_one else whole_image
+        probabilities = _probabilities(grids[chunk], regions[chunk], rows, columns, rule)
+        inside = probabilities >= threshold if rule == "centers" else probabilities > threshold
+        pasted[chunk, rows, columns] = inside
     return pasted
 
 
-def _at_once(masks: RoIMasks) -> int:
-    """How many masks share a computation."""
+def paste_masks_in_chunks(
+    masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5, budget: int = BUDGET
+) -> Iterator[Bool[Tensor, "_ h w"]]:
+    """Yield the result of :func:`paste_masks` in chunks of at most ``budget`` pixels, but of one mask at least."""
     height, width = masks.size
-    return 1 if masks.grids.device.type == "cpu" else max(1, BUDGET // (height * width))
+    count = max(1, budget // (height * width))
+    for first in range(0, len(masks), count):
+        chunk = slice(first, first + count)
+        yield paste_masks(masks[chunk], boxes[chunk], threshold)
 
 
 def _pad(
     grids: Float[Tensor, "n s s"], boxes: Float[Tensor, "n 4"]
 ) -> tuple[Float[Tensor, "n _ _"], Float[Tensor, "n 4"]]:
-    """One cell of zeros around each grid, and the boxes that the grids then cover: corners of whole pixels."""
-    grown = (grids.shape[-1] + 2) / grids.shape[-1]
-    centers, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * grown
+    """Return the grids with a cell of zeros around each, and the boxes that they then cover, cut to whole pixels."""
+    growth = (grids.shape[-1] + 2) / grids.shape[-1]
+    centers, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * growth
     first, last = (centers - halves).trunc(), (centers + halves).trunc()
     return F.pad(grids, (1, 1, 1, 1)), torch.cat([first, torch.maximum(last, first) + 1], dim=1)
 
 
 def _extent(box: Float[Tensor, " 4"], size: tuple[int, int]) -> tuple[slice, slice]:
-    """The rows and columns of the image that a box touches."""
+    """Return the rows and columns of the image that a box touches."""
     left, top, right, bottom = box.tolist()
     height, width = size
     rows = slice(min(max(int(top) - 1, 0), height), min(max(int(bottom) + 2, 0), height))
@@ -57,7 +67,7 @@ def _extent(box: Float[Tensor, " 4"], size: tuple[int, int]) -> tuple[slice, sli
 def _probabilities(
     grids: Float[Tensor, "n s s"], boxes: Float[Tensor, "n 4"], rows: slice, columns: slice, rule: PasteRule
 ) -> Float[Tensor, "n _ _"]:
-    """The grids read at the centres of these pixels, bilinearly; 0 outside the boxes."""
+    """Return the grids read bilinearly at the centres of these pixels; 0 outside the boxes."""
     x = torch.arange(columns.start, columns.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
     y = torch.arange(rows.start, rows.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
     sides = (boxes[:, 2:] - boxes[:, :2])[..., None]
@@ -65,5 +75,5 @@ def _probabilities(
     down = (y - boxes[:, 1, None]) / sides[:, 1] * 2 - 1
     points = torch.stack(torch.broadcast_tensors(across[:, None, :], down[:, :, None]), dim=-1)
     padding = "zeros" if rule == "centers" else "border"
-    read = F.grid_sample(grids[:, None], points, padding_mode=padding, align_corners=False)[:, 0]
-    return read * ((across.abs() <= 1)[:, None, :] & (down.abs() <= 1)[:, :, None])
+    values = F.grid_sample(grids[:, None], points, padding_mode=padding, align_corners=False)[:, 0]
+    return values * ((across.abs() <= 1)[:, None, :] & (down.abs() <= 1)[:, :, None])

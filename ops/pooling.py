@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 def masked_mean(level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"], stride: int) -> Float[Tensor, "b c"]:
-    """The mean over the cells of each image; those of its padding, which depend on batch mates, do not count.
+    """Return the mean over the cells of each image; those of its padding, which depend on batch mates, do not count.
 
-    ``sizes`` are the images' (height, width) in pixels, ``stride`` the level's.
+    ``sizes`` are the images' (height, width) in pixels, ``stride`` is the level's.
     """
     cells = (sizes + stride - 1) // stride
     height, width = level.shape[-2:]

@@ -1,4 +1,4 @@
-"""Maps of classes, made and put together."""
+"""Semantic maps: resized logits, maps of classes, and batches of maps."""
 
 from collections.abc import Sequence
 
@@ -7,37 +7,78 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from ..structures import IGNORE
+from ..structures import IGNORE, LogitWindow, SemanticLogits
 
 CLASSES_AT_ONCE = 8
+"""How many classes have logits of every pixel at the same time."""
 
 
-def label_map(logits: Float[Tensor, "k h w"], size: tuple[int, int]) -> UInt8[Tensor, "H W"]:
-    """The likeliest class of every pixel at another (height, width); logits are resized bilinearly before.
+def resize_maps(maps: Float[Tensor, "b c _ _"], size: tuple[int, int]) -> Float[Tensor, "b c h w"]:
+    """Resize maps bilinearly to a (height, width); the value of a cell stands at its centre (no ``align_corners``)."""
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
-    Classes are resized a few at a time, so that 150 of them on a large photo fill no memory; of equal ones the first
-    wins, as in ``argmax``.
+
+def class_logits(prediction: SemanticLogits, start: int, stop: int) -> Float[Tensor, "c h w"]:
+    """Return the logits of every pixel for the classes from ``start`` up to ``stop``."""
+    first, *others = prediction.windows
+    if not others:
+        return resize_maps(_window_logits(first, start, stop)[None], prediction.size)[0]
+    frame = first.grid.new_zeros(len(first.grid[start:stop]), *prediction.frame)
+    count = first.grid.new_zeros(prediction.frame)
+    for window in prediction.windows:
+        (top, left), (height, width) = window.corner, window.size
+        frame[:, top : top + height, left : left + width] += _window_logits(window, start, stop)
+        count[top : top + height, left : left + width] += 1
+    return resize_maps(frame.div_(count)[None], prediction.size)[0]
+
+
+def _window_logits(window: LogitWindow, start: int, stop: int) -> Float[Tensor, "c h w"]:
+    """Return the logits of every pixel of a window for the classes from ``start`` up to ``stop``.
+
+    They are, to the last bit, those that resizing all classes at once gives.
     """
-    best, labels = None, None
-    for start in range(0, len(logits), CLASSES_AT_ONCE):
-        part = logits[start : start + CLASSES_AT_ONCE].float()
-        if size != part.shape[1:]:
-            part = F.interpolate(part[None], size, mode="bilinear", align_corners=False)[0]
-        value, label = part.max(dim=0)
-        label = (label + start).to(torch.uint8)
-        if best is None or labels is None:
-            best, labels = value, label
-        else:
-            better = value > best
-            best, labels = torch.where(better, value, best), torch.where(better, label, labels)
-    if labels is None:
-        raise ValueError("a map of classes needs the logits of at least one class")
+    first = start
+    if len(window.grid[start:stop]) == 3:  # for three channels torch has another kernel, which rounds otherwise
+        first = max(start - CLASSES_AT_ONCE, 0)
+    resized = resize_maps(window.grid[None, first:stop], window.padded_size)[0]
+    return resized[start - first :, : window.size[0], : window.size[1]]
+
+
+def full_size_logits(prediction: SemanticLogits) -> Float[Tensor, "k h w"]:
+    """Return the logits of every pixel for all classes: a float for each class and pixel, which can be gigabytes."""
+    return class_logits(prediction, 0, prediction.num_classes)
+
+
+def label_map(prediction: SemanticLogits, size: tuple[int, int]) -> UInt8[Tensor, "h w"]:
+    """Return the likeliest class of every pixel; the logits are first resized bilinearly to a (height, width).
+
+    A few classes are resized at a time, so that 150 of them on a large photo fit into memory. Of equal logits the first
+    class wins, as in ``argmax``.
+    """
+    if not prediction.num_classes:
+        raise ValueError("a map of classes needs the logits of at least one class; got none")
+    best, labels = _best_class(prediction, 0, size)
+    for start in range(CLASSES_AT_ONCE, prediction.num_classes, CLASSES_AT_ONCE):
+        logits, candidates = _best_class(prediction, start, size)
+        better = logits > best
+        best, labels = torch.where(better, logits, best), torch.where(better, candidates, labels)
     return labels
 
 
+def _best_class(
+    prediction: SemanticLogits, start: int, size: tuple[int, int]
+) -> tuple[Float[Tensor, "h w"], UInt8[Tensor, "h w"]]:
+    """Return the greatest logit of every pixel, and its class, among the ``CLASSES_AT_ONCE`` classes from ``start``."""
+    logits = class_logits(prediction, start, start + CLASSES_AT_ONCE).float()
+    logits, labels = resize_maps(logits[None], size)[0].max(dim=0)
+    return logits, (labels + start).to(torch.uint8)
+
+
 def pad_maps(maps: Sequence[Int64[Tensor, "_ _"]], size: tuple[int, int]) -> Int64[Tensor, "b h w"]:
-    """Maps of different sizes in one tensor of a (height, width); what they do not cover is ignored."""
+    """Stack maps of different sizes, padded to a (height, width) with ``IGNORE``."""
     padded = maps[0].new_full((len(maps), *size), IGNORE)
-    for row, each in zip(padded, maps, strict=True):
-        row[: each.shape[0], : each.shape[1]] = each
+    for row, labels in zip(padded, maps, strict=True):
+        row[: labels.shape[0], : labels.shape[1]] = labels
     return padded

@@ -39,7 +39,7 @@ from .masks import MaskFormat, PasteRule, RoIMasks
 from .numbers import is_number
 from .polygons import PolygonMasks
 from .registry import Registry, RegistryEntry
-from .semantic import IGNORE, SemanticLogits
+from .semantic import IGNORE, LogitWindow, SemanticLogits
 
 __all__ = [
     "CAFFE_INPUT",
@@ -58,6 +58,7 @@ __all__ = [
     "Instances",
     "Level",
     "Levels",
+    "LogitWindow",
     "MaskFormat",
     "MemoryFullError",
     "NonFiniteError",

@@ -1,24 +1,60 @@
 """A class for every pixel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 IGNORE = 255
-"""What a semantic map holds where nobody says what is there; it is neither learned nor scored."""
+"""The value of a semantic map where the class is unknown; such a pixel is neither learned nor scored."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
+class LogitWindow:
+    """The class logits of one window of an image, on the grid that the head computed them on."""
+
+    grid: Float[Tensor, "k _ _"]
+    padded_size: tuple[int, int]
+    """(height, width) in pixels that the grid covers: the window and its padding at the bottom and right."""
+    size: tuple[int, int]
+    """(height, width) of the window in pixels."""
+    corner: tuple[int, int] = (0, 0)
+    """(top, left) of the window in its frame."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SemanticLogits:
-    """Logits of every pixel of one image, in the frame of the image that the head was given.
+    """The class logits of one image.
 
-    :func:`vertebra.ops.label_map` makes a map of classes of them, at any size.
+    They are kept as small as the head computed them. :func:`vertebra.ops.label_map` makes a map of classes of them at
+    any size, :func:`vertebra.ops.full_size_logits` the logits of every pixel.
     """
 
-    logits: Float[Tensor, "k h w"]
+    windows: tuple[LogitWindow, ...]
+    """They cover the frame; where they overlap, their logits are averaged."""
+    frame: tuple[int, int]
+    """(height, width) of the image as the model saw it."""
+    size: tuple[int, int]
+    """(height, width) of the image that the prediction is for, to which the frame is resized."""
+
+    @classmethod
+    def from_grid(
+        cls, grid: Float[Tensor, "k _ _"], padded_size: tuple[int, int], size: tuple[int, int]
+    ) -> "SemanticLogits":
+        """Return the logits of an image of ``size`` that the model saw at once, padded to ``padded_size``."""
+        return cls((LogitWindow(grid, padded_size, size),), size, size)
+
+    @classmethod
+    def from_pixels(cls, logits: Float[Tensor, "k h w"]) -> "SemanticLogits":
+        """Return logits that have a value for every pixel already."""
+        size = (logits.shape[1], logits.shape[2])
+        return cls.from_grid(logits, size, size)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.windows[0].grid)
 
     def to(self, device: torch.device | str) -> "SemanticLogits":
-        """The same on another device."""
-        return SemanticLogits(self.logits.to(device))
+        """Move every tensor to ``device``."""
+        return replace(self, windows=tuple(replace(window, grid=window.grid.to(device)) for window in self.windows))

@@ -13,7 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from ...data import Batch
 from ...models import Model
-from ...ops import Notes, collect_metrics, shared_generator
+from ...ops import shared_generator, split_losses, total_loss
 from ...structures import MemoryFullError, NonFiniteError, is_out_of_memory
 from ..config import ExperimentConfig
 from ..distributed.context import DistributedContext
@@ -63,23 +63,24 @@ class TrainingState:
 
 
 def train_step(state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig, step: int) -> dict[str, float]:
-    """One update, number ``step`` counted from 1, from this process's micro-batches.
+    """Do one update, number ``step`` counted from 1, with this process's micro-batches.
 
-    Returns its losses, gradient norm and learning rate: the means over micro-batches and processes; in steps that are
-    logged also what the parts have to watch. Raises :class:`NonFiniteError` before the weights are touched, naming the
-    images. Under ``fp16`` gradients that overflow skip the update, and ``skipped`` is 1, otherwise 0.
+    Returns its losses, gradient norm and learning rate, the means over micro-batches and processes; in steps that are
+    logged also the means of the numbers to watch that the head returns. Raises :class:`NonFiniteError` before the
+    weights are touched, naming the images. Under ``fp16`` gradients that overflow skip the update, and ``skipped`` is
+    1, otherwise 0.
     """
     seed_step(config.recipe.seed, step, state.processes.rank)
     lr = scaled_learning_rate(config) * config.recipe.schedule.factor(step - 1)
     set_learning_rate(state.optimizer, lr)
-    watch = collect_metrics() if config.is_logged(step) else contextlib.nullcontext({})
-    with _memory_of(step, batches), watch as notes:
+    with _memory_of(step, batches):
         with shared_generator(_seed_of(config.recipe.seed, step), state.model.device):
-            losses = _accumulate(state, batches, config)
+            losses, metrics = _accumulate(state, batches, config)
         state.scaler.unscale_(state.optimizer)
         norm = full_tensor(nn.utils.clip_grad_norm_(state.model.parameters(), config.recipe.clip_norm or math.inf))
         total = torch.stack(list(losses.values())).sum()
-        numbers, extras = _read_means(state.processes, losses | {"loss": total, "grad_norm": norm}, notes)
+        watched = metrics if config.is_logged(step) else {}
+        numbers, extras = _read_means(state.processes, losses | {"loss": total, "grad_norm": norm}, watched)
         if state.scaler.is_enabled():
             overflow = not math.isfinite(numbers["grad_norm"]) and state.scaler.get_scale() >= 1
             numbers["skipped"] = float(overflow)
@@ -95,33 +96,42 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
 
 
 def _read_means(
-    processes: DistributedContext, scalars: Mapping[str, Tensor], notes: Notes
+    processes: DistributedContext, scalars: Mapping[str, Tensor], metrics: Mapping[str, Sequence[Tensor]]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The means over all processes of scalars, and of what was noted where that is anything.
+    """Return the means over all processes of scalars, and of the values of each metric where it has any.
 
-    One exchange between processes and one read from the device, for all numbers of a step together.
+    One exchange between processes and one read from the device serve all numbers of a step.
     """
-    noted = [torch.cat(parts) for parts in notes.values()]
-    sums, counts = [each.sum() for each in noted], [each.new_full((), len(each)) for each in noted]
+    columns = [torch.cat([part.detach().flatten().float() for part in parts]) for parts in metrics.values()]
+    sums, counts = [column.sum() for column in columns], [column.new_full((), len(column)) for column in columns]
     values = processes.all_reduce_mean(torch.stack([*scalars.values(), *sums, *counts])).tolist()
-    sums, counts = values[len(scalars) : len(scalars) + len(notes)], values[len(scalars) + len(notes) :]
-    means = {name: total / count for name, total, count in zip(notes, sums, counts, strict=True) if count}
+    sums, counts = values[len(scalars) : len(scalars) + len(metrics)], values[len(scalars) + len(metrics) :]
+    means = {name: total / count for name, total, count in zip(metrics, sums, counts, strict=True) if count}
     return dict(zip(scalars, values, strict=False)), means
 
 
-def _accumulate(state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig) -> dict[str, Tensor]:
-    """Leave the mean gradient in the parameters; the mean of each loss, without one."""
+def _accumulate(
+    state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig
+) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
+    """Leave the mean gradient in the parameters.
+
+    Returns the mean of each loss, detached, and the values of each number to watch, micro-batch by micro-batch.
+    """
     state.optimizer.zero_grad(set_to_none=True)
-    sums: dict[str, Tensor] = {}
-    for place, batch in enumerate(batches, start=1):
+    means: dict[str, Tensor] = {}
+    metrics: dict[str, list[Tensor]] = {}
+    for number, batch in enumerate(batches, start=1):
         batch = batch.to(state.model.device)
-        with _exchange(state.parallel, place == len(batches)):
+        with _exchange(state.parallel, number == len(batches)):
             with autocast(config.recipe.precision, batch.images.pixels.device):
-                losses: dict[str, Tensor] = state.parallel(batch.images, batch.targets)
-            state.scaler.scale(torch.stack(list(losses.values())).sum() / len(batches)).backward()
+                outputs: dict[str, Tensor] = state.parallel(batch.images, batch.targets)
+            state.scaler.scale(total_loss(outputs) / len(batches)).backward()
+        losses, values = split_losses(outputs)
         for name, loss in losses.items():
-            sums[name] = sums.get(name, 0) + loss.detach() / len(batches)
-    return sums
+            means[name] = means.get(name, 0) + loss.detach() / len(batches)
+        for name, value in values.items():
+            metrics.setdefault(name, []).append(value)
+    return means, metrics
 
 
 def _exchange(parallel: nn.Module, wanted: bool) -> contextlib.AbstractContextManager[Any]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...data import Dataset, Shard, eval_loader, worker_errors
 from ...models import Model
-from ...ops import single_process
+from ...ops import single_process, split_losses
 from ..config import ExperimentConfig
 from ..distributed.context import DistributedContext
 from .evaluate import evaluation_mode
@@ -36,7 +36,7 @@ def validation_losses(
         for number, batch in enumerate(batches):
             seed_step(config.recipe.seed, share.rank + number * share.processes)
             batch = batch.to(model.device)
-            losses = model(batch.images, batch.targets)
+            losses, _ = split_losses(model(batch.images, batch.targets))
             names = [*losses, "loss"]
             values = torch.stack(list(losses.values()))
             rows.append(torch.cat([values, values.sum()[None]]))

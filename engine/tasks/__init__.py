@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ...data import Dataset
-from ...heads import HEADS, Head, HeadConfig, MultiHead, MultiHeadConfig, task_of_head
+from ...heads import HEADS, Head, HeadConfig, MultiHead, MultiHeadConfig, required_mask_format, task_of_head
 from ...models import SemanticInference
 from ...structures import Classes, UsageError
 from .base import Rows, Task
@@ -50,16 +50,17 @@ def require_targets(head: HeadConfig, dataset: Dataset) -> None:
             f"the head is for {task}, the data set for {dataset.task}",
             f"choose another data set, or one of the heads {', '.join(fitting)}",
         )
+    mask_format = required_mask_format(head)
     if isinstance(head, MultiHeadConfig):
         for part in head.heads.values():
             require_targets(part, dataset.part(task_of_head(part.name)))
-    elif head.mask_format is not None and not dataset.masks:
+    elif mask_format is not None and not dataset.masks:
         raise UsageError(
             "the head learns masks, the data set gives boxes only",
             "set masks=true in its config if its files have masks, or leave out the head's mask branch",
         )
-    elif head.mask_format is not None and head.mask_format != dataset.mask_format:
+    elif mask_format is not None and mask_format != dataset.mask_format:
         raise UsageError(
-            f"the head learns masks from {head.mask_format}, the data set gives {dataset.mask_format}",
-            f"set mask_format={head.mask_format} in its config, or another truth in the head's mask branch",
+            f"the head learns masks from {mask_format}, the data set gives {dataset.mask_format}",
+            f"set mask_format={mask_format} in its config, or another truth in the head's mask branch",
         )

@@ -31,7 +31,7 @@ class Semantic(Task[LabelMap]):
         return self.restore(predict_semantic(model, batch.images.to(model.device), self.inference), batch)
 
     def restore(self, predictions: Sequence[SemanticLogits], batch: Batch) -> list[LabelMap]:
-        return [label_map(each.logits, size) for each, size in zip(predictions, batch.original_sizes, strict=True)]
+        return [label_map(logits, size) for logits, size in zip(predictions, batch.original_sizes, strict=True)]
 
     def rows(self, prediction: LabelMap, image_id: int | str) -> Rows:
         return to_semantic_results(prediction, image_id, self.classes.ids)

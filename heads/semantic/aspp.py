@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling: one grid seen at several rates, and as a whole (1706.05587 section 3.3)."""
+"""Atrous spatial pyramid pooling: a level at several dilation rates, and its mean (1706.05587 section 3.3)."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,11 @@ from .layers import spatial_block
 
 
 class ImagePooling(nn.Module):
-    """The mean over each image, its padding left out, at every cell.
+    """Puts the mean over each image, its padding left out, at every cell.
 
-    Batch norm has one value per image and channel here. A training step of one image has a single one, which its own
-    statistics would turn into zero (torch refuses it): the running statistics normalise it, and stay as they are.
+    Batch norm has one value per image and channel here. In a training step of one image that is a single value, which
+    its own statistics would turn into zero (torch refuses it): the running statistics normalize it, and stay as they
+    are.
     """
 
     def __init__(self, info: FeatureInfo, channels: int, norm: NormLayer) -> None:
@@ -26,7 +27,7 @@ class ImagePooling(nn.Module):
         self.convolution = nn.Conv2d(info.channels, channels, 1, bias=isinstance(self.norm, nn.Identity))
 
     def forward(self, level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"]) -> Float[Tensor, "b d h w"]:
-        """``sizes`` are the images' (height, width) in pixels."""
+        """Return the mean of each image, whose ``sizes`` are (height, width) in pixels, at every cell."""
         pooled = masked_mean(level, sizes, self.stride)[:, :, None, None]
         hidden = F.relu(self._normalize(self.convolution(pooled)))
         return hidden.expand(-1, -1, *level.shape[-2:])
@@ -36,12 +37,12 @@ class ImagePooling(nn.Module):
         if len(pooled) > 1 or not isinstance(norm, nn.BatchNorm2d | SyncBatchNorm):
             return norm(pooled)
         if isinstance(norm, SyncBatchNorm) and get_world_size() > 1:
-            return norm(pooled)  # other processes have further values, and wait for this one's
+            return norm(pooled)  # other processes have more values, and wait for those of this one
         return F.batch_norm(pooled, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
 
 class ASPP(nn.Module):
-    """A 1x1 convolution, a 3x3 at each rate and the image's mean, side by side and projected."""
+    """A 1x1 convolution, a 3x3 at each rate and the image's mean, concatenated and projected."""
 
     def __init__(
         self, info: FeatureInfo, rates: Sequence[int], channels: int, norm: NormLayer, separable: bool, dropout: float
@@ -56,6 +57,6 @@ class ASPP(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"]) -> Float[Tensor, "b d h w"]:
-        """``sizes`` are the images' (height, width) in pixels."""
-        seen = [branch(level) for branch in self.branches]
-        return self.dropout(self.project(torch.cat([*seen, self.pooling(level, sizes)], dim=1)))
+        """Compute the features of a level; ``sizes`` are the images' (height, width) in pixels."""
+        views = [branch(level) for branch in self.branches]
+        return self.dropout(self.project(torch.cat([*views, self.pooling(level, sizes)], dim=1)))

@@ -8,33 +8,35 @@ from jaxtyping import Float, Int64
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from ...ops import NormKind, norm_layer, pad_maps
+from ...ops import NormKind, norm_layer, pad_maps, resize_maps
 from ...structures import IGNORE, Config, FeatureInfo, Features, Images, SemanticLogits
-from ..base import Head, HeadConfig
-from .layers import PixelClassifier, require_levels, resize
+from ..base import Head, HeadConfig, require_levels
+from .layers import PixelClassifier
 from .losses import SemanticLoss, SemanticLossConfig
 
 
 class AuxiliaryConfig(Config):
-    """A second, shallower classifier whose loss helps a training (1612.01105 section 3.3); predictions ignore it."""
+    """A second, shallower classifier whose loss helps training (1612.01105 section 3.3); predictions ignore it."""
 
     level: str = "c4"
+    """The level that it reads."""
     weight: PositiveFloat = 0.4
-    """Of its loss, in the sum with the head's own; torchvision's training script has 0.5."""
+    """What its loss is multiplied by in the sum with the head's own; torchvision's training script has 0.5."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Fraction of its features that training sets to zero."""
 
 
 class SemanticConfig(HeadConfig):
-    """What every semantic head has."""
+    """The hyper-parameters that every semantic head has."""
 
     norm: NormKind = "batch"
-    """What follows each convolution but those that give logits."""
+    """The norm that follows each convolution but those that give logits."""
     loss: SemanticLossConfig = SemanticLossConfig()
     auxiliary: AuxiliaryConfig | None = None
 
 
 class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
-    """Pyramid -> logits of every pixel. A subclass gives them on the grid of a level."""
+    """Pyramid -> logits of every pixel. A subclass computes them on the grid of a level."""
 
     task: ClassVar[str] = "semantic"
 
@@ -48,31 +50,36 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
         self.config = config
         self.criterion = SemanticLoss(num_classes, config.loss)
         self.auxiliary = None
-        if (extra := config.auxiliary) is not None:
-            require_levels("the auxiliary classifier", feature_info, [extra.level])
-            channels = feature_info[extra.level].channels
-            self.auxiliary = PixelClassifier(channels, num_classes, norm_layer(config.norm), extra.dropout)
+        if (auxiliary := config.auxiliary) is not None:
+            require_levels("the auxiliary classifier", feature_info, [auxiliary.level])
+            channels = feature_info[auxiliary.level].channels
+            self.auxiliary = PixelClassifier(channels, num_classes, norm_layer(config.norm), auxiliary.dropout)
 
     @abstractmethod
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k _ _"]:
-        """Logits on the grid of a level."""
+        """Compute logits on the grid of a level."""
 
     def loss(
         self, features: Features, images: Images, targets: Sequence[Int64[Tensor, "_ _"]]
     ) -> dict[str, Float[Tensor, ""]]:
-        """``loss_semantic``, and with an auxiliary classifier ``loss_auxiliary``, which has its weight already."""
+        """Return ``loss_semantic``, and with an auxiliary classifier ``loss_auxiliary``, already times its weight."""
         height, width = images.pixels.shape[-2:]
-        truth = pad_maps(targets, (height, width))
-        losses = {"loss_semantic": self._judge(self(features, images), truth)}
-        if self.auxiliary is not None and (extra := self.config.auxiliary) is not None:
-            losses["loss_auxiliary"] = extra.weight * self._judge(self.auxiliary(features[extra.level]), truth)
+        target = pad_maps(targets, (height, width))
+        losses = {"loss_semantic": self._full_size_loss(self(features, images), target)}
+        if self.auxiliary is not None and (auxiliary := self.config.auxiliary) is not None:
+            logits = self.auxiliary(features[auxiliary.level])
+            losses["loss_auxiliary"] = auxiliary.weight * self._full_size_loss(logits, target)
         return losses
 
-    def _judge(self, logits: Float[Tensor, "b k _ _"], truth: Int64[Tensor, "b h w"]) -> Float[Tensor, ""]:
-        return self.criterion(resize(logits.float(), truth.shape[-2:]), truth)
+    def _full_size_loss(self, logits: Float[Tensor, "b k _ _"], target: Int64[Tensor, "b h w"]) -> Float[Tensor, ""]:
+        height, width = target.shape[-2:]
+        return self.criterion(resize_maps(logits.float(), (height, width)), target)
 
     def predict(self, features: Features, images: Images) -> list[SemanticLogits]:
-        """Logits of every pixel of each image, its padding cut off."""
-        logits = resize(self(features, images).float(), images.pixels.shape[-2:])
-        sizes = images.sizes.tolist()
-        return [SemanticLogits(own[:, :height, :width]) for own, (height, width) in zip(logits, sizes, strict=True)]
+        """Return the logits of each image, on the grid of the level."""
+        grids = self(features, images).float()
+        height, width = images.pixels.shape[-2:]
+        return [
+            SemanticLogits.from_grid(grid, (height, width), (size[0], size[1]))
+            for grid, size in zip(grids, images.sizes.tolist(), strict=True)
+        ]

@@ -9,36 +9,38 @@ from jaxtyping import Float
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from ...ops import conv_block, norm_layer
+from ...ops import conv_block, norm_layer, resize_maps
 from ...structures import Config, FeatureInfo, Features, Images
-from ..base import HEADS
+from ..base import HEADS, require_levels
 from ..class_rows import ClassRows
 from .aspp import ASPP
 from .base import AuxiliaryConfig, SemanticConfig, SemanticHead
-from .layers import initialize, require_levels, resize, spatial_block
+from .layers import initialize, spatial_block
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
-"""By the stride of the level: the same pixels apart (1706.05587 section 3.3)."""
+"""The default rates by the stride of the level, equally many pixels apart (1706.05587 section 3.3)."""
 
 
 class LowLevelConfig(Config):
-    """Finer features beside the pooled ones (1802.02611 section 3.1)."""
+    """The finer features that DeepLabv3+ adds to the pooled ones (1802.02611 section 3.1)."""
 
     level: str = "c2"
     channels: PositiveInt = 48
-    """What the level is reduced to, so that it does not outweigh the others."""
+    """The channels that the level is reduced to, so that it does not outweigh the pooled features."""
 
 
 class DeepLabConfig(SemanticConfig):
-    """Defaults are DeepLabv3's; the backbone wants ``output_stride=16``, or 8 for torchvision's."""
+    """Defaults are DeepLabv3's; the backbone needs ``output_stride=16``, or 8 for torchvision's."""
 
     name: Literal["deeplab"] = "deeplab"
     level: str = "c5"
+    """The level that is pooled at several rates."""
     rates: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
-    """Of the dilated convolutions. None: 6, 12, 18 at stride 16 and twice as much at stride 8."""
+    """The rates of the dilated convolutions. None: 6, 12, 18 at stride 16 and twice as much at stride 8."""
     channels: PositiveInt = 256
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Of the projected features; the authors' code and detectron2 have 0.1, torchvision 0.5."""
+    """Fraction of the projected features that training sets to zero; the authors' code and detectron2 have 0.1,
+    torchvision 0.5."""
     low_level: LowLevelConfig | None = None
     """With it the head is DeepLabv3+'s."""
     convolutions: NonNegativeInt | None = None
@@ -48,25 +50,25 @@ class DeepLabConfig(SemanticConfig):
 
     @property
     def decoder_convolutions(self) -> int:
-        """How many there are before the logits."""
+        """The number of 3x3 convolutions before the logits."""
         if self.convolutions is not None:
             return self.convolutions
         return 1 if self.low_level is None else 2
 
     def rates_at(self, stride: int) -> tuple[int, ...]:
-        """The rates for a level of a stride."""
+        """Return the rates for a level of this stride."""
         if self.rates is not None:
             return self.rates
         if stride not in RATES:
             raise ValueError(
                 f"DeepLab has rates for a level of stride {' or '.join(map(str, RATES))}; {self.level!r} has {stride}: "
-                "give the backbone output_stride=16, or the head its own rates"
+                "give the backbone output_stride=16, or set the head's rates"
             )
         return RATES[stride]
 
 
 TORCHVISION_DEEPLAB = DeepLabConfig(dropout=0.5, auxiliary=AuxiliaryConfig(weight=0.5))
-"""The head of torchvision's ``deeplabv3_resnet50``, on a backbone with ``output_stride=8``."""
+"""The head of torchvision's ``deeplabv3_resnet50``, for a backbone with ``output_stride=8``."""
 
 
 @HEADS.register("deeplab", DeepLabConfig)
@@ -98,5 +100,6 @@ class DeepLabHead(SemanticHead):
         hidden = self.aspp(features[self.config.level], images.sizes)
         if self.low_level is not None and self.config.low_level is not None:
             low = self.low_level(features[self.config.low_level.level])
-            hidden = torch.cat([resize(hidden, low.shape[-2:]), low], dim=1)
+            rows, columns = low.shape[-2:]
+            hidden = torch.cat([resize_maps(hidden, (rows, columns)), low], dim=1)
         return self.logits(self.decoder(hidden))

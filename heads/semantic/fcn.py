@@ -9,17 +9,19 @@ from torch import Tensor
 
 from ...ops import norm_layer
 from ...structures import FeatureInfo, Features, Images
-from ..base import HEADS
+from ..base import HEADS, require_levels
 from .base import SemanticConfig, SemanticHead
-from .layers import PixelClassifier, initialize, require_levels
+from .layers import PixelClassifier, initialize
 
 
 class FCNConfig(SemanticConfig):
-    """Defaults are torchvision's; its backbone has ``output_stride=8``."""
+    """Defaults are torchvision's, whose backbone has ``output_stride=8``."""
 
     name: Literal["fcn"] = "fcn"
     level: str = "c5"
+    """The level that is classified."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Fraction of the features before the logits that training sets to zero."""
 
 
 @HEADS.register("fcn", FCNConfig)

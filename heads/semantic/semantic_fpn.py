@@ -1,4 +1,4 @@
-"""The semantic branch of Panoptic FPN: every level to the finest one's size, and their sum (1901.02446 section 3.1)."""
+"""The semantic branch of Panoptic FPN: the sum of all levels at the size of the finest (1901.02446 section 3.1)."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from ...ops import NormKind, NormLayer, norm_layer
+from ...ops import NormKind, NormLayer, norm_layer, resize_maps
 from ...structures import FeatureInfo, Features, Images
-from ..base import HEADS
+from ..base import HEADS, require_levels
 from ..class_rows import ClassRows
 from .base import SemanticConfig, SemanticHead
-from .layers import initialize, require_levels, resize, spatial_block
+from .layers import initialize, spatial_block
 
 
 class SemanticFPNConfig(SemanticConfig):
@@ -23,13 +23,13 @@ class SemanticFPNConfig(SemanticConfig):
 
     name: Literal["semantic_fpn"] = "semantic_fpn"
     levels: tuple[str, ...] = Field(default=("p2", "p3", "p4", "p5"), min_length=1)
-    """Fine to coarse, each half the size of the one before."""
+    """The levels that are added up, fine to coarse, each half the size of the one before."""
     channels: PositiveInt = 128
     norm: NormKind = "group"
 
 
 class UpsampleBranch(nn.Module):
-    """A 3x3 convolution, then bilinearly to the size of the next finer level; and so on."""
+    """Brings a level to the size of the finest: a 3x3 convolution and a bilinear resize for each level between."""
 
     def __init__(self, in_channels: int, channels: int, count: int, norm: NormLayer) -> None:
         super().__init__()
@@ -37,15 +37,15 @@ class UpsampleBranch(nn.Module):
         self.stages = nn.ModuleList(spatial_block(*pair, norm) for pair in itertools.pairwise(widths))
 
     def forward(self, level: Float[Tensor, "b c _ _"], sizes: Sequence[torch.Size]) -> Float[Tensor, "b d h w"]:
-        """``sizes`` are those to go through, coarse to fine."""
-        for stage, size in zip(self.stages, sizes, strict=True):
-            level = resize(stage(level), size)
+        """Resize the level to each of the (height, width) ``sizes`` in turn, coarse to fine."""
+        for stage, (height, width) in zip(self.stages, sizes, strict=True):
+            level = resize_maps(stage(level), (height, width))
         return level
 
 
 @HEADS.register("semantic_fpn", SemanticFPNConfig)
 class SemanticFPNHead(SemanticHead):
-    """Pyramid -> logits on the grid of the finest level, to which the others climb; it has one convolution itself."""
+    """Pyramid -> logits on the grid of the finest level, to which the coarser ones are upsampled."""
 
     config: SemanticFPNConfig
     class_rows: ClassVar = {"logits": ClassRows()}
@@ -62,10 +62,11 @@ class SemanticFPNHead(SemanticHead):
                 "head's 'levels', or give it a neck such as 'fpn'"
             )
         norm = norm_layer(config.norm)
+        # The finest level, which needs no resize, has one convolution too.
         self.climbs = nn.ModuleDict(
             {
-                level: UpsampleBranch(feature_info[level].channels, config.channels, max(place, 1), norm)
-                for place, level in enumerate(config.levels)
+                level: UpsampleBranch(feature_info[level].channels, config.channels, max(index, 1), norm)
+                for index, level in enumerate(config.levels)
             }
         )
         self.logits = nn.Conv2d(config.channels, num_classes, 1)
@@ -73,8 +74,8 @@ class SemanticFPNHead(SemanticHead):
 
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k _ _"]:
         sizes = [features[level].shape[-2:] for level in self.climbs]
-        climbed = [
-            climb(features[level], sizes[: max(place, 1)][::-1])
-            for place, (level, climb) in enumerate(self.climbs.items())
+        upsampled = [
+            branch(features[level], sizes[: max(index, 1)][::-1])
+            for index, (level, branch) in enumerate(self.climbs.items())
         ]
-        return self.logits(reduce(torch.add, climbed))
+        return self.logits(reduce(torch.add, upsampled))

@@ -1,4 +1,4 @@
-"""U-Net's decoder: step by step up the pyramid, each level's own features beside those from below (1505.04597)."""
+"""U-Net's decoder: level by level up the pyramid, upsampled features beside those of the finer level (1505.04597)."""
 
 import itertools
 from collections.abc import Mapping
@@ -12,26 +12,27 @@ from torch import Tensor, nn
 
 from ...ops import NormLayer, norm_layer
 from ...structures import FeatureInfo, Features, Images
-from ..base import HEADS
+from ..base import HEADS, require_levels
 from ..class_rows import ClassRows
 from .base import SemanticConfig, SemanticHead
-from .layers import initialize, require_levels, spatial_block
+from .layers import initialize, spatial_block
 
-NARROWEST = 16
+MIN_CHANNELS = 16
+"""The fewest channels of a step."""
 
 
 class UNetConfig(SemanticConfig):
-    """Any number of levels, fine to coarse. The logits stand on the grid of the finest."""
+    """The hyper-parameters of a U-Net of any number of levels; its logits are on the grid of the finest."""
 
     name: Literal["unet"] = "unet"
     levels: tuple[str, ...] | None = Field(default=None, min_length=2)
-    """None: every level of the backbone."""
+    """The levels to read, fine to coarse; None takes every level of the backbone."""
     channels: PositiveInt = 256
-    """Of the coarsest step; every finer one has half as many, down to 16 (smp's 256, 128, 64, 32, 16)."""
+    """Channels of the coarsest step; every finer one has half as many, down to 16 (smp's 256, 128, 64, 32, 16)."""
 
 
 class UpStep(nn.Module):
-    """The coarser map at the size of the finer, both side by side, two convolutions.
+    """One step up the pyramid: the coarser map is upsampled and joined to the finer, then two convolutions.
 
     Upsampling is by nearest neighbour, as in smp; the paper learns a deconvolution.
     """
@@ -67,17 +68,17 @@ class UNetHead(SemanticHead):
                 "name others in the head's 'levels', or let the backbone give more"
             )
         *finer, coarsest = [feature_info[level].channels for level in self.levels]
-        widths = [coarsest, *(max(config.channels >> step, NARROWEST) for step in range(len(finer)))]
+        widths = [coarsest, *(max(config.channels >> step, MIN_CHANNELS) for step in range(len(finer)))]
         norm = norm_layer(config.norm)
         self.steps = nn.ModuleList(
-            UpStep(below, own, width, norm)
-            for (below, width), own in zip(itertools.pairwise(widths), reversed(finer), strict=True)
+            UpStep(coarse, fine, width, norm)
+            for (coarse, width), fine in zip(itertools.pairwise(widths), reversed(finer), strict=True)
         )
         self.logits = nn.Conv2d(widths[-1], num_classes, 1)
         initialize(self)
 
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k _ _"]:
         *finer, hidden = [features[level] for level in self.levels]
-        for step, own in zip(self.steps, reversed(finer), strict=True):
-            hidden = step(hidden, own)
+        for step, fine in zip(self.steps, reversed(finer), strict=True):
+            hidden = step(hidden, fine)
         return self.logits(hidden)
