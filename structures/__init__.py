@@ -13,6 +13,7 @@ The conventions of the whole project stand here, once:
 from .classes import Classes
 from .classification import Classification
 from .config import Config, PartConfig, suggest, usage_error_from_validation, value_errors_as_usage_errors
+from .detections import Detections
 from .errors import (
     CheckpointError,
     DataError,
@@ -25,14 +26,16 @@ from .errors import (
     is_out_of_memory,
 )
 from .features import FeatureInfo, Features, Level, Levels
+from .field_table import FieldTable, require_one_per_box
 from .images import MAX_PIXELS, Images
 from .input import CAFFE_INPUT, InputConfig
-from .instances import Detections, Instances
+from .instances import FieldCheck, Instances, TensorGroup, declare_instance_field
 from .masks import MaskFormat, PasteRule, RoIMasks
 from .numbers import is_number
 from .polygons import PolygonMasks
 from .registry import Entry, Registry
 from .semantic import IGNORE, SemanticLogits
+from .targets import check_targets, require_labels_below
 
 __all__ = [
     "CAFFE_INPUT",
@@ -47,6 +50,8 @@ __all__ = [
     "Entry",
     "FeatureInfo",
     "Features",
+    "FieldCheck",
+    "FieldTable",
     "Images",
     "InputConfig",
     "Instances",
@@ -62,11 +67,16 @@ __all__ = [
     "Registry",
     "RoIMasks",
     "SemanticLogits",
+    "TensorGroup",
     "UsageError",
     "VertebraError",
     "WorkerError",
+    "check_targets",
+    "declare_instance_field",
     "is_number",
     "is_out_of_memory",
+    "require_labels_below",
+    "require_one_per_box",
     "suggest",
     "usage_error_from_validation",
     "value_errors_as_usage_errors",

@@ -1,4 +1,4 @@
-"""A class for every pixel."""
+"""Semantic maps: a class for every pixel."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 IGNORE = 255
-"""What a semantic map holds where nobody says what is there; it is neither learned nor scored."""
+"""The value of a semantic map where no class is known; such a pixel is neither learned nor scored."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SemanticLogits:
-    """Logits of every pixel of one image, in the frame of the image that the head was given.
+    """The logits of every pixel of one image, in the frame of the image that the head was given.
 
-    :func:`vertebra.ops.label_map` makes a map of classes of them, at any size.
+    :func:`vertebra.ops.label_map` turns them into a map of classes, at any size.
     """
 
     logits: Float[Tensor, "k h w"]
 
+    def __post_init__(self) -> None:
+        if self.logits.ndim != 3:
+            raise ValueError(f"logits must have shape (classes, height, width), got {tuple(self.logits.shape)}")
+
     def to(self, device: torch.device | str) -> "SemanticLogits":
-        """The same on another device."""
+        """Return the logits on ``device``."""
         return SemanticLogits(self.logits.to(device))
