@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from ..ops import is_collecting_metrics, note
-from ..structures import Detections, FeatureInfo, Features, Images, Instances, MaskFormat, RoIMasks
+from ..structures import Detections, FeatureInfo, Features, Images, Instances, MaskFormat, RoIMasks, check_targets
 from .base import HEADS, Head, HeadConfig
 from .box_branch import BoxBranch, BoxBranchConfig, PaddedDetections, RegionSamples
 from .mask_branch import MaskBranch, MaskBranchConfig
@@ -54,6 +54,7 @@ class RCNNHead(Head[Instances, Detections]):
 
         To watch: the share of objects that have a proposal, and the positives per image of both samples.
         """
+        check_targets(targets, images, self.box.num_classes)
         dense = self.rpn(features, images)
         losses = self.rpn.loss(dense, targets)
         proposals = self.rpn.propose(dense, images, training=True)

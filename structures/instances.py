@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -19,6 +19,7 @@ FieldCheck = Callable[[Any, int, tuple[int, int] | None], None]
 image of this (height, width); the size is None where it is not known."""
 
 
+@runtime_checkable
 class TensorGroup(Protocol):
     """The value of a field that takes several tensors, such as :class:`PolygonMasks`."""
 
@@ -113,7 +114,7 @@ def _check_boxes(boxes: Tensor, count: int, size: tuple[int, int] | None) -> Non
 
 
 def _check_ignored(regions: Tensor, count: int, size: tuple[int, int] | None) -> None:
-    _check_regions("ignored", regions, size)
+    _check_regions("ignored", regions, None)  # one that is larger than its image means all of it
 
 
 def _check_regions(name: str, boxes: Tensor, size: tuple[int, int] | None) -> None:
@@ -122,17 +123,25 @@ def _check_regions(name: str, boxes: Tensor, size: tuple[int, int] | None) -> No
         raise ValueError(f"{name} must have shape (n, 4), got {tuple(boxes.shape)}")
     if not boxes.is_floating_point():
         raise ValueError(f"{name} must be floating-point pixels, got {boxes.dtype}; convert them with .float()")
-    if boxes.device.type != "cpu":  # a value that is read back would stop the GPU
+    if boxes.device.type != "cpu" or not len(boxes):  # a value that is read back would stop the GPU
         return
-    height, width = (math.inf, math.inf) if size is None else size
-    for row, (x1, y1, x2, y2) in enumerate(boxes.tolist()):  # for the few boxes of an image faster than tensors
-        if not (-math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf):
-            rule = "a box is (x1, y1, x2, y2), finite, with x1 < x2 and y1 < y2; correct it, or drop it if it is empty"
-        elif min(x1, y1) < -TOLERANCE or x2 > width + TOLERANCE or y2 > height + TOLERANCE:
-            rule = f"it must lie in its image of (height, width) {size}; clip it, or drop it if it is outside"
-        else:
-            continue
-        raise ValueError(f"{name}[{row}] is ({x1:g}, {y1:g}, {x2:g}, {y2:g}): {rule}")
+    # Every image of a training passes here, so the row at fault is looked for only where there is one.
+    least, (right, bottom) = boxes.min().item(), boxes[:, 2:].amax(dim=0).tolist()
+    ordered = boxes[:, :2] < boxes[:, 2:]  # false for NaN
+    if not ordered.all() or math.inf in (-least, right, bottom):
+        rule = "a box is (x1, y1, x2, y2), finite, with x1 < x2 and y1 < y2; correct it, or drop it if it is empty"
+        raise _row_error(name, boxes, ordered.all(dim=1) & boxes.isfinite().all(dim=1), rule)
+    if size is not None and (least < -TOLERANCE or right > size[1] + TOLERANCE or bottom > size[0] + TOLERANCE):
+        inside = (boxes >= -TOLERANCE) & (boxes <= boxes.new_tensor([size[1], size[0]] * 2) + TOLERANCE)
+        rule = f"it must lie in its image of (height, width) {size}; clip it, or drop it if it is outside"
+        raise _row_error(name, boxes, inside.all(dim=1), rule)
+
+
+def _row_error(name: str, boxes: Tensor, valid: Bool[Tensor, " n"], rule: str) -> ValueError:
+    """Return an error with the number and the values of the first row that is not valid."""
+    row = int(valid.logical_not().nonzero()[0])
+    values = ", ".join(f"{value:g}" for value in boxes[row].tolist())
+    return ValueError(f"{name}[{row}] is ({values}): {rule}")
 
 
 def _check_labels(labels: Tensor, count: int, size: tuple[int, int] | None) -> None:

@@ -22,8 +22,8 @@ class ScaledCropConfig(TransformConfig):
 
     name: Literal["scaled_crop"] = "scaled_crop"
     size: tuple[PositiveInt, PositiveInt] = (1024, 1024)
-    """Height and width of the crop in pixels. What the image does not fill, at the bottom and the right (if flipped, the
-    left), has the mean colour, no objects and no known class."""
+    """Height and width of the crop in pixels. What the image does not fill, at the bottom and the right (left, where it
+    is flipped), has the mean colour, no objects and no known class."""
     scales: tuple[Scale, Scale] = (0.1, 2.0)
     """The least and the greatest scale; every scale between is equally likely."""
     short_side: PositiveInt | None = None

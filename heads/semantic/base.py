@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from ...ops import NormKind, norm_layer, pad_maps
-from ...structures import IGNORE, Config, FeatureInfo, Features, Images, SemanticLogits
+from ...structures import IGNORE, Config, FeatureInfo, Features, Images, SemanticLogits, check_targets
 from ..base import Head, HeadConfig
 from .layers import PixelClassifier, require_levels, resize
 from .losses import SemanticLoss, SemanticLossConfig
@@ -45,7 +45,7 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
                 f"a semantic head needs 1 to {IGNORE} classes, since a map of bytes keeps {IGNORE} for what is "
                 f"ignored; got num_classes={num_classes}"
             )
-        self.config = config
+        self.config, self.num_classes = config, num_classes
         self.criterion = SemanticLoss(num_classes, config.loss)
         self.auxiliary = None
         if (extra := config.auxiliary) is not None:
@@ -61,6 +61,7 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
         self, features: Features, images: Images, targets: Sequence[Int64[Tensor, "_ _"]]
     ) -> dict[str, Float[Tensor, ""]]:
         """``loss_semantic``, and with an auxiliary classifier ``loss_auxiliary``, which has its weight already."""
+        check_targets(targets, images, self.num_classes)
         height, width = images.pixels.shape[-2:]
         truth = pad_maps(targets, (height, width))
         losses = {"loss_semantic": self._judge(self(features, images), truth)}
