@@ -68,7 +68,8 @@ class Objects(FieldTable):
 
     def to_instances(self) -> Instances:
         """Return the objects as the tensors that a head learns from."""
-        return Instances(**{name: OBJECT_FIELDS[name].to_tensor(value) for name, value in self.fields.items()})
+        tensors: dict[str, Any] = {name: OBJECT_FIELDS[name].to_tensor(value) for name, value in self.fields.items()}
+        return Instances(**tensors)
 
     def _map(self, change: Callable[[ObjectField, Any], Any]) -> "Objects":
         changed = {name: change(OBJECT_FIELDS[name], value) for name, value in self.fields.items()}

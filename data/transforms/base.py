@@ -57,8 +57,10 @@ class Transform:
         """Return the image after the steps, with what they leave of its ground truth."""
         self._compose.set_random_seed(int(seed.generate_state(1)[0]))
         carrier = Carrier(_NO_OBJECTS if record.objects is None else record.objects)
-        semantic = {} if record.semantic is None else {"mask": record.semantic}
-        result = self._compose(image=record.image, **carrier.targets(), **semantic)
+        targets = carrier.targets()
+        if record.semantic is not None:
+            targets["mask"] = record.semantic
+        result = self._compose(image=record.image, **targets)
         return replace(
             record,
             image=result["image"],
