@@ -12,6 +12,8 @@ from .images import IMAGE_SUFFIXES, check_image, read_image
 from .joint import JointConfig, JointDataset
 from .loader import LoaderConfig, eval_loader, train_loader
 from .mixing import MIXES, CopyPasteConfig, Mix, MixConfig, MixupConfig, MosaicConfig, build_mix
+from .object_fields import OBJECT_FIELDS, Carried, ConstantField, ObjectField, Window, declare_object_field
+from .objects import Objects
 from .polygons import PolygonMask, pad_polygon_masks
 from .report import DataReport, Policy
 from .resize_annotations import resize_annotations
@@ -27,7 +29,7 @@ from .transforms import (
     TransformConfig,
     build_transform,
 )
-from .types import Batch, Objects, Record, Sample, collate
+from .types import Batch, Record, Sample, collate
 from .voc_format import VOC_CLASSES, VocConfig, VocDetection, VocSegmentation, VocSegmentationConfig
 from .workers import worker_errors
 
@@ -36,14 +38,17 @@ __all__ = [
     "DATASETS",
     "IMAGE_SUFFIXES",
     "MIXES",
+    "OBJECT_FIELDS",
     "VOC_CLASSES",
     "Batch",
+    "Carried",
     "CenterCropConfig",
     "CocoConfig",
     "CocoDataset",
     "CocoSemantic",
     "CocoSemanticConfig",
     "ColorJitterConfig",
+    "ConstantField",
     "CopyPasteConfig",
     "DataReport",
     "Dataset",
@@ -57,6 +62,7 @@ __all__ = [
     "MixConfig",
     "MixupConfig",
     "MosaicConfig",
+    "ObjectField",
     "Objects",
     "Policy",
     "PolygonMask",
@@ -76,11 +82,13 @@ __all__ = [
     "VocDetection",
     "VocSegmentation",
     "VocSegmentationConfig",
+    "Window",
     "build_dataset",
     "build_mix",
     "build_transform",
     "check_image",
     "collate",
+    "declare_object_field",
     "eval_loader",
     "pad_polygon_masks",
     "read_image",

@@ -4,62 +4,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
 from ..structures import Images, Instances
-from .polygons import PolygonMask
+from .objects import Objects
 
 Truth = Instances | Int64[Tensor, ""] | Int64[Tensor, "h w"]
-"""What a head learns of one image: its objects, the label of the whole image, or one for every pixel."""
+"""The ground truth of one image for one task: its objects, the label of the whole image, or a label for every pixel."""
 Target = Truth | dict[str, Truth]
-"""Where an image has several kinds of truth, they come by task."""
+"""What heads learn of one image; where it has the ground truth of several tasks, by task."""
 
 FILL = (124, 116, 104)
 """What a transform or a mix has where no image is: ImageNet's mean colour (RGB), near zero once it is normalised."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Objects:
-    """The objects of an image, in the pixels of the record's image; ``ignored`` are regions that are neither object nor
-    background."""
-
-    boxes: Float32[ndarray, "n 4"]
-    labels: Int64[ndarray, " n"]
-    ignored: Float32[ndarray, "m 4"]
-    masks: UInt8[ndarray, "n h w"] | None = None
-    """1 on the object and 0 elsewhere; None where the data set has boxes or outlines only."""
-    polygon_masks: tuple[PolygonMask, ...] | None = None
-    """The masks in the other form."""
-
-    def __post_init__(self) -> None:
-        for name, each in (("label", self.labels), ("mask", self.masks)):
-            if each is not None and len(each) != len(self.boxes):
-                raise ValueError(f"one {name} per box is needed, got {len(self.boxes)} boxes and {len(each)} {name}s")
-        if self.masks is not None and (highest := self.masks.max(initial=0)) > 1:
-            raise ValueError(f"masks are 1 on the object and 0 elsewhere, got {highest}; compare them with > 0")
-
-    def __getitem__(self, which: Int64[ndarray, " k"]) -> "Objects":
-        """Some of them, by number; all that is ignored stays."""
-        masks = None if self.masks is None else self.masks[which]
-        polygon_masks = (
-            None if self.polygon_masks is None else tuple(self.polygon_masks[each] for each in which.tolist())
-        )
-        return Objects(self.boxes[which], self.labels[which], self.ignored, masks, polygon_masks)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """An image (RGB) and what is known of it."""
+    """An image (RGB) and its ground truth."""
 
     image: UInt8[ndarray, "h w 3"]
     objects: Objects | None = None
     label: int | None = None
     """The class of the whole image."""
     semantic: UInt8[ndarray, "_ _"] | None = None
-    """The class of every pixel; 255 where none is known. As large as the image, but where that is decoded smaller and
-    :meth:`Dataset.read` has yet to bring the two together."""
+    """The class of every pixel; 255 where none is known. As large as the image, except where the image was decoded
+    smaller and :meth:`Dataset.read` has yet to bring the two together."""
     image_id: int | str = 0
     file: str = ""
     original_size: tuple[int, int] | None = None
@@ -73,7 +44,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A transformed image and its target in the resized frame; None where nothing is known of the image."""
+    """A transformed image and its target in the resized frame; None where nothing is known of the image.
+
+    ValueError for ground truth that cannot be that of an image of this size: boxes outside it, masks or maps of another
+    size.
+    """
 
     image: UInt8[Tensor, "3 h w"]
     target: Target | None
@@ -82,13 +57,18 @@ class Sample:
     file: str
 
     def __post_init__(self) -> None:
+        size = self.image.shape[1], self.image.shape[2]
         for truth in self.target.values() if isinstance(self.target, dict) else [self.target]:
-            maps = truth.masks if isinstance(truth, Instances) else truth
-            if maps is not None and maps.ndim > 1 and maps.shape[-2:] != self.image.shape[1:]:
-                raise ValueError(
-                    f"image {self.image_id} is (height, width) {tuple(self.image.shape[1:])}, its masks are "
-                    f"{tuple(maps.shape[-2:])}: each needs a value for every pixel"
-                )
+            try:
+                if isinstance(truth, Instances):
+                    truth.require_size(size)
+                elif truth is not None and truth.ndim > 1 and tuple(truth.shape) != size:
+                    raise ValueError(
+                        f"the image is (height, width) {size}, its semantic map is {tuple(truth.shape)}: "
+                        "it needs a value for every pixel"
+                    )
+            except ValueError as error:
+                raise ValueError(f"image {self.image_id}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,11 +81,11 @@ class Batch:
     original_sizes: tuple[tuple[int, int], ...]
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same on another device."""
+        """Return the batch with every tensor on ``device``."""
         return self._map(lambda part: part.to(device))
 
     def pin_memory(self) -> "Batch":
-        """The same in page-locked memory; the data loader calls this."""
+        """Return the batch in page-locked memory; torch's data loader calls this."""
         return self._map(lambda part: part.pin_memory())
 
     def _map(self, change: Callable) -> "Batch":
@@ -118,7 +98,7 @@ class Batch:
 
 
 def collate(samples: list[Sample], divisor: int) -> Batch:
-    """Pad samples to the largest among them, rounded up to a multiple of ``divisor`` pixels."""
+    """Pad samples to the largest height and width among them, rounded up to a multiple of ``divisor`` pixels."""
     return Batch(
         Images.from_list([sample.image for sample in samples], divisor),
         tuple(sample.target for sample in samples),

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ..ops import masked_mean
-from ..structures import Classification, FeatureInfo, Features, Images
+from ..structures import Classification, FeatureInfo, Features, Images, check_targets
 from .base import HEADS, Head, HeadConfig, require_levels
 from .class_rows import ClassRows
 
@@ -59,6 +59,7 @@ class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
 
     def loss(self, features: Features, images: Images, targets: Sequence[Int64[Tensor, ""]]) -> dict[str, Tensor]:
         """Return ``loss_class``, the mean cross-entropy."""
+        check_targets(targets, images, self.fc.out_features)
         logits = self(features, images)
         smoothing = self.config.label_smoothing
         return {"loss_class": F.cross_entropy(logits, torch.stack(list(targets)), label_smoothing=smoothing)}

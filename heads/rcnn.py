@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from ..ops import PaddedDetections
-from ..structures import Detections, FeatureInfo, Features, Images, Instances, MaskFormat
+from ..structures import Detections, FeatureInfo, Features, Images, Instances, MaskFormat, check_targets
 from .base import HEADS, Head, HeadConfig, LearnsMasks
 from .box_branch import BoxBranch, BoxBranchConfig
 from .mask_branch import MaskBranchConfig
@@ -67,6 +67,7 @@ class RCNNHead(Head[Instances, Detections]):
         To watch: ``rpn_positives`` and ``box_positives``, the positive samples per image, and ``rpn_recall``, whether
         an object has a proposal.
         """
+        check_targets(targets, images, self.box.num_classes)
         dense = self.rpn(features, images)
         outputs = self.rpn.loss(dense, targets)
         proposals = self.rpn.propose(dense, images, training=True)

@@ -20,6 +20,7 @@ from .config import (
     usage_error_from_validation,
     value_errors_as_usage_errors,
 )
+from .detections import Detections
 from .errors import (
     CheckpointError,
     DataError,
@@ -32,14 +33,16 @@ from .errors import (
     is_out_of_memory,
 )
 from .features import FeatureInfo, Features, Level, Levels
+from .field_table import FieldTable, require_one_per_box
 from .images import MAX_PIXELS, Images
 from .input import CAFFE_INPUT, InputConfig
-from .instances import Detections, Instances
+from .instances import FieldCheck, Instances, TensorGroup, declare_instance_field
 from .masks import MaskFormat, PasteRule, RoIMasks
 from .numbers import is_number
 from .polygons import PolygonMasks
 from .registry import Registry, RegistryEntry
 from .semantic import IGNORE, LogitWindow, SemanticLogits
+from .targets import check_targets, require_labels_below
 
 __all__ = [
     "CAFFE_INPUT",
@@ -53,6 +56,8 @@ __all__ = [
     "Detections",
     "FeatureInfo",
     "Features",
+    "FieldCheck",
+    "FieldTable",
     "Images",
     "InputConfig",
     "Instances",
@@ -70,11 +75,16 @@ __all__ = [
     "RegistryEntry",
     "RoIMasks",
     "SemanticLogits",
+    "TensorGroup",
     "UsageError",
     "VertebraError",
     "WorkerError",
+    "check_targets",
+    "declare_instance_field",
     "is_number",
     "is_out_of_memory",
+    "require_labels_below",
+    "require_one_per_box",
     "revalidate",
     "suggest",
     "usage_error_from_validation",

@@ -1,4 +1,4 @@
-"""What an image is taken for."""
+"""What a classifier predicts of one image."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,21 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
 class Classification:
-    """The likeliest classes of one image, best first; scores are shares of 1 among all classes (softmax)."""
+    """The likeliest classes of one image, best first, with their softmax probabilities among all classes."""
 
     labels: Int64[Tensor, " k"]
     scores: Float[Tensor, " k"]
+
+    def __post_init__(self) -> None:
+        if self.labels.ndim != 1 or self.labels.shape != self.scores.shape:
+            raise ValueError(
+                "a classification has one score for each label, "
+                f"got shapes {tuple(self.labels.shape)} and {tuple(self.scores.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> "Classification":
-        """The same on another device."""
+        """Return the classification with its tensors on ``device``."""
         return Classification(self.labels.to(device), self.scores.to(device))

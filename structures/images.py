@@ -24,21 +24,19 @@ class Images:
                 "Images hold uint8 pixels 0..255 of shape (batch, channels, height, width); "
                 f"got {self.pixels.dtype} of shape {tuple(self.pixels.shape)}"
             )
+        if tuple(self.sizes.shape) != (len(self.pixels), 2):
+            raise ValueError(
+                f"sizes need a (height, width) for each of the {len(self.pixels)} images; "
+                f"got shape {tuple(self.sizes.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     @classmethod
-    def from_list(cls, images: Sequence[UInt8[Tensor, "c _ _"]], divisor: int = 32) -> "Images":
+    def from_list(cls, images: Sequence[UInt8[Tensor, "_ _ _"]], divisor: int = 32) -> "Images":
         """Pad images to the largest height and width among them, each rounded up to a multiple of ``divisor``."""
-        if not images:
-            raise ValueError("Images.from_list needs at least one image")
-        for image in images:
-            if image.dtype != torch.uint8 or image.ndim != 3:
-                raise ValueError(
-                    "an image is uint8 0..255 of shape (channels, height, width); "
-                    f"got {image.dtype} of shape {tuple(image.shape)}"
-                )
+        _require_batchable(images)
         height, width = (-(-max(image.shape[axis] for image in images) // divisor) * divisor for axis in (1, 2))
         pixels = images[0].new_zeros(len(images), images[0].shape[0], height, width)
         for row, image in zip(pixels, images, strict=True):
@@ -47,9 +45,27 @@ class Images:
         return cls(pixels, sizes)
 
     def to(self, device: torch.device | str) -> "Images":
-        """The same on another device."""
+        """Return the batch with its tensors on ``device``."""
         return Images(self.pixels.to(device, non_blocking=True), self.sizes.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Images":
-        """The same in page-locked memory, for an asynchronous copy to a GPU."""
+        """Return the batch in page-locked memory, from which a copy to a GPU is asynchronous."""
         return Images(self.pixels.pin_memory(), self.sizes.pin_memory())
+
+
+def _require_batchable(images: Sequence[Tensor]) -> None:
+    """Raise ValueError where there is no image, one is not uint8 c h w, or they differ in channels."""
+    if not images:
+        raise ValueError("Images.from_list needs at least one image")
+    for image in images:
+        if image.dtype != torch.uint8 or image.ndim != 3:
+            raise ValueError(
+                "an image is uint8 0..255 of shape (channels, height, width); "
+                f"got {image.dtype} of shape {tuple(image.shape)}"
+            )
+    if len({image.shape[0] for image in images}) > 1:
+        shapes = ", ".join(str(tuple(image.shape)) for image in images)
+        raise ValueError(
+            f"the images of a batch need equally many channels, got shapes {shapes}; a gray image becomes RGB by "
+            "image.expand(3, -1, -1)"
+        )

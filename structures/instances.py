@@ -1,83 +1,186 @@
-"""What is in an image: the truth to learn from, and what a detector found."""
+"""The ground truth of one image's objects, as a head learns from it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from .masks import RoIMasks
+from .field_table import FieldTable, require_one_per_box
 from .polygons import PolygonMasks
 
+TOLERANCE = 1.0
+"""Pixels by which a box may reach beyond its image: rounding, and boxes whose last pixel is counted in, do."""
 
-@dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
-class Instances:
-    """Ground truth of one image, in its resized frame.
+FieldCheck = Callable[[Any, int, tuple[int, int] | None], None]
+"""``check(value, count, size)`` raises ValueError where the value is not one for ``count`` objects, or not one in an
+image of this (height, width); the size is None where it is not known."""
 
-    ``ignored`` are regions that are neither object nor background: COCO's crowds, VOC's difficult objects.
+
+@runtime_checkable
+class TensorGroup(Protocol):
+    """The value of a field that takes several tensors, such as :class:`PolygonMasks`."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "TensorGroup":
+        """Return the value with every tensor changed: copied to a device, or to page-locked memory."""
+        ...
+
+
+class Instances(FieldTable):
+    """The ground truth of one image's objects, in pixels of its resized frame.
+
+    Everything is checked at construction: how many values each field has, and on the CPU that boxes are finite and
+    ordered (x1 < x2, y1 < y2) and labels are not negative. On a GPU no value is read back. Whether boxes lie in their
+    image is checked where its size is known: by ``Sample`` in the data pipeline, and by the heads' losses.
+
+    A field that the package does not have is declared with ``vertebra.data.declare_object_field`` and then given by its
+    name: ``Instances(boxes, labels, points=points)``.
     """
+
+    __slots__ = ("max_label",)
 
     boxes: Float[Tensor, "n 4"]
     labels: Int64[Tensor, " n"]
-    masks: Bool[Tensor, "n h w"] | None = None
-    ignored: Float[Tensor, "m 4"] | None = None
-    polygon_masks: PolygonMasks | None = None
-    """The masks as they were drawn, for who wants them more exact than pixels are."""
+    masks: Bool[Tensor, "n h w"] | None
+    ignored: Float[Tensor, "m 4"] | None
+    """Regions that are neither object nor background: COCO's crowds, VOC's difficult objects."""
+    polygon_masks: PolygonMasks | None
+    """The masks as polygons, for heads that want them more exact than pixels."""
+    max_label: int | None
+    """The greatest label, -1 without objects; None where the labels were on a GPU from the beginning."""
 
-    def __post_init__(self) -> None:
-        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
-            raise ValueError(f"boxes must have shape (n, 4), got {tuple(self.boxes.shape)}")
-        if len(self.labels) != len(self.boxes):
-            raise ValueError(f"one label per box is needed, got {len(self.boxes)} boxes and {len(self.labels)} labels")
-        for kind, given in (("mask", self.masks), ("outline", self.polygon_masks)):
-            if given is not None and len(given) != len(self.boxes):
-                raise ValueError(f"one {kind} per box is needed, got {len(self.boxes)} boxes and {len(given)} {kind}s")
-        if self.masks is not None and self.masks.dtype != torch.bool:
-            raise ValueError(f"masks are true or false (torch.bool), got {self.masks.dtype}; compare them with > 0")
+    def __init__(
+        self,
+        boxes: Float[Tensor, "n 4"],
+        labels: Int64[Tensor, " n"],
+        masks: Bool[Tensor, "n h w"] | None = None,
+        ignored: Float[Tensor, "m 4"] | None = None,
+        polygon_masks: PolygonMasks | None = None,
+        **fields: Tensor | TensorGroup | None,
+    ) -> None:
+        given = {"boxes": boxes, "labels": labels, "masks": masks, "ignored": ignored, "polygon_masks": polygon_masks}
+        self._set_fields(given | fields)
+        self._check(None)
+        object.__setattr__(self, "max_label", _max_label(labels))
+
+    @classmethod
+    def declared_fields(cls) -> Iterable[str]:
+        return INSTANCE_FIELDS
 
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def require_size(self, size: tuple[int, int]) -> None:
+        """Raise ValueError for what cannot be in an image of this (height, width): boxes outside, other masks."""
+        self._check(size)
+
     def to(self, device: torch.device | str) -> "Instances":
-        """The same on another device."""
+        """Return the instances with every tensor on ``device``."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Instances":
-        """The same in page-locked memory, for an asynchronous copy to a GPU."""
+        """Return the instances in page-locked memory, from which a copy to a GPU is asynchronous."""
         return self._map(Tensor.pin_memory)
 
+    def _check(self, size: tuple[int, int] | None) -> None:
+        count = self.boxes.shape[0] if self.boxes.ndim else 0
+        for name, value in self.fields.items():
+            INSTANCE_FIELDS[name](value, count, size)
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Instances":
-        masks, ignored = (None if tensor is None else change(tensor) for tensor in (self.masks, self.ignored))
-        polygon_masks = None if self.polygon_masks is None else self.polygon_masks.map(change)
-        return Instances(change(self.boxes), change(self.labels), masks, ignored, polygon_masks)
+        changed = {
+            name: change(value) if isinstance(value, Tensor) else value.map(change)
+            for name, value in self.fields.items()
+        }
+        return self.replace_unchecked(**changed)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Detections:
-    """What a head found in one image, best first, in the frame of the image it was given."""
+def declare_instance_field(name: str, check: FieldCheck) -> None:
+    """Let :class:`Instances` have a field of this name, whose values ``check`` refuses or accepts.
 
-    boxes: Float[Tensor, "n 4"]
-    labels: Int64[Tensor, " n"]
-    scores: Float[Tensor, " n"]
-    masks: RoIMasks | None = None
+    Data pipelines call ``vertebra.data.declare_object_field``, which calls this.
+    """
+    if name in INSTANCE_FIELDS:
+        raise ValueError(f"the field {name!r} is declared already; choose another name")
+    if not name.isidentifier() or name.startswith("_") or hasattr(Instances, name):
+        raise ValueError(f"{name!r} cannot be read as an attribute of Instances; choose another name")
+    INSTANCE_FIELDS[name] = check
 
-    def __len__(self) -> int:
-        return len(self.boxes)
 
-    def __getitem__(self, which: slice | Bool[Tensor, " n"]) -> "Detections":
-        masks = None if self.masks is None else self.masks[which]
-        return Detections(self.boxes[which], self.labels[which], self.scores[which], masks)
+def _check_boxes(boxes: Tensor, count: int, size: tuple[int, int] | None) -> None:
+    _check_regions("boxes", boxes, size)
 
-    def to(self, device: torch.device | str) -> "Detections":
-        """The same on another device."""
-        masks = None if self.masks is None else self.masks.to(device)
-        return Detections(self.boxes.to(device), self.labels.to(device), self.scores.to(device), masks)
 
-    def rescale(self, size: tuple[int, int], original: tuple[int, int]) -> "Detections":
-        """Boxes carried from a resized ``(height, width)`` to the original one and clipped to it; masks follow them."""
-        (height, width), (original_height, original_width) = size, original
-        scale = self.boxes.new_tensor([original_width / width, original_height / height] * 2)
-        limit = self.boxes.new_tensor([original_width, original_height] * 2)
-        boxes = torch.minimum((self.boxes * scale).clamp(min=0), limit)
-        return replace(self, boxes=boxes, masks=None if self.masks is None else replace(self.masks, size=original))
+def _check_ignored(regions: Tensor, count: int, size: tuple[int, int] | None) -> None:
+    _check_regions("ignored", regions, None)  # one that is larger than its image means all of it
+
+
+def _check_regions(name: str, boxes: Tensor, size: tuple[int, int] | None) -> None:
+    """Raise ValueError for a wrong shape, and on the CPU for the first row that is no box, or not in the image."""
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"{name} must have shape (n, 4), got {tuple(boxes.shape)}")
+    if not boxes.is_floating_point():
+        raise ValueError(f"{name} must be floating-point pixels, got {boxes.dtype}; convert them with .float()")
+    if boxes.device.type != "cpu" or not len(boxes):  # a value that is read back would stop the GPU
+        return
+    # Every image of a training passes here, so the row at fault is looked for only where there is one.
+    least, (right, bottom) = boxes.min().item(), boxes[:, 2:].amax(dim=0).tolist()
+    ordered = boxes[:, :2] < boxes[:, 2:]  # false for NaN
+    if not ordered.all() or math.inf in (-least, right, bottom):
+        rule = "a box is (x1, y1, x2, y2), finite, with x1 < x2 and y1 < y2; correct it, or drop it if it is empty"
+        raise _row_error(name, boxes, ordered.all(dim=1) & boxes.isfinite().all(dim=1), rule)
+    if size is not None and (least < -TOLERANCE or right > size[1] + TOLERANCE or bottom > size[0] + TOLERANCE):
+        inside = (boxes >= -TOLERANCE) & (boxes <= boxes.new_tensor([size[1], size[0]] * 2) + TOLERANCE)
+        rule = f"it must lie in its image of (height, width) {size}; clip it, or drop it if it is outside"
+        raise _row_error(name, boxes, inside.all(dim=1), rule)
+
+
+def _row_error(name: str, boxes: Tensor, valid: Bool[Tensor, " n"], rule: str) -> ValueError:
+    """Return an error with the number and the values of the first row that is not valid."""
+    row = int(valid.logical_not().nonzero()[0])
+    values = ", ".join(f"{value:g}" for value in boxes[row].tolist())
+    return ValueError(f"{name}[{row}] is ({values}): {rule}")
+
+
+def _check_labels(labels: Tensor, count: int, size: tuple[int, int] | None) -> None:
+    require_one_per_box("label", labels, count)
+    if labels.ndim != 1 or labels.dtype != torch.int64:
+        raise ValueError(f"labels must be int64 of shape (n,), got {labels.dtype} of shape {tuple(labels.shape)}")
+    if labels.device.type == "cpu" and len(labels) and int(labels.min()) < 0:
+        row = int((labels < 0).nonzero()[0])
+        raise ValueError(f"labels[{row}] is {int(labels[row])}; labels go from 0, and the background has none")
+
+
+def _max_label(labels: Int64[Tensor, " n"]) -> int | None:
+    if labels.device.type != "cpu":
+        return None
+    return int(labels.max()) if len(labels) else -1
+
+
+def _check_masks(masks: Tensor, count: int, size: tuple[int, int] | None) -> None:
+    require_one_per_box("mask", masks, count)
+    if masks.dtype != torch.bool:
+        raise ValueError(f"masks are true or false (torch.bool), got {masks.dtype}; compare them with > 0")
+    if masks.ndim != 3:
+        raise ValueError(f"masks must have shape (n, height, width), got {tuple(masks.shape)}")
+    if size is not None and tuple(masks.shape[1:]) != tuple(size):
+        raise ValueError(
+            f"the image is (height, width) {tuple(size)}, its masks are {tuple(masks.shape[1:])}: "
+            "each needs a value for every pixel"
+        )
+
+
+def _check_polygon_masks(polygon_masks: PolygonMasks, count: int, size: tuple[int, int] | None) -> None:
+    require_one_per_box("polygon mask", polygon_masks, count)
+
+
+INSTANCE_FIELDS: dict[str, FieldCheck] = {
+    "boxes": _check_boxes,
+    "labels": _check_labels,
+    "masks": _check_masks,
+    "ignored": _check_ignored,
+    "polygon_masks": _check_polygon_masks,
+}
+"""What :class:`Instances` may hold, and the check of each field's value."""

@@ -1,34 +1,70 @@
-"""Masks on their way from a head to an image."""
+"""Predicted masks on their way from a head to an image."""
 
+import operator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 MaskFormat = Literal["bitmaps", "polygons"]
-"""How true masks come to a head: as pixels of the resized image, or as their outlines."""
+"""How ground-truth masks come to a head: as pixels of the resized image, or as polygons."""
 
 PasteRule = Literal["centers", "padded"]
 """``centers``: probabilities are read at pixel centres, on the box as it is (detectron2). ``padded``: the grid gets a
 border of zeros, the box grows by it, is cut to whole pixels and spans from its first to its last (torchvision)."""
 
+RowIndex = SupportsIndex | slice | list[int] | list[bool] | Tensor
+"""What chooses rows: a number, a slice, a list or tensor of numbers, or one of a bool for each row."""
+
+_INDEX_TYPES = (torch.bool, torch.int32, torch.int64)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoIMasks:
-    """Probabilities on a grid over the box of each object: :func:`vertebra.ops.paste_masks` puts them on the image."""
+    """The predicted mask of each object, as probabilities on a grid over its box.
+
+    :func:`vertebra.ops.paste_masks` puts them on the image. An index chooses rows, as that of ``Detections`` does.
+    """
 
     grids: Float[Tensor, "n s s"]
     size: tuple[int, int]  # height, width of the image that the boxes are in
     rule: PasteRule = "centers"
 
+    def __post_init__(self) -> None:
+        if self.grids.ndim != 3:
+            raise ValueError(f"grids must have shape (n, size, size), got {tuple(self.grids.shape)}")
+
     def __len__(self) -> int:
         return len(self.grids)
 
-    def __getitem__(self, which: slice | Bool[Tensor, " n"]) -> "RoIMasks":
-        return replace(self, grids=self.grids[which])
+    def __getitem__(self, index: RowIndex) -> "RoIMasks":
+        return replace(self, grids=self.grids[as_row_index(index, len(self))])
 
     def to(self, device: torch.device | str) -> "RoIMasks":
-        """The same on another device."""
+        """Return the masks with their grids on ``device``."""
         return replace(self, grids=self.grids.to(device))
+
+
+def as_row_index(index: RowIndex, count: int) -> slice | Tensor:
+    """Return an index that keeps the axis of ``count`` rows: one number becomes a slice of length 1.
+
+    IndexError for a number beyond the rows, TypeError for what would not choose rows, such as a tuple.
+    """
+    if isinstance(index, slice):
+        return index
+    if isinstance(index, list):
+        index = torch.tensor(index) if index else torch.zeros(0, dtype=torch.int64)
+    if isinstance(index, Tensor) and index.ndim == 1 and index.dtype in _INDEX_TYPES:
+        return index
+    try:
+        row = operator.index(index)  # pyright: ignore[reportArgumentType]  what has no number raises TypeError
+    except TypeError:
+        what = f"a tensor of {index.dtype}" if isinstance(index, Tensor) else f"{index!r}"
+        raise TypeError(
+            f"rows are chosen by an int, a slice, a list, or a tensor of ints or bools with one axis; got {what}"
+        ) from None
+    if not -count <= row < count:
+        raise IndexError(f"there is no row {row} among {count}")
+    return slice(row % count, row % count + 1)

@@ -1,4 +1,4 @@
-"""A class for every pixel."""
+"""Semantic maps: a class for every pixel."""
 
 from dataclasses import dataclass, replace
 
@@ -21,6 +21,10 @@ class LogitWindow:
     """(height, width) of the window in pixels."""
     corner: tuple[int, int] = (0, 0)
     """(top, left) of the window in its frame."""
+
+    def __post_init__(self) -> None:
+        if self.grid.ndim != 3:
+            raise ValueError(f"logits must have shape (classes, height, width), got {tuple(self.grid.shape)}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

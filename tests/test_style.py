@@ -17,18 +17,18 @@ FOLDERS = (
 
 VERBS = frozenset(
     """
-    Add Allow Append Apply Assign Average Blend Broadcast Build Cache Call Change Check Choose Clip Close Collate Collect
-    Combine Compare Compile Complete Compute Concatenate Configure Connect Convert Copy Count Create Crop Cut Decide Declare
-    Decode Decorate Delete Describe Detect Divide Do Draw Drop Encode End Enter Estimate Evaluate Exchange Exit Export
-    Expose Extract Fill Find Finish Fit Flip Fold Forget Format Freeze Gather Generate Get Give Group Hash Hide Hold Ignore
-    Import Index Init Initialize Insert Iterate Join Judge Keep Leave Let Limit Link List Load Locate Lock Log Look Make Map
-    Mark Mask Match Measure Merge Mix Move Name Normalize Number Open Order Overwrite Pad Paint Parse Paste Pick Place Poll
-    Pool Predict Prepare Preprocess Print Process Propose Prune Put Quantize Raise Rasterize Read Rebuild Record Reduce Refuse
-    Register Remove Rename Replace Report Request Require Rescale Resize Resolve Restore Resume Return Rewind Round Run
-    Sample Save Scale Score Search Seed Select Send Separate Set Shard Shift Show Shrink Shuffle Skip Slice Smooth Sort Split
-    Stack Start Stop Store Strip Suggest Sum Suppress Swap Sync Synchronize Take Tell Test Time Track Train Transfer Transform
-    Translate Transpose Trim Turn Undo Unpack Unpad Unshard Update Use Validate Verify Wait Walk Warn Weight Wrap Write Yield
-    Zero
+    Add Allow Append Apply Assign Average Blend Broadcast Build Cache Call Change Check Choose Clip Close Collate
+    Collect Combine Compare Compile Complete Compute Concatenate Configure Connect Convert Copy Count Create Crop
+    Cut Decide Declare Decode Decorate Delete Describe Detect Divide Do Draw Drop Encode End Enter Estimate Evaluate
+    Exchange Exit Export Expose Extract Fill Find Finish Fit Flip Fold Forget Format Freeze Gather Generate Get Give
+    Group Hash Hide Hold Ignore Import Index Init Initialize Insert Iterate Join Judge Keep Leave Let Limit Link
+    List Load Locate Lock Log Look Make Map Mark Mask Match Measure Merge Mix Move Name Normalize Number Open Order
+    Overwrite Pad Paint Parse Paste Pick Place Poll Pool Predict Prepare Preprocess Print Process Propose Prune Put
+    Quantize Raise Rasterize Read Rebuild Record Reduce Refuse Register Remove Rename Replace Report Request Require
+    Rescale Resize Resolve Restore Resume Return Rewind Round Run Sample Save Scale Score Search Seed Select Send
+    Separate Set Shard Shift Show Shrink Shuffle Skip Slice Smooth Sort Split Stack Start Stop Store Strip Suggest
+    Sum Suppress Swap Sync Synchronize Take Tell Test Time Track Train Transfer Transform Translate Transpose Trim
+    Turn Undo Unpack Unpad Unshard Update Use Validate Verify Wait Walk Warn Weight Wrap Write Yield Zero
     """.split()  # noqa: SIM905
 )
 """Verbs that docstrings of functions begin with. Add yours where it is a plain imperative with an object."""

@@ -15,8 +15,9 @@ from ..dataset import DATASETS, Dataset, select_image_labels
 from ..file_checks import check_files
 from ..image_files import ImageFilesConfig, read_image_record
 from ..images import check_image
+from ..objects import Objects
 from ..report import DataReport, Policy
-from ..types import Objects, Record
+from ..types import Record
 from .annotations import CocoAnnotations, read_annotations
 from .json_file import read_json
 

@@ -1,5 +1,4 @@
-"""From a decoded image to a sample: albumentations, for training and evaluation alike. ``transforms`` in here is their
-registry."""
+"""From a decoded image to a sample: albumentations, for training and evaluation alike; ``TRANSFORMS`` lists them."""
 
 from .base import TRANSFORMS, Transform, TransformConfig, build_transform
 from .color import ColorJitterConfig

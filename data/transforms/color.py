@@ -1,4 +1,4 @@
-"""Other colours: what light and camera change about an image, and its truth does not know of."""
+"""Colour jitter: changes of an image that leave its ground truth alone."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ...structures import Config
 
 
 class ColorJitterConfig(Config):
-    """How far the colours of an image are changed, in a random order each time; the default leaves them alone.
+    """How far the colours of an image are changed, in a random order each time; the default changes nothing.
 
     SSD's distortion (1512.02325 section 2.2) is about ``brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05`` with
     a probability of 0.5. As a config's value, one number stands for brightness, contrast and saturation alike
@@ -17,30 +17,36 @@ class ColorJitterConfig(Config):
 
     Albumentations computes it on 8 bits, in a twentieth of the time that torchvision v2's functions take. Compared with
     those in floating point, by the same factors, brightness, contrast and saturation come out within one of 255. Hue,
-    which OpenCV counts in steps of two degrees, is one off in the mean and a dozen at most, on noise.
+    which OpenCV counts in steps of two degrees, is off by one in the mean and by a dozen at most, on noise.
     """
 
     brightness: float = Field(default=0.0, ge=0, le=1)
-    """Pixels are multiplied by a factor from 1 - this to 1 + this."""
+    """Pixels are multiplied by a random factor between 1 - this and 1 + this."""
     contrast: float = Field(default=0.0, ge=0, le=1)
-    """So is their distance to the image's mean gray."""
+    """The distance of pixels to the image's mean gray is multiplied by such a factor."""
     saturation: float = Field(default=0.0, ge=0, le=1)
-    """So is their distance to their own gray."""
+    """The distance of each pixel to its own gray is multiplied by such a factor."""
     hue: float = Field(default=0.0, ge=0, le=0.5)
-    """Hues are turned by up to this share of the circle, either way."""
+    """Hues are turned by up to this fraction of the circle, either way."""
     probability: float = Field(default=1.0, ge=0, le=1)
-    """Of an image being changed at all."""
+    """Probability that an image is changed at all."""
 
     @model_validator(mode="before")
     @classmethod
-    def _spread_number(cls, given: Any) -> Any:
-        if isinstance(given, int | float) and not isinstance(given, bool):
-            return {"brightness": given, "contrast": given, "saturation": given}
-        return given
+    def _spread_number(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return {"brightness": value, "contrast": value, "saturation": value}
+        return value
 
     def steps(self) -> list[A.BasicTransform]:
-        """What albumentations has to do for it; nothing where nothing is changed."""
+        """Return albumentations' step for it, or no step where nothing is changed."""
         if not any((self.brightness, self.contrast, self.saturation, self.hue)):
             return []
-        factors = {name: (1 - far, 1 + far) for name, far in self if name in ("brightness", "contrast", "saturation")}
-        return [A.ColorJitter(**factors, hue=(-self.hue, self.hue), p=self.probability)]
+        step = A.ColorJitter(
+            brightness=(1 - self.brightness, 1 + self.brightness),
+            contrast=(1 - self.contrast, 1 + self.contrast),
+            saturation=(1 - self.saturation, 1 + self.saturation),
+            hue=(-self.hue, self.hue),
+            p=self.probability,
+        )
+        return [step]

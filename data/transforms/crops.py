@@ -15,15 +15,15 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class RandomCropConfig(TransformConfig):
-    """A random part of the image, resized to one size (1409.4842 section 6); defaults are the field's for ImageNet."""
+    """A random part of the image, resized to one size (1409.4842 section 6); defaults are ImageNet's usual ones."""
 
     name: Literal["random_crop"] = "random_crop"
     size: int = Field(default=224, gt=0)
     """Pixels of each side."""
     scale: tuple[Fraction, Fraction] = (0.08, 1.0)
-    """Least and greatest part, as a share of the image's area."""
+    """The least and the greatest area of the part, as a fraction of the image's."""
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
-    """Least and greatest width over height of the part."""
+    """The least and the greatest width over height of the part."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of a horizontal flip."""
     color_jitter: ColorJitterConfig = ColorJitterConfig()
@@ -36,13 +36,13 @@ class RandomCropConfig(TransformConfig):
         return self
 
     def output_short_side(self) -> int:
-        """That of the crop."""
+        """Return the side of the crop."""
         return self.size
 
 
 @TRANSFORMS.register("random_crop", RandomCropConfig)
 def build_random_crop(seed: int, config: RandomCropConfig) -> Transform:
-    """A random part resized to one size, a flip, and if wanted other colours."""
+    """Build a random crop that is resized to one size, a flip, and colour jitter if the config has it."""
     steps = [
         RandomResizedCrop((config.size, config.size), config.scale, config.ratio, area_for_downscale="image"),
         A.HorizontalFlip(p=config.flip),
@@ -52,13 +52,13 @@ def build_random_crop(seed: int, config: RandomCropConfig) -> Transform:
 
 
 class CenterCropConfig(TransformConfig):
-    """The middle of the image; defaults are the field's for ImageNet at evaluation."""
+    """The middle of the image; defaults are ImageNet's usual ones at evaluation."""
 
     name: Literal["center_crop"] = "center_crop"
     resize: int = Field(default=256, gt=0)
-    """Pixels that the short side gets before."""
+    """Pixels of the short side, to which the image is resized first."""
     size: int = Field(default=224, gt=0)
-    """Pixels of each side of what is cut out."""
+    """Pixels of each side of the square that is cut out."""
 
     @model_validator(mode="after")
     def _check_sizes(self) -> "CenterCropConfig":
@@ -67,13 +67,13 @@ class CenterCropConfig(TransformConfig):
         return self
 
     def output_short_side(self) -> int:
-        """Before the middle is cut out."""
+        """Return the short side before the middle is cut out."""
         return self.resize
 
 
 @TRANSFORMS.register("center_crop", CenterCropConfig)
 def build_center_crop(seed: int, config: CenterCropConfig) -> Transform:
-    """Short side to one length, then a square from the middle."""
+    """Build a resize of the short side to one length, and a crop of a square from the middle."""
     steps = [
         SmallestMaxSize(config.resize, area_for_downscale="image"),
         A.CenterCrop(config.size, config.size),
@@ -82,10 +82,10 @@ def build_center_crop(seed: int, config: CenterCropConfig) -> Transform:
 
 
 class RandomResizedCrop(A.RandomResizedCrop):
-    """Albumentations' own, with exact keypoints."""
+    """Albumentations' random crop, with exact keypoints."""
 
     def apply_to_keypoints(self, keypoints: ndarray, crop_coords: tuple[int, int, int, int], **params: Any) -> ndarray:
-        """In the crop, then with the crop resized."""
+        """Return the points in the crop, after it was resized."""
         left, top, right, bottom = crop_coords
         cut = keypoints.copy()
         cut[:, :2] -= (left, top)
@@ -93,9 +93,9 @@ class RandomResizedCrop(A.RandomResizedCrop):
 
 
 class SmallestMaxSize(A.SmallestMaxSize):
-    """Albumentations' own, with exact keypoints."""
+    """Albumentations' resize of the short side, with exact keypoints."""
 
     def apply_to_keypoints(self, keypoints: ndarray, scale: float, **params: Any) -> ndarray:
-        """By the sizes before and after, which is rounded as in ``apply``."""
+        """Return the points in the resized image, whose size is rounded as in ``apply``."""
         before = params["shape"][:2]
         return resize_points(keypoints, before, [max(1, round(side * scale)) for side in before])

@@ -15,8 +15,9 @@ from ...structures import UsageError, suggest
 from ..dataset import DATASETS
 from ..file_checks import check_files
 from ..images import check_image, image_size
+from ..objects import Objects
 from ..report import DataReport, Policy
-from ..types import Objects, Record
+from ..types import Record
 from .annotations import VocAnnotation, read_annotation
 from .images import VocImages
 from .layout import ListedImage, VocFolderConfig, list_images, read_class_names

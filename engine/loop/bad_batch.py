@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...data import Batch
-from ...structures import NonFiniteError
+from ...structures import FieldTable, NonFiniteError
 
 
 @contextlib.contextmanager
@@ -33,9 +33,11 @@ def save_bad_batch(path: Path, batches: Sequence[Batch]) -> Iterator[None]:
 
 
 def _flatten(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in sequences, mappings and dataclasses, by its place."""
+    """Yield every tensor in sequences, mappings, field tables and dataclasses, with its place as its name."""
     if isinstance(value, Tensor):
         yield name.removeprefix("."), value
+    elif isinstance(value, FieldTable):
+        yield from _flatten(value.fields, name)
     elif is_dataclass(value):
         for field in fields(value):
             yield from _flatten(getattr(value, field.name), f"{name}.{field.name}")

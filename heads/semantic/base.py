@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from ...ops import NormKind, norm_layer, pad_maps, resize_maps
-from ...structures import IGNORE, Config, FeatureInfo, Features, Images, SemanticLogits
+from ...structures import IGNORE, Config, FeatureInfo, Features, Images, SemanticLogits, check_targets
 from ..base import Head, HeadConfig, require_levels
 from .layers import PixelClassifier
 from .losses import SemanticLoss, SemanticLossConfig
@@ -47,7 +47,7 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
                 f"a semantic head needs 1 to {IGNORE} classes, since a map of bytes keeps {IGNORE} for what is "
                 f"ignored; got num_classes={num_classes}"
             )
-        self.config = config
+        self.config, self.num_classes = config, num_classes
         self.criterion = SemanticLoss(num_classes, config.loss)
         self.auxiliary = None
         if (auxiliary := config.auxiliary) is not None:
@@ -63,6 +63,7 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
         self, features: Features, images: Images, targets: Sequence[Int64[Tensor, "_ _"]]
     ) -> dict[str, Float[Tensor, ""]]:
         """Return ``loss_semantic``, and with an auxiliary classifier ``loss_auxiliary``, already times its weight."""
+        check_targets(targets, images, self.num_classes)
         height, width = images.pixels.shape[-2:]
         target = pad_maps(targets, (height, width))
         losses = {"loss_semantic": self._full_size_loss(self(features, images), target)}

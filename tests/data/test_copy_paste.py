@@ -93,7 +93,7 @@ def test_what_is_not_covered_keeps_its_box():
 def wider(objects: Objects) -> Objects:
     """With boxes that reach a quarter of a pixel further, in an image of 20 x 30."""
     boxes = objects.boxes + np.array([-0.25, -0.25, 0.25, 0.25], np.float32)
-    return replace(objects, boxes=boxes.clip(0, [30, 20, 30, 20]).astype(np.float32))
+    return objects.replace(boxes=boxes.clip(0, [30, 20, 30, 20]).astype(np.float32))
 
 
 def test_an_object_with_an_empty_mask_keeps_its_box_and_is_not_pasted():
@@ -112,7 +112,7 @@ def with_masks(record: Record, masks: np.ndarray, labels: list[int], boxes: np.n
     """A black image with these objects; their boxes are those of the masks unless they are given."""
     assert record.objects is not None
     boxes = boxes_of(masks) if boxes is None else boxes
-    objects = replace(record.objects, boxes=boxes, labels=np.array(labels), masks=masks)
+    objects = record.objects.replace(boxes=boxes, labels=np.array(labels), masks=masks)
     return replace(record, image=np.zeros((*masks.shape[1:], 3), np.uint8), objects=objects)
 
 

@@ -19,7 +19,7 @@ from vertebra.data import (
     pad_polygon_masks,
 )
 from vertebra.data.mixing.pieces import Window, cut
-from vertebra.data.transforms.visible import boxes_from_polygon_masks
+from vertebra.data.polygons import boxes_from_polygon_masks
 from vertebra.ops import rasterize_polygon_masks
 
 HEIGHT, WIDTH = 80, 120
@@ -49,9 +49,9 @@ def record(*polygons: np.ndarray, outlined: bool) -> Record:
     boxes = np.array([[*own.min(axis=0), *own.max(axis=0)] for own in polygons], np.float32).reshape(-1, 4)
     objects = Objects(boxes, np.arange(len(boxes)), CROWD)
     if outlined:
-        objects = replace(objects, polygon_masks=tuple(PolygonMask.of_polygons([own]) for own in polygons))
+        objects = objects.replace(polygon_masks=tuple(PolygonMask.of_polygons([own]) for own in polygons))
     else:
-        objects = replace(objects, masks=np.array([draw(own) for own in polygons], np.uint8).reshape(-1, HEIGHT, WIDTH))
+        objects = objects.replace(masks=np.array([draw(own) for own in polygons], np.uint8).reshape(-1, HEIGHT, WIDTH))
     return Record(np.zeros((HEIGHT, WIDTH, 3), np.uint8), objects)
 
 
@@ -127,7 +127,7 @@ def test_no_objects_have_no_boxes(outlined):
 def test_boxes_alone_are_cut_as_they_are():
     """Without masks there is nothing to go by."""
     source = record(BAR, RECTANGLE, outlined=False)
-    source = replace(source, objects=replace(source.objects, masks=None))
+    source = replace(source, objects=source.objects.replace(masks=None))
     with_masks = build_transform(JITTER.replace(boxes_from_masks=False))
     for index in range(5):
         found, expected = build_transform(JITTER)(source, 0, index), with_masks(source, 0, index)
@@ -147,7 +147,7 @@ def test_an_object_whose_mask_was_empty_keeps_its_box(form):
     else:
         objects.masks[0] = 0
     source = replace(source, objects=objects)
-    plain = replace(source, objects=replace(objects, masks=None, polygon_masks=None))
+    plain = replace(source, objects=objects.replace(masks=None, polygon_masks=None))
     prepare, kept = build_transform(JITTER), 0
     for index in range(40):
         found, boxes = prepare(source, 0, index).target, prepare(plain, 0, index).target

@@ -58,8 +58,8 @@ class Telltale(Dataset):
         if not self.masks:
             return objects
         if self.mask_format == "bitmaps":
-            return replace(objects, masks=masks)
-        return replace(objects, polygon_masks=tuple(PolygonMask.of_bitmap(mask) for mask in masks))
+            return objects.replace(masks=masks)
+        return objects.replace(polygon_masks=tuple(PolygonMask.of_bitmap(mask) for mask in masks))
 
 
 def masks_of(index: int) -> np.ndarray:

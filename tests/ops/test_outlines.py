@@ -185,11 +185,12 @@ def test_nothing_is_read_back_to_the_host():
 def test_outlines_travel_with_their_instances():
     """A law: to another device they go with the boxes; as many as boxes they must be."""
     polygon_masks = polygons_of(rectangle(8, 8, 24, 24), rectangle(0, 0, 1, 1))
-    target = Instances(torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64), polygon_masks=polygon_masks).to("meta")
+    boxes, labels = torch.tensor([[0.0, 0.0, 24.0, 24.0]]), torch.zeros(1, dtype=torch.int64)
+    target = Instances(boxes, labels, polygon_masks=polygon_masks).to("meta")
     assert target.polygon_masks.edges.device.type == target.polygon_masks.parts.device.type == "meta"
     assert target.polygon_masks.most_parts == 2
-    with pytest.raises(ValueError, match="one outline per box is needed, got 2 boxes and 1 outlines"):
-        Instances(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), polygon_masks=polygon_masks)
+    with pytest.raises(ValueError, match="one polygon mask per box is needed, got 2 boxes and 1 polygon masks"):
+        Instances(boxes.expand(2, 4), labels.expand(2), polygon_masks=polygon_masks)
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -1,0 +1,33 @@
+"""The fields of an image's objects, one file for each type of field."""
+
+import numpy as np
+
+from .base import OBJECT_FIELDS, Carried, MaskField, ObjectField, Window, declare_object_field
+from .boxes import BoxField, RegionField
+from .constants import ConstantField
+from .masks import BitmapField, resize_nearest
+from .polygon_masks import PolygonField
+
+# `Instances` knows these five by itself; every other field is declared with `declare_object_field`.
+OBJECT_FIELDS.update(
+    boxes=BoxField(),
+    labels=ConstantField("label", np.int64),
+    ignored=RegionField(),
+    masks=BitmapField(),
+    polygon_masks=PolygonField(),
+)
+
+__all__ = [
+    "OBJECT_FIELDS",
+    "BitmapField",
+    "BoxField",
+    "Carried",
+    "ConstantField",
+    "MaskField",
+    "ObjectField",
+    "PolygonField",
+    "RegionField",
+    "Window",
+    "declare_object_field",
+    "resize_nearest",
+]

@@ -1,0 +1,80 @@
+"""Masks as bitmaps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from ...structures import require_one_per_box
+from .base import Carried, MaskField, Window
+
+Bitmaps = UInt8[ndarray, "_ _ _"]
+
+
+class BitmapField(MaskField[Bitmaps]):
+    """The mask of each object, as large as the image: 1 on the object and 0 elsewhere."""
+
+    def check(self, value: Any, count: int, size: tuple[int, int] | None) -> None:
+        require_one_per_box("mask", value, count)
+        if (greatest := value.max(initial=0)) > 1:
+            raise ValueError(f"masks are 1 on the object and 0 elsewhere, got {greatest}; compare them with > 0")
+
+    def select(self, value: Bitmaps, rows: Int64[ndarray, " k"]) -> Bitmaps:
+        return value[rows]
+
+    def concatenate(self, values: Sequence[Bitmaps]) -> Bitmaps:
+        return np.concatenate(values)
+
+    def resize(self, value: Bitmaps, before: tuple[int, int], after: tuple[int, int]) -> Bitmaps:
+        resized = np.zeros((len(value), *after), np.uint8)
+        for target, mask in zip(resized, value, strict=True):
+            target[:] = resize_nearest(mask, after)
+        return resized
+
+    def crop(self, value: Bitmaps, window: Window) -> Bitmaps:
+        left, top, width, height = window
+        return value[:, top : top + height, left : left + width]
+
+    def place(self, value: Bitmaps, left: int, top: int, size: tuple[int, int]) -> Bitmaps:
+        count, height, width = value.shape
+        if (height, width) == size:
+            return value
+        placed = np.zeros((count, *size), np.uint8)
+        placed[:, top : top + height, left : left + width] = value
+        return placed
+
+    def carry(self, value: Bitmaps) -> Carried:
+        return Carried(masks=value)
+
+    def restore(self, value: Bitmaps, carried: Carried, size: tuple[int, int], mirrored: bool) -> Bitmaps:
+        assert carried.masks is not None, "they were carried"
+        return (carried.masks == 1).view(np.uint8)  # where the image was padded they are 255
+
+    def to_tensor(self, value: Bitmaps) -> Tensor:
+        return torch.from_numpy(value.view(bool))
+
+    def has_pixels(self, value: Bitmaps) -> Bool[ndarray, " n"]:
+        return np.asarray(value.view(bool).any(axis=(1, 2)))
+
+    def visible_boxes(self, value: Bitmaps, window: Window) -> Float32[ndarray, "n 4"]:
+        """Return the boxes from the first pixel of each mask to the end of its last."""
+        masks = self.crop(value, window).view(bool)
+        boxes = np.zeros((len(masks), 4), np.float32)
+        for box, mask in zip(boxes, masks, strict=True):
+            columns, rows = (np.flatnonzero(mask.any(axis=axis)) for axis in (0, 1))
+            if len(rows):
+                box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        return boxes
+
+
+def resize_nearest(values: UInt8[ndarray, "_ _"], size: tuple[int, int]) -> UInt8[ndarray, "_ _"]:
+    """Return a map at this (height, width), with the value nearest to the centre of each new pixel.
+
+    OpenCV's plain nearest would take the pixel above and left of it.
+    """
+    return cv2.resize(values, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,0 +1,63 @@
+"""What a detector predicts of one image."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from .field_table import require_one_per_box
+from .masks import RoIMasks, RowIndex, as_row_index
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
+class Detections:
+    """The detections of one image, best first, in the frame of the image that the head was given.
+
+    An index chooses rows and always gives Detections: ``detections[0]`` is the best one alone (of length 1),
+    ``detections[:10]``, ``detections[detections.scores > 0.5]`` and ``detections[torch.tensor([2, 0])]`` are several,
+    and iteration gives one after the other.
+    """
+
+    boxes: Float[Tensor, "n 4"]
+    labels: Int64[Tensor, " n"]
+    scores: Float[Tensor, " n"]
+    masks: RoIMasks | None = None
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise ValueError(f"boxes must have shape (n, 4), got {tuple(self.boxes.shape)}")
+        for what, values in (("label", self.labels), ("score", self.scores)):
+            if values.ndim != 1:
+                raise ValueError(f"{what}s must have shape (n,), got {tuple(values.shape)}")
+            require_one_per_box(what, values, len(self.boxes))
+        if self.masks is not None:
+            require_one_per_box("mask", self.masks, len(self.boxes))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: RowIndex) -> "Detections":
+        rows = as_row_index(index, len(self))
+        masks = None if self.masks is None else self.masks[rows]
+        return Detections(self.boxes[rows], self.labels[rows], self.scores[rows], masks)
+
+    def __iter__(self) -> Iterator["Detections"]:
+        return (self[row] for row in range(len(self)))
+
+    def to(self, device: torch.device | str) -> "Detections":
+        """Return the detections with every tensor on ``device``."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return Detections(self.boxes.to(device), self.labels.to(device), self.scores.to(device), masks)
+
+    def rescale(self, size: tuple[int, int], original: tuple[int, int]) -> "Detections":
+        """Return the detections in an image of ``original`` (height, width) that was resized to ``size``.
+
+        Boxes are clipped to the image; masks follow their boxes.
+        """
+        (height, width), (original_height, original_width) = size, original
+        scale = self.boxes.new_tensor([original_width / width, original_height / height] * 2)
+        limit = self.boxes.new_tensor([original_width, original_height] * 2)
+        boxes = torch.minimum((self.boxes * scale).clamp(min=0), limit)
+        return replace(self, boxes=boxes, masks=None if self.masks is None else replace(self.masks, size=original))
