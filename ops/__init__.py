@@ -25,9 +25,7 @@ from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, nor
 from .paste import paste_masks
 from .polygons import rasterize_polygon_masks
 from .pooling import masked_mean
-from .rle import rle_problem, size_problem
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
-from .segmentations import segmentation_problem
 from .semantic import label_map, pad_maps
 from .state_dict import join_first, state_dict_problems
 from .sync_norm import SyncBatchNorm
@@ -78,13 +76,10 @@ __all__ = [
     "pool_regions",
     "rasterize_polygon_masks",
     "region_levels",
-    "rle_problem",
     "sample_labels",
-    "segmentation_problem",
     "separable_conv_block",
     "shared_generator",
     "single_process",
-    "size_problem",
     "state_dict_problems",
     "uniform_from_seed",
 ]
