@@ -108,8 +108,6 @@ def map_entry(folder: Path, verified: bool = False) -> Contents:
         for name, expected in written["arrays"].items():
             if _describe(arrays[name]) != expected:
                 raise ValueError(f"{folder / name}.npy is damaged")
-        with contextlib.suppress(OSError):  # by this time it is known when the entry was last used
-            os.utime(folder / FACTS)
     return Contents(arrays, written["facts"], folder)
 
 
@@ -118,6 +116,8 @@ def _find(folder: Path, is_current: Callable[[Contents], bool]) -> Contents | No
     for entry in sorted(folder.glob("[0-9]*"), reverse=True):
         contents = _try_entry(entry)
         if contents is not None and is_current(contents):
+            with contextlib.suppress(OSError):  # the time of the file says when the entry was last used
+                os.utime(entry / FACTS)
             return contents
     return None
 
