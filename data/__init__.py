@@ -4,11 +4,11 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read at import: no look at the network for a newer version
 
+from ..formats.images import IMAGE_SUFFIXES, check_image, read_image
 from .coco_format import COCO_CLASSES, CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
 from .dataset import DATASETS, Dataset, DatasetConfig, build_dataset, require_same_classes
 from .image_files import require_enough_pixels
 from .image_folder import ImageFolder, ImageFolderConfig
-from .images import IMAGE_SUFFIXES, check_image, read_image
 from .joint import JointConfig, JointDataset
 from .loader import LoaderConfig, eval_loader, train_loader
 from .mixing import MIXES, CopyPasteConfig, Mix, MixConfig, MixupConfig, MosaicConfig, build_mix

@@ -1,6 +1,6 @@
 """Boxes and the borders of their images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -15,15 +15,15 @@ MARGIN = 1e-3
 def clip_boxes_to_images(
     boxes: Float64[ndarray, "n 4"],
     sizes: Int64[ndarray, "n 2"],
-    identities: Sequence[int | str],
+    id_of: Callable[[int], int | str],
     *,
     report: DataReport,
     min_box: float,
 ) -> tuple[Float64[ndarray, "n 4"], Bool[ndarray, " n"]]:
     """Return boxes (xyxy) clipped to their images of ``sizes`` (height, width), and which of them can be learned from.
 
-    A box that lies outside, or has a side below ``min_box`` pixels, cannot; it is counted as skipped in the report, and
-    a box that was clipped as such.
+    A box that lies outside, or has a side below ``min_box`` pixels, cannot; the report counts it as skipped under its
+    ``id_of``, and a box that was clipped as such.
     """
     clipped = np.clip(boxes, 0, sizes[:, [1, 0, 1, 0]])
     sides = clipped[:, 2:] - clipped[:, :2]
@@ -33,10 +33,10 @@ def clip_boxes_to_images(
         ("tiny-box", (sides < min_box).any(axis=1)),
     ):
         for index in np.flatnonzero(kept & unwanted).tolist():
-            report.skip("annotations", case, identities[index])
+            report.skip("annotations", case, id_of(index))
         kept &= ~unwanted
     for index in np.flatnonzero(kept & (clipped != boxes).any(axis=1)).tolist():
-        report.note("clipped-box", identities[index])
+        report.note("clipped-box", id_of(index))
     return clipped, kept
 
 

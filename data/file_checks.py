@@ -1,42 +1,110 @@
-"""Looking at every image file before the first step."""
+"""Looking at every image file before the first step, and noticing later that one has changed."""
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from numpy import ndarray
 
 from ..structures import DataError
 from .report import DataReport
 
-_BLOCK = 4096  # images handed to the threads at a time: each waiting one costs memory
+_PER_TASK = 64
+"""Images that a thread looks at before it hands over what it found."""
+_IN_FLIGHT = 64 * _PER_TASK
+"""Images handed to the threads at a time: each that waits costs memory."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileListing:
+    """What folders say of some files; another size or time means that a file has changed."""
+
+    sizes: Int64[ndarray, " n"]
+    """Bytes; -1 where there is no such file."""
+    times: Int64[ndarray, " n"]
+    """When each file was last written, in nanoseconds."""
+    inside: Bool[ndarray, " n"]
+    """Which files certainly lie below the root: where a link is on the path, only following it tells."""
+
+    def is_same(self, sizes: Int64[ndarray, " n"], times: Int64[ndarray, " n"]) -> bool:
+        """Return whether no file was changed, added or removed since a listing of the same names gave these."""
+        return np.array_equal(self.sizes, sizes) and np.array_equal(self.times, times)
+
+
+def list_files(root: str | os.PathLike[str], names: Sequence[bytes]) -> FileListing:
+    """List files by their paths below ``root`` (UTF-8), a whole folder at a time, which disks of a network answer many
+    times faster than single questions."""
+    sizes, times = np.full(len(names), -1, np.int64), np.zeros(len(names), np.int64)
+    inside = np.zeros(len(names), bool)
+    folders: dict[bytes, dict[bytes, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for index, name in enumerate(names):
+        folder, slash, file = name.rpartition(b"/")
+        folders[folder or slash][file].append(index)
+    base = os.fsencode(root)
+    real_base = os.path.realpath(base)
+    for folder, files in folders.items():
+        path = os.path.join(base, folder)  # noqa: PTH118 - pathlib takes no bytes
+        real_path = os.path.realpath(path)
+        is_inside = real_path == real_base or real_path.startswith(os.path.join(real_base, b""))  # noqa: PTH118
+        for entry in _entries(path):
+            for index in files.pop(entry.name, ()):
+                sizes[index], times[index] = _size_and_time(entry)
+                inside[index] = is_inside and not entry.is_symlink()
+        for file, indices in files.items():  # absent, or found by a file system that ignores case
+            sizes[indices], times[indices] = _size_and_time(os.path.join(path, file))  # noqa: PTH118
+    return FileListing(sizes, times, inside)
+
+
+def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+def _size_and_time(file: os.DirEntry[bytes] | bytes) -> tuple[int, int]:
+    try:
+        found = file.stat() if isinstance(file, os.DirEntry) else os.stat(file)  # noqa: PTH116
+    except (OSError, ValueError):
+        return -1, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def check_files(
     image_ids: Sequence[int | str], check: Callable[[int], list[str]], report: DataReport
 ) -> Bool[ndarray, " n"]:
-    """Which image files can be used, by threads. ``check(place)`` gives notes worth counting or raises DataError.
+    """Look at every image file by threads, and return which can be used.
 
-    What it finds goes to the report, in the order of the images.
+    ``check(index)`` returns what is worth counting of an image, or raises DataError; both go to the report, in the
+    order of the images.
     """
 
-    def look(place: int) -> DataError | list[str]:
-        try:
-            return check(place)
-        except DataError as error:
-            return error
+    def look(indices: range) -> list[DataError | list[str]]:
+        return [_outcome(check, index) for index in indices]
 
     usable = np.ones(len(image_ids), bool)
     with ThreadPoolExecutor(max_workers=min(16, 4 * (os.cpu_count() or 1))) as pool:
-        for first in range(0, len(image_ids), _BLOCK):
-            block = range(first, min(first + _BLOCK, len(image_ids)))
-            for place, outcome in zip(block, pool.map(look, block), strict=True):
+        for first in range(0, len(image_ids), _IN_FLIGHT):
+            end = min(first + _IN_FLIGHT, len(image_ids))
+            tasks = [range(start, min(start + _PER_TASK, end)) for start in range(first, end, _PER_TASK)]
+            outcomes = [outcome for found in pool.map(look, tasks) for outcome in found]
+            for index, outcome in enumerate(outcomes, start=first):
                 if isinstance(outcome, DataError):
                     report.fault("images", outcome)
-                    usable[place] = False
+                    usable[index] = False
                 else:
-                    for note in outcome:
-                        report.note(note, image_ids[place])
+                    for case in outcome:
+                        report.note(case, image_ids[index])
     return usable
+
+
+def _outcome(check: Callable[[int], list[str]], index: int) -> DataError | list[str]:
+    try:
+        return check(index)
+    except DataError as error:
+        return error

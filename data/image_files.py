@@ -4,8 +4,8 @@ import os
 
 from pydantic import Field
 
+from ..formats.images import read_reduced_image
 from .dataset import DatasetConfig
-from .images import read_reduced
 from .transforms import TransformConfig
 from .types import Record
 
@@ -36,6 +36,6 @@ def require_enough_pixels(dataset: DatasetConfig, transform: TransformConfig) ->
 def read_image_record(path: str | os.PathLike[str], image_id: int | str, short_side: int | None) -> Record:
     """The record of a file without its truth; its image may be smaller than the file's, see
     :attr:`ImageFilesConfig.decode_short_side`."""
-    image, size = read_reduced(path, image_id, short_side)
+    image, size = read_reduced_image(path, image_id, short_side)
     reduced = image.shape[:2] != size
     return Record(image, image_id=image_id, file=os.fspath(path), original_size=size if reduced else None)

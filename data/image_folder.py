@@ -11,11 +11,11 @@ from jaxtyping import Int64
 from numpy import ndarray
 from pydantic import Field
 
+from ..formats.images import IMAGE_SUFFIXES, check_image
 from ..structures import DataError, UsageError, suggest
 from .dataset import DATASETS, Dataset
 from .file_checks import check_files
 from .image_files import ImageFilesConfig, read_image_record
-from .images import IMAGE_SUFFIXES, check_image
 from .report import DataReport, Policy
 from .types import Record
 

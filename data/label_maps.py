@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
+from ..formats.pillow import guarded, open_guarded
 from ..structures import IGNORE, DataError
-from .pillow import guarded, open_guarded
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TAIL = 64

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -104,6 +104,26 @@ class DataReport:
             "warnings": self.warnings,
             **({"parts": {name: report.as_json() for name, report in self.parts.items()}} if self.parts else {}),
         }
+
+    def state(self) -> dict[str, Any]:
+        """Return all that validation has found, in values of JSON's types; :meth:`restore` takes it back."""
+        return {
+            "read": self.read,
+            "skipped": {kind: _cases(cases) for kind, cases in self.skipped.items()},
+            "notes": _cases(self.notes),
+            "warnings": self.warnings,
+            "faulty_rows": sorted(self.faulty_rows),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what the validation of the same data found before."""
+        self.read = dict(state["read"])
+        self.skipped = {
+            kind: {name: Case(**case) for name, case in cases.items()} for kind, cases in state["skipped"].items()
+        }
+        self.notes = {name: Case(**case) for name, case in state["notes"].items()}
+        self.warnings = list(state["warnings"])
+        self.faulty_rows = set(state["faulty_rows"])
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the report as JSON."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from ..ops import rle_problem
+from ..formats.rle import rle_problem
 from ..structures import DataError, is_number
 
 FIX_RESULTS = "correct the results, or give the ground truth that they are about"

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from hotcoco import mask as rle
 
-from ..ops import segmentation_problem, size_problem
+from ..formats.rle import size_problem
+from ..formats.segmentations import segmentation_problem
 from ..structures import DataError
 from .checks import Fault, ResultError, area_problem, box_problem, crowd_problem, id_problem
 

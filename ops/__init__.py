@@ -44,9 +44,7 @@ from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, nor
 from .paste import paste_masks, paste_masks_in_chunks
 from .polygons import rasterize_polygon_masks
 from .pooling import masked_mean
-from .rle import rle_problem, size_problem
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
-from .segmentations import segmentation_problem
 from .select import (
     NO_CANDIDATE,
     PaddedDetections,
@@ -116,15 +114,12 @@ __all__ = [
     "rasterize_polygon_masks",
     "region_levels",
     "resize_maps",
-    "rle_problem",
     "sample_labels",
-    "segmentation_problem",
     "select_detections",
     "separable_conv_block",
     "shared_generator",
     "shorter_sides",
     "single_process",
-    "size_problem",
     "split_losses",
     "state_dict_problems",
     "suppress",

@@ -16,12 +16,13 @@ MAY_IMPORT = {
     "structures": set(),
     "ops": {"structures"},
     "backbones": {"structures", "ops"},
-    "data": {"structures", "ops"},
-    "evaluation": {"structures", "ops"},
+    "formats": {"structures"},
+    "data": {"structures", "ops", "formats"},
+    "evaluation": {"structures", "ops", "formats"},
     "necks": {"structures", "ops"},
     "heads": {"structures", "ops"},
     "models": {"structures", "ops", "backbones", "necks", "heads"},
-    "engine": {"structures", "ops", "backbones", "necks", "heads", "models", "data", "evaluation"},
+    "engine": {"structures", "ops", "backbones", "necks", "heads", "models", "data", "evaluation", "formats"},
 }
 MODULES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 

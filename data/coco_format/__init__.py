@@ -1,8 +1,9 @@
 """COCO's format: checked annotations, as objects with boxes and masks or as maps of classes."""
 
-from .annotations import CocoAnnotations, read_annotations
-from .detection import CocoConfig, CocoDataset
+from .annotations import CocoAnnotations
+from .detection import CocoDataset
 from .names import COCO_CLASSES
+from .opening import CocoConfig
 from .semantic import CocoSemantic, CocoSemanticConfig
 
 __all__ = [
@@ -12,5 +13,4 @@ __all__ = [
     "CocoDataset",
     "CocoSemantic",
     "CocoSemanticConfig",
-    "read_annotations",
 ]

@@ -1,26 +1,22 @@
-"""A COCO annotation file as checked, flat arrays: nothing native ever sees an unchecked number.
-
-Memory stays flat in data-loading workers: a fork shares arrays as they are, while reading a Python object writes its
-reference count and so copies its page.
-"""
+"""A COCO annotation file as checked, flat arrays: nothing native ever sees an unchecked number."""
 
 import os
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from ...structures import MaskFormat
+from ...formats.coco import CocoFile
+from ...structures import DataError, MaskFormat
+from ..cache import Contents, map_entry
 from ..report import DataReport
 from .categories import read_categories
-from .faults import AnnotationChecks
-from .images import ImageTable, read_images
-from .json_file import read_sections
-from .keys import as_key
+from .images import read_images
 from .masks import MaskTable
-from .objects import ObjectTable, check_objects
+from .objects import AnnotationReader
 from .polygons import PolygonMaskTable
 
 
@@ -30,20 +26,79 @@ class CocoAnnotations:
 
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    image_rows: ndarray  # where the image stands in the file
+    image_rows: ndarray
+    """Where in the file each image stands."""
     image_ids: ndarray
-    file_names: ndarray  # UTF-8 bytes
-    sizes: ndarray  # declared (height, width)
+    file_names: ndarray
+    """UTF-8 bytes."""
+    sizes: ndarray
+    """(height, width) as the file declares them."""
     starts: ndarray
-    rows: ndarray  # where the object stands in the file
+    rows: ndarray
+    """Where in the file each object stands."""
     boxes: ndarray
     labels: ndarray
     crowd: ndarray
     masks: MaskTable | None = None
     polygon_masks: PolygonMaskTable | None = None
+    entry: Path | None = None
+    """The entry of the cache whose files are mapped; None where the arrays are in memory."""
+
+    def arrays(self) -> dict[str, ndarray]:
+        """Return all arrays by name, those of masks too."""
+        named = {name: getattr(self, name) for name in _ARRAYS}
+        if self.masks is not None:
+            named |= _arrays_of(self.masks, "masks.")
+        if self.polygon_masks is not None:
+            named |= _arrays_of(self.polygon_masks, "polygons.") | _arrays_of(self.polygon_masks.bitmaps, "bitmaps.")
+        return named
+
+    @classmethod
+    def of_contents(cls, contents: Contents) -> "CocoAnnotations":
+        """Return annotations whose arrays are in an entry of the cache."""
+        arrays, facts = contents.arrays, contents.facts
+        masks = polygon_masks = None
+        if "masks.text" in arrays:
+            masks = MaskTable(**_arrays_with(arrays, "masks."))
+        if "polygons.points" in arrays:
+            bitmaps = MaskTable(**_arrays_with(arrays, "bitmaps."))
+            polygon_masks = PolygonMaskTable(**_arrays_with(arrays, "polygons."), bitmaps=bitmaps)
+        return cls(
+            tuple(facts["class_names"]), tuple(facts["category_ids"]), *(arrays[name] for name in _ARRAYS),
+            masks, polygon_masks, contents.entry,
+        )  # fmt: skip
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle mapped arrays as the name of their entry: a new process maps the same files, and copies nothing."""
+        return object.__reduce_ex__(self, protocol) if self.entry is None else (_map_again, (self.entry,))
+
+
+_ARRAYS = (
+    "image_rows", "image_ids", "file_names", "sizes", "starts", "rows", "boxes", "labels", "crowd",
+)  # fmt: skip
+
+
+def _map_again(entry: Path) -> CocoAnnotations:
+    try:
+        return CocoAnnotations.of_contents(map_entry(entry, verified=True))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "the entry of the cache is gone, which this data set is kept in", "open the data set again",
+            case="cache", file=entry,
+        ) from error  # fmt: skip
+
+
+def _arrays_of(table: MaskTable | PolygonMaskTable, prefix: str) -> dict[str, ndarray]:
+    values = {field.name: getattr(table, field.name) for field in fields(table)}
+    return {prefix + name: value for name, value in values.items() if isinstance(value, ndarray)}
+
+
+def _arrays_with(arrays: Mapping[str, ndarray], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def read_annotations(
+    file: CocoFile,
     path: str | os.PathLike[str],
     report: DataReport,
     *,
@@ -52,53 +107,19 @@ def read_annotations(
     masks: MaskFormat | None = None,
     subset: int | None = None,
 ) -> CocoAnnotations:
-    """Read and check a COCO file; what is unusable goes to the report, which raises or counts it.
+    """Check what was read from a COCO file; what is unusable goes to the report, which raises or counts it.
 
     ``class_names`` chooses and orders the classes, ``min_box`` drops objects with a shorter side (pixels) or, as None,
     asks nothing of boxes and gives none, ``masks`` reads their masks too, in one form or the other, ``subset`` takes
     the first images only.
     """
-    sections = read_sections(path)
-    categories = read_categories(sections["categories"], class_names, path)
-    listed = read_images(sections["images"], report, path)
-    images = listed.first(subset)
-    wanted = _choose(sections["annotations"], images, set(listed.ids[len(images) :].tolist()), report)
-    checked = AnnotationChecks(wanted, report, path)
-    objects = check_objects(checked, images, categories, min_box=min_box, masks=masks is not None)
-    objects = objects.take(np.argsort(objects.images, kind="stable"))
-    starts = np.searchsorted(objects.images, np.arange(len(images) + 1))
-    tables = _read_masks(sections["annotations"], objects, images.sizes, report, masks) if masks else (None, None)
-    return CocoAnnotations(
-        categories.names, categories.ids, images.rows, images.ids, images.file_names, images.sizes, starts,
-        objects.rows, objects.boxes, objects.labels, objects.crowd, *tables,
-    )  # fmt: skip
-
-
-def _choose(
-    annotations: Sequence[Any], images: ImageTable, outside: Set[int | str], report: DataReport
-) -> list[tuple[int, Any]]:
-    """The annotations to check, each with its row: not those of ``outside`` images, which a subset leaves out, nor of
-    refused ones, which are counted."""
-    wanted = []
-    for row, annotation in enumerate(annotations):
-        owner = as_key(annotation.get("image_id")) if isinstance(annotation, dict) else None
-        if owner in images.refused:
-            report.skip("annotations", "on-skipped-image", f"row {row}")
-        elif owner not in outside:
-            wanted.append((row, annotation))
+    categories = read_categories(file.categories, class_names, path)
+    images = read_images(file.images, report, path, subset)
     report.read["images"] += len(images) + report.skipped_count("images")
-    report.read["annotations"] += len(wanted) + report.skipped_count("annotations")
-    return wanted
-
-
-def _read_masks(
-    annotations: Sequence[dict[str, Any]], objects: ObjectTable, sizes: ndarray, report: DataReport, kind: MaskFormat
-) -> tuple[MaskTable | None, PolygonMaskTable | None]:
-    """The masks of the usable objects; an empty one is noted: its object teaches boxes only."""
-    shapes: list[tuple[int, int]] = [tuple(size) for size in sizes[objects.images].tolist()]
-    wanted = [annotations[row]["segmentation"] for row in objects.rows.tolist()]
-    pairs = list(zip(wanted, shapes, strict=True))
-    table = MaskTable.encode(pairs)
-    for row in objects.rows[table.areas == 0].tolist():
-        report.note("empty-mask", f"row {row}")
-    return (table, None) if kind == "bitmaps" else (None, PolygonMaskTable.encode(pairs))
+    reader = AnnotationReader(file.annotations, path, images, categories, min_box, masks)
+    objects, mask_table, polygon_table = reader.read(report)
+    return CocoAnnotations(
+        categories.names, categories.ids, images.rows, images.ids, images.file_names, images.sizes,
+        np.searchsorted(objects.images, np.arange(len(images) + 1)),
+        objects.rows, objects.boxes, objects.labels, objects.crowd, mask_table, polygon_table,
+    )  # fmt: skip

@@ -5,54 +5,49 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...formats.checks import as_id, is_text
 from ...structures import DataError, UsageError, suggest
-from .keys import as_key, is_text
+
+OTHER_CLASS, UNDECLARED = -1, -2
+"""In place of a label: a class that is left out by choice, and one that the file does not declare."""
 
 
 @dataclass(frozen=True, slots=True)
 class Categories:
-    """The name of each label, the label of each wanted category id, and all ids that the file declares."""
+    """The classes to learn, in the order of their labels."""
 
     names: tuple[str, ...]
-    labels: Mapping[int, int]
-    declared: frozenset[int]
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """Of each label."""
-        return tuple(self.labels)
-
-    def label(self, identity: Any) -> int:
-        """That of a category id; -1 for a class left out by choice, -2 for one that the file does not declare."""
-        known: Any = as_key(identity)
-        return self.labels.get(known, -1 if known in self.declared else -2)
+    ids: tuple[int, ...]
+    label_of: Mapping[Any, int]
+    """The label of each category id that the file declares; ``OTHER_CLASS`` for a class that is left out."""
 
 
 def read_categories(categories: list[Any], wanted: Sequence[str] | None, path: str | os.PathLike[str]) -> Categories:
-    """The ``wanted`` classes, in that order; None takes all, by id."""
+    """Return the ``wanted`` classes, in that order; None takes all, by id."""
 
-    def fault(case: str, what: str) -> DataError:
+    def problem(case: str, what: str) -> DataError:
         return DataError(what, "correct the categories", case=case, file=path)
 
     if not categories:
-        raise fault("no-categories", "the list of categories is empty")
-    by_id: dict[int, str] = {}
+        raise problem("no-categories", "the list of categories is empty")
+    names: dict[int, str] = {}
     for category in categories:
-        identity, name = (category.get("id"), category.get("name")) if isinstance(category, dict) else (None, None)
-        identity = as_key(identity)
-        if not isinstance(identity, int) or not is_text(name):
-            raise fault("bad-category", f"a category needs an integer id and a name; found {category!r:.80}")
-        if identity in by_id:
-            raise fault("duplicate-category", f"two categories have the id {identity}")
-        by_id[identity] = name
-    ids = {name: identity for identity, name in by_id.items()}
-    if len(ids) < len(by_id):
-        twice = sorted({name for name in by_id.values() if list(by_id.values()).count(name) > 1})
-        raise fault("duplicate-category", f"several categories are named {', '.join(map(repr, twice))}")
+        category_id, name = (category.get("id"), category.get("name")) if isinstance(category, dict) else (None, None)
+        category_id = as_id(category_id)
+        if not isinstance(category_id, int) or not is_text(name):
+            raise problem("bad-category", f"a category needs an integer id and a name; found {category!r:.80}")
+        if category_id in names:
+            raise problem("duplicate-category", f"two categories have the id {category_id}")
+        names[category_id] = name
+    ids = {name: category_id for category_id, name in names.items()}
+    if len(ids) < len(names):
+        twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+        raise problem("duplicate-category", f"several categories are named {', '.join(map(repr, twice))}")
     if wanted is None:
-        wanted = [by_id[identity] for identity in sorted(by_id)]
+        wanted = [names[category_id] for category_id in sorted(names)]
     for name in wanted:
         if name not in ids:
             raise UsageError(f"there is no class {name!r} in the annotations", suggest(name, ids), file=path)
-    labels = {ids[name]: label for label, name in enumerate(wanted)}
-    return Categories(tuple(wanted), labels, frozenset(by_id))
+    chosen = tuple(ids[name] for name in wanted)
+    labels = {category_id: label for label, category_id in enumerate(chosen)}
+    return Categories(tuple(wanted), chosen, dict.fromkeys(names, OTHER_CLASS) | labels)

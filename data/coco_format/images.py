@@ -1,82 +1,116 @@
 """The images that a COCO file lists."""
 
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
+from ...formats.checks import Problem, as_id, is_text
+from ...formats.coco import CocoImage, Row, decode_blocks, read_row
 from ...structures import MAX_PIXELS, DataError
 from ..report import DataReport
-from .keys import as_key, is_text
+
+UNKNOWN, OUTSIDE, REFUSED = -1, -2, -3
+"""In place of an image's index: one that the file does not list, that a subset leaves out, that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageTable:
-    """The usable images, in the order of the file."""
+    """The usable images, in the order of the file, and the indices of all ids in it."""
 
-    rows: Int64[ndarray, " m"]  # where each stands in the file
-    ids: ndarray  # numbers or text
-    file_names: ndarray  # UTF-8 bytes
-    sizes: Int64[ndarray, "m 2"]  # declared (height, width)
-    refused: frozenset[int | str]
-    """The ids of unusable ones."""
+    rows: Int64[ndarray, " m"]
+    """Where in the file each image stands."""
+    ids: ndarray
+    """Numbers or text."""
+    file_names: ndarray
+    """UTF-8 bytes."""
+    sizes: Int64[ndarray, "m 2"]
+    """(height, width) as the file declares them."""
+    index_of: Mapping[int | str, int]
+    """The index of each id that the file has for an image; ``OUTSIDE`` or ``REFUSED`` for one that is not here."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def first(self, count: int | None) -> "ImageTable":
-        """The first images only; None keeps all."""
-        return ImageTable(
-            self.rows[:count], self.ids[:count], self.file_names[:count], self.sizes[:count], self.refused
-        )
 
+def read_images(
+    rows: Sequence[Row], report: DataReport, path: str | os.PathLike[str], subset: int | None
+) -> ImageTable:
+    """Read the entries of ``images``; what is wrong with unusable ones goes to the report.
 
-def read_images(images: list[Any], report: DataReport, path: str | os.PathLike[str]) -> ImageTable:
-    """The usable images; what is wrong with the others goes to the report."""
+    ``subset`` takes the first usable images only.
+    """
     names: dict[int | str, str] = {}
-    refused: set[int | str] = set()
-    rows, sizes = [], []
-    for row, image in enumerate(images):
-        error = _image_fault(image, path)
-        if error is not None:
-            report.fault("images", error)
-            if error.image_id is not None:
-                refused.add(error.image_id)
+    refused: list[int | str] = []
+    used_rows, sizes = [], []
+    for row, image in enumerate(_read_entries(rows, path)):
+        problem = _image_problem(image)
+        if problem is not None:
+            report.fault("images", _error(problem.case, problem.what, "correct the entry", path, image.id))
+            refused += [] if image.id is None else [image.id]
             continue
-        identity = image["id"]
-        if identity in names:
-            raise DataError(
-                f"two images have this id: {names[identity]!r} and {image['file_name']!r}",
-                "give every image an id of its own", case="duplicate-image-id", file=path, image_id=identity,
-            )  # fmt: skip
-        names[identity] = image["file_name"]
-        rows.append(row)
-        sizes.append((image["height"], image["width"]))
-    if len({type(identity) for identity in names}) > 1:
+        assert image.id is not None, "an image without an id has a problem"
+        if image.id in names:
+            what = f"two images have this id: {names[image.id]!r} and {image.file_name!r}"
+            raise _error("duplicate-image-id", what, "give every image an id of its own", path, image.id)
+        names[image.id] = image.file_name
+        used_rows.append(row)
+        sizes.append((image.height, image.width))
+    if len({type(image_id) for image_id in names}) > 1:
         raise DataError("some image ids are numbers and some text", "use one kind", case="mixed-image-ids", file=path)
-    ids = np.array(list(names)) if names else np.zeros(0, np.int64)
-    file_names = np.array([name.encode() for name in names.values()], dtype=bytes)
-    shapes = np.array(sizes, np.int64).reshape(-1, 2)
-    return ImageTable(np.array(rows, np.int64), ids, file_names, shapes, frozenset(refused))
+    ids = list(names)[:subset]
+    index_of = dict.fromkeys(names, OUTSIDE) | dict(zip(ids, range(len(ids)), strict=True))
+    return ImageTable(
+        np.array(used_rows[:subset], np.int64),
+        np.array(ids) if ids else np.zeros(0, np.int64),
+        np.array([names[image_id].encode() for image_id in ids], dtype=bytes),
+        np.array(sizes[:subset], np.int64).reshape(-1, 2),
+        index_of | dict.fromkeys(refused, REFUSED),
+    )
 
 
-def _image_fault(image: Any, path: str | os.PathLike[str]) -> DataError | None:
-    """What is wrong with an entry of ``images``, if anything."""
-    identity = as_key(image.get("id")) if isinstance(image, dict) else None
+class _Entry(NamedTuple):
+    """The fields of an entry as the file has them, whatever their types; an id that cannot be one is None."""
 
-    def fault(case: str, what: str) -> DataError:
-        return DataError(what, "correct the entry", case=case, file=path, image_id=identity)
+    id: int | str | None
+    file_name: Any
+    height: Any
+    width: Any
+    shown: str
+    """The whole entry, for an error message."""
 
-    if identity is None:
-        return fault("bad-image", f"an image needs an id, a number of 64 bits or text; found {image!r:.80}")
-    if not is_text(image.get("file_name")) or not image["file_name"]:
-        return fault("bad-image", f"an image needs a file_name; found {image.get('file_name')!r:.80}")
-    height, width = image.get("height"), image.get("width")
+
+def _read_entries(rows: Sequence[Row], path: str | os.PathLike[str]) -> Iterator[_Entry]:
+    for first, block in decode_blocks(rows, CocoImage):
+        for row, image in enumerate(block, start=first):
+            image_id = None if image is None else as_id(image.id)
+            if image is not None and image_id is not None:
+                yield _Entry(image_id, image.file_name, image.height, image.width, "")
+                continue
+            value = read_row(rows[row], path)
+            fields = value if isinstance(value, dict) else {}
+            given = (fields.get(name) for name in ("file_name", "height", "width"))
+            yield _Entry(as_id(fields.get("id")), *given, f"{value!r:.80}")
+
+
+def _image_problem(image: _Entry) -> Problem | None:
+    """Return what is wrong with an entry of ``images``."""
+    if image.id is None:
+        return Problem("bad-image", f"an image needs an id, a number of 64 bits or text; found {image.shown}")
+    if not is_text(image.file_name) or not image.file_name:
+        return Problem("bad-image", f"an image needs a file_name; found {image.file_name!r:.80}")
+    height, width = image.height, image.width
     if type(height) is not int or type(width) is not int or height < 1 or width < 1:
-        return fault("bad-size", f"height and width must be positive whole numbers; got {height!r} and {width!r}")
+        what = f"height and width must be positive whole numbers; got {height!r:.80} and {width!r:.80}"
+        return Problem("bad-size", what)
     if height * width > MAX_PIXELS:
-        return fault("too-many-pixels", f"an image of {height}x{width} is more than {MAX_PIXELS:,} pixels")
+        return Problem("too-many-pixels", f"an image of {height}x{width} is more than {MAX_PIXELS:,} pixels")
     return None
+
+
+def _error(case: str, what: str, fix: str, path: str | os.PathLike[str], image_id: int | str | None) -> DataError:
+    return DataError(what, fix, case=case, file=path, image_id=image_id)

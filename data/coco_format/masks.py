@@ -1,48 +1,56 @@
-"""The masks of many objects in one block of memory, as COCO's run lengths."""
+"""The masks of many objects in a few flat arrays, as COCO's run lengths."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-from hotcoco import mask as rle
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
+
+from ...formats.rle import decode_mask, encode_segmentations, mask_areas
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MaskTable:
-    """Masks by number. Flat arrays, which forked workers share: an image's masks are decoded when it is read.
+    """Masks by number. Flat arrays, which processes share: an image's masks are decoded when it is read.
 
-    About 250 bytes an object in COCO; a polygon is drawn once, by the code that draws it for COCO's metric.
+    They take about 250 bytes an object in COCO. A polygon is drawn once, by the code that draws it for COCO's metric.
     """
 
     text: UInt8[ndarray, " t"]
     starts: Int64[ndarray, " n1"]
-    areas: Int64[ndarray, " n"]  # pixels
-
-    @classmethod
-    def encode(cls, segmentations: Iterable[tuple[Any, tuple[int, int]]]) -> "MaskTable":
-        """Of pairs of a segmentation, which ``segmentation_problem`` finds nothing wrong with, and its image's (height,
-        width)."""
-        encoded = [encode_mask(*pair) for pair in segmentations]
-        texts: list[bytes] = [each["counts"] for each in encoded]
-        areas = np.array([rle.area(each) for each in encoded], np.int64)
-        starts = np.cumsum([0, *map(len, texts)])
-        return cls(np.frombuffer(b"".join(texts), np.uint8), starts, areas)
+    """Where in ``text`` each mask's counts begin."""
+    areas: Int64[ndarray, " n"]
+    """The number of pixels of each mask."""
 
     def decode(self, rows: Iterable[int], size: tuple[int, int]) -> UInt8[ndarray, "n h w"]:
-        """The bitmaps of some objects of one image of this (height, width)."""
+        """Return the bitmaps of some objects of one image of this (height, width)."""
         texts = [self.text[self.starts[row] : self.starts[row + 1]].tobytes() for row in rows]
         masks = np.zeros((len(texts), *size), np.uint8)
         for mask, counts in zip(masks, texts, strict=True):
             # Decoded masks lie column by column: numpy would copy them element by element, many times slower.
-            cv2.transpose(rle.decode({"size": list(size), "counts": counts}).T, dst=mask)
+            cv2.transpose(decode_mask({"size": list(size), "counts": counts}).T, dst=mask)
         return masks
 
 
-def encode_mask(segmentation: Any, size: tuple[int, int]) -> Any:
-    """Polygons, or run lengths of either kind, as compressed run lengths; pixels of several polygons are joined."""
-    encoded = rle.frPyObjects(segmentation, *size)
-    return rle.merge(encoded) if isinstance(encoded, list) else encoded
+class MaskCollector:
+    """Collects masks in any order for a :class:`MaskTable`."""
+
+    def __init__(self, count: int) -> None:
+        self._texts: list[bytes] = [b""] * count
+        self.areas: Int64[ndarray, " n"] = np.zeros(count, np.int64)
+
+    def add(self, indices: Sequence[int], segmentations: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> None:
+        """Encode the segmentations of the objects with these indices, on images of these (height, width)."""
+        encoded = encode_segmentations(segmentations, sizes)
+        self.areas[list(indices)] = mask_areas(encoded)
+        for index, mask in zip(indices, encoded, strict=True):
+            self._texts[index] = mask["counts"]
+
+    def table(self, chosen: Int64[ndarray, " k"]) -> MaskTable:
+        """Return the masks of the chosen objects, in their order."""
+        texts = [self._texts[index] for index in chosen.tolist()]
+        starts = np.cumsum([0, *map(len, texts)])
+        return MaskTable(np.frombuffer(b"".join(texts), np.uint8), starts, self.areas[chosen])

@@ -21,7 +21,8 @@ from ..label_maps import LazySemanticMaps
 from ..report import Policy
 from ..types import Record
 from ..voc_format import BACKGROUND, VOC_CLASSES
-from .detection import CocoConfig, CocoDataset
+from .detection import CocoDataset
+from .opening import CocoConfig
 
 COCO_NAMES_OF_VOC = {
     "aeroplane": "airplane",
@@ -122,7 +123,7 @@ class CocoSemantic(Dataset):
         return LazySemanticMaps(self.image_ids, self._read_map)
 
     def _read_map(self, index: int) -> UInt8[ndarray, "h w"]:
-        annotations, place = self._coco.annotations, self._coco.places[self._indices[index]]
+        annotations, place = self._coco.annotations, self._coco.indices[self._indices[index]]
         height, width = annotations.sizes[place].tolist()
         rows = self._coco.rows_of(self._indices[index].item())
         crowd = annotations.crowd[rows] & (self.config.crowd == "ignore")

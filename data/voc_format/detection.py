@@ -11,10 +11,10 @@ from jaxtyping import Int64
 from numpy import ndarray
 from pydantic import Field
 
+from ...formats.images import check_image, image_size
 from ...structures import UsageError, suggest
 from ..dataset import DATASETS
 from ..file_checks import check_files
-from ..images import check_image, image_size
 from ..objects import Objects
 from ..report import DataReport, Policy
 from ..types import Record

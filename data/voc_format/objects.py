@@ -52,7 +52,7 @@ def tabulate(
         report.note("class-without-objects", name)
     corners = np.array([thing.corners() for thing in objects], np.float64).reshape(-1, 4)
     boxes, learnable = clip_boxes_to_images(
-        corners, np.repeat(sizes, counts, axis=0), [thing.identity for thing in objects],
+        corners, np.repeat(sizes, counts, axis=0), lambda row: objects[row].identity,
         report=report, min_box=min_box,
     )  # fmt: skip
     labels = {name: label for label, name in enumerate(class_names)}

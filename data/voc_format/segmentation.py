@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
+from ...formats.images import check_image, image_size
 from ...structures import UsageError
 from ..dataset import DATASETS
 from ..file_checks import check_files
-from ..images import check_image, image_size
 from ..label_maps import LazySemanticMaps, check_label_map, read_label_map, read_tail
 from ..report import DataReport, Policy
 from ..types import Record

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vertebra.data import Record, ResizeConfig, build_transform, check_image, pillow, read_image
+from vertebra.data import Record, ResizeConfig, build_transform, check_image, read_image
 from vertebra.data.label_maps import read_label_map
+from vertebra.formats import pillow
 from vertebra.structures import DataError
 
 from ..helpers.tiny_coco_file import HEIGHT, WIDTH, open_tiny, truth

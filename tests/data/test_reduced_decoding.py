@@ -23,8 +23,8 @@ from vertebra.data import (
     build_transform,
     read_image,
 )
-from vertebra.data.images import read_reduced
 from vertebra.engine import SplitConfig
+from vertebra.formats.images import read_reduced_image
 from vertebra.structures import DataError
 
 from ..helpers.tiny_coco_file import HEIGHT, WIDTH, truth
@@ -49,7 +49,7 @@ def test_the_short_side_keeps_what_is_asked_for(short_side, factor, tmp_path):
     photo(200, 328).save(path, quality=90)
     flags = {1: "COLOR", 2: "REDUCED_COLOR_2", 4: "REDUCED_COLOR_4", 8: "REDUCED_COLOR_8"}
     expected = cv2.cvtColor(cv2.imread(str(path), getattr(cv2, f"IMREAD_{flags[factor]}")), cv2.COLOR_BGR2RGB)
-    image, size = read_reduced(path, None, short_side)
+    image, size = read_reduced_image(path, None, short_side)
     assert size == (200, 328) and image.shape == expected.shape
     assert np.abs(image.astype(int) - expected).max() <= 3
 
@@ -57,7 +57,7 @@ def test_the_short_side_keeps_what_is_asked_for(short_side, factor, tmp_path):
 def test_other_formats_are_decoded_whole(tmp_path):
     """A law: their decoders have no short cut."""
     photo(64, 80).save(tmp_path / "a.png")
-    assert np.array_equal(read_reduced(tmp_path / "a.png", None, 16)[0], read_image(tmp_path / "a.png"))
+    assert np.array_equal(read_reduced_image(tmp_path / "a.png", None, 16)[0], read_image(tmp_path / "a.png"))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -67,7 +67,7 @@ def test_every_orientation_stays_upright(orientation, tmp_path):
     exif[ORIENTATION] = orientation
     photo(96, 160).save(tmp_path / "a.jpg", exif=exif, quality=95)
     whole = read_image(tmp_path / "a.jpg")
-    image, size = read_reduced(tmp_path / "a.jpg", None, 48)
+    image, size = read_reduced_image(tmp_path / "a.jpg", None, 48)
     assert size == whole.shape[:2] and image.shape[:2] == (size[0] // 2, size[1] // 2)
     small = cv2.resize(whole, image.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(image.astype(int) - small).mean() < 2
@@ -88,7 +88,7 @@ def test_truth_is_where_it_was_whatever_the_size(size, factor, orientation, tmp_
         pixels[top : top + 35, left : left + 35] = 255
         Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=95)
         whole = read_image(tmp_path / "a.jpg")
-        image, upright = read_reduced(tmp_path / "a.jpg", None, 25)
+        image, upright = read_reduced_image(tmp_path / "a.jpg", None, 25)
         assert image.shape[:2] == (upright[0] // factor, upright[1] // factor) and upright == whole.shape[:2]
         for found, there, side, full in zip(middle_of(image), middle_of(whole), image.shape, upright, strict=False):
             assert found == pytest.approx(there * side / full, abs=0.1)
@@ -108,9 +108,9 @@ def test_damage_is_found_as_ever(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="damaged-image"):
-        read_reduced(path, 1, 50)
+        read_reduced_image(path, 1, 50)
     path.write_bytes(whole[:-2])
-    assert read_reduced(path, 1, 50)[1] == (200, 300)
+    assert read_reduced_image(path, 1, 50)[1] == (200, 300)
 
 
 def files(folder: Path) -> dict:

@@ -1,4 +1,4 @@
-"""Reading images: one function with one policy, and a cheap look at a file's header before training.
+"""Reading image files: one function with one policy, and a cheap look at a file's header before training.
 
 | the file has | the pixels are |
 |---|---|
@@ -27,12 +27,12 @@ from numpy import ndarray
 from PIL import Image
 
 from ..structures import DataError
+from .image_headers import PNG_SIGNATURE, plain_image_size
 from .pillow import guarded, open_guarded
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
 """Endings, in lower case, by which a folder's images are told from its other files."""
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,18 +48,17 @@ _TURNS = {
 
 def read_image(path: str | os.PathLike[str], image_id: int | str | None = None) -> UInt8[ndarray, "h w 3"]:
     """Decode an image file to RGB by the policy above; DataError where that cannot be done."""
-    return read_reduced(path, image_id, None)[0]
+    return read_reduced_image(path, image_id, None)[0]
 
 
-def read_reduced(
+def read_reduced_image(
     path: str | os.PathLike[str], image_id: int | str | None, short_side: int | None
 ) -> tuple[UInt8[ndarray, "h w 3"], tuple[int, int]]:
-    """The image, and its (height, width) in the file, upright.
+    """Decode an image file to RGB, and return it with the upright (height, width) of the file.
 
-    Of a JPEG a decoder can leave out what makes it larger than a half, a quarter or an eighth, which is much less work.
-    That is done where the short side keeps at least ``short_side`` pixels; None decodes all. Only what divides both
-    sides will do: of any other, libjpeg's last pixel reaches beyond the image, and truth that is scaled by the sizes
-    would lie beside what it is about.
+    A JPEG can be decoded at a half, a quarter or an eighth of its size, which is much less work. That is done where the
+    short side keeps at least ``short_side`` pixels; None decodes all. The factor divides both sides: with any other,
+    libjpeg's last pixel reaches beyond the image, and annotations that are scaled by the sizes would be out of place.
     """
     with guarded("image", path, image_id), open_guarded(path) as image:
         size = _upright_size(image)
@@ -74,7 +73,10 @@ def read_reduced(
 
 
 def image_size(path: str | os.PathLike[str], image_id: int | str | None = None) -> tuple[int, int]:
-    """(height, width) upright, from the header alone."""
+    """Return the upright (height, width) of an image file from its header; DataError where it cannot be opened."""
+    size = plain_image_size(path)
+    if size is not None:
+        return size
     with guarded("image", path, image_id), open_guarded(path) as image:
         return _upright_size(image)
 
@@ -82,12 +84,13 @@ def image_size(path: str | os.PathLike[str], image_id: int | str | None = None) 
 def check_image(
     path: str | os.PathLike[str], size: tuple[int, int] | None = None, image_id: int | str | None = None
 ) -> list[str]:
-    """Whether a file is an image of the declared (height, width).
+    """Check that a file is an image, of the declared (height, width) where one is given.
 
-    A JPEG, PNG or WebP file whose end is there is not decoded for that. Returns the notes worth counting
-    (``jpeg-without-end``); DataError for what cannot be used.
+    A JPEG, PNG or WebP file whose end is there is not decoded for that. Returns what is worth counting of it
+    (``jpeg-without-end``); DataError for a file that cannot be used.
     """
-    actual = image_size(path, image_id)
+    plain = plain_image_size(path)
+    actual = image_size(path, image_id) if plain is None else plain
     if size is not None and actual != size:
         swapped = actual == size[::-1]
         raise DataError(
@@ -99,16 +102,20 @@ def check_image(
             file=path,
             image_id=image_id,
         )
+    if plain is not None:
+        return []
     start, end = _first_and_last_bytes(path)
     is_jpeg = start.startswith(b"\xff\xd8")
-    if start.startswith(b"RIFF") or (is_jpeg and end.endswith(b"\xff\xd9")) or (start == _PNG and end[4:8] == b"IEND"):
-        return []  # Pillow opens no cut WebP
+    if start.startswith(b"RIFF"):  # Pillow opens no cut WebP
+        return []
+    if (is_jpeg and end.endswith(b"\xff\xd9")) or (start == PNG_SIGNATURE and end[4:8] == b"IEND"):
+        return []
     read_image(path, image_id)
     return ["jpeg-without-end"] if is_jpeg else []
 
 
 def _decode(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
-    """The image with its pixels; OSError where some of them are missing."""
+    """Load the pixels of an image, and return it; OSError where some of them are missing."""
     try:
         image.load()
     except OSError:
@@ -120,20 +127,22 @@ def _decode(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return the (height, width) after the turn that the EXIF orientation asks for."""
     width, height = image.size
     return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's, 1 to 8; a damaged EXIF block says nothing."""
+    """Return the EXIF orientation, 1 to 8; 1 where the EXIF block is damaged."""
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # of any kind, see pillow.py
+    except Exception:  # Pillow lets its decoders' errors out, see pillow.py
         return 1
     return orientation if orientation in _TURNS else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image | ndarray:
+    """Convert a decoded image to 8-bit RGB; ValueError where the range of its samples is not known."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         high = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return np.repeat(high[:, :, None], 3, axis=2)
@@ -152,10 +161,10 @@ def _first_and_last_bytes(path: str | os.PathLike[str]) -> tuple[bytes, bytes]:
 
 
 def _without_end_marker(path: str | os.PathLike[str]) -> Image.Image | None:
-    """A JPEG that lacks only its end marker, or None where blocks of it are missing too.
+    """Decode a JPEG file that lacks only its end marker; None where blocks of it are missing too.
 
-    What follows the last block is skipped by the decoder, what stands in place of a missing one is decoded as pixels:
-    so the file is whole if noise before the end marker changes nothing.
+    The decoder skips what follows the last block, and decodes what stands in place of a missing one as pixels. So all
+    blocks are there if noise before the end marker changes nothing.
     """
     data = Path(path).read_bytes()
     noise = bytes(range(1, 200, 3))

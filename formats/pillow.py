@@ -1,4 +1,4 @@
-"""Pillow behind one guard: one limit of pixels, and whatever a damaged file makes it raise as one kind of error."""
+"""Pillow behind one guard: one limit of pixels, and one type of error for whatever a damaged file makes it raise."""
 
 import contextlib
 import os
@@ -11,8 +11,8 @@ from PIL import Image, UnidentifiedImageError
 from ..structures import MAX_PIXELS, DataError
 
 
-class _OwnLimit:
-    """Pillow's limit, which is a variable of the whole process, is ours while any thread is inside."""
+class _PixelLimit:
+    """Sets Pillow's limit of pixels, a variable of the whole process, to ours while any thread is inside."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -32,38 +32,42 @@ class _OwnLimit:
                 Image.MAX_IMAGE_PIXELS = self._before
 
 
-_OWN_LIMIT = _OwnLimit()
+_PIXEL_LIMIT = _PixelLimit()
 
 
 @contextlib.contextmanager
 def guarded(
-    kind: Literal["image", "mask"], path: str | os.PathLike[str], image_id: int | str | None = None
+    content: Literal["image", "mask"], path: str | os.PathLike[str], image_id: int | str | None = None
 ) -> Iterator[None]:
-    """Opening and decoding happen in here: what goes wrong is a DataError about the file."""
+    """Turn what goes wrong inside, where a file is opened and decoded, into a DataError about the file."""
 
-    def fault(case: str, what: str, fix: str = "replace it, or leave it out") -> DataError:
+    def problem(case: str, what: str, fix: str = "replace it, or leave it out") -> DataError:
         return DataError(what, fix, case=case, file=path, image_id=image_id)
 
     try:
-        with _OWN_LIMIT:
+        with _PIXEL_LIMIT:
             yield
     except (DataError, MemoryError):
         raise
     except FileNotFoundError:
-        raise fault(f"missing-{kind}", f"the {kind} file does not exist", f"check the {kind} folder") from None
+        what = f"the {content} file does not exist"
+        raise problem(f"missing-{content}", what, f"check the {content} folder") from None
     except IsADirectoryError:
-        raise fault(f"missing-{kind}", "this is a folder, not an image", "check the file name") from None
+        raise problem(f"missing-{content}", "this is a folder, not an image", "check the file name") from None
     except UnidentifiedImageError:
-        raise fault("not-an-image", "this is no image file") from None
+        raise problem("not-an-image", "this is no image file") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise fault("too-many-pixels", f"it has more than {MAX_PIXELS:,} pixels", "scale it down first") from None
+        raise problem("too-many-pixels", f"it has more than {MAX_PIXELS:,} pixels", "scale it down first") from None
     # Decoders trip over damaged bytes in every way that their code allows: KeyError, TypeError, struct.error ...
     except Exception as error:
-        raise fault(f"damaged-{kind}", f"the {kind} is damaged: {error}") from error
+        raise problem(f"damaged-{content}", f"the {content} is damaged: {error}") from error
 
 
 def open_guarded(path: str | os.PathLike[str]) -> Image.Image:
-    """The image, not yet decoded; to be called inside ``guarded``. Pillow itself only refuses twice its limit."""
+    """Open an image file without decoding it; to be called inside ``guarded``.
+
+    Pillow itself only warns beyond its limit, and refuses twice the limit.
+    """
     image = Image.open(path)
     if image.width * image.height > MAX_PIXELS:
         image.close()

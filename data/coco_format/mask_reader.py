@@ -1,0 +1,96 @@
+"""The masks of many annotations: checked, and kept in the form that a head learns from."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from numpy import ndarray
+
+from ...formats.coco import CocoMaskAnnotation, RunLengths
+from ...formats.rle import encode_segmentations, mask_areas, rle_problem
+from ...formats.segmentations import FlatPolygons, Polygons, near_images, surely_fill_pixels, well_formed
+from ...structures import MaskFormat
+from .masks import MaskCollector, MaskTable
+from .polygons import PolygonCollector, PolygonMaskTable
+
+
+class MaskReader:
+    """Takes segmentations in any order and gives the tables of the usable objects."""
+
+    def __init__(self, count: int, mask_format: MaskFormat) -> None:
+        self._bitmaps = MaskCollector(count)
+        self._polygons = PolygonCollector(count) if mask_format == "polygons" else None
+        self.empty: Bool[ndarray, " n"] = np.zeros(count, bool)
+        """Which of the objects have a mask without a pixel."""
+
+    def read_block(
+        self,
+        indices: Int64[ndarray, " k"],
+        annotations: Sequence[CocoMaskAnnotation],
+        sizes: Int64[ndarray, "k 2"],
+        wanted: Bool[ndarray, " k"],
+    ) -> Bool[ndarray, " k"]:
+        """Check the masks of annotations on images of these (height, width), and keep the sound ones that are wanted.
+
+        Returns which are sound; of the others only :func:`segmentation_problem` tells.
+        """
+        sound = np.zeros(len(indices), bool)
+        masks = [annotation.segmentation for annotation in annotations]
+        for place, mask in enumerate(masks):
+            if isinstance(mask, RunLengths):
+                given, size = {"size": mask.size, "counts": mask.counts}, (int(sizes[place, 0]), int(sizes[place, 1]))
+                sound[place] = rle_problem(given, size) is None
+                if sound[place] and wanted[place]:
+                    self._keep_run_lengths(int(indices[place]), given, size)
+        places = np.array([place for place, mask in enumerate(masks) if isinstance(mask, list)], np.int64)
+        polygons: Any = [mask for mask in masks if isinstance(mask, list)]
+        formed = well_formed(polygons)
+        places, polygons = places[formed], list(itertools.compress(polygons, formed))
+        flat = FlatPolygons.of(polygons)
+        near = near_images(flat, sizes[places])
+        sound[places] = near
+        kept = near & wanted[places]
+        if not kept.all():
+            places, polygons = places[kept], list(itertools.compress(polygons, kept))
+            flat = FlatPolygons.of(polygons)
+        self._keep_polygons(indices[places], polygons, flat, sizes[places])
+        return sound
+
+    def read_one(self, index: int, segmentation: Any, size: tuple[int, int]) -> None:
+        """Keep a segmentation in which :func:`segmentation_problem` finds nothing wrong."""
+        if isinstance(segmentation, list):
+            flat = FlatPolygons.of([segmentation])
+            self._keep_polygons(np.array([index]), [segmentation], flat, np.array([size], np.int64))
+        else:
+            self._keep_run_lengths(index, segmentation, size)
+
+    def tables(self, chosen: Int64[ndarray, " k"]) -> tuple[MaskTable | None, PolygonMaskTable | None]:
+        """Return the masks of the chosen objects, in their order: bitmaps or polygons."""
+        if self._polygons is None:
+            return self._bitmaps.table(chosen), None
+        return None, self._polygons.table(chosen, self._bitmaps)
+
+    def _keep_run_lengths(self, index: int, segmentation: Any, size: tuple[int, int]) -> None:
+        self._bitmaps.add([index], [segmentation], [size])
+        self.empty[index] = self._bitmaps.areas[index] == 0
+
+    def _keep_polygons(
+        self,
+        indices: Int64[ndarray, " k"],
+        polygons: Sequence[Polygons],
+        flat: FlatPolygons,
+        sizes: Int64[ndarray, "k 2"],
+    ) -> None:
+        pairs = [(height, width) for height, width in sizes.tolist()]
+        if self._polygons is None:
+            self._bitmaps.add(indices.tolist(), polygons, pairs)
+            self.empty[indices] = self._bitmaps.areas[indices] == 0
+            return
+        self._polygons.add(indices, flat)
+        doubtful = ~surely_fill_pixels(flat, sizes)
+        drawn = encode_segmentations(
+            list(itertools.compress(polygons, doubtful)), list(itertools.compress(pairs, doubtful))
+        )
+        self.empty[indices[doubtful]] = mask_areas(drawn) == 0

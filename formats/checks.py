@@ -1,0 +1,95 @@
+"""What an annotation or a result in COCO's format must be: its ids, box, area and crowd flag.
+
+Each check returns a :class:`Problem` whose description is read after a name, as in "the annotation has the area nan,
+which is not a finite number of 0 or more", or None where nothing is wrong.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeGuard
+
+from ..structures import is_number
+
+
+class Problem(NamedTuple):
+    """What is wrong with an entry of a file: the short name of the case, and the description for a person."""
+
+    case: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownIds:
+    """The ids that a file gives to its images or categories, and the types that they have."""
+
+    ids: frozenset[int | str]
+    type_names: tuple[str, ...]
+    where: str
+    """What holds them, for the description of a problem: ``the ground truth``, say."""
+
+    @classmethod
+    def of(cls, ids: Iterable[int | str], where: str) -> "KnownIds":
+        ids = frozenset(ids)
+        return cls(ids, tuple(sorted({type(known).__name__ for known in ids})), where)
+
+
+def is_text(value: Any) -> TypeGuard[str]:
+    """Return whether a value is text that UTF-8 can hold and that has no NUL, at which other programs end it."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
+        return False
+    return True
+
+
+def as_id(value: Any) -> int | str | None:
+    """Return a value that can be an id, a whole number of 64 bits or text; None for any other value."""
+    fits = is_text(value) or (type(value) is int and -(2**63) <= value < 2**63)
+    return value if fits else None
+
+
+def id_problem(noun: str, value: Any, known: KnownIds) -> Problem | None:
+    """Return what is wrong with the id of an ``image`` or ``category`` (``noun``) that must be one of the known."""
+    # 1.0 and True equal 1 to a set, but are no ids.
+    if type(value) in (int, str) and value in known.ids:
+        return None
+    given = type(value).__name__
+    if known.type_names and given not in known.type_names:
+        expected = " or ".join(known.type_names)
+        return Problem(
+            f"{noun}-id-type",
+            f"has the {noun} id {value!r:.80}, type mismatch: {given}, where {known.where} has {expected}",
+        )
+    return Problem(f"unknown-{noun}", f"is about {noun} {value!r:.80}, which is not in {known.where}")
+
+
+def box_problem(box: Any, empty_allowed: bool = True) -> Problem | None:
+    """Return what is wrong with a box (x, y, width, height); a side of 0 is wrong unless ``empty_allowed``."""
+    if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(is_number, box)):
+        return Problem("malformed-box", f"has the box {box!r:.80}, which is not four numbers")
+    x, y, width, height = box
+    if not all(map(math.isfinite, (x, y, float(x) + width, float(y) + height))):
+        return Problem("non-finite-box", f"has the box {box}, which is not finite")
+    if width < 0 or height < 0:
+        what = f"has the box {box}, whose width or height is negative (x, y, width, height is expected)"
+        return Problem("negative-box", what)
+    if not empty_allowed and (width == 0 or height == 0):
+        return Problem("empty-box", f"has the box {box}, which has no area")
+    return None
+
+
+def area_problem(area: Any) -> Problem | None:
+    """Return what is wrong with an area; None, which stands for one that is left out, is right."""
+    if area is None or (is_number(area) and 0 <= area < math.inf):
+        return None
+    return Problem("bad-area", f"has the area {area!r:.80}, which is not a finite number of 0 or more")
+
+
+def crowd_problem(crowd: Any) -> Problem | None:
+    """Return what is wrong with an ``iscrowd``; text, which is true to Python whatever it says, is no flag."""
+    if isinstance(crowd, int) and crowd in (0, 1):
+        return None
+    return Problem("bad-crowd", f"has the iscrowd {crowd!r:.80}, which is neither 0 nor 1")
