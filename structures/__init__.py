@@ -20,6 +20,7 @@ from .config import (
     usage_error_from_validation,
     value_errors_as_usage_errors,
 )
+from .device import DeviceLike, pick_device
 from .errors import (
     CheckpointError,
     DataError,
@@ -51,6 +52,7 @@ __all__ = [
     "Config",
     "DataError",
     "Detections",
+    "DeviceLike",
     "FeatureInfo",
     "Features",
     "Images",
@@ -74,6 +76,7 @@ __all__ = [
     "WorkerError",
     "is_number",
     "is_out_of_memory",
+    "pick_device",
     "revalidate",
     "suggest",
     "usage_error_from_validation",

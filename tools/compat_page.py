@@ -1,4 +1,4 @@
-"""The results of ``tools/compat.py`` as a page."""
+"""Write the results of ``compat`` as a page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 HEADS = {"rcnn": "Mask R-CNN", "deeplab": "DeepLab", "classification": "classifier"}
 
 
-def write_page(path: Path, records: Sequence[dict[str, Any]], left: Sequence[str]) -> None:
-    """A table by family, the refused with their reasons, and the names of those not tried."""
+def write_page(path: Path, records: Sequence[dict[str, Any]], not_tried: Sequence[str]) -> None:
+    """Write a table by family, the refused models with their reasons, and the names of those not tried."""
     import timm
     import torch
 
@@ -25,7 +25,7 @@ def write_page(path: Path, records: Sequence[dict[str, Any]], left: Sequence[str
         "each head; `yes` means that forward and backward went through and the loss fell both times.",
         "",
         f"{len(records)} models of {len(families)} families tried: {len(passed)} pass with every head, "
-        f"{len(built) - len(passed)} with some or none, {len(refused)} are refused. {len(left)} were not tried.",
+        f"{len(built) - len(passed)} with some or none, {len(refused)} are refused. {len(not_tried)} were not tried.",
         "",
         "| family | model | M parameters | levels (stride) | options | neck | " + " | ".join(HEADS.values()) + " |",
         "|---|---|---|---|---|---|" + "---|" * len(HEADS),
@@ -39,10 +39,10 @@ def write_page(path: Path, records: Sequence[dict[str, Any]], left: Sequence[str
         "",
         "## Not tried",
         "",
-        ", ".join(sorted(left)) or "None.",
+        ", ".join(sorted(not_tried)) or "None.",
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _order(record: dict[str, Any]) -> tuple[str, str]:

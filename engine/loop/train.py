@@ -42,7 +42,7 @@ def train(
     output: str | os.PathLike[str],
     *,
     resume: bool = False,
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "auto",
     profile: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
