@@ -1,7 +1,5 @@
 """All of a model's weights into a model of other classes: what a class has learned goes by its name."""
 
-from collections.abc import Mapping, Sequence
-
 import torch
 from torch import Tensor
 
@@ -45,13 +43,8 @@ _Rows = dict[str | None, slice]
 
 def _rows(model: Model) -> dict[str, _Rows]:
     """The rows of each class in every tensor that has such rows, by the tensor's name in the model."""
-    names = _names_by_task(model)
-    return {f"head.{name}": rows.places(names[task]) for name, (task, rows) in class_rows_by_tensor(model.head).items()}
-
-
-def _names_by_task(model: Model) -> Mapping[str, Sequence[str]]:
     names = model.class_names
-    return names if isinstance(names, Mapping) else {model.head.task: names}
+    return {f"head.{name}": rows.places(names[task]) for name, (task, rows) in class_rows_by_tensor(model.head).items()}
 
 
 def _copy_rows(own: Tensor, targets: _Rows, tensor: Tensor, sources: _Rows) -> Tensor:
@@ -64,8 +57,8 @@ def _copy_rows(own: Tensor, targets: _Rows, tensor: Tensor, sources: _Rows) -> T
 
 def _describe(model: Model, source: Model) -> str:
     """What became of the classes: those that both have, those of the model alone, those of the source alone."""
-    said, known = [], _names_by_task(source)
-    for task, names in _names_by_task(model).items():
+    said, known = [], source.class_names
+    for task, names in model.class_names.items():
         fates = {
             "mapped by name": [name for name in names if name in known[task]],
             "initialised": [name for name in names if name not in known[task]],

@@ -133,6 +133,7 @@ def _check_command_name(arguments: Sequence[str]) -> None:
 def _is_output_closed() -> bool:
     """Return whether nobody reads stdout any more, and then let what is left of the output go nowhere."""
     try:
+        sys.stdout.write("\n")  # a flush alone has nothing left to write, and says nothing
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
