@@ -25,7 +25,7 @@ from vertebra.tools.options import device_option, parse_fraction, run_argument
 @click.option(
     "--score",
     type=parse_fraction,
-    default=0.5,
+    default="0.5",
     metavar="NUMBER",
     help="Draw predictions with this score or a higher one.",
 )

@@ -167,7 +167,7 @@ class Spoiled(Dataset):
                 raise ZeroDivisionError("a bug")
             if self.fault == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep({"hangs": 60, "slow": 2.5, "nothing": 0}[self.fault])
+            time.sleep({"hangs": 100, "slow": 2.5, "nothing": 0}[self.fault])
         return self.dataset.read_image(index)
 
 
@@ -229,7 +229,7 @@ def test_a_killed_worker_is_noticed_in_a_thread(tmp_path):
 def test_a_hanging_worker_is_noticed_and_ended(method, tmp_path):
     """FAULTS 118: a WorkerError after the timeout, the image that it was reading, and no process is left behind."""
     dataset = Spoiled(open_tiny(tmp_path), "hangs")
-    timeout = 20.0 if method == "spawn" else 5.0  # a worker's start counts, and a fork server's
+    timeout = 60.0 if method == "spawn" else 5.0  # a worker's start counts, and a fork server's
     with pytest.raises(WorkerError, match=f"image_id=12: no batch came for {timeout:g} s"):
         batches(dataset, workers=2, timeout=timeout, start_method=method)
     for worker in multiprocessing.active_children():
