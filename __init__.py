@@ -4,48 +4,108 @@ An image becomes a dict of named feature maps, and a head turns those into losse
 imported on first use (PEP 562), so that ``import vertebra`` is instant.
 """
 
+import os
+import sys
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if sys.platform == "darwin":
+    # What Apple's GPU cannot compute runs on the CPU instead of failing. torch reads this once, when it is imported.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+
+if TYPE_CHECKING:
+    from .backbones import Backbone, create_backbone, list_backbones, load_backbone_weights
+    from .configs import create_model, list_models, load_config
+    from .engine import Predictor, load_model, train
+    from .engine import evaluate_run as evaluate
+    from .heads import DeepLabConfig, DeepLabHead, Head, MaskBranchConfig, RCNNConfig, RCNNHead
+    from .models import Model
+    from .necks import FPN, NASFPN, PAFPN, BiFPN, Neck, Passthrough, SimplePyramid, default_neck
+    from .ops import label_map, paste_masks
+    from .structures import Detections, FeatureInfo, Features, Images, Instances
 
 __version__ = "0.1.0"
 
-_HOME = {
+__all__ = [
+    "FPN",
+    "NASFPN",
+    "PAFPN",
+    "Backbone",
+    "BiFPN",
+    "DeepLabConfig",
+    "DeepLabHead",
+    "Detections",
+    "FeatureInfo",
+    "Features",
+    "Head",
+    "Images",
+    "Instances",
+    "MaskBranchConfig",
+    "Model",
+    "Neck",
+    "Passthrough",
+    "Predictor",
+    "RCNNConfig",
+    "RCNNHead",
+    "SimplePyramid",
+    "__version__",
+    "create_backbone",
+    "create_model",
+    "default_neck",
+    "evaluate",
+    "label_map",
+    "list_backbones",
+    "list_models",
+    "load_backbone_weights",
+    "load_config",
+    "load_model",
+    "paste_masks",
+    "train",
+]
+
+_FOLDER_OF_NAME = {
+    "Backbone": "backbones",
     "create_backbone": "backbones",
     "list_backbones": "backbones",
     "load_backbone_weights": "backbones",
-    "Backbone": "backbones",
+    "create_model": "configs",
+    "list_models": "configs",
+    "load_config": "configs",
+    "Predictor": "engine",
+    "evaluate": "engine",
+    "load_model": "engine",
+    "train": "engine",
+    "DeepLabConfig": "heads",
+    "DeepLabHead": "heads",
+    "Head": "heads",
+    "MaskBranchConfig": "heads",
+    "RCNNConfig": "heads",
+    "RCNNHead": "heads",
+    "Model": "models",
     "FPN": "necks",
+    "NASFPN": "necks",
     "PAFPN": "necks",
     "BiFPN": "necks",
-    "NASFPN": "necks",
+    "Neck": "necks",
+    "Passthrough": "necks",
     "SimplePyramid": "necks",
     "default_neck": "necks",
-    "Passthrough": "necks",
-    "Neck": "necks",
-    "Head": "heads",
-    "RCNNHead": "heads",
-    "RCNNConfig": "heads",
-    "MaskBranchConfig": "heads",
-    "DeepLabHead": "heads",
-    "DeepLabConfig": "heads",
-    "Model": "models",
-    "create_model": "configs",
-    "load_model": "engine",
-    "Predictor": "engine",
-    "paste_masks": "ops",
     "label_map": "ops",
+    "paste_masks": "ops",
+    "Detections": "structures",
     "FeatureInfo": "structures",
     "Features": "structures",
     "Images": "structures",
     "Instances": "structures",
-    "Detections": "structures",
 }
-
-__all__ = ["__version__", *_HOME]
+_NAME_IN_FOLDER = {"evaluate": "evaluate_run"}
+"""The names that are longer in their folder."""
 
 
 def __getattr__(name: str):
-    if name in _HOME:
-        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    if name in _FOLDER_OF_NAME:
+        folder = import_module(f".{_FOLDER_OF_NAME[name]}", __name__)
+        return getattr(folder, _NAME_IN_FOLDER.get(name, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -33,6 +33,11 @@ def list_configs(pattern: str = "*") -> dict[str, str]:
     }
 
 
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the names that :func:`create_model` builds a model from, those that match a shell pattern."""
+    return list(list_configs(pattern))
+
+
 def load_config(source: str | os.PathLike[str]) -> ExperimentConfig:
     """Return the config with a shipped name (``quickstart``), in a Python file, or in a run's ``config.json``.
 

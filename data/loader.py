@@ -1,31 +1,49 @@
-"""Batches from a data set, by worker processes that fail loudly."""
+"""Batches from a data set, read by worker processes whose failures are reported."""
 
 import contextlib
 import functools
+import pickle
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from ..structures import Config, PartConfig, VertebraError, WorkerError
+from ..structures import Config, PartConfig, UsageError, VertebraError, WorkerError
 from .dataset import Dataset
 from .mixing import Mix, build_mix
 from .sampling import SampleIndex, SamplingConfig, Shard, StepSampler, build_epoch_order, group_of_images
+from .shared_pickle import SharedPickle
 from .transforms import Transform, build_transform
 from .types import Batch, Record, Sample, collate
-from .workers import WorkerProgress, frozen_heap, init_worker, worker_errors
+from .workers import (
+    StartMethod,
+    WorkerProgress,
+    frozen_heap,
+    init_worker,
+    process_context,
+    worker_error,
+    worker_errors,
+)
+
+POLL_SECONDS = 1.0
+"""Seconds after which a wait for a batch looks whether all workers are still alive."""
 
 
 class LoaderConfig(Config):
-    """How batches are made; none of it changes what is in them."""
+    """How batches are read; changes nothing in them."""
 
     workers: int = Field(default=2, ge=0)
-    """DistributedContext that read and transform; 0 does it in the training process."""
+    """Processes that read and transform images; 0 does it in the training process."""
     timeout: float = Field(default=300.0, ge=0)
     """Seconds after which a batch that does not come is an error; 0 waits for ever."""
+    start_method: StartMethod | None = None
+    """How workers are started, see Python's ``multiprocessing``; None is the platform's default. By ``spawn`` each
+    imports everything anew, which takes seconds."""
 
 
 def train_loader(
@@ -42,10 +60,10 @@ def train_loader(
     sampling: SamplingConfig = SamplingConfig(),
     mix: PartConfig | None = None,
 ) -> Iterator[Batch]:
-    """The batches of steps ``start_step`` to ``end_step``, counted from 0, shuffled anew each epoch.
+    """Yield the batches of steps ``start_step`` to ``end_step``, counted from 0, shuffled anew in each epoch.
 
-    ``batch_size`` is a whole step's; of each step this process gets the micro-batches of its ``share``. UsageError
-    where ``sampling`` goes by what the data set does not know of its images.
+    ``batch_size`` is that of a step over all processes; this process gets the micro-batches of its ``share``. Raises
+    UsageError if ``sampling`` goes by something that the data set does not know of its images.
     """
     sampler = StepSampler(
         build_epoch_order(sampling, dataset, seed),
@@ -55,9 +73,8 @@ def train_loader(
         share=share,
         groups=group_of_images(sampling, dataset),
     )
-    notes = WorkerProgress(loader.workers, dataset.image_ids)
-    mixed = None if mix is None else build_mix(mix, dataset)
-    return _load(_Samples(dataset, build_transform(transform, seed), notes, mixed), loader, sampler, divisor)
+    reader = _SampleReader(dataset, build_transform(transform, seed), None if mix is None else build_mix(mix, dataset))
+    return _load(reader, loader, sampler, divisor)
 
 
 def eval_loader(
@@ -69,67 +86,122 @@ def eval_loader(
     divisor: int,
     share: Shard = Shard(),
 ) -> Iterator[Batch]:
-    """Every image once, in order, the batches dealt out to processes; the last may be smaller, and none is padded.
+    """Yield every image once, in order, the batches dealt out to processes; the last may be smaller, none is padded.
 
-    What comes together, and so how an image is padded, does not depend on the number of processes.
+    Which images come together, and so how each is padded, does not depend on the number of processes.
     """
     sample_indices = [SampleIndex(0, index) for index in range(len(dataset))]
     batches = [sample_indices[first : first + batch_size] for first in range(0, len(sample_indices), batch_size)]
     batches = batches[share.rank :: share.processes]
-    notes = WorkerProgress(loader.workers, dataset.image_ids)
-    return _load(_Samples(dataset, build_transform(transform), notes), loader, batches, divisor)
+    return _load(_SampleReader(dataset, build_transform(transform)), loader, batches, divisor)
+
+
+@dataclass(frozen=True, slots=True)
+class _SampleReader:
+    """Reads and transforms the samples of a data set."""
+
+    dataset: Dataset
+    transform: Transform
+    mix: Mix | None = None
+
+    def read(self, sample_index: SampleIndex, progress: WorkerProgress) -> Sample:
+        """Return a sample; ``progress`` is told which images are read for it."""
+        epoch, index, repeat = sample_index.epoch, sample_index.index, sample_index.repeat
+
+        def read_record(index: int) -> Record:
+            with progress.reading(index):
+                return self.dataset.read(index)
+
+        with progress.reading(index):
+            if self.mix is not None:
+                return self.mix(read_record, self.transform, epoch, index, repeat)
+            return self.transform(self.dataset.read(index), epoch, index, repeat)
 
 
 @dataclass(frozen=True, slots=True)
 class _Samples(TorchDataset):
-    """What a worker holds. A fault is handed over as a value, since the loader would rewrap an exception."""
+    """What a worker holds. An error is handed over as a value, since torch would rewrap an exception."""
 
-    dataset: Dataset
-    transform: Transform
-    notes: WorkerProgress
-    mix: Mix | None = None
+    reader: _SampleReader | SharedPickle[_SampleReader]
+    """In a worker, and in a process without workers, the reader itself."""
+    progress: WorkerProgress
 
     def __getitem__(self, sample_index: SampleIndex) -> Sample | VertebraError:
-        index = sample_index.index
+        assert isinstance(self.reader, _SampleReader), "only a worker reads what is shared with workers"
         try:
-            with self.notes.reading(index):
-                if self.mix is not None:
-                    return self.mix(self._read, self.transform, sample_index.epoch, index, sample_index.repeat)
-                return self.transform(self.dataset.read(index), sample_index.epoch, index, sample_index.repeat)
+            return self.reader.read(sample_index, self.progress)
         except VertebraError as error:
             return error
         except Exception as error:
             return WorkerError(
-                f"sample {index} of epoch {sample_index.epoch} failed: {error!r}",
-                image_id=self.dataset.image_ids[index],
+                f"sample {sample_index.index} of epoch {sample_index.epoch} failed: {error!r}",
+                image_id=self.reader.dataset.image_ids[sample_index.index],
             )
-
-    def _read(self, index: int) -> Record:
-        """One of the images of a mix."""
-        with self.notes.reading(index):
-            return self.dataset.read(index)
 
 
 def _load(
-    samples: _Samples, loader: LoaderConfig, batches: Iterable[list[SampleIndex]], divisor: int
+    reader: _SampleReader, loader: LoaderConfig, batches: Iterable[list[SampleIndex]], divisor: int
 ) -> Iterator[Batch]:
+    """Yield batches from worker processes, or read here if there are none; raise the error of a sample."""
+    progress = WorkerProgress(loader.workers, reader.dataset.image_ids)
+    options: dict[str, Any] = {}
+    heap = contextlib.nullcontext()
+    samples = _Samples(reader, progress)
+    if loader.workers:
+        context = process_context(loader.start_method)
+        options = {"num_workers": loader.workers, "multiprocessing_context": context, "worker_init_fn": init_worker}
+        options["timeout"] = min(POLL_SECONDS, loader.timeout or POLL_SECONDS)
+        if context.get_start_method() == "fork":
+            heap = frozen_heap()
+        else:
+            samples = _Samples(_share(reader), progress)
     source = DataLoader(
         samples,
         batch_sampler=batches,
-        num_workers=loader.workers,
         collate_fn=functools.partial(_collate, divisor=divisor),
-        worker_init_fn=init_worker,
-        timeout=loader.timeout if loader.workers else 0,
         pin_memory=torch.cuda.is_available(),
+        **options,
     )
-    with worker_errors(samples.notes), frozen_heap() if loader.workers else contextlib.nullcontext():
-        for batch in source:
+    with worker_errors(), heap:
+        stream = iter(source)
+        while (batch := _next_batch(stream, loader.timeout, progress)) is not None:
             if isinstance(batch, VertebraError):
                 raise batch
             yield batch
 
 
+def _share(reader: _SampleReader) -> SharedPickle[_SampleReader]:
+    """Return the reader as it is sent to workers that do not inherit memory; raise UsageError if it cannot be sent."""
+    try:
+        return SharedPickle(reader)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"the data set or its transform cannot be sent to worker processes: {error}",
+            "define its classes and functions at the top level of a module, or set run.loader.workers=0",
+        ) from error
+
+
+def _next_batch(
+    stream: Iterator[Batch | VertebraError], timeout: float, progress: WorkerProgress
+) -> Batch | VertebraError | None:
+    """Return the next batch, None after the last; raise WorkerError if none comes for ``timeout`` seconds.
+
+    Torch looks for dead workers whenever its own, short timeout has passed. Nothing else tells of one that is no child
+    of this process, as under a fork server.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            return next(stream, None)
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader timed out"):
+                raise
+            if timeout and time.monotonic() - began >= timeout:
+                raise worker_error(f"no batch came for {timeout:g} s", progress.images_of()) from error
+
+
 def _collate(samples: list[Sample | VertebraError], divisor: int) -> Batch | VertebraError:
+    """Return the samples as one batch, or the first error among them."""
     for sample in samples:
         if isinstance(sample, VertebraError):
             return sample

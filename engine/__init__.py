@@ -14,8 +14,9 @@ from .config import (
 )
 from .distributed.context import DistributedContext, init_distributed
 from .drawing import blend_masks, draw_boxes, draw_classes, draw_lines, write_image
+from .evaluate_run import CheckpointScores, evaluate_checkpoint, evaluate_run
 from .logging.comparisons import draw_comparisons
-from .loop.evaluate import collect_results, evaluate, pick_device, score_results, scores_as_json, write_json
+from .loop.evaluate import collect_results, evaluate, score_results, scores_as_json, write_json
 from .loop.step import TrainingState, seed_step, train_step
 from .loop.train import train
 from .loop.validation_loss import validation_losses
@@ -28,6 +29,7 @@ __all__ = [
     "TASKS",
     "AdamWConfig",
     "Checkpoint",
+    "CheckpointScores",
     "ClassificationTask",
     "Detection",
     "DistributedContext",
@@ -52,6 +54,8 @@ __all__ = [
     "draw_comparisons",
     "draw_lines",
     "evaluate",
+    "evaluate_checkpoint",
+    "evaluate_run",
     "init_distributed",
     "load_checkpoint_model",
     "load_model",
@@ -59,7 +63,6 @@ __all__ = [
     "open_checkpoint",
     "override",
     "parse_config",
-    "pick_device",
     "pick_task",
     "require_targets",
     "save_checkpoint",

@@ -16,7 +16,7 @@ from .tasks import pick_task
 class Predictor:
     """Image -> what its task predicts, in the image's own pixels; prepared as the run's validation images were."""
 
-    def __init__(self, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> None:
+    def __init__(self, path: str | os.PathLike[str], device: torch.device | str = "auto") -> None:
         checkpoint = open_checkpoint(path)
         self.model = load_checkpoint_model(checkpoint, device)
         self.task = pick_task(self.model.head, checkpoint.classes, checkpoint.config.evaluation.inference)

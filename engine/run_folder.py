@@ -1,6 +1,6 @@
 """A run's folder: who may write in it, what it was started with, and what a resumed run may change."""
 
-import fcntl
+import contextlib
 import hashlib
 import json
 import os
@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock
+from filelock import Timeout as LockTimeout
 
 from ..backbones import WeightsOrigin, weights_origin
 from ..data import Dataset, require_same_classes
@@ -51,51 +54,56 @@ class StartingPoint:
 
 
 class RunFolder:
-    """Held by one process at a time (a file lock that the system lifts when the process ends, however it ends)."""
+    """The folder of a run, held by one process at a time.
+
+    A file lock holds it, which the system lifts when the process ends, however it ends.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.scores = self.path / "eval.json"
         self.picture = self.path / "predictions.png"
-        self._lock: IO[str] | None = None
+        self._holder = self.path / "run.holder"
+        self._lock = FileLock(self.path / "run.lock", timeout=0, thread_local=False)
 
     def __enter__(self) -> "RunFolder":
-        lock_path = self.path / "run.lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = lock_path.open("a+")
+            self._lock.acquire()
+            self._holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        except LockTimeout:
+            raise UsageError(
+                f"another run writes here ({self._read_holder()})",
+                "wait for it, or choose another --output",
+                file=self.path,
+            ) from None
         except OSError as error:
+            self._lock.release()
             raise UsageError(
                 f"the run folder cannot be written: {error.strerror}", "choose another with --output", file=self.path
             ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            lock.close()
-            raise UsageError(
-                f"another run writes here ({holder})", "wait for it, or choose another --output", file=self.path
-            ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
-        self._lock = lock
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        with contextlib.suppress(OSError):
+            self._holder.unlink()
+        self._lock.release()
         if isinstance(error, OSError) and is_disk_full(error):
             raise UsageError(
                 f"could not be written: {error.strerror}",
                 "free some space, and continue with --resume",
                 file=error.filename or self.path,
             ) from error
+
+    def _read_holder(self) -> str:
+        """Return which process holds the folder. The lock file itself cannot be read on every system."""
+        try:
+            return self._holder.read_text() or "another process"
+        except OSError:
+            return "another process"
 
     def open(self, config: ExperimentConfig, resume: bool, notify: Callable[[str], None]) -> StartingPoint:
         """Begin a new run, or go on with the one that is here; the resolved config is stored.

@@ -46,9 +46,11 @@ def build_model(config: ModelConfig, class_names: Sequence[str] | Mapping[str, S
     backbone = BACKBONES.build(config.backbone)
     preprocess = Preprocess(config.input or weights_input(config.backbone, config.weights))
     neck = NECKS.build(config.neck, backbone.feature_info)
-    if isinstance(class_names, Mapping):
-        class_names = class_names.get(task_of_head(config.head.name), class_names)
-    by_task = isinstance(class_names, Mapping)
-    num_classes = {task: len(names) for task, names in class_names.items()} if by_task else len(class_names)
+    task = task_of_head(config.head.name)
+    names_by_task = class_names if isinstance(class_names, Mapping) else {task: class_names}
+    num_classes: int | dict[str, int] = {task: len(names) for task, names in names_by_task.items()}
+    if task in names_by_task:
+        names_by_task = {task: names_by_task[task]}
+        num_classes = len(names_by_task[task])
     head = HEADS.build(config.head, backbone.feature_info | neck.feature_info, num_classes)
-    return Model(backbone, neck, head, preprocess, class_names)
+    return Model(backbone, neck, head, preprocess, names_by_task)

@@ -16,6 +16,9 @@ from .preprocess import Preprocess
 class Model(nn.Module):
     """Images -> losses (``forward``) or predictions (``predict``), in training and evaluation mode alike."""
 
+    class_names: Mapping[str, tuple[str, ...]]
+    """The class names of each task: label ``i`` is ``class_names["detection"][i]``. Empty if they are not known."""
+
     def __init__(
         self,
         backbone: Backbone,
@@ -26,7 +29,9 @@ class Model(nn.Module):
     ) -> None:
         """Join the parts; ``preprocess`` None takes the input that the backbone's weights want."""
         super().__init__()
-        self.class_names = class_names if isinstance(class_names, Mapping) else tuple(class_names)
+        if not isinstance(class_names, Mapping):  # those of the head's one task
+            class_names = {head.task: class_names} if class_names else {}
+        self.class_names = {task: tuple(names) for task, names in class_names.items()}
         self.preprocess = preprocess or Preprocess(backbone.input)
         self.backbone = backbone
         self.neck = neck

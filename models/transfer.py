@@ -1,7 +1,5 @@
 """Transfers a model's weights to a model of other classes; what a class has learned is found by its name."""
 
-from collections.abc import Mapping, Sequence
-
 import torch
 from torch import Tensor
 
@@ -45,13 +43,8 @@ _Slices = dict[str | None, slice]
 
 def _class_rows(model: Model) -> dict[str, _Slices]:
     """Return the rows of each class in every tensor that has such rows, by the tensor's name in the model."""
-    names = _names_by_task(model)
-    return {f"head.{name}": rows.slices(names[task]) for name, (task, rows) in class_rows_by_tensor(model.head).items()}
-
-
-def _names_by_task(model: Model) -> Mapping[str, Sequence[str]]:
     names = model.class_names
-    return names if isinstance(names, Mapping) else {model.head.task: names}
+    return {f"head.{name}": rows.slices(names[task]) for name, (task, rows) in class_rows_by_tensor(model.head).items()}
 
 
 def _copy_rows(target: Tensor, target_rows: _Slices, source: Tensor, source_rows: _Slices) -> Tensor:
@@ -64,8 +57,8 @@ def _copy_rows(target: Tensor, target_rows: _Slices, source: Tensor, source_rows
 
 def _describe(model: Model, source: Model) -> str:
     """Say for each task which classes both models know, which only the model, and which only the source."""
-    descriptions, source_names = [], _names_by_task(source)
-    for task, names in _names_by_task(model).items():
+    descriptions, source_names = [], source.class_names
+    for task, names in model.class_names.items():
         outcomes = {
             "mapped by name": [name for name in names if name in source_names[task]],
             "initialised": [name for name in names if name not in source_names[task]],

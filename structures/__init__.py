@@ -21,6 +21,7 @@ from .config import (
     value_errors_as_usage_errors,
 )
 from .detections import Detections
+from .device import DeviceLike, pick_device
 from .errors import (
     CheckpointError,
     DataError,
@@ -54,6 +55,7 @@ __all__ = [
     "Config",
     "DataError",
     "Detections",
+    "DeviceLike",
     "FeatureInfo",
     "Features",
     "FieldCheck",
@@ -83,6 +85,7 @@ __all__ = [
     "declare_instance_field",
     "is_number",
     "is_out_of_memory",
+    "pick_device",
     "require_labels_below",
     "require_one_per_box",
     "revalidate",

@@ -20,7 +20,13 @@ ConfigType = TypeVar("ConfigType", bound="Config")
 class Config(BaseModel):
     """Base class of every config: a frozen value whose fields are checked when it is built."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        json_encoders={Path: Path.as_posix},  # so that a config written on Windows can be read elsewhere
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -1,15 +1,13 @@
 """Time a config's training step, and measure its memory, in several numbers, layouts and compiled."""
 
-import argparse
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+import click
 
-from vertebra.structures import UsageError, suggest
-from vertebra.tools.cli import parse_integer, run_tool
+from vertebra.tools.cli import CONTEXT, run_command
+from vertebra.tools.options import config_argument, device_option, integer_option, set_option
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "fp32": {},
@@ -22,55 +20,56 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "bf16+channels-last+compile": {"precision": "bf16", "channels_last": True, "compile": True},
     "deterministic": {"deterministic": True},
 }
-"""Changes of the recipe by a name; the first setting is what the others are compared with."""
+"""Changes of the recipe by a name; the others are compared with the first."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """``tools/benchmark_training.py CONFIG [SETTING ...] [--set KEY=VALUE] [--steps 5] [--rounds 3]``."""
-    options = _parse(arguments)
+@click.command(
+    "benchmark-training",
+    context_settings=CONTEXT,
+    short_help="Time a config's training step.",
+    epilog="Example: vertebra benchmark-training quickstart bf16 compile --rounds 2",
+)
+@config_argument()
+@click.argument("settings", nargs=-1, metavar="[SETTING]...", type=click.Choice(tuple(SETTINGS)))
+@set_option
+@integer_option("--steps", 5, "Timed steps of a measurement.")
+@integer_option("--rounds", 3, "Measurements of each setting.")
+@device_option
+def command(
+    config: str, settings: tuple[str, ...], assignments: tuple[str, ...], steps: int, rounds: int, device: str
+) -> None:
+    """Time a config's training step, and measure its memory, under several settings in turn (A B C A B C).
 
+    Shows images a second on the config's own first batch, without reading it, beside those of plain fp32, and the peak
+    memory: the GPU's, or on a CPU the process's. Each measurement is a process of its own. CONFIG is a config file or
+    the name of a shipped one. SETTING is fp32, tf32, bf16, fp16, channels-last, bf16+channels-last, compile,
+    bf16+channels-last+compile or deterministic; without one, all are measured.
+    """
     import torch
+    from rich.console import Console
+    from rich.table import Table
 
     from vertebra.configs import load_config
-    from vertebra.engine import override, pick_device
+    from vertebra.engine import override
+    from vertebra.structures import pick_device
 
-    config = override(load_config(options.config), options.set).model_dump(mode="json")
-    first, *_ = SETTINGS
-    names = list(dict.fromkeys([first, *(options.settings or SETTINGS)]))
-    device = str(pick_device(options.device))
-    threads, batch_size = torch.get_num_threads(), config["recipe"]["batch_size"]
-    print(f"{config['name']}, {device}, torch {torch.__version__}, {threads} threads, batch {batch_size}")
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    for _ in range(options.rounds):
+    experiment = override(load_config(config), assignments).model_dump(mode="json")
+    baseline, *_ = SETTINGS
+    names = list(dict.fromkeys([baseline, *(settings or SETTINGS)]))
+    device = str(pick_device(device))
+    threads, batch_size = torch.get_num_threads(), experiment["recipe"]["batch_size"]
+    click.echo(f"{experiment['name']}, {device}, torch {torch.__version__}, {threads} threads, batch {batch_size}")
+    measurements: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for _ in range(rounds):
         for name in names:
-            found[name].append(_measure_alone(_with_recipe(config, SETTINGS[name]), device, options.steps))
-    table = Table("setting", "images/s", f"beside {first}", "memory, GiB")
-    for name, measured in found.items():
+            measurements[name].append(_measure_alone(_with_recipe(experiment, SETTINGS[name]), device, steps))
+    table = Table("setting", "images/s", f"beside {baseline}", "memory, GiB")
+    for name, measured in measurements.items():
         speeds, memory = zip(*measured, strict=True)
-        ratio = statistics.median(own / plain for own, (plain, _) in zip(speeds, found[first], strict=True))
+        pairs = zip(speeds, measurements[baseline], strict=True)
+        ratio = statistics.median(speed / plain for speed, (plain, _) in pairs)
         table.add_row(name, f"{statistics.median(speeds):.2f}", f"{ratio:.2f}", f"{max(memory):.2f}")
     Console(width=100).print(table)
-    return 0
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="benchmark-training",
-        description="Images a second of a config's training step on its own first batch, without reading it, and the "
-        "greatest memory, under each setting in turn (A B C A B C); and the speed beside that of plain fp32. Each "
-        "measurement is a process of its own. Memory is the GPU's, or that of the whole process on a CPU.",
-        epilog="example: python tools/benchmark_training.py configs/quickstart.py bf16 compile --rounds 2",
-    )
-    parser.add_argument("config", help="a config file, or the name of a shipped one")
-    parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"of {', '.join(SETTINGS)} (default: all)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the config")
-    parser.add_argument("--steps", type=parse_integer(1), default=5, help="timed steps of a measurement (default 5)")
-    parser.add_argument("--rounds", type=parse_integer(1), default=3, help="measurements of each setting (default 3)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    options = parser.parse_args(arguments)
-    if unknown := [name for name in options.settings if name not in SETTINGS]:
-        raise UsageError(f"there is no setting {unknown[0]!r}", suggest(unknown[0], SETTINGS))
-    return options
 
 
 def _with_recipe(config: Mapping[str, Any], changes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -79,7 +78,7 @@ def _with_recipe(config: Mapping[str, Any], changes: Mapping[str, Any]) -> Mappi
 
 
 def _measure_alone(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, float]:
-    """:func:`measure` in a process that nothing ran in before."""
+    """Run :func:`measure` in a process of its own, in which nothing ran before."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
@@ -88,7 +87,7 @@ def _measure_alone(config: Mapping[str, Any], device: str, steps: int) -> tuple[
 
 
 def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, float]:
-    """Images a second, by the median step after two for warming up, and the greatest memory in GiB."""
+    """Return images a second, by the median step after two for warming up, and the peak memory in GiB."""
     import time
 
     from vertebra.data import Shard, build_dataset, train_loader
@@ -128,4 +127,4 @@ def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, 
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run_command(command))

@@ -1,43 +1,49 @@
-"""Say what a trained model is: its classes and scores, what it learned from, and on what terms it began."""
+"""Describe a trained model: its classes, its scores, what it was trained on and which weights it began with."""
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vertebra.tools.cli import run_tool
+import click
+
+from vertebra.tools.cli import CONTEXT, run_command
+from vertebra.tools.options import run_argument
+
+if TYPE_CHECKING:
+    from vertebra.data import DatasetConfig
+    from vertebra.engine import Checkpoint
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """``tools/describe.py RUN_OR_CHECKPOINT``."""
-    parser = argparse.ArgumentParser(
-        prog="describe",
-        description="Say what a trained model is. Its files are checked for damage; no weights are loaded.",
-        epilog="example: python tools/describe.py runs/quickstart",
-    )
-    parser.add_argument("run", help="a run folder or a checkpoint")
-    options = parser.parse_args(arguments)
+@click.command(
+    "describe",
+    context_settings=CONTEXT,
+    short_help="Describe a trained model and what it began with.",
+    epilog="Example: vertebra describe runs/quickstart",
+)
+@run_argument
+def command(run: str) -> None:
+    """Describe a trained model: its classes and scores, its data, and the weights it began with.
 
+    RUN is a run folder or a checkpoint. Its files are checked for damage; no weights are loaded.
+    """
     from vertebra.engine import open_checkpoint
 
-    for name, fact in _facts(open_checkpoint(options.run)):
-        print(f"{name:9} {fact}")
-    return 0
+    for name, fact in _facts(open_checkpoint(run)):
+        click.echo(f"{name:9} {fact}")
 
 
-def _facts(checkpoint) -> Iterator[tuple[str, str]]:
+def _facts(checkpoint: "Checkpoint") -> Iterator[tuple[str, str]]:
+    """Yield what a checkpoint tells, as names and lines."""
     config, origin = checkpoint.config, checkpoint.origin
-    yield (
-        "name",
-        f"{config.name}, step {checkpoint.step} of {config.recipe.schedule.steps}, saved {checkpoint.saved_at}",
-    )
-    parts = (config.model.backbone.name, config.model.neck.name, config.model.head.name)
-    yield "model", " + ".join(parts)
+    steps = config.recipe.schedule.steps
+    yield "name", f"{config.name}, step {checkpoint.step} of {steps}, saved {checkpoint.saved_at}"
+    yield "model", " + ".join((config.model.backbone.name, config.model.neck.name, config.model.head.name))
     for task, classes in checkpoint.classes.items():
-        yield "classes", f"{len(classes.names)} of {task}: {_first(classes.names)}"
-    yield from _scores(checkpoint.scores)
-    for split in ("train", "val"):
-        sums = [f"{what} {known[split][:12]}" for what, known in _sums(checkpoint) if known.get(split)]
-        yield split, ", ".join([_where(getattr(config, split).dataset), *sums])
+        yield "classes", f"{len(classes.names)} of {task}: {_shorten(classes.names)}"
+    yield from _score_lines(checkpoint.scores)
+    for split, dataset in (("train", config.train.dataset), ("val", config.val.dataset)):
+        digests = {"images": checkpoint.image_id_digests, "annotations": checkpoint.annotation_digests}
+        known = [f"{name} {of_splits[split][:12]}" for name, of_splits in digests.items() if of_splits.get(split)]
+        yield split, ", ".join([_describe_source(dataset), *known])
     if origin is None:
         yield "weights", "began at random"
     else:
@@ -47,30 +53,27 @@ def _facts(checkpoint) -> Iterator[tuple[str, str]]:
     yield "made with", ", ".join(f"{package} {number}" for package, number in checkpoint.versions.items())
 
 
-def _scores(scores: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
-    """The numbers of each kind of score, those that are null left out."""
+def _score_lines(scores: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Yield a line of numbers for everything that was scored, without those that are null."""
     if scores is None:
         yield "scores", "not evaluated at this step"
         return
-    for kind, numbers in scores.items():
-        if isinstance(numbers, Mapping) and kind != "per_class":
-            known = [f"{name} {value:.3f}" for name, value in numbers.items() if value is not None]
-            yield "scores", f"{kind}: {', '.join(known)}"
+    for name, numbers in scores.items():
+        if isinstance(numbers, Mapping) and name != "per_class":
+            known = [f"{metric} {value:.3f}" for metric, value in numbers.items() if value is not None]
+            yield "scores", f"{name}: {', '.join(known)}"
 
 
-def _sums(checkpoint) -> list[tuple[str, Mapping[str, str]]]:
-    return [("images", checkpoint.image_id_digests), ("annotations", checkpoint.annotation_digests)]
-
-
-def _where(dataset) -> str:
-    """The kind of data, and the first path in its config."""
+def _describe_source(dataset: "DatasetConfig") -> str:
+    """Return the registered name of a data set with the path in its config."""
     paths = (dataset.model_dump(mode="json").get(key) for key in ("annotations", "root"))
     return " ".join([dataset.name, *[path for path in paths if path]])
 
 
-def _first(names: Sequence[str], count: int = 10) -> str:
+def _shorten(names: Sequence[str], count: int = 10) -> str:
+    """Return the first ``count`` names, separated by commas."""
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run_command(command))

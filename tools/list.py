@@ -1,37 +1,46 @@
-"""List what there is to choose from."""
+"""List the names that there are to choose from."""
 
-import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from rich.console import Console
-from rich.live import Live
-from rich.table import Column, Table
+import click
 
-from vertebra.structures import UsageError
-from vertebra.tools.cli import run_tool
+from vertebra.tools.cli import CONTEXT, run_command
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """``tools/list.py backbones|necks|heads|configs [PATTERN]``."""
-    parser = argparse.ArgumentParser(
-        prog="list",
-        description="List backbones, necks, heads or configs by name.",
-        epilog='examples: python tools/list.py backbones "resnext*";  python tools/list.py backbones "timm/convnext*"',
-    )
-    parser.add_argument("kind", choices=("backbones", "necks", "heads", "configs"))
-    parser.add_argument("pattern", nargs="?", default="*", help="a shell pattern; quote it. timm/... for timm's")
-    options = parser.parse_args(arguments)
-    if options.kind == "backbones":
-        _show_backbones(options.pattern)
+@click.command(
+    "list",
+    context_settings=CONTEXT,
+    short_help="List backbones, necks, heads, configs or models.",
+    epilog="""\b
+    Examples:
+      vertebra list backbones "resnext*"
+      vertebra list backbones "timm/convnext*\"""",
+)
+@click.argument("subject", metavar="SUBJECT", type=click.Choice(("backbones", "necks", "heads", "configs", "models")))
+@click.argument("pattern", default="*")
+def command(subject: str, pattern: str) -> None:
+    """List backbones, necks, heads, configs or models by name.
+
+    SUBJECT is one of these words. PATTERN is a shell pattern; quote it. One that begins with timm/ lists timm's
+    backbones.
+    """
+    if subject == "backbones":
+        _show_backbones(pattern)
     else:
-        Console().print(_names(options.kind, options.pattern))
-    return 0
+        _show_names(subject, pattern)
 
 
 def _show_backbones(pattern: str) -> None:
-    """A row as soon as it is known, since some networks take seconds to measure; the only one with all its weights."""
+    """Show a row as soon as it is known, since some networks take seconds to measure.
+
+    If only one backbone matches, all its pretrained weights are named.
+    """
+    from rich.live import Live
+    from rich.table import Column, Table
+
     from vertebra.backbones import describe_backbone, list_backbones, list_weights
+    from vertebra.structures import UsageError
 
     names = list_backbones(pattern)
     table = Table(Column("name", no_wrap=True), "M weights", "GFLOPs at 224", "levels: channels/stride", "pretrained")
@@ -50,30 +59,40 @@ def _show_backbones(pattern: str) -> None:
 
 
 def _count_by_library(sources: Sequence[str]) -> str:
+    """Return how many of the weights each library has, as text."""
     libraries = Counter(source.partition("/")[0] for source in sources)
     return ", ".join(f"{library} {count}" for library, count in libraries.items())
 
 
-def _names(kind: str, pattern: str) -> Table:
-    if kind == "configs":
-        from vertebra.configs import list_configs
+def _show_names(subject: str, pattern: str) -> None:
+    """Show a table of names with a line about each."""
+    from rich.console import Console
+    from rich.table import Table
 
-        rows = list_configs(pattern)
-    else:
-        from vertebra.heads import HEADS
-        from vertebra.necks import NECKS
-
-        registry = {"necks": NECKS, "heads": HEADS}[kind]
-        rows = {name: _first_line(registry[name].build) for name in registry.names(pattern)}
-    table = Table("name", "what")
-    for name, what in rows.items():
-        table.add_row(name, what)
-    return table
+    table = Table("name", "description")
+    for name, description in _describe_names(subject, pattern).items():
+        table.add_row(name, description)
+    Console().print(table)
 
 
-def _first_line(thing: object) -> str:
-    return (thing.__doc__ or "").strip().partition("\n")[0]
+def _describe_names(subject: str, pattern: str) -> Mapping[str, str]:
+    """Return the matching names of necks, heads, configs or models, each with a line about it."""
+    if subject in ("configs", "models"):
+        from vertebra.configs import list_configs, list_models
+
+        configs = list_configs(pattern)
+        return configs if subject == "configs" else {name: configs[name] for name in list_models(pattern)}
+    from vertebra.heads import HEADS
+    from vertebra.necks import NECKS
+
+    registry = NECKS if subject == "necks" else HEADS
+    return {name: _first_line(registry[name].build) for name in registry.names(pattern)}
+
+
+def _first_line(documented: object) -> str:
+    """Return the first line of a docstring."""
+    return (documented.__doc__ or "").strip().partition("\n")[0]
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run_command(command))

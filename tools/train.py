@@ -1,50 +1,53 @@
 """Train a model from a config."""
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from vertebra.tools.cli import errors_from_local_rank_zero, run_tool
+import click
+
+from vertebra.tools.cli import CONTEXT, errors_from_local_rank_zero, run_command
+from vertebra.tools.options import bad_data_option, config_argument, device_option, set_option
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """``tools/train.py CONFIG [--set a.b=v]... [--output DIR] [--resume] [--profile]``."""
-    parser = argparse.ArgumentParser(
-        prog="train",
-        description="Train a model, evaluate it and draw what it finds. Everything is written to one run folder.",
-        epilog="example: python tools/train.py configs/quickstart.py --set recipe.schedule.steps=20",
-    )
-    parser.add_argument("config", help="a config file, or the name of a shipped one (see tools/list.py configs)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the config")
-    parser.add_argument("--output", type=Path, help="the run folder (default: runs/NAME)")
-    parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument(
-        "--bad-data",
-        choices=("error", "skip"),
-        help="stop at bad data, or skip it: sets train.bad_data and val.bad_data (default: as the config says)",
-    )
-    parser.add_argument("--profile", action="store_true", help="write a trace of a few steps to the run folder")
-    options = parser.parse_args(arguments)
+@click.command(
+    "train",
+    context_settings=CONTEXT,
+    short_help="Train, evaluate and draw predictions from a config.",
+    epilog="Example: vertebra train quickstart --set recipe.schedule.steps=20",
+)
+@config_argument()
+@set_option
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", show_default="runs/NAME", help="The run folder."
+)
+@click.option("--resume", is_flag=True, help="Continue the run in the run folder.")
+@device_option
+@bad_data_option
+@click.option("--profile", is_flag=True, help="Write a trace of a few steps to the run folder.")
+def command(
+    config: str,
+    assignments: tuple[str, ...],
+    output: Path | None,
+    resume: bool,
+    device: str,
+    bad_data: str | None,
+    profile: bool,
+) -> None:
+    """Train a model, evaluate it and draw what it predicts.
 
+    CONFIG is a config file, or the name of a shipped one (see vertebra list configs). Everything is written to one run
+    folder.
+    """
     from vertebra.configs import load_config
-    from vertebra.engine import override, pick_device, train
+    from vertebra.engine import override, train
+    from vertebra.structures import pick_device
 
     with errors_from_local_rank_zero():
-        changes = options.set
-        if options.bad_data is not None:
-            changes = [f"train.bad_data={options.bad_data}", f"val.bad_data={options.bad_data}", *changes]
-        config = override(load_config(options.config), changes)
-        device = pick_device(options.device)
-    train(
-        config,
-        options.output or Path("runs") / config.name,
-        resume=options.resume,
-        device=device,
-        profile=options.profile,
-    )
-    return 0
+        flags = [] if bad_data is None else [f"train.bad_data={bad_data}", f"val.bad_data={bad_data}"]
+        experiment = override(load_config(config), [*flags, *assignments])
+        chosen_device = pick_device(device)
+    output = output or Path("runs") / experiment.name
+    train(experiment, output, resume=resume, device=chosen_device, profile=profile)
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run_command(command))

@@ -20,7 +20,7 @@ from ..config import ExperimentConfig, parse_config
 from ..distributed.sharding import full_tensor
 from ..loop.step import TrainingState
 from .atomic_folder import add_file, read_checksums, verify_checksums, write_atomic_folder
-from .series import checkpoint_path, checkpoint_paths
+from .series import checkpoint_path, checkpoint_paths, follow_best
 
 FORMAT = 3
 MODEL, OPTIMIZER, AVERAGE = "model.safetensors", "optimizer.safetensors", "average.safetensors"
@@ -97,7 +97,7 @@ def open_checkpoint(path: str | os.PathLike[str], notify: Callable[[str], None] 
 
     Checksums are verified. Where a run's newest checkpoint is damaged, ``notify`` is told and the one before is taken.
     """
-    path = Path(path)
+    path = follow_best(Path(path))
     if (path / STATE).exists():
         return _read(path)
     paths = checkpoint_paths(path / "checkpoints") or checkpoint_paths(path)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...models import Model, build_model
 from ...ops import join_first, state_dict_problems
-from ...structures import CheckpointError, value_errors_as_usage_errors
+from ...structures import CheckpointError, pick_device, value_errors_as_usage_errors
 from ..distributed.sharding import shard_like
 from ..loop.step import TrainingState
 from .checkpoint import AVERAGE, MODEL, OPTIMIZER, STATE, Checkpoint, open_checkpoint
@@ -52,7 +52,7 @@ def load_state(checkpoint: Checkpoint, state: TrainingState, notify: Callable[[s
         load_weights(checkpoint, state.average.model, averaged=True)
 
 
-def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Model:
+def load_model(path: str | os.PathLike[str], device: torch.device | str = "auto") -> Model:
     """The trained model of a run folder or checkpoint, in evaluation mode; ``model.class_names`` names its labels."""
     return load_checkpoint_model(open_checkpoint(path), device)
 
@@ -63,7 +63,7 @@ def load_checkpoint_model(checkpoint: Checkpoint, device: torch.device | str = "
     with value_errors_as_usage_errors():
         model = build_model(checkpoint.config.model, names)
     load_weights(checkpoint, model, averaged=True)
-    return model.to(device).eval()
+    return model.to(pick_device(device)).eval()
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:

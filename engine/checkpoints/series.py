@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from .atomic_folder import UNFINISHED, write_errors
+from .atomic_folder import UNFINISHED, is_disk_full, write_errors
 
 BEST = "best"
 
@@ -20,21 +20,32 @@ def checkpoint_paths(folder: Path) -> list[Path]:
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
     """Delete all but the newest ``keep`` checkpoints and the best one, and what a killed save left behind."""
-    best = (folder / BEST).resolve()
+    best = follow_best(folder / BEST).resolve()
     old = [path for path in checkpoint_paths(folder)[:-keep] if path.resolve() != best]
     for path in [*old, *folder.glob(f"{UNFINISHED}*")]:
         shutil.rmtree(path, ignore_errors=True)
 
 
 def link_best(folder: Path, step: int) -> None:
-    """Let the link ``folder/best`` lead to the checkpoint of a step."""
-    link, temporary = folder / BEST, folder / f"{UNFINISHED}{BEST}"
+    """Let ``folder/best`` lead to the checkpoint of a step: a link, or a text file with its name where there are no
+    links (on Windows they need a right that few users have)."""
+    link, temporary, name = folder / BEST, folder / f"{UNFINISHED}{BEST}", checkpoint_path(folder, step).name
     with write_errors(link):
         if link.is_dir() and not link.is_symlink():  # a copy of the run in which the link became what it led to
             shutil.rmtree(link)
         temporary.unlink(missing_ok=True)
-        temporary.symlink_to(checkpoint_path(folder, step).name)
+        try:
+            temporary.symlink_to(name)
+        except (OSError, NotImplementedError) as error:
+            if is_disk_full(error):
+                raise
+            temporary.write_text(name + "\n")
         temporary.replace(link)
+
+
+def follow_best(path: Path) -> Path:
+    """Return the checkpoint that a text file called ``best`` names; any other path as it is."""
+    return path.with_name(path.read_text().strip()) if path.name == BEST and path.is_file() else path
 
 
 def rename_damaged_checkpoints(folder: Path, sound: Path) -> None:

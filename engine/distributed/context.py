@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ...ops import get_rank, get_world_size
-from ...structures import PeerError, UsageError, VertebraError
+from ...structures import PeerError, UsageError, VertebraError, pick_device
 
 T = TypeVar("T")
 
@@ -164,7 +164,7 @@ def init_distributed(device: torch.device | str) -> Iterator[DistributedContext]
     A process that the caller has joined to a group already stays in it. UsageError where a machine has fewer devices
     than processes; :class:`PeerError` where another process is gone, be it in here or in the block.
     """
-    device = torch.device(device)
+    device = pick_device(device)
     launch = read_launch(os.environ)
     with peer_errors():
         if launch is None or dist.is_initialized():

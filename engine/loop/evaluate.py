@@ -7,12 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...data import Batch, Dataset, Shard, eval_loader, worker_errors
 from ...evaluation import Engine, Scores, add_file_to_error, open_results, sort_results
 from ...models import Model
-from ...structures import DataError, UsageError
+from ...structures import DataError
 from ..config import ExperimentConfig
 from ..distributed.context import DistributedContext
 from ..tasks import TASKS, Rows, Task
@@ -105,12 +103,3 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     temporary = path.with_name(f".{path.name}.writing")
     temporary.write_text(json.dumps(value, indent=1) + "\n")
     temporary.replace(path)
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` takes a GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("torch finds no CUDA device here", "leave out --device, or choose cpu")
-    return torch.device(name)

@@ -42,7 +42,7 @@ def train(
     output: str | os.PathLike[str],
     *,
     resume: bool = False,
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "auto",
     profile: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -99,7 +99,8 @@ class _Training:
     def take_steps(self, start: int, after_step: Callable[[], None]) -> None:
         """From the step after ``start`` to the last, with checkpoints and evaluations."""
         config, processes = self.run.config, self.run.processes
-        with stop_requests() as stop, worker_errors(), self._report_interruption_once():
+        notify = None if self.log is None else self.log.say
+        with stop_requests(notify) as stop, worker_errors(), self._report_interruption_once():
             self._evaluate_if_due(start, stop)  # a run may have ended between the checkpoint and its evaluation
             if self._ends_early(start):
                 return

@@ -1,36 +1,72 @@
-"""The data stream: the same for any number of workers, the tail of itself when resumed; faults reach the parent."""
+"""The data stream: the same for any number of workers however they start, resumed exactly; errors reach the parent."""
 
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
+import psutil
 import pytest
 import torch
 
-from vertebra.data import Batch, Dataset, LoaderConfig, Record, ResizeConfig, eval_loader, train_loader, worker_errors
+from vertebra.data import (
+    Batch,
+    Dataset,
+    LoaderConfig,
+    MosaicConfig,
+    Record,
+    ResizeConfig,
+    eval_loader,
+    train_loader,
+    worker_errors,
+)
 from vertebra.data.epoch_order import EachOnceOrder
 from vertebra.data.sampling import SampleIndex, Shard, StepSampler
-from vertebra.structures import DataError, WorkerError
+from vertebra.structures import DataError, UsageError, WorkerError
 
 from ..helpers.tiny_coco_file import open_tiny
 
+ROOT = Path(__file__).parents[2]
 TRANSFORM = ResizeConfig(short_sides=(32, 40, 48), long_side=64, flip=0.5)
 
+AVAILABLE = multiprocessing.get_all_start_methods()
+START_METHODS = [method for method in ("fork", "forkserver", "spawn") if method in AVAILABLE]
+QUICK_METHODS = [pytest.param(method, marks=pytest.mark.slow if method == "spawn" else ()) for method in START_METHODS]
+"""Of the start methods spawn takes seconds for each worker, and is tested with the slow tests."""
 
-def batches(dataset, workers: int = 0, start: int = 0, end: int = 6, **loader) -> list[Batch]:
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),
+    pytest.mark.filterwarnings("ignore:.*use of fork.. may lead to deadlocks:DeprecationWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def workers_can_import_this_module(monkeypatch) -> None:
+    """A worker that does not inherit memory imports the classes that its data set is made of.
+
+    To pytest this module is one of a package that is called as the checkout is.
+    """
+    monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.syspath_prepend(ROOT.parent)
+
+
+def batches(dataset, workers: int = 0, start: int = 0, end: int = 6, mix=None, **loader) -> list[Batch]:
     config = LoaderConfig(workers=workers, **loader)
-    stream = train_loader(dataset, TRANSFORM, config, batch_size=3, divisor=32, seed=5, start_step=start, end_step=end)
+    stream = train_loader(
+        dataset, TRANSFORM, config, batch_size=3, divisor=32, seed=5, start_step=start, end_step=end, mix=mix
+    )
     return list(stream)
 
 
 def same(first: list[Batch], second: list[Batch]) -> bool:
+    """Return whether two streams have the same images, pixels and boxes in the same order."""
     return len(first) == len(second) and all(
         a.image_ids == b.image_ids
         and torch.equal(a.images.pixels, b.images.pixels)
@@ -39,10 +75,26 @@ def same(first: list[Batch], second: list[Batch]) -> bool:
     )
 
 
-def test_workers_change_nothing(tmp_path):
-    """A law: 0 and 2 workers give the same pixels and boxes in the same order (FAULTS 122)."""
+@pytest.mark.parametrize("method", START_METHODS)
+def test_workers_change_nothing(method, tmp_path):
+    """A law: 0 workers and 1, however started, give the same pixels and boxes in the same order (FAULTS 122)."""
     dataset = open_tiny(tmp_path)
-    assert same(batches(dataset, 0), batches(dataset, 2))
+    assert same(batches(dataset, 0), batches(dataset, 1, start_method=method))
+
+
+@pytest.mark.parametrize("method", QUICK_METHODS)
+def test_several_workers_change_nothing_with_a_mix(method, tmp_path):
+    """A law: 0 and 2 workers, where each sample takes several images."""
+    dataset = open_tiny(tmp_path)
+    mix = MosaicConfig()
+    assert same(batches(dataset, 0, mix=mix), batches(dataset, 2, mix=mix, start_method=method))
+
+
+def test_a_start_method_that_the_system_lacks_is_refused(tmp_path, monkeypatch):
+    """By hand: what Windows says about fork, as a UsageError that names those it has."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: (_ for _ in ()).throw(ValueError(method)))
+    with pytest.raises(UsageError, match=r"cannot start processes by 'fork': set run\.loader\.start_method to one of "):
+        batches(open_tiny(tmp_path), 1, start_method="fork")
 
 
 def test_resuming_gives_the_tail_of_the_unbroken_stream(tmp_path):
@@ -91,6 +143,7 @@ class Spoiled(Dataset):
 
     dataset: Dataset
     fault: str
+    unused: object = field(default=None)
 
     def __post_init__(self) -> None:
         self.image_ids = self.dataset.image_ids
@@ -114,7 +167,7 @@ class Spoiled(Dataset):
                 raise ZeroDivisionError("a bug")
             if self.fault == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(60)
+            time.sleep({"hangs": 100, "slow": 2.5, "nothing": 0}[self.fault])
         return self.dataset.read_image(index)
 
 
@@ -135,7 +188,7 @@ def test_any_other_error_names_the_image(workers, tmp_path):
 
 
 def test_one_worker_is_one_thread(tmp_path):
-    """OpenCV's own word: workers that each took all cores would wait for one another."""
+    """OpenCV's own count: workers that each took all cores would wait for one another."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(3)
     try:
@@ -146,25 +199,76 @@ def test_one_worker_is_one_thread(tmp_path):
         cv2.setNumThreads(before)
 
 
-def test_a_killed_worker_is_noticed(tmp_path):
-    """FAULTS 117: exit code 6 within seconds, and the image that it was at."""
+@pytest.mark.parametrize("method", QUICK_METHODS)
+def test_a_killed_worker_is_noticed(method, tmp_path):
+    """FAULTS 117: exit code 6 within seconds, and the image that it was reading."""
     began = time.monotonic()
-    with pytest.raises(WorkerError, match=r"image_id=12: DataLoader worker \(pid"):
-        batches(Spoiled(open_tiny(tmp_path), "killed"), workers=2)
-    assert time.monotonic() - began < 20
+    with pytest.raises(WorkerError, match=r"image_id=12: DataLoader worker \(pid") as caught:
+        batches(Spoiled(open_tiny(tmp_path), "killed"), workers=2, start_method=method)
+    assert caught.value.exit_code == 6
+    assert time.monotonic() - began < 120  # far from the 300 s after which a batch is given up
 
 
-def test_a_hanging_worker_is_noticed_and_ended(tmp_path):
-    """FAULTS 118: exit code 6 after the timeout, the image that it was at, and no process is left behind."""
-    with pytest.raises(WorkerError, match="image_id=12: DataLoader timed out after 1"):
-        batches(Spoiled(open_tiny(tmp_path), "hangs"), workers=2, timeout=1.0)
+def test_a_killed_worker_is_noticed_in_a_thread(tmp_path):
+    """FAULTS 117: where torch has no signal handler, which only a main thread can have."""
+    errors: list[WorkerError] = []
+
+    def read() -> None:
+        try:
+            batches(Spoiled(open_tiny(tmp_path), "killed"), workers=2)
+        except WorkerError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    thread.join(timeout=120)
+    assert [error.image_id for error in errors] == ["12"]
+
+
+@pytest.mark.parametrize("method", QUICK_METHODS)
+def test_a_hanging_worker_is_noticed_and_ended(method, tmp_path):
+    """FAULTS 118: a WorkerError after the timeout, the image that it was reading, and no process is left behind."""
+    dataset = Spoiled(open_tiny(tmp_path), "hangs")
+    timeout = 60.0 if method == "spawn" else 5.0  # a worker's start counts, and a fork server's
+    with pytest.raises(WorkerError, match=f"image_id=12: no batch came for {timeout:g} s"):
+        batches(dataset, workers=2, timeout=timeout, start_method=method)
     for worker in multiprocessing.active_children():
         worker.join(timeout=20)
         assert worker.exitcode == 0
 
 
-def test_a_worker_that_dies_during_a_step_is_named_too(tmp_path):
-    """FAULTS 117: torch says so by a signal, which finds the parent in the midst of its own work."""
+def test_a_slow_batch_is_waited_for(tmp_path):
+    """A law: looking for dead workers every second changes nothing in the stream."""
+    dataset = open_tiny(tmp_path)
+    assert same(batches(dataset, 0), batches(Spoiled(dataset, "slow"), 1))
+
+
+@pytest.mark.skipif("forkserver" not in AVAILABLE, reason="there is no fork server here")
+def test_a_schedulers_sigterm_leaves_the_workers_to_the_training(tmp_path):
+    """A law: SIGTERM for every process of a job, the fork server's too, does not break the stream."""
+    dataset = open_tiny(tmp_path)
+    config = LoaderConfig(workers=2, start_method="forkserver")
+    stream = train_loader(dataset, TRANSFORM, config, batch_size=3, divisor=32, seed=5, start_step=0, end_step=60)
+    read = [next(stream)]
+    job = [str(process.pid) for process in psutil.Process().children(recursive=True) if "fork" in process.cmdline()[-1]]
+    assert len(job) == 3  # a fork server and two workers
+    subprocess.run(["kill", "-TERM", *job], check=True)
+    time.sleep(1)
+    read += stream
+    assert same(read, batches(dataset, end=60))
+
+
+def test_a_data_set_that_cannot_be_sent_to_workers_is_refused(tmp_path):
+    """By hand: a UsageError before any worker starts; a fork, which inherits it, takes it."""
+    dataset = Spoiled(open_tiny(tmp_path), "nothing", unused=lambda: None)
+    with pytest.raises(UsageError, match="cannot be sent to worker processes"):
+        batches(dataset, 1, start_method="spawn")
+    if "fork" in AVAILABLE:
+        assert same(batches(dataset), batches(dataset, 1, start_method="fork"))
+
+
+def test_a_worker_that_dies_during_a_step_is_named(tmp_path):
+    """FAULTS 117: torch tells it by a signal, which finds the parent in the midst of its own work."""
     source = train_loader(
         Spoiled(open_tiny(tmp_path), "killed"), TRANSFORM, LoaderConfig(workers=2), batch_size=1, divisor=1, seed=5,
         start_step=0, end_step=40,
@@ -182,8 +286,8 @@ from vertebra.data import CocoConfig, LoaderConfig, ResizeConfig, build_dataset,
 shapes = Path(sys.argv[1])
 loader = train_loader(
     build_dataset(CocoConfig(images=shapes / "train", annotations=shapes / "annotations" / "instances_train.json")),
-    ResizeConfig(short_sides=(32,)), LoaderConfig(workers=2), batch_size=400, divisor=1, seed=0, start_step=0,
-    end_step=100,
+    ResizeConfig(short_sides=(32,)), LoaderConfig(workers=2, start_method=sys.argv[2]),
+    batch_size=400, divisor=1, seed=0, start_step=0, end_step=100,
 )
 next(loader)
 print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
@@ -192,9 +296,11 @@ time.sleep(600)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch's own rule holds")
-def test_workers_end_with_a_killed_parent(shapes):
+@pytest.mark.parametrize("method", QUICK_METHODS)
+def test_workers_end_with_a_killed_parent(method, shapes):
     """A law: even with more to hand over than their pipe holds, which keeps a worker of torch's for ever."""
-    with subprocess.Popen([sys.executable, "-c", ORPHANS, shapes], stdout=subprocess.PIPE, text=True) as parent:
+    command = [sys.executable, "-c", ORPHANS, shapes, method]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         workers = [Path("/proc", pid) for pid in parent.stdout.readline().split()]
         time.sleep(3)  # for the pipe to be full

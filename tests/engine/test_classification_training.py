@@ -131,7 +131,7 @@ def test_predict_draws_every_image_and_writes_results(run, photos, tmp_path, cap
     assert len(names) == 6 and all((out / name).with_suffix(".png").exists() for name in names)
     results = json.loads((out / "results.json").read_text())
     assert [row["image_id"] for row in results] == [1, 2, 3, 4, 5, 6]
-    first = Predictor(run).model.class_names[results[0]["labels"][0]]
+    first = Predictor(run).model.class_names["classification"][results[0]["labels"][0]]
     assert f"ant/1.png: {first} 0." in capsys.readouterr().out
 
 

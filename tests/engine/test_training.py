@@ -232,7 +232,7 @@ def test_a_loaded_model_needs_nothing_but_its_folder(shapes, unbroken):
     model = load_model(unbroken)
     assert equal(model.state_dict(), weights(unbroken))
     assert not model.training
-    assert model.class_names == open_checkpoint(unbroken).classes["detection"].names
+    assert model.class_names == {"detection": open_checkpoint(unbroken).classes["detection"].names}
 
 
 def test_weights_of_another_model_are_refused(shapes, unbroken, tmp_path):

@@ -184,9 +184,8 @@ def test_every_shipped_config_builds(name):
     assert config.name == name
     with torch.device("meta"):
         model = create_model(name)
-    names = model.class_names
-    lists = list(names.values()) if isinstance(names, dict) else [names]
-    assert all(len(each) in (3, 8, 9, 11, 20, 21, 80, 1000) for each in lists)
+    assert all(len(names) in (3, 8, 9, 11, 20, 21, 80, 1000) for names in model.class_names.values())
+    assert model.class_names
 
 
 def test_an_unknown_config_names_the_nearest():

@@ -206,14 +206,14 @@ def fewer_classes(shapes, trained, **changes) -> ExperimentConfig:
 def test_a_training_starts_from_another_runs_model(shapes, trained, tmp_path, capsys):
     """A law: with a learning rate of nothing the averaged weights of the run come out, its rows by class name, and
     pixels are normalised as they were for it."""
-    names = load_model(trained).class_names
+    names = load_model(trained).class_names["detection"]
     config = fewer_classes(shapes, trained)
     train(config, tmp_path / "run")
     said = capsys.readouterr().err
     ours, theirs = load_model(tmp_path / "run"), load_model(trained)
     assert ours.preprocess.config.mean == (9.0, 9.0, 9.0)
     rows = ours.head.box.class_logits.weight
-    for label, name in enumerate(ours.class_names):
+    for label, name in enumerate(ours.class_names["detection"]):
         if name in names:
             torch.testing.assert_close(rows[label], theirs.head.box.class_logits.weight[names.index(name)])
     assert "mapped by name" in said and str(trained) in said

@@ -1,28 +1,29 @@
 """The command lines about backbones, as a user calls them."""
 
 import json
+import multiprocessing
 
 import pytest
 
-from vertebra.tools import benchmark_backbones, compat
-from vertebra.tools import list as list_tool
+from vertebra.tools import compat, compat_trial
+from vertebra.tools.cli import main
 
 
 def test_list_shows_what_a_backbone_costs_gives_and_starts_from(capsys, monkeypatch):
-    """Hand-drawn: seresnet50's published 28.1 M less its classifier, 4.1 GFLOPs, and every source of the only match."""
+    """By hand: seresnet50's published 28.1 M less its classifier, 4.1 GFLOPs, and every source of the only match."""
     monkeypatch.setenv("COLUMNS", "140")
-    assert list_tool.main(["backbones", "seresnet50"]) == 0
+    assert main(["list", "backbones", "seresnet50"]) == 0
     shown = capsys.readouterr().out
     for fact in ("26.0", "4.1", "c2:256/4", "c5:2048/32", "timm/a1_in1k", "timm/ra2_in1k"):
         assert fact in shown, fact
-    assert list_tool.main(["backbones", "resnet18*"]) == 0
+    assert main(["list", "backbones", "resnet18*"]) == 0
     assert "torchvision 1, timm" in capsys.readouterr().out
 
 
 def test_list_measures_timms_models_and_says_why_one_cannot_be(capsys, monkeypatch):
-    """Hand-drawn: a ViT of one level, and one that is built for one image size."""
+    """By hand: a ViT of one level, and one that is built for one image size."""
     monkeypatch.setenv("COLUMNS", "240")
-    assert list_tool.main(["backbones", "timm/test_vit*"]) == 0
+    assert main(["list", "backbones", "timm/test_vit*"]) == 0
     shown = capsys.readouterr().out
     assert "c4:64/16" in shown
     assert "timm/test_vit_relpos cannot be a backbone" in shown
@@ -30,10 +31,10 @@ def test_list_measures_timms_models_and_says_why_one_cannot_be(capsys, monkeypat
 
 @pytest.mark.slow
 def test_compat_tries_every_head_and_says_why_not(tmp_path, capsys):
-    """Learning: two steps lower the loss; hand-drawn: CrossViT's maps are no maps. A second run tries nothing again."""
+    """Learning: two steps lower the loss; by hand: CrossViT's maps are no maps. A second run tries nothing again."""
     arguments = ["test_vit", "test_resnet", "crossvit_tiny_240", "resnet18"]
     options = ["--results", str(tmp_path / "results.jsonl"), "--table", str(tmp_path / "docs" / "page.md")]
-    assert compat.main([*arguments, *options, "--parameters", "11"]) == 0
+    assert main(["compat", *arguments, *options, "--parameters", "11"]) == 0
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
     records = {record["model"]: record for record in map(json.loads, lines)}
     assert set(records) == {"test_vit", "test_resnet", "crossvit_tiny_240"}
@@ -47,12 +48,13 @@ def test_compat_tries_every_head_and_says_why_not(tmp_path, capsys):
     )
     assert page.endswith("## Not tried\n\nresnet18\n")
     capsys.readouterr()
-    assert compat.main([*arguments, *options, "--parameters", "11"]) == 0
+    assert main(["compat", *arguments, *options, "--parameters", "11"]) == 0
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="there is no fork here")
 def test_a_model_that_hangs_or_dies_is_a_line_and_not_the_end(monkeypatch):
-    """Hand-drawn: what a process of its own is for."""
+    """By hand: the reason for a process of its own."""
 
     def hang(name):
         import time
@@ -64,16 +66,17 @@ def test_a_model_that_hangs_or_dies_is_a_line_and_not_the_end(monkeypatch):
 
         os._exit(7)
 
-    monkeypatch.setattr(compat, "try_model", hang)
-    assert compat._try_in_process("any", limit=0.2)["reason"] == "not done in 0 s"
-    monkeypatch.setattr(compat, "try_model", die)
-    assert compat._try_in_process("any", limit=60.0)["reason"] == "the process died with exit code 7"
+    context = compat.process_context()  # a fork, which inherits what is patched here
+    monkeypatch.setattr(compat_trial, "try_model", hang)
+    assert compat.try_in_process("any", 0.2, context)["reason"] == "not done in 0 s"
+    monkeypatch.setattr(compat_trial, "try_model", die)
+    assert compat.try_in_process("any", 60.0, context)["reason"] == "the process died with exit code 7"
 
 
 def test_backbones_are_timed_beside_their_twins(capsys):
-    """Hand-drawn: a row for each that torchvision or timm has, none for those that neither has."""
+    """By hand: a row for each that torchvision or timm has, none for those that neither has."""
     arguments = ["resnet10t", "cifar_resnet20", "--size", "32", "--batch", "2", "--rounds", "1", "--device", "cpu"]
-    assert benchmark_backbones.main(arguments) == 0
+    assert main(["benchmark-backbones", *arguments]) == 0
     shown = capsys.readouterr().out
     assert "resnet10t" in shown
     assert "timm" in shown

@@ -1,0 +1,158 @@
+"""What systems differ in: threads without signals, file locks, links, memory, devices, module imports."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from vertebra.engine import Predictor, checkpoint_paths, load_model, open_checkpoint, train
+from vertebra.engine.checkpoints.series import link_best, prune_checkpoints
+from vertebra.engine.logging.memory import peak_memory
+from vertebra.engine.run_folder import RunFolder
+from vertebra.structures import UsageError, pick_device
+
+from ..helpers.runs import equal, run_in_process, wait_for_steps, weights
+from ..helpers.tiny import tiny_classifier
+
+UNIX_ONLY = ("fcntl", "resource", "pwd", "grp", "termios")
+
+
+def test_nothing_imports_a_module_that_only_unix_has():
+    """A law, checked by Python itself: with those modules out of reach everything can be imported, the tools too."""
+    code = f"""
+import importlib, pkgutil, sys
+import torch, torchvision, timm, albumentations, rich.console, tensorboard, filelock, psutil, multiprocessing
+import torch.utils.tensorboard, hotcoco, pycocotools.mask
+for name in {UNIX_ONLY!r}:
+    sys.modules[name] = None
+import vertebra
+for module in pkgutil.walk_packages(vertebra.__path__, "vertebra."):
+    if not module.name.startswith(("vertebra.tests", "vertebra.data.worker_preload")):
+        importlib.import_module(module.name)
+"""
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_training_works_in_a_thread(tmp_path, capsys):
+    """A law: the same weights as in the main thread; a line says what becomes of signals, and handlers stay."""
+    config = tiny_classifier()
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=train, args=(config, tmp_path / "thread"))
+    thread.start()
+    thread.join()
+    assert "training in a thread: Ctrl-C and SIGTERM are the program's to handle" in capsys.readouterr().err
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    train(config, tmp_path / "main")
+    assert "training in a thread" not in capsys.readouterr().err
+    assert equal(weights(tmp_path / "thread"), weights(tmp_path / "main"))
+
+
+def test_a_second_run_in_a_folder_is_refused_and_told_by_whom(tmp_path, capsys):
+    """By hand: exit code 2 while another process trains there; once that one is killed, its folder is free."""
+    config = tiny_classifier(recipe={"schedule": {"steps": 100_000}}, run={"checkpoint_every": 1})
+    process = run_in_process(config, tmp_path / "run")
+    wait_for_steps(process, tmp_path / "run")
+    with pytest.raises(UsageError, match=f"another run writes here \\(process {process.pid} on .*\\)") as caught:
+        train(config, tmp_path / "run", resume=True)
+    assert caught.value.exit_code == 2
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with RunFolder(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run" / "run.holder").exists()
+
+
+def test_the_best_checkpoint_is_kept_without_links(tmp_path, monkeypatch):
+    """By hand: Windows without the right to make links. A text file leads to it, is read as a link is, and can replace
+    one and be replaced by one."""
+    config = tiny_classifier(recipe={"schedule": {"steps": 6}}, run={"checkpoint_every": 1, "keep_checkpoints": 10})
+    train(config, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    link_best(folder, 1)
+    assert (folder / "best").is_symlink()
+
+    def refuse(self: Path, *arguments: object) -> None:
+        raise OSError(1314, "A required privilege is not held by the client")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "symlink_to", refuse)
+        link_best(folder, 2)
+    assert (folder / "best").read_text() == "step-0000002\n" and not (folder / "best").is_symlink()
+    prune_checkpoints(folder, keep=1)
+    assert [path.name for path in checkpoint_paths(folder)] == ["step-0000002", "step-0000006"]
+    assert open_checkpoint(folder / "best").step == 2
+    assert load_model(folder / "best").class_names["classification"]
+    link_best(folder, 6)
+    assert (folder / "best").is_symlink() and open_checkpoint(folder / "best").step == 6
+
+
+def test_the_peak_of_memory_stays_when_memory_is_given_back():
+    """A law: what was in use once counts, 200 MB of it here."""
+    before = peak_memory(torch.device("cpu"))
+    block = torch.ones(50_000_000)
+    del block
+    assert peak_memory(torch.device("cpu")) >= before
+    assert 0.1 < peak_memory(torch.device("cpu")) < 64
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "name", "expected"),
+    [
+        (True, True, "auto", "cuda"),
+        (False, True, "auto", "cpu"),
+        (False, False, "auto", "cpu"),
+        (False, True, "mps", "mps"),
+        (True, False, "cuda:1", "cuda:1"),
+        (True, False, "cpu", "cpu"),
+    ],
+)
+def test_a_device_is_picked_by_what_there_is(cuda, mps, name, expected, monkeypatch):
+    """By hand: auto takes a CUDA GPU, and Apple's only when it is asked for."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device(name) == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("cuda", "no CUDA device"), ("mps", "no Apple GPU"), ("gpu", "there is no device named 'gpu'")],
+)
+def test_a_device_that_is_not_there_is_refused(name, message, monkeypatch):
+    """By hand: a UsageError, from Python too."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=message):
+        pick_device(name)
+
+
+def test_python_picks_the_device_as_the_tools_do(tmp_path, monkeypatch):
+    """A law: wherever a device is taken, ``auto`` is understood, and a device that is not there is a UsageError."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    train(tiny_classifier(), tmp_path / "run", device="auto")
+    assert load_model(tmp_path / "run", device="auto").device.type == "cpu"
+    assert Predictor(tmp_path / "run", device="auto").model.device.type == "cpu"
+    for use in (train, load_model, Predictor):
+        arguments = (tiny_classifier(), tmp_path / "other") if use is train else (tmp_path / "run",)
+        with pytest.raises(UsageError, match="no CUDA device"):
+            use(*arguments, device="cuda")
+
+
+def test_apples_gpu_falls_back_to_the_cpu(monkeypatch):
+    """By hand: on macOS the variable that torch reads at its import is set by ``import vertebra``, unless a user set
+    it."""
+    code = (
+        "import sys, os; sys.platform = 'darwin'; import vertebra; "
+        "print(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'], 'torch' in sys.modules)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTORCH_ENABLE_MPS_FALLBACK"}
+    for chosen, expected in (({}, "1 False"), ({"PYTORCH_ENABLE_MPS_FALLBACK": "0"}, "0 False")):
+        result = subprocess.run(
+            [sys.executable, "-c", code], env={**environment, **chosen}, capture_output=True, text=True
+        )
+        assert result.stdout.strip() == expected, result.stderr

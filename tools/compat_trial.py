@@ -1,0 +1,144 @@
+"""Try one of timm's models as a backbone under every head: what ``compat`` runs in a process of its own."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+
+from vertebra.backbones import Backbone, create_backbone
+from vertebra.heads import (
+    HEADS,
+    BoxBranchConfig,
+    ClassificationConfig,
+    DeepLabConfig,
+    HeadConfig,
+    MaskBranchConfig,
+    RCNNConfig,
+    RPNConfig,
+)
+from vertebra.models import Model
+from vertebra.necks import NECKS, Neck, PassthroughConfig, default_neck
+from vertebra.ops import RoIAlignConfig
+from vertebra.structures import FeatureInfo, Images, Instances, UsageError
+
+SIZES = ((64, 96), (70, 66))  # pixels; the two images of the batch
+CLASSES = 3
+LEARNING_RATES = (1e-3, 1e-4, 1e-5, 1e-6)
+
+
+def try_model(name: str) -> dict[str, Any]:
+    """Return the size, the levels and the options of a model, and for each head ``yes`` or why it does not learn."""
+    torch.set_num_threads(1)
+    backbone, options = _create_backbone(name)
+    millions = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
+    neck = default_neck(backbone.feature_info).replace(channels=64)
+    pyramid, levels = (NECKS.build(config, backbone.feature_info) for config in (neck, PassthroughConfig()))
+    heads = {
+        "rcnn": _try_head(backbone, pyramid, _small_rcnn()),
+        "deeplab": _try_head(backbone, levels, _small_deeplab(backbone.feature_info)),
+        "classification": _try_head(backbone, levels, ClassificationConfig()),
+    }
+    return {
+        "parameters": round(millions, 1),
+        "levels": {level: [info.channels, info.stride] for level, info in backbone.feature_info.items()},
+        "options": options,
+        "neck": neck.name,
+        "heads": heads,
+    }
+
+
+def _create_backbone(name: str) -> tuple[Backbone, dict[str, Any]]:
+    """Return the backbone and the options that it needed: a patch or an image size, if the defaults are refused."""
+    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    size = known.input_size[-1] if known is not None else 224
+    first_refusal = None
+    choices: Sequence[dict[str, Any]] = ({}, {"patch_size": 16}, {"image_size": size})
+    for options in choices:
+        try:
+            return create_backbone(f"timm/{name}", **options), options
+        except UsageError as error:
+            if first_refusal is None:
+                first_refusal = error
+    assert first_refusal is not None, "no choice of options was accepted"
+    raise first_refusal
+
+
+def _small_rcnn() -> RCNNConfig:
+    """Return a small Mask R-CNN that learns from every anchor and proposal, so that sampling does not move the loss."""
+    everything = (10_000, 10_000)
+    return RCNNConfig(
+        rpn=RPNConfig(pre_nms=everything, post_nms=everything, nms_threshold=1.0, samples=10_000),
+        box=BoxBranchConfig(fc=(32,), samples=4096),
+        mask=MaskBranchConfig(pool=RoIAlignConfig(size=7), convolutions=(16,)),
+    )
+
+
+def _small_deeplab(feature_info: Mapping[str, FeatureInfo]) -> DeepLabConfig:
+    """Return a small DeepLab on the deepest level of stride 16, or of the stride that is nearest to it."""
+    strides = {level: info.stride for level, info in feature_info.items()}
+    wanted = 16 if 16 in strides.values() else min(strides.values(), key=lambda stride: abs(stride - 16))
+    level = [level for level, stride in strides.items() if stride == wanted][-1]
+    return DeepLabConfig(level=level, rates=(6, 12, 18), channels=32)
+
+
+def _try_head(backbone: Backbone, neck: Neck, config: HeadConfig) -> str:
+    """Return ``yes`` if the loss falls in two steps, otherwise what went wrong.
+
+    A loss that rises counts only after lower learning rates were tried.
+    """
+    losses: list[float] = []
+    try:
+        head = HEADS.build(config, backbone.feature_info | neck.feature_info, CLASSES)
+        model = Model(backbone, neck, head)
+        start = copy.deepcopy(model.state_dict())
+        for rate in LEARNING_RATES:
+            model.load_state_dict(start)
+            losses = _take_two_steps(model, head.task, rate)
+            if losses[0] > losses[1] > losses[2]:
+                return "yes"
+    except Exception as error:
+        return describe_error(error)
+    return "the loss does not fall: " + ", ".join(f"{loss:.4f}" for loss in losses)
+
+
+def describe_error(error: Exception) -> str:
+    """Return an error as one line, without the class name if it is an error of ours."""
+    return getattr(error, "what", "") or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def _take_two_steps(model: Model, task: str, rate: float) -> list[float]:
+    """Return the loss of the same two images before, between and after two steps; NaN counts as no fall."""
+    images, targets = _make_batch(model.size_divisor, task)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
+    losses = []
+    model.train()
+    for _ in range(3):
+        torch.manual_seed(0)  # the same proposals are sampled and the same units dropped
+        loss = torch.stack(list(model(images, targets).values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _make_batch(divisor: int, task: str) -> tuple[Images, Sequence[Instances | Tensor]]:
+    """Return two random images, padded to a multiple of ``divisor``, and their targets for a task."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in SIZES]
+    boxes = torch.tensor([[4.0, 4.0, 40.0, 44.0], [30.0, 10.0, 60.0, 60.0]])
+    masks = [torch.zeros(2, *size, dtype=torch.bool) for size in SIZES]
+    for both in masks:
+        both[0, 4:44, 4:40] = both[1, 10:60, 30:60] = True
+    targets: Mapping[str, Sequence[Instances | Tensor]] = {
+        "detection": [
+            Instances(boxes, torch.tensor([0, 2]), masks[0]),
+            Instances(boxes[:1], torch.tensor([1]), masks[1][:1]),
+        ],
+        "semantic": [both.any(dim=0).long() for both in masks],
+        "classification": [torch.tensor(0), torch.tensor(2)],
+    }
+    return Images.from_list(pixels, divisor), targets[task]
