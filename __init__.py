@@ -16,9 +16,10 @@ if sys.platform == "darwin":
 if TYPE_CHECKING:
     from .backbones import Backbone, create_backbone, list_backbones, load_backbone_weights
     from .configs import create_model, list_models, load_config
-    from .engine import Predictor, load_model, train
+    from .engine import TASKS, Task, train
     from .engine import evaluate_run as evaluate
-    from .heads import DeepLabConfig, DeepLabHead, Head, MaskBranchConfig, RCNNConfig, RCNNHead
+    from .heads import HEADS, DeepLabConfig, DeepLabHead, Head, HeadConfig, MaskBranchConfig, RCNNConfig, RCNNHead
+    from .inference import Predictor, import_user_code, load_model
     from .models import Model
     from .necks import FPN, NASFPN, PAFPN, BiFPN, Neck, Passthrough, SimplePyramid, default_neck
     from .ops import label_map, paste_masks
@@ -28,8 +29,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FPN",
+    "HEADS",
     "NASFPN",
     "PAFPN",
+    "TASKS",
     "Backbone",
     "BiFPN",
     "DeepLabConfig",
@@ -38,6 +41,7 @@ __all__ = [
     "FeatureInfo",
     "Features",
     "Head",
+    "HeadConfig",
     "Images",
     "Instances",
     "MaskBranchConfig",
@@ -48,11 +52,13 @@ __all__ = [
     "RCNNConfig",
     "RCNNHead",
     "SimplePyramid",
+    "Task",
     "__version__",
     "create_backbone",
     "create_model",
     "default_neck",
     "evaluate",
+    "import_user_code",
     "label_map",
     "list_backbones",
     "list_models",
@@ -71,16 +77,21 @@ _FOLDER_OF_NAME = {
     "create_model": "configs",
     "list_models": "configs",
     "load_config": "configs",
-    "Predictor": "engine",
+    "TASKS": "engine",
+    "Task": "engine",
     "evaluate": "engine",
-    "load_model": "engine",
     "train": "engine",
     "DeepLabConfig": "heads",
     "DeepLabHead": "heads",
+    "HEADS": "heads",
     "Head": "heads",
+    "HeadConfig": "heads",
     "MaskBranchConfig": "heads",
     "RCNNConfig": "heads",
     "RCNNHead": "heads",
+    "Predictor": "inference",
+    "import_user_code": "inference",
+    "load_model": "inference",
     "Model": "models",
     "FPN": "necks",
     "NASFPN": "necks",

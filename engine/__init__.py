@@ -1,34 +1,41 @@
-"""Floor 6: training, evaluation, checkpoints."""
+"""Floor 7: training and evaluation."""
 
-from .checkpoints.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
-from .checkpoints.restore import load_checkpoint_model, load_model, load_weights
-from .checkpoints.series import checkpoint_paths
+from .checkpoint_writer import save_checkpoint
 from .config import (
     EvaluationConfig,
     ExperimentConfig,
     RecipeConfig,
     RunConfig,
     SplitConfig,
-    override,
+    experiment_config,
     parse_config,
 )
 from .distributed.context import DistributedContext, init_distributed
-from .drawing import blend_masks, draw_boxes, draw_classes, draw_lines, write_image
 from .evaluate_run import CheckpointScores, evaluate_checkpoint, evaluate_run
 from .logging.comparisons import draw_comparisons
-from .loop.evaluate import collect_results, evaluate, score_results, scores_as_json, write_json
+from .loop.evaluate import collect_results, evaluate, score_results, scores_as_json, validation_losses, write_json
 from .loop.step import TrainingState, seed_step, train_step
 from .loop.train import train
-from .loop.validation_loss import validation_losses
 from .optim.optimizers import AdamWConfig, SGDConfig, build_optimizer, set_learning_rate
 from .optim.schedule import ScheduleConfig
-from .predict import Predictor
-from .tasks import TASKS, ClassificationTask, Detection, MultiTask, Semantic, Task, pick_task, require_targets
+from .overrides import override
+from .predict_files import predict_files
+from .tasks import (
+    TASKS,
+    ClassificationTask,
+    Detection,
+    MultiTask,
+    Rows,
+    Semantic,
+    Task,
+    pick_task,
+    require_targets,
+    results_files,
+)
 
 __all__ = [
     "TASKS",
     "AdamWConfig",
-    "Checkpoint",
     "CheckpointScores",
     "ClassificationTask",
     "Detection",
@@ -36,8 +43,8 @@ __all__ = [
     "EvaluationConfig",
     "ExperimentConfig",
     "MultiTask",
-    "Predictor",
     "RecipeConfig",
+    "Rows",
     "RunConfig",
     "SGDConfig",
     "ScheduleConfig",
@@ -45,26 +52,20 @@ __all__ = [
     "SplitConfig",
     "Task",
     "TrainingState",
-    "blend_masks",
     "build_optimizer",
-    "checkpoint_paths",
     "collect_results",
-    "draw_boxes",
-    "draw_classes",
     "draw_comparisons",
-    "draw_lines",
     "evaluate",
     "evaluate_checkpoint",
     "evaluate_run",
+    "experiment_config",
     "init_distributed",
-    "load_checkpoint_model",
-    "load_model",
-    "load_weights",
-    "open_checkpoint",
     "override",
     "parse_config",
     "pick_task",
+    "predict_files",
     "require_targets",
+    "results_files",
     "save_checkpoint",
     "score_results",
     "scores_as_json",
@@ -73,6 +74,5 @@ __all__ = [
     "train",
     "train_step",
     "validation_losses",
-    "write_image",
     "write_json",
 ]

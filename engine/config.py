@@ -1,13 +1,9 @@
 """The config of an experiment: everything that a run depends on, as one typed value in five groups."""
 
-import ast
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, ValidationError, model_validator
 
 from ..data import (
     DATASETS,
@@ -20,11 +16,12 @@ from ..data import (
     TransformConfig,
     require_enough_pixels,
 )
-from ..data.transforms import TRANSFORMS
+from ..data.transforms import TRANSFORMS, as_preprocessing
 from ..evaluation import Engine
+from ..heads import MultiHeadConfig, task_of_head
+from ..inference import Checkpoint, InferenceConfig, Precision
 from ..models import ModelConfig, SemanticInference
-from ..structures import Config, PartConfig, UsageError, suggest, usage_error_from_validation
-from .loop.precision import Precision
+from ..structures import Config, PartConfig, UsageError, usage_error_from_validation
 from .optim.optimizers import OptimizerConfig
 from .optim.schedule import ScheduleConfig
 
@@ -131,6 +128,9 @@ class RunConfig(Config):
     State them wide, from runs that went well."""
     expected_from_step: int = Field(default=500, gt=0)
     """The step from which ``expected_ranges`` hold; they are checked once, at the first record from there on."""
+    imports: tuple[str, ...] = ()
+    """Modules or Python files with parts of your own that this config names; ``--import`` adds to them. They are
+    imported when a JSON config is trained; what opens a run imports none of them by itself."""
 
     @model_validator(mode="after")
     def _check_ranges(self) -> "RunConfig":
@@ -162,13 +162,29 @@ class ExperimentConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_inference(self) -> "ExperimentConfig":
+        task = task_of_head(self.model.head.name)
+        if task != "semantic" and self.evaluation.inference != SemanticInference():
+            who = "several heads look" if isinstance(self.model.head, MultiHeadConfig) else f"a head for {task} looks"
+            raise ValueError(f"{who} at an image whole and once: leave evaluation.inference as it is")
+        return self
+
+    def inference(self) -> InferenceConfig:
+        """Return what prediction needs of the experiment: evaluations of a run go by it, and so does a Predictor."""
+        return InferenceConfig(
+            model=self.model,
+            preprocessing=as_preprocessing(self.val.transform),
+            semantic=self.evaluation.inference,
+            # The size of a batch decides in which order sums are taken.
+            batch_size=1 if self.recipe.deterministic else self.evaluation.batch_size,
+            precision="fp32" if self.recipe.precision == "fp32" else "tf32",
+            deterministic=self.recipe.deterministic,
+        )
+
     def is_logged(self, step: int) -> bool:
         """Return whether the log has a record at ``step``: every ``run.log_every`` steps, and at the last."""
         return step % self.run.log_every == 0 or step == self.recipe.schedule.steps
-
-
-FREE_ON_RESUME = ("name", "evaluation", "run")
-"""Top-level fields of an experiment that may change when its run is resumed."""
 
 
 def parse_config(values: Mapping[str, Any], source: str = "config") -> ExperimentConfig:
@@ -179,108 +195,11 @@ def parse_config(values: Mapping[str, Any], source: str = "config") -> Experimen
         raise usage_error_from_validation(source, error) from None
 
 
-def override(config: ExperimentConfig, assignments: Sequence[str]) -> ExperimentConfig:
-    """Return the config with ``KEY=VALUE`` assignments applied, as ``--set`` takes them.
-
-    A key is a dotted path to a field (``recipe.optimizer.lr``). In a field that is a dict, the rest of the path is the
-    key, and a new one is added (``recipe.optimizer.lr_multipliers.head.mask=0.1``). Setting a part's ``name`` to that
-    of another kind of part gives that part with its defaults. A value is JSON or a Python literal where the field takes
-    that, and otherwise text; ``~`` at the start of a path is the home folder.
-    """
-    changes: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise UsageError(f"--set needs KEY=VALUE, got {assignment!r}", "for example --set recipe.optimizer.lr=0.01")
-        _add_change(changes, config, key.strip().split("."), text)
+def experiment_config(checkpoint: Checkpoint) -> ExperimentConfig:
+    """Return the experiment that a checkpoint is of; CheckpointError for a part that is not registered."""
     try:
-        return config.replace(**changes)
+        return ExperimentConfig.model_validate(checkpoint.config)
     except ValidationError as error:
-        raise usage_error_from_validation("--set", error) from None
-
-
-def _add_change(changes: dict[str, Any], node: Config | None, path: Sequence[str], text: str, parent: str = "") -> None:
-    """Add one assignment to ``changes``, the nested mapping that :meth:`Config.replace` takes.
-
-    ``node`` is the config that the path starts in, None below a part that an earlier assignment replaces.
-    """
-    name, rest = path[0], path[1:]
-    if node is None:
-        _add_unchecked(changes, path, text)
-        return
-    fields = type(node).model_fields
-    if name not in fields:
-        raise UsageError(f"--set: there is no field {name!r} in {parent or 'the config'}", suggest(name, fields))
-    value = getattr(node, name)
-    if not rest:
-        changes[name] = _parse_value(text, fields[name])
-    elif isinstance(value, Config):
-        below = changes.setdefault(name, {})
-        is_replaced = below.get("name", getattr(value, "name", None)) != getattr(value, "name", None)
-        _add_change(below, None if is_replaced else value, rest, text, f"{parent}.{name}".lstrip("."))
-    elif isinstance(value, dict):
-        _add_item(changes.setdefault(name, dict(value)), rest, text)
-    else:
-        raise UsageError(
-            f"--set: {name} has no fields, so {'.'.join(rest)} cannot be set in it", "set the field itself"
-        )
-
-
-def _add_item(values: dict[Any, Any], path: Sequence[str], text: str) -> None:
-    """Set one item of a dict field: a field of an item that is a config, or the item that the whole path names."""
-    item = values.get(path[0])
-    if isinstance(item, Config) and len(path) > 1:
-        change: dict[str, Any] = {}
-        _add_change(change, item, path[1:], text, path[0])
-        values[path[0]] = item.replace(**change)
-    else:
-        values[".".join(path)] = _parse_literal(text)
-
-
-def _add_unchecked(changes: dict[str, Any], path: Sequence[str], text: str) -> None:
-    """Set a field of a part that is built anew, whose config type checks it later."""
-    for name in path[:-1]:
-        changes = changes.setdefault(name, {})
-    changes[path[-1]] = _parse_literal(text)
-
-
-def _parse_value(text: str, field: FieldInfo) -> Any:
-    """Return the value that ``text`` stands for in a config field: a literal if the field takes it, otherwise text."""
-    if text.startswith("~") and _takes_path(field.annotation):
-        return str(Path(text).expanduser())
-    literal = _parse_literal(text)
-    adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
-    for candidate in (literal, text):
-        try:
-            adapter.validate_python(candidate)
-            return candidate
-        except ValidationError:
-            continue
-    return literal  # the error that it raises in its place names the field
-
-
-def _parse_literal(text: str) -> Any:
-    """Return the JSON value or Python literal that ``text`` spells, or the text itself."""
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return parse(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    return text
-
-
-def _takes_path(annotation: Any) -> bool:
-    """Return whether a field's type is Path, or a union or container with it."""
-    return annotation is Path or any(_takes_path(part) for part in get_args(annotation))
-
-
-def config_changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Return the (old, new) values of the fields in which two dumped configs differ, by dotted path."""
-    changes: dict[str, tuple[Any, Any]] = {}
-    for key in old.keys() | new.keys():
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            changes |= config_changes(before, after, f"{prefix}{key}.")
-        elif before != after:
-            changes[f"{prefix}{key}"] = (before, after)
-    return changes
+        raise checkpoint.config_error(usage_error_from_validation("config", error)) from None
+    except UsageError as error:
+        raise checkpoint.config_error(error) from None

@@ -33,7 +33,7 @@ def format_scores(scores: Scores, kind: str = "metric") -> str:
 
     Of more than a hundred classes it shows the worst.
     """
-    summary = [(name, _number(value), DESCRIPTIONS[name]) for name, value in scores.summary.items()]
+    summary = [(name, _number(value), DESCRIPTIONS.get(name, "")) for name, value in scores.summary.items()]
     classes = [(name, _number(value)) for name, value in _worst(scores.per_class).items()]
     counts = [(name.replace("_", " "), str(count)) for name, count in scores.counts.items()]
     tables = [

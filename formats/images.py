@@ -67,9 +67,25 @@ def read_reduced_image(
             while min(size) < factor * short_side and factor > 1:
                 factor //= 2
             image.draft(None, (image.width // factor, image.height // factor))
-        decoded = _decode(image, path)
-        turn = _TURNS.get(_orientation(decoded))
-        return np.array(_to_rgb(decoded if turn is None else decoded.transpose(turn))), size
+        return _upright_rgb(_decode(image, path)), size
+
+
+def decode_image(data: bytes) -> UInt8[ndarray, "h w 3"]:
+    """Decode the bytes of an image file to RGB by the policy above; DataError where that cannot be done."""
+    with guarded("image", "bytes of an image"), open_guarded(io.BytesIO(data)) as image:
+        return _upright_rgb(_decode(image, data))
+
+
+def pillow_to_rgb(image: Image.Image) -> UInt8[ndarray, "h w 3"]:
+    """Return the pixels of a Pillow image as RGB by the policy above, but as they are: not turned upright."""
+    with guarded("image", getattr(image, "filename", "") or "PIL image"):
+        return np.array(_to_rgb(image))
+
+
+def _upright_rgb(image: Image.Image) -> UInt8[ndarray, "h w 3"]:
+    """Return a decoded image as RGB, turned as its EXIF orientation asks for."""
+    turn = _TURNS.get(_orientation(image))
+    return np.array(_to_rgb(image if turn is None else image.transpose(turn)))
 
 
 def image_size(path: str | os.PathLike[str], image_id: int | str | None = None) -> tuple[int, int]:
@@ -114,12 +130,12 @@ def check_image(
     return ["jpeg-without-end"] if is_jpeg else []
 
 
-def _decode(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
+def _decode(image: Image.Image, source: str | os.PathLike[str] | bytes) -> Image.Image:
     """Load the pixels of an image, and return it; OSError where some of them are missing."""
     try:
         image.load()
     except OSError:
-        repaired = _without_end_marker(path) if image.format == "JPEG" else None
+        repaired = _without_end_marker(source) if image.format == "JPEG" else None
         if repaired is None:
             raise
         return repaired
@@ -160,13 +176,13 @@ def _first_and_last_bytes(path: str | os.PathLike[str]) -> tuple[bytes, bytes]:
         return start, file.read()
 
 
-def _without_end_marker(path: str | os.PathLike[str]) -> Image.Image | None:
+def _without_end_marker(source: str | os.PathLike[str] | bytes) -> Image.Image | None:
     """Decode a JPEG file that lacks only its end marker; None where blocks of it are missing too.
 
     The decoder skips what follows the last block, and decodes what stands in place of a missing one as pixels. So all
     blocks are there if noise before the end marker changes nothing.
     """
-    data = Path(path).read_bytes()
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
     noise = bytes(range(1, 200, 3))
     images = []
     for tail in (b"\xff\xd9", noise + b"\xff\xd9"):

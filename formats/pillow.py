@@ -1,6 +1,7 @@
 """Pillow behind one guard: one limit of pixels, and one type of error for whatever a damaged file makes it raise."""
 
 import contextlib
+import io
 import os
 import threading
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ def guarded(
         raise problem(f"damaged-{content}", f"the {content} is damaged: {error}") from error
 
 
-def open_guarded(path: str | os.PathLike[str]) -> Image.Image:
+def open_guarded(path: str | os.PathLike[str] | io.BytesIO) -> Image.Image:
     """Open an image file without decoding it; to be called inside ``guarded``.
 
     Pillow itself only warns beyond its limit, and refuses twice the limit.

@@ -1,6 +1,6 @@
 """Floor 4: pyramid -> losses or predictions. The imports below fill the registry."""
 
-from .base import HEADS, Head, HeadConfig, LearnsMasks, required_mask_format, task_of_head
+from .base import HEADS, Head, HeadConfig, LearnsMasks, required_mask_format, target_task_of_head, task_of_head
 from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput
 from .class_rows import ClassRows, class_rows_by_tensor
 from .classification import ClassificationConfig, ClassificationHead
@@ -73,5 +73,6 @@ __all__ = [
     "class_rows_by_tensor",
     "proposal_recall",
     "required_mask_format",
+    "target_task_of_head",
     "task_of_head",
 ]

@@ -6,7 +6,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from ..structures import FeatureInfo, Features, Images, MaskFormat, PartConfig, Registry
+from ..structures import FeatureInfo, Features, Images, MaskFormat, PartConfig, Registry, UsageError
 
 Target = TypeVar("Target")
 Prediction = TypeVar("Prediction")
@@ -34,11 +34,19 @@ class Head(nn.Module, ABC, Generic[Target, Prediction]):
     """Learns from and predicts on named feature maps; what it returns never depends on ``self.training``."""
 
     task: ClassVar[str]
-    """What the head predicts; the engine has scores, results and pictures for each task it knows."""
+    """What the head predicts: the name of a task in ``vertebra.engine.TASKS``, which scores, writes and draws it."""
+
+    target_task: ClassVar[str] = ""
+    """The task of the data sets that the head learns from, where that is another: a head that counts objects learns
+    from data for ``detection``."""
 
     dense_parts: Sequence[str] = ("",)
     """The submodules whose ``forward`` is arithmetic on whole tensors, which is what to compile; "" is the head itself.
     Together they hold all of its parameters."""
+
+    def targets(self) -> str:
+        """Return the task of the data sets that the head learns from."""
+        return self.target_task or self.task
 
     @abstractmethod
     def loss(self, features: Features, images: Images, targets: Sequence[Target]) -> dict[str, Tensor]:
@@ -58,10 +66,25 @@ HEADS: Registry[Head] = Registry("head")
 
 
 def task_of_head(name: str) -> str:
-    """Return the task of the head that is registered under a name."""
+    """Return the task of the head that is registered under a name: what it predicts."""
+    return _head_class(name).task
+
+
+def target_task_of_head(name: str) -> str:
+    """Return the task of the data sets that the head registered under a name learns from."""
+    head = _head_class(name)
+    return head.target_task or head.task
+
+
+def _head_class(name: str) -> type[Head]:
+    """Return the class of a head; UsageError where a function is registered, which cannot say what it predicts."""
     build = HEADS[name].build
-    assert isinstance(build, type) and issubclass(build, Head), "heads are registered as classes"
-    return build.task
+    if not (isinstance(build, type) and issubclass(build, Head)):
+        raise UsageError(
+            f"the head {name!r} is registered as {build!r}, which does not say what it predicts",
+            "register a class that derives from vertebra.Head and has a task",
+        )
+    return build
 
 
 def require_levels(reader: str, feature_info: Mapping[str, FeatureInfo], levels: Sequence[str]) -> None:

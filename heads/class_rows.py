@@ -30,9 +30,9 @@ class ClassRows:
 def class_rows_by_tensor(head: Head) -> dict[str, tuple[str, ClassRows]]:
     """Return each tensor of a head that has rows of classes, by its name: the task of the classes, and the rows."""
     rows_by_tensor: dict[str, tuple[str, ClassRows]] = {}
-    tasks = {"": head.task}
+    tasks = {"": head.targets()}
     for name, module in head.named_modules():  # a module comes after the one that it is in
-        task = module.task if isinstance(module, Head) else tasks[name.rpartition(".")[0]]
+        task = module.targets() if isinstance(module, Head) else tasks[name.rpartition(".")[0]]
         tasks[name] = task
         for predictor, rows in getattr(module, "class_rows", {}).items():
             prefix = f"{name}.{predictor}." if name else f"{predictor}."

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..ops import split_losses
 from ..structures import FeatureInfo, Features, Images
-from .base import HEADS, Head, HeadConfig, task_of_head
+from .base import HEADS, Head, HeadConfig, target_task_of_head
 
 HeadName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 """A word: it stands in the names of parameters and files."""
@@ -44,7 +44,7 @@ class MultiHead(Head[Mapping[str, Any], dict[str, Any]]):
         self.config = config
         self.heads = nn.ModuleDict()
         for name, head_config in config.heads.items():
-            task = task_of_head(head_config.name)
+            task = target_task_of_head(head_config.name)
             if task not in num_classes:
                 raise ValueError(
                     f"the head {name!r} is for {task}; there are classes for {', '.join(num_classes)} only"
@@ -69,7 +69,7 @@ class MultiHead(Head[Mapping[str, Any], dict[str, Any]]):
         all_metrics: dict[str, Tensor] = {}
         for name, head in self.named_heads():
             weight = self.config.weights.get(name, 1.0)
-            losses, metrics = split_losses(head.loss(features, images, [target[head.task] for target in targets]))
+            losses, metrics = split_losses(head.loss(features, images, [target[head.targets()] for target in targets]))
             all_losses |= {f"loss_{name}_{key.removeprefix('loss_')}": weight * loss for key, loss in losses.items()}
             all_metrics |= {f"{name}_{key}": values for key, values in metrics.items()}
         return all_losses | all_metrics

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import model_validator
 
 from ..backbones import BACKBONES, BackboneConfig, weights_input
-from ..heads import HEADS, HeadConfig, task_of_head
+from ..heads import HEADS, HeadConfig, target_task_of_head
 from ..necks import NECKS
 from ..structures import Config, InputConfig, PartConfig
 from .model import Model
@@ -46,7 +46,7 @@ def build_model(config: ModelConfig, class_names: Sequence[str] | Mapping[str, S
     backbone = BACKBONES.build(config.backbone)
     preprocess = Preprocess(config.input or weights_input(config.backbone, config.weights))
     neck = NECKS.build(config.neck, backbone.feature_info)
-    task = task_of_head(config.head.name)
+    task = target_task_of_head(config.head.name)
     names_by_task = class_names if isinstance(class_names, Mapping) else {task: class_names}
     num_classes: int | dict[str, int] = {task: len(names) for task, names in names_by_task.items()}
     if task in names_by_task:

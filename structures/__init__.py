@@ -41,6 +41,7 @@ from .instances import FieldCheck, Instances, TensorGroup, declare_instance_fiel
 from .masks import MaskFormat, PasteRule, RoIMasks
 from .numbers import is_number
 from .polygons import PolygonMasks
+from .preprocessing import ImagePreprocessing, ResizedCenterCrop, ShortSideResize
 from .registry import Registry, RegistryEntry
 from .semantic import IGNORE, LogitWindow, SemanticLogits
 from .targets import check_targets, require_labels_below
@@ -60,6 +61,7 @@ __all__ = [
     "Features",
     "FieldCheck",
     "FieldTable",
+    "ImagePreprocessing",
     "Images",
     "InputConfig",
     "Instances",
@@ -75,8 +77,10 @@ __all__ = [
     "PolygonMasks",
     "Registry",
     "RegistryEntry",
+    "ResizedCenterCrop",
     "RoIMasks",
     "SemanticLogits",
+    "ShortSideResize",
     "TensorGroup",
     "UsageError",
     "VertebraError",

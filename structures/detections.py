@@ -51,13 +51,13 @@ class Detections:
         masks = None if self.masks is None else self.masks.to(device)
         return Detections(self.boxes.to(device), self.labels.to(device), self.scores.to(device), masks)
 
-    def rescale(self, size: tuple[int, int], original: tuple[int, int]) -> "Detections":
-        """Return the detections in an image of ``original`` (height, width) that was resized to ``size``.
+    def to_original(self, size: tuple[int, int], original_size: tuple[int, int]) -> "Detections":
+        """Return the detections in an image of ``original_size`` (height, width) that was resized to ``size``.
 
         Boxes are clipped to the image; masks follow their boxes.
         """
-        (height, width), (original_height, original_width) = size, original
+        (height, width), (original_height, original_width) = size, original_size
         scale = self.boxes.new_tensor([original_width / width, original_height / height] * 2)
         limit = self.boxes.new_tensor([original_width, original_height] * 2)
         boxes = torch.minimum((self.boxes * scale).clamp(min=0), limit)
-        return replace(self, boxes=boxes, masks=None if self.masks is None else replace(self.masks, size=original))
+        return replace(self, boxes=boxes, masks=None if self.masks is None else replace(self.masks, size=original_size))

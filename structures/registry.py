@@ -38,12 +38,13 @@ class Registry(Generic[T]):
     def register(self, name: str, config: type[PartConfig]) -> Callable[[Builder], Builder]:
         """Return a decorator that registers a class or function ``build(*parts, config)`` under ``name``.
 
-        A name that ends in ``/`` registers a family: it serves every name that begins with it, and is not listed.
+        A name that ends in ``/`` registers a family: it serves every name that begins with it, and is not listed. A
+        definition that is run again, as in a notebook, takes the place of the one before.
         """
         entries = self._families if name.endswith("/") else self._entries
 
         def add(build: Builder) -> Builder:
-            if name in entries:
+            if name in entries and not _is_same_definition(entries[name].build, build):
                 raise ValueError(f"the {self.noun} name {name!r} is taken; choose another")
             entries[name] = RegistryEntry(config, build)
             return build
@@ -79,6 +80,8 @@ class Registry(Generic[T]):
         """
         if isinstance(value, PartConfig):
             expected = self[value.name].config
+            if not isinstance(value, expected) and _is_same_definition(type(value), expected):
+                return expected.model_validate(value.model_dump())
             if not isinstance(value, expected):
                 raise ValueError(
                     f"the {self.noun} {value.name!r} needs a {expected.__name__}; got a {type(value).__name__}"
@@ -99,3 +102,9 @@ class Registry(Generic[T]):
         """
         serialize: Any = SerializeAsAny  # a type to a type checker, and an annotation to pydantic
         return (BeforeValidator(self.resolve), serialize(), PartField(lambda name: self[name].config))
+
+
+def _is_same_definition(first: Any, second: Any) -> bool:
+    """Return whether two classes or functions come from one definition, whose module or cell was run again."""
+    names = [(getattr(value, "__module__", None), getattr(value, "__qualname__", None)) for value in (first, second)]
+    return names[0] == names[1] and "<lambda>" not in str(names[0][1])

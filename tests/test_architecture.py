@@ -22,7 +22,10 @@ MAY_IMPORT = {
     "necks": {"structures", "ops"},
     "heads": {"structures", "ops"},
     "models": {"structures", "ops", "backbones", "necks", "heads"},
-    "engine": {"structures", "ops", "backbones", "necks", "heads", "models", "data", "evaluation", "formats"},
+    "inference": {"structures", "ops", "formats", "backbones", "necks", "heads", "models"},
+    "engine": {
+        *("structures", "ops", "formats", "backbones", "necks", "heads", "models", "inference", "data", "evaluation")
+    },
 }
 MODULES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 

@@ -93,8 +93,7 @@ def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, 
     from vertebra.data import Shard, build_dataset, train_loader
     from vertebra.engine import TrainingState, parse_config, train_step
     from vertebra.engine.logging.memory import peak_memory
-    from vertebra.engine.loop.determinism import deterministic_kernels
-    from vertebra.engine.loop.precision import matrix_precision
+    from vertebra.inference.numerics import deterministic_kernels, matrix_precision
     from vertebra.models import build_model
     from vertebra.structures import value_errors_as_usage_errors
 
@@ -118,7 +117,7 @@ def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, 
         )
     batches, seconds = list(loader), []
     with matrix_precision(experiment.recipe.precision), deterministic_kernels(experiment.recipe.deterministic):
-        state = TrainingState.of(model, experiment)
+        state = TrainingState.create(model, experiment)
         for step in range(1, steps + 3):
             began = time.perf_counter()
             train_step(state, batches, experiment, step)  # ends by reading numbers back, so the device is done

@@ -50,6 +50,8 @@ def _facts(checkpoint: "Checkpoint") -> Iterator[tuple[str, str]]:
         yield "weights", f"began with {origin.source}"
         yield "license", f"of those: {origin.license}"
         yield "url", origin.url
+    if checkpoint.user_modules:
+        yield "code", f"parts are from its user's {', '.join(checkpoint.user_modules.values())}"
     yield "made with", ", ".join(f"{package} {number}" for package, number in checkpoint.versions.items())
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vertebra.tools.cli import CONTEXT, check_output_file, errors_from_local_rank_zero, run_command
-from vertebra.tools.options import bad_data_option, complete_config, device_option, set_option
+from vertebra.tools.options import bad_data_option, complete_config, device_option, import_option, set_option
 
 if TYPE_CHECKING:
     from vertebra.engine import ExperimentConfig
@@ -43,6 +43,7 @@ class Options:
     engine: str | None
     device: str
     bad_data: str | None
+    imports: tuple[str, ...]
 
 
 @click.command(
@@ -91,6 +92,7 @@ class Options:
 )
 @device_option
 @bad_data_option
+@import_option
 @click.pass_context
 def command(context: click.Context, **values: Any) -> None:
     """Score a trained run on its val data, or a results file of any task without a model.
@@ -165,29 +167,40 @@ def _score_results(options: Options) -> Scored:
     """Score a results file on the ``val`` data of a run or another config."""
     from vertebra.configs import load_config
     from vertebra.data import build_dataset
-    from vertebra.engine import open_checkpoint, score_results
+    from vertebra.engine import experiment_config, score_results
+    from vertebra.inference import import_user_code, open_checkpoint
 
     assert options.results is not None, "the options were checked"
+    for name in options.imports:
+        import_user_code(name)
     if options.run is not None:
-        config = open_checkpoint(options.run).config
+        config = experiment_config(open_checkpoint(options.run))
     else:
         assert options.data is not None, "the options were checked"
         config = load_config(options.data)
     config = _changed(config, options, FIELDS_OF_RESULTS)
     dataset = build_dataset(config.val.dataset, config.val.bad_data)
-    scores = score_results(options.results, dataset, config.evaluation.engine)
+    scores = score_results(options.results, dataset, config.model.head, config.evaluation)
     return scores, {"images": len(dataset), "results": str(options.results)}
 
 
 def _score_run(options: Options) -> Scored | None:
     """Score a run's model on its ``val`` data; return None on a process that is not rank zero."""
+    from rich.console import Console
+
     from vertebra.engine import evaluate_checkpoint
     from vertebra.structures import pick_device
 
     with errors_from_local_rank_zero():
         device = pick_device(options.device)
     assert options.run is not None, "the options were checked"
-    scored = evaluate_checkpoint(options.run, device, lambda config: _changed(config, options, FIELDS_OF_RUN))
+    scored = evaluate_checkpoint(
+        options.run,
+        device,
+        lambda config: _changed(config, options, FIELDS_OF_RUN),
+        imports=options.imports,
+        console=Console(stderr=True),
+    )
     return None if scored is None else (scored.scores, {"step": scored.step, "images": scored.images})
 
 

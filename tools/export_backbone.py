@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from vertebra.tools.cli import CONTEXT, check_output_file, run_command
-from vertebra.tools.options import run_argument
+from vertebra.tools.options import import_option, run_argument
 
 
 @click.command(
@@ -17,7 +17,8 @@ from vertebra.tools.options import run_argument
 @run_argument
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--half", is_flag=True, help="Write float16, which halves the file.")
-def command(run: str, out: Path, half: bool) -> None:
+@import_option
+def command(run: str, out: Path, half: bool, imports: tuple[str, ...]) -> None:
     """Write the backbone of a trained run as one safetensors file, which tells how it wants its pixels.
 
     RUN is a run folder or a checkpoint, OUT the file to write. A config starts from it by model.weights, a backbone by
@@ -26,9 +27,11 @@ def command(run: str, out: Path, half: bool) -> None:
     from safetensors.torch import save_file
 
     from vertebra.backbones import input_metadata, origin_metadata
-    from vertebra.engine import load_checkpoint_model, open_checkpoint
+    from vertebra.inference import import_user_code, load_checkpoint_model, open_checkpoint
 
     check_output_file(out)
+    for name in imports:
+        import_user_code(name)
     checkpoint = open_checkpoint(run)
     model = load_checkpoint_model(checkpoint)
     tensors = {name: value for name, value in model.backbone.state_dict().items() if value.is_floating_point()}

@@ -42,6 +42,14 @@ device_option: Decorator = click.option(
     help="Where the model runs: auto is a CUDA GPU if there is one, otherwise the CPU; mps is Apple's GPU.",
 )
 
+import_option: Decorator = click.option(
+    "--import",
+    "imports",
+    multiple=True,
+    metavar="MODULE_OR_FILE",
+    help="Import this module or Python file, with parts of your own, first; may be given several times.",
+)
+
 bad_data_option: Decorator = click.option(
     "--bad-data",
     type=click.Choice(("error", "skip")),

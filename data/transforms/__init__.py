@@ -3,6 +3,7 @@
 from .base import TRANSFORMS, Transform, TransformConfig, build_transform
 from .color import ColorJitterConfig
 from .crops import CenterCropConfig, RandomCropConfig
+from .preprocessing import as_preprocessing
 from .resize import ResizeConfig
 from .sample import to_sample
 from .scaled_crop import ScaledCropConfig
@@ -16,6 +17,7 @@ __all__ = [
     "ScaledCropConfig",
     "Transform",
     "TransformConfig",
+    "as_preprocessing",
     "build_transform",
     "to_sample",
 ]

@@ -1,6 +1,6 @@
-"""Weights cut into shares: each process keeps its own, and has the others' while a layer is at work (torch's FSDP2).
+"""Sharded weights: each rank keeps a shard, and has the other shards while a layer computes (torch's FSDP2).
 
-A run of one process has no shares: everything here leaves its weights as they are.
+A run of one process has no shards: everything here leaves its weights as they are.
 """
 
 import contextlib
@@ -15,18 +15,18 @@ from ...models import Model
 from .context import DistributedContext
 
 
-def shard(model: Model, processes: DistributedContext) -> None:
-    """Cut the weights into shares, block by block of the backbone and the rest as one; gradients are averaged."""
-    if processes.count == 1:
+def shard_model(model: Model, distributed: DistributedContext) -> None:
+    """Shard the weights, block by block of the backbone and the rest as one; gradients are averaged over ranks."""
+    if distributed.world_size == 1:
         return
-    mesh = init_device_mesh(processes.device.type, (processes.count,))
+    mesh = init_device_mesh(distributed.device.type, (distributed.world_size,))
     for unit in (*blocks(model.backbone), model):
         fully_shard(unit, mesh=mesh)
     register_fsdp_forward_method(model, "predict")
 
 
 def blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """What a network repeats: the outermost members of its sequences that are made of several layers."""
+    """Yield the blocks that a network repeats: the outermost members of its sequences that have several layers."""
     for child in module.children():
         in_sequence = isinstance(module, nn.Sequential | nn.ModuleList)
         is_block = in_sequence and not isinstance(child, nn.Sequential | nn.ModuleList) and any(child.children())
@@ -37,8 +37,11 @@ def blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextlib.contextmanager
-def whole(model: nn.Module) -> Iterator[None]:
-    """All weights on every process: each may use the model as often as it likes, or never. All enter this together."""
+def unsharded(model: nn.Module) -> Iterator[None]:
+    """Keep all weights on every rank inside, so that each may use the model as often as it likes, or never.
+
+    All ranks enter this together.
+    """
     units = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for unit in units:
         unit.set_reshard_after_forward(False, recurse=False)
@@ -52,17 +55,17 @@ def whole(model: nn.Module) -> Iterator[None]:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """The tensor whole. All processes call this together."""
+    """Return a tensor with the shards of all ranks, which call this together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def local_shard(tensor: Tensor) -> Tensor:
-    """What this process has of a tensor in shares."""
+    """Return this rank's shard of a tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
-    """A whole tensor, which every process has, in shares as another of its shape is."""
+    """Return a full tensor, which every rank has, sharded as another of its shape is."""
     if not isinstance(other, DTensor) or tensor.shape != other.shape:
         return tensor
     return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)

@@ -1,4 +1,4 @@
-"""A sheet of pictures, truth beside prediction, for people."""
+"""A sheet of pictures, ground truth beside prediction, for people."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,51 +8,73 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from ...data import Dataset, build_transform, collate
-from ...models import Model
+from ...data import Dataset, Record, build_transform, collate, resize_annotations
+from ...inference import predict_originals, side_by_side, write_image
+from ...inference.drawing import FONT
+from ...models import Model, SemanticInference
 from ...structures import PartConfig
-from ..drawing import FONT, side_by_side, write_image
 from ..loop.evaluate import evaluation_mode
 from ..tasks import Task
-from .thumbnails import shrink_record
 
 COUNT, SCORE = 8, 0.5
-"""How many images are shown, and from which score up what is found in them."""
-LONGEST = 640
-"""Pixels of the longer side of each picture: a sheet of large photos is still one to look at."""
+"""How many images are shown, and the least score of the predictions in them."""
+LONG_SIDE = 640
+"""The most pixels of the long side of each picture, so that a sheet of large photos can still be looked at."""
 
 
 def draw_comparisons(
-    task: Task, model: Model, dataset: Dataset, transform: PartConfig, path: str | os.PathLike[str]
+    task: Task,
+    model: Model,
+    dataset: Dataset,
+    transform: PartConfig,
+    path: str | os.PathLike[str],
+    semantic: SemanticInference = SemanticInference(),
 ) -> None:
-    """A grid of a data set's first images: the truth on the left of each pair, what the model finds on the right."""
+    """Write a grid of a data set's first images: ground truth on the left of each pair, prediction on the right.
+
+    ``semantic`` says how a semantic head predicts an image.
+    """
     with evaluation_mode(model):
-        pairs = list(_compare(task, model, dataset, transform))
+        pairs = list(_compare(task, model, dataset, transform, semantic))
     write_image(path, _grid(pairs, columns=2))
 
 
-def _compare(task: Task, model: Model, dataset: Dataset, transform: PartConfig) -> Iterator[ndarray]:
+def _compare(
+    task: Task, model: Model, dataset: Dataset, transform: PartConfig, semantic: SemanticInference
+) -> Iterator[ndarray]:
+    """Yield the pairs of pictures of the first images."""
     prepare = build_transform(transform)
     for index in range(min(COUNT, len(dataset))):
         record = dataset.read(index)
         batch = collate([prepare(record, 0, index)], model.size_divisor)
-        shown = shrink_record(record, LONGEST)
-        # The model sees the image as ever, and predictions are put back into the one that is drawn on.
-        batch = replace(batch, original_sizes=(shown.image.shape[:2],))
-        found = task.draw(shown.image, task.predict(model, batch)[0], SCORE)
-        yield _captioned(task.draw_truth(shown), found)
+        shown = shrink_record(record, LONG_SIDE)
+        # The model gets the image at its usual size; its prediction is converted to the size that is drawn on.
+        sizes = [(shown.image.shape[0], shown.image.shape[1])]
+        (prediction,) = predict_originals(model, batch.images, sizes, semantic)
+        yield _captioned(task.draw_truth(shown), task.draw(shown.image, prediction, SCORE))
 
 
-def _captioned(truth: ndarray, found: ndarray) -> ndarray:
-    """The two side by side, named in a strip above them."""
-    strip = np.full((18, truth.shape[1] + found.shape[1], 3), 255, dtype=np.uint8)
+def shrink_record(record: Record, long_side: int) -> Record:
+    """Return a record with its image, and the annotations, shrunk to at most ``long_side`` pixels a side."""
+    height, width = record.image.shape[:2]
+    scale = long_side / max(height, width)
+    if scale >= 1:
+        return record
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    small = replace(record, image=cv2.resize(record.image, size[::-1], interpolation=cv2.INTER_AREA))
+    return resize_annotations(small, (height, width), size)
+
+
+def _captioned(truth: ndarray, prediction: ndarray) -> ndarray:
+    """Return two pictures side by side, with a strip above them that names them."""
+    strip = np.full((18, truth.shape[1] + prediction.shape[1], 3), 255, dtype=np.uint8)
     for text, left in (("truth", 4), ("found", truth.shape[1] + 4)):
         cv2.putText(strip, text, (left, 13), FONT, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.vstack([strip, side_by_side([truth, found])])
+    return np.vstack([strip, side_by_side([truth, prediction])])
 
 
 def _grid(tiles: Sequence[ndarray], columns: int) -> ndarray:
-    """Tiles of any size on a white sheet."""
+    """Return pictures of any size in rows on a white sheet."""
     height, width = (max(tile.shape[axis] for tile in tiles) + 6 for axis in (0, 1))
     rows = -(-len(tiles) // columns)
     sheet = np.full((rows * height, columns * width, 3), 255, dtype=np.uint8)

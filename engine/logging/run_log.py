@@ -1,4 +1,4 @@
-"""What a run says while it goes: a live bar or plain lines, ``metrics.jsonl`` and TensorBoard curves."""
+"""What a run reports while it goes: a bar or plain lines, ``metrics.jsonl`` and TensorBoard curves."""
 
 import contextlib
 import json
@@ -9,112 +9,102 @@ from pathlib import Path
 from types import TracebackType
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from ...structures import suggest
 from ..config import ExperimentConfig
 from .memory import peak_memory
+from .progress import ProgressDisplay
 
-
-def val_records(path: Path) -> dict[int, dict[str, float | None]]:
-    """The numbers of each evaluation that a run's ``metrics.jsonl`` holds, the main score first, by step."""
-    records = map(json.loads, path.read_text().splitlines() if path.exists() else ())
-    return {record.pop("step"): record for record in records if record.pop("group") == "val"}
+TOO_HIGH = "the learning rate may be too high for the batch, the first weights others, or the labels another image's"
+TOO_LOW = "annotations may be missing from the data, or the images be all alike"
 
 
 class RunLog:
-    """Collects each step's numbers; writes their means at the steps that the config says.
+    """Collects each step's numbers, and writes their means at the steps that the config says.
 
-    ``start`` is the step that a run goes on from, and ``pending_values`` what was :attr:`pending_values` there.
+    ``start`` is the step that a run goes on from, and ``pending_values`` what :attr:`pending_values` was there.
     """
 
     def __init__(
         self,
         folder: Path,
         config: ExperimentConfig,
+        display: ProgressDisplay,
         *,
         start: int,
         pending_values: Mapping[str, Sequence[float]],
         device: torch.device,
-        console: Console,
     ) -> None:
-        self.folder, self.config, self.device, self.console = folder, config, device, console
-        self._file = (folder / "metrics.jsonl").open("a")
+        self.folder, self.config, self.display, self.device = folder, config, display, device
+        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         self._restart()
         self.pending_values = {name: [*values] for name, values in pending_values.items()}
-        self._progress = Progress(
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task("train", total=config.recipe.schedule.steps, completed=start, numbers="")
+        self._first_step = start + 1
+        self._bar = display.add_bar("step", config.recipe.schedule.steps, completed=start)
 
     def __enter__(self) -> "RunLog":
-        self._show_fault, threading.excepthook = threading.excepthook, self._show_but_writes
-        self._progress.start()
+        self._show_error, threading.excepthook = threading.excepthook, self._show_all_but_write_errors
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._progress.stop()
-        threading.excepthook = self._show_fault
-        # A disk that is full refuses what is left too; that it is full has been said.
+        threading.excepthook = self._show_error
+        # A full disk refuses what is left too, and that it is full is reported already.
         with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext(), self._file:
             self._writer.close()
 
-    def _show_but_writes(self, fault: threading.ExceptHookArgs) -> None:
-        """TensorBoard's thread fails where the disk is full; its next flush raises the same here, for one line."""
-        if not isinstance(fault.exc_value, OSError):
-            self._show_fault(fault)
+    def _show_all_but_write_errors(self, error: threading.ExceptHookArgs) -> None:
+        """Show an error of a thread, except for TensorBoard's on a full disk: its next flush raises that one here."""
+        if not isinstance(error.exc_value, OSError):
+            self._show_error(error)
 
-    def say(self, line: str) -> None:
-        """A line of its own, above the bar."""
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def step(self, step: int, numbers: Mapping[str, float], *, images: int, waited: float) -> dict[str, float]:
-        """Take in step ``step`` (counted from 1): its numbers, the images it saw and the seconds it waited for them.
-
-        Returns the means that this wrote, if it did.
-        """
+    def step(self, step: int, numbers: Mapping[str, float], *, images: int, waited: float) -> None:
+        """Take in step ``step``, counted from 1: its numbers, and the seconds that it waited for its ``images``."""
         for name, value in numbers.items():
             self.pending_values.setdefault(name, []).append(value)
         self._count += 1
         self._images += images
         self._waited += waited
-        self._progress.advance(self._task)
-        return self._write_means(step, numbers["lr"]) if self.config.is_logged(step) else {}
+        self.display.advance(self._bar)
+        if self.config.is_logged(step):
+            self._write_means(step, numbers["lr"])
+        elif step == self._first_step:  # the first record may be minutes away
+            self._show(step, f"{_loss_text(numbers)}  lr {numbers['lr']:.2e}  first step {self._elapsed():.1f} s")
 
-    def _write_means(self, step: int, lr: float) -> dict[str, float]:
-        elapsed = time.perf_counter() - self._since
-        record = {
-            name: sum(values) / len(values) for name, values in self.pending_values.items()
-        }  # some not in every step
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self._since
+
+    def _write_means(self, step: int, lr: float) -> None:
+        """Write a record of the steps since the last one, and show it."""
+        elapsed = self._elapsed()
+        # Some numbers are not there in every step.
+        record = {name: sum(values) / len(values) for name, values in self.pending_values.items()}
         record |= {"lr": lr, "images_per_second": self._images / elapsed, "data_wait": self._waited / elapsed}
         record["peak_memory"] = peak_memory(self.device)
         self.record(step, record, "train")
-        losses = "  ".join(f"{name.removeprefix('loss_')} {record[name]:.3f}" for name in record if "loss" in name)
         line = (
-            f"{losses}  lr {lr:.2e}  {record['images_per_second']:.1f} images/s  "
+            f"{_loss_text(record)}  lr {lr:.2e}  {record['images_per_second']:.1f} images/s  "
             f"data wait {100 * record['data_wait']:.0f}%"
         )
-        if self.console.is_terminal:
-            self._progress.update(self._task, numbers=line)
-        else:
-            steps = self.config.recipe.schedule.steps
-            remaining = elapsed / self._count * (steps - step)
-            self.say(f"step {step}/{steps}  {line}  ETA {remaining:.0f} s")
+        self._show(step, line, elapsed / self._count)
+        for warning in range_warnings(self.config, step, record):
+            self.display.say(warning)
         self._restart()
-        return record
+
+    def _show(self, step: int, line: str, seconds_per_step: float | None = None) -> None:
+        """Show numbers beside the bar, or in a line with the time that the other steps will take."""
+        if self.display.console.is_terminal:
+            self.display.set_numbers(self._bar, line)
+            return
+        steps = self.config.recipe.schedule.steps
+        eta = "" if seconds_per_step is None else f"  ETA {seconds_per_step * (steps - step):.0f} s"
+        self.display.say(f"step {step}/{steps}  {line}{eta}")
 
     def _restart(self) -> None:
+        """Begin to collect the numbers of the next record."""
         self.pending_values: dict[str, list[float]] = {}
         """The numbers of the steps since the last record."""
         self._count = self._images = 0
@@ -131,7 +121,27 @@ class RunLog:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """What is done inside (an evaluation) is no training time."""
+        """Leave the time that is spent inside, by an evaluation, out of the training's."""
         began = time.perf_counter()
         yield
         self._since += time.perf_counter() - began
+
+
+def _loss_text(numbers: Mapping[str, float]) -> str:
+    """Return the losses among numbers as text."""
+    return "  ".join(f"{name.removeprefix('loss_')} {numbers[name]:.3f}" for name in numbers if "loss" in name)
+
+
+def range_warnings(config: ExperimentConfig, step: int, means: Mapping[str, float]) -> list[str]:
+    """Return a line for each mean outside its expected range, at the first record from ``expected_from_step`` on."""
+    first = config.run.expected_from_step
+    if step < first or any(map(config.is_logged, range(first, step))):
+        return []
+    lines = []
+    for name, (low, high) in config.run.expected_ranges.items():
+        if name not in means:
+            lines.append(f"WARNING: the range of {name!r} is of nothing that is logged: {suggest(name, means)}")
+        elif not low <= (value := means[name]) <= high:
+            meaning = TOO_HIGH if value > high else TOO_LOW
+            lines.append(f"WARNING: {name} is {value:.3g} by step {step}, and expected from {low} to {high}: {meaning}")
+    return lines

@@ -1,62 +1,78 @@
-"""Run a model over a data set and score what it predicts, in original pixels and ids."""
+"""Evaluating a model over a data set: its results, their scores, and its losses."""
 
 import contextlib
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from rich.console import Console
+from torch import Tensor
+
 from ...data import Batch, Dataset, Shard, eval_loader, worker_errors
-from ...evaluation import Engine, Scores, add_file_to_error, open_results, sort_results
-from ...models import Model
-from ...structures import DataError
-from ..config import ExperimentConfig
+from ...evaluation import Scores, add_file_to_error, open_results, sort_results
+from ...heads import HeadConfig
+from ...inference import deterministic_kernels, matrix_precision, predict_originals
+from ...models import Model, SemanticInference
+from ...ops import single_process, split_losses
+from ..config import EvaluationConfig, ExperimentConfig
 from ..distributed.context import DistributedContext
-from ..tasks import TASKS, Rows, Task
-from .determinism import deterministic_kernels
-from .precision import matrix_precision
+from ..logging.progress import ProgressDisplay
+from ..tasks import Rows, Task, task_of_results
+from .step import seed_step
 
 
 def evaluate(
-    task: Task, model: Model, dataset: Dataset, config: ExperimentConfig, processes: DistributedContext | None = None
+    task: Task,
+    model: Model,
+    dataset: Dataset,
+    config: ExperimentConfig,
+    distributed: DistributedContext | None = None,
+    display: ProgressDisplay | None = None,
 ) -> tuple[Rows, dict[str, Scores]] | None:
-    """The result rows of a validation set, read as the experiment says, and their scores.
+    """Return the results rows of a validation set, evaluated as the experiment says, and their scores.
 
-    Of several processes each predicts its share of the images, and the first one gets the result; the others None.
+    Each rank predicts a shard of the images. Rank zero, which scores them, gets the result; the others get None.
     """
-    processes = processes or DistributedContext(model.device)
+    distributed = distributed or DistributedContext(model.device)
+    display = display or ProgressDisplay(Console(quiet=True))
+    inference = config.inference()
     batches = eval_loader(
         dataset,
         config.val.transform,
         config.run.loader,
-        batch_size=1
-        if config.recipe.deterministic
-        else config.evaluation.batch_size,  # a batch's size decides how sums are ordered
+        batch_size=inference.batch_size,
         divisor=model.size_divisor,
-        share=Shard(processes.rank, processes.count),
+        share=Shard(distributed.rank, distributed.world_size),
     )
-    with matrix_precision(config.recipe.precision), deterministic_kernels(config.recipe.deterministic):
-        shares = processes.gather_to_rank_zero(collect_results(task, model, batches))
-    if not processes.is_rank_zero:
-        return None
-    rows = sort_results([row for own in shares for row in own])
-    return rows, task.score(dataset, rows, config.evaluation.engine)
+    steps = math.ceil(math.ceil(len(dataset) / inference.batch_size) / distributed.world_size)
+    batches = display.track(batches, steps, "evaluating", "batches")
+    with matrix_precision(inference.precision), deterministic_kernels(inference.deterministic):
+        shards = distributed.gather_to_rank_zero(collect_results(task, model, batches, inference.semantic))
+    rows = sort_results([row for shard in shards for row in shard])
+    scores = distributed.on_rank_zero(lambda: task.score(dataset, rows, config.evaluation))
+    return (rows, scores) if distributed.is_rank_zero else None
 
 
-def collect_results(task: Task, model: Model, batches: Iterable[Batch]) -> Rows:
-    """The result rows of every image."""
+def collect_results(
+    task: Task, model: Model, batches: Iterable[Batch], semantic: SemanticInference = SemanticInference()
+) -> Rows:
+    """Return the results rows of every image; ``semantic`` says how a semantic head predicts an image."""
     rows: Rows = []
     with evaluation_mode(model), worker_errors():
         for batch in batches:
-            for image_id, prediction in zip(batch.image_ids, task.predict(model, batch), strict=True):
+            predictions = predict_originals(model, batch.images, batch.original_sizes, semantic)
+            for image_id, prediction in zip(batch.image_ids, predictions, strict=True):
                 rows += task.rows(prediction, image_id)
     return rows
 
 
 @contextlib.contextmanager
 def evaluation_mode(model: Model) -> Iterator[None]:
-    """Inside, norms use their statistics and nothing is dropped."""
+    """Put the model into evaluation mode inside: norms use their statistics and nothing is dropped."""
     training = model.training
     model.eval()
     try:
@@ -65,41 +81,76 @@ def evaluation_mode(model: Model) -> Iterator[None]:
         model.train(training)
 
 
-def score_results(path: str | os.PathLike[str], dataset: Dataset, engine: Engine = "hotcoco") -> dict[str, Scores]:
-    """The scores of a results file, as the run that wrote it got them; no model is needed.
+def score_results(
+    path: str | os.PathLike[str],
+    dataset: Dataset,
+    head: HeadConfig,
+    config: EvaluationConfig = EvaluationConfig(),
+) -> dict[str, Scores]:
+    """Return the scores of a results file, equal to those of the run that wrote it; no model is needed.
 
-    DataError naming the file and the row that cannot be scored.
+    ``head`` is the head of the experiment that the file belongs to. Raises DataError naming the file and the row that
+    cannot be scored.
     """
     with open_results(path) as rows:
         with add_file_to_error(path):
-            task = _task_of(rows, dataset)
-        return TASKS[task](dataset.classes[task]).score(dataset.part(task), rows, engine)
+            task, part = task_of_results(rows, head, dataset)
+        return task.score(part, rows, config)
 
 
-def _task_of(rows: Rows, dataset: Dataset) -> str:
-    """The task that rows of results are of. A joint data set has the truth of several: the first row's fields tell."""
-    if dataset.task in TASKS:
-        return dataset.task
-    row = rows[0] if rows else {}
-    task = next((task for task, kind in TASKS.items() if kind.mark in row), "")
-    if task not in dataset.classes:
-        what = (
-            f"the first row is none of {' or '.join(dataset.classes)}" if rows else "no row tells whose results it is"
-        )
-        raise DataError(what, "give a file of one head's results", case="bad-results")
-    return task
+@torch.no_grad()
+def validation_losses(
+    model: Model, dataset: Dataset, config: ExperimentConfig, distributed: DistributedContext | None = None
+) -> dict[str, float | None]:
+    """Return the mean over the images of each loss, and of their sum ``loss``; None for one that is not finite.
+
+    Every image is a batch of its own, and its random numbers are a function of the seed and its index: neither the step
+    nor the number of ranks changes a bit. Rank zero gets the result; the others get an empty dict.
+    """
+    distributed = distributed or DistributedContext(model.device)
+    shard = Shard(distributed.rank, distributed.world_size)
+    batches = eval_loader(
+        dataset, config.val.transform, config.run.loader, batch_size=1, divisor=model.size_divisor, share=shard
+    )
+    names: list[str] = []
+    rows: list[Tensor] = []
+    with evaluation_mode(model), single_process(), worker_errors():
+        for number, batch in enumerate(batches):
+            seed_step(config.recipe.seed, shard.rank + number * shard.processes)
+            batch = batch.to(model.device)
+            losses, _ = split_losses(model(batch.images, batch.targets))
+            names = [*losses, "loss"]
+            values = torch.stack(list(losses.values()))
+            rows.append(torch.cat([values, values.sum()[None]]))
+    values_of_rank = torch.stack(rows).tolist() if rows else []  # one read from the device for all images
+    gathered = distributed.gather_to_rank_zero(values_of_rank)
+    if not distributed.is_rank_zero:
+        return {}
+    columns = zip(*(row for rows_of_rank in gathered for row in rows_of_rank), strict=True)
+    return {name: _exact_mean(column) for name, column in zip(names, columns, strict=True)}
+
+
+def describe_losses(losses: Mapping[str, float | None]) -> str:
+    """Return a line with the validation losses."""
+    values = {name: "not finite" if value is None else f"{value:.3f}" for name, value in losses.items()}
+    return "validation: " + "  ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _exact_mean(values: Sequence[float]) -> float | None:
+    """Return the mean, whose bits do not depend on the order of the values; None where it is not finite."""
+    mean = math.fsum(values) / len(values)
+    return mean if math.isfinite(mean) else None
 
 
 def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]:
-    """What ``eval.json`` holds: for each thing scored (``bbox``) its numbers under their usual names, the first of them
-    per class, and ``facts``."""
-    summaries = {name: each.summary for name, each in scores.items()}
-    return {**summaries, "per_class": {name: each.per_class for name, each in scores.items()}, **facts}
+    """Return what ``eval.json`` holds: the numbers of each thing scored (``bbox``), the first per class, and facts."""
+    summaries = {name: scored.summary for name, scored in scores.items()}
+    return {**summaries, "per_class": {name: scored.per_class for name, scored in scores.items()}, **facts}
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write JSON through a temporary file, so that a reader never sees half of it."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)

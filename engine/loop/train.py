@@ -1,40 +1,38 @@
 """The training loop. Data, seeds and learning rate are functions of the step, so resume is exact."""
 
 import contextlib
-import functools
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import profiler
 
 from ...data import Batch, Shard, train_loader, worker_errors
 from ...evaluation import format_scores, write_results
-from ..checkpoints.checkpoint import add_scores, save_checkpoint
-from ..checkpoints.restore import load_state
-from ..checkpoints.series import link_best, prune_checkpoints
+from ...inference import deterministic_kernels, matrix_precision
+from ..checkpoint_writer import add_scores, link_best, prune_checkpoints, save_checkpoint
 from ..config import ExperimentConfig
 from ..distributed.context import init_distributed
-from ..distributed.sharding import whole
+from ..distributed.sharding import unsharded
 from ..logging.comparisons import draw_comparisons
-from ..logging.expected_ranges import range_warnings
+from ..logging.progress import ProgressDisplay
 from ..logging.run_log import RunLog
-from ..optim.learning_rate import describe_learning_rate, warmup_warning
-from ..run import Run, open_run
+from ..optim.optimizers import describe_learning_rate
+from ..run import Run, find_starting_point, open_run
 from ..run_folder import RunFolder
-from .bad_batch import save_bad_batch
-from .determinism import deterministic_kernels
-from .early_stopping import evaluations_since_best
-from .evaluate import evaluate, scores_as_json, write_json
-from .precision import matrix_precision
-from .profiling import profiled
-from .step import TrainingState, train_step
+from ..tasks import results_files
+from .evaluate import describe_losses, evaluate, scores_as_json, validation_losses, write_json
+from .step import save_bad_batch, train_step
 from .stop_requests import Interrupted, StopRequests, stop_requests
-from .validation_loss import describe_losses, validation_losses
+
+FIRST_PROFILED, LAST_PROFILED = 10, 14
+"""The steps that a profile has, counted from 1 where a run begins or goes on; those before are no measure."""
 
 
 def train(
@@ -48,72 +46,60 @@ def train(
 ) -> dict[str, Any]:
     """Train, evaluate and draw; everything is written to the folder ``output``. Returns what ``eval.json`` holds.
 
-    ``profile`` writes a trace of a few steps there, too.
-    Under ``torchrun`` or ``srun`` every process calls this, and they train together; the first one writes and speaks.
+    ``profile`` writes a trace of a few steps there, too. Under ``torchrun`` or ``srun`` every process calls this, and
+    they train together; rank zero writes and prints.
     """
-    with init_distributed(device) as processes, contextlib.ExitStack() as stack:
-        console = (console or Console(stderr=True)) if processes.is_rank_zero else Console(quiet=True)
-        say = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    with init_distributed(device) as distributed, contextlib.ExitStack() as stack:
+        console = (console or Console(stderr=True)) if distributed.is_rank_zero else Console(quiet=True)
+        display = stack.enter_context(ProgressDisplay(console).shown())
         folder = RunFolder(output)
-        starting_point = processes.on_rank_zero(lambda: stack.enter_context(folder).open(config, resume, say))
-        with processes.fail_together():
-            run = open_run(starting_point, folder, processes, say)
-        with (
-            processes.fail_together()
-        ):  # apart from the above: all must get here, and of a config it fails on all or none
-            state = TrainingState.of(run.model, run.config, processes)
-        say(describe_learning_rate(run.config))
-        if (warning := warmup_warning(run.config)) is not None:
-            say(warning)
-        pending_values = {}
-        if starting_point.resumed is not None:
-            pending_values = starting_point.resumed.pending_values
-            load_state(starting_point.resumed, state, say)
+        start = distributed.on_rank_zero(
+            lambda: find_starting_point(stack.enter_context(folder), config, resume, display.say)
+        )
+        run = open_run(start, folder, distributed, display.say)
+        recipe = run.config.recipe
+        display.say(describe_learning_rate(recipe.optimizer, recipe.batch_size))
+        if (warning := recipe.schedule.warmup_warning()) is not None:
+            display.say(warning)
         log = None
-        if processes.is_rank_zero:
-            folder.rewind(starting_point.step)
-            options = {
-                "start": starting_point.step,
-                "pending_values": pending_values,
-                "device": processes.device,
-                "console": console,
-            }
-            log = stack.enter_context(RunLog(folder.path, run.config, **options))
-        training = _Training(run, state, log)
-        trace = folder.path / "profile.json" if profile and processes.is_rank_zero else None
-        with matrix_precision(run.config.recipe.precision), deterministic_kernels(run.config.recipe.deterministic):
-            with profiled(trace, say) as after_step:
-                training.take_steps(starting_point.step, after_step)
+        if distributed.is_rank_zero:
+            folder.rewind(start.step)
+            pending_values = {} if start.resumed is None else start.resumed.pending_values
+            options = {"start": start.step, "pending_values": pending_values, "device": distributed.device}
+            log = stack.enter_context(RunLog(folder.path, run.config, display, **options))
+        training = _Training(run, display, log)
+        trace = folder.path / "profile.json" if profile and distributed.is_rank_zero else None
+        with matrix_precision(recipe.precision), deterministic_kernels(recipe.deterministic):
+            with _profiled(trace, display.say) as after_step:
+                training.take_steps(start.step, after_step)
             training.finish()
-        return processes.on_rank_zero(lambda: json.loads(folder.scores.read_text()))
+        return distributed.on_rank_zero(lambda: json.loads(folder.scores.read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True, slots=True)
 class _Training:
-    """A run and what its steps change; the first process has a ``log``."""
+    """A run and its reports; rank zero has a ``log``."""
 
     run: Run
-    state: TrainingState
+    display: ProgressDisplay
     log: RunLog | None
 
     def take_steps(self, start: int, after_step: Callable[[], None]) -> None:
-        """From the step after ``start`` to the last, with checkpoints and evaluations."""
-        config, processes = self.run.config, self.run.processes
-        notify = None if self.log is None else self.log.say
-        with stop_requests(notify) as stop, worker_errors(), self._report_interruption_once():
+        """Take the steps after ``start`` up to the last, with checkpoints and evaluations."""
+        run, config = self.run, self.run.config
+        notify = self.display.say if run.distributed.is_rank_zero else None
+        with stop_requests(notify) as stop, worker_errors(), self._interruptions_reported_once():
             self._evaluate_if_due(start, stop)  # a run may have ended between the checkpoint and its evaluation
             if self._ends_early(start):
                 return
-            source = self._batches(start)  # outlives the loop: where a worker dies, it knows what that one was reading
+            source = self._batches(start)  # outlives the loop: if a worker dies, it knows what that one was reading
             for step, (batches, waited) in enumerate(_timed(source, config.recipe.accumulate), start + 1):
-                with save_bad_batch(self.run.folder.path / f"bad_batch_{processes.rank}.safetensors", batches):
-                    numbers = train_step(self.state, batches, config, step)
+                with save_bad_batch(run.folder.path / f"bad_batch_{run.distributed.rank}.safetensors", batches):
+                    numbers = train_step(run.state, batches, config, step)
                 if self.log is not None:
-                    means = self.log.step(step, numbers, images=config.recipe.batch_size, waited=waited)
-                    for warning in range_warnings(config, step, means):
-                        self.log.say(warning)
+                    self.log.step(step, numbers, images=config.recipe.batch_size, waited=waited)
                 after_step()
-                stopped = processes.all_reduce_max(stop.number)
+                stopped = run.distributed.all_reduce_max(stop.number)
                 if step % config.run.checkpoint_every == 0 or self._is_evaluated(step) or stopped:
                     self._save(step)
                 if stopped:
@@ -123,40 +109,39 @@ class _Training:
                     break
 
     def finish(self) -> None:
-        """A picture of the last step, where it is not there yet."""
-        run = self.run
-        with whole(self.state.evaluated_model):
+        """Draw a picture of the last step, if it is not there yet."""
+        run, model = self.run, self.run.state.evaluated_model
+        with unsharded(model):
             if self.log is not None and not run.folder.picture.exists():
-                draw_comparisons(
-                    run.task, self.state.evaluated_model, run.val_set, run.config.val.transform, run.folder.picture
-                )
-        if self.log is not None:
-            self.log.say(f"results are in {run.folder.path}")
+                transform, semantic = run.config.val.transform, run.config.evaluation.inference
+                draw_comparisons(run.task, model, run.val_set, transform, run.folder.picture, semantic)
+        self.display.say(f"results are in {run.folder.path}")
 
     def _batches(self, start: int) -> Iterator[Batch]:
-        """This process's micro-batches of all steps after ``start``."""
-        config, processes = self.run.config, self.run.processes
+        """Return this rank's micro-batches of all steps after ``start``."""
+        run, config = self.run, self.run.config
         return train_loader(
-            self.run.train_set,
+            run.train_set,
             config.train.transform,
             config.run.loader,
             batch_size=config.recipe.batch_size,
-            divisor=self.run.model.size_divisor,
+            divisor=run.state.model.size_divisor,
             seed=config.recipe.seed,
             start_step=start,
             end_step=config.recipe.schedule.steps,
-            share=Shard(processes.rank, processes.count, config.recipe.accumulate),
+            share=Shard(run.distributed.rank, run.distributed.world_size, config.recipe.accumulate),
             sampling=config.train.sampling,
             mix=config.train.mix,
         )
 
     def _save(self, step: int) -> None:
+        """Write the checkpoint of a step, and delete old ones."""
         run = self.run
-        for model in dict.fromkeys((run.model, self.state.evaluated_model)):
-            run.processes.broadcast_buffers_from_rank_zero(model)
+        for model in dict.fromkeys((run.state.model, run.state.evaluated_model)):
+            run.distributed.broadcast_buffers_from_rank_zero(model)
         pending_values = {} if self.log is None else self.log.pending_values
-        save_checkpoint(run.folder.checkpoints, step, self.state, {**run.description, "pending_values": pending_values})
-        if run.processes.is_rank_zero:
+        save_checkpoint(run.folder.checkpoints, step, run.state, {**run.description, "pending_values": pending_values})
+        if run.distributed.is_rank_zero:
             prune_checkpoints(run.folder.checkpoints, run.config.run.keep_checkpoints)
 
     def _is_evaluated(self, step: int) -> bool:
@@ -164,73 +149,98 @@ class _Training:
         return step == last or (every > 0 and step > 0 and step % every == 0)
 
     def _ends_early(self, step: int) -> bool:
-        """Whether the evaluations leave no patience for the steps that remain."""
+        """Return whether the evaluations leave no patience for the steps that remain."""
         config, folder = self.run.config, self.run.folder
         patience, measure = config.evaluation.patience, config.evaluation.patience_for
         if patience is None or step == config.recipe.schedule.steps:
             return False
-        waited = self.run.processes.on_rank_zero(lambda: evaluations_since_best(folder.path / "metrics.jsonl", measure))
-        if waited < patience:
+        higher = self.run.task.higher_is_better
+        count = self.run.distributed.on_rank_zero(lambda: folder.evaluations_since_best(measure, higher))
+        if count < patience:
             return False
-        if self.log is not None:
-            self.log.say(f"the run ends after step {step}: {waited} evaluations brought no better {measure}")
+        self.display.say(f"the run ends after step {step}: {count} evaluations brought no better {measure}")
         return True
 
     def _evaluate_if_due(self, step: int, stop: StopRequests) -> None:
-        """Score the step, which is saved, if the config wants it and it is not yet scored; the best checkpoint stays.
+        """Score a step that is saved, if the config wants it and it is not scored yet, and keep the best checkpoint.
 
-        An evaluation may take longer than a scheduler waits after its signal: it is given up, and a resumed run begins
-        it again.
+        An evaluation may take longer than a scheduler waits after its signal: then it is given up, and a resumed run
+        begins it again.
         """
         if not self._is_evaluated(step):
             return
-        folder, processes = self.run.folder, self.run.processes
-        if processes.on_rank_zero(folder.evaluated_step) < step:
+        folder, distributed = self.run.folder, self.run.distributed
+        if distributed.on_rank_zero(folder.evaluated_step) < step:
             with stop.at_once(step):
                 self._evaluate(step)
-        if processes.is_rank_zero:
-            add_scores(folder.checkpoints, step, folder.scores.read_text())
-            if folder.best_step() == step:
+        if distributed.is_rank_zero:
+            add_scores(folder.checkpoints, step, folder.scores.read_text(encoding="utf-8"))
+            if folder.best_step(self.run.task.higher_is_better) == step:
                 link_best(folder.checkpoints, step)
 
     def _evaluate(self, step: int) -> None:
-        """Score the validation split; ``eval.json`` and the results files hold the newest."""
-        run, log, model = self.run, self.log, self.state.evaluated_model
-        run.processes.broadcast_buffers_from_rank_zero(model)
-        with contextlib.nullcontext() if log is None else log.paused(), whole(model):
-            found = evaluate(run.task, model, run.val_set, run.config, run.processes)
+        """Score the validation split, and write ``eval.json`` and the results files."""
+        run, log, model = self.run, self.log, self.run.state.evaluated_model
+        run.distributed.broadcast_buffers_from_rank_zero(model)
+        with contextlib.nullcontext() if log is None else log.paused(), unsharded(model):
+            evaluated = evaluate(run.task, model, run.val_set, run.config, run.distributed, self.display)
             losses = {}
             if run.config.evaluation.losses:
-                losses = validation_losses(model, run.val_set, run.config, run.processes)
-            if log is None or found is None:
+                losses = validation_losses(model, run.val_set, run.config, run.distributed)
+            if log is None or evaluated is None:
                 return
-            rows, scores = found
-            for place, (kind, each) in enumerate(scores.items()):
-                numbers = each.summary if place else {**each.summary, **losses}
-                log.record(step, numbers, f"val/{kind}" if place else "val")
-                log.say(format_scores(each, kind))
+            rows, scores = evaluated
+            for index, (name, scored) in enumerate(scores.items()):
+                numbers = scored.summary if index else {**scored.summary, **losses}
+                log.record(step, numbers, f"val/{name}" if index else "val")
+                self.display.say(format_scores(scored, name))
             facts: dict[str, Any] = {"step": step, "images": len(run.val_set)}
             if losses:
-                log.say(describe_losses(losses))
+                self.display.say(describe_losses(losses))
                 facts["losses"] = losses
-            for name, own in run.task.files(rows).items():
-                write_results(log.folder / name, own)
+            for name, rows_of_file in results_files(run.task, rows).items():
+                write_results(run.folder.path / name, rows_of_file)
             write_json(run.folder.scores, scores_as_json(scores, **facts))
             run.folder.picture.unlink(missing_ok=True)  # of an earlier step, where a run with less patience ended
 
     @contextlib.contextmanager
-    def _report_interruption_once(self) -> Iterator[None]:
-        """A signal stops all processes, and the first one says so."""
+    def _interruptions_reported_once(self) -> Iterator[None]:
+        """Let rank zero alone report a signal, which stops all ranks."""
         try:
             yield
         except Interrupted as interrupted:
-            interrupted.reported_by_other_rank = not self.run.processes.is_rank_zero
+            interrupted.reported_by_other_rank = not self.run.distributed.is_rank_zero
             raise
 
 
 def _timed(batches: Iterator[Batch], count: int) -> Iterator[tuple[Sequence[Batch], float]]:
-    """The micro-batches of each step with the seconds they were waited for."""
-    before = time.perf_counter()
-    for group in zip(*[batches] * count, strict=True):
-        yield group, time.perf_counter() - before
-        before = time.perf_counter()
+    """Yield the ``count`` micro-batches of each step with the seconds that the step waited for them."""
+    began, group = time.perf_counter(), []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == count:
+            yield group, time.perf_counter() - began
+            began, group = time.perf_counter(), []
+
+
+@contextlib.contextmanager
+def _profiled(path: Path | None, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Yield a function to call after every step; it writes a trace in Chrome's format to ``path``, if there is one."""
+    if path is None:
+        yield lambda: None
+        return
+    path.unlink(missing_ok=True)
+
+    def write(trace: profiler.profile) -> None:
+        trace.export_chrome_trace(str(path))
+        say(f"a trace of steps {FIRST_PROFILED} to {LAST_PROFILED} is in {path}: open it in https://ui.perfetto.dev")
+
+    activities = [profiler.ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        activities.append(profiler.ProfilerActivity.CUDA)
+    active = LAST_PROFILED - FIRST_PROFILED + 1
+    phases = profiler.schedule(wait=FIRST_PROFILED - 2, warmup=1, active=active, repeat=1)
+    with profiler.profile(activities=activities, schedule=phases, on_trace_ready=write) as trace:
+        yield trace.step
+    if not path.exists():
+        say(f"no trace was written: the run ended before its step {FIRST_PROFILED}")

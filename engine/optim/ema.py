@@ -24,12 +24,14 @@ class ModelEMA:
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights after step ``step``, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages, weights = _floats(self.model), _floats(model)
+        averages, weights = _floating_tensors(self.model), _floating_tensors(model)
         torch._foreach_lerp_(averages, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             if not average.is_floating_point():
                 average.copy_(buffer)
 
 
-def _floats(model: nn.Module) -> list[Tensor]:
-    return [local_shard(tensor) for tensor in model.state_dict().values() if tensor.is_floating_point()]
+def _floating_tensors(model: nn.Module) -> list[Tensor]:
+    """Return the floating-point tensors of a state dict, tied ones once, in a rank's shards."""
+    tensors = [local_shard(tensor) for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    return list({(tensor.data_ptr(), tensor.shape): tensor for tensor in tensors}.values())

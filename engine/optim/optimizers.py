@@ -1,4 +1,4 @@
-"""Optimisers, and the learning rate that each of their groups has."""
+"""Optimizers, and the learning rate that goes with a batch size."""
 
 from typing import Annotated, Literal
 
@@ -16,8 +16,8 @@ class SGDConfig(ParameterGroupsConfig):
     name: Literal["sgd"] = "sgd"
     lr: float = Field(default=0.02, gt=0)
     lr_batch_size: int | None = Field(default=None, gt=0)
-    """The batch size that ``lr`` was chosen for: that of the run scales it in proportion (1706.02677). None: ``lr`` as
-    it is."""
+    """The batch size that ``lr`` was chosen for; a run with another one scales it in proportion (1706.02677 section
+    2.1). None: ``lr`` as it is, whatever the batch size."""
     momentum: float = Field(default=0.9, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
 
@@ -28,8 +28,8 @@ class AdamWConfig(ParameterGroupsConfig):
     name: Literal["adamw"] = "adamw"
     lr: float = Field(default=1e-4, gt=0)
     lr_batch_size: int | None = Field(default=None, gt=0)
-    """The batch size that ``lr`` was chosen for: that of the run scales it by the square root (2205.10287). None:
-    ``lr`` as it is."""
+    """The batch size that ``lr`` was chosen for; a run with another one scales it by the square root of the ratio
+    (2205.10287). None: ``lr`` as it is, whatever the batch size."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = Field(default=0.05, ge=0)
 
@@ -38,7 +38,7 @@ OptimizerConfig = Annotated[SGDConfig | AdamWConfig, Field(discriminator="name")
 
 
 def build_optimizer(config: SGDConfig | AdamWConfig, model: nn.Module) -> optim.Optimizer:
-    """An optimiser over what is trainable, in groups that differ in rate or decay."""
+    """Return an optimizer over the trainable parameters, in groups that differ in learning rate or weight decay."""
     groups = parameter_groups(config, model)
     optimizer = (
         optim.SGD(groups, lr=config.lr, momentum=config.momentum)
@@ -50,6 +50,28 @@ def build_optimizer(config: SGDConfig | AdamWConfig, model: nn.Module) -> optim.
 
 
 def set_learning_rate(optimizer: optim.Optimizer, lr: float) -> None:
-    """Give every group this learning rate, times the multiplier that is its own."""
+    """Set the learning rate of every parameter group to ``lr`` times the group's multiplier."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_multiplier", 1.0)
+
+
+def scaled_learning_rate(config: SGDConfig | AdamWConfig, batch_size: int) -> float:
+    """Return the learning rate that the schedule multiplies: ``lr``, scaled from its batch size to ``batch_size``.
+
+    SGD's grows in proportion to the batch (1706.02677 section 2.1), AdamW's with its square root (2205.10287).
+    """
+    if config.lr_batch_size is None:
+        return config.lr
+    ratio = batch_size / config.lr_batch_size
+    return config.lr * (ratio if isinstance(config, SGDConfig) else ratio**0.5)
+
+
+def describe_learning_rate(config: SGDConfig | AdamWConfig, batch_size: int) -> str:
+    """Return a line with the learning rate, and the rule by which it follows the batch size."""
+    if config.lr_batch_size is None:
+        return f"learning rate {config.lr:g}, whatever the batch size: optimizer.lr_batch_size is not set"
+    rule = "in proportion to" if isinstance(config, SGDConfig) else "by the square root of"
+    return (
+        f"learning rate {scaled_learning_rate(config, batch_size):g} for {batch_size} images a step: "
+        f"{config.lr:g} for {config.lr_batch_size}, scaled {rule} the batch"
+    )

@@ -12,35 +12,38 @@ from ...backbones import Backbone, HasParameterLayers, HasUndecayedParameters
 from ...structures import Config, UsageError, suggest
 
 _NORM = re.compile(r"\wNorm")
-"""What the classes of normalisation layers, or those that they derive from, are called, torch's and timm's: the kind,
-and then the word (``BatchNorm2d``, ``RmsNormAct``). What begins with the word is none (``NormFreeBlock``)."""
+"""The names of normalization layers' classes or base classes, torch's and timm's: a word before ``Norm``, as in
+``BatchNorm2d`` and ``RmsNormAct``. A class whose name begins with it is none (``NormFreeBlock``)."""
 
 
 class ParameterGroupsConfig(Config):
-    """What every optimiser's config says of rates and decays.
+    """How learning rate and weight decay differ between parameters; every optimizer's config has these fields.
 
-    A pattern is a part's name (``backbone``, ``head.mask``), which stands for all that is in it, or has ``*`` in it
-    (``*.offset.*``). A parameter that several match gets the product of their multipliers.
+    A pattern is the name of a part (``backbone``, ``head.mask``), which stands for all of its parameters, or has ``*``
+    in it (``*.offset.*``). A parameter that several patterns match gets the product of their multipliers.
     """
 
     weight_decay: float = Field(default=0.0, ge=0)
     norm_weight_decay: float = Field(default=0.0, ge=0)
-    """Decay of the scales and shifts of normalisation layers (detectron2's default; torchvision's is weight_decay)."""
+    """Weight decay of the scales and shifts of normalization layers (0 is detectron2's default; torchvision decays them
+    as weights)."""
     bias_weight_decay: float | None = Field(default=None, ge=0)
-    """Of biases and whatever else has one axis, such as layer scales; None: as weights. timm's is 0."""
+    """Weight decay of biases and of other parameters with one axis, such as layer scales; None: as weights. timm's is
+    0."""
     decay_multipliers: dict[str, NonNegativeFloat] = Field(default={})
-    """By pattern. What a backbone says must not decay, such as positional embeddings, never does."""
+    """Multipliers of the weight decay, by pattern. Parameters that a backbone says must not decay, such as positional
+    embeddings, never do."""
     lr_multipliers: dict[str, PositiveFloat] = Field(default={})
-    """By pattern: ``{"backbone": 0.1}``."""
+    """Multipliers of the learning rate, by pattern: ``{"backbone": 0.1}``."""
     layer_decay: float | None = Field(default=None, gt=0, le=1)
-    """With it the learning rate falls by this factor from each layer of the backbone to the one below it; neck and
-    head have the rate itself (2003.10555 section 3.1, 2106.08254; 0.7 to 0.8 for a ViT in 2203.16527)."""
+    """The factor by which the learning rate falls from each layer of the backbone to the one below it; neck and head
+    have the full rate (2003.10555 section 3.1, 2106.08254; 0.7 to 0.8 for a ViT in 2203.16527). None: no such fall."""
 
 
 def parameter_groups(config: ParameterGroupsConfig, model: nn.Module) -> list[dict[str, Any]]:
-    """The trainable parameters by ``lr_multiplier`` and ``weight_decay``.
+    """Return the trainable parameters in groups of one ``lr_multiplier`` and ``weight_decay`` each.
 
-    UsageError for a pattern that matches nothing, and for a backbone that does not know its layers.
+    Raises UsageError for a pattern that matches nothing, and for a backbone that does not know its layers.
     """
     names = [name for name, _ in model.named_parameters()]
     rates, decays = _multipliers(config.lr_multipliers, names), _multipliers(config.decay_multipliers, names)
@@ -58,19 +61,19 @@ def parameter_groups(config: ParameterGroupsConfig, model: nn.Module) -> list[di
 
 
 def _multipliers(patterns: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
-    """The product of what matches each name."""
-    found = dict.fromkeys(names, 1.0)
+    """Return the product of the multipliers whose patterns match each name."""
+    multipliers = dict.fromkeys(names, 1.0)
     for pattern, multiplier in patterns.items():
-        matched = [name for name in found if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
+        matched = [name for name in multipliers if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
         if not matched:
-            raise UsageError(f"no parameter has a name like {pattern!r}", _nearest(pattern, found))
+            raise UsageError(f"no parameter has a name like {pattern!r}", _suggest_word(pattern, multipliers))
         for name in matched:
-            found[name] *= multiplier
-    return found
+            multipliers[name] *= multiplier
+    return multipliers
 
 
-def _nearest(pattern: str, names: Iterable[str]) -> str:
-    """A word for the first one of the pattern that leads nowhere."""
+def _suggest_word(pattern: str, names: Iterable[str]) -> str:
+    """Return a suggestion for the first word of a dotted pattern that no parameter's name has in its place."""
     rest = list(names)
     for word in pattern.split("."):
         words = {name.partition(".")[0] for name in rest}
@@ -81,32 +84,35 @@ def _nearest(pattern: str, names: Iterable[str]) -> str:
 
 
 def _layer_multipliers(decay: float, model: nn.Module) -> dict[str, float]:
-    """``decay`` to the power of how many layers, the neck and the head being the last one, follow on a parameter's."""
-    found: dict[str, float] = {}
-    for place, backbone in _backbones(model).items():
+    """Return ``decay`` to the power of the number of layers above each parameter of the backbones.
+
+    The neck and the head are the uppermost layer.
+    """
+    multipliers: dict[str, float] = {}
+    for prefix, backbone in _backbones(model).items():
         if not isinstance(backbone, HasParameterLayers):
             raise UsageError(f"{backbone.config.name} does not say what its layers are", "leave out layer_decay")
         layers = backbone.parameter_layers()
         top = max(layers.values()) + 1
-        found |= {place + name: decay ** (top - layer) for name, layer in layers.items()}
-    return found
+        multipliers |= {prefix + name: decay ** (top - layer) for name, layer in layers.items()}
+    return multipliers
 
 
 def _base_decays(config: ParameterGroupsConfig, model: nn.Module) -> dict[str, float]:
-    """Each parameter's decay by its kind."""
+    """Return the weight decay of each parameter without multipliers: a norm's, a bias or a weight."""
     norms = (module for module in model.modules() if _is_norm(module))
-    of_norms = {id(parameter) for norm in norms for parameter in norm.parameters(recurse=False)}
-    never = {
-        place + name
-        for place, backbone in _backbones(model).items()
+    norm_parameters = {id(parameter) for norm in norms for parameter in norm.parameters(recurse=False)}
+    undecayed = {
+        prefix + name
+        for prefix, backbone in _backbones(model).items()
         if isinstance(backbone, HasUndecayedParameters)
         for name in backbone.undecayed_parameters()
     }
     decays: dict[str, float] = {}
     for name, parameter in model.named_parameters():
-        if name in never:
+        if name in undecayed:
             decays[name] = 0.0
-        elif id(parameter) in of_norms:
+        elif id(parameter) in norm_parameters:
             decays[name] = config.norm_weight_decay
         elif parameter.ndim <= 1 and config.bias_weight_decay is not None:
             decays[name] = config.bias_weight_decay
@@ -116,11 +122,10 @@ def _base_decays(config: ParameterGroupsConfig, model: nn.Module) -> dict[str, f
 
 
 def _is_norm(module: nn.Module) -> bool:
-    return any(_NORM.search(kind.__name__) for kind in type(module).__mro__)
+    """Return whether a module is a normalization layer, by the names of its class and base classes."""
+    return any(_NORM.search(base.__name__) for base in type(module).__mro__)
 
 
 def _backbones(model: nn.Module) -> dict[str, Backbone]:
-    """The backbones in a model, by what the names of their parameters begin with."""
-    return {
-        f"{place}." if place else "": module for place, module in model.named_modules() if isinstance(module, Backbone)
-    }
+    """Return the backbones in a model, by the prefix of their parameters' names."""
+    return {f"{name}." if name else "": part for name, part in model.named_modules() if isinstance(part, Backbone)}

@@ -9,7 +9,7 @@ from ...structures import Config
 
 
 class ScheduleConfig(Config):
-    """How long to train, and how the learning rate moves: linear warm-up, then steps, a curve or nothing down.
+    """How long to train, and how the learning rate changes: a linear warm-up, and then a decay.
 
     ``onecycle`` (1708.07120) rises and falls by half a cosine each, and has no other warm-up.
     """
@@ -17,26 +17,28 @@ class ScheduleConfig(Config):
     steps: int = Field(gt=0)
     decay: Literal["multistep", "cosine", "poly", "onecycle", "none"] = "multistep"
     milestones: tuple[float, ...] = (2 / 3, 8 / 9)
-    """Where ``multistep`` multiplies by ``gamma``, as shares of ``steps``, so that a shorter run keeps its shape."""
+    """When ``multistep`` multiplies by ``gamma``, as fractions of ``steps``, so that a shorter run keeps its shape."""
     gamma: float = Field(default=0.1, ge=0)
     power: float = Field(default=0.9, gt=0)
-    """Of ``poly``: the rate is multiplied by (1 - step / steps) to this power (1606.00915 section 4.1)."""
+    """The exponent of ``poly``, which multiplies the rate by (1 - step / steps) ** power (1606.00915 section 4.1)."""
     peak: float = Field(default=0.3, gt=0, lt=1)
-    """The share of ``steps`` after which ``onecycle`` is at the learning rate itself."""
+    """The fraction of ``steps`` after which ``onecycle`` reaches the full learning rate."""
     floor: float = Field(default=0.0, ge=0, lt=1)
-    """The share of the learning rate at which ``cosine``, ``poly`` and ``onecycle`` end."""
+    """The fraction of the learning rate at which ``cosine``, ``poly`` and ``onecycle`` end."""
     warmup_steps: int = Field(default=1000, ge=0)
     warmup_factor: float = Field(default=1e-3, gt=0, le=1)
-    """The share of the learning rate at step 0; torch's ``OneCycleLR`` begins at 0.04 of it."""
+    """The fraction of the learning rate at step 0; torch's ``OneCycleLR`` begins at 0.04 of it."""
 
     @model_validator(mode="after")
     def _milestones_rise(self) -> "ScheduleConfig":
-        if list(self.milestones) != sorted(self.milestones) or not all(0 < share <= 1 for share in self.milestones):
-            raise ValueError(f"milestones are rising shares of steps in (0, 1]; got {self.milestones}")
+        if list(self.milestones) != sorted(self.milestones) or not all(
+            0 < fraction <= 1 for fraction in self.milestones
+        ):
+            raise ValueError(f"milestones are rising fractions of steps in (0, 1]; got {self.milestones}")
         return self
 
     def factor(self, step: int) -> float:
-        """What the learning rate is multiplied by at ``step``, counted from 0."""
+        """Return the factor that multiplies the learning rate at ``step``, counted from 0."""
         if self.decay == "onecycle":
             return self._cycle(step)
         if self.decay == "cosine":
@@ -44,7 +46,7 @@ class ScheduleConfig(Config):
         elif self.decay == "poly":
             factor = self.floor + (1 - self.floor) * (1 - step / self.steps) ** self.power
         elif self.decay == "multistep":
-            factor = self.gamma ** sum(step >= round(share * self.steps) for share in self.milestones)
+            factor = self.gamma ** sum(step >= round(milestone * self.steps) for milestone in self.milestones)
         else:
             factor = 1.0
         if step < self.warmup_steps:
@@ -52,8 +54,21 @@ class ScheduleConfig(Config):
             factor *= self.warmup_factor * (1 - progress) + progress
         return factor
 
+    def warmup_warning(self) -> str | None:
+        """Return a warning where the learning rate never reaches its full value; None where it does."""
+        if self.decay == "onecycle" or self.warmup_steps < self.steps:
+            return None
+        highest = max(self.factor(step) for step in range(self.steps))
+        return (
+            f"WARNING: the warm-up takes {self.warmup_steps} steps and the run has {self.steps}: the learning rate "
+            f"gets no higher than {highest:.0%} of its full value; lower recipe.schedule.warmup_steps"
+        )
+
     def _cycle(self, step: int) -> float:
-        """The last step is at the floor and, as in torch, the peak one step before its share of them is over."""
+        """Return the factor of ``onecycle``: the last step is at the floor.
+
+        The peak is reached one step before its fraction of the steps is over, as in torch.
+        """
         top, last = self.peak * self.steps - 1, self.steps - 1
         if step < top:
             return _cosine(self.warmup_factor, 1.0, step / top)
@@ -61,5 +76,5 @@ class ScheduleConfig(Config):
 
 
 def _cosine(start: float, end: float, progress: float) -> float:
-    """Half a period of a cosine from ``start`` to ``end``."""
+    """Return the value of half a period of a cosine from ``start`` to ``end``, at ``progress`` from 0 to 1."""
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))

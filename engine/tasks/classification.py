@@ -1,28 +1,28 @@
-"""The class of the whole image."""
+"""Classification: the class of the whole image."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-from ...data import Batch, Dataset, Record
-from ...evaluation import Engine, Scores, evaluate_classification, to_class_results
-from ...structures import Classification
-from ..drawing import Picture, draw_lines
-from .base import Rows, Task
+from ...data import Dataset, Record
+from ...evaluation import Scores, evaluate_classification, to_class_results
+from ...inference import Picture, draw_lines
+from ...structures import Classes, Classification
+from ..config import EvaluationConfig
+from .base import TASKS, Rows, Task
 
 
+@TASKS.register("classification")
 class ClassificationTask(Task[Classification]):
     """The likeliest classes of the whole image."""
 
-    task: ClassVar[str] = "classification"
-    mark: ClassVar[str] = "labels"
+    row_field: ClassVar[str] = "labels"
 
-    def restore(self, predictions: Sequence[Classification], batch: Batch) -> list[Classification]:
-        return list(predictions)
+    def __init__(self, classes: Classes) -> None:
+        self.classes = classes
 
     def rows(self, prediction: Classification, image_id: int | str) -> Rows:
         return to_class_results(prediction, image_id)
 
-    def score(self, dataset: Dataset, rows: Rows, engine: Engine) -> dict[str, Scores]:
+    def score(self, dataset: Dataset, rows: Rows, config: EvaluationConfig) -> dict[str, Scores]:
         return {"classification": evaluate_classification(dataset.ground_truth(), rows, self.classes.names)}
 
     def draw_truth(self, record: Record) -> Picture:
@@ -30,13 +30,13 @@ class ClassificationTask(Task[Classification]):
         return draw_lines(record.image, [self.classes.names[record.label]])
 
     def draw(self, image: Picture, prediction: Classification, score: float) -> Picture:
-        return draw_lines(image, self._named(prediction, score))
+        return draw_lines(image, self._class_lines(prediction, score))
 
     def describe(self, prediction: Classification, score: float) -> str:
-        return ", ".join(self._named(prediction, score))
+        return ", ".join(self._class_lines(prediction, score))
 
-    def _named(self, prediction: Classification, score: float) -> list[str]:
-        """The classes from a score up, and the likeliest one in any case."""
+    def _class_lines(self, prediction: Classification, score: float) -> list[str]:
+        """Return names and scores of the classes with at least ``score``, and of the likeliest one in any case."""
         pairs = list(zip(prediction.labels.tolist(), prediction.scores.tolist(), strict=True))
         shown = [pair for pair in pairs if pair[1] >= score] or pairs[:1]
-        return [f"{self.classes.names[label]} {share:.2f}" for label, share in shown]
+        return [f"{self.classes.names[label]} {probability:.2f}" for label, probability in shown]

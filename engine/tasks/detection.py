@@ -1,4 +1,4 @@
-"""Boxes, and masks where the head has a branch for them."""
+"""Detection: boxes, and masks where the head predicts them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
@@ -7,39 +7,36 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from ...data import Batch, Dataset, PolygonMask, Record, pad_polygon_masks
-from ...evaluation import Engine, Scores, evaluate_coco, evaluate_voc, to_coco_results
+from ...data import Dataset, PolygonMask, Record, pad_polygon_masks
+from ...evaluation import Scores, evaluate_coco, evaluate_voc, to_coco_results
+from ...inference import Picture, blend_masks, class_color, draw_boxes
 from ...ops import paste_masks, rasterize_polygon_masks
-from ...structures import Detections, RoIMasks
-from ..drawing import Picture, blend_masks, class_color, draw_boxes
-from .base import Rows, Task
+from ...structures import Classes, Detections, RoIMasks
+from ..config import EvaluationConfig
+from .base import TASKS, Rows, Task
 
 VOC_RULES: Mapping[str, Literal["11-point", "area"]] = {"voc07": "11-point", "voc12": "area"}
 
 
+@TASKS.register("detection")
 class Detection(Task[Detections]):
     """Boxes with a class and a score, and masks where there are some."""
 
-    task: ClassVar[str] = "detection"
-    mark: ClassVar[str] = "score"
+    row_field: ClassVar[str] = "score"
 
-    def restore(self, predictions: Sequence[Detections], batch: Batch) -> list[Detections]:
-        sizes: list[list[int]] = batch.images.sizes.tolist()
-        return [
-            detections.rescale((height, width), original)
-            for detections, (height, width), original in zip(predictions, sizes, batch.original_sizes, strict=True)
-        ]
+    def __init__(self, classes: Classes) -> None:
+        self.classes = classes
 
     def rows(self, prediction: Detections, image_id: int | str) -> Rows:
         return to_coco_results(prediction, image_id, self.classes.ids)
 
-    def score(self, dataset: Dataset, rows: Rows, engine: Engine) -> dict[str, Scores]:
+    def score(self, dataset: Dataset, rows: Rows, config: EvaluationConfig) -> dict[str, Scores]:
         truth = dataset.ground_truth()
         scores = {}
         for metric in dataset.metrics:
             if metric == "coco":
-                kinds = _comparable(dataset, rows)
-                scores |= {kind: evaluate_coco(truth, rows, engine=engine, task=kind) for kind in kinds}
+                tasks = _scored_tasks(dataset, rows, config.boundary)
+                scores |= {task: evaluate_coco(truth, rows, engine=config.engine, task=task) for task in tasks}
             else:
                 scores[metric] = evaluate_voc(truth, rows, VOC_RULES[metric])
         return scores
@@ -48,7 +45,7 @@ class Detection(Task[Detections]):
         objects = record.objects
         assert objects is not None, "a data set for detection has objects"
         image = record.image
-        masks = objects.masks if objects.polygon_masks is None else _draw(objects.polygon_masks, image.shape[:2])
+        masks = objects.masks if objects.polygon_masks is None else _rasterize(objects.polygon_masks, image.shape[:2])
         if masks is not None:
             labels: list[int] = objects.labels.tolist()
             image = blend_masks(
@@ -57,33 +54,41 @@ class Detection(Task[Detections]):
         return draw_boxes(image, torch.from_numpy(objects.boxes), torch.from_numpy(objects.labels), self.classes.names)
 
     def draw(self, image: Picture, prediction: Detections, score: float) -> Picture:
-        kept = prediction[prediction.scores >= score]
-        if kept.masks is not None:
-            image = blend_masks(image, _pasted(kept, kept.masks))
-        return draw_boxes(image, kept.boxes, kept.labels, self.classes.names, kept.scores)
+        drawn = prediction[prediction.scores >= score]
+        if drawn.masks is not None:
+            image = blend_masks(image, _colored_masks(drawn, drawn.masks))
+        return draw_boxes(image, drawn.boxes, drawn.labels, self.classes.names, drawn.scores)
 
     def describe(self, prediction: Detections, score: float) -> str:
         return f"{int((prediction.scores >= score).sum())} of {len(prediction)} detections from {score} up"
 
 
-def _comparable(dataset: Dataset, rows: Rows) -> tuple[Literal["bbox", "segm", "boundary"], ...]:
-    """What the rows hold and the data set can judge. No rows found nothing, be it a box or a mask."""
+def _scored_tasks(dataset: Dataset, rows: Rows, boundary: bool) -> list[Literal["bbox", "segm", "boundary"]]:
+    """Return what the rows hold and the data set can judge; where there are no rows, all that it can judge."""
     fields = {field for row in rows for field in row} if rows else {"bbox", "segmentation"}
     masks = dataset.masks and "segmentation" in fields
-    boxes = "bbox" in fields or not masks
-    return (("bbox",) if boxes else ()) + (("segm", "boundary") if masks else ())
+    tasks: list[Literal["bbox", "segm", "boundary"]] = []
+    if "bbox" in fields or not masks:
+        tasks.append("bbox")
+    if masks:
+        tasks.append("segm")
+    if masks and boundary:
+        tasks.append("boundary")
+    return tasks
 
 
-def _pasted(found: Detections, masks: RoIMasks) -> Iterator[tuple[Bool[np.ndarray, "h w"], tuple[int, int, int]]]:
-    """Each mask on the whole image, in its class's colour; the best come last, and so on top."""
-    for index in reversed(range(len(found))):
-        own = slice(index, index + 1)
-        yield paste_masks(masks[own], found.boxes[own])[0].cpu().numpy(), class_color(int(found.labels[index]))
+def _colored_masks(
+    detections: Detections, masks: RoIMasks
+) -> Iterator[tuple[Bool[np.ndarray, "h w"], tuple[int, int, int]]]:
+    """Yield each mask on the whole image with its class's colour; the best comes last, and so lies on top."""
+    for index in reversed(range(len(detections))):
+        row = slice(index, index + 1)
+        mask = paste_masks(masks[row], detections.boxes[row])[0].cpu().numpy()
+        yield mask, class_color(int(detections.labels[index]))
 
 
-def _draw(polygon_masks: Sequence[PolygonMask], size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
-    """Outlines as bitmaps of a whole image."""
-    whole = torch.tensor([[0.0, 0.0, size[1], size[0]]]).expand(len(polygon_masks), 4)
-    return rasterize_polygon_masks(
-        pad_polygon_masks(polygon_masks), torch.arange(len(polygon_masks)), whole, size
-    ).numpy()
+def _rasterize(polygon_masks: Sequence[PolygonMask], size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
+    """Return polygon masks as bitmaps of an image of this (height, width)."""
+    frames = torch.tensor([[0.0, 0.0, size[1], size[0]]]).expand(len(polygon_masks), 4)
+    indices = torch.arange(len(polygon_masks))
+    return rasterize_polygon_masks(pad_polygon_masks(polygon_masks), indices, frames, size).numpy()

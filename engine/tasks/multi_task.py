@@ -1,55 +1,69 @@
-"""What several heads predict of one image, each in the way of its own task."""
+"""The predictions of several heads on one image, each by the rules of its own task."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from ...data import Batch, Dataset, Record
-from ...evaluation import Engine, Scores
-from ..drawing import Picture, side_by_side
+from ...data import Dataset, Record
+from ...evaluation import Scores
+from ...inference import Picture, side_by_side
+from ..config import EvaluationConfig
 from .base import Rows, Task
 
 
+@dataclass(frozen=True, slots=True)
+class TaskOfHead:
+    """The task of one of several heads."""
+
+    task: Task
+    target_task: str
+    """The part of a joint data set that has its ground truth."""
+
+
 class MultiTask(Task[dict[str, Any]]):
-    """A dict with what each head predicts, by its name. A results row says in ``head`` which head's it is; scores go by
-    ``boxes/bbox``, and each head has its own results file and its own part of a picture."""
+    """A prediction is a dict with what each head predicts, by the name of the head.
 
-    task: ClassVar[str] = "multi_head"
+    A results row says in ``head`` whose it is, and scores are named ``boxes/bbox``. Each head has a results file and a
+    part of a picture.
+    """
 
-    def __init__(self, parts: Mapping[str, Task]) -> None:
+    def __init__(self, parts: Mapping[str, TaskOfHead]) -> None:
         self.parts = parts
-
-    def restore(self, predictions: Sequence[dict[str, Any]], batch: Batch) -> list[dict[str, Any]]:
-        restored = {
-            name: part.restore([prediction[name] for prediction in predictions], batch)
-            for name, part in self.parts.items()
-        }
-        return [{name: own[place] for name, own in restored.items()} for place in range(len(predictions))]
+        self.higher_is_better = next(iter(parts.values())).task.higher_is_better
 
     def rows(self, prediction: dict[str, Any], image_id: int | str) -> Rows:
         return [
-            {"head": name, **row} for name, part in self.parts.items() for row in part.rows(prediction[name], image_id)
+            {"head": name, **row}
+            for name, part in self.parts.items()
+            for row in part.task.rows(prediction[name], image_id)
         ]
 
-    def files(self, rows: Rows) -> dict[str, Rows]:
-        return {f"results_{name}.json": _rows_of(name, rows) for name in self.parts}
-
-    def score(self, dataset: Dataset, rows: Rows, engine: Engine) -> dict[str, Scores]:
+    def score(self, dataset: Dataset, rows: Rows, config: EvaluationConfig) -> dict[str, Scores]:
         return {
-            f"{name}/{kind}": scores
+            f"{name}/{scored}": scores
             for name, part in self.parts.items()
-            for kind, scores in part.score(dataset.part(part.task), _rows_of(name, rows), engine).items()
+            for scored, scores in part.task.score(
+                dataset.part(part.target_task), _rows_of_head(name, rows), config
+            ).items()
         }
 
     def draw_truth(self, record: Record) -> Picture:
-        return side_by_side([part.draw_truth(record) for part in self.parts.values()])
+        return side_by_side([part.task.draw_truth(record) for part in self.parts.values()])
 
     def draw(self, image: Picture, prediction: dict[str, Any], score: float) -> Picture:
-        return side_by_side([part.draw(image, prediction[name], score) for name, part in self.parts.items()])
+        return side_by_side([part.task.draw(image, prediction[name], score) for name, part in self.parts.items()])
 
     def describe(self, prediction: dict[str, Any], score: float) -> str:
-        return "; ".join(f"{name}: {part.describe(prediction[name], score)}" for name, part in self.parts.items())
+        return "; ".join(f"{name}: {part.task.describe(prediction[name], score)}" for name, part in self.parts.items())
 
 
-def _rows_of(head: str, rows: Rows) -> Rows:
-    """A head's rows, as its own task writes them."""
+def results_files(task: Task, rows: Rows) -> dict[str, Rows]:
+    """Return the rows by the name of the results file that they belong in: one file for each of several heads."""
+    if isinstance(task, MultiTask):
+        return {f"results_{name}.json": _rows_of_head(name, rows) for name in task.parts}
+    return {"results.json": rows}
+
+
+def _rows_of_head(head: str, rows: Rows) -> Rows:
+    """Return a head's rows as the head's own task writes them."""
     return [{key: value for key, value in row.items() if key != "head"} for row in rows if row["head"] == head]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vertebra.engine import checkpoint_paths, open_checkpoint, train
+from vertebra.engine import train
+from vertebra.inference import checkpoint_paths, open_checkpoint
 from vertebra.structures import CheckpointError
 
 from ..helpers.runs import equal, records, weights

@@ -11,17 +11,8 @@ from safetensors.torch import load_file
 
 from vertebra.backbones import create_backbone, load_backbone_weights
 from vertebra.data import CenterCropConfig, ImageFolderConfig, LoaderConfig, RandomCropConfig, build_dataset
-from vertebra.engine import (
-    AdamWConfig,
-    ExperimentConfig,
-    Predictor,
-    ScheduleConfig,
-    SplitConfig,
-    checkpoint_paths,
-    load_model,
-    open_checkpoint,
-    train,
-)
+from vertebra.engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SplitConfig, experiment_config, train
+from vertebra.inference import Predictor, checkpoint_paths, load_model, open_checkpoint
 from vertebra.models import InputConfig
 from vertebra.tools.cli import main
 
@@ -66,7 +57,7 @@ def test_a_run_leaves_everything_it_promises(run):
 def test_scores_are_those_of_the_results(run):
     """Independent: the results file counted by hand against the labels that are read."""
     results = json.loads((run / "results.json").read_text())
-    dataset = build_dataset(open_checkpoint(run).config.val.dataset)
+    dataset = build_dataset(experiment_config(open_checkpoint(run)).val.dataset)
     labels = {record.image_id: record.label for record in map(dataset.read, range(len(dataset)))}
     scores = json.loads((run / "eval.json").read_text())["classification"]
     assert scores["top1"] == sum(row["labels"][0] == labels[row["image_id"]] for row in results) / len(labels)
@@ -75,7 +66,7 @@ def test_scores_are_those_of_the_results(run):
 
 def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
     """FAULTS 136: to the last digit and class, by the run's data or by that of its config, without a model."""
-    monkeypatch.setattr("vertebra.engine.checkpoints.restore.build_model", None)
+    monkeypatch.setattr("vertebra.inference.checkpoint.build_model", None)
     results = ["--results", str(run / "results.json")]
     for source in ([str(run)], ["--data", str(run / "config.json")]):
         assert rescored([*source, *results], tmp_path) == numbers(run / "eval.json")
@@ -83,7 +74,7 @@ def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
 
 def test_an_image_alone_gets_what_the_evaluation_gave_it(run):
     """A law: prepared as the validation images were, whatever training did to its own."""
-    predictor, dataset = Predictor(run), build_dataset(open_checkpoint(run).config.val.dataset)
+    predictor, dataset = Predictor(run), build_dataset(experiment_config(open_checkpoint(run)).val.dataset)
     rows = {row["image_id"]: row for row in json.loads((run / "results.json").read_text())}
     for record in map(dataset.read, range(len(dataset))):
         prediction, row = predictor(record.image), rows[record.image_id]
@@ -93,7 +84,7 @@ def test_an_image_alone_gets_what_the_evaluation_gave_it(run):
 
 def test_one_seed_one_result(run, tmp_path):
     """A law: the same weights and log again, whatever the number of workers."""
-    config = open_checkpoint(run).config.replace(run={"loader": LoaderConfig(workers=2)})
+    config = experiment_config(open_checkpoint(run)).replace(run={"loader": LoaderConfig(workers=2)})
     train(config, tmp_path / "run")
     assert equal(weights(tmp_path / "run"), weights(run))
     assert records(tmp_path / "run") == records(run)
@@ -106,7 +97,7 @@ def test_a_run_resumes_to_the_unbroken_one(run, tmp_path):
     shutil.rmtree(checkpoint_paths(broken / "checkpoints")[-1])
     (broken / "eval.json").unlink()
     assert open_checkpoint(broken).step == 2
-    train(open_checkpoint(broken).config, broken, resume=True)
+    train(experiment_config(open_checkpoint(broken)), broken, resume=True)
     assert equal(weights(broken), weights(run))
     assert records(broken) == records(run)
     assert (broken / "eval.json").read_text() == (run / "eval.json").read_text()

@@ -25,7 +25,7 @@ batches = [
     collate([transform(data.read(index), epoch, index) for index in range(2)], model.size_divisor) for epoch in range(3)
 ]
 def steps(config):
-    state = TrainingState.of(copy.deepcopy(model), config)
+    state = TrainingState.create(copy.deepcopy(model), config)
     found = [train_step(state, [batch], config, step) for step, batch in enumerate(batches, 1)]
     return state.model, found
 plain, expected = steps(config)

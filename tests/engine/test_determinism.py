@@ -7,7 +7,7 @@ import torch
 
 from vertebra.data import ResizeConfig
 from vertebra.engine import train
-from vertebra.engine.loop.determinism import deterministic_kernels
+from vertebra.inference.numerics import deterministic_kernels
 from vertebra.structures import UsageError
 from vertebra.tools.cli import main
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from vertebra.data import Batch, Dataset, Objects, PolygonMask, Record, ResizeConfig, build_dataset
-from vertebra.engine import ClassificationTask, Detection, blend_masks, draw_boxes, draw_comparisons
-from vertebra.engine.drawing import class_color
-from vertebra.engine.logging.thumbnails import shrink_record
+from vertebra.engine import ClassificationTask, Detection, draw_comparisons
+from vertebra.engine.logging.comparisons import shrink_record
+from vertebra.inference import blend_masks, draw_boxes
+from vertebra.inference.drawing import class_color
 from vertebra.models import Model, build_model
 from vertebra.structures import IGNORE, Classes, Classification, Detections, Images, RoIMasks
 

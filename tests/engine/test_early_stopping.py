@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from vertebra.engine import ScheduleConfig, SGDConfig, open_checkpoint, train
-from vertebra.engine.loop.early_stopping import evaluations_since_best
+from vertebra.engine import ScheduleConfig, SGDConfig, train
 from vertebra.engine.run_folder import RunFolder
+from vertebra.inference import open_checkpoint
 from vertebra.tools.cli import main
 
 from ..helpers.runs import equal, records, weights
@@ -41,8 +41,9 @@ def test_evaluations_since_the_best_are_counted(rows, best, score, loss, tmp_pat
     lines += [{"step": 1, "group": "train", "loss": 0.0}, {"step": 9, "group": "val/segm", "AP": 1.0}]
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert (evaluations_since_best(path, "score"), evaluations_since_best(path, "loss")) == (score, loss)
-    assert RunFolder(tmp_path).best_step() == best
+    folder = RunFolder(tmp_path)
+    assert [folder.evaluations_since_best(measure) for measure in ("score", "loss")] == [score, loss]
+    assert folder.best_step() == best
 
 
 def test_a_run_ends_when_its_patience_does(tmp_path, capsys):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from vertebra.engine import ScheduleConfig, checkpoint_paths, open_checkpoint, train
-from vertebra.engine.checkpoints.atomic_folder import write_errors
+from vertebra.engine import ScheduleConfig, train
+from vertebra.engine.checkpoint_writer import write_errors
+from vertebra.inference import checkpoint_paths, open_checkpoint
 from vertebra.structures import CheckpointError
 
 from ..helpers.runs import equal, records, run_in_process, weights

@@ -16,17 +16,10 @@ import pytest
 from safetensors.torch import load_file
 
 from vertebra.data import LoaderConfig
-from vertebra.engine import (
-    ExperimentConfig,
-    ScheduleConfig,
-    TrainingState,
-    checkpoint_paths,
-    open_checkpoint,
-    save_checkpoint,
-    train,
-)
-from vertebra.engine.checkpoints.series import link_best, prune_checkpoints
+from vertebra.engine import ExperimentConfig, ScheduleConfig, TrainingState, save_checkpoint, train
+from vertebra.engine.checkpoint_writer import link_best, prune_checkpoints
 from vertebra.engine.loop.stop_requests import REPEAT_WINDOW, Interrupted
+from vertebra.inference import checkpoint_paths, open_checkpoint
 from vertebra.models import build_model
 
 from ..helpers.runs import equal, records, run_in_process, start_process, wait_for_steps, weights
@@ -121,7 +114,7 @@ def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
     """FAULTS 106: SIGKILL at random moments of a process that does nothing but save. The newest checkpoint is whole
     each time, no fewer steps are there than before, and the best one leads to a whole one."""
     config = tiny_classifier(recipe={"ema_decay": 0.9})
-    state = TrainingState.of(build_model(config.model, ("a", "b")), config)
+    state = TrainingState.create(build_model(config.model, ("a", "b")), config)
     facts = {"config": config.model_dump(mode="json"), "classes": {}, "image_id_digests": {}}
     save_checkpoint(tmp_path, 1, state, facts)
     generator, reached, cut = random.Random(kills), 1, 0

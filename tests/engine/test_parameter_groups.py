@@ -10,14 +10,8 @@ from torch import nn
 
 from vertebra.backbones import Backbone, create_backbone
 from vertebra.backbones.timm_layers import extractor_parameter_name
-from vertebra.engine import (
-    AdamWConfig,
-    SGDConfig,
-    build_optimizer,
-    checkpoint_paths,
-    set_learning_rate,
-    train,
-)
+from vertebra.engine import AdamWConfig, SGDConfig, build_optimizer, set_learning_rate, train
+from vertebra.inference import checkpoint_paths
 from vertebra.models import build_model
 from vertebra.structures import UsageError
 from vertebra.tools.cli import main

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from vertebra.data import CenterCropConfig, ImageFolderConfig, RandomCropConfig, build_dataset
-from vertebra.engine import ExperimentConfig, SplitConfig, checkpoint_paths, open_checkpoint, train
-from vertebra.engine.run_folder import describe_data, require_same_data
+from vertebra.engine import ExperimentConfig, SplitConfig, train
+from vertebra.engine.run import describe_data, require_same_data
+from vertebra.inference import checkpoint_paths, open_checkpoint
 from vertebra.structures import UsageError
 from vertebra.tools.cli import main
 
@@ -115,7 +116,7 @@ def test_another_kind_of_device_is_said(finished, tmp_path, monkeypatch):
     """FAULTS 111: a GPU's bits are not a CPU's."""
     shutil.copytree(finished / "run", tmp_path / "run")
     on_gpu = replace(open_checkpoint(tmp_path / "run"), device="cuda")
-    monkeypatch.setattr("vertebra.engine.run_folder.open_checkpoint", lambda *_: on_gpu)
+    monkeypatch.setattr("vertebra.engine.run.open_checkpoint", lambda *_: on_gpu)
     said = io.StringIO()
     train(folder_config(finished / "photos"), tmp_path / "run", resume=True, console=Console(file=said))
     assert "the run was trained on cuda, this is cpu: it goes on, but not to the same bits" in said.getvalue()

@@ -80,7 +80,7 @@ def test_losses_and_gradients_are_both_looked_at(loss_is_finite, monkeypatch):
     config = tiny_classifier()
     dataset = build_dataset(config.train.dataset)
     model = build_model(config.model, dataset.class_names).train()
-    state = TrainingState.of(model, config)
+    state = TrainingState.create(model, config)
     loss = type(model.head).loss
 
     def blown(head, *arguments):

@@ -10,8 +10,10 @@ import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vertebra.engine import ScheduleConfig, checkpoint_paths, train
+from vertebra.engine import ScheduleConfig, train
+from vertebra.engine.logging.progress import ProgressDisplay
 from vertebra.engine.logging.run_log import RunLog
+from vertebra.inference import checkpoint_paths
 
 from ..helpers.runs import records
 from ..helpers.tiny import tiny_classifier
@@ -19,8 +21,8 @@ from ..helpers.tiny import tiny_classifier
 
 def open_log(folder: Path, start: int = 0, every: int = 4) -> RunLog:
     config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=8)}, run={"log_every": every})
-    device, console = torch.device("cpu"), Console(quiet=True)
-    return RunLog(folder, config, start=start, pending_values={}, device=device, console=console)
+    display = ProgressDisplay(Console(quiet=True))
+    return RunLog(folder, config, display, start=start, pending_values={}, device=torch.device("cpu"))
 
 
 def lines(folder: Path) -> list[dict]:

@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 from vertebra.backbones import weights_origin
 from vertebra.data import VocConfig, build_dataset
 from vertebra.data.voc_format import VocSegmentationConfig
-from vertebra.engine import checkpoint_paths, load_model, open_checkpoint, train
-from vertebra.engine.run_folder import describe_data, require_same_data
+from vertebra.engine import train
+from vertebra.engine.run import describe_data, require_same_data
+from vertebra.inference import checkpoint_paths, load_model, open_checkpoint
 from vertebra.structures import CheckpointError, UsageError
 from vertebra.tools.cli import main
 
@@ -186,7 +187,7 @@ def test_another_format_says_what_to_do(run, tmp_path, number, said, capsys):
     old = shutil.copytree(newest(run), tmp_path / "old")
     state = json.loads((old / "state.json").read_text()) | {"format": number}
     (old / "state.json").write_text(json.dumps(state))
-    with pytest.raises(CheckpointError, match=f"has format {number}, this version reads 3: {said}") as caught:
+    with pytest.raises(CheckpointError, match=f"has format {number}, this version reads 4: {said}") as caught:
         load_model(old)
     assert caught.value.exit_code == 4
     assert main(["describe", str(old)]) == 4

@@ -13,9 +13,10 @@ import torch
 from vertebra.data import CocoConfig, ResizeConfig, ScaledCropConfig, Shard
 from vertebra.data.epoch_order import EachOnceOrder
 from vertebra.data.sampling import StepSampler
-from vertebra.engine import ExperimentConfig, ScheduleConfig, SGDConfig, open_checkpoint, train
+from vertebra.engine import ExperimentConfig, ScheduleConfig, SGDConfig, train
 from vertebra.engine.distributed.context import Launch, read_launch
 from vertebra.heads import MaskBranchConfig
+from vertebra.inference import open_checkpoint
 from vertebra.structures import UsageError
 
 from ..helpers.runs import equal, records, wait_for_steps, weights
@@ -215,14 +216,16 @@ def test_a_process_knows_its_place(environment, expected):
 EVALUATE = """
 import sys
 from vertebra.data import build_dataset
-from vertebra.engine import evaluate, init_distributed, load_checkpoint_model, open_checkpoint, pick_task
+from vertebra.engine import evaluate, experiment_config, init_distributed, pick_task
+from vertebra.inference import load_checkpoint_model, open_checkpoint
 from vertebra.evaluation import write_results
 
 run, output = sys.argv[1:]
 with init_distributed("cpu") as processes:
     checkpoint = open_checkpoint(run)
-    model, dataset = load_checkpoint_model(checkpoint), build_dataset(checkpoint.config.val.dataset)
-    found = evaluate(pick_task(model.head, checkpoint.classes), model, dataset, checkpoint.config, processes)
+    config = experiment_config(checkpoint)
+    model, dataset = load_checkpoint_model(checkpoint), build_dataset(config.val.dataset)
+    found = evaluate(pick_task(model.head, checkpoint.classes), model, dataset, config, processes)
     if found is not None:
         write_results(output, found[0])
 """

@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from vertebra.backbones import create_backbone
-from vertebra.engine import AdamWConfig, ExperimentConfig, checkpoint_paths, load_model, override, train
+from vertebra.engine import AdamWConfig, ExperimentConfig, override, train
 from vertebra.engine.distributed.sharding import blocks
+from vertebra.inference import checkpoint_paths, load_model
 from vertebra.structures import UsageError
 
 from ..helpers.runs import equal

@@ -7,18 +7,10 @@ import pytest
 import torch
 
 from vertebra.data import ResizeConfig, build_dataset, build_transform, collate, eval_loader
-from vertebra.engine import (
-    SGDConfig,
-    TrainingState,
-    checkpoint_paths,
-    load_model,
-    load_weights,
-    open_checkpoint,
-    train,
-    train_step,
-)
-from vertebra.engine.loop.precision import matrix_precision
+from vertebra.engine import SGDConfig, TrainingState, train, train_step
 from vertebra.engine.optim.ema import ModelEMA
+from vertebra.inference import checkpoint_paths, load_model, load_weights, open_checkpoint
+from vertebra.inference.numerics import matrix_precision
 from vertebra.models import build_model
 
 from ..helpers.runs import equal, records, weights
@@ -49,9 +41,9 @@ def detector(shapes, **changes):
 def test_the_first_step_is_that_of_float32(changes, tolerance, shapes):
     """A law: the loss and the gradient's norm agree to what the numbers can hold; the weights stay float32."""
     config, model, batch = detector(shapes)
-    expected = train_step(TrainingState.of(copy.deepcopy(model), config), [batch], config, 1)
+    expected = train_step(TrainingState.create(copy.deepcopy(model), config), [batch], config, 1)
     config = config.replace(recipe=changes)
-    found = train_step(TrainingState.of(model, config), [batch], config, 1)
+    found = train_step(TrainingState.create(model, config), [batch], config, 1)
     assert found["loss"] == pytest.approx(expected["loss"], rel=tolerance)
     assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=10 * tolerance)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -60,7 +52,7 @@ def test_the_first_step_is_that_of_float32(changes, tolerance, shapes):
 def test_gradients_that_overflow_skip_the_step(shapes):
     """By hand: at a scale of 2^120 float16 has no room; the weights stay, the scale falls, and the next step counts."""
     config, model, batch = detector(shapes, recipe={"precision": "fp16"})
-    state = TrainingState.of(model, config)
+    state = TrainingState.create(model, config)
     before = copy.deepcopy(dict(model.named_parameters()))
     state.scaler.scale(torch.zeros(()))  # a scale is set when it is first used
     state.scaler.update(2.0**120)
@@ -96,7 +88,7 @@ def test_micro_batches_make_up_the_step():
             data, config.val.transform, config.run.loader, batch_size=size, divisor=model.size_divisor
         )
         share = [next(batches) for _ in range(4 // size)]
-        results.append(train_step(TrainingState.of(model, config), share, config, 1))
+        results.append(train_step(TrainingState.create(model, config), share, config, 1))
     assert results[0] == pytest.approx(results[1], rel=1e-5)
     for first, second in zip(whole.parameters(), halves.parameters(), strict=True):
         torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)

@@ -8,18 +8,7 @@ import torch
 from hotcoco import mask as rle
 
 from vertebra.data import CocoConfig, Objects, Record, ShapeCropsConfig, build_dataset
-from vertebra.engine import (
-    TASKS,
-    ClassificationTask,
-    Detection,
-    Semantic,
-    draw_boxes,
-    draw_lines,
-    pick_task,
-    require_targets,
-    train,
-)
-from vertebra.engine.drawing import class_color
+from vertebra.engine import TASKS, ClassificationTask, Detection, Semantic, pick_task, require_targets, train
 from vertebra.heads import (
     HEADS,
     ClassificationConfig,
@@ -28,6 +17,8 @@ from vertebra.heads import (
     MaskBranchConfig,
     RCNNConfig,
 )
+from vertebra.inference import draw_boxes, draw_lines
+from vertebra.inference.drawing import class_color
 from vertebra.structures import IGNORE, Classes, Classification, Detections, RoIMasks, UsageError
 
 from ..helpers.tiny import tiny_classifier, tiny_config

@@ -16,16 +16,14 @@ from vertebra.engine import (
     ScheduleConfig,
     SGDConfig,
     TrainingState,
-    checkpoint_paths,
     evaluate,
-    load_model,
-    open_checkpoint,
     pick_task,
     save_checkpoint,
     train,
     train_step,
 )
 from vertebra.evaluation import Scores
+from vertebra.inference import checkpoint_paths, load_model, open_checkpoint
 from vertebra.models import build_model
 from vertebra.structures import CheckpointError, NonFiniteError, UsageError, WorkerError
 
@@ -160,7 +158,7 @@ def test_gradients_are_clipped():
         eval_loader(dataset, config.val.transform, config.run.loader, batch_size=4, divisor=model.size_divisor)
     )
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    numbers = train_step(TrainingState.of(model, config), [batch], config, step=1)
+    numbers = train_step(TrainingState.create(model, config), [batch], config, step=1)
     moved = [after.detach() - first for after, first in zip(model.parameters(), before, strict=True)]
     assert numbers["grad_norm"] > 0.25
     assert torch.stack([move.norm() for move in moved]).norm().item() == pytest.approx(0.5 * 0.25, rel=1e-3)
@@ -214,7 +212,7 @@ def test_a_save_that_fails_leaves_no_trace(shapes, tmp_path, monkeypatch):
     run = tmp_path / "run"
     train(tiny_config(shapes), run)
     model = load_model(run)
-    state = TrainingState.of(model, tiny_config(shapes))
+    state = TrainingState.create(model, tiny_config(shapes))
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
@@ -237,10 +235,10 @@ def test_a_loaded_model_needs_nothing_but_its_folder(shapes, unbroken):
 
 def test_weights_of_another_model_are_refused(shapes, unbroken, tmp_path):
     """Exit code 4, naming the tensors."""
-    from vertebra.engine import load_weights
+    from vertebra.inference import load_weights
 
     checkpoint = open_checkpoint(unbroken)
-    model = build_model(checkpoint.config.model, checkpoint.classes["detection"].names[:-1])
+    model = build_model(checkpoint.inference_config().model, checkpoint.classes["detection"].names[:-1])
     with pytest.raises(CheckpointError, match=r"class_logits\.bias has shape"):
         load_weights(checkpoint, model)
 

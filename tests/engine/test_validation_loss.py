@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from vertebra.data import build_dataset, eval_loader
-from vertebra.engine import load_model, train, validation_losses
+from vertebra.engine import train, validation_losses
+from vertebra.inference import load_model
 from vertebra.models import build_model
 
 from ..helpers.runs import equal, records, weights
@@ -78,12 +79,14 @@ def test_a_loss_that_is_not_finite_is_none(tmp_path):
 SCRIPT = """
 import json, sys
 from vertebra.data import build_dataset
-from vertebra.engine import init_distributed, load_checkpoint_model, open_checkpoint, validation_losses
+from vertebra.engine import experiment_config, init_distributed, validation_losses
+from vertebra.inference import load_checkpoint_model, open_checkpoint
 
 with init_distributed("cpu") as processes:
     checkpoint = open_checkpoint(sys.argv[1])
-    data = build_dataset(checkpoint.config.val.dataset)
-    losses = validation_losses(load_checkpoint_model(checkpoint), data, checkpoint.config, processes)
+    config = experiment_config(checkpoint)
+    data = build_dataset(config.val.dataset)
+    losses = validation_losses(load_checkpoint_model(checkpoint), data, config, processes)
     if processes.is_rank_zero:
         open(sys.argv[2], "w").write(json.dumps(losses))
     else:

@@ -102,7 +102,7 @@ def folder(shapes, tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch):
     """A results file needs none."""
-    monkeypatch.setattr("vertebra.engine.checkpoints.restore.build_model", None)
+    monkeypatch.setattr("vertebra.inference.checkpoint.build_model", None)
 
 
 def score(folder: Path, kind: str, rows: list[dict], output: Path) -> dict:

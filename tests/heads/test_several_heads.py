@@ -17,7 +17,7 @@ from vertebra.data import (
     collate,
 )
 from vertebra.data.coco_format import CocoSemanticConfig
-from vertebra.engine import ExperimentConfig, Predictor, SplitConfig, pick_task, require_targets
+from vertebra.engine import ExperimentConfig, SplitConfig, pick_task, require_targets
 from vertebra.heads import (
     ClassificationConfig,
     MaskBranchConfig,
@@ -26,6 +26,7 @@ from vertebra.heads import (
     SemanticFPNConfig,
     SemanticFPNHead,
 )
+from vertebra.inference import Predictor
 from vertebra.models import SemanticInference, build_model
 from vertebra.ops import collect_metrics
 from vertebra.structures import DataError, UsageError

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vertebra.backbones import create_backbone
-from vertebra.engine import ExperimentConfig, ScheduleConfig, load_model, parse_config, train
+from vertebra.engine import ExperimentConfig, ScheduleConfig, parse_config, train
 from vertebra.heads import (
     HEADS,
     AuxiliaryConfig,
@@ -21,6 +21,7 @@ from vertebra.heads import (
     SemanticFPNConfig,
     class_rows_by_tensor,
 )
+from vertebra.inference import load_model
 from vertebra.models import Model, ModelConfig, build_model, transfer_weights
 from vertebra.necks import FPNConfig, Passthrough
 from vertebra.structures import CheckpointError, Images, InputConfig, UsageError

@@ -129,6 +129,8 @@ def test_a_step_without_an_object_has_no_recall(shapes, tmp_path):
 def test_micro_batches_add_up(shapes):
     """By hand: a step of the same images twice has the means of one."""
     config, model, batch = detector(shapes)
-    found = [train_step(TrainingState.of(model, config), batches, config, 1) for batches in ([batch], [batch, batch])]
+    found = [
+        train_step(TrainingState.create(model, config), batches, config, 1) for batches in ([batch], [batch, batch])
+    ]
     assert found[1]["rpn_positives"] == pytest.approx(found[0]["rpn_positives"])
     assert found[0].keys() == found[1].keys() >= NAMES

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from vertebra.configs import load_config
-from vertebra.engine import DistributedContext, override, train, write_image, write_json
+from vertebra.engine import DistributedContext, override, train, write_json
+from vertebra.inference import write_image
 from vertebra.structures import MemoryFullError, UsageError
 from vertebra.tools.cli import main, run_command
 
@@ -118,7 +119,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     arguments, message, run, tmp_path, capsys, monkeypatch
 ):
     """Exit code 2 naming the place, and no model was built for it."""
-    monkeypatch.setattr("vertebra.engine.checkpoints.restore.build_model", None)
+    monkeypatch.setattr("vertebra.inference.checkpoint.build_model", None)
     (tmp_path / "FILE").write_text("")
     (tmp_path / "FOLDER").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Predictions drawn into one image, for people."""
+"""Drawing predictions into an image, for people."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,15 @@ Picture = UInt8[ndarray, "_ _ 3"]
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 _HUES, _HUE_STEP = 80, 74.25  # OpenCV's hues are half degrees; 80 of these steps are whole turns
 _TONES = ((200, 255), (110, 255), (255, 200), (140, 200))  # saturation and value
-_LEAST_WIDTH = 160  # pixels of a picture that is to bear words
+_LEAST_WIDTH = 160  # pixels of a picture with text below it
 _LINE = 16  # pixels from one line of text to the next
 
 
 def class_color(label: int) -> tuple[int, int, int]:
-    """A colour (RGB) of its own for every label of a map: 80 hues, each far from the one before, in several tones."""
+    """Return the colour (RGB) of a label: 80 hues, each far from the one before, in several tones.
+
+    Every label of a semantic map has another colour.
+    """
     tone = _TONES[label // _HUES % len(_TONES)]
     pixel = np.array([[[int(label % _HUES * _HUE_STEP) % 180, *tone]]], dtype=np.uint8)
     red, green, blue = cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].tolist()
@@ -37,7 +40,7 @@ def draw_boxes(
     class_names: Sequence[str],
     scores: Tensor | None = None,
 ) -> Picture:
-    """The image with boxes (original pixels), class names and, where given, scores."""
+    """Return the image with boxes, in its pixels, with class names and, if they are given, scores."""
     image = np.ascontiguousarray(image).copy()
     scale = max(0.35, min(image.shape[:2]) / 1000)
     thickness = max(1, round(2 * scale))
@@ -54,7 +57,7 @@ def draw_boxes(
 
 
 def blend_masks(image: Picture, masks: Iterable[tuple[Bool[ndarray, "_ _"], tuple[int, int, int]]]) -> Picture:
-    """The image with half of a colour over each mask, one after the other, and the mask's outline in full."""
+    """Return the image with each mask half covered by its colour, one after the other, and outlined in full colour."""
     painted = image.copy()
     for mask, color in masks:
         left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
@@ -63,19 +66,21 @@ def blend_masks(image: Picture, masks: Iterable[tuple[Bool[ndarray, "_ _"], tupl
         box = slice(top, top + height), slice(left, left + width)
         inside, region = mask[box], painted[box]
         region[inside] = (region[inside].astype(np.uint16) + np.array(color, np.uint16) + 1) // 2
-        polygon_masks, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(region, polygon_masks, -1, color, 1)
+        outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(region, outlines, -1, color, 1)
     return painted
 
 
 def draw_classes(image: Picture, classes: UInt8[ndarray, "_ _"], class_names: Sequence[str]) -> Picture:
-    """The image with half of its class's colour over every pixel, above a legend; background and 255 stay as they
-    are."""
+    """Return the image with every pixel half covered by the colour of its class, above a legend.
+
+    Pixels of the background and those without a class (255) stay as they are.
+    """
     shown = [label for label in np.unique(classes).tolist() if label != IGNORE and class_names[label] != "background"]
     painted = image.copy()
     for label in shown:
-        here = classes == label
-        painted[here] = (image[here].astype(np.uint16) + np.array(class_color(label), np.uint16) + 1) // 2
+        mask = classes == label
+        painted[mask] = (image[mask].astype(np.uint16) + np.array(class_color(label), np.uint16) + 1) // 2
     picture = draw_lines(painted, [str(class_names[label]) for label in shown], indent=_LINE)
     top = len(picture) - _LINE * len(shown) - 4
     for number, label in enumerate(shown):
@@ -85,8 +90,10 @@ def draw_classes(image: Picture, classes: UInt8[ndarray, "_ _"], class_names: Se
 
 
 def draw_lines(image: Picture, lines: Sequence[str], indent: int = 0) -> Picture:
-    """The image, enlarged if it is too narrow for words, above lines of text on white, ``indent`` pixels from its
-    left."""
+    """Return the image above lines of text on white, which begin ``indent`` pixels from the left.
+
+    An image that is too narrow for text is enlarged.
+    """
     factor = -(-_LEAST_WIDTH // image.shape[1])
     image = np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
     strip = np.full((_LINE * len(lines) + 4, image.shape[1], 3), 255, dtype=np.uint8)
@@ -96,15 +103,16 @@ def draw_lines(image: Picture, lines: Sequence[str], indent: int = 0) -> Picture
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
-    """Pictures in a row, on white."""
+    """Return pictures in a row, on white."""
     height = max(map(len, pictures))
-    return np.hstack(
-        [np.pad(each, ((0, height - len(each)), (0, 0), (0, 0)), constant_values=255) for each in pictures]
-    )
+    padded = [
+        np.pad(picture, ((0, height - len(picture)), (0, 0), (0, 0)), constant_values=255) for picture in pictures
+    ]
+    return np.hstack(padded)
 
 
 def write_image(path: str | os.PathLike[str], image: Picture) -> None:
-    """Write an RGB image; the ending of the name says how."""
+    """Write an RGB image in the format that the ending of the name says; ValueError for a format that is not known."""
     path = Path(path)
     if not cv2.haveImageWriter(path.name):
         raise ValueError(f"cannot encode {path.name}: {path.suffix!r} is no image format")

@@ -1,1 +1,0 @@
-"""Checkpoints: written whole or not at all, read back with their checksums verified."""

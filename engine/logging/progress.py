@@ -1,0 +1,66 @@
+"""How far a command has come: a bar on a terminal, and a line now and then elsewhere."""
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class ProgressDisplay:
+    """Bars on a console that is a terminal, one below the other; on any other console a line every half minute."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=console.quiet or not console.is_terminal,
+        )
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator["ProgressDisplay"]:
+        """Show the bars inside."""
+        with self._bars:
+            yield self
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bars."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def add_bar(self, label: str, total: int, completed: int = 0) -> TaskID:
+        """Add a bar, and return its number."""
+        return self._bars.add_task(label, total=total, completed=completed, numbers="")
+
+    def advance(self, bar: TaskID) -> None:
+        """Move a bar one step on."""
+        self._bars.advance(bar)
+
+    def set_numbers(self, bar: TaskID, numbers: str) -> None:
+        """Show numbers beside a bar."""
+        self._bars.update(bar, numbers=numbers)
+
+    def track(self, items: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
+        """Yield the items, and show how many of ``total`` are done and how long the others will take."""
+        bar = self.add_bar(label, total)
+        began = said = time.monotonic()
+        for done, item in enumerate(items, start=1):
+            yield item
+            self.advance(bar)
+            now = time.monotonic()
+            if not self.console.is_terminal and now - said >= SECONDS_BETWEEN_LINES and done < total:
+                remaining = (now - began) / done * (total - done)
+                self.say(f"{label}: {done}/{total} {unit}  ETA {remaining:.0f} s")
+                said = now
+        self._bars.remove_task(bar)

@@ -1,0 +1,101 @@
+"""Predictions of image files: a picture of each, and results files with ids that a data set knows."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..evaluation import read_ground_truth, write_results
+from ..inference import Predictor, load_photo, write_image
+from ..structures import Classes, UsageError, suggest
+from .loop.evaluate import write_json
+from .tasks import Rows, pick_task, results_files
+
+NamedFile = tuple[Path, str]
+"""An image file, and its name in what is written: its path below the folder that was asked for."""
+
+
+def predict_files(
+    predictor: Predictor,
+    files: Sequence[NamedFile],
+    output: Path,
+    *,
+    score: float = 0.5,
+    annotations: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> list[str]:
+    """Predict image files, draw what has at least ``score``, and return the names of the results files.
+
+    ``output`` gets a picture of each image, the results files, and ``images.json`` with the id of each image. Ids count
+    from 1, unless ``annotations`` names a COCO file: then they are that file's, by file name, and so are the ids of
+    categories, by name; results can be scored against the file. Raises UsageError for an image or a class that the file
+    does not have, and for a picture that would overwrite an image.
+    """
+    pictures = _choose_pictures(files, output)
+    names, classes = [name for _, name in files], predictor.checkpoint.classes
+    image_ids: list[Any] = list(range(1, len(files) + 1))
+    if annotations is not None:
+        truth = read_ground_truth(annotations)
+        image_ids = find_image_ids(names, truth, annotations)
+        classes = {task: find_category_ids(known, truth, annotations) for task, known in classes.items()}
+    task = pick_task(predictor.model.head, classes)
+    rows: Rows = []
+    entries = []
+    for (path, name), picture, image_id in zip(files, pictures, image_ids, strict=True):
+        image = load_photo(path)
+        prediction = predictor(image)
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        write_image(picture, task.draw(image, prediction, score))
+        entries.append({"id": image_id, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
+        rows += task.rows(prediction, image_id)
+        say(f"{name}: {task.describe(prediction, score)}")
+    results = results_files(task, rows)
+    for name, rows_of_file in results.items():
+        write_results(output / name, rows_of_file)
+    write_json(output / "images.json", entries)
+    origin = "count from 1 and belong to no annotation file" if annotations is None else f"are those of {annotations}"
+    say(f"image ids in {', '.join(results)} {origin}; images.json has them by file name")
+    return list(results)
+
+
+def _choose_pictures(files: Sequence[NamedFile], output: Path) -> list[Path]:
+    """Return the file that each picture is drawn into; UsageError if that is one of the images or another's."""
+    inputs = {path.resolve() for path, _ in files}
+    pictures = [output / Path(name).with_suffix(".png") for _, name in files]
+    for picture, count in Counter(pictures).items():
+        if picture.resolve() in inputs:
+            raise UsageError("the picture would overwrite this image", "choose another --output", file=picture)
+        if count > 1:
+            raise UsageError("two images would give this picture", "draw them into different folders", file=picture)
+    return pictures
+
+
+def find_image_ids(names: Sequence[str], truth: Mapping[str, Any], file: Path) -> list[int | str]:
+    """Return the ids that a COCO file has for images, by their names or else by the last part of their names."""
+    by_name = {str(image.get("file_name")): image["id"] for image in truth["images"]}
+    short_names = Counter(Path(name).name for name in by_name)
+    by_short_name = {Path(name).name: image_id for name, image_id in by_name.items()}
+    ids = []
+    for name in names:
+        short_name = Path(name).name
+        if name in by_name:
+            ids.append(by_name[name])
+        elif short_names[short_name] == 1:
+            ids.append(by_short_name[short_name])
+        else:
+            what = "has several images" if short_names[short_name] else "has no image"
+            raise UsageError(
+                f"{what} with the file name {name!r}",
+                "give the folder that its file names are relative to, or leave out --annotations",
+                file=file,
+            )
+    return ids
+
+
+def find_category_ids(classes: Classes, truth: Mapping[str, Any], file: Path) -> Classes:
+    """Return classes with the ids that a COCO file has for them, by name."""
+    ids = {str(category.get("name")): category["id"] for category in truth["categories"]}
+    missing = [name for name in classes.names if name not in ids]
+    if missing:
+        raise UsageError(f"has no category named {missing[0]!r}", suggest(missing[0], ids), file=file)
+    return Classes(classes.names, tuple(ids[name] for name in classes.names))

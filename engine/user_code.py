@@ -1,0 +1,79 @@
+"""The user's own modules that an experiment's parts are defined in: found by the parts, and kept with the run."""
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..backbones import BACKBONES
+from ..data import DATASETS, MIXES
+from ..data.transforms import TRANSFORMS
+from ..heads import HEADS, HeadConfig, task_of_head
+from ..inference import find_files_beside
+from ..inference.checkpoint import USER_CODE
+from ..necks import NECKS
+from ..structures import Config, PartConfig, Registry
+from .config import ExperimentConfig
+from .tasks import TASKS
+
+REGISTRIES: tuple[Registry, ...] = (BACKBONES, NECKS, HEADS, DATASETS, TRANSFORMS, MIXES)
+
+
+def store_user_code(config: ExperimentConfig, folder: Path) -> dict[str, str]:
+    """Copy the user's modules that the experiment's parts are defined in to ``folder/code``.
+
+    Returns their names, each with its file in that folder, or with its own path where it is not copied: a script that
+    was run as the main program, or an installed package. What a module imports from beside it is copied too.
+    """
+    record: dict[str, str] = {}
+    for name in sorted(set(_module_names(config))):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is None or _is_installed(Path(file)):
+            continue
+        if name == "__main__":
+            record[name] = os.path.relpath(file)
+            continue
+        root = Path(file).resolve().parents[name.count(".")]
+        record[name] = Path(file).resolve().relative_to(root).as_posix()
+        for source in find_files_beside(Path(file).resolve(), root):
+            target = folder / USER_CODE / source.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source != target.resolve():
+                shutil.copyfile(source, target)
+    return record
+
+
+def _module_names(config: ExperimentConfig) -> Iterator[str]:
+    """Yield the names of the modules outside this package that the experiment's configs, parts and tasks are from."""
+    package = __name__.partition(".")[0]
+    for value in _configs_in(config):
+        defined_in = {type(value).__module__}
+        if isinstance(value, PartConfig):
+            entries = [registry[value.name] for registry in REGISTRIES if value.name in registry]
+            defined_in |= {entry.build.__module__ for entry in entries if isinstance(value, entry.config)}
+        if isinstance(value, HeadConfig) and (task := task_of_head(value.name)) in TASKS:
+            defined_in.add(TASKS[task].__module__)
+        yield from (name for name in defined_in if name.partition(".")[0] != package)
+
+
+def _configs_in(value: Any) -> Iterator[Config]:
+    """Yield a config and all configs in it."""
+    if isinstance(value, Config):
+        yield value
+        for name in type(value).model_fields:
+            yield from _configs_in(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _configs_in(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _configs_in(item)
+
+
+def _is_installed(file: Path) -> bool:
+    """Return whether a file belongs to an installed package or to Python."""
+    folders = (Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib"))
+    return any(file.is_relative_to(folder) for folder in folders)

@@ -1,0 +1,49 @@
+"""Floor 6: a trained model at work: checkpoints read, photos prepared, predictions made and drawn.
+
+Nothing in here imports training, metrics or augmentation.
+"""
+
+from .checkpoint import (
+    Checkpoint,
+    InferenceConfig,
+    checkpoint_paths,
+    load_checkpoint_model,
+    load_model,
+    load_weights,
+    open_checkpoint,
+)
+from .drawing import Picture, blend_masks, class_color, draw_boxes, draw_classes, draw_lines, side_by_side, write_image
+from .numerics import Precision, deterministic_kernels, matrix_precision
+from .predictor import Predictor, predict_originals, to_original
+from .preprocessing import Photo, load_photo, preprocess_image
+from .user_code import find_files_beside, import_user_code, run_file
+
+__all__ = [
+    "Checkpoint",
+    "InferenceConfig",
+    "Photo",
+    "Picture",
+    "Precision",
+    "Predictor",
+    "blend_masks",
+    "checkpoint_paths",
+    "class_color",
+    "deterministic_kernels",
+    "draw_boxes",
+    "draw_classes",
+    "draw_lines",
+    "find_files_beside",
+    "import_user_code",
+    "load_checkpoint_model",
+    "load_model",
+    "load_photo",
+    "load_weights",
+    "matrix_precision",
+    "open_checkpoint",
+    "predict_originals",
+    "preprocess_image",
+    "run_file",
+    "side_by_side",
+    "to_original",
+    "write_image",
+]

@@ -1,0 +1,185 @@
+"""A kind of prediction from a file outside the package: README's head that counts, with its task and its metric.
+
+The tools train it, resume it, score it, score its results file and predict with it, in processes that know nothing of
+it but what the command line names.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vertebra.inference import checkpoint_paths, import_user_code
+from vertebra.structures import CheckpointError
+from vertebra.tools.cli import main
+
+from ..helpers.runs import equal, numbers, records, rescored, weights
+
+README = Path(__file__).parents[2] / "README.md"
+
+CONFIG = """
+from count import CountConfig
+from vertebra.data import CocoConfig, ResizeConfig, TransformConfig
+from vertebra.data.transforms import TRANSFORMS
+from vertebra.data.transforms.resize import build_resize
+from vertebra.backbones import ResNetConfig
+from vertebra.engine import AdamWConfig, ExperimentConfig, RecipeConfig, RunConfig, ScheduleConfig, SplitConfig
+from vertebra.models import ModelConfig
+from vertebra.necks import PassthroughConfig
+
+
+class MyResizeConfig(ResizeConfig):
+    name: str = "my_resize"
+
+
+@TRANSFORMS.register("my_resize", MyResizeConfig)
+def build(seed, config):
+    return build_resize(seed, ResizeConfig(short_sides=config.short_sides, long_side=config.long_side))
+
+
+def split(name, transform):
+    data = CocoConfig(images="{shapes}/" + name, annotations="{shapes}/annotations/instances_" + name + ".json")
+    return SplitConfig(dataset=data, transform=transform)
+
+
+CONFIG = ExperimentConfig(
+    name="count",
+    model=ModelConfig(
+        backbone=ResNetConfig(name="resnet10t", levels=("c2", "c3", "c4")), neck=PassthroughConfig(), head=CountConfig()
+    ),
+    train=split("train", MyResizeConfig(short_sides=(64,), long_side=96)),
+    val=split("val", ResizeConfig(short_sides=(64,), long_side=96)),
+    recipe=RecipeConfig(
+        batch_size=2, optimizer=AdamWConfig(lr=1e-3), schedule=ScheduleConfig(steps=4, warmup_steps=2)
+    ),
+    run=RunConfig(checkpoint_every=2, log_every=1, loader={"workers": 0}),
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(shapes, tmp_path_factory) -> Path:
+    """A user's folder: ``count.py`` as README has it, a config that imports it, and a finished run of theirs."""
+    folder = tmp_path_factory.mktemp("project")
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    (block,) = (block for block in blocks if "class CountHead" in block)
+    (folder / "count.py").write_text(block.partition("\n\nbase = ")[0] + "\n")
+    (folder / "config.py").write_text(CONFIG.replace("{shapes}", str(shapes)))
+    command = ["train", str(folder / "config.py"), "--output", str(folder / "run"), "--device", "cpu"]
+    assert main([*command, "--set", "evaluation.every=2"]) == 0
+    return folder
+
+
+def run_tools(*commands: list[str]) -> tuple[list[int], str, str]:
+    """Run commands in one process that has imported none of the user's files; return exit codes, stdout and stderr."""
+    script = "import json, sys; from vertebra.tools.cli import main; "
+    script += "print('codes', json.dumps([main(command) for command in json.loads(sys.argv[1])]))"
+    command = [sys.executable, "-c", script, json.dumps(commands)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    output, _, codes = done.stdout.rpartition("codes ")
+    return json.loads(codes), output, done.stderr
+
+
+def test_it_is_trained_and_scored_by_its_own_metric(project):
+    """By hand: the mean of the errors in the results file; the best checkpoint is that of the lowest."""
+    scores = numbers(project / "run" / "eval.json")
+    truth = json.loads((project / "run" / "config.json").read_text())["val"]["dataset"]["annotations"]
+    annotations = json.loads(Path(truth).read_text())["annotations"]
+    rows = json.loads((project / "run" / "results.json").read_text())
+    errors = [abs(row["count"] - sum(a["image_id"] == row["image_id"] for a in annotations)) for row in rows]
+    assert scores["counting"] == {"MAE": pytest.approx(sum(errors) / len(errors))} and len(rows) == 4
+    evaluated = {line["step"]: line["MAE"] for line in records(project / "run") if line["group"] == "val"}
+    best = (project / "run" / "checkpoints" / "best").resolve().name
+    assert best == f"step-{min(evaluated, key=evaluated.__getitem__):07d}"
+
+
+def test_it_resumes_exactly(project, tmp_path):
+    """A law: a run that lost its last checkpoint ends with the weights and the log of the unbroken one."""
+    broken = shutil.copytree(project / "run", tmp_path / "run", symlinks=True)
+    shutil.rmtree(checkpoint_paths(broken / "checkpoints")[-1])
+    command = ["train", str(project / "config.py"), "--output", str(broken), "--resume", "--device", "cpu"]
+    assert main([*command, "--set", "evaluation.every=2"]) == 0
+    assert equal(weights(broken), weights(project / "run"))
+    assert records(broken) == records(project / "run")
+
+
+def test_its_results_file_is_scored_again(project, tmp_path):
+    """A law: to the last digit, by the run or by its config, although the data set is one for detection."""
+    for source in ([str(project / "run")], ["--data", str(project / "config.py")]):
+        arguments = [*source, "--results", str(project / "run" / "results.json")]
+        assert rescored(arguments, tmp_path) == numbers(project / "run" / "eval.json")
+
+
+def test_a_run_with_a_head_of_ones_own_is_opened_again(project, tmp_path):
+    """In a new process: described as it is; refused with the options to add; with them scored as it was, and used.
+
+    The config's own transform, which is for training, is not needed to predict.
+    """
+    run, again, out = project / "run", tmp_path / "again.json", tmp_path / "out"
+    photos = json.loads((run / "config.json").read_text())["val"]["dataset"]["images"]
+    head, transform = (["--import", str(run / "code" / name)] for name in ("count.py", "config.py"))
+    codes, output, errors = run_tools(
+        ["describe", str(run)],
+        ["eval", str(run)],
+        ["predict", str(run), photos, "--output", str(out), *head],
+        ["eval", str(run), *head, *transform, "--device", "cpu", "--json", str(again)],
+    )
+    assert codes == [0, 4, 0, 0], errors
+    assert "passthrough + count" in output and "parts are from its user's config.py, count.py" in output
+    assert errors.count("error: ") == 1 and "there is no head named 'count'" in errors
+    assert f"add {' '.join(transform)} {' '.join(head)} (imports= in Python)" in errors
+    assert " objects" in output and len(list(out.glob("*.png"))) == 4
+    assert len(json.loads((out / "results.json").read_text())) == 4
+    assert numbers(again) == numbers(run / "eval.json")
+
+
+def test_no_code_runs_from_a_run_folder_by_itself(project, tmp_path):
+    """A law: a copy that would leave a mark is run by no command that does not name it."""
+    run, mark = shutil.copytree(project / "run", tmp_path / "run", symlinks=True), tmp_path / "mark"
+    for file in (run / "code").iterdir():
+        file.write_text(f"open({str(mark)!r}, 'a').write('x')\n" + file.read_text())
+    predict = ["predict", str(run), str(project), "--output", str(tmp_path)]
+    export = ["export-backbone", str(run), str(tmp_path / "out.safetensors")]
+    codes, _, _ = run_tools(["eval", str(run)], ["describe", str(run)], export, predict)
+    assert codes == [4, 0, 4, 4] and not mark.exists()
+    run_tools([*export, "--import", str(run / "code" / "count.py")])
+    assert mark.read_text() == "x"  # the control
+
+
+SCRIPT = """
+import sys
+import numpy, vertebra
+run, module = sys.argv[1:]
+try:
+    vertebra.load_model(run)
+except Exception as error:
+    print(type(error).__name__)
+vertebra.load_model(run, "cpu", imports=[module])
+print(type(vertebra.Predictor(run, "cpu", imports=[module])(numpy.zeros((50, 70, 3), numpy.uint8))).__name__)
+"""
+
+
+def test_python_names_the_module_too(project):
+    """By hand: a prediction that is a float is returned as it is."""
+    script = [sys.executable, "-c", SCRIPT, str(project / "run"), str(project / "count.py")]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == [CheckpointError.__name__, "float"], done.stderr
+
+
+def test_the_modules_are_copied_with_what_they_import(project):
+    """By hand: the config file defines a transform, and imports the head from beside it."""
+    copied = {path.name for path in (project / "run" / "code").iterdir()}
+    assert copied == {"config.py", "count.py"}
+    state = json.loads((checkpoint_paths(project / "run" / "checkpoints")[-1] / "state.json").read_text())
+    assert state["user_modules"] == {"config": "config.py", "count": "count.py"}
+
+
+def test_a_copy_of_a_module_is_not_run_twice(project):
+    """A law: the same content from another folder is the module that is loaded, so no name is registered twice."""
+    original = import_user_code(project / "count.py")
+    assert import_user_code(project / "run" / "code" / "count.py") is original

@@ -1,0 +1,169 @@
+"""A trained model on photos: what it answers, what it needs, and what it does not load."""
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vertebra.data import build_dataset
+from vertebra.engine import ExperimentConfig, train
+from vertebra.evaluation import to_coco_results
+from vertebra.inference import Predictor, open_checkpoint, to_original
+from vertebra.structures import CheckpointError, Classification, Detections, ShortSideResize, UsageError
+
+from ..helpers.tiny import tiny_classifier, tiny_config
+
+
+@pytest.fixture(scope="module")
+def config(shapes) -> ExperimentConfig:
+    """A detector whose evaluations predict two images together."""
+    return tiny_config(shapes, val={"transform": {"short_sides": (64,)}}, evaluation={"batch_size": 2})
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory) -> Path:
+    """A finished run of the detector."""
+    output = tmp_path_factory.mktemp("predictor") / "run"
+    train(config, output)
+    return output
+
+
+@pytest.fixture(scope="module")
+def photos(config) -> list[np.ndarray]:
+    """The validation images."""
+    dataset = build_dataset(config.val.dataset)
+    return [dataset.read(index).image for index in range(len(dataset))]
+
+
+def test_a_list_of_photos_is_answered_as_the_evaluation_was(run, config, photos):
+    """A law: the results file of the run, to the last digit, in its batches of two."""
+    dataset, predictor = build_dataset(config.val.dataset), Predictor(run, "cpu")
+    rows = []
+    for image_id, detections in zip(dataset.image_ids, predictor(photos), strict=True):
+        rows += to_coco_results(detections, image_id, dataset.category_ids)
+    written = json.loads((run / "results.json").read_text())
+
+    def key(row: dict) -> tuple:
+        return row["image_id"], -row["score"], row["category_id"], row["bbox"]
+
+    assert sorted(rows, key=key) == sorted(written, key=key) and len(rows) > 50
+
+
+def test_one_photo_gets_one_answer_and_a_list_gets_a_list(run, photos):
+    """By hand; a list of one is a list, and an empty list too. What a photo is given as changes nothing."""
+    predictor = Predictor(run, "cpu")
+    alone = predictor(photos[0])
+    assert isinstance(alone, Detections) and predictor([]) == []
+    buffer = io.BytesIO()
+    Image.fromarray(photos[0]).save(buffer, "PNG")
+    tensor = torch.from_numpy(photos[0]).permute(2, 0, 1)
+    for photo in (Image.fromarray(photos[0]), buffer.getvalue(), tensor):
+        (prediction,) = predictor([photo])
+        for name in ("boxes", "labels", "scores"):
+            torch.testing.assert_close(getattr(prediction, name), getattr(alone, name), rtol=0, atol=0)
+
+
+def test_photos_of_other_sizes_are_answered_in_their_own_pixels(run, photos):
+    """A law: a photo of twice the size has boxes of twice the size; and none reaches out of it."""
+    predictor = Predictor(run, "cpu", batch_size=1)
+    height, width = photos[0].shape[:2]
+    large = photos[0].repeat(2, axis=0).repeat(2, axis=1)
+    for detections, scale in zip(predictor([photos[0], large]), (1, 2), strict=True):
+        limit = torch.tensor([width, height] * 2) * scale
+        assert (detections.boxes <= limit).all() and detections.boxes.max() > 0.9 * scale * min(height, width)
+
+
+def test_the_precision_and_kernels_are_those_of_the_runs_evaluations(tmp_path, monkeypatch):
+    """By hand: what torch is set to while the model predicts, for a run in bf16 with deterministic kernels."""
+    config = tiny_classifier(recipe={"precision": "bf16", "deterministic": True})
+    train(config, tmp_path / "run")
+    predictor, settings = Predictor(tmp_path / "run", "cpu"), []
+    predict = predictor.model.predict
+
+    def record(images):
+        settings.append((torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()))
+        return predict(images)
+
+    monkeypatch.setattr(predictor.model, "predict", record)
+    before = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
+    assert isinstance(predictor(np.zeros((40, 50, 3), np.uint8)), Classification)
+    assert settings == [("high", True)] and before == ("highest", False)
+    assert (torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+def test_a_run_whose_validation_draws_at_random_needs_to_be_told_how(shapes, tmp_path):
+    """Exit code 2, with what to give; a value or a function of one's own is taken."""
+    base = tiny_config(shapes)  # two short sides to choose from
+    train(base, tmp_path / "run")
+    with pytest.raises(UsageError, match=r"draws at random .*: give Predictor\(preprocessing=...\), such as Short"):
+        Predictor(tmp_path / "run")
+    value = Predictor(tmp_path / "run", "cpu", preprocessing=ShortSideResize(short_side=64, long_side=96))
+    function = Predictor(tmp_path / "run", "cpu", preprocessing=lambda image: image)
+    photo = np.zeros((64, 80, 3), np.uint8)
+    torch.testing.assert_close(value(photo).boxes, function(photo).boxes)
+
+
+def test_a_batch_needs_a_photo(run):
+    """ValueError with the number that came."""
+    with pytest.raises(ValueError, match="got batch_size=0"):
+        Predictor(run, batch_size=0)
+
+
+@dataclass(frozen=True)
+class Points:
+    """A prediction type of a user's own."""
+
+    xy: Tensor
+
+    def to_original(self, size: tuple[int, int], original_size: tuple[int, int]) -> "Points":
+        return Points(self.xy * torch.tensor([original_size[1] / size[1], original_size[0] / size[0]]))
+
+
+def test_a_prediction_type_of_ones_own_is_converted_by_its_method():
+    """By hand: alone or among those of several heads; a value without the method stays as it is."""
+    points = Points(torch.tensor([[10.0, 20.0]]))
+    for converted in (
+        to_original(points, (50, 100), (100, 400)),
+        to_original({"points": points, "count": 3.0}, (50, 100), (100, 400))["points"],
+    ):
+        assert converted.xy.tolist() == [[40.0, 40.0]]
+    assert to_original({"count": 3.0}, (50, 100), (100, 400)) == {"count": 3.0}
+
+
+HEAVY = ("tensorboard", "hotcoco", "pycocotools", "albumentations", "rich", "timm.data", "torch.utils.tensorboard")
+SCRIPT = """
+import sys
+import torch
+before = set(sys.modules)
+import numpy, vertebra
+vertebra.load_model(sys.argv[1], "cpu")
+detections = vertebra.Predictor(sys.argv[1], "cpu")(numpy.zeros((50, 70, 3), numpy.uint8))
+print(type(detections).__name__, *sorted(set(sys.modules) - before))
+"""
+
+
+def test_prediction_loads_no_package_that_only_training_needs(run):
+    """By hand, in a new process: no metric, augmentation or training, and no module that is not on every system."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(run)], capture_output=True, text=True, check=True)
+    name, *modules = done.stdout.split()
+    assert name == "Detections"
+    loaded = [module for module in (*HEAVY, "fcntl", "resource") if module in modules]
+    loaded += [module for module in modules if module.startswith(("vertebra.data", "vertebra.engine", "vertebra.eval"))]
+    assert loaded == []
+
+
+def test_a_checkpoint_of_a_part_that_is_not_registered_says_so(run, tmp_path):
+    """Exit code 4, naming the part; its other facts can be read."""
+    checkpoint = open_checkpoint(run)
+    values = json.loads(json.dumps(checkpoint.inference))
+    values["model"]["head"]["name"] = "rcn"
+    with pytest.raises(CheckpointError, match="there is no head named 'rcn'; did you mean 'rcnn'"):
+        replace(checkpoint, inference=values).inference_config()
