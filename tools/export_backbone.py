@@ -25,7 +25,7 @@ def command(run: str, out: Path, half: bool) -> None:
     """
     from safetensors.torch import save_file
 
-    from vertebra.backbones import input_metadata, origin_metadata
+    from vertebra.backbones import weights_metadata
     from vertebra.engine import load_checkpoint_model, open_checkpoint
 
     check_output_file(out)
@@ -35,7 +35,7 @@ def command(run: str, out: Path, half: bool) -> None:
     if half:
         tensors = {name: value.half() for name, value in tensors.items()}
     tensors = {name: value.contiguous() for name, value in tensors.items()}
-    metadata = input_metadata(model.preprocess.config) | origin_metadata(checkpoint.origin)
+    metadata = weights_metadata(model.preprocess.config, model.backbone.config, checkpoint.origin)
     save_file(tensors, out, metadata)
     click.echo(f"{out}: {len(tensors)} tensors, {out.stat().st_size / 1e6:.1f} MB")
 
