@@ -37,7 +37,7 @@ class SharedPickle(Generic[T]):
         starts = itertools.accumulate(sizes, initial=0)
         self._spans = [(start, start + content.nbytes) for start, content in zip(starts, contents, strict=False)]
         self._memory = torch.zeros(max(1, sum(sizes)), dtype=torch.uint8).share_memory_()
-        shared = memoryview(self._memory.numpy())
+        shared = self._memory.numpy().data
         for (start, end), content in zip(self._spans, contents, strict=True):
             shared[start:end] = content
 
@@ -47,7 +47,7 @@ class SharedPickle(Generic[T]):
 
 def _load(pickled: bytes, spans: Sequence[tuple[int, int]], memory: Tensor) -> Any:
     """Return the value whose arrays lie at ``spans`` of the shared memory."""
-    shared = memoryview(memory.numpy()).toreadonly()
+    shared = memory.numpy().data.toreadonly()
     return pickle.loads(pickled, buffers=[shared[start:end] for start, end in spans])
 
 

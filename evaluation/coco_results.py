@@ -12,7 +12,7 @@ from ..structures import Detections
 
 def to_coco_results(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
     """The detections of one image, in its original frame; ``category_ids`` holds the file's own id of each label."""
-    corners = detections.boxes.double().cpu()
+    corners = detections.boxes.cpu().double()
     boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
     results: list[dict[str, Any]] = [
         {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}

@@ -56,6 +56,8 @@ def class_nms_mask(
     """
     if not len(boxes):
         return torch.zeros_like(labels, dtype=torch.bool)
+    if boxes.device.type == "mps":  # which has no float64
+        return class_nms_mask(boxes.cpu(), scores.cpu(), labels.cpu(), threshold).to(boxes.device)
     # In float64 the move costs no precision: with 80 labels of 1333 px float32 would have steps of 1/128 px.
     moved = boxes.double()
     extent = moved.amax() - moved.amin() + 1

@@ -105,7 +105,7 @@ def test_evaluating_what_does_not_fit_is_refused(run, shapes):
 def test_class_names_come_by_task_always(run, shapes):
     """A law: of a model from a run, by name or from parts, a mapping from each task to its names."""
     backbone = vertebra.create_backbone("resnet10t", levels=("c2", "c3", "c4", "c5"))
-    neck = vertebra.FPN(backbone.feature_info, channels=16)
+    neck = vertebra.FPN(backbone.feature_info)
     head = vertebra.RCNNHead(neck.feature_info, 2)
     assert vertebra.Model(backbone, neck, head, class_names=["cat", "dog"]).class_names == {"detection": ("cat", "dog")}
     assert vertebra.Model(backbone, neck, head).class_names == {}

@@ -1,4 +1,4 @@
-"""Write the results of ``compat`` as a page."""
+"""The Markdown page of the results of ``tools/compat.py``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 HEADS = {"rcnn": "Mask R-CNN", "deeplab": "DeepLab", "classification": "classifier"}
 
 
-def write_page(path: Path, records: Sequence[dict[str, Any]], not_tried: Sequence[str]) -> None:
-    """Write a table by family, the refused models with their reasons, and the names of those not tried."""
+def write_page(path: Path, records: Sequence[dict[str, Any]], untried: Sequence[str]) -> None:
+    """Write a table of models by family, the refused models with reasons, and the names of ``untried`` ones."""
     import timm
     import torch
 
@@ -21,31 +21,31 @@ def write_page(path: Path, records: Sequence[dict[str, Any]], not_tried: Sequenc
         "",
         f"Written by `python tools/compat.py`, with timm {timm.__version__} and torch "
         f"{torch.__version__.partition('+')[0]} on a CPU. Each model was built by "
-        '`create_backbone("timm/NAME")` with random weights, measured on a small image, and trained for two steps with '
-        "each head; `yes` means that forward and backward went through and the loss fell both times.",
+        '`create_backbone("timm/NAME")`, with the options listed, with random weights, measured on a small image, and '
+        "trained for two steps with each head; `yes` means that the loss fell in both steps.",
         "",
         f"{len(records)} models of {len(families)} families tried: {len(passed)} pass with every head, "
-        f"{len(built) - len(passed)} with some or none, {len(refused)} are refused. {len(not_tried)} were not tried.",
+        f"{len(built) - len(passed)} with some or none, {len(refused)} are refused. {len(untried)} were not tried.",
         "",
         "| family | model | M parameters | levels (stride) | options | neck | " + " | ".join(HEADS.values()) + " |",
         "|---|---|---|---|---|---|" + "---|" * len(HEADS),
-        *(_row(record) for record in sorted(built, key=_order)),
+        *(_row(record) for record in sorted(built, key=_family_and_model)),
         "",
         "## Refused, and why",
         "",
         "| family | model | reason |",
         "|---|---|---|",
-        *map(_refusal, sorted(refused, key=_order)),
+        *map(_refusal_row, sorted(refused, key=_family_and_model)),
         "",
         "## Not tried",
         "",
-        ", ".join(sorted(not_tried)) or "None.",
+        ", ".join(sorted(untried)) or "None.",
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _order(record: dict[str, Any]) -> tuple[str, str]:
+def _family_and_model(record: dict[str, Any]) -> tuple[str, str]:
     return record["family"], record["model"]
 
 
@@ -56,7 +56,7 @@ def _row(record: dict[str, Any]) -> str:
     return "| " + " | ".join([*cells, *(_cell(record["heads"].get(head, "not tried")) for head in HEADS)]) + " |"
 
 
-def _refusal(record: dict[str, Any]) -> str:
+def _refusal_row(record: dict[str, Any]) -> str:
     reason = record["reason"].removeprefix(f"timm/{record['model']} ")
     return f"| {record['family']} | {record['model']} | {_cell(reason)} |"
 

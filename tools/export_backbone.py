@@ -26,7 +26,7 @@ def command(run: str, out: Path, half: bool, imports: tuple[str, ...]) -> None:
     """
     from safetensors.torch import save_file
 
-    from vertebra.backbones import input_metadata, origin_metadata
+    from vertebra.backbones import weights_metadata
     from vertebra.inference import import_user_code, load_checkpoint_model, open_checkpoint
 
     check_output_file(out)
@@ -38,7 +38,7 @@ def command(run: str, out: Path, half: bool, imports: tuple[str, ...]) -> None:
     if half:
         tensors = {name: value.half() for name, value in tensors.items()}
     tensors = {name: value.contiguous() for name, value in tensors.items()}
-    metadata = input_metadata(model.preprocess.config) | origin_metadata(checkpoint.origin)
+    metadata = weights_metadata(model.preprocess.config, model.backbone.config, checkpoint.origin)
     save_file(tensors, out, metadata)
     click.echo(f"{out}: {len(tensors)} tensors, {out.stat().st_size / 1e6:.1f} MB")
 

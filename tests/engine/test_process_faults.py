@@ -17,8 +17,8 @@ import time
 
 from vertebra.engine.distributed import context as processes
 from vertebra.structures import DataError
-from vertebra.tools.cli import run_tool
-from vertebra.tools.train import main
+from vertebra.tools.cli import run_command
+from vertebra.tools.train import command
 
 place, fault = {place!r}, {fault!r}
 
@@ -36,7 +36,7 @@ processes.TIMEOUT = datetime.timedelta(seconds=15)
 if os.environ["RANK"] == "1":
     module = "vertebra.engine.run" if place == "build_dataset" else "vertebra.engine.loop.train"
     setattr(sys.modules[module], place, broken)
-raise SystemExit(run_tool(main))
+raise SystemExit(run_command(command))
 """
 
 

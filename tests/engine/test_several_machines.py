@@ -20,11 +20,11 @@ HOSTS = ("10.201.7.1", "10.201.7.2")
 IMPATIENT = """
 import datetime
 from vertebra.engine.distributed import context as processes
-from vertebra.tools.cli import run_tool
-from vertebra.tools.train import main
+from vertebra.tools.cli import run_command
+from vertebra.tools.train import command
 
 processes.TIMEOUT = datetime.timedelta(seconds=15)
-raise SystemExit(run_tool(main))
+raise SystemExit(run_command(command))
 """
 
 
