@@ -1,0 +1,54 @@
+"""The pages of the project: what they cite exists."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+SOURCES = [path for path in sorted(ROOT.rglob("*")) if path.suffix in (".py", ".md", ".toml") and path.is_file()]
+
+
+def named_tests(page: Path) -> list[tuple[str, str]]:
+    """Return the tests that a page names, as (path below tests/, function)."""
+    return re.findall(r"`([\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8"))
+
+
+def test_every_test_named_in_the_catalogue_of_faults_exists():
+    """Oracle: the syntax trees of the test files."""
+    tests = named_tests(ROOT / "docs" / "faults.md")
+    functions = {}
+    for file in {file for file, _ in tests}:
+        path = ROOT / "tests" / file
+        tree = ast.parse(path.read_text(encoding="utf-8")) if path.exists() else ast.Module([], [])
+        functions[file] = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert len(tests) > 150
+    assert [f"{file}::{name}" for file, name in tests if name not in functions[file]] == []
+
+
+def test_rows_of_the_catalogue_are_numbered_without_gaps():
+    """Law: a citation of a row finds it."""
+    text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    numbers = [int(number) for number in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)]
+    rows = numbers[numbers.index(1) :]
+    assert rows == list(range(1, len(rows) + 1))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_of_a_page_lead_to_files(page):
+    """Oracle: the file system."""
+    links = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_no_file_cites_a_page_that_is_not_in_the_repository():
+    """Oracle: the file system, for names such as ``docs/speed.md`` and ``CHANGELOG.md`` in code, tests and pages."""
+    missing = {}
+    for path in SOURCES:
+        names = set(re.findall(r"\bdocs/[\w-]+\.md\b|\b[A-Z]+(?:\.md| \d+)\b", path.read_text(encoding="utf-8")))
+        names = {name for name in names if name.endswith(".md") or name.startswith(("FAULTS", "PARITY", "DESIGN"))}
+        if gone := sorted(name for name in names if not (ROOT / name).exists()):
+            missing[str(path.relative_to(ROOT))] = gone
+    assert missing == {}
