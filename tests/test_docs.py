@@ -6,9 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from vertebra.backbones import ResNetConfig
+from vertebra.data import ResizeConfig
+from vertebra.engine import SGDConfig
+from vertebra.heads import BoxBranchConfig, DeepLabConfig, MaskBranchConfig, RPNConfig
+from vertebra.heads.semantic import AuxiliaryConfig, SemanticConfig, SemanticLossConfig
+from vertebra.necks import FPNConfig
+from vertebra.ops import RoIAlignConfig
+from vertebra.structures import InputConfig
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 SOURCES = [path for path in sorted(ROOT.rglob("*")) if path.suffix in (".py", ".md", ".toml") and path.is_file()]
+
+CONFIGS = {
+    config.__name__: config
+    for config in (
+        AuxiliaryConfig, BoxBranchConfig, DeepLabConfig, FPNConfig, InputConfig, MaskBranchConfig, RPNConfig,
+        ResNetConfig, ResizeConfig, RoIAlignConfig, SGDConfig, SemanticConfig, SemanticLossConfig,
+    )
+}  # fmt: skip
 
 
 def named_tests(page: Path) -> list[tuple[str, str]]:
@@ -51,3 +68,20 @@ def test_no_file_cites_a_page_that_is_not_in_the_repository():
         if gone := sorted(name for name in names if not (ROOT / name).exists()):
             missing[str(path.relative_to(ROOT))] = gone
     assert missing == {}
+
+
+def field_rows() -> list[tuple[str, str]]:
+    """Return the cells for the field and for its default of every row of the page of conventions that names a field."""
+    text = (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return [(cells[3], cells[4]) for cells in rows if len(cells) == 5 and "Config." in cells[3]]
+
+
+@pytest.mark.parametrize(("fields", "defaults"), field_rows())
+def test_fields_and_defaults_of_the_page_of_conventions_are_true(fields, defaults):
+    """Oracle: the configs themselves."""
+    names, values = re.findall(r"`(\w+)\.(\w+)`", fields), re.findall(r"`([^`]+)`", defaults)
+    for index, (config, field) in enumerate(names):
+        default = CONFIGS[config].model_fields[field].get_default(call_default_factory=True)
+        if index < len(values):
+            assert ast.literal_eval(values[index]) == default, f"{config}.{field}"
