@@ -1,4 +1,4 @@
-"""The residual family by torchvision and timm, with random weights."""
+"""The residual family by torchvision and timm, with random weights, to compare with."""
 
 import timm
 import torch
@@ -6,7 +6,6 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 from torchvision.models import get_model, list_models
-from torchvision.models.resnet import Bottleneck, ResNet
 
 from vertebra.backbones import RESNETS, create_backbone
 
@@ -18,20 +17,39 @@ TORCHVISION = [name for name in IMAGENET if name in list_models(module=torchvisi
 
 
 def twin_of(name, output_stride=32):
-    """The network by torchvision, or by timm where torchvision lacks it, with random weights and statistics."""
+    """Return the network by torchvision, or by timm where torchvision lacks it, with random weights and statistics."""
     with torch.device("meta"):
-        if name == "resnext152_32x4d":  # in neither library under its name, but in torchvision's class
-            twin = ResNet(Bottleneck, [3, 8, 36, 3], groups=32, width_per_group=4)
-        elif name not in TORCHVISION or (output_stride < 32 and RESNETS[name].block == "basic"):
-            twin = timm.create_model(name, output_stride=output_stride)
-        else:
+        if name in TORCHVISION and (output_stride == 32 or RESNETS[name].block == "bottleneck"):
             dilate = [False, output_stride <= 8, output_stride <= 16]
             twin = get_model(name, weights=None, replace_stride_with_dilation=dilate)
+        elif timm.is_model(name):
+            twin = timm.create_model(name, output_stride=output_stride)
+        else:
+            twin = timm_resnet(RESNETS[name], output_stride)
     return randomize(twin.to_empty(device="cpu"))
 
 
+def timm_resnet(spec, output_stride):
+    """Return timm's ResNet with the options of a row, for a network that neither library has under its name."""
+    block = {"basic": timm.models.resnet.BasicBlock, "bottleneck": timm.models.resnet.Bottleneck}[spec.block]
+    stem_type, stem_width = {1: ("", 64), 3: ("deep", spec.stem[0])}[len(spec.stem)]
+    if spec.stem[:1] * 2 != spec.stem[:2] and stem_type:
+        stem_type, stem_width = "deep_tiered", spec.stem[1]
+    return timm.models.resnet.ResNet(
+        block,
+        spec.depths,
+        output_stride=output_stride,
+        cardinality=spec.groups,
+        base_width=spec.width_per_group,
+        stem_type=stem_type,
+        stem_width=stem_width,
+        avg_down=spec.shortcut == "average",
+        block_args={"attn_layer": spec.attention} if spec.attention != "none" else {},
+    )
+
+
 def randomize(network):
-    """Weights and batch statistics of a plausible size, none of them a default."""
+    """Fill a network with weights and statistics of a plausible size, none of them a default, and return it."""
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d):
@@ -49,7 +67,7 @@ def randomize(network):
 
 
 def twin_features(twin, pixels):
-    """c2..c5 of a network of torchvision's or timm's."""
+    """Return c2..c5 of a network of torchvision's or timm's."""
     hidden = twin.maxpool(torch.relu(twin.bn1(twin.conv1(pixels))))
     features = {}
     for level, layer in zip(LEVELS, LAYERS, strict=True):
@@ -58,7 +76,7 @@ def twin_features(twin, pixels):
 
 
 def normalize(weights, name, hidden):
-    """The batch norm ``name`` of a state dict, in evaluation."""
+    """Apply the batch norm ``name`` of a state dict, in evaluation."""
     mean, variance, weight, bias = (
         weights[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")
     )
@@ -66,17 +84,17 @@ def normalize(weights, name, hidden):
 
 
 def count_blocks(weights, layer):
-    """How many blocks a stage of a state dict has."""
+    """Count the blocks of a stage of a state dict."""
     return len({name.split(".")[1] for name in weights if name.startswith(f"{layer}.")})
 
 
 def weights_of(twin):
-    """Its state dict without the classifier."""
+    """Return a network's state dict without the classifier."""
     return {key: value for key, value in twin.state_dict().items() if not key.startswith("fc.")}
 
 
 def loaded(name, weights, **options):
-    """Our network with these weights, loaded strictly."""
+    """Return the backbone ``name`` with these weights, loaded strictly."""
     with torch.device("meta"):
         backbone = create_backbone(name, **options)
     backbone.load_state_dict({key: value.clone() for key, value in weights.items()}, assign=True)
@@ -84,12 +102,12 @@ def loaded(name, weights, **options):
 
 
 def pixels_of(height=65, width=97, channels=3):
-    """A batch of two on sizes that no stride divides."""
+    """Return a batch of two images, of sizes that no stride divides by default."""
     return torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(1))
 
 
 def assert_equal(features, expected):
-    """The same levels, bit for bit."""
+    """Check that two pyramids have equal levels, bit for bit."""
     assert list(features) == list(expected)
     for level in features:
         assert features[level].isfinite().all()

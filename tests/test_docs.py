@@ -1,0 +1,87 @@
+"""The pages of the project: what they cite exists."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from vertebra.backbones import ResNetConfig
+from vertebra.data import ResizeConfig
+from vertebra.engine import SGDConfig
+from vertebra.heads import BoxBranchConfig, DeepLabConfig, MaskBranchConfig, RPNConfig
+from vertebra.heads.semantic import AuxiliaryConfig, SemanticConfig, SemanticLossConfig
+from vertebra.necks import FPNConfig
+from vertebra.ops import RoIAlignConfig
+from vertebra.structures import InputConfig
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+SOURCES = [path for path in sorted(ROOT.rglob("*")) if path.suffix in (".py", ".md", ".toml") and path.is_file()]
+
+CONFIGS = {
+    config.__name__: config
+    for config in (
+        AuxiliaryConfig, BoxBranchConfig, DeepLabConfig, FPNConfig, InputConfig, MaskBranchConfig, RPNConfig,
+        ResNetConfig, ResizeConfig, RoIAlignConfig, SGDConfig, SemanticConfig, SemanticLossConfig,
+    )
+}  # fmt: skip
+
+
+def named_tests(page: Path) -> list[tuple[str, str]]:
+    """Return the tests that a page names, as (path below tests/, function)."""
+    return re.findall(r"`([\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8"))
+
+
+def test_every_test_named_in_the_catalogue_of_faults_exists():
+    """Oracle: the syntax trees of the test files."""
+    tests = named_tests(ROOT / "docs" / "faults.md")
+    functions = {}
+    for file in {file for file, _ in tests}:
+        path = ROOT / "tests" / file
+        tree = ast.parse(path.read_text(encoding="utf-8")) if path.exists() else ast.Module([], [])
+        functions[file] = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert len(tests) > 150
+    assert [f"{file}::{name}" for file, name in tests if name not in functions[file]] == []
+
+
+def test_rows_of_the_catalogue_are_numbered_without_gaps():
+    """Law: a citation of a row finds it."""
+    text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    numbers = [int(number) for number in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)]
+    rows = numbers[numbers.index(1) :]
+    assert rows == list(range(1, len(rows) + 1))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_of_a_page_lead_to_files(page):
+    """Oracle: the file system."""
+    links = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_no_file_cites_a_page_that_is_not_in_the_repository():
+    """Oracle: the file system, for names such as ``docs/speed.md`` and ``CHANGELOG.md`` in code, tests and pages."""
+    missing = {}
+    for path in SOURCES:
+        names = set(re.findall(r"\bdocs/[\w-]+\.md\b|\b[A-Z]+\.md\b", path.read_text(encoding="utf-8")))
+        if gone := sorted(name for name in names if not (ROOT / name).exists()):
+            missing[str(path.relative_to(ROOT))] = gone
+    assert missing == {}
+
+
+def field_rows() -> list[tuple[str, str]]:
+    """Return the cells for the field and for its default of every row of the page of conventions that names a field."""
+    text = (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return [(cells[3], cells[4]) for cells in rows if len(cells) == 5 and "Config." in cells[3]]
+
+
+@pytest.mark.parametrize(("fields", "defaults"), field_rows())
+def test_fields_and_defaults_of_the_page_of_conventions_are_true(fields, defaults):
+    """Oracle: the configs themselves."""
+    names, values = re.findall(r"`(\w+)\.(\w+)`", fields), re.findall(r"`([^`]+)`", defaults)
+    for index, (config, field) in enumerate(names):
+        default = CONFIGS[config].model_fields[field].get_default(call_default_factory=True)
+        if index < len(values):
+            assert ast.literal_eval(values[index]) == default, f"{config}.{field}"
