@@ -19,6 +19,7 @@ RowIndex = SupportsIndex | slice | list[int] | list[bool] | Tensor
 """What chooses rows: a number, a slice, a list or tensor of numbers, or one of a bool for each row."""
 
 _INDEX_TYPES = (torch.bool, torch.int32, torch.int64)
+_ACCEPTED = "rows are chosen by an int, a slice, a list, or a tensor of ints or bools with one axis"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,15 +57,14 @@ def as_row_index(index: RowIndex, count: int) -> slice | Tensor:
         return index
     if isinstance(index, list):
         index = torch.tensor(index) if index else torch.zeros(0, dtype=torch.int64)
-    if isinstance(index, Tensor) and index.ndim == 1 and index.dtype in _INDEX_TYPES:
+    if isinstance(index, Tensor) and index.ndim:
+        if index.ndim > 1 or index.dtype not in _INDEX_TYPES:
+            raise TypeError(f"{_ACCEPTED}; got a tensor of {index.dtype}, shape {tuple(index.shape)}")
         return index
     try:
-        row = operator.index(index)  # pyright: ignore[reportArgumentType]  what has no number raises TypeError
+        row = operator.index(index)
     except TypeError:
-        what = f"a tensor of {index.dtype}" if isinstance(index, Tensor) else f"{index!r}"
-        raise TypeError(
-            f"rows are chosen by an int, a slice, a list, or a tensor of ints or bools with one axis; got {what}"
-        ) from None
+        raise TypeError(f"{_ACCEPTED}; got {index!r}") from None
     if not -count <= row < count:
         raise IndexError(f"there is no row {row} among {count}")
     return slice(row % count, row % count + 1)
