@@ -16,7 +16,7 @@ from .distributed.context import DistributedContext, init_distributed
 from .drawing import blend_masks, draw_boxes, draw_classes, draw_lines, write_image
 from .evaluate_run import CheckpointScores, evaluate_checkpoint, evaluate_run
 from .logging.comparisons import draw_comparisons
-from .loop.evaluate import collect_results, evaluate, score_results, scores_as_json, write_json
+from .loop.evaluate import collect_results, evaluate, score_results, scores_as_json
 from .loop.step import TrainingState, seed_step, train_step
 from .loop.train import train
 from .loop.validation_loss import validation_losses
@@ -74,5 +74,4 @@ __all__ = [
     "train_step",
     "validation_losses",
     "write_image",
-    "write_json",
 ]

@@ -16,6 +16,7 @@ from filelock import Timeout as LockTimeout
 
 from ..backbones import WeightsOrigin, weights_origin
 from ..data import Dataset, require_same_classes
+from ..formats import write_json
 from ..models import resolve_input
 from ..structures import UsageError
 from .checkpoints.atomic_folder import is_disk_full
@@ -23,7 +24,6 @@ from .checkpoints.checkpoint import Checkpoint, open_checkpoint
 from .checkpoints.series import checkpoint_paths, rename_damaged_checkpoints
 from .config import FREE_ON_RESUME, ExperimentConfig, config_changes
 from .logging.run_log import val_records
-from .loop.evaluate import write_json
 
 
 @dataclass(frozen=True, slots=True)

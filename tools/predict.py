@@ -35,9 +35,8 @@ def command(run: str, images: tuple[Path, ...], output: Path, score: float, devi
 
     RUN is a run folder or a checkpoint; IMAGE is an image file or a folder of them.
     """
-    from vertebra.data import read_image
     from vertebra.engine import Predictor, write_image
-    from vertebra.evaluation import write_results
+    from vertebra.formats import read_image, write_results
 
     output.mkdir(parents=True, exist_ok=True)
     named_files = list(_find_images(images))
@@ -62,7 +61,7 @@ def command(run: str, images: tuple[Path, ...], output: Path, score: float, devi
 
 def _find_images(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     """Yield every image file with its name in the output, folder by folder in order."""
-    from vertebra.data import IMAGE_SUFFIXES
+    from vertebra.formats import IMAGE_SUFFIXES
     from vertebra.structures import UsageError
 
     for path in paths:

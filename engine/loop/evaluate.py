@@ -1,14 +1,13 @@
 """Run a model over a data set and score what it predicts, in original pixels and ids."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from ...data import Batch, Dataset, Shard, eval_loader, worker_errors
-from ...evaluation import Engine, Scores, add_file_to_error, open_results, sort_results
+from ...evaluation import Engine, Scores
+from ...formats import add_file_to_error, open_results, sort_results
 from ...models import Model
 from ...structures import DataError
 from ..config import ExperimentConfig
@@ -97,9 +96,3 @@ def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]
     return {**summaries, "per_class": {name: each.per_class for name, each in scores.items()}, **facts}
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write JSON through a temporary file, so that a reader never sees half of it."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    temporary.replace(path)

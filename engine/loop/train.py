@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 
 from ...data import Batch, Shard, train_loader, worker_errors
-from ...evaluation import format_scores, write_results
+from ...evaluation import format_scores
+from ...formats import write_json, write_results
 from ..checkpoints.checkpoint import add_scores, save_checkpoint
 from ..checkpoints.restore import load_state
 from ..checkpoints.series import link_best, prune_checkpoints
@@ -29,7 +30,7 @@ from ..run_folder import RunFolder
 from .bad_batch import save_bad_batch
 from .determinism import deterministic_kernels
 from .early_stopping import evaluations_since_best
-from .evaluate import evaluate, scores_as_json, write_json
+from .evaluate import evaluate, scores_as_json
 from .precision import matrix_precision
 from .profiling import profiled
 from .step import TrainingState, train_step

@@ -216,7 +216,7 @@ EVALUATE = """
 import sys
 from vertebra.data import build_dataset
 from vertebra.engine import evaluate, init_distributed, load_checkpoint_model, open_checkpoint, pick_task
-from vertebra.evaluation import write_results
+from vertebra.formats import write_results
 
 run, output = sys.argv[1:]
 with init_distributed("cpu") as processes:

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from vertebra.engine import ExperimentConfig, checkpoint_paths, write_json
+from vertebra.engine import ExperimentConfig, checkpoint_paths
+from vertebra.formats import write_json
 from vertebra.tools.cli import main
 
 

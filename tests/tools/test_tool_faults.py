@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from vertebra.configs import load_config
-from vertebra.engine import DistributedContext, override, train, write_image, write_json
+from vertebra.engine import DistributedContext, override, train, write_image
+from vertebra.formats import write_json
 from vertebra.structures import MemoryFullError, UsageError
 from vertebra.tools.cli import main, run_command
 
