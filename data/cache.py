@@ -135,7 +135,7 @@ def _map(path: Path) -> ndarray:
 
 def _describe(array: ndarray) -> list[Any]:
     """Return what tells an array from others: its type, shape and checksum."""
-    return [array.dtype.str, list(array.shape), zlib.crc32(np.ascontiguousarray(array))]
+    return [array.dtype.str, list(array.shape), zlib.crc32(np.ascontiguousarray(array).data)]
 
 
 def _write(folder: Path, contents: Contents) -> Path:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -111,7 +112,7 @@ def decode_blocks(rows: Sequence[Row], row_type: type[T]) -> Iterator[tuple[int,
 
     None stands for a row that is not of this type.
     """
-    decode_block: Any = msgspec.json.Decoder(list[row_type]).decode
+    decode_block: Any = msgspec.json.Decoder(GenericAlias(list, row_type)).decode
     decode_row: Any = msgspec.json.Decoder(row_type).decode
 
     def try_row(row: Row) -> T | None:

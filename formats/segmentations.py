@@ -111,7 +111,7 @@ def near_images(polygons: FlatPolygons, sizes: Int64[ndarray, "n 2"]) -> Bool[nd
     """Return of which objects no point is too far from the image, of this (height, width), to be drawn."""
     size_of_polygon = np.repeat(sizes, polygons.counts, axis=0)
     extents = np.repeat(size_of_polygon[:, ::-1], polygons.lengths, axis=0)
-    far = ~(np.abs(polygons.points - extents / 2) <= FARTHEST * extents).all(axis=1)
+    far = ~np.all(np.abs(polygons.points - extents / 2) <= FARTHEST * extents, axis=1)
     return ~polygons.any_by_object(_any_by_polygon(far, polygons.lengths))
 
 

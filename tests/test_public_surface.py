@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import vertebra
-from vertebra.engine import load_model
+from vertebra.inference import load_model
 from vertebra.structures import UsageError
 
 from .helpers.runs import numbers

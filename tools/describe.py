@@ -25,7 +25,7 @@ def command(run: str) -> None:
 
     RUN is a run folder or a checkpoint. Its files are checked for damage; no weights are loaded.
     """
-    from vertebra.engine import open_checkpoint
+    from vertebra.inference import open_checkpoint
 
     for name, fact in _facts(open_checkpoint(run)):
         click.echo(f"{name:9} {fact}")

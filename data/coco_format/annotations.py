@@ -64,9 +64,13 @@ class CocoAnnotations:
             bitmaps = MaskTable(**_arrays_with(arrays, "bitmaps."))
             polygon_masks = PolygonMaskTable(**_arrays_with(arrays, "polygons."), bitmaps=bitmaps)
         return cls(
-            tuple(facts["class_names"]), tuple(facts["category_ids"]), *(arrays[name] for name in _ARRAYS),
-            masks, polygon_masks, contents.entry,
-        )  # fmt: skip
+            tuple(facts["class_names"]),
+            tuple(facts["category_ids"]),
+            **{name: arrays[name] for name in _ARRAYS},
+            masks=masks,
+            polygon_masks=polygon_masks,
+            entry=contents.entry,
+        )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle mapped arrays as the name of their entry: a new process maps the same files, and copies nothing."""

@@ -50,7 +50,7 @@ def read_images(
     for row, image in enumerate(_read_entries(rows, path)):
         problem = _image_problem(image)
         if problem is not None:
-            report.fault("images", _error(problem.case, problem.what, "correct the entry", path, image.id))
+            report.reject("images", _error(problem.case, problem.what, "correct the entry", path, image.id))
             refused += [] if image.id is None else [image.id]
             continue
         assert image.id is not None, "an image without an id has a problem"
@@ -93,8 +93,8 @@ def _read_entries(rows: Sequence[Row], path: str | os.PathLike[str]) -> Iterator
                 continue
             value = read_row(rows[row], path)
             fields = value if isinstance(value, dict) else {}
-            given = (fields.get(name) for name in ("file_name", "height", "width"))
-            yield _Entry(as_id(fields.get("id")), *given, f"{value!r:.80}")
+            file_name, height, width = (fields.get(name) for name in ("file_name", "height", "width"))
+            yield _Entry(as_id(fields.get("id")), file_name, height, width, f"{value!r:.80}")
 
 
 def _image_problem(image: _Entry) -> Problem | None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from vertebra.engine import Predictor, checkpoint_paths, load_model, open_checkpoint, train
-from vertebra.engine.checkpoints.series import link_best, prune_checkpoints
+from vertebra.engine import train
+from vertebra.engine.checkpoint_writer import link_best, prune_checkpoints
 from vertebra.engine.logging.memory import peak_memory
 from vertebra.engine.run_folder import RunFolder
+from vertebra.inference import Predictor, checkpoint_paths, load_model, open_checkpoint
 from vertebra.structures import UsageError, pick_device
 
 from ..helpers.runs import equal, run_in_process, wait_for_steps, weights

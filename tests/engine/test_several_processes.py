@@ -217,8 +217,8 @@ EVALUATE = """
 import sys
 from vertebra.data import build_dataset
 from vertebra.engine import evaluate, experiment_config, init_distributed, pick_task
+from vertebra.formats import write_results
 from vertebra.inference import load_checkpoint_model, open_checkpoint
-from vertebra.evaluation import write_results
 
 run, output = sys.argv[1:]
 with init_distributed("cpu") as processes:
