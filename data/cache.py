@@ -51,7 +51,7 @@ def short_digest(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contents:
-    """What opening a data set gives: arrays, and facts of JSON's types."""
+    """The result of opening a data set: arrays, and facts of JSON's types."""
 
     arrays: Mapping[str, ndarray]
     facts: Mapping[str, Any]
@@ -172,7 +172,7 @@ def _remove_unused(datasets: Path, newest: Path) -> None:
 
 
 def _build_noting_failure(build: Callable[[], Contents], folder: Path) -> Contents:
-    """Build, and leave a note of an error for the processes that wait, so that they do not fail one after the other."""
+    """Call ``build``; write its error to the folder, so that the processes that wait fail at once and not in turn."""
     try:
         return build()
     except (DataError, UsageError) as error:

@@ -63,7 +63,7 @@ class Dataset(ABC):
 
     @property
     def classes(self) -> Mapping[str, Classes]:
-        """What the labels mean, by task."""
+        """The classes that labels stand for, by task."""
         return {self.task: Classes(self.class_names, self.category_ids)}
 
     def part(self, task: str) -> "Dataset":

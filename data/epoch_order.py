@@ -1,4 +1,4 @@
-"""What an epoch shows, and in which order: pure functions of its number, so there is no state to save."""
+"""The images of an epoch and their order: pure functions of the epoch's number, so there is no state to save."""
 
 from abc import ABC, abstractmethod
 
@@ -15,45 +15,44 @@ class EpochOrder(ABC):
 
     @abstractmethod
     def length(self, epoch: int) -> int:
-        """How many it shows."""
+        """Return how many indices epoch ``epoch``, counted from 0, shows."""
 
     @abstractmethod
     def order(self, epoch: int) -> Int64[ndarray, " k"]:
-        """Which."""
+        """Return the indices that epoch ``epoch`` shows, in order."""
 
     def _generator(self, epoch: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence((self._seed, epoch))))
 
 
 class EachOnceOrder(EpochOrder):
-    """Every index once."""
+    """An order in which every index comes once."""
 
     def __init__(self, length: int, seed: int) -> None:
         super().__init__(seed)
         self._length = length
 
     def length(self, epoch: int) -> int:
-        """Always the same."""
         return self._length
 
     def order(self, epoch: int) -> Int64[ndarray, " k"]:
-        """A permutation."""
         return self._generator(epoch).permutation(self._length)
 
 
 class RepeatFactorOrder(EpochOrder):
-    """Every index as often as its factor says; the fraction of a factor is the chance of one time more."""
+    """An order in which every index comes as often as its factor says.
+
+    The fraction of a factor is the chance that the index comes one time more.
+    """
 
     def __init__(self, factors: Float64[ndarray, " n"], seed: int) -> None:
         super().__init__(seed)
         self._factors = factors
 
     def length(self, epoch: int) -> int:
-        """The sum of the factors, as their fractions fall."""
         return int(self._times(self._generator(epoch)).sum())
 
     def order(self, epoch: int) -> Int64[ndarray, " k"]:
-        """All of them shuffled."""
         generator = self._generator(epoch)
         return generator.permutation(np.repeat(np.arange(len(self._factors)), self._times(generator)))
 
@@ -63,14 +62,15 @@ class RepeatFactorOrder(EpochOrder):
 
 
 class ClassBalancedOrder(EpochOrder):
-    """As many draws as there are images, the same number for every class (to within one), each of an image that has it.
+    """An order of as many draws as there are images, the same number for every class (to within one).
 
-    A class goes through its images in a random order and then through them anew: class-aware sampling (1512.05830). So
-    an image without classes is never drawn, and one with several classes may be drawn for each.
+    Each draw for a class is of an image that has it. A class goes through its images in a random order and then through
+    them anew: class-aware sampling (1512.05830). So an image without classes is never drawn, and one with several
+    classes may be drawn for each.
     """
 
     def __init__(self, images: Int64[ndarray, " p"], labels: Int64[ndarray, " p"], length: int, seed: int) -> None:
-        """Of the pairs of an image and a class that it has, for epochs of so many draws."""
+        """Take pairs ``(images[i], labels[i])``, one for each class of each image; ``length`` is that of an epoch."""
         super().__init__(seed)
         self._length = length
         by_class = np.argsort(labels, kind="stable")
@@ -78,11 +78,9 @@ class ClassBalancedOrder(EpochOrder):
         self._images_of_class = np.split(images[by_class], starts[1:])
 
     def length(self, epoch: int) -> int:
-        """Always the same."""
         return self._length
 
     def order(self, epoch: int) -> Int64[ndarray, " k"]:
-        """The draws of all classes shuffled."""
         generator, classes = self._generator(epoch), len(self._images_of_class)
         draws = np.full(classes, self._length // classes)
         draws[generator.permutation(classes)[: self._length % classes]] += 1
@@ -93,7 +91,7 @@ class ClassBalancedOrder(EpochOrder):
 
 
 def _cycle_images(images: Int64[ndarray, " n"], count: int, generator: np.random.Generator) -> Int64[ndarray, " k"]:
-    """So many of them, each as often as the others (to within one)."""
+    """Return ``count`` images, each as often as the others (to within one)."""
     rounds = [generator.permutation(images) for _ in range(-(-count // len(images)))]
     return np.concatenate([images[:0], *rounds])[:count]
 
@@ -101,10 +99,11 @@ def _cycle_images(images: Int64[ndarray, " n"], count: int, generator: np.random
 def repeat_factors(
     images: Int64[ndarray, " p"], labels: Int64[ndarray, " p"], length: int, threshold: float
 ) -> Float64[ndarray, " n"]:
-    """How often an epoch shows each of ``length`` images, of the pairs of an image and a class that it has.
+    """Return how often an epoch shows each of ``length`` images.
 
+       ``images`` and ``labels`` are pairs, one for each class of each image.
     A class that is on a share f of the images asks for max(1, sqrt(threshold / f)), an image gets what its most
-    demanding class asks for (1908.03195, appendix B.2). One without classes gets 1.
+       demanding class asks for (1908.03195, appendix B.2). One without classes gets 1.
     """
     shares = np.bincount(labels) / length
     factors = np.ones(length)

@@ -21,7 +21,7 @@ _IN_FLIGHT = 64 * _PER_TASK
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileListing:
-    """What folders say of some files; another size or time means that a file has changed."""
+    """The sizes and times of files as their folders list them; a change of either means that the file has changed."""
 
     sizes: Int64[ndarray, " n"]
     """Bytes; -1 where there is no such file."""

@@ -24,7 +24,7 @@ class ImageFilesConfig(DatasetConfig):
 
 
 def require_enough_pixels(dataset: DatasetConfig, transform: TransformConfig) -> None:
-    """ValueError where photos would be decoded smaller than what a transform resizes them to."""
+    """Raise ValueError where photos would be decoded smaller than what a transform resizes them to."""
     decoded, shown = dataset.decoded_short_side(), transform.output_short_side()
     if decoded is not None and decoded < shown:
         raise ValueError(

@@ -55,7 +55,7 @@ class JointDataset(Dataset):
 
     @property
     def classes(self) -> Mapping[str, Classes]:
-        """What the labels of every part mean, by task."""
+        """The classes that the labels of every part stand for, by task."""
         return {task: part.classes[task] for task, part in self._parts.items()}
 
     def part(self, task: str) -> Dataset:

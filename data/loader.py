@@ -120,7 +120,7 @@ class _SampleReader:
 
 @dataclass(frozen=True, slots=True)
 class _Samples(TorchDataset):
-    """What a worker holds. An error is handed over as a value, since torch would rewrap an exception."""
+    """The data set that a worker reads; an error is returned as a value, since torch would rewrap an exception."""
 
     reader: _SampleReader | SharedPickle[_SampleReader]
     """In a worker, and in a process without workers, the reader itself."""

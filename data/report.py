@@ -78,7 +78,7 @@ class DataReport:
         return sum(case.count for case in self.skipped[kind].values())
 
     def require_images(self, count: int, fix: str) -> None:
-        """DataError where no image is left to use; ``count`` says how many are."""
+        """Raise DataError where no image is left to use; ``count`` says how many are."""
         if not count:
             what = f"no image is left to use: {self.summary()}"
             raise DataError(what, fix, case="empty-dataset", file=self.source)

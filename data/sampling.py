@@ -1,4 +1,4 @@
-"""The order of the data, as a pure function: no state to save, and workers change nothing."""
+"""The order of the data as a pure function of the config and the seed: there is no state to save."""
 
 import bisect
 import functools
@@ -17,7 +17,7 @@ from .epoch_order import ClassBalancedOrder, EachOnceOrder, EpochOrder, RepeatFa
 
 
 class SamplingConfig(Config):
-    """Which images an epoch shows, and which of them come together."""
+    """The images that an epoch shows, and which of them share a batch."""
 
     images: Literal["each_once", "repeat_factor", "class_balanced"] = "each_once"
     """Every image once, or those of rare classes more often: by LVIS's repeat factors (1908.03195), or every class the
@@ -50,8 +50,11 @@ class SampleIndex:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Which images of a step one process sees: the step's batch is cut into ``micro_batches * processes`` equal runs,
-    of which the process of this ``rank`` takes one in each micro-batch."""
+    """The part of a step's images that one process sees.
+
+    The batch is cut into ``micro_batches * processes`` equal runs; the process of this ``rank`` takes one in each
+    micro-batch.
+    """
 
     rank: int = 0
     processes: int = 1
@@ -59,7 +62,7 @@ class Shard:
 
 
 class StepSampler:
-    """For every training step its batch, or this process's share of it.
+    """A sampler of the batch of every training step, or of this process's share of it.
 
     The data is one endless stream, epoch after epoch; step ``s`` (from 0) takes ``batch_size`` positions of it from
     ``s * batch_size`` on. So a resumed run is the tail of the unbroken one, and every epoch is shown whole.
@@ -89,7 +92,7 @@ class StepSampler:
         return len(self.steps) * self.share.micro_batches
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
-        sample_indices = functools.lru_cache(maxsize=2)(self._showings)
+        sample_indices = functools.lru_cache(maxsize=2)(self._epoch_samples)
         share = self.share
         run = self.batch_size // (share.processes * share.micro_batches)
         for step in self.steps:
@@ -99,14 +102,14 @@ class StepSampler:
                 yield [SampleIndex(epoch, *sample_indices(epoch)[place].tolist()) for epoch, place in places]
 
     def _place(self, position: int) -> tuple[int, int]:
-        """In which epoch a position of the stream is, and where in it."""
+        """Return the epoch of a position of the stream, and its place in the epoch."""
         while self._starts[-1] <= position:
             self._starts.append(self._starts[-1] + self.epochs.length(len(self._starts) - 1))
         epoch = bisect.bisect_right(self._starts, position) - 1
         return epoch, position - self._starts[epoch]
 
-    def _showings(self, epoch: int) -> Int64[ndarray, "k 2"]:
-        """Index and repeat of everything in an epoch."""
+    def _epoch_samples(self, epoch: int) -> Int64[ndarray, "k 2"]:
+        """Return the index and the repeat number of each image that an epoch shows."""
         order = self.epochs.order(epoch)
         if self.groups is not None:
             order = group_batches(order, self.groups[order], self.batch_size, -self._starts[epoch] % self.batch_size)
@@ -116,7 +119,7 @@ class StepSampler:
 def group_batches(
     order: Int64[ndarray, " k"], groups: Int64[ndarray, " k"], batch_size: int, head: int
 ) -> Int64[ndarray, " k"]:
-    """An epoch's order, rearranged so that its batches are of one group each.
+    """Rearrange an epoch's order so that its batches are of one group each.
 
     The first ``head`` stay where they are, since they complete the last batch of the epoch before. Of the others each
     group fills its own batches, which come in the order in which they are full; what is left of the groups, less than
@@ -133,7 +136,7 @@ def group_batches(
 
 
 def occurrence_numbers(values: Int64[ndarray, " k"]) -> Int64[ndarray, " k"]:
-    """How many equal values stand before each."""
+    """Return how many equal values stand before each value."""
     by_value = np.argsort(values, kind="stable")
     ordered = values[by_value]
     numbers = np.empty(len(values), np.int64)
@@ -142,7 +145,7 @@ def occurrence_numbers(values: Int64[ndarray, " k"]) -> Int64[ndarray, " k"]:
 
 
 def build_epoch_order(config: SamplingConfig, dataset: Dataset, seed: int) -> EpochOrder:
-    """What the epochs of a data set show; UsageError where that takes classes that it does not know unread."""
+    """Return the order of the epochs of a data set; UsageError where it goes by classes that the images do not have."""
     if config.images == "each_once":
         return EachOnceOrder(len(dataset), seed)
     images, labels = (dataset if config.task is None else dataset.part(config.task)).image_labels().T
@@ -156,7 +159,7 @@ def build_epoch_order(config: SamplingConfig, dataset: Dataset, seed: int) -> Ep
 
 
 def group_of_images(config: SamplingConfig, dataset: Dataset) -> Int64[ndarray, " n"] | None:
-    """0 for an upright image, 1 for one wider than high; None where they are not to be told apart."""
+    """Return 0 for each upright image and 1 for one wider than high; None where batches are not grouped by shape."""
     if not config.group_by_shape:
         return None
     heights, widths = dataset.sizes.T

@@ -45,7 +45,7 @@ def process_context(start_method: StartMethod | None) -> BaseContext:
 
 
 class WorkerProgress:
-    """Which image each worker of a loader is reading, in memory that the workers share with their parent."""
+    """The image that each worker of a loader is reading, in memory that the workers share with their parent."""
 
     def __init__(self, workers: int, image_ids: Sequence[int | str]) -> None:
         self._image_ids = image_ids

@@ -36,7 +36,7 @@ FREE_ON_RESUME = ("name", "evaluation", "run")
 
 @dataclass(frozen=True, slots=True)
 class StartingPoint:
-    """What a run begins with or goes on from; rank zero determines it for all."""
+    """The config and checkpoint that a run begins with or resumes from; rank zero determines it for all ranks."""
 
     config: ExperimentConfig
     """The resolved config: with the input that the weights want."""
@@ -64,7 +64,7 @@ class StartingPoint:
 
 
 def find_starting_point(folder: RunFolder, config: ExperimentConfig, resume: bool, say: Say) -> StartingPoint:
-    """Begin a new run, or go on with the one in the folder; store the resolved config and the user's modules.
+    """Return where a run begins or resumes; store the resolved config and the user's modules in its folder.
 
     Raises UsageError where a new run finds another in the folder, or a resumed one finds none or one of other numbers.
     """

@@ -59,7 +59,7 @@ def _fraction(right: Bool[ndarray, " n"]) -> float | None:
 
 
 def _check_results(results: Sequence[dict[str, Any]], ground_truth: Mapping[Any, int], num_classes: int) -> None:
-    """ResultError naming the image and index of the first result that cannot be scored."""
+    """Raise ResultError naming the image and index of the first result that cannot be scored."""
     image_ids = KnownIds.of(ground_truth, GROUND_TRUTH)
     seen: set[int | str] = set()
     for index, result in enumerate(results):

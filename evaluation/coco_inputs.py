@@ -21,7 +21,7 @@ Sizes = Mapping[int | str, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class CocoInputs:
-    """What an engine is given; ``class_names`` are in the order of the category numbers."""
+    """The ground truth and detections for an engine; ``class_names`` are in the order of the category numbers."""
 
     ground_truth: dict[str, Any]
     detections: dict[str, Any]

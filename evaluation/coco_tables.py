@@ -33,7 +33,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Matches:
-    """What became of the detections of a group, by IoU threshold and range of areas."""
+    """The detections of a group that hit an object or are ignored, by IoU threshold and range of areas."""
 
     hits: Bool[ndarray, "t a d"]
     ignored: Bool[ndarray, "t a d"]

@@ -13,7 +13,7 @@ from ..structures import is_number
 
 
 class Problem(NamedTuple):
-    """What is wrong with an entry of a file: the short name of the case, and the description for a person."""
+    """A problem of an entry of a file: the short name of the case, and its description for a person."""
 
     case: str
     what: str

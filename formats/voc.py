@@ -37,7 +37,7 @@ class VocObject:
 
 @dataclass(frozen=True, slots=True)
 class VocAnnotation:
-    """What a file says of an image: its (height, width), if it does, and each object or why it cannot be used."""
+    """The annotation file of one image: its (height, width), if given, and each object or why it is unusable."""
 
     size: tuple[int, int] | None
     objects: list[VocObject | DataError]

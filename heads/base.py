@@ -22,7 +22,7 @@ class LearnsMasks(ABC):
     @property
     @abstractmethod
     def mask_format(self) -> MaskFormat | None:
-        """What the masks of the ground truth must come as; None where this config needs no masks."""
+        """Return the format that the masks of the ground truth must have; None where this config needs no masks."""
 
 
 def required_mask_format(config: HeadConfig) -> MaskFormat | None:

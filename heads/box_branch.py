@@ -83,7 +83,7 @@ class BoxBranchConfig(Config):
 
 
 class BoxOutput(NamedTuple):
-    """What the branch says of each region."""
+    """The branch's output for each region."""
 
     logits: Float[Tensor, "b r k"]
     """Of the classes, and last of the background, whatever the config."""

@@ -16,7 +16,7 @@ from .class_rows import ClassRows
 
 
 class ClassificationConfig(HeadConfig):
-    """Which levels a classifier reads, how it is regularized, and how many classes it names."""
+    """The levels that a classifier reads, its regularization, and how many classes it returns."""
 
     name: Literal["classification"] = "classification"
     levels: tuple[str, ...] | None = Field(default=None, min_length=1)

@@ -60,7 +60,7 @@ class MaskBranchConfig(RegionBranchConfig):
 
     @property
     def mask_format(self) -> MaskFormat:
-        """What the masks of the ground truth must come as."""
+        """Return the format that the masks of the ground truth must have."""
         return "polygons" if self.truth == "polygons" else "bitmaps"
 
     def build(self, feature_info: Mapping[str, FeatureInfo], num_classes: int) -> "MaskBranch":

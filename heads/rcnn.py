@@ -30,7 +30,7 @@ class RCNNConfig(HeadConfig, LearnsMasks):
 
     @property
     def mask_format(self) -> MaskFormat | None:
-        """What the branches need the masks of the ground truth as; None where no branch needs masks."""
+        """Return the format in which the branches need the masks of the ground truth; None where none needs any."""
         for branch in self.region_branches.values():
             if branch.mask_format is not None:
                 return branch.mask_format

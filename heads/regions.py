@@ -52,7 +52,10 @@ class RegionPooler:
     def __init__(
         self, reader: str, feature_info: Mapping[str, FeatureInfo], levels: Sequence[str] | None, config: RoIAlignConfig
     ) -> None:
-        """``reader`` names the branch in errors; ``levels`` None takes those of ``p2..p5`` that the pyramid has."""
+        """Check that the pyramid has the levels.
+
+        ``reader`` names the branch in errors; with ``levels=None`` those of ``p2..p5`` that the pyramid has are read.
+        """
         self.config = config
         self.levels = tuple(levels or (level for level in LEVELS if level in feature_info))
         require_levels(f"the {reader}", feature_info, self.levels)
@@ -72,7 +75,7 @@ class RegionBranchConfig(Config, ABC):
     @property
     @abstractmethod
     def mask_format(self) -> MaskFormat | None:
-        """What the branch needs the masks of the ground truth as; None where it needs none."""
+        """Return the format that the branch needs the masks of the ground truth in; None where it needs none."""
 
     @abstractmethod
     def build(self, feature_info: Mapping[str, FeatureInfo], num_classes: int) -> "RegionBranch":

@@ -70,7 +70,7 @@ class RPNConfig(Config):
 
 
 class DensePrediction(NamedTuple):
-    """What the network says of every anchor, level by level, in the order of :mod:`vertebra.ops.anchors`."""
+    """The network's output for every anchor, level by level, in the order of :mod:`vertebra.ops.anchors`."""
 
     anchors: list[Float[Tensor, "_ 4"]]
     logits: list[Float[Tensor, "b _"]]

@@ -43,7 +43,7 @@ USER_CODE = "code"
 
 
 class InferenceConfig(Config):
-    """What prediction needs of an experiment: the model, and how an evaluation gives it its images."""
+    """The parts of an experiment's config that prediction needs: the model, and how it gets its images."""
 
     model: ModelConfig
     preprocessing: ImagePreprocessing | None = None

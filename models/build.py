@@ -14,7 +14,7 @@ from .preprocess import Preprocess
 
 
 class ModelConfig(Config):
-    """Which parts, each with its own config. Channels, strides and class counts are never written here: they follow."""
+    """The parts of a model, each with its own config; channels, strides and class counts follow from them."""
 
     input: InputConfig | None = None
     """None: as the backbone's weights were trained. A run's own config says which that was."""
@@ -35,7 +35,7 @@ class ModelConfig(Config):
 
 
 def resolve_input(config: ModelConfig) -> ModelConfig:
-    """The config with the input that its weights want written out."""
+    """Return the config with the input written out that its weights were trained on."""
     if config.input is not None:
         return config
     return config.replace(input=weights_input(config.backbone, config.weights))

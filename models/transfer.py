@@ -56,7 +56,7 @@ def _copy_rows(target: Tensor, target_rows: _Slices, source: Tensor, source_rows
 
 
 def _describe(model: Model, source: Model) -> str:
-    """Say for each task which classes both models know, which only the model, and which only the source."""
+    """Describe for each task which classes both models know, which only the model, and which only the source."""
     descriptions, source_names = [], source.class_names
     for task, names in model.class_names.items():
         outcomes = {

@@ -73,5 +73,5 @@ class PyramidAnchors(nn.Module):
 
 
 def flatten_cells(maps: Float[Tensor, "b _ h w"], width: int) -> Float[Tensor, "b _ {width}"]:
-    """Lay out the maps of a level, ``width`` channels per reference, as a row per reference."""
+    """Reshape the maps of a level, with ``width`` channels per reference, to a row per reference."""
     return maps.permute(0, 2, 3, 1).reshape(len(maps), -1, width)

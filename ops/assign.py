@@ -16,7 +16,7 @@ POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 
 
 class Match(NamedTuple):
-    """What every reference of one image is taken for."""
+    """The label and the object that each reference of one image is assigned."""
 
     labels: Int64[Tensor, " n"]
     """``POSITIVE``, ``NEGATIVE`` or ``IGNORED``."""

@@ -17,23 +17,24 @@ FOLDERS = (
 
 VERBS = frozenset(
     """
-    Add Allow Append Apply Assign Average Blend Broadcast Build Cache Call Change Check Choose Clip Close Collate
-    Collect Combine Compare Compile Complete Compute Concatenate Configure Connect Convert Copy Count Create Crop
-    Cut Decide Declare Decode Decorate Delete Describe Detect Divide Do Draw Drop Encode End Enter Estimate Evaluate
-    Exchange Exit Export Expose Extract Fill Find Finish Fit Flip Fold Forget Format Freeze Gather Generate Get Give
-    Group Hash Hide Hold Ignore Import Index Init Initialize Insert Iterate Join Judge Keep Leave Let Limit Link
-    List Load Locate Lock Log Look Make Map Mark Mask Match Measure Merge Mix Move Name Normalize Number Open Order
-    Overwrite Pad Paint Parse Paste Pick Place Poll Pool Predict Prepare Preprocess Print Process Propose Prune Put
-    Quantize Raise Rasterize Read Rebuild Record Reduce Refuse Register Remove Rename Replace Report Request Require
-    Rescale Resize Resolve Restore Resume Return Rewind Round Run Sample Save Scale Score Search Seed Select Send
-    Separate Set Shard Shift Show Shrink Shuffle Skip Slice Smooth Sort Split Stack Start Stop Store Strip Suggest
-    Sum Suppress Swap Sync Synchronize Take Tell Test Time Track Train Transfer Transform Translate Transpose Trim
-    Turn Undo Unpack Unpad Unshard Update Use Validate Verify Wait Walk Warn Weight Wrap Write Yield Zero
+    Accept Add Allow Append Apply Assign Average Blend Broadcast Build Cache Call Change Check Choose Clip Close
+    Collate Collect Combine Compare Compile Complete Compute Concatenate Configure Connect Convert Copy Count
+    Create Crop Cut Decide Declare Decode Decorate Delete Describe Detect Divide Do Draw Drop Encode End Enter
+    Estimate Evaluate Exchange Exit Export Expose Extract Fill Find Finish Fit Flatten Flip Fold Forget Format
+    Freeze Gather Generate Get Give Group Hash Hide Hold Ignore Import Index Init Initialize Insert Iterate Join
+    Judge Keep Leave Let Limit Link List Load Locate Lock Log Look Lower Make Map Mark Mask Match Measure Merge Mix
+    Move Name Normalize Number Open Order Overwrite Pad Paint Parse Paste Pick Pickle Place Poll Pool Predict
+    Prepare Preprocess Print Process Propose Prune Put Quantize Raise Rasterize Read Rearrange Rebuild Record
+    Reduce Refuse Register Remove Rename Replace Report Request Require Rescale Reshape Resize Resolve Restore
+    Resume Return Rewind Round Run Sample Save Scale Score Search Seed Select Send Separate Set Shard Shift Show
+    Shrink Shuffle Skip Slice Smooth Sort Split Stack Start Stop Store Strip Suggest Sum Suppress Swap Sync
+    Synchronize Take Tell Test Time Track Train Transfer Transform Translate Transpose Trim Turn Undo Unpack Unpad
+    Unshard Update Use Validate Verify Wait Walk Warn Weight Wrap Write Yield Zero
     """.split()  # noqa: SIM905
 )
 """Verbs that docstrings of functions begin with. Add yours where it is a plain imperative with an object."""
 
-FRAGMENTS = ("The same", "Of ", "Those", "That ", "Which", "What ", "With ", "From ", "So many", "As ", "By ", "And ")
+FRAGMENTS = ("The same", "Of ", "Those", "That ", "Which ", "What ", "With ", "From ", "So many", "As ", "By ", "And ")
 """Beginnings of a docstring that needs its neighbor to be understood."""
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -57,7 +58,7 @@ def fragments(path: Path) -> list[str]:
     found = []
     for node, line in definitions(path):
         is_function = not isinstance(node, ast.ClassDef) and not is_property(node)
-        if (is_function and line.split()[0] not in VERBS) or line.startswith(FRAGMENTS):
+        if (is_function and line.split()[0].rstrip(",") not in VERBS) or line.startswith(FRAGMENTS):
             found.append(f"{path.name}:{node.lineno}: {line}")
     return found
 

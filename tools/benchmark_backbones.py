@@ -25,7 +25,7 @@ DEFAULT_PATTERNS = (
 
 
 class Twins(NamedTuple):
-    """The same network in two libraries, with the same weights."""
+    """A network in two libraries, with the same weights."""
 
     ours: "nn.Module"
     theirs: "nn.Module"

@@ -33,7 +33,7 @@ class Pair(NamedTuple):
 
 
 def rcnn_pair(pixels: list[Tensor], device: torch.device, masks: bool) -> Pair:
-    """Faster or Mask R-CNN R50-FPN, ours at its default conventions; frozen normalisation, three stages trained.
+    """Return Faster or Mask R-CNN R50-FPN, ours at its default conventions; norms are frozen, three stages trained.
 
     With masks, both inferences end with masks of the image's size.
     """
@@ -69,7 +69,7 @@ def rcnn_pair(pixels: list[Tensor], device: torch.device, masks: bool) -> Pair:
 
 
 def _objects(height: int, width: int, seed: int, masks: bool) -> Instances:
-    """Objects in random places; each mask is its box."""
+    """Return objects in random places; each mask is its box."""
     generator = torch.Generator().manual_seed(seed)
     corners = torch.rand(OBJECTS, 2, generator=generator) * torch.tensor([width * 0.7, height * 0.7])
     sides = 20 + torch.rand(OBJECTS, 2, generator=generator) * torch.tensor([width * 0.25, height * 0.25])
@@ -83,7 +83,7 @@ def _objects(height: int, width: int, seed: int, masks: bool) -> Instances:
 
 
 def deeplab_pair(pixels: list[Tensor], device: torch.device) -> Pair:
-    """DeepLabv3 R50 at output stride 8 with the auxiliary classifier, the same weights on both sides."""
+    """Return DeepLabv3 R50 at output stride 8 with the auxiliary classifier, the same weights on both sides."""
     height, width = pixels[0].shape[1:]
     theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True, num_classes=PIXEL_CLASSES)
     backbone = vertebra.create_backbone("resnet50", output_stride=8)

@@ -32,7 +32,7 @@ Pipeline = Callable[[int, int], Any]
 def build_pipelines(
     images: Path, annotations: Path, policy: Policy, decode_short_side: int | None = None
 ) -> tuple[Pipeline, Mapping[str, Pipeline], int]:
-    """Ours, the others by name, and how many images there are, each with an object.
+    """Return our pipeline, the others by name, and how many images there are, each with an object.
 
     ``decode_short_side`` is for ours; where it is given, ours without it is one of the others.
     """
@@ -64,7 +64,7 @@ def _ours(
 def _torchvision(
     images: Path, annotations: Path, ids: list[int], policy: Policy, to_tensor: v2.Transform, first: bool
 ) -> Pipeline:
-    """The references' presets for detection, ``multiscale`` with one scale and ``lsj``; tensors come first or last."""
+    """Return the references' detection presets ``multiscale`` (one scale) and ``lsj``; tensors come first or last."""
     fill = {tv_tensors.Mask: 0, "others": FILL}
     steps: list[v2.Transform] = [v2.RandomShortestSize([SHORT], LONG)]
     if policy == "jitter":
@@ -81,7 +81,7 @@ def _torchvision(
 
 
 def _albumentations(images: Path, annotations: Path, ids: list[int], policy: Policy) -> Pipeline:
-    """As its documentation puts it together; it has no limit for the long side."""
+    """Return the pipeline that albumentations documents; it has no limit for the long side."""
     steps: list[A.BasicTransform] = [A.SmallestMaxSize(SHORT)]
     if policy == "jitter":
         steps = [

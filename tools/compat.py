@@ -118,7 +118,7 @@ def process_context() -> BaseContext:
 
 
 def try_in_process(name: str, limit: float, context: BaseContext) -> dict[str, Any]:
-    """Try one model in a process of its own, so that one that hangs is ended and one that crashes ends alone."""
+    """Run the trial of one model in a process of its own: one that hangs is ended, one that crashes ends alone."""
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_result, args=(name, sender))  # type: ignore[attr-defined]  # all have it
     started = time.monotonic()
@@ -135,7 +135,7 @@ def try_in_process(name: str, limit: float, context: BaseContext) -> dict[str, A
 
 
 def _send_result(name: str, sender: Connection) -> None:
-    """Try a model and send what comes out, or why nothing does."""
+    """Send the result of a model's trial, or the reason why there is none."""
     from vertebra.tools import compat_trial
 
     try:

@@ -31,7 +31,7 @@ FIELDS_OF_RUN = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says."""
+    """The options of the command line."""
 
     run: str | None
     json: Path | None

@@ -50,7 +50,7 @@ class CocoConfig(ImageFilesConfig):
     """Accept file names that lead out of the image folder."""
 
     def classes(self) -> tuple[str, ...]:
-        """The class names, as far as the config states them."""
+        """Return the class names, as far as the config states them."""
         return self.class_names if self.class_names is not None else super().classes()
 
 

@@ -133,7 +133,7 @@ def _choose_classes(config: VocFolderConfig) -> tuple[tuple[str, ...], tuple[str
 
 
 class _ListedFiles:
-    """What the files of the listed images hold, by index in the list."""
+    """The contents of the files of the listed images, by index in the list."""
 
     def __init__(self, images: list[ListedImage], class_names: tuple[str, ...], allow_outside: bool) -> None:
         self._images, self._class_names, self._allow_outside = images, class_names, allow_outside

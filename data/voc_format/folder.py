@@ -30,7 +30,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
 class VocFolderConfig(ImageFilesConfig):
-    """Which images of which folders."""
+    """The folders and image lists of a data set."""
 
     root: Path
     """The folder that holds ``ImageSets`` and ``JPEGImages``, or one that holds several such folders."""

@@ -32,7 +32,7 @@ HEARTBEAT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What a launcher tells a process when it starts it."""
+    """The place of a process among others, as its launcher gives it."""
 
     rank: int
     world_size: int

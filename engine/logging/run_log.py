@@ -104,7 +104,7 @@ class RunLog:
         self.display.say(f"step {step}/{steps}  {line}{eta}")
 
     def _restart(self) -> None:
-        """Begin to collect the numbers of the next record."""
+        """Start to collect the numbers of the next record."""
         self.pending_values: dict[str, list[float]] = {}
         """The numbers of the steps since the last record."""
         self._count = self._images = 0

@@ -29,7 +29,10 @@ from ..optim.optimizers import build_optimizer, scaled_learning_rate, set_learni
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """What a step changes. ``parallel`` is the model, or the module that averages its gradients over the ranks."""
+    """The state that a step changes.
+
+    ``parallel`` is the model, or the module that averages its gradients over the ranks.
+    """
 
     model: Model
     optimizer: optim.Optimizer

@@ -45,7 +45,7 @@ def train(
     profile: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Train, evaluate and draw; everything is written to the folder ``output``. Returns what ``eval.json`` holds.
+    """Train a model, evaluate it and draw pictures, all in the folder ``output``; return what ``eval.json`` holds.
 
     ``profile`` writes a trace of a few steps there, too. Under ``torchrun`` or ``srun`` every process calls this, and
     they train together; rank zero writes and prints.
