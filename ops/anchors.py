@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], rounded: bool = False) -> Float[Tensor, "a 4"]:
-    """Return the anchors of one cell, centred on the origin: every size at every ratio.
+    """Return the anchors of one cell, centred on the origin: size by size, each at every ratio.
 
     A size is the square root of an area in square pixels, a ratio is height over width. torchvision rounds anchors to
-    whole pixels (``rounded``), which moves a side by up to half a pixel; detectron2 does not.
+    whole pixels (``rounded``), which moves a side by up to half a pixel, and goes ratio by ratio; detectron2 does not.
     """
     boxes = []
     for size in sizes:

@@ -37,7 +37,7 @@ def small_model(num_classes: int = 3, **head) -> Model:
 
 @pytest.fixture(scope="module")
 def twins() -> tuple[Model, torch.nn.Module]:
-    """Ours and torchvision's ResNet-18 with the same random weights and statistics."""
+    """Return our ResNet-18 and torchvision's with the same random weights and statistics."""
     torch.manual_seed(0)
     theirs = torchvision.models.resnet18(num_classes=10).eval()
     for module in theirs.modules():
@@ -45,35 +45,35 @@ def twins() -> tuple[Model, torch.nn.Module]:
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
     ours = small_model(num_classes=10).eval()
-    own = {name: tensor for name, tensor in theirs.state_dict().items() if not name.startswith("fc.")}
-    ours.backbone.load_state_dict(own)
+    backbone = {name: tensor for name, tensor in theirs.state_dict().items() if not name.startswith("fc.")}
+    ours.backbone.load_state_dict(backbone)
     ours.head.fc.load_state_dict(theirs.fc.state_dict())
     return ours, theirs
 
 
-def normalised(images: Images) -> torch.Tensor:
-    normalise = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    return normalise(images.pixels / 255)
+def normalized(images: Images) -> torch.Tensor:
+    normalize = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return normalize(images.pixels / 255)
 
 
 @torch.no_grad()
-def test_predictions_are_torchvisions(twins):
-    """torchvision's ResNet-18 with the same weights: the five likeliest classes and their softmax."""
+def test_predictions_equal_torchvisions(twins):
+    """Oracle: torchvision's ResNet-18 with the same weights: the five likeliest classes and their softmax."""
     ours, theirs = twins
     images = random_images((64, 96), (64, 96))
-    expected = theirs(normalised(images)).softmax(dim=1).topk(5)
-    for found, labels, scores in zip(ours.predict(images), expected.indices, expected.values, strict=True):
-        assert torch.equal(found.labels, labels)
-        torch.testing.assert_close(found.scores, scores, atol=1e-5, rtol=1e-4)
+    expected = theirs(normalized(images)).softmax(dim=1).topk(5)
+    for prediction, labels, scores in zip(ours.predict(images), expected.indices, expected.values, strict=True):
+        assert torch.equal(prediction.labels, labels)
+        torch.testing.assert_close(prediction.scores, scores, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_cross_entropy(twins, smoothing):
-    """By hand from torchvision's logits: minus the log-softmax, weighted by the smoothed target."""
+    """By hand, from torchvision's logits: minus the log-softmax, weighted by the smoothed target."""
     ours, theirs = twins
     images, labels = random_images((64, 64), (64, 64)), torch.tensor([3, 7])
-    logs = theirs(normalised(images)).log_softmax(dim=1)
+    logs = theirs(normalized(images)).log_softmax(dim=1)
     target = F.one_hot(labels, 10) * (1 - smoothing) + smoothing / 10
     head = ClassificationHead(ours.backbone.feature_info, 10, ClassificationConfig(label_smoothing=smoothing))
     head.fc.load_state_dict(ours.head.fc.state_dict())
@@ -83,7 +83,7 @@ def test_the_loss_is_cross_entropy(twins, smoothing):
 
 
 def test_padding_does_not_count():
-    """A law: what stands in the cells beyond an image changes nothing; by hand, its own cells' mean does."""
+    """A law: features beyond an image change nothing; by hand: the pooled features are the mean of its cells."""
     torch.manual_seed(0)
     head = ClassificationHead(PYRAMID, 4, ClassificationConfig(levels=("c2", "c3")))
     images = random_images((32, 32), (20, 9))  # the second: 5 x 3 cells of 4 pixels, 3 x 2 of 8
@@ -109,12 +109,12 @@ def test_padding_does_not_count():
     ids=["coarsest", "dilated", "neck"],
 )
 def test_the_coarsest_level_is_read_by_default(pyramid, levels):
-    """By hand; of equal strides the last, since dilation makes c5 no coarser than c4 and a neck comes later."""
+    """By hand: of equal strides the last level, since dilation makes c5 no coarser than c4 and a neck comes later."""
     assert list(ClassificationHead(pyramid, 2).strides) == levels
 
 
-def test_any_neck_may_stand_before_it():
-    """A classifier on an FPN's levels, all pooled."""
+def test_a_classifier_reads_the_levels_of_a_neck():
+    """By hand: four levels of an FPN, all pooled, are 64 features."""
     config = ModelConfig(
         backbone=ResNetConfig(name="resnet10t"),
         neck=FPNConfig(channels=16),
@@ -122,13 +122,13 @@ def test_any_neck_may_stand_before_it():
     )
     model = build_model(config, ["a", "b"]).eval()
     assert model.head.fc.in_features == 64
-    assert [len(found) for found in model.predict(random_images((64, 64)))] == [2]
+    assert [len(prediction) for prediction in model.predict(random_images((64, 64)))] == [2]
 
 
-def test_no_more_classes_than_there_are():
-    """Of three classes the five likeliest are three, and their scores sum to one."""
-    found = small_model().eval().predict(random_images((64, 64)))[0]
-    assert sorted(found.labels.tolist()) == [0, 1, 2] and found.scores.sum().item() == pytest.approx(1)
+def test_no_more_classes_are_named_than_there_are():
+    """By hand: of three classes the five likeliest are three, and their scores sum to one."""
+    prediction = small_model().eval().predict(random_images((64, 64)))[0]
+    assert sorted(prediction.labels.tolist()) == [0, 1, 2] and prediction.scores.sum().item() == pytest.approx(1)
     assert len(small_model(top=1).eval().predict(random_images((64, 64)))[0]) == 1
 
 
@@ -154,7 +154,7 @@ def test_two_images_are_learned():
         optimizer.zero_grad()
         model(batch, [torch.tensor(1), torch.tensor(0)])["loss_class"].backward()
         optimizer.step()
-    assert [found.labels[0].item() for found in model.predict(batch)] == [1, 0]
+    assert [prediction.labels[0].item() for prediction in model.predict(batch)] == [1, 0]
 
 
 def test_nothing_is_read_back_from_the_device():
@@ -163,11 +163,11 @@ def test_nothing_is_read_back_from_the_device():
         model = small_model()
         batch = Images(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.int64))
         loss = model(batch, [torch.tensor(0), torch.tensor(1)])["loss_class"]
-        found = model.predict(batch)
-    assert loss.shape == () and len(found) == 2 and found[0].labels.shape == (3,)
+        predictions = model.predict(batch)
+    assert loss.shape == () and len(predictions) == 2 and predictions[0].labels.shape == (3,)
 
 
-def test_what_cannot_be_built_is_refused():
+def test_missing_levels_and_classes_are_refused():
     """ValueError that shows what came."""
     with pytest.raises(ValueError, match=r"reads levels \('c2', 'c9'\); the pyramid has \('c2', 'c3'\)"):
         ClassificationHead(PYRAMID, 3, ClassificationConfig(levels=("c2", "c9")))

@@ -23,7 +23,7 @@ EVERY = 10**6  # samples: all are drawn, so that no random draw decides
 
 @pytest.fixture(scope="module", params=["v1", pytest.param("v2", marks=pytest.mark.slow)])
 def pair(request):
-    """torchvision's model, random weights, and ours with the same."""
+    """Return torchvision's model with random weights, and ours with the same."""
     make, config = VERSIONS[request.param]
     torch.manual_seed(0)
     theirs = make(
@@ -41,32 +41,32 @@ def pair(request):
     return theirs, ours
 
 
-def test_predictions(pair):
-    """The same boxes (1e-2 px) with the same classes, scores (1e-4) and pasted masks.
+def test_predictions_equal_torchvisions(pair):
+    """Oracle: torchvision's boxes (1e-2 px) with their classes, scores (1e-4) and pasted masks.
 
-    But for close calls: one box in fifteen at suppression, a pixel in a thousand at the threshold, and a row or column
-    of a mask whose box ends on a whole pixel, which this rule of pasting cuts off.
+    Except for close calls: one box in fifteen at suppression, a pixel in a thousand at the threshold, and a row or
+    column of a mask whose box ends on a whole pixel, which this rule of pasting cuts off.
     """
     theirs, ours = (model.eval() for model in pair)
     pixels, images = random_images(SIZES)
     with torch.no_grad():
         expected = theirs(pixels)
-    for found, wanted in zip(ours.predict(images), expected, strict=True):
-        assert len(found) == len(wanted["boxes"]) == 30
+    for found, peer in zip(ours.predict(images), expected, strict=True):
+        assert len(found) == len(peer["boxes"]) == 30
         masks, matched, differing = paste_masks(found.masks, found.boxes), 0, []
         keys = "boxes", "labels", "scores", "masks"
-        for box, label, score, mask in zip(*(wanted[key] for key in keys), strict=True):
+        for box, label, score, mask in zip(*(peer[key] for key in keys), strict=True):
             near = (found.boxes - box).abs().amax(dim=1) < 1e-2
             same = (near & (found.labels == label - 1) & ((found.scores - score).abs() < 1e-4)).nonzero().flatten()
             matched += bool(len(same))
             differing += [(masks[row] != (mask[0] > 0.5)).float().mean() for row in same[:1]]
         assert matched >= 28
-        assert sum(share < 1e-3 for share in differing) >= matched - 3 and max(differing) < 1e-2
+        assert sum(fraction < 1e-3 for fraction in differing) >= matched - 3 and max(differing) < 1e-2
         assert 0.001 < masks.float().mean() < 0.5
 
 
 def targets():
-    """The same objects as torchvision wants them (labels from 1) and as ours."""
+    """Return the same objects as torchvision wants them (labels from 1) and as ours."""
     theirs, ours = [], []
     for height, width in SIZES:
         boxes = torch.tensor([[10.0, 12.0, 90.0, 70.0], [50.0, 20.0, 118.0, 79.0], [5.0, 40.0, 40.0, 78.0]])
@@ -81,11 +81,14 @@ def targets():
     return theirs, ours
 
 
-def test_losses(pair):
-    """All five in training mode (batch norm over the same batch) to 1e-3, relative: each has its own proposals."""
+def test_losses_equal_torchvisions(pair):
+    """Oracle: torchvision's five losses in training mode (batch norm over the same batch), to 1e-3, relative.
+
+    Each side has its own proposals.
+    """
     theirs, ours = (model.train() for model in pair)
     for part in (theirs.roi_heads.mask_head, ours.head.mask):
-        part.eval()  # rows that stand in for missing positives are in our statistics
+        part.eval()  # the statistics of ours have repeated positives in them
     pixels, images = random_images(SIZES)
     their_targets, our_targets = targets()
     expected = theirs(pixels, their_targets)

@@ -9,6 +9,7 @@ import torch
 
 from vertebra.heads import Proposals
 from vertebra.models import from_torchvision_detector
+from vertebra.ops import split_losses, total_loss
 from vertebra.structures import Instances
 
 from ..helpers.torchvision_peer import (
@@ -31,8 +32,10 @@ def peer():
 
 
 def targets_for(proposals: list[torch.Tensor], per_image: int = 5) -> tuple[list[dict], list[Instances]]:
-    """The same objects as torchvision wants them (labels from 1) and as ours: proposals moved a little, so that
-    there are positives whose boxes have something to learn."""
+    """Return objects as torchvision wants them (labels from 1) and as ours.
+
+    They are proposals moved a little, so that there are positives whose boxes have something to learn.
+    """
     theirs, ours = [], []
     labels = torch.arange(per_image) % NUM_CLASSES
     for boxes in proposals:
@@ -46,7 +49,7 @@ def targets_for(proposals: list[torch.Tensor], per_image: int = 5) -> tuple[list
 
 
 def dense_pair(peer, config, sizes):
-    """Both RPNs' anchors, logits and offsets on the peer's features."""
+    """Return both RPNs' anchors, logits and offsets on the peer's features."""
     pixels, images = random_images(sizes)
     features, image_list = peer_features(peer, pixels)
     their_features = list(features.values())
@@ -57,8 +60,8 @@ def dense_pair(peer, config, sizes):
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_backbone_and_neck_features(peer, sizes):
-    """Normalised, padded pixels through ResNet-18 and FPN: bit-equal but for the order of two roundings."""
+def test_features_equal_torchvisions(peer, sizes):
+    """Normalized, padded pixels through ResNet-18 and FPN: bit-equal but for the order of two roundings."""
     pixels, images = random_images(sizes)
     theirs, _ = peer_features(peer, pixels)
     with torch.no_grad():
@@ -68,8 +71,8 @@ def test_backbone_and_neck_features(peer, sizes):
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_anchors_logits_and_offsets(peer, sizes):
-    """The RPN's dense output: anchors and logits bit-equal."""
+def test_rpn_outputs_equal_torchvisions(peer, sizes):
+    """The RPN's dense output: anchors, logits and offsets bit-equal."""
     ours, anchors, objectness, offsets = dense_pair(peer, CONVENTIONS, sizes)
     assert torch.equal(torch.cat(ours.anchors), anchors)
     for index, (logits, deltas) in enumerate(zip(objectness, offsets, strict=True)):
@@ -87,7 +90,7 @@ def proposals_of(peer, sizes) -> tuple[list[torch.Tensor], dict, object]:
 
 
 def same_boxes(first: torch.Tensor, second: torch.Tensor, tolerance: float = 1e-3) -> bool:
-    """Whether two sets hold the same boxes, whatever the order of near ties."""
+    """Return whether two sets hold the same boxes, whatever the order of near ties."""
     if len(first) != len(second):
         return False
     distance = torch.cdist(first, second, p=float("inf"))
@@ -95,7 +98,7 @@ def same_boxes(first: torch.Tensor, second: torch.Tensor, tolerance: float = 1e-
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_proposals(peer, sizes):
+def test_proposals_equal_torchvisions(peer, sizes):
     """The same set of boxes per image after suppression."""
     expected, features, images = proposals_of(peer, sizes)
     rpn = our_twin(peer).head.rpn
@@ -106,7 +109,7 @@ def test_proposals(peer, sizes):
 
 
 def padded(boxes: list[torch.Tensor]) -> Proposals:
-    """The peer's proposals in our fixed-size form."""
+    """Pad the peer's proposals to a fixed number per image."""
     count = max(map(len, boxes))
     valid = torch.stack([torch.arange(count) < len(image) for image in boxes])
     rows = [torch.nn.functional.pad(image, (0, 0, 0, count - len(image))) for image in boxes]
@@ -114,7 +117,7 @@ def padded(boxes: list[torch.Tensor]) -> Proposals:
 
 
 def box_outputs(peer, config, sizes):
-    """Both box branches' logits and offsets (background last, its offsets dropped) on the peer's proposals."""
+    """Return both box branches' logits and offsets (background last, its offsets dropped) on the peer's proposals."""
     proposals, features, images = proposals_of(peer, sizes)
     pooled_from = {str(index): features[level] for index, level in enumerate(("p2", "p3", "p4", "p5"))}
     shapes = [tuple(images.pixels.shape[-2:])] * len(images)
@@ -123,11 +126,11 @@ def box_outputs(peer, config, sizes):
     logits, offsets = peer.roi_heads.box_predictor(peer.roi_heads.box_head(pooled))
     ours = our_twin(peer, config).head.box(features, padded(proposals).boxes)
     valid = padded(proposals).valid
-    return (ours[0][valid], ours[1][valid]), (logits.roll(-1, 1), offsets.unflatten(1, (-1, 4))[:, 1:])
+    return (ours.logits[valid], ours.offsets[valid]), (logits.roll(-1, 1), offsets.unflatten(1, (-1, 4))[:, 1:])
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_box_branch_outputs(peer, sizes):
+def test_box_branch_outputs_equal_torchvisions(peer, sizes):
     """RoIAlign, two layers, class logits and offsets on the peer's proposals."""
     (our_logits, our_offsets), (logits, offsets) = box_outputs(peer, CONVENTIONS, sizes)
     torch.testing.assert_close(our_logits, logits, atol=1e-4, rtol=1e-5)
@@ -135,7 +138,7 @@ def test_box_branch_outputs(peer, sizes):
 
 
 def losses_of(peer, config, sizes) -> tuple[dict, dict, object]:
-    """Both sides' losses and our model; every anchor and proposal is drawn, so that no random draw decides."""
+    """Return both sides' losses and our model; every anchor and proposal is drawn, so that no random draw decides."""
     pixels, images = random_images(sizes)
     their_targets, our_targets = targets_for(proposals_of(peer, sizes)[0])
     twin = our_twin(peer, change(change(config, "rpn", samples=10**6), "box", samples=10**6))
@@ -146,8 +149,11 @@ def losses_of(peer, config, sizes) -> tuple[dict, dict, object]:
     pooled_from = {str(index): features[level] for index, level in enumerate(("p2", "p3", "p4", "p5"))}
     _, box_losses = peer.roi_heads(pooled_from, proposals, image_list.image_sizes, their_targets)
     peer.eval()
-    ours = twin.head.rpn.loss(twin.head.rpn(features, images), our_targets)
-    ours |= twin.head.box.loss(features, twin.head.box.sample(padded(proposals), our_targets))
+    samples = twin.head.box.sample(padded(proposals), our_targets)
+    ours, _ = split_losses(
+        twin.head.rpn.loss(twin.head.rpn(features, images), our_targets)
+        | twin.head.box.loss(twin.head.box(features, samples.boxes), samples)
+    )
     theirs = {
         "loss_rpn_objectness": rpn_losses["loss_objectness"],
         "loss_rpn_box": rpn_losses["loss_rpn_box_reg"],
@@ -158,14 +164,14 @@ def losses_of(peer, config, sizes) -> tuple[dict, dict, object]:
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_losses_and_gradients(peer, sizes):
+def test_losses_and_gradients_equal_torchvisions(peer, sizes):
     """Four losses to 1e-5 and the gradient of every head parameter to 1e-4 of its largest, relative."""
     ours, theirs, twin = losses_of(peer, CONVENTIONS, sizes)
     for name, expected in theirs.items():
         torch.testing.assert_close(ours[name], expected, rtol=1e-5, atol=1e-6, msg=name)
     peer.zero_grad()
     sum(theirs.values()).backward()
-    sum(ours.values()).backward()
+    total_loss(ours).backward()
     named = {name: value.grad for name, value in peer.named_parameters() if value.grad is not None}
     expected = from_torchvision_detector(named)
     for name, value in twin.head.named_parameters(prefix="head"):
@@ -174,34 +180,34 @@ def test_losses_and_gradients(peer, sizes):
         torch.testing.assert_close(value.grad / scale, expected[name] / scale, atol=1e-4, rtol=0, msg=name)
 
 
-def matched_share(ours, theirs) -> float:
-    """The share of the peer's detections that have one of ours of the same class, score and place."""
-    found = 0
+def matched_fraction(ours, theirs) -> float:
+    """Return the fraction of the peer's detections that have one of ours of the same class, score and box."""
+    matched = 0
     for box, label, score in zip(theirs["boxes"], theirs["labels"], theirs["scores"], strict=True):
         near = (ours.boxes - box).abs().amax(dim=1) < 1e-2
-        found += bool((near & (ours.labels == label - 1) & ((ours.scores - score).abs() < 1e-4)).any())
-    return found / max(len(theirs["boxes"]), 1)
+        matched += bool((near & (ours.labels == label - 1) & ((ours.scores - score).abs() < 1e-4)).any())
+    return matched / max(len(theirs["boxes"]), 1)
 
 
 def end_to_end(peer, config, sizes, seed: int = 0) -> list[tuple[float, int, int]]:
-    """Per image: share of the peer's detections that we give too, and how many each gives."""
+    """Return per image the fraction of the peer's detections that ours has too, and how many both have."""
     pixels, images = random_images(sizes, seed)
     with torch.no_grad():
         theirs = peer(pixels)
         ours = our_twin(peer, change(config, "box", score_threshold=0.0, max_candidates=10**5)).predict(images)
-    return [(matched_share(*pair), len(pair[0]), len(pair[1]["boxes"])) for pair in zip(ours, theirs, strict=True)]
+    return [(matched_fraction(*pair), len(pair[0]), len(pair[1]["boxes"])) for pair in zip(ours, theirs, strict=True)]
 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("sizes", SIZES)
-def test_detections_end_to_end(peer, sizes, seed):
+def test_detections_equal_torchvisions_from_pixels(peer, sizes, seed):
     """Pixels to the final 100 detections: same boxes (1e-2 px), classes and scores (1e-4).
 
     Two near-equal proposals may swap at the last place or at a suppression threshold; one in fifty may differ so.
     """
-    for share, found, expected in end_to_end(peer, CONVENTIONS, sizes, seed):
-        assert found == expected == 100
-        assert share >= 0.98
+    for fraction, ours, theirs in end_to_end(peer, CONVENTIONS, sizes, seed):
+        assert ours == theirs == 100
+        assert fraction >= 0.98
 
 
 def test_negative_control_rounded_anchors(peer):
@@ -234,7 +240,7 @@ def test_negative_control_pooling(peer, pool):
     assert (our_logits - logits).abs().max() > 1e-2
 
 
-def test_negative_control_background_place(peer):
+def test_negative_control_background_position(peer):
     """Reading the background from the wrong end must fail: the weights do not even have that shape."""
     with pytest.raises(RuntimeError, match="box_offsets"):
         our_twin(peer, change(CONVENTIONS, "box", background="last"))

@@ -1,16 +1,17 @@
-"""The arithmetic of each semantic head that torchvision lacks, against loops as plain as the papers' drawings."""
+"""The semantic heads that torchvision lacks, against plain loops written from the papers' figures."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from vertebra.heads import LowLevelConfig
+from vertebra.ops import full_size_logits
 
 from ..helpers.semantic import build_head, scene
 
 
-def test_rates_follow_the_stride():
-    """1706.05587 section 3.3: twice the rates at half the stride; one's own are taken anywhere."""
+def test_dilation_rates_follow_the_stride():
+    """By hand (1706.05587 section 3.3): twice the rates at half the stride; given rates are taken at any stride."""
     for stride, rates in ((16, [6, 12, 18]), (8, [12, 24, 36])):
         assert [branch[0].dilation[0] for branch in build_head("deeplab", stride).aspp.branches[1:]] == rates
     assert [branch[0].dilation[0] for branch in build_head("deeplab", 32, rates=(3,)).aspp.branches[1:]] == [3]
@@ -18,7 +19,7 @@ def test_rates_follow_the_stride():
 
 @torch.no_grad()
 def test_one_image_is_pooled_with_the_running_statistics():
-    """A law: training and evaluation pool a single image alike, and the statistics stay; two images have their own."""
+    """A law: training and evaluation pool one image alike, and the statistics stay; two images have statistics."""
     pooling = build_head("deeplab").aspp.pooling
     pooling.norm.running_mean.normal_(generator=torch.Generator().manual_seed(0))
     before = pooling.norm.running_mean.clone()
@@ -31,7 +32,7 @@ def test_one_image_is_pooled_with_the_running_statistics():
 
 
 def convolve(weights, name, hidden, norm=True, **options):
-    """A convolution, batch norm and ReLU from the tensors of a state dict."""
+    """Apply a convolution, batch norm and ReLU with the tensors of a state dict."""
     prefix = f"{name}.0" if norm else name
     hidden = F.conv2d(hidden, weights[f"{prefix}.weight"], weights.get(f"{prefix}.bias"), **options)
     if not norm:
@@ -44,7 +45,7 @@ def convolve(weights, name, hidden, norm=True, **options):
 
 @pytest.mark.parametrize("separable", [False, True])
 @torch.no_grad()
-def test_deeplab_v3_plus_is_the_papers_drawing(separable):
+def test_deeplab_v3_plus_is_the_papers_figure(separable):
     """Oracle: 1802.02611 Figure 2 written out with torch's functions alone."""
     head = build_head("deeplab", low_level=LowLevelConfig(channels=6), separable=separable, dropout=0.5).eval()
     for name, value in head.state_dict().items():
@@ -59,42 +60,42 @@ def test_deeplab_v3_plus_is_the_papers_drawing(separable):
     def spatial(name, hidden, rate=1):
         if not separable:
             return convolve(weights, name, hidden, padding=rate, dilation=rate)
-        own = convolve(weights, f"{name}.0", hidden, padding=rate, dilation=rate, groups=hidden.shape[1])
-        return convolve(weights, f"{name}.1", own)
+        depthwise = convolve(weights, f"{name}.0", hidden, padding=rate, dilation=rate, groups=hidden.shape[1])
+        return convolve(weights, f"{name}.1", depthwise)
 
-    seen = [convolve(weights, "aspp.branches.0", deep)]
-    seen += [spatial(f"aspp.branches.{place}", deep, rate) for place, rate in ((1, 6), (2, 12), (3, 18))]
+    views = [convolve(weights, "aspp.branches.0", deep)]
+    views += [spatial(f"aspp.branches.{index}", deep, rate) for index, rate in ((1, 6), (2, 12), (3, 18))]
     pooling = {key.removeprefix("aspp.pooling."): value for key, value in weights.items() if "pooling" in key}
     pooling = {key.replace("convolution", "all.0").replace("norm", "all.1"): value for key, value in pooling.items()}
-    seen.append(convolve(pooling, "all", deep.mean(dim=(2, 3), keepdim=True)).expand_as(seen[0]))
-    hidden = convolve(weights, "aspp.project", torch.cat(seen, dim=1))
+    views.append(convolve(pooling, "all", deep.mean(dim=(2, 3), keepdim=True)).expand_as(views[0]))
+    hidden = convolve(weights, "aspp.project", torch.cat(views, dim=1))
     hidden = F.interpolate(hidden, scale_factor=4, mode="bilinear")
     hidden = torch.cat([hidden, convolve(weights, "low_level", low)], dim=1)
     hidden = spatial("decoder.1", spatial("decoder.0", hidden))
     expected = F.interpolate(convolve(weights, "logits", hidden, norm=False), scale_factor=4, mode="bilinear")
-    found = head.predict(features, images)[0].logits
-    torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-5)
+    logits = full_size_logits(head.predict(features, images)[0])
+    torch.testing.assert_close(logits, expected[0], rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
-def test_semantic_fpn_doubles_stage_by_stage():
-    """Oracle: 1901.02446 Figure 3 in a plain loop: as many doublings as a level is coarser, a convolution each."""
+def test_semantic_fpn_upsamples_stage_by_stage():
+    """Oracle: 1901.02446 Figure 3 in a plain loop: a convolution before each doubling to the finest level."""
     head = build_head("semantic_fpn").eval()
     features, images, _ = scene(sizes=((64, 96),))
     total = torch.zeros(())
-    for place, level in enumerate(("p2", "p3", "p4", "p5")):
+    for index, level in enumerate(("p2", "p3", "p4", "p5")):
         hidden = features[level]
         for stage in head.climbs[level].stages:
             hidden = stage(hidden)
-            hidden = hidden if place == 0 else F.interpolate(hidden, scale_factor=2, mode="bilinear")
-        assert len(head.climbs[level].stages) == max(1, place)
+            hidden = hidden if index == 0 else F.interpolate(hidden, scale_factor=2, mode="bilinear")
+        assert len(head.climbs[level].stages) == max(1, index)
         total = total + hidden
     torch.testing.assert_close(head(features, images), head.logits(total))
 
 
 @torch.no_grad()
-def test_unet_climbs_level_by_level():
-    """Oracle: a plain loop: the coarser map repeated cell by cell, beside the finer one."""
+def test_unet_upsamples_level_by_level():
+    """Oracle: a plain loop: the coarser map is repeated cell by cell and joined to the finer one."""
     head = build_head("unet", 32).eval()
     features, images, _ = scene(32, sizes=((64, 96),))
     hidden = features["c5"]

@@ -1,31 +1,88 @@
-"""Maps of classes: against one interpolation of all classes, and by hand."""
+"""Maps of classes: against resizing the logits of all classes at once, and by hand."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from vertebra.ops import label_map, pad_maps
-from vertebra.structures import IGNORE
+from vertebra.ops import class_logits, full_size_logits, label_map, pad_maps, resize_maps
+from vertebra.structures import IGNORE, LogitWindow, SemanticLogits
+
+from ..helpers.memory import peak_bytes
 
 
-@pytest.mark.parametrize("classes", [1, 2, 8, 9, 21])
-@pytest.mark.parametrize("size", [(11, 14), (7, 5), (33, 20)])
-def test_all_classes_at_once(classes, size):
-    """torch: resize everything, then argmax. In part too: a few classes at a time changes nothing."""
-    torch.manual_seed(classes)
-    logits = torch.randn(classes, 11, 14)
-    whole = F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0].argmax(dim=0)
-    found = label_map(logits, size)
-    assert found.dtype == torch.uint8
-    assert torch.equal(found.long(), whole)
+def two_steps(grid: torch.Tensor, padded: tuple[int, int], size: tuple[int, int], final: tuple[int, int]):
+    """All classes at once: from the grid to the padded image, cut, then to the final size."""
+    logits = F.interpolate(grid[None], padded, mode="bilinear", align_corners=False)[:, :, : size[0], : size[1]]
+    if size == final:
+        return logits[0]
+    return F.interpolate(logits, final, mode="bilinear", align_corners=False)[0]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 8, 9, 11, 19, 21])
+@pytest.mark.parametrize("final", [(61, 90), (33, 40), (122, 181)])
+def test_a_few_classes_at_a_time_give_the_map_of_all_at_once(classes, final):
+    """Oracle: torch, to the last bit: resize all logits twice, then argmax."""
+    grid = torch.randn(classes, 16, 24, generator=torch.Generator().manual_seed(classes))
+    prediction = SemanticLogits.from_grid(grid, (64, 96), (61, 90))
+    labels = label_map(prediction, final)
+    assert labels.dtype == torch.uint8
+    assert torch.equal(labels.long(), two_steps(grid, (64, 96), (61, 90), final).argmax(dim=0))
+    assert torch.equal(full_size_logits(prediction), two_steps(grid, (64, 96), (61, 90), (61, 90)))
+
+
+@pytest.mark.parametrize("classes", [3, 8, 11, 19, 20])
+@pytest.mark.parametrize(("grid", "stride"), [((16, 24), 4), ((33, 50), 8), ((7, 9), 8)])
+def test_the_logits_of_a_few_classes_are_those_of_all_bit_for_bit(classes, grid, stride):
+    """Oracle: torch's resize of all classes at once, of a batch of two images."""
+    grids = torch.randn(2, classes, *grid, generator=torch.Generator().manual_seed(0))
+    height, width = grid[0] * stride, grid[1] * stride
+    expected = F.interpolate(grids, (height, width), mode="bilinear", align_corners=False)[1, :, : height - 3]
+    prediction = SemanticLogits.from_grid(grids[1], (height, width), (height - 3, width))
+    for start in range(0, classes, 8):
+        assert torch.equal(class_logits(prediction, start, start + 8), expected[start : start + 8])
+
+
+def test_logits_that_have_every_pixel_are_taken_as_they_are():
+    """By hand."""
+    logits = torch.randn(4, 5, 6)
+    prediction = SemanticLogits.from_pixels(logits)
+    assert torch.equal(full_size_logits(prediction), logits)
+    assert torch.equal(label_map(prediction, (5, 6)).long(), logits.argmax(dim=0))
+    assert resize_maps(logits[None], (5, 6)).data_ptr() == logits.data_ptr()
+
+
+def test_windows_are_averaged_where_they_overlap():
+    """By hand: two windows of constant logits with two columns in common; both classes of each."""
+    corners = {(0, 0): 2.0, (0, 2): 4.0}
+    windows = tuple(
+        LogitWindow(torch.full((2, 4, 4), value), (4, 4), (4, 4), corner) for corner, value in corners.items()
+    )
+    logits = full_size_logits(SemanticLogits(windows, (4, 6), (4, 6)))
+    assert logits[:, 0].tolist() == [[2, 2, 3, 3, 4, 4]] * 2
+
+
+def test_a_map_of_many_classes_holds_the_logits_of_few():
+    """A law of memory: what is alive at the same time does not grow with the number of classes."""
+    peaks = []
+    for classes in (16, 160):
+        prediction = SemanticLogits.from_grid(torch.zeros(classes, 4, 4), (256, 256), (250, 250))
+        peaks.append(peak_bytes(lambda prediction=prediction: label_map(prediction, (300, 300))))
+    assert peaks[1] < 1.1 * peaks[0]
+    assert peaks[1] < 24 * 4 * 300 * 300  # of 160 full-size maps of floats
 
 
 def test_the_first_of_equal_classes_wins():
     """A law of argmax, also across the parts that classes are resized in."""
-    assert label_map(torch.ones(20, 3, 3), (3, 3)).eq(0).all()
-    late = torch.zeros(20, 3, 3)
-    late[[9, 17]] = 1.0
-    assert label_map(late, (6, 6)).eq(9).all()
+    assert label_map(SemanticLogits.from_pixels(torch.ones(20, 3, 3)), (3, 3)).eq(0).all()
+    logits = torch.zeros(20, 3, 3)
+    logits[[9, 17]] = 1.0
+    assert label_map(SemanticLogits.from_pixels(logits), (6, 6)).eq(9).all()
+
+
+def test_no_class_has_no_map():
+    """ValueError."""
+    with pytest.raises(ValueError, match="at least one class"):
+        label_map(SemanticLogits.from_pixels(torch.zeros(0, 3, 3)), (3, 3))
 
 
 def test_padding_is_ignored():

@@ -1,4 +1,4 @@
-"""Masks over an image out of grids over boxes: against torchvision's and a plain loop of detectron2's rule."""
+"""Masks pasted from grids over boxes onto an image: against torchvision and a plain loop of detectron2's rule."""
 
 import math
 
@@ -6,14 +6,14 @@ import pytest
 import torch
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from vertebra.ops import paste, paste_masks
+from vertebra.ops import paste, paste_masks, paste_masks_in_chunks
 from vertebra.structures import RoIMasks
 
 SIZE = (61, 83)
 
 
 def grids_and_boxes(count=20):
-    """Smooth masks, so that a shifted one differs; boxes inside, across every edge, tiny and outside."""
+    """Return smooth masks, so that a shifted one differs; boxes inside, across every edge, tiny and outside."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 1, 5, 5, generator=generator)
     grids = torch.nn.functional.interpolate(coarse, size=(28, 28), mode="bicubic")[:, 0].clamp(0, 1)
@@ -25,8 +25,8 @@ def grids_and_boxes(count=20):
     return grids, boxes
 
 
-def test_padded_rule_is_torchvisions():
-    """Oracle: torchvision, every pixel; but where the probability is the threshold to the last bits."""
+def test_the_padded_rule_is_torchvisions():
+    """Oracle: torchvision, every pixel but where the probability is the threshold to the last bits."""
     grids, boxes = grids_and_boxes()
     touching = torch.arange(len(boxes)) != 1  # torchvision fails on a box outside the image, which it never has
     grids, boxes = grids[touching], boxes[touching]
@@ -37,8 +37,8 @@ def test_padded_rule_is_torchvisions():
     assert masks.any(dim=(1, 2)).sum() > 10
 
 
-def by_hand(grid, box, row, column):
-    """The grid at the centre of one pixel: cells are squares whose value stands at their centre; 0 beyond."""
+def bilinear_value(grid, box, row, column):
+    """Read the grid at the centre of one pixel: cells are squares whose value stands at their centre; 0 beyond."""
     size = grid.shape[0]
     x = (column + 0.5 - box[0]) / (box[2] - box[0]) * size - 0.5
     y = (row + 0.5 - box[1]) / (box[3] - box[1]) * size - 0.5
@@ -50,27 +50,39 @@ def by_hand(grid, box, row, column):
     return total
 
 
-def test_centers_rule_is_bilinear_at_pixel_centres():
+def test_the_centers_rule_is_bilinear_at_pixel_centres():
     """Oracle: a slow loop over every pixel, written from detectron2's description of it."""
     grids, boxes = grids_and_boxes(6)
     masks = paste_masks(RoIMasks(grids, SIZE), boxes)
     for grid, box, mask in zip(grids.double().numpy(), boxes.double().numpy(), masks.tolist(), strict=True):
         for row in range(0, SIZE[0], 3):
             for column in range(SIZE[1]):
-                probability = by_hand(grid, box, row, column)
+                probability = bilinear_value(grid, box, row, column)
                 assert mask[row][column] == (probability >= 0.5) or abs(probability - 0.5) < 1e-4
 
 
 @pytest.mark.parametrize("rule", ["centers", "padded"])
-@pytest.mark.parametrize("at_once", [7, 100])
+@pytest.mark.parametrize("count", [7, 100])
 @pytest.mark.parametrize("threshold", [0.5, 0.1])
-def test_one_by_one_or_together_is_the_same(rule, at_once, threshold, monkeypatch):
-    """Law: what a GPU does in one go, or in a few, is what a CPU does box by box."""
+def test_a_gpu_and_a_cpu_paste_the_same(rule, count, threshold, monkeypatch):
+    """A law: many masks at once over the whole image, as on a GPU, are what a CPU pastes box by box."""
     grids, boxes = grids_and_boxes()
     masks = RoIMasks(grids, SIZE, rule)
     one_by_one = paste_masks(masks, boxes, threshold)
-    monkeypatch.setattr(paste, "_at_once", lambda masks: at_once)
+    monkeypatch.setattr(paste, "can_count", lambda device: False)
+    monkeypatch.setattr(paste, "BUDGET", count * SIZE[0] * SIZE[1])
     assert torch.equal(one_by_one, paste_masks(masks, boxes, threshold))
+
+
+@pytest.mark.parametrize("rule", ["centers", "padded"])
+def test_pasting_in_chunks_is_pasting(rule):
+    """A law: the chunks are the masks in their order, each chunk within the budget; one mask is always in it."""
+    grids, boxes = grids_and_boxes()
+    masks = RoIMasks(grids, SIZE, rule)
+    for budget, sizes in ((7 * SIZE[0] * SIZE[1] + 5, [7, 7, 6]), (1, [1] * 20)):
+        chunks = list(paste_masks_in_chunks(masks, boxes, 0.3, budget))
+        assert [len(chunk) for chunk in chunks] == sizes
+        assert torch.equal(torch.cat(chunks), paste_masks(masks, boxes, 0.3))
 
 
 def test_a_full_grid_fills_its_box():
@@ -83,5 +95,6 @@ def test_a_full_grid_fills_its_box():
 
 @pytest.mark.parametrize("rule", ["centers", "padded"])
 def test_no_masks_are_no_masks(rule):
-    """Law: nothing in, nothing out."""
+    """A law: nothing in, nothing out."""
     assert paste_masks(RoIMasks(torch.zeros(0, 28, 28), SIZE, rule), torch.zeros(0, 4)).shape == (0, *SIZE)
+    assert not list(paste_masks_in_chunks(RoIMasks(torch.zeros(0, 28, 28), SIZE, rule), torch.zeros(0, 4)))

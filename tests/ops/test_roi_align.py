@@ -1,7 +1,5 @@
 """RoIAlign over a pyramid: torchvision's pooler, detectron2's published values, laws."""
 
-import sys
-
 import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign, roi_align
@@ -13,10 +11,10 @@ from .test_boxes import random_boxes
 STRIDES = (4, 8, 16, 32)
 
 
-@pytest.fixture(params=[True, False], ids=["level by level", "all at once"], autouse=True)
-def way(request, monkeypatch):
-    """Every test holds for a CPU's way and for a GPU's."""
-    monkeypatch.setattr(sys.modules["vertebra.ops.roi_align"], "_may_count", lambda device: request.param)
+@pytest.fixture(params=[True, False], ids=["as a CPU", "as a GPU"], autouse=True)
+def as_device(request, monkeypatch):
+    """Let every test hold for a CPU, which pools level by level, and for a GPU, which gives all boxes to each level."""
+    monkeypatch.setattr("vertebra.ops.roi_align.can_count", lambda device: request.param)
 
 
 def pyramid(size: int = 256) -> list[torch.Tensor]:
@@ -24,8 +22,8 @@ def pyramid(size: int = 256) -> list[torch.Tensor]:
     return [torch.randn(2, 3, size // stride, size // stride, generator=generator) for stride in STRIDES]
 
 
-def test_equals_torchvisions_pooler_under_its_conventions():
-    """MultiScaleRoIAlign: bit-equal, boxes on every level and exactly on the edges between levels."""
+def test_pooling_equals_torchvisions_under_its_conventions():
+    """Oracle: MultiScaleRoIAlign, bit-equal, with boxes on every level and exactly on the edges between levels."""
     features = pyramid(1024)
     edges = torch.tensor([[0.0, 0, 224 * 2**k, 224 * 2**k] for k in (-1, 0, 1, 2)])
     boxes = torch.stack([torch.cat([random_boxes(30, seed, 500), edges]) for seed in (0, 1)])
@@ -38,7 +36,7 @@ def test_equals_torchvisions_pooler_under_its_conventions():
 
 
 def test_every_box_is_pooled_from_its_own_level_alone():
-    """torchvision's roi_align, box by box on its level: bit-equal under our conventions."""
+    """Oracle: torchvision's roi_align, box by box on its level, bit-equal under our conventions."""
     features, config = pyramid(), RoIAlignConfig()
     boxes = torch.stack([random_boxes(20, 2, 120), random_boxes(20, 3, 120)])
     levels = region_levels(boxes, STRIDES, config)
@@ -52,8 +50,8 @@ def test_every_box_is_pooled_from_its_own_level_alone():
             assert torch.equal(pooled[image, index], expected[0])
 
 
-def test_values_of_detectron2s_aligned_pooling():
-    """The arithmetic of detectron2's own test: arange(25) as 5 x 5, box [1, 1, 3, 3], 4 x 4 bins."""
+def test_aligned_pooling_gives_detectron2s_published_values():
+    """Oracle: the numbers of detectron2's own test: arange(25) as 5 x 5, box [1, 1, 3, 3], 4 x 4 bins."""
     features = [torch.arange(25.0).reshape(1, 1, 5, 5)]
     config = RoIAlignConfig(size=4, canonical_level=0)
     pooled = pool_regions(features, [1], torch.tensor([[[1.0, 1, 3, 3]]]), config)[0, 0]
@@ -82,6 +80,6 @@ def test_half_precision_does_not_move_boxes():
 
 
 def test_padding_pools_to_zero():
-    """A law: an empty box has no samples, so padded proposals cost nothing and say nothing."""
+    """A law: an empty box has no samples, so padded proposals cost nothing and have no features."""
     pooled = pool_regions(pyramid(), STRIDES, torch.zeros(2, 3, 4), RoIAlignConfig())
     assert pooled.eq(0).all()

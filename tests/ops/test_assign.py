@@ -1,4 +1,4 @@
-"""Matching and sampling: torchvision's Matcher, laws, and hand-made cases."""
+"""Assigning and sampling references: torchvision's Matcher, laws, and cases by hand."""
 
 import pytest
 import torch
@@ -9,42 +9,45 @@ from vertebra.ops import (
     IGNORED,
     NEGATIVE,
     POSITIVE,
+    assign_boxes,
     ignore_regions,
     match_boxes,
     sample_labels,
+    take_targets,
 )
+from vertebra.structures import Instances
 
 from .test_boxes import random_boxes
 
 
 @pytest.mark.parametrize("keep_best", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_matching_equals_torchvision(seed, keep_best):
-    """torchvision's Matcher on random boxes: same kind for each, same object for positives."""
+def test_matching_equals_torchvisions(seed, keep_best):
+    """Oracle: torchvision's Matcher on random boxes: the same label for all, the same object for positives."""
     references, boxes = random_boxes(300, seed), random_boxes(7, seed + 100)
     match = match_boxes(references, boxes, (0.3, 0.6), keep_best)
     peer = Matcher(0.6, 0.3, allow_low_quality_matches=keep_best)(torchvision.ops.box_iou(boxes, references))
     expected = torch.where(peer >= 0, POSITIVE, torch.where(peer == -1, NEGATIVE, IGNORED))
     assert torch.equal(match.labels, expected)
     positive = match.labels == POSITIVE
-    assert torch.equal(match.objects[positive], peer[positive])
+    assert torch.equal(match.target_indices[positive], peer[positive])
     assert {POSITIVE, NEGATIVE, IGNORED} == set(match.labels.tolist())
 
 
 def test_without_objects_everything_is_negative():
     """A law: an image without objects has only background."""
     match = match_boxes(random_boxes(10, 0), torch.zeros(0, 4), (0.3, 0.7), keep_best=True)
-    assert match.labels.eq(NEGATIVE).all() and match.objects.eq(0).all()
+    assert match.labels.eq(NEGATIVE).all() and match.target_indices.eq(0).all()
 
 
 def test_an_object_that_touches_no_reference_makes_none_positive():
-    """By hand: the object is far from both references, and 0 is everyone's best overlap."""
+    """By hand: the object is far from both references, and 0 is the best overlap of each."""
     references = torch.tensor([[0.0, 0, 10, 10], [20.0, 0, 30, 10]])
     match = match_boxes(references, torch.tensor([[500.0, 500, 510, 510]]), (0.3, 0.7), keep_best=True)
     assert match.labels.tolist() == [NEGATIVE, NEGATIVE]
 
 
-def test_crowds_shield_negatives_only():
+def test_crowds_are_not_negatives():
     """By hand: of four references one is positive, one lies in the crowd, one straddles it by 40 %, one is padding."""
     references = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 5, 5], [0.0, 0, 10, 10], [0.0, 0, 0, 0]])
     labels = torch.tensor([POSITIVE, NEGATIVE, NEGATIVE, NEGATIVE])
@@ -53,12 +56,21 @@ def test_crowds_shield_negatives_only():
     assert torch.equal(ignore_regions(labels, references, None, 0.5), labels)
 
 
+def test_assigning_matches_then_ignores():
+    """By hand: one reference on the object, one inside the crowd, one beside both."""
+    target = Instances(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([3]), ignored=torch.tensor([[20.0, 0, 40, 40]]))
+    references = torch.tensor([[1.0, 0, 10, 10], [22.0, 2, 30, 10], [50.0, 50, 60, 60]])
+    match = assign_boxes(references, target, (0.5, 0.5))
+    assert match.labels.tolist() == [POSITIVE, IGNORED, NEGATIVE]
+    assert assign_boxes(references, target, (0.5, 0.5), ignore_coverage=1.1).labels.tolist()[1] == NEGATIVE
+
+
 @pytest.mark.parametrize(
     ("positives", "negatives", "expected_positives", "expected_negatives"),
     [(3, 50, 3, 13), (20, 50, 4, 12), (20, 2, 4, 2), (0, 50, 0, 16), (0, 0, 0, 0), (5, 0, 4, 0)],
 )
 def test_sampling_fills_up_with_negatives(positives, negatives, expected_positives, expected_negatives):
-    """The paper's rule (1506.01497 3.1.3) by hand: at most a quarter of 16 positives, the rest negatives."""
+    """By hand, the paper's rule (1506.01497 3.1.3): at most a quarter of 16 positives, the rest negatives."""
     labels = torch.tensor([POSITIVE] * positives + [NEGATIVE] * negatives + [IGNORED] * 9)
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
     sample = sample_labels(labels, 16, 0.25, torch.rand(len(labels)))
@@ -66,6 +78,7 @@ def test_sampling_fills_up_with_negatives(positives, negatives, expected_positiv
     assert len(sample.indices) == min(16, len(labels))
     assert len(drawn.unique()) == len(drawn)
     assert labels[drawn].tolist() == [POSITIVE] * expected_positives + [NEGATIVE] * expected_negatives
+    assert torch.equal(sample.positive, sample.valid & (labels[sample.indices] == POSITIVE))
 
 
 def test_sampling_is_uniform():
@@ -78,3 +91,11 @@ def test_sampling_is_uniform():
         counts[sample.indices[sample.valid]] += 1
     assert torch.allclose(counts[:4], torch.tensor(1000.0), atol=5 * (2000 * 0.25) ** 0.5)
     assert torch.allclose(counts[4:], torch.tensor(1000.0), atol=5 * (2000 * 0.25) ** 0.5)
+
+
+def test_targets_of_an_image_without_objects_are_the_default():
+    """By hand: rows by index where there are any, otherwise what the caller gives."""
+    indices, default = torch.tensor([1, 0, 1]), torch.full((3, 4), 9.0)
+    boxes = torch.tensor([[0.0, 0, 1, 1], [5.0, 5, 6, 6]])
+    assert torch.equal(take_targets(boxes, indices, default), boxes[[1, 0, 1]])
+    assert torch.equal(take_targets(torch.zeros(0, 4), torch.zeros(3, dtype=torch.int64), default), default)

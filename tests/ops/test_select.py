@@ -1,0 +1,119 @@
+"""Selection of detections: slow loops of suppression, and what padding is."""
+
+import pytest
+import torch
+import torchvision
+
+from vertebra.ops import (
+    NO_CANDIDATE,
+    PaddedDetections,
+    class_nms_mask,
+    select,
+    select_detections,
+    suppress,
+    top_class_scores,
+    top_scores,
+)
+
+from .test_boxes import random_boxes
+
+
+def kept_within_classes(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, threshold: float):
+    """A slow loop: class by class, the best box left drops those that overlap it too much."""
+    kept = torch.zeros(len(boxes), dtype=torch.bool)
+    boxes = boxes.double()
+    for label in labels.unique():
+        rows = (labels == label).nonzero()[:, 0]
+        alive = rows[scores[rows].argsort(descending=True)].tolist()
+        while alive:
+            best = alive.pop(0)
+            kept[best] = True
+            overlaps = torchvision.ops.box_iou(boxes[best][None], boxes[alive])[0] if alive else []
+            alive = [index for index, overlap in zip(alive, overlaps, strict=True) if overlap <= threshold]
+    return kept
+
+
+PLACES = {
+    "inside an image": (0.0, 1.0),
+    "far out, where float32 offsets would lose a hundredth of a pixel": (1200.0, 1.0),
+    "negative": (-90.0, 1.0),
+    "negative alone": (-5000.0, 1.0),
+    "huge": (1e7, 1.0),
+    "large boxes": (-3e5, 1e4),
+    "small boxes": (-0.5, 1e-3),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("first_label", [0, 77])
+def test_suppression_keeps_classes_apart_at_any_coordinates(place, first_label):
+    """Oracle: a slow loop over the classes."""
+    origin, scale = PLACES[place]
+    boxes = random_boxes(120, 7, extent=60) * scale + origin
+    scores = torch.rand(120, generator=torch.Generator().manual_seed(8))
+    labels = torch.arange(120) % 3 + first_label
+    expected = kept_within_classes(boxes, scores, labels, 0.5)
+    assert torch.equal(class_nms_mask(boxes, scores, labels, 0.5), expected)
+    assert 0 < expected.sum() < 120
+
+
+def test_equal_boxes_of_two_classes_are_both_kept_wherever_they_are():
+    """By hand: negative coordinates alone once moved the classes onto one another."""
+    boxes = torch.tensor([[-100.0, -100, -20, -20]] * 3)
+    kept = class_nms_mask(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 1]), 0.5)
+    assert kept.tolist() == [True, True, False]
+
+
+def test_no_boxes_are_no_boxes():
+    """A law: an image without candidates passes through."""
+    nothing = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+    assert class_nms_mask(*nothing, 0.5).shape == (0,)
+    found = select_detections(*(tensor[None] for tensor in nothing), 0.5, 10)
+    assert found.valid.shape == (1, 0) and found.trim().unpad()[0].boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize("with_labels", [False, True])
+def test_a_gpu_and_a_cpu_suppress_the_same(with_labels, monkeypatch):
+    """A law: whether rows that are no candidates are left out first, as on a CPU, or go through suppression."""
+    boxes = torch.stack([random_boxes(80, 1, 60), random_boxes(80, 2, 60)])
+    scores = torch.rand(2, 80, generator=torch.Generator().manual_seed(3))
+    scores = torch.where(scores < 0.4, NO_CANDIDATE, scores)
+    labels = (torch.arange(160) % 3).view(2, 80) if with_labels else None
+    counted = suppress(boxes, scores, 0.3, labels)
+    monkeypatch.setattr(select, "can_count", lambda device: False)
+    assert torch.equal(suppress(boxes, scores, 0.3, labels), counted)
+    assert (counted[scores > NO_CANDIDATE] == NO_CANDIDATE).any()
+
+
+def test_the_best_pairs_are_those_of_a_sort():
+    """Oracle: Python's sort of all (reference, class) pairs; fewer pairs than wanted are all of them."""
+    scores = torch.rand(2, 7, 3, generator=torch.Generator().manual_seed(0))
+    best = top_class_scores(scores, 5)
+    for image in range(2):
+        pairs = [(scores[image, row, label].item(), row, label) for row in range(7) for label in range(3)]
+        expected = sorted(pairs, reverse=True)[:5]
+        assert list(zip(*(column[image].tolist() for column in best), strict=True)) == expected
+    assert top_class_scores(scores, 1000).scores.shape == (2, 21)
+    assert top_scores(scores[:, :, 0], 1000).indices.shape == (2, 7)
+
+
+def test_what_is_no_candidate_is_padding():
+    """By hand: two images with two candidates and none; a box with a NaN that is no candidate harms nothing."""
+    boxes = torch.tensor([[[0.0, 0, 9, 9], [torch.nan] * 4, [20.0, 0, 29, 9]], [[0.0, 0, 9, 9]] * 3])
+    scores = torch.tensor([[0.3, NO_CANDIDATE, 0.8], [NO_CANDIDATE] * 3])
+    labels = torch.tensor([[4, 0, 2], [1, 1, 1]])
+    found = select_detections(boxes, scores, labels, 0.5, 2)
+    assert found.valid.tolist() == [[True, True], [False, False]]
+    assert found.labels[0].tolist() == [2, 4]
+    assert found.boxes[1].eq(0).all() and found.scores[1].eq(0).all()
+    first, second = found.unpad()
+    assert first.boxes.tolist() == [[20, 0, 29, 9], [0, 0, 9, 9]] and len(second) == 0
+    torch.testing.assert_close(first.scores, torch.tensor([0.8, 0.3]))
+
+
+def test_trimming_drops_the_rows_that_no_image_needs():
+    """By hand: of five rows one image has three, the other one."""
+    valid = torch.arange(5) < torch.tensor([[3], [1]])
+    padded = PaddedDetections(torch.zeros(2, 5, 4), torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, 5), valid)
+    assert torch.equal(padded.trim().valid, valid[:, :3])
+    assert [len(detections) for detections in padded.trim().unpad()] == [3, 1]
