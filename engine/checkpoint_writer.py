@@ -145,7 +145,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         storage = tensor.untyped_storage().data_ptr()
         separate[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
-    save_file(separate, path, dict(metadata))
+    save_file(separate, path, dict(metadata) or None)  # without tensors and with {} the library writes broken JSON
     _sort_metadata(path)
 
 
