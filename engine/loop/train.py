@@ -130,7 +130,7 @@ class _Training:
             seed=config.recipe.seed,
             start_step=start,
             end_step=config.recipe.schedule.steps,
-            share=Shard(run.distributed.rank, run.distributed.world_size, config.recipe.accumulate),
+            shard=Shard(run.distributed.rank, run.distributed.world_size, config.recipe.accumulate),
             sampling=config.train.sampling,
             mix=config.train.mix,
         )
