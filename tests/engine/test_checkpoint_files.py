@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from vertebra.engine import SGDConfig, TrainingState, save_checkpoint, train
-from vertebra.engine.checkpoint_writer import save_tensors
+from vertebra.engine.checkpoints import save_tensors
 from vertebra.inference import Checkpoint, checkpoint_paths, load_weights, open_checkpoint
 from vertebra.models import build_model
 
