@@ -56,13 +56,13 @@ def train_loader(
     seed: int,
     start_step: int,
     end_step: int,
-    share: Shard = Shard(),
+    shard: Shard = Shard(),
     sampling: SamplingConfig = SamplingConfig(),
     mix: PartConfig | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches of steps ``start_step`` to ``end_step``, counted from 0, shuffled anew in each epoch.
 
-    ``batch_size`` is that of a step over all processes; this process gets the micro-batches of its ``share``. Raises
+    ``batch_size`` is that of a step over all processes; this process gets the micro-batches of its ``shard``. Raises
     UsageError if ``sampling`` goes by something that the data set does not know of its images.
     """
     sampler = StepSampler(
@@ -70,7 +70,7 @@ def train_loader(
         batch_size=batch_size,
         start_step=start_step,
         end_step=end_step,
-        share=share,
+        shard=shard,
         groups=group_of_images(sampling, dataset),
     )
     reader = _SampleReader(dataset, build_transform(transform, seed), None if mix is None else build_mix(mix, dataset))
@@ -84,7 +84,7 @@ def eval_loader(
     *,
     batch_size: int,
     divisor: int,
-    share: Shard = Shard(),
+    shard: Shard = Shard(),
 ) -> Iterator[Batch]:
     """Yield every image once, in order, the batches dealt out to processes; the last may be smaller, none is padded.
 
@@ -92,7 +92,7 @@ def eval_loader(
     """
     sample_indices = [SampleIndex(0, index) for index in range(len(dataset))]
     batches = [sample_indices[first : first + batch_size] for first in range(0, len(sample_indices), batch_size)]
-    batches = batches[share.rank :: share.processes]
+    batches = batches[shard.rank :: shard.world_size]
     return _load(_SampleReader(dataset, build_transform(transform)), loader, batches, divisor)
 
 

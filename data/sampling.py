@@ -50,19 +50,19 @@ class SampleIndex:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The part of a step's images that one process sees.
+    """The images of a step that one rank sees.
 
-    The batch is cut into ``micro_batches * processes`` equal runs; the process of this ``rank`` takes one in each
+    The step's batch is cut into ``micro_batches * world_size`` equal runs, of which the rank takes one in each
     micro-batch.
     """
 
     rank: int = 0
-    processes: int = 1
+    world_size: int = 1
     micro_batches: int = 1
 
 
 class StepSampler:
-    """A sampler of the batch of every training step, or of this process's share of it.
+    """A sampler of the batch of every training step, or this rank's shard of it.
 
     The data is one endless stream, epoch after epoch; step ``s`` (from 0) takes ``batch_size`` positions of it from
     ``s * batch_size`` on. So a resumed run is the tail of the unbroken one, and every epoch is shown whole.
@@ -76,28 +76,28 @@ class StepSampler:
         batch_size: int,
         start_step: int,
         end_step: int,
-        share: Shard = Shard(),
+        shard: Shard = Shard(),
         groups: Int64[ndarray, " n"] | None = None,
     ) -> None:
-        if batch_size % (share.processes * share.micro_batches):
+        if batch_size % (shard.world_size * shard.micro_batches):
             raise ValueError(
-                f"batch_size {batch_size} cannot be shared out evenly to {share.processes} processes in "
-                f"{share.micro_batches} micro-batches: choose a multiple of {share.processes * share.micro_batches}"
+                f"batch_size {batch_size} cannot be shared out evenly to {shard.world_size} processes in "
+                f"{shard.micro_batches} micro-batches: choose a multiple of {shard.world_size * shard.micro_batches}"
             )
-        self.epochs, self.batch_size, self.share, self.groups = epochs, batch_size, share, groups
+        self.epochs, self.batch_size, self.shard, self.groups = epochs, batch_size, shard, groups
         self.steps = range(start_step, end_step)
         self._starts = [0]  # the positions at which epochs begin, as far as they are known
 
     def __len__(self) -> int:
-        return len(self.steps) * self.share.micro_batches
+        return len(self.steps) * self.shard.micro_batches
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
         sample_indices = functools.lru_cache(maxsize=2)(self._epoch_samples)
-        share = self.share
-        run = self.batch_size // (share.processes * share.micro_batches)
+        shard = self.shard
+        run = self.batch_size // (shard.world_size * shard.micro_batches)
         for step in self.steps:
-            for micro_batch in range(share.micro_batches):
-                first = step * self.batch_size + (micro_batch * share.processes + share.rank) * run
+            for micro_batch in range(shard.micro_batches):
+                first = step * self.batch_size + (micro_batch * shard.world_size + shard.rank) * run
                 places = [self._place(position) for position in range(first, first + run)]
                 yield [SampleIndex(epoch, *sample_indices(epoch)[place].tolist()) for epoch, place in places]
 

@@ -1,6 +1,6 @@
 """Floor 7: training and evaluation."""
 
-from .checkpoint_writer import save_checkpoint
+from .checkpoints import save_checkpoint
 from .config import (
     EvaluationConfig,
     ExperimentConfig,

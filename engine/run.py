@@ -1,30 +1,25 @@
-"""A run from where it starts: new or resumed, its data opened, its model built, its state as after the last step.
+"""A run from where it starts: new or resumed, its config compared, its data opened, its model built.
 
 When a run is resumed, the groups of its config that are named in ``FREE_ON_RESUME`` may differ; the others decide its
 numbers.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from ..backbones import WeightsOrigin, load_backbone_weights, weights_origin
 from ..data import Dataset, build_dataset, require_same_classes
 from ..formats import write_json
-from ..inference import Checkpoint, checkpoint_paths, load_checkpoint_model, load_weights, open_checkpoint
-from ..inference.checkpoint import OPTIMIZER, STATE, read_tensors
+from ..inference import Checkpoint, checkpoint_paths, load_checkpoint_model, open_checkpoint
 from ..models import Model, build_model, resolve_input, transfer_weights
 from ..structures import UsageError, value_errors_as_usage_errors
-from .checkpoint_writer import rename_damaged_checkpoints
+from .checkpoints import rename_damaged_checkpoints
 from .config import ExperimentConfig, SplitConfig, experiment_config
 from .distributed.context import DistributedContext
-from .distributed.sharding import shard_like
-from .loop.step import TrainingState, seed_step
+from .loop.step import seed_step
 from .run_folder import RunFolder
 from .tasks import Task, pick_task, require_targets
 from .user_code import store_user_code
@@ -40,8 +35,8 @@ class StartingPoint:
 
     config: ExperimentConfig
     """The resolved config: with the input that the weights want."""
-    user_modules: Mapping[str, str]
-    """The user's modules that parts of the config are defined in, by name, each with its file."""
+    description: Mapping[str, Any]
+    """What checkpoints say of the run beside its data: config, what prediction needs, origin and user modules."""
     resumed: Checkpoint | None = None
     """The run's newest sound checkpoint, if it is resumed and has one."""
     source: Checkpoint | None = None
@@ -51,16 +46,6 @@ class StartingPoint:
     def step(self) -> int:
         """The last step that was taken."""
         return 0 if self.resumed is None else self.resumed.step
-
-    def origin(self) -> WeightsOrigin | None:
-        """Return where the weights come from that the run began with; None where they were random."""
-        model = self.config.model
-        if self.resumed is not None:
-            return self.resumed.origin
-        if self.source is not None:
-            path, before = str(self.source.path), self.source.origin
-            return WeightsOrigin(path) if before is None else before.trained_further(path)
-        return None if model.weights is None else weights_origin(model.weights, model.backbone.name)
 
 
 def find_starting_point(folder: RunFolder, config: ExperimentConfig, resume: bool, say: Say) -> StartingPoint:
@@ -90,8 +75,27 @@ def find_starting_point(folder: RunFolder, config: ExperimentConfig, resume: boo
         else:
             model = config.model.replace(input=source.inference_config().model.input)
         config = config.replace(model=model)
-    write_json(folder.config, config.model_dump(mode="json"))  # from here on it is data and runs no code
-    return StartingPoint(config, store_user_code(config, folder.path), resumed, source)
+    description = {
+        "config": config.model_dump(mode="json"),
+        "inference": config.inference().model_dump(mode="json"),
+        "origin": _find_origin(config, resumed, source),
+        "user_modules": store_user_code(config, folder.path),
+    }
+    write_json(folder.config, description["config"])  # from here on it is data and runs no code
+    return StartingPoint(config, description, resumed, source)
+
+
+def _find_origin(
+    config: ExperimentConfig, resumed: Checkpoint | None, source: Checkpoint | None
+) -> WeightsOrigin | None:
+    """Return where the weights come from that the run began with; None where they were random."""
+    if resumed is not None:
+        return resumed.origin
+    if source is not None:
+        path, before = str(source.path), source.origin
+        return WeightsOrigin(path) if before is None else before.trained_further(path)
+    model = config.model
+    return None if model.weights is None else weights_origin(model.weights, model.backbone.name)
 
 
 def _require_same_numbers(checkpoint: Checkpoint, config: ExperimentConfig, folder: Path) -> ExperimentConfig:
@@ -123,21 +127,21 @@ def config_changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str =
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An experiment with its data open, its model built and its state as after the last step that was taken."""
+    """An experiment with its data open and its model built."""
 
     config: ExperimentConfig
     folder: RunFolder
     distributed: DistributedContext
     train_set: Dataset
     val_set: Dataset
+    model: Model
     task: Task
-    state: TrainingState
     description: Mapping[str, Any]
     """What its checkpoints say of it beside their step."""
 
 
 def open_run(start: StartingPoint, folder: RunFolder, distributed: DistributedContext, say: Say) -> Run:
-    """Return the run at its starting point; UsageError or DataError where something does not fit."""
+    """Return the run before its first step; UsageError or DataError where something does not fit."""
     config = start.config
     with distributed.fail_together():
         _require_even_shards(config, distributed.world_size)
@@ -148,18 +152,7 @@ def open_run(start: StartingPoint, folder: RunFolder, distributed: DistributedCo
             require_same_data(start.resumed, data)
         model = _build_model(start, train_set, say).to(distributed.device).train()
         task = pick_task(model.head, val_set.classes)  # results have the ids of the data that is evaluated
-    with distributed.fail_together():  # apart from the above: all ranks get here, and a config fails on all or none
-        state = TrainingState.create(model, config, distributed)
-    if start.resumed is not None:
-        load_state(start.resumed, state, say)
-    description = {
-        "config": config.model_dump(mode="json"),
-        "inference": config.inference().model_dump(mode="json"),
-        "origin": start.origin(),
-        "user_modules": start.user_modules,
-        **data,
-    }
-    return Run(config, folder, distributed, train_set, val_set, task, state, description)
+    return Run(config, folder, distributed, train_set, val_set, model, task, {**start.description, **data})
 
 
 def _require_even_shards(config: ExperimentConfig, world_size: int) -> None:
@@ -191,37 +184,19 @@ def _open_split(split: SplitConfig, name: str, report: Path | None, say: Say) ->
 
 
 def _build_model(start: StartingPoint, train_set: Dataset, say: Say) -> Model:
-    """Return the model with the weights that the run begins with or goes on from."""
+    """Return the model with the weights that a new run begins with; a resumed run restores its own later."""
     config = start.config
     seed_step(config.recipe.seed, 0)
     with value_errors_as_usage_errors():
         names = {task: classes.names for task, classes in train_set.classes.items()}
         model = build_model(config.model, names)
     if start.resumed is not None:
-        load_weights(start.resumed, model)
-    elif config.model.weights is not None:
+        return model
+    if config.model.weights is not None:
         say(load_backbone_weights(model.backbone, config.model.weights))
     elif start.source is not None:
         say(f"{start.source.path}: {transfer_weights(model, load_checkpoint_model(start.source))}")
     return model
-
-
-def load_state(checkpoint: Checkpoint, state: TrainingState, say: Say) -> None:
-    """Restore all that a step changes beside the model's weights: momentum, averages, scales."""
-    device = state.distributed.device.type
-    if checkpoint.device != device:
-        say(f"the run was trained on {checkpoint.device}, this is {device}: it goes on, but not to the same bits")
-    facts = json.loads((checkpoint.path / STATE).read_text(encoding="utf-8"))
-    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in read_tensors(checkpoint.path / OPTIMIZER).items():
-        index, key = name.split(".", 1)
-        moments.setdefault(int(index), {})[key] = shard_like(tensor, parameters[int(index)])
-    state.optimizer.load_state_dict({"state": moments, "param_groups": facts["optimizer_groups"]})
-    if state.scaler.is_enabled():
-        state.scaler.load_state_dict(facts["scaler"])
-    if state.average is not None:
-        load_weights(checkpoint, state.average.model, averaged=True, convert=shard_like)
 
 
 def describe_data(train: Dataset, val: Dataset) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from ..structures import UsageError
-from .checkpoint_writer import is_disk_full
+from .checkpoints import is_disk_full
 
 
 class RunFolder:

@@ -30,7 +30,7 @@ class Model(nn.Module):
         """Join the parts; ``preprocess`` None takes the input that the backbone's weights want."""
         super().__init__()
         if not isinstance(class_names, Mapping):  # those of the head's one task
-            class_names = {head.task: class_names} if class_names else {}
+            class_names = {head.targets(): class_names} if class_names else {}
         self.class_names = {task: tuple(names) for task, names in class_names.items()}
         self.preprocess = preprocess or Preprocess(backbone.input)
         self.backbone = backbone

@@ -111,7 +111,7 @@ def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, 
             seed=experiment.recipe.seed,
             start_step=0,
             end_step=1,
-            share=Shard(micro_batches=experiment.recipe.accumulate),
+            shard=Shard(micro_batches=experiment.recipe.accumulate),
             sampling=experiment.train.sampling,
             mix=experiment.train.mix,
         )

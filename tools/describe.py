@@ -10,7 +10,7 @@ from vertebra.tools.options import run_argument
 
 if TYPE_CHECKING:
     from vertebra.data import DatasetConfig
-    from vertebra.engine import Checkpoint
+    from vertebra.inference import Checkpoint
 
 
 @click.command(

@@ -45,7 +45,7 @@ def evaluate(
         config.run.loader,
         batch_size=inference.batch_size,
         divisor=model.size_divisor,
-        share=Shard(distributed.rank, distributed.world_size),
+        shard=Shard(distributed.rank, distributed.world_size),
     )
     steps = math.ceil(math.ceil(len(dataset) / inference.batch_size) / distributed.world_size)
     batches = display.track(batches, steps, "evaluating", "batches")
@@ -109,13 +109,13 @@ def validation_losses(
     distributed = distributed or DistributedContext(model.device)
     shard = Shard(distributed.rank, distributed.world_size)
     batches = eval_loader(
-        dataset, config.val.transform, config.run.loader, batch_size=1, divisor=model.size_divisor, share=shard
+        dataset, config.val.transform, config.run.loader, batch_size=1, divisor=model.size_divisor, shard=shard
     )
     names: list[str] = []
     rows: list[Tensor] = []
     with evaluation_mode(model), single_process(), worker_errors():
         for number, batch in enumerate(batches):
-            seed_step(config.recipe.seed, shard.rank + number * shard.processes)
+            seed_step(config.recipe.seed, shard.rank + number * shard.world_size)
             batch = batch.to(model.device)
             losses, _ = split_losses(model(batch.images, batch.targets))
             names = [*losses, "loss"]

@@ -17,7 +17,7 @@ from ...data import Batch, Shard, train_loader, worker_errors
 from ...evaluation import format_scores
 from ...formats import write_json, write_results
 from ...inference import deterministic_kernels, matrix_precision
-from ..checkpoint_writer import add_scores, link_best, prune_checkpoints, save_checkpoint
+from ..checkpoints import add_scores, link_best, prune_checkpoints, restore_state, save_checkpoint
 from ..config import ExperimentConfig
 from ..distributed.context import init_distributed
 from ..distributed.sharding import unsharded
@@ -29,7 +29,7 @@ from ..run import Run, find_starting_point, open_run
 from ..run_folder import RunFolder
 from ..tasks import results_files
 from .evaluate import describe_losses, evaluate, scores_as_json, validation_losses
-from .step import save_bad_batch, train_step
+from .step import TrainingState, save_bad_batch, train_step
 from .stop_requests import Interrupted, StopRequests, stop_requests
 
 FIRST_PROFILED, LAST_PROFILED = 10, 14
@@ -58,6 +58,10 @@ def train(
             lambda: find_starting_point(stack.enter_context(folder), config, resume, display.say)
         )
         run = open_run(start, folder, distributed, display.say)
+        with distributed.fail_together():  # apart from the above: all ranks get here, and a config fails on all or none
+            state = TrainingState.create(run.model, run.config, distributed)
+        if start.resumed is not None:
+            restore_state(start.resumed, state, display.say)
         recipe = run.config.recipe
         display.say(describe_learning_rate(recipe.optimizer, recipe.batch_size))
         if (warning := recipe.schedule.warmup_warning()) is not None:
@@ -68,7 +72,7 @@ def train(
             pending_values = {} if start.resumed is None else start.resumed.pending_values
             options = {"start": start.step, "pending_values": pending_values, "device": distributed.device}
             log = stack.enter_context(RunLog(folder.path, run.config, display, **options))
-        training = _Training(run, display, log)
+        training = _Training(run, state, display, log)
         trace = folder.path / "profile.json" if profile and distributed.is_rank_zero else None
         with matrix_precision(recipe.precision), deterministic_kernels(recipe.deterministic):
             with _profiled(trace, display.say) as after_step:
@@ -82,6 +86,7 @@ class _Training:
     """A run and its reports; rank zero has a ``log``."""
 
     run: Run
+    state: TrainingState
     display: ProgressDisplay
     log: RunLog | None
 
@@ -96,7 +101,7 @@ class _Training:
             source = self._batches(start)  # outlives the loop: if a worker dies, it knows what that one was reading
             for step, (batches, waited) in enumerate(_timed(source, config.recipe.accumulate), start + 1):
                 with save_bad_batch(run.folder.path / f"bad_batch_{run.distributed.rank}.safetensors", batches):
-                    numbers = train_step(run.state, batches, config, step)
+                    numbers = train_step(self.state, batches, config, step)
                 if self.log is not None:
                     self.log.step(step, numbers, images=config.recipe.batch_size, waited=waited)
                 after_step()
@@ -111,7 +116,7 @@ class _Training:
 
     def finish(self) -> None:
         """Draw a picture of the last step, if it is not there yet."""
-        run, model = self.run, self.run.state.evaluated_model
+        run, model = self.run, self.state.evaluated_model
         with unsharded(model):
             if self.log is not None and not run.folder.picture.exists():
                 transform, semantic = run.config.val.transform, run.config.evaluation.inference
@@ -126,11 +131,11 @@ class _Training:
             config.train.transform,
             config.run.loader,
             batch_size=config.recipe.batch_size,
-            divisor=run.state.model.size_divisor,
+            divisor=run.model.size_divisor,
             seed=config.recipe.seed,
             start_step=start,
             end_step=config.recipe.schedule.steps,
-            share=Shard(run.distributed.rank, run.distributed.world_size, config.recipe.accumulate),
+            shard=Shard(run.distributed.rank, run.distributed.world_size, config.recipe.accumulate),
             sampling=config.train.sampling,
             mix=config.train.mix,
         )
@@ -138,10 +143,10 @@ class _Training:
     def _save(self, step: int) -> None:
         """Write the checkpoint of a step, and delete old ones."""
         run = self.run
-        for model in dict.fromkeys((run.state.model, run.state.evaluated_model)):
+        for model in dict.fromkeys((run.model, self.state.evaluated_model)):
             run.distributed.broadcast_buffers_from_rank_zero(model)
         pending_values = {} if self.log is None else self.log.pending_values
-        save_checkpoint(run.folder.checkpoints, step, run.state, {**run.description, "pending_values": pending_values})
+        save_checkpoint(run.folder.checkpoints, step, self.state, {**run.description, "pending_values": pending_values})
         if run.distributed.is_rank_zero:
             prune_checkpoints(run.folder.checkpoints, run.config.run.keep_checkpoints)
 
@@ -181,7 +186,7 @@ class _Training:
 
     def _evaluate(self, step: int) -> None:
         """Score the validation split, and write ``eval.json`` and the results files."""
-        run, log, model = self.run, self.log, self.run.state.evaluated_model
+        run, log, model = self.run, self.log, self.state.evaluated_model
         run.distributed.broadcast_buffers_from_rank_zero(model)
         with contextlib.nullcontext() if log is None else log.paused(), unsharded(model):
             evaluated = evaluate(run.task, model, run.val_set, run.config, run.distributed, self.display)

@@ -43,7 +43,7 @@ def pick_task(head: Head, classes: Mapping[str, Classes]) -> Task:
     if isinstance(head, MultiHead):
         parts = {name: TaskOfHead(pick_task(part, classes), part.targets()) for name, part in head.named_heads()}
         return MultiTask(parts)
-    return TASKS.build(head.task, classes[head.targets()])
+    return TASKS[head.task](classes[head.targets()])
 
 
 def require_targets(head: HeadConfig, dataset: Dataset) -> None:
@@ -88,4 +88,4 @@ def task_of_results(rows: Rows, head: HeadConfig, dataset: Dataset) -> tuple[Tas
         what = f"the first row is none of {' or '.join(candidates)}" if rows else "no row tells whose results it is"
         raise DataError(what, "give a file of one head's results", case="bad-results")
     task = (known or candidates)[0]
-    return TASKS.build(task, dataset.classes[targets[task]]), dataset.part(targets[task])
+    return TASKS[task](dataset.classes[targets[task]]), dataset.part(targets[task])

@@ -131,7 +131,7 @@ def test_evaluation_pads_alike_on_any_number_of_processes(tmp_path):
     """A law: what one process would put together stays together."""
     options = {"batch_size": 2, "divisor": 32}
     shares = [
-        eval_loader(open_tiny(tmp_path), ResizeConfig(), LoaderConfig(workers=0), share=Shard(rank, 2), **options)
+        eval_loader(open_tiny(tmp_path), ResizeConfig(), LoaderConfig(workers=0), shard=Shard(rank, 2), **options)
         for rank in (0, 1)
     ]
     assert [[batch.image_ids for batch in own] for own in shares] == [[(11, 12)], [(13, 14)]]

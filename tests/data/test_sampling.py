@@ -85,9 +85,9 @@ EPOCHS = {
 }
 
 
-def sampler(kind: str, start: int = 0, end: int = 40, share: Shard = Shard()) -> StepSampler:
+def sampler(kind: str, start: int = 0, end: int = 40, shard: Shard = Shard()) -> StepSampler:
     """Batches of twelve, in groups."""
-    return StepSampler(EPOCHS[kind], batch_size=12, start_step=start, end_step=end, share=share, groups=GROUPS)
+    return StepSampler(EPOCHS[kind], batch_size=12, start_step=start, end_step=end, shard=shard, groups=GROUPS)
 
 
 @pytest.mark.parametrize("kind", EPOCHS)
@@ -129,7 +129,7 @@ def test_batches_are_of_one_group():
 def test_shares_make_up_the_grouped_batch(share):
     """A law: the shares of all processes, micro-batch by micro-batch, are the batch of one process in its order."""
     processes, micro_batches = share
-    shares = [list(sampler("repeated", share=Shard(rank, processes, micro_batches))) for rank in range(processes)]
+    shares = [list(sampler("repeated", shard=Shard(rank, processes, micro_batches))) for rank in range(processes)]
     for step, batch in enumerate(sampler("repeated")):
         micro = range(step * micro_batches, (step + 1) * micro_batches)
         assert [sample_index for number in micro for own in shares for sample_index in own[number]] == batch

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vertebra.engine import ScheduleConfig, train
-from vertebra.engine.checkpoint_writer import write_errors
+from vertebra.engine.checkpoints import write_errors
 from vertebra.inference import checkpoint_paths, open_checkpoint
 from vertebra.structures import CheckpointError
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from vertebra.data import LoaderConfig
 from vertebra.engine import ExperimentConfig, ScheduleConfig, TrainingState, save_checkpoint, train
-from vertebra.engine.checkpoint_writer import link_best, prune_checkpoints
+from vertebra.engine.checkpoints import link_best, prune_checkpoints
 from vertebra.engine.loop.stop_requests import REPEAT_WINDOW, Interrupted
 from vertebra.inference import checkpoint_paths, open_checkpoint
 from vertebra.models import build_model

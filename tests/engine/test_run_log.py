@@ -1,5 +1,6 @@
 """What a run writes of its numbers."""
 
+import io
 import json
 import shutil
 import time
@@ -71,6 +72,47 @@ def test_the_log_resumed_between_two_lines_is_the_unbroken_one(saved, tmp_path, 
             shutil.rmtree(path)
     train(config, tmp_path / "run", resume=True)
     assert records(tmp_path / "run") == unbroken and read_warning(capsys) == warning
+
+
+def test_the_first_step_is_told_at_once_and_changes_no_record(tmp_path, capsys):
+    """By hand: a line after the first step although records come after four, with its loss; the record is the mean of
+    four steps, as in a run that logs every step."""
+    config = tiny_classifier(run={"log_every": 4})
+    train(config, tmp_path / "sparse")
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    train(config.replace(run={"log_every": 1}), tmp_path / "dense")
+    sparse, dense = (
+        [line for line in records(tmp_path / name) if line["group"] == "train"] for name in ("sparse", "dense")
+    )
+    assert [line.split()[1] for line in told] == ["1/4", "4/4"]
+    assert f"class {dense[0]['loss_class']:.3f}" in told[0] and "first step" in told[0]
+    assert len(sparse) == 1 and sparse[0]["step"] == 4
+    assert sparse[0]["loss"] == pytest.approx(sum(line["loss"] for line in dense) / 4)
+
+
+def test_an_evaluation_tells_how_far_it_has_come(monkeypatch):
+    """By hand: three batches of a second each, and a line after every second: two done of three take one more."""
+    clock = iter(range(100))
+    monkeypatch.setattr("vertebra.engine.logging.progress.SECONDS_BETWEEN_LINES", 1.0)
+    monkeypatch.setattr("vertebra.engine.logging.progress.time.monotonic", lambda: float(next(clock)))
+    said = io.StringIO()
+    display = ProgressDisplay(Console(file=said))
+    assert list(display.track("abc", total=3, label="evaluating", unit="batches")) == ["a", "b", "c"]
+    assert said.getvalue().splitlines() == [
+        "evaluating: 1/3 batches  ETA 2 s",
+        "evaluating: 2/3 batches  ETA 1 s",
+    ]
+
+
+def test_an_evaluation_has_a_bar_on_a_terminal(tmp_path):
+    """By hand: the label, the batches and the time to go; the bar is gone afterwards, and a training's stays."""
+    said = io.StringIO()
+    display = ProgressDisplay(Console(file=said, force_terminal=True, width=120))
+    with display.shown():
+        display.add_bar("step", 10)
+        assert len(list(display.track(range(5), total=5, label="evaluating", unit="batches"))) == 5
+    shown = said.getvalue()
+    assert "evaluating" in shown and "step" in shown and "ETA" in shown
 
 
 def read_warning(capsys) -> str:

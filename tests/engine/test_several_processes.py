@@ -178,13 +178,13 @@ def test_shares_make_up_the_batch(share):
     processes, micro_batches = share
     sampler = {"epochs": EachOnceOrder(10, seed=1), "batch_size": 12, "start_step": 3, "end_step": 7}
     whole = list(StepSampler(**sampler))
-    shares = [list(StepSampler(**sampler, share=Shard(rank, processes, micro_batches))) for rank in range(processes)]
+    shares = [list(StepSampler(**sampler, shard=Shard(rank, processes, micro_batches))) for rank in range(processes)]
     assert all(len(own) == 4 * micro_batches for own in shares)
     for step, batch in enumerate(whole):
         micro = range(step * micro_batches, (step + 1) * micro_batches)
         assert [place for number in micro for own in shares for place in own[number]] == batch
     with pytest.raises(ValueError, match="choose a multiple of 5"):
-        StepSampler(**sampler, share=Shard(0, 5, 1))
+        StepSampler(**sampler, shard=Shard(0, 5, 1))
 
 
 SLURM = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "41234"}

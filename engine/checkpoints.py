@@ -1,7 +1,7 @@
-"""Writing checkpoints: each a folder that is there as a whole or not at all, and those of a run side by side.
+"""A run's checkpoints: the state of its training saved and restored, each in a folder that is complete or not there.
 
-:mod:`vertebra.inference.checkpoint` reads them. ``SHA256SUMS`` holds the sums of a folder's files, as ``sha256sum -c``
-reads them.
+:mod:`vertebra.inference.checkpoint` reads what prediction needs of them. ``SHA256SUMS`` holds the sums of a folder's
+files, as ``sha256sum -c`` reads them.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..backbones import weights_metadata
+from ..inference import Checkpoint
 from ..inference.checkpoint import (
     AVERAGE,
     BEST,
@@ -35,11 +36,13 @@ from ..inference.checkpoint import (
     checkpoint_path,
     checkpoint_paths,
     follow_best,
+    load_weights,
     read_checksums,
+    read_tensors,
     sha256_of_file,
 )
 from ..structures import CheckpointError
-from .distributed.sharding import full_tensor
+from .distributed.sharding import full_tensor, shard_like
 from .loop.step import TrainingState
 
 PACKAGES = ("vertebra", "torch", "torchvision", "timm", "safetensors")
@@ -77,6 +80,25 @@ def save_checkpoint(folder: Path, step: int, state: TrainingState, description: 
         }
         (writing / STATE).write_text(json.dumps(facts, indent=1, default=asdict), encoding="utf-8")
     return target
+
+
+def restore_state(checkpoint: Checkpoint, state: TrainingState, say: Callable[[str], None]) -> None:
+    """Restore all that a step changes: weights, momentum, averages, scales."""
+    device = state.distributed.device.type
+    if checkpoint.device != device:
+        say(f"the run was trained on {checkpoint.device}, this is {device}: it goes on, but not to the same bits")
+    load_weights(checkpoint, state.model, convert=shard_like)
+    if state.average is not None:
+        load_weights(checkpoint, state.average.model, averaged=True, convert=shard_like)
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in read_tensors(checkpoint.path / OPTIMIZER).items():
+        index, key = name.split(".", 1)
+        moments.setdefault(int(index), {})[key] = shard_like(tensor, parameters[int(index)])
+    facts = json.loads((checkpoint.path / STATE).read_text(encoding="utf-8"))
+    state.optimizer.load_state_dict({"state": moments, "param_groups": facts["optimizer_groups"]})
+    if state.scaler.is_enabled():
+        state.scaler.load_state_dict(facts["scaler"])
 
 
 def add_scores(folder: Path, step: int, scores: str) -> None:
@@ -145,7 +167,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         storage = tensor.untyped_storage().data_ptr()
         separate[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
-    save_file(separate, path, dict(metadata))
+    save_file(separate, path, dict(metadata) or None)  # without tensors and with {} the library writes broken JSON
     _sort_metadata(path)
 
 

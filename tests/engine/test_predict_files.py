@@ -1,0 +1,91 @@
+"""``vertebra predict``: results whose ids a COCO file knows, or that say that none does."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vertebra.engine import train
+from vertebra.engine.predict_files import find_category_ids, find_image_ids
+from vertebra.structures import Classes, UsageError
+from vertebra.tools.cli import main
+
+from ..helpers.runs import numbers
+from ..helpers.tiny import tiny_config
+
+TRUTH = {
+    "images": [{"id": 7, "file_name": "a/1.png"}, {"id": 8, "file_name": "b/1.png"}, {"id": 9, "file_name": "b/2.png"}],
+    "categories": [{"id": 30, "name": "dog"}, {"id": 10, "name": "cat"}],
+}
+FILE = Path("truth.json")
+
+
+@pytest.fixture(scope="module")
+def run(shapes, tmp_path_factory) -> Path:
+    """A finished run whose validation images are prepared without chance."""
+    output = tmp_path_factory.mktemp("predict") / "run"
+    train(tiny_config(shapes, val={"transform": {"short_sides": (64,)}}), output)
+    return output
+
+
+def renumber(source: Path, target: Path) -> Path:
+    """Write a COCO file with other ids of images and categories."""
+    content = json.loads(source.read_text())
+    for image in content["images"]:
+        image["id"] += 500
+    for category in content["categories"]:
+        category["id"] += 100
+    for annotation in content["annotations"]:
+        annotation["image_id"] += 500
+        annotation["category_id"] += 100
+    target.write_text(json.dumps(content))
+    return target
+
+
+def test_predictions_of_files_are_scored_against_a_coco_file(run, shapes, tmp_path):
+    """A law: with the ids of the file they have the scores of the run; images.json says which ids those are."""
+    annotations = renumber(shapes / "annotations" / "instances_val.json", tmp_path / "val.json")
+    out = tmp_path / "out"
+    predict = ["predict", str(run), str(shapes / "val"), "--output", str(out), "--device", "cpu"]
+    assert main([*predict, "--annotations", str(annotations)]) == 0
+    ids = {image["file_name"]: image["id"] for image in json.loads(annotations.read_text())["images"]}
+    assert {image["file_name"]: image["id"] for image in json.loads((out / "images.json").read_text())} == ids
+    score = ["eval", "--annotations", str(annotations), "--results", str(out / "results.json")]
+    assert main([*score, "--json", str(tmp_path / "scores.json")]) == 0
+    scores = numbers(tmp_path / "scores.json")["bbox"]
+    assert scores == numbers(run / "eval.json")["bbox"] and scores["AR100"] > 0
+
+
+def test_predictions_without_a_coco_file_say_so(run, shapes, tmp_path, capsys):
+    """By hand: ids count from 1, and a line says that they belong to no file."""
+    out = tmp_path / "out"
+    assert main(["predict", str(run), str(shapes / "val"), "--output", str(out), "--device", "cpu"]) == 0
+    assert [image["id"] for image in json.loads((out / "images.json").read_text())] == [1, 2, 3, 4]
+    assert "image ids in results.json count from 1 and belong to no annotation file" in capsys.readouterr().out
+
+
+def test_an_image_that_the_file_does_not_have_is_refused(run, shapes, tmp_path, capsys):
+    """Exit code 2, naming image and file, before anything is predicted."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copy(next((shapes / "val").iterdir()), photos / "other.png")
+    annotations = shapes / "annotations" / "instances_val.json"
+    command = ["predict", str(run), str(photos), "--output", str(tmp_path), "--annotations", str(annotations)]
+    assert main(command) == 2
+    assert "instances_val.json: has no image with the file name 'other.png'" in capsys.readouterr().err
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_images_are_found_by_name_or_by_its_last_part():
+    """By hand: the whole name first, then a last part that is the only one of its kind."""
+    assert find_image_ids(["b/1.png", "2.png", "deep/b/2.png"], TRUTH, FILE) == [8, 9, 9]
+    with pytest.raises(UsageError, match=r"truth\.json: has several images with the file name '1\.png': give"):
+        find_image_ids(["1.png"], TRUTH, FILE)
+
+
+def test_categories_are_found_by_name():
+    """By hand; a class that the file does not have is refused, with the nearest."""
+    assert find_category_ids(Classes(("cat", "dog"), (0, 1)), TRUTH, FILE) == Classes(("cat", "dog"), (10, 30))
+    with pytest.raises(UsageError, match="has no category named 'dogs': did you mean 'dog'"):
+        find_category_ids(Classes(("cat", "dogs"), (0, 1)), TRUTH, FILE)
