@@ -113,11 +113,13 @@ _NAME_IN_FOLDER = {"evaluate": "evaluate_run"}
 """The names that are longer in their folder."""
 
 
-def __getattr__(name: str):
-    if name in _FOLDER_OF_NAME:
-        folder = import_module(f".{_FOLDER_OF_NAME[name]}", __name__)
-        return getattr(folder, _NAME_IN_FOLDER.get(name, name))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker every name would exist
+
+    def __getattr__(name: str) -> object:
+        if name in _FOLDER_OF_NAME:
+            folder = import_module(f".{_FOLDER_OF_NAME[name]}", __name__)
+            return getattr(folder, _NAME_IN_FOLDER.get(name, name))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Collection, Iterator, Sequence
 from multiprocessing.context import BaseContext
+from multiprocessing.util import Finalize
 from typing import Any, Literal
 
 import cv2
@@ -137,7 +138,16 @@ def init_worker(worker_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":  # elsewhere nobody says who sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_with_training, daemon=True).start()
+        watch = threading.Thread(target=_end_with_training, daemon=True)
+        watch.start()
+        Finalize(None, _end_watch, args=(watch,), exitpriority=0)  # a thread that wakes in Python's own end aborts it
+
+
+def _end_watch(watch: threading.Thread) -> None:
+    """End the thread of :func:`_end_with_training` in a worker that ends by itself."""
+    assert watch.ident is not None, "the thread was started"
+    signal.pthread_kill(watch.ident, signal.SIGTERM)
+    watch.join()
 
 
 def _end_with_training() -> None:
@@ -154,6 +164,8 @@ def _end_with_training() -> None:
             sent = signal.sigtimedwait({signal.SIGTERM}, _CHECK_SECONDS)
             if sent is not None and sent.si_pid == training.pid:
                 break
+            if sent is not None and sent.si_pid == os.getpid():
+                return
     except psutil.NoSuchProcess:
         pass
     os._exit(0)

@@ -135,7 +135,7 @@ def test_a_users_script_passes_a_type_checker(tmp_path):
     pytest.importorskip("pyright")
     (tmp_path / "vertebra").symlink_to(ROOT)  # an editable install is no path that a type checker follows
     (tmp_path / "script.py").write_text(SNIPPET)
-    (tmp_path / "mistake.py").write_text(SNIPPET + "vertebra.create_model(3.5)\nmodel.class_nams\n")
+    (tmp_path / "mistake.py").write_text(SNIPPET + "vertebra.create_model(3.5)\nvertebra.list_modells()\n")
     outputs = {}
     for name in ("script.py", "mistake.py"):
         command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, name]

@@ -40,6 +40,26 @@ for module in pkgutil.walk_packages(vertebra.__path__, "vertebra."):
     assert result.returncode == 0, result.stderr
 
 
+def test_a_worker_imports_little():
+    """A law: what reads images needs neither torchvision nor torch's compiler, whose imports take as long as torch's.
+
+    A worker that is spawned imports everything anew.
+    """
+    heavy = (
+        "torchvision",
+        "torch._dynamo",
+        "timm",
+        "tensorboard",
+        "hotcoco",
+        "rich",
+        "vertebra.ops",
+        "vertebra.models",
+    )
+    code = f"import sys, vertebra.data.loader; print([name for name in {heavy!r} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
 def test_training_works_in_a_thread(tmp_path, capsys):
     """A law: the same weights as in the main thread; a line says what becomes of signals, and handlers stay."""
     config = tiny_classifier()
