@@ -15,6 +15,8 @@ from vertebra.necks import FPNConfig
 from vertebra.ops import RoIAlignConfig
 from vertebra.structures import InputConfig
 
+from .test_architecture import MAY_IMPORT
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 SOURCES = [path for path in sorted(ROOT.rglob("*")) if path.suffix in (".py", ".md", ".toml") and path.is_file()]
@@ -58,6 +60,21 @@ def test_links_of_a_page_lead_to_files(page):
     """Oracle: the file system."""
     links = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_files_named_on_a_page_exist(page):
+    """Oracle: the file system, for paths in code spans such as ``tools/train.py``."""
+    folders = "backbones|configs|data|docs|engine|evaluation|formats|heads|models|necks|ops|structures|tests|tools"
+    paths = re.findall(rf"\b(?:{folders})/[\w/]+\.(?:py|md|png)\b", page.read_text(encoding="utf-8"))
+    paths = [path for path in paths if page.name != "faults.md" or path.startswith("tests/")]
+    assert sorted({path for path in paths if not (ROOT / path).exists()}) == []
+
+
+def test_page_of_design_lists_every_folder():
+    """Oracle: the folders that the test of the architecture knows."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    assert [folder for folder in (*MAY_IMPORT, "configs", "tools") if f"`{folder}/`" not in text] == []
 
 
 def test_no_file_cites_a_page_that_is_not_in_the_repository():
