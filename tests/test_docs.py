@@ -55,6 +55,19 @@ def test_rows_of_the_catalogue_are_numbered_without_gaps():
     assert rows == list(range(1, len(rows) + 1))
 
 
+def test_rows_of_the_catalogue_that_tests_cite_exist():
+    """Law: a citation names a row between the first and the last."""
+    count = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8").count("\n| ")
+    cited = {}
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for numbers in re.findall(r"docs/faults\.md rows? ([\d, -]+)", path.read_text(encoding="utf-8")):
+            cited.setdefault(str(path.relative_to(ROOT)), []).extend(
+                int(number) for number in re.findall(r"\d+", numbers)
+            )
+    assert len(cited) > 20
+    assert {path: rows for path, rows in cited.items() if not all(1 <= row <= count for row in rows)} == {}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_of_a_page_lead_to_files(page):
     """Oracle: the file system."""

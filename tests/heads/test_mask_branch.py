@@ -237,7 +237,7 @@ def test_where_there_is_nothing_to_learn_the_loss_is_zero():
 
 
 def test_masks_are_needed_to_learn_masks():
-    """FAULTS 55: boxes alone are refused by name."""
+    """docs/faults.md row 55: boxes alone are refused by name."""
     features, boxes, labels, objects, targets = scene()
     boxes_only = [Instances(target.boxes, target.labels) for target in targets]
     samples = samples_of(boxes, labels, objects, torch.ones(2, 9, dtype=torch.bool))

@@ -214,7 +214,7 @@ def test_outlines_of_a_file_are_its_masks(name, tmp_path):
 
 @pytest.mark.parametrize("name", FAULTY)
 def test_unusable_masks_are_refused_in_either_form(name, tmp_path):
-    """FAULTS 43-55 again."""
+    """docs/faults.md rows 43-55 again."""
     dataset = open_tiny(tmp_path, with_masks(FAULTY[name][0]), policy="skip", masks=True, mask_format="polygons")
     assert [case.ids for case in dataset.report.skipped["annotations"].values()] == [[1]]
     assert len(dataset.read(0).objects.polygon_masks) == 1
