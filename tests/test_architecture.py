@@ -1,4 +1,4 @@
-"""The house keeps its floors: what each folder may import (CONTRIBUTING.md), read from the syntax tree."""
+"""The house keeps its floors: what each folder may import (docs/design.md), read from the syntax tree."""
 
 import ast
 import importlib

@@ -15,6 +15,8 @@ from vertebra.necks import FPNConfig
 from vertebra.ops import RoIAlignConfig
 from vertebra.structures import InputConfig
 
+from .test_architecture import MAY_IMPORT
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 SOURCES = [path for path in sorted(ROOT.rglob("*")) if path.suffix in (".py", ".md", ".toml") and path.is_file()]
@@ -53,11 +55,39 @@ def test_rows_of_the_catalogue_are_numbered_without_gaps():
     assert rows == list(range(1, len(rows) + 1))
 
 
+def test_rows_of_the_catalogue_that_tests_cite_exist():
+    """Law: a citation names a row between the first and the last."""
+    count = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8").count("\n| ")
+    cited = {}
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for numbers in re.findall(r"docs/faults\.md rows? ([\d, -]+)", path.read_text(encoding="utf-8")):
+            cited.setdefault(str(path.relative_to(ROOT)), []).extend(
+                int(number) for number in re.findall(r"\d+", numbers)
+            )
+    assert len(cited) > 20
+    assert {path: rows for path, rows in cited.items() if not all(1 <= row <= count for row in rows)} == {}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_of_a_page_lead_to_files(page):
     """Oracle: the file system."""
     links = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_files_named_on_a_page_exist(page):
+    """Oracle: the file system, for paths in code spans such as ``tools/train.py``."""
+    folders = "backbones|configs|data|docs|engine|evaluation|formats|heads|models|necks|ops|structures|tests|tools"
+    paths = re.findall(rf"\b(?:{folders})/[\w/]+\.(?:py|md|png)\b", page.read_text(encoding="utf-8"))
+    paths = [path for path in paths if page.name != "faults.md" or path.startswith("tests/")]
+    assert sorted({path for path in paths if not (ROOT / path).exists()}) == []
+
+
+def test_page_of_design_lists_every_folder():
+    """Oracle: the folders that the test of the architecture knows."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    assert [folder for folder in (*MAY_IMPORT, "configs", "tools") if f"`{folder}/`" not in text] == []
 
 
 def test_no_file_cites_a_page_that_is_not_in_the_repository():

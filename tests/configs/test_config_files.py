@@ -42,7 +42,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_in_a_config_file_gets_one_line(mistake, tmp_path, capsys):
-    """FAULTS 92: exit code 2, the file, the line and, where a field is misspelt, the nearest."""
+    """docs/faults.md row 92: exit code 2, the file, the line and, where a field is misspelt, the nearest."""
     text, message = MISTAKES[mistake]
     (tmp_path / "mine.py").write_text(text)
     assert main(["train", str(tmp_path / "mine.py")]) == 2

@@ -60,7 +60,7 @@ FATAL: dict[str, tuple[Spoil, str]] = {
 
 @pytest.mark.parametrize("name", FATAL)
 def test_a_broken_structure_stops_under_either_policy(name, tmp_path):
-    """FAULTS 5-11, 23: exit code 3, whatever --bad-data says."""
+    """docs/faults.md rows 5-11, 23: exit code 3, whatever --bad-data says."""
     spoil, message = FATAL[name]
     for policy in ("error", "skip"):
         data = truth()
@@ -83,7 +83,7 @@ BYTES = {
 
 @pytest.mark.parametrize("name", BYTES)
 def test_a_file_that_is_no_annotation_file_stops(name, tmp_path):
-    """FAULTS 2-4, 27, 28: exit code 3, naming the file and the place in it."""
+    """docs/faults.md rows 2-4, 27, 28: exit code 3, naming the file and the place in it."""
     content, message = BYTES[name]
     with pytest.raises(DataError, match=message) as caught:
         open_tiny(tmp_path, content)
@@ -91,13 +91,13 @@ def test_a_file_that_is_no_annotation_file_stops(name, tmp_path):
 
 
 def test_a_missing_file_stops(tmp_path):
-    """FAULTS 1: exit code 3, naming the path."""
+    """docs/faults.md row 1: exit code 3, naming the path."""
     with pytest.raises(DataError, match=r"missing-file: .*gone\.json: the file does not exist"):
         open_tiny(tmp_path, annotations=tmp_path / "gone.json")
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path):
-    """FAULTS 27."""
+    """docs/faults.md row 27."""
     assert len(open_tiny(tmp_path, b"\xef\xbb\xbf" + json.dumps(truth()).encode())) == 4
 
 
@@ -149,7 +149,8 @@ BAD_OBJECTS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("name", BAD_OBJECTS)
 def test_a_bad_object_stops_or_is_skipped_and_counted(name, tmp_path):
-    """FAULTS 14, 15, 26, 29-32, 37: exit code 3 naming file, image and annotation; skipped, it is in the report."""
+    """docs/faults.md rows 14, 15, 26, 29-32, 37: exit code 3 naming file, image and annotation; skipped, it is in the
+    report."""
     changes, case, message = BAD_OBJECTS[name]
     data = truth()
     set_in("annotations", 1, **changes)(data)
@@ -164,7 +165,7 @@ def test_a_bad_object_stops_or_is_skipped_and_counted(name, tmp_path):
 
 
 def test_an_annotation_that_is_no_object_is_skipped(tmp_path):
-    """FAULTS 14: an entry that is not even a dict."""
+    """docs/faults.md row 14: an entry that is not even a dict."""
     data = truth()
     data["annotations"].append("nonsense")
     dataset = open_tiny(tmp_path, data, "skip")
@@ -184,7 +185,7 @@ ODD: dict[str, tuple[Spoil, str]] = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_an_oddity_is_used_and_counted(name, tmp_path):
-    """FAULTS 13, 20, 33: handled under the strict policy, one note."""
+    """docs/faults.md rows 13, 20, 33: handled under the strict policy, one note."""
     spoil, note = ODD[name]
     data = truth()
     spoil(data)
@@ -195,7 +196,7 @@ def test_an_oddity_is_used_and_counted(name, tmp_path):
 
 
 def test_what_a_file_leaves_out_is_filled_in(tmp_path):
-    """FAULTS 8, 19, 20: no info, no iscrowd, no area; the evaluator gets all it needs."""
+    """docs/faults.md rows 8, 19, 20: no info, no iscrowd, no area; the evaluator gets all it needs."""
     data = truth()
     del data["info"]
     for entry in data["annotations"]:
@@ -224,7 +225,7 @@ def test_truth_values_and_null_are_filled_in_too(tmp_path):
     [([200, 200, 20, 20], "outside-box"), ([-30, 5, 20, 20], "outside-box"), ([40, 8, 1e-3, 30], "tiny-box")],
 )
 def test_what_cannot_be_learned_is_left_out_by_rule(box, case, tmp_path):
-    """FAULTS 34, 35: skipped and counted under the strict policy too; the evaluator still sees it."""
+    """docs/faults.md rows 34, 35: skipped and counted under the strict policy too; the evaluator still sees it."""
     data = truth()
     set_in("annotations", 1, bbox=box)(data)
     dataset = open_tiny(tmp_path, data)
@@ -234,7 +235,7 @@ def test_what_cannot_be_learned_is_left_out_by_rule(box, case, tmp_path):
 
 
 def test_corners_in_place_of_sizes_are_suspected(tmp_path):
-    """FAULTS 36: x1 y1 x2 y2 for x y w h; a warning with the rate, and no more."""
+    """docs/faults.md row 36: x1 y1 x2 y2 for x y w h; a warning with the rate, and no more."""
     data = truth()
     for entry in data["annotations"]:
         x, y, width, height = entry["bbox"]
@@ -246,7 +247,8 @@ def test_corners_in_place_of_sizes_are_suspected(tmp_path):
 
 @pytest.mark.parametrize("identity", [0, -3, 2**40])
 def test_any_whole_number_is_a_category_id(identity, tmp_path):
-    """FAULTS 12, 16, 17: kept for the results, whatever the label is; and annotation id 0 is one as any other."""
+    """docs/faults.md rows 12, 16, 17: kept for the results, whatever the label is; and annotation id 0 is one as any
+    other."""
     data = truth()
     set_in("categories", 0, id=identity)(data)
     for entry in data["annotations"]:
@@ -262,7 +264,7 @@ def test_any_whole_number_is_a_category_id(identity, tmp_path):
 
 
 def test_text_can_be_an_image_id(tmp_path):
-    """FAULTS 18: all ids text."""
+    """docs/faults.md row 18: all ids text."""
     data = truth()
     for entry in data["images"]:
         entry["id"] = f"photo {entry['id']}"
@@ -273,7 +275,7 @@ def test_text_can_be_an_image_id(tmp_path):
 
 
 def test_a_misspelt_class_names_the_nearest(tmp_path):
-    """FAULTS 21: exit code 2."""
+    """docs/faults.md row 21: exit code 2."""
     with pytest.raises(UsageError, match=r"there is no class 'dgo' in the annotations: did you mean 'dog'\?"):
         open_tiny(tmp_path, class_names=("cat", "dgo"))
 
@@ -288,7 +290,7 @@ def test_some_of_the_classes_in_an_order_of_ones_own(tmp_path):
 
 
 def test_different_classes_for_train_and_val_are_refused(tmp_path):
-    """FAULTS 22: exit code 2, showing the difference."""
+    """docs/faults.md row 22: exit code 2, showing the difference."""
     both, dogs = open_tiny(tmp_path), open_tiny(tmp_path, class_names=("dog",))
     require_same_classes(both.classes, both.classes)
     with pytest.raises(UsageError, match=r"only in train: \['cat'\]"):
@@ -298,7 +300,7 @@ def test_different_classes_for_train_and_val_are_refused(tmp_path):
 
 
 def test_filtering_everything_away_says_why(tmp_path):
-    """FAULTS 24: exit code 3 with the counts by reason."""
+    """docs/faults.md row 24: exit code 3 with the counts by reason."""
     data = truth()
     data["annotations"] = []
     with pytest.raises(DataError, match=r"empty-dataset: .*4 without-objects"):
@@ -306,7 +308,7 @@ def test_filtering_everything_away_says_why(tmp_path):
 
 
 def test_images_without_objects_are_kept_and_counted(tmp_path):
-    """FAULTS 25: background is worth learning."""
+    """docs/faults.md row 25: background is worth learning."""
     dataset = open_tiny(tmp_path)
     assert len(dataset) == 4 and len(dataset.read(2).objects.boxes) == 0
     assert dataset.report.as_json()["noted"]["image-without-objects"] == {"count": 1, "ids": [13]}
@@ -314,7 +316,7 @@ def test_images_without_objects_are_kept_and_counted(tmp_path):
 
 
 def test_crowds_are_regions_to_ignore(tmp_path):
-    """FAULTS 39: not an object, not background."""
+    """docs/faults.md row 39: not an object, not background."""
     record = open_tiny(tmp_path).read(1).objects
     assert record.boxes.tolist() == [[0, 0, 96, 64]]
     assert record.ignored.tolist() == [[50, 20, 90, 60]]

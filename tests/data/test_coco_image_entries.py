@@ -27,7 +27,7 @@ BAD_IMAGES: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
 def test_a_bad_image_stops_or_is_skipped_with_its_objects(name, tmp_path):
-    """FAULTS 60, 61, 68, 78, 79: exit code 3 naming the image; skipped, its objects are counted too."""
+    """docs/faults.md rows 60, 61, 68, 78, 79: exit code 3 naming the image; skipped, its objects are counted too."""
     changes, case, message = BAD_IMAGES[name]
     data = truth()
     data["images"][1] = {key: value for key, value in (data["images"][1] | changes).items() if value is not ...}
@@ -43,7 +43,7 @@ def test_a_bad_image_stops_or_is_skipped_with_its_objects(name, tmp_path):
 
 
 def test_a_link_out_of_the_folder_needs_permission(tmp_path):
-    """FAULTS 79: a symbolic link that leads elsewhere."""
+    """docs/faults.md row 79: a symbolic link that leads elsewhere."""
     data = truth()
     data["images"][1]["file_name"] = "link.png"
     open_tiny(tmp_path)

@@ -119,7 +119,7 @@ def test_images_with_few_pixels_are_left_out_where_that_is_asked_for(tmp_path):
 
 
 def test_a_category_zero_leaves_the_background_another_id(tmp_path):
-    """FAULTS 17: ids stay unique in the results."""
+    """docs/faults.md row 17: ids stay unique in the results."""
     config = write_coco(tmp_path)
     content = json.loads(config.annotations.read_text())
     content["categories"][0]["id"] = 0

@@ -97,7 +97,7 @@ def wider(objects: Objects) -> Objects:
 
 
 def test_an_object_with_an_empty_mask_keeps_its_box_and_is_not_pasted():
-    """By hand (FAULTS 58): nobody knows what of it would be hidden, or which pixels to paste."""
+    """By hand (docs/faults.md row 58): nobody knows what of it would be hidden, or which pixels to paste."""
     masks = np.zeros((2, 20, 30), np.uint8)
     masks[0, 5:15, 5:15] = 1
     boxes = np.array([[5, 5, 15, 15], [20, 2, 28, 8]], np.float32)

@@ -150,7 +150,8 @@ BAD_IMAGES = {
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
 def test_a_bad_image_stops_or_is_skipped_and_counted(name, root):
-    """FAULTS 62, 65 and images in no class folder: exit code 3 naming the file; skipped, it is in the report."""
+    """docs/faults.md rows 62, 65 and images in no class folder: exit code 3 naming the file; skipped, it is in the
+    report."""
     spoil, case, file, message = BAD_IMAGES[name]
     spoil(root)
     with pytest.raises(DataError, match=rf"{case}: .*{file}: image_id={file}: .*{message}") as caught:
@@ -173,7 +174,7 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_an_oddity_is_counted(name, root):
-    """FAULTS 64 and stray files: no fault under the strict policy, one note."""
+    """docs/faults.md row 64 and stray files: no fault under the strict policy, one note."""
     spoil, note, file = ODD[name]
     if spoil is None:
         (root / file).write_bytes((root / file).read_bytes()[:-2])
@@ -192,7 +193,7 @@ def test_hidden_folders_are_no_classes(root):
 
 
 def test_a_class_without_images(root):
-    """FAULTS: exit code 3 naming the folder; under skip it is a class still, and noted."""
+    """Exit code 3 naming the folder; under skip it is a class still, and noted."""
     (root / "bee").mkdir()
     with pytest.raises(DataError, match=r"empty-class: .*bee: there is no image .*class_names") as caught:
         open_folder(root)
@@ -203,7 +204,7 @@ def test_a_class_without_images(root):
 
 
 def test_what_is_no_data_set_stops_under_either_policy(root, tmp_path):
-    """FAULTS 23, 24: exit code 3, naming the path."""
+    """docs/faults.md rows 23, 24: exit code 3, naming the path."""
     (tmp_path / "empty").mkdir()
     for path in (root / "ant").iterdir():
         path.write_bytes(b"")
@@ -219,14 +220,14 @@ def test_what_is_no_data_set_stops_under_either_policy(root, tmp_path):
 
 
 def test_a_misspelt_class_names_the_nearest(root):
-    """FAULTS 21: exit code 2."""
+    """docs/faults.md row 21: exit code 2."""
     with pytest.raises(UsageError, match=r"there is no class folder 'dgo': did you mean 'dog'\?") as caught:
         open_folder(root, class_names=("cat", "dgo"))
     assert caught.value.exit_code == 2
 
 
 def test_odd_names_work(root):
-    """FAULTS 80: line breaks, spaces and other alphabets; errors stay one line."""
+    """docs/faults.md row 80: line breaks, spaces and other alphabets; errors stay one line."""
     names = ("two\nlines.png", "größe 日本.png", "a b.png")
     for name in names:
         shutil.copy(root / "dog" / "a.png", root / "dog" / name)

@@ -99,7 +99,7 @@ def test_of_several_frames_the_first(ending, tmp_path):
 
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_samples_without_a_known_range_are_refused(mode, tmp_path):
-    """FAULTS 73: a float TIFF would come out black."""
+    """docs/faults.md row 73: a float TIFF would come out black."""
     path = save(tmp_path / "depth.tif", Image.new(mode, (WIDTH, HEIGHT), 1))
     for look in (read_image, check_image):
         with pytest.raises(DataError, match="no known range"):
@@ -152,7 +152,8 @@ DAMAGED = {
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_file_is_found_before_training(name, tmp_path):
-    """FAULTS 62, 63, 65, 75: exit code 3 naming file and image, both from the header check and from reading."""
+    """docs/faults.md rows 62, 63, 65, 75: exit code 3 naming file and image, both from the header check and from
+    reading."""
     data, case = DAMAGED[name]
     path = tmp_path / name
     path.write_bytes(data)
@@ -164,7 +165,8 @@ def test_a_damaged_file_is_found_before_training(name, tmp_path):
 
 @pytest.mark.parametrize("ending", ["tif", "ico", "png"])
 def test_pillows_own_limit_does_not_count(ending, tmp_path, monkeypatch):
-    """FAULTS 75: one limit, the stated one; Pillow's, which TIFF meets when it is decoded too, is left alone."""
+    """docs/faults.md row 75: one limit, the stated one; Pillow's, which TIFF meets when it is decoded too, is left
+    alone."""
     path = save(tmp_path / f"photo.{ending}", Image.fromarray(photo()))
     whole = read_image(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
@@ -204,7 +206,7 @@ def test_whatever_bytes_are_wrong_is_told_in_one_line(ending, tmp_path, monkeypa
 
 
 def test_what_is_no_file_is_refused(tmp_path):
-    """FAULTS 61, 62."""
+    """docs/faults.md rows 61, 62."""
     with pytest.raises(DataError, match=r"missing-image: .*does not exist"):
         read_image(tmp_path / "gone.jpg")
     with pytest.raises(DataError, match=r"missing-image: .*a folder"):
@@ -213,7 +215,8 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_that_lacks_only_its_end_marker_is_used_and_counted(progressive, tmp_path):
-    """FAULTS 64: the same pixels as with the marker; Pillow alone refuses it, OpenCV takes a cut one too."""
+    """docs/faults.md row 64: the same pixels as with the marker; Pillow alone refuses it, OpenCV takes a cut one
+    too."""
     whole = jpeg(photo(), progressive=progressive)
     path = tmp_path / "photo.jpg"
     path.write_bytes(whole[:-2])
@@ -223,7 +226,7 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_used_and_counted(progressive, 
 
 @pytest.mark.parametrize("name", ["two\nlines.png", "größe 日本.png", "a b.png"])
 def test_odd_names_work_and_errors_stay_one_line(name, tmp_path):
-    """FAULTS 80."""
+    """docs/faults.md row 80."""
     data = truth()
     data["images"][0]["file_name"] = name
     with pytest.raises(DataError) as caught:
@@ -235,14 +238,14 @@ def test_odd_names_work_and_errors_stay_one_line(name, tmp_path):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (3, 50)])
 def test_tiny_images_go_through(size, tmp_path):
-    """FAULTS 76: no side falls to zero."""
+    """docs/faults.md row 76: no side falls to zero."""
     path = save(tmp_path / "tiny.png", Image.fromarray(photo(*size)))
     sample = build_transform(ResizeConfig(short_sides=(64,), long_side=96))(Record(read_image(path)), 0, 0)
     assert min(sample.image.shape[1:]) >= 1 and max(sample.image.shape[1:]) <= 96
 
 
 def test_a_cut_image_under_skip_is_counted(tmp_path):
-    """FAULTS 63 in a data set: left out, with its objects, and said."""
+    """docs/faults.md row 63 in a data set: left out, with its objects, and said."""
     data = truth()
     data["images"][1]["file_name"] = "cut.png"
     (tmp_path / "images").mkdir()

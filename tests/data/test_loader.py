@@ -77,7 +77,8 @@ def same(first: list[Batch], second: list[Batch]) -> bool:
 
 @pytest.mark.parametrize("method", START_METHODS)
 def test_workers_change_nothing(method, tmp_path):
-    """A law: 0 workers and 1, however started, give the same pixels and boxes in the same order (FAULTS 122)."""
+    """A law: 0 workers and 1, however started, give the same pixels and boxes in the same order (docs/faults.md row
+    122)."""
     dataset = open_tiny(tmp_path)
     assert same(batches(dataset, 0), batches(dataset, 1, start_method=method))
 
@@ -173,7 +174,7 @@ class Spoiled(Dataset):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_data_error_reaches_the_parent_as_it_is(workers, tmp_path):
-    """FAULTS 116: exit code 3, with its file and image."""
+    """docs/faults.md row 116: exit code 3, with its file and image."""
     with pytest.raises(DataError, match=r"damaged-image: x\.jpg: image_id=12: cut") as caught:
         batches(Spoiled(open_tiny(tmp_path), "data"), workers)
     assert caught.value.exit_code == 3
@@ -181,7 +182,7 @@ def test_a_data_error_reaches_the_parent_as_it_is(workers, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_any_other_error_names_the_image(workers, tmp_path):
-    """FAULTS 116: exit code 6."""
+    """docs/faults.md row 116: exit code 6."""
     with pytest.raises(WorkerError, match=r"image_id=12: sample 1 of epoch \d+ failed: ZeroDivisionError") as caught:
         batches(Spoiled(open_tiny(tmp_path), "bug"), workers)
     assert caught.value.exit_code == 6
@@ -201,7 +202,7 @@ def test_one_worker_is_one_thread(tmp_path):
 
 @pytest.mark.parametrize("method", QUICK_METHODS)
 def test_a_killed_worker_is_noticed(method, tmp_path):
-    """FAULTS 117: exit code 6 within seconds, and the image that it was reading."""
+    """docs/faults.md row 117: exit code 6 within seconds, and the image that it was reading."""
     began = time.monotonic()
     with pytest.raises(WorkerError, match=r"image_id=12: DataLoader worker \(pid") as caught:
         batches(Spoiled(open_tiny(tmp_path), "killed"), workers=2, start_method=method)
@@ -210,7 +211,7 @@ def test_a_killed_worker_is_noticed(method, tmp_path):
 
 
 def test_a_killed_worker_is_noticed_in_a_thread(tmp_path):
-    """FAULTS 117: where torch has no signal handler, which only a main thread can have."""
+    """docs/faults.md row 117: where torch has no signal handler, which only a main thread can have."""
     errors: list[WorkerError] = []
 
     def read() -> None:
@@ -227,7 +228,8 @@ def test_a_killed_worker_is_noticed_in_a_thread(tmp_path):
 
 @pytest.mark.parametrize("method", QUICK_METHODS)
 def test_a_hanging_worker_is_noticed_and_ended(method, tmp_path):
-    """FAULTS 118: a WorkerError after the timeout, the image that it was reading, and no process is left behind."""
+    """docs/faults.md row 118: a WorkerError after the timeout, the image that it was reading, and no process is left
+    behind."""
     dataset = Spoiled(open_tiny(tmp_path), "hangs")
     timeout = 60.0 if method == "spawn" else 5.0  # a worker's start counts, and a fork server's
     with pytest.raises(WorkerError, match=f"image_id=12: no batch came for {timeout:g} s"):
@@ -268,7 +270,7 @@ def test_a_data_set_that_cannot_be_sent_to_workers_is_refused(tmp_path):
 
 
 def test_a_worker_that_dies_during_a_step_is_named(tmp_path):
-    """FAULTS 117: torch tells it by a signal, which finds the parent in the midst of its own work."""
+    """docs/faults.md row 117: torch tells it by a signal, which finds the parent in the midst of its own work."""
     source = train_loader(
         Spoiled(open_tiny(tmp_path), "killed"), TRANSFORM, LoaderConfig(workers=2), batch_size=1, divisor=1, seed=5,
         start_step=0, end_step=40,

@@ -93,7 +93,8 @@ FAULTY = {
 
 @pytest.mark.parametrize("name", FAULTY)
 def test_an_unusable_mask_is_an_error_or_counted(name, tmp_path):
-    """FAULTS 43-55: exit code 3 with the image and the object; left out and counted under --bad-data=skip."""
+    """docs/faults.md rows 43-55: exit code 3 with the image and the object; left out and counted under
+    --bad-data=skip."""
     segmentation, message = FAULTY[name]
     data = with_masks(segmentation)
     with pytest.raises(DataError, match=message) as caught:
@@ -108,7 +109,7 @@ def test_an_unusable_mask_is_an_error_or_counted(name, tmp_path):
 
 
 def test_of_a_file_of_boxes_the_way_out_is_told(tmp_path):
-    """FAULTS 55: what to do where there are boxes only."""
+    """docs/faults.md row 55: what to do where there are boxes only."""
     with pytest.raises(DataError, match="for boxes alone set masks=false and leave out the head's mask branch"):
         open_tiny(tmp_path, truth(), masks=True)
 
@@ -135,14 +136,14 @@ def test_the_metric_never_sees_an_unusable_mask(name):
 
 @pytest.mark.parametrize("empty", [[[10, 10, 10, 10, 10, 10]], {"size": [64, 96], "counts": [6144]}])
 def test_an_empty_mask_is_noted(empty, tmp_path):
-    """FAULTS 58: its box teaches, its mask does not (see the mask branch); the report says so."""
+    """docs/faults.md row 58: its box teaches, its mask does not (see the mask branch); the report says so."""
     dataset = open_tiny(tmp_path, with_masks(empty), masks=True)
     assert dataset.report.noted["empty-mask"].ids == ["row 0"]
     assert not dataset.read(0).objects.masks[0].any()
 
 
 def test_crowds_have_no_masks_to_learn(tmp_path):
-    """FAULTS 39, 54: a crowd is a region to ignore, however it is drawn."""
+    """docs/faults.md rows 39, 54: a crowd is a region to ignore, however it is drawn."""
     objects = open_tiny(tmp_path, with_masks(GOOD["one polygon"]), masks=True).read(1).objects
     assert len(objects.masks) == len(objects.boxes) == 1
     assert len(objects.ignored) == 1

@@ -137,7 +137,7 @@ def test_every_image_is_a_partner():
 
 
 def test_a_partner_that_cannot_be_read_is_named(tmp_path):
-    """FAULTS 116: a DataError with its own file and id, not those of the image that it was to join."""
+    """docs/faults.md row 116: a DataError with its own file and id, not those of the image that it was to join."""
     dataset = open_tiny(tmp_path)
     broken = tmp_path / "images" / "12.png"
     broken.write_bytes(broken.read_bytes()[:200])

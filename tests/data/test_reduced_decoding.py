@@ -101,7 +101,7 @@ def middle_of(image: np.ndarray) -> list[float]:
 
 
 def test_damage_is_found_as_ever(tmp_path):
-    """FAULTS 60-63: cut is refused, without its end marker a whole one is used."""
+    """docs/faults.md rows 60-63: cut is refused, without its end marker a whole one is used."""
     path = tmp_path / "a.jpg"
     photo(200, 300).save(path)
     whole = path.read_bytes()

@@ -183,7 +183,7 @@ def test_a_value_that_was_not_looked_at_before_is_found_when_it_is_read(root):
 
 
 def test_nothing_left_says_why(root):
-    """FAULTS 24: exit code 3 with the counts by reason."""
+    """docs/faults.md row 24: exit code 3 with the counts by reason."""
     for path in (root / "SegmentationClass").iterdir():
         path.unlink()
     with pytest.raises(DataError, match=r"empty-dataset: .*skipped images: 3 missing-mask"):

@@ -83,7 +83,7 @@ def test_flipped_boxes_by_hand():
 
 
 def test_an_image_without_objects():
-    """FAULTS 38: empty targets of the right shape."""
+    """docs/faults.md row 38: empty targets of the right shape."""
     target = build_transform(ResizeConfig())(record(objects=0), 0, 0).target
     assert target.boxes.shape == (0, 4) and target.labels.shape == (0,) and len(target.ignored) == 1
 

@@ -136,7 +136,7 @@ def test_boxes_alone_are_cut_as_they_are():
 
 @pytest.mark.parametrize("form", ["bitmaps", "polygon_masks"])
 def test_an_object_whose_mask_was_empty_keeps_its_box(form):
-    """A law (FAULTS 58): it teaches boxes, which are cut as without masks; in a mosaic too."""
+    """A law (docs/faults.md row 58): it teaches boxes, which are cut as without masks; in a mosaic too."""
     source = record(BAR, RECTANGLE, outlined=form == "polygon_masks")
     objects = source.objects
     if form == "polygon_masks":

@@ -45,8 +45,8 @@ def test_it_reads_what_torchvision_reads(tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_generated_scenes_come_back(split, shapes):
-    """FAULTS 88, a round trip: what was written from 1 with both ends is, continuous, what COCO's file of the same
-    scenes has."""
+    """docs/faults.md row 88, a round trip: what was written from 1 with both ends is, continuous, what COCO's file of
+    the same scenes has."""
     coco = CocoDataset(
         "error",
         CocoConfig(images=shapes / split, annotations=shapes / "annotations" / f"instances_{split}.json"),
@@ -127,7 +127,8 @@ def test_what_is_listed_twice_is_used_once(root):
 
 
 def test_lists_as_editors_leave_them(root):
-    """FAULTS 91: a byte order mark, CRLF, blank lines and spaces are no part of an id; nor are others line ends."""
+    """docs/faults.md row 91: a byte order mark, CRLF, blank lines and spaces are no part of an id; nor are others line
+    ends."""
     content = b"\xef\xbb\xbfb\r\n\r\n  \r\n a \r\n"
     (root / "ImageSets" / "Main" / "train.txt").write_bytes(content)
     assert open_voc(root).image_ids == ["b", "a"]
@@ -161,7 +162,7 @@ def test_a_size_that_is_left_out_is_the_images_own(size, root):
 
 
 def test_what_a_file_leaves_out_has_its_default(root):
-    """FAULTS 89: neither difficult nor truncated."""
+    """docs/faults.md row 89: neither difficult nor truncated."""
     path = root / "Annotations" / "b.xml"
     text = path.read_text()
     path.write_text(text.replace("<difficult>1</difficult>", "").replace("<truncated>0</truncated>", ""))
@@ -210,7 +211,7 @@ def test_it_is_known_by_name(root):
 
 
 def test_odd_names_work(root):
-    """FAULTS 80: spaces, dots and other alphabets."""
+    """docs/faults.md row 80: spaces, dots and other alphabets."""
     names = ("größe 日本", "a b", "v1.0", "deep/er")
     (root / "JPEGImages" / "deep").mkdir()
     (root / "Annotations" / "deep").mkdir()

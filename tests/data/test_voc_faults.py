@@ -73,7 +73,8 @@ BAD_IMAGES: dict[str, tuple[Callable[[Path], object], str, str, int]] = {
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
 def test_a_bad_image_stops_or_is_skipped_with_its_objects(name, root):
-    """FAULTS 61-63, 68, 79, 83, 84: exit code 3 naming file and image; skipped, its objects are counted too."""
+    """docs/faults.md rows 61-63, 68, 79, 83, 84: exit code 3 naming file and image; skipped, its objects are counted
+    too."""
     spoil, case, message, objects = BAD_IMAGES[name]
     spoil(root)
     with pytest.raises(DataError, match=rf"{case}: .*image_id=a: .*") as caught:
@@ -88,7 +89,7 @@ def test_a_bad_image_stops_or_is_skipped_with_its_objects(name, root):
 
 
 def test_links_may_lead_out_where_that_is_allowed(root):
-    """FAULTS 79: and a folder of images that is itself a link is one as any other."""
+    """docs/faults.md row 79: and a folder of images that is itself a link is one as any other."""
     (root / "JPEGImages").rename(root / "elsewhere")
     (root / "JPEGImages").symlink_to(root / "elsewhere")
     assert len(open_voc(root)) == 3
@@ -102,7 +103,7 @@ def test_links_may_lead_out_where_that_is_allowed(root):
     [("../b", "outside-root"), ("/etc/hostname", "missing-annotation"), ("../../x", "missing-annotation")],
 )
 def test_a_list_does_not_lead_out_of_the_folder(line, case, root):
-    """FAULTS 78: exit code 3, whether there are such files or not."""
+    """docs/faults.md row 78: exit code 3, whether there are such files or not."""
     (root / "b.jpg").write_bytes((root / "JPEGImages" / "b.jpg").read_bytes())
     (root / "b.xml").write_bytes((root / "Annotations" / "b.xml").read_bytes())
     (root / "ImageSets" / "Main" / "train.txt").write_text(line)
@@ -131,7 +132,8 @@ BAD_OBJECTS: dict[str, tuple[str, str, str, str]] = {
 
 @pytest.mark.parametrize("name", BAD_OBJECTS)
 def test_a_bad_object_stops_or_is_skipped_and_counted(name, root):
-    """FAULTS 29-32, 37, 85, 87: exit code 3 naming file, image, object and its own numbers; skipped, it is counted."""
+    """docs/faults.md rows 29-32, 37, 85, 87: exit code 3 naming file, image, object and its own numbers; skipped, it is
+    counted."""
     old, new, case, message = BAD_OBJECTS[name]
     first, dog = describe([("cat", (11, 11, 30, 40), 0)]), describe([("dog", (41.5, 9, 70, 38), 0)])
     dog = dog[dog.index("<object>") : dog.index("</annotation>")]
@@ -155,7 +157,7 @@ def test_a_bad_object_stops_or_is_skipped_and_counted(name, root):
     [((200, 200, 220, 220), "outside-box"), ((-30, 5, -10, 25), "outside-box"), ((40, 8, 39.5 + 0.6, 37), "tiny-box")],
 )
 def test_what_cannot_be_learned_is_left_out_by_rule(box, case, root):
-    """FAULTS 34, 35: skipped and counted under the strict policy too; the evaluator still sees it."""
+    """docs/faults.md rows 34, 35: skipped and counted under the strict policy too; the evaluator still sees it."""
     (root / XML).write_text(describe([("cat", (11, 11, 30, 40), 0), ("dog", box, 0)]))
     dataset = open_voc(root, min_box=1.2)
     assert dataset.report.as_json()["skipped"]["annotations"][case]["ids"][0] == "a#2"
@@ -164,7 +166,7 @@ def test_what_cannot_be_learned_is_left_out_by_rule(box, case, root):
 
 
 def test_what_sticks_out_is_clipped_and_counted(root):
-    """FAULTS 33: to train on; the evaluator gets the box as it was annotated."""
+    """docs/faults.md row 33: to train on; the evaluator gets the box as it was annotated."""
     (root / XML).write_text(describe([("cat", (0, 11, 120, 40), 0)]))
     dataset = open_voc(root)
     assert dataset.report.as_json()["noted"]["clipped-box"] == {"count": 1, "ids": ["a#1"]}
@@ -182,7 +184,7 @@ LISTS = {
 
 @pytest.mark.parametrize("name", LISTS)
 def test_a_list_that_names_no_images(name, root):
-    """FAULTS 23, 91: exit code 3, naming the list, or what is missing."""
+    """docs/faults.md rows 23, 91: exit code 3, naming the list, or what is missing."""
     content, message = LISTS[name]
     (root / "ImageSets" / "Main" / "train.txt").write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
@@ -191,7 +193,7 @@ def test_a_list_that_names_no_images(name, root):
 
 
 def test_a_list_that_is_not_there_names_the_nearest(root):
-    """FAULTS 91: exit code 3; also where the whole folder is missing."""
+    """docs/faults.md row 91: exit code 3; also where the whole folder is missing."""
     with pytest.raises(
         DataError, match=r"missing-list: .*Main/trian\.txt: there is no such list: did you mean 'train'"
     ):
@@ -210,7 +212,7 @@ def test_class_names_that_cannot_be(content, message, root):
 
 
 def test_filtering_everything_away_says_why(root):
-    """FAULTS 24: exit code 3 with the counts by reason."""
+    """docs/faults.md row 24: exit code 3 with the counts by reason."""
     for stem in "abc":
         (root / "Annotations" / f"{stem}.xml").write_text("")
     with pytest.raises(DataError, match=r"empty-dataset: .*skipped images: 3 bad-xml"):
@@ -218,7 +220,7 @@ def test_filtering_everything_away_says_why(root):
 
 
 def test_images_without_objects_are_kept_and_counted(root):
-    """FAULTS 25: background is worth learning."""
+    """docs/faults.md row 25: background is worth learning."""
     dataset = open_voc(root)
     assert len(dataset.read(2).objects.boxes) == 0
     assert dataset.report.as_json()["noted"]["image-without-objects"] == {"count": 1, "ids": ["c"]}

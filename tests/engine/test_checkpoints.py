@@ -59,7 +59,7 @@ def test_a_run_that_fell_back_saves_the_damaged_step_again(run, unbroken):
     ids=lambda value: value.strip('"'),
 )
 def test_a_changed_letter_is_damage(run, file, old, new):
-    """FAULTS 102: exit code 4, and a run falls back to the checkpoint before."""
+    """docs/faults.md row 102: exit code 4, and a run falls back to the checkpoint before."""
     path = newest(run) / file
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
@@ -70,7 +70,7 @@ def test_a_changed_letter_is_damage(run, file, old, new):
 
 
 def test_a_config_that_this_version_does_not_know_is_a_fault_of_the_checkpoint(run):
-    """FAULTS 102: exit code 4, although its sums are right."""
+    """docs/faults.md row 102: exit code 4, although its sums are right."""
     state, sums = newest(run) / "state.json", newest(run) / "SHA256SUMS"
     before = hashlib.sha256(state.read_bytes()).hexdigest()
     state.write_text(state.read_text().replace("resnet10t", "resnet1Ot"))

@@ -65,7 +65,8 @@ def test_scores_are_those_of_the_results(run):
 
 
 def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
-    """FAULTS 136: to the last digit and class, by the run's data or by that of its config, without a model."""
+    """docs/faults.md row 136: to the last digit and class, by the run's data or by that of its config, without a
+    model."""
     monkeypatch.setattr("vertebra.inference.checkpoint.build_model", None)
     results = ["--results", str(run / "results.json")]
     for source in ([str(run)], ["--data", str(run / "config.json")]):

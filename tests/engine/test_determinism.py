@@ -26,7 +26,8 @@ def run(shapes, tmp_path_factory):
 
 
 def test_results_are_those_of_any_batch_size(run, shapes, tmp_path):
-    """FAULTS 134, a law: the file that a run with batches of four wrote is, byte for byte, that of one by one."""
+    """docs/faults.md row 134, a law: the file that a run with batches of four wrote is, byte for byte, that of one by
+    one."""
     config = json.loads((run / "config.json").read_text())
     config["evaluation"]["batch_size"] = 1
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -45,8 +45,8 @@ def check_that_nothing_is_lost(run: Path) -> None:
 
 
 def test_a_save_that_finds_no_room_costs_nothing_but_itself(mount, tmp_path):
-    """FAULTS 107: exit code 4, the checkpoint before intact, no litter; with room again the run goes on to the same
-    end."""
+    """docs/faults.md row 107: exit code 4, the checkpoint before intact, no litter; with room again the run goes on to
+    the same end."""
     train(tiny_classifier(), tmp_path / "unbroken")
     size = sum(path.stat().st_size for path in checkpoint_paths(tmp_path / "unbroken" / "checkpoints")[0].iterdir())
     disk = mount(f"size={size * 3 // 2}")
@@ -112,7 +112,7 @@ def test_a_log_that_finds_no_room_is_one_line(mount, room):
 
 
 def test_a_read_only_disk_is_refused_before_the_first_step(mount):
-    """FAULTS 108: exit code 2."""
+    """docs/faults.md row 108: exit code 2."""
     disk = mount("size=1m,ro")
     process = run_in_process(tiny_classifier(**LONG), disk / "run", config_folder=disk.parent)
     _, said = process.communicate(timeout=120)

@@ -58,8 +58,8 @@ def finish_with_kills(config: ExperimentConfig, output: Path, kills: int, proces
     [(0, 1), *(pytest.param(workers, 3, marks=pytest.mark.slow) for workers in (0, 2, 4))],
 )
 def test_a_run_killed_at_random_ends_as_the_unbroken_one(tmp_path, workers, kills):
-    """FAULTS 105: SIGKILL in mid-epoch as anywhere: weights, average, scale and log are bit for bit those of a run that
-    nobody disturbed and that had no workers."""
+    """docs/faults.md row 105: SIGKILL in mid-epoch as anywhere: weights, average, scale and log are bit for bit those
+    of a run that nobody disturbed and that had no workers."""
     config = tiny_classifier(recipe=EVERYTHING, evaluation={"every": 7}, run={"checkpoint_every": 2, "log_every": 3})
     train(config, tmp_path / "unbroken")
     broken = config.replace(run={"loader": LoaderConfig(workers=workers)})
@@ -70,7 +70,7 @@ def test_a_run_killed_at_random_ends_as_the_unbroken_one(tmp_path, workers, kill
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_processes_killed_at_random_end_as_unbroken_ones(shapes, tmp_path, workers):
-    """FAULTS 105: the same of a detector that two processes train."""
+    """docs/faults.md row 105: the same of a detector that two processes train."""
     config = tiny_config(shapes, recipe={"schedule": SCHEDULE, "ema_decay": 0.9}, run={"checkpoint_every": 2})
     config = config.replace(run={"loader": LoaderConfig(workers=workers)})
     for name, kills in (("unbroken", 0), ("broken", 2)):
@@ -90,7 +90,8 @@ def check_the_same(first: Path, second: Path) -> None:
 
 
 def test_resuming_at_the_boundary_of_an_epoch_is_exact(tmp_path):
-    """FAULTS 112: eight images in batches of two are an epoch of four steps; resumed there, the next is epoch two."""
+    """docs/faults.md row 112: eight images in batches of two are an epoch of four steps; resumed there, the next is
+    epoch two."""
     config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=8, warmup_steps=2)}, run={"checkpoint_every": 4})
     train(config, tmp_path / "run")
     whole, log = weights(tmp_path / "run"), records(tmp_path / "run")
@@ -111,8 +112,8 @@ def save_for_ever(folder: Path, state: TrainingState, facts: Mapping[str, Any], 
 
 @pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
-    """FAULTS 106: SIGKILL at random moments of a process that does nothing but save. The newest checkpoint is whole
-    each time, no fewer steps are there than before, and the best one leads to a whole one."""
+    """docs/faults.md row 106: SIGKILL at random moments of a process that does nothing but save. The newest checkpoint
+    is whole each time, no fewer steps are there than before, and the best one leads to a whole one."""
     config = tiny_classifier(recipe={"ema_decay": 0.9})
     state = TrainingState.create(build_model(config.model, ("a", "b")), config)
     facts = {"config": config.model_dump(mode="json"), "classes": {}, "image_id_digests": {}}
@@ -137,7 +138,8 @@ def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
 
 
 def test_ctrl_c_stops_after_the_step_with_a_checkpoint(tmp_path):
-    """FAULTS 109: exit code 130, and one line says the step; of SIGTERM there is a test beside those of workers."""
+    """docs/faults.md row 109: exit code 130, and one line says the step; of SIGTERM there is a test beside those of
+    workers."""
     config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=100_000)}, run={"checkpoint_every": 100_000})
     process = run_in_process(config, tmp_path / "run")
     wait_for_steps(process, tmp_path / "run")
@@ -151,8 +153,8 @@ def test_ctrl_c_stops_after_the_step_with_a_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("step", [3, 4])
 def test_a_signal_ends_an_evaluation_at_once(tmp_path, monkeypatch, step):
-    """FAULTS 109: in the middle or at the end; a resumed run evaluates, to the same end. The signal comes again while
-    things are put away, as from torchrun, and does not break into that."""
+    """docs/faults.md row 109: in the middle or at the end; a resumed run evaluates, to the same end. The signal comes
+    again while things are put away, as from torchrun, and does not break into that."""
     ends = []
 
     def interrupted(*_: object) -> None:
@@ -194,8 +196,8 @@ raise SystemExit(main(["train", *sys.argv[1:], "--device", "cpu"]))
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.slow)]
 )
 def test_a_second_signal_quits(tmp_path, number, code):
-    """FAULTS 109: in a step that takes for ever the first is noted, what comes soon after is part of it (torchrun hands
-    on what a scheduler has sent to all), and one that comes later ends the run at once."""
+    """docs/faults.md row 109: in a step that takes for ever the first is noted, what comes soon after is part of it
+    (torchrun hands on what a scheduler has sent to all), and one that comes later ends the run at once."""
     (tmp_path / "config.json").write_text(tiny_classifier().model_dump_json())
     command = [sys.executable, "-c", SLOW_STEP, str(tmp_path / "config.json"), "--output", str(tmp_path / "run")]
     process = start_process(command)

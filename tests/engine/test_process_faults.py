@@ -48,8 +48,9 @@ GONE = ("error: peer: another process of the run is gone or does", "error: inter
 @pytest.mark.parametrize("fault", ["raises", "dies", "hangs"])
 @pytest.mark.parametrize("place", ["build_dataset", "train_step", "evaluate"])
 def test_a_fault_of_one_process_ends_all(place, fault, shapes, tmp_path):
-    """FAULTS 119, while the data is opened, in a step and in an evaluation: within a minute, not zero, each line once;
-    where one hangs, within the limit of 15 s and a minute (torchrun gives it 30 s to end when it is told to)."""
+    """docs/faults.md row 119, while the data is opened, in a step and in an evaluation: within a minute, not zero, each
+    line once; where one hangs, within the limit of 15 s and a minute (torchrun gives it 30 s to end when it is told
+    to)."""
     (tmp_path / "faulty.py").write_text(FAULTY.format(place=place, fault=fault))
     process = start(
         2, tmp_path, experiment(shapes, recipe={"schedule": ScheduleConfig(steps=1)}), tool=tmp_path / "faulty.py"

@@ -62,7 +62,7 @@ def remove_val_image(photos: Path) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_resuming_on_other_data_is_refused(finished, tmp_path, change, message):
-    """FAULTS 110: exit code 2, though the config is the same."""
+    """docs/faults.md row 110: exit code 2, though the config is the same."""
     photos, aside = finished / "photos", tmp_path / "photos"
     shutil.copytree(photos, aside)
     try:
@@ -76,7 +76,7 @@ def test_resuming_on_other_data_is_refused(finished, tmp_path, change, message):
 
 
 def test_renumbered_categories_are_other_data(finished):
-    """FAULTS 110: results would bear other ids than those that the run wrote before."""
+    """docs/faults.md row 110: results would bear other ids than those that the run wrote before."""
     config, checkpoint = folder_config(finished / "photos"), open_checkpoint(finished / "run")
     data = describe_data(build_dataset(config.train.dataset), build_dataset(config.val.dataset))
     require_same_data(checkpoint, data)
@@ -86,7 +86,7 @@ def test_renumbered_categories_are_other_data(finished):
 
 
 def test_evaluating_on_other_classes_is_refused(finished, tmp_path, capsys):
-    """FAULTS 97: a renamed class would move every label; exit code 2, showing the difference."""
+    """docs/faults.md row 97: a renamed class would move every label; exit code 2, showing the difference."""
     photos = shutil.copytree(finished / "photos" / "val", tmp_path / "photos")
     assert main(["eval", str(finished / "run"), "--set", f"val.dataset.root={photos}"]) == 0
     (photos / "ant").rename(photos / "emmet")
@@ -103,7 +103,7 @@ def test_resuming_where_there_is_no_run_is_refused(tmp_path):
 
 def test_a_run_that_saved_nothing_yet_resumes_from_its_start(finished, tmp_path):
     """A law: killed before its first checkpoint, it ends as the unbroken run. That it begins anew is said, since its
-    config may be another (FAULTS 110)."""
+    config may be another (docs/faults.md row 110)."""
     (tmp_path / "run").mkdir()
     shutil.copy(finished / "run" / "config.json", tmp_path / "run")
     said = io.StringIO()
@@ -113,7 +113,7 @@ def test_a_run_that_saved_nothing_yet_resumes_from_its_start(finished, tmp_path)
 
 
 def test_another_kind_of_device_is_said(finished, tmp_path, monkeypatch):
-    """FAULTS 111: a GPU's bits are not a CPU's."""
+    """docs/faults.md row 111: a GPU's bits are not a CPU's."""
     shutil.copytree(finished / "run", tmp_path / "run")
     on_gpu = replace(open_checkpoint(tmp_path / "run"), device="cuda")
     monkeypatch.setattr("vertebra.engine.run.open_checkpoint", lambda *_: on_gpu)

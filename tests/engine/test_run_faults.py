@@ -26,7 +26,8 @@ def ruinous(config):
 
 @pytest.mark.parametrize("make", [tiny_config, several], ids=["boxes", "several heads"])
 def test_a_batch_that_ends_a_run_is_kept(make, shapes, tmp_path):
-    """FAULTS 114: exit code 5 naming step, terms, images and a file; oracle: that step's batches, loaded once more."""
+    """docs/faults.md row 114: exit code 5 naming step, terms, images and a file; oracle: that step's batches, loaded
+    once more."""
     config = ruinous(make(shapes)).replace(recipe={"accumulate": 2})
     with pytest.raises(NonFiniteError, match=r"step \d+: loss_\w+ .*; images \d+, \d+; the batch is in ") as caught:
         train(config, tmp_path / "run")
@@ -52,7 +53,7 @@ def test_a_batch_that_ends_a_run_is_kept(make, shapes, tmp_path):
 
 
 def test_the_line_about_it_is_the_last_of_the_tool(shapes, tmp_path):
-    """FAULTS 114: a real process: exit code 5, one line, no traceback."""
+    """docs/faults.md row 114: a real process: exit code 5, one line, no traceback."""
     process = run_in_process(ruinous(tiny_classifier()), tmp_path / "run")
     _, said = process.communicate(timeout=120)
     assert process.returncode == 5 and "Traceback" not in said
@@ -76,7 +77,7 @@ class Blown(torch.autograd.Function):
 
 @pytest.mark.parametrize("loss_is_finite", [True, False])
 def test_losses_and_gradients_are_both_looked_at(loss_is_finite, monkeypatch):
-    """FAULTS 115: one of them is NaN and the other finite; the weights stay as they were."""
+    """docs/faults.md row 115: one of them is NaN and the other finite; the weights stay as they were."""
     config = tiny_classifier()
     dataset = build_dataset(config.train.dataset)
     model = build_model(config.model, dataset.class_names).train()
@@ -106,7 +107,8 @@ def test_losses_and_gradients_are_both_looked_at(loss_is_finite, monkeypatch):
 
 
 def test_a_run_goes_on_after_the_memory_was_full(tmp_path, monkeypatch):
-    """FAULTS 120: exit code 7 in step 3, with sizes and a hint; resumed with room it ends as the unbroken run."""
+    """docs/faults.md row 120: exit code 7 in step 3, with sizes and a hint; resumed with room it ends as the unbroken
+    run."""
     train(tiny_classifier(), tmp_path / "unbroken")
     step, calls = torch.optim.AdamW.step, []
 

@@ -112,7 +112,8 @@ def test_evaluation_and_prediction_agree_with_training(run, shapes, tmp_path, ca
 
 
 def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
-    """FAULTS 136: to the last digit and class, by the run's data or by that of its config, without a model."""
+    """docs/faults.md row 136: to the last digit and class, by the run's data or by that of its config, without a
+    model."""
     folder, _ = run
     monkeypatch.setattr("vertebra.inference.checkpoint.build_model", None)
     results = ["--results", str(folder / "results.json")]

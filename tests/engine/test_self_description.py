@@ -91,7 +91,8 @@ def change_mask(root: Path) -> None:
 
 @pytest.mark.parametrize("change", [change_coco, change_voc, change_mask])
 def test_changed_annotations_are_other_data(change, run, tmp_path):
-    """FAULTS 110: the same images with another truth are noticed, exit code 2; copied elsewhere they are the same."""
+    """docs/faults.md row 110: the same images with another truth are noticed, exit code 2; copied elsewhere they are
+    the same."""
     root = tmp_path / "data"
     if change is change_coco:
         config = write_tiny(root)
@@ -183,7 +184,7 @@ def test_describe_says_it_in_a_few_lines(run, tmp_path, capsys):
 
 @pytest.mark.parametrize(("number", "said"), [(2, "load it with vertebra 0.1.0, which wrote it"), (99, "upgrade vert")])
 def test_another_format_says_what_to_do(run, tmp_path, number, said, capsys):
-    """FAULTS 104: exit code 4 with both formats, in one line."""
+    """docs/faults.md row 104: exit code 4 with both formats, in one line."""
     old = shutil.copytree(newest(run), tmp_path / "old")
     state = json.loads((old / "state.json").read_text()) | {"format": number}
     (old / "state.json").write_text(json.dumps(state))

@@ -102,7 +102,8 @@ def test_two_machines_take_the_steps_of_one_process(machines, shapes, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["killed", "unplugged"])
 def test_a_machine_that_is_gone_ends_the_other(fault, machines, shapes, tmp_path):
-    """FAULTS 119: not zero, within a minute where its processes end; within the timeout where nothing is heard."""
+    """docs/faults.md row 119: not zero, within a minute where its processes end; within the timeout where nothing is
+    heard."""
     config = experiment(shapes, recipe={"schedule": ScheduleConfig(steps=10_000)}, run={"checkpoint_every": 10_000})
     (tmp_path / "config.json").write_text(config.model_dump_json())
     (tmp_path / "impatient.py").write_text(IMPATIENT)

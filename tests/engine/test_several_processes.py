@@ -121,8 +121,8 @@ def test_synchronised_norms_take_the_same_steps_too(shapes, tmp_path):
 
 
 def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
-    """A law: SIGTERM to one of them in the middle, then resumed: bit-equal to the unbroken run. FAULTS 111: by one
-    process it would not be, and is refused."""
+    """A law: SIGTERM to one of them in the middle, then resumed: bit-equal to the unbroken run. docs/faults.md row 111:
+    by one process it would not be, and is refused."""
     steps = ScheduleConfig(steps=24, warmup_steps=2)
     config = experiment(shapes, recipe={"schedule": steps}, run={"checkpoint_every": 100, "keep_checkpoints": 3})
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
@@ -143,7 +143,7 @@ def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
 
 
 def test_a_process_that_dies_ends_the_others(shapes, tmp_path):
-    """FAULTS 119: within a minute, not zero, and without a traceback."""
+    """docs/faults.md row 119: within a minute, not zero, and without a traceback."""
     config = experiment(shapes, recipe={"schedule": ScheduleConfig(steps=10_000)}, run={"checkpoint_every": 10_000})
     process = start(2, tmp_path, config)
     wait_for_steps(process, tmp_path / "run")
@@ -233,8 +233,8 @@ with init_distributed("cpu") as processes:
 
 @pytest.mark.parametrize("processes", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (3, 4, 5))])
 def test_results_do_not_depend_on_who_predicts_them(processes, alone, tmp_path):
-    """A law (FAULTS 130): several processes write the file of one, byte for byte; 4 images are no multiple of 3
-    processes, and fewer than 5."""
+    """A law (docs/faults.md row 130): several processes write the file of one, byte for byte; 4 images are no multiple
+    of 3 processes, and fewer than 5."""
     script = tmp_path / "evaluate.py"
     script.write_text(EVALUATE)
     files = []

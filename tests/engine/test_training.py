@@ -95,7 +95,8 @@ def test_a_finished_run_resumes_to_nothing(shapes, unbroken):
 
 @pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_sigterm_saves_and_says_so(shapes, tmp_path, workers):
-    """FAULTS 109: exit code 143 and a checkpoint of the step it reached, though a scheduler signals workers too."""
+    """docs/faults.md row 109: exit code 143 and a checkpoint of the step it reached, though a scheduler signals workers
+    too."""
     schedule, loader = ScheduleConfig(steps=10_000), LoaderConfig(workers=workers)
     config = tiny_config(shapes, recipe={"schedule": schedule}, run={"checkpoint_every": 10_000, "loader": loader})
     process = run_in_process(config, tmp_path / "run")
@@ -108,7 +109,7 @@ def test_sigterm_saves_and_says_so(shapes, tmp_path, workers):
 
 
 def test_a_worker_that_dies_during_a_step_stops_the_run(tmp_path, monkeypatch):
-    """FAULTS 117: exit code 6 wherever the run stands, here in the arithmetic of a step."""
+    """docs/faults.md row 117: exit code 6 wherever the run stands, here in the arithmetic of a step."""
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda optimizer: kill_a_worker())
     with pytest.raises(WorkerError, match="killed by signal"):
         train(
@@ -118,7 +119,7 @@ def test_a_worker_that_dies_during_a_step_stops_the_run(tmp_path, monkeypatch):
 
 
 def test_a_worker_that_dies_during_an_evaluation_stops_it(tmp_path, monkeypatch):
-    """FAULTS 117: exit code 6."""
+    """docs/faults.md row 117: exit code 6."""
     config = tiny_classifier(run={"loader": LoaderConfig(workers=1)})
     dataset = build_dataset(config.val.dataset)
     model = build_model(config.model, dataset.class_names)

@@ -63,7 +63,7 @@ def test_five_guesses_are_not_measured_by_fewer():
 
 
 def test_no_results_and_no_images():
-    """FAULTS 124, 125: nothing predicted is 0, nothing to predict is null."""
+    """docs/faults.md rows 124, 125: nothing predicted is 0, nothing to predict is null."""
     assert evaluate_classification({1: 0}, [], NAMES).summary == {"top1": 0.0, "top5": 0.0}
     assert evaluate_classification({}, [], NAMES).summary == {"top1": None, "top5": None}
 
@@ -90,7 +90,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_result_that_cannot_be_scored_is_refused(name):
-    """FAULTS 126, 128, 129, 131: exit code 3, naming the entry."""
+    """docs/faults.md rows 126, 128, 129, 131: exit code 3, naming the entry."""
     results, case, message = BAD[name]
     with pytest.raises(DataError, match=message) as caught:
         evaluate_classification({1: 0, 2: 1}, results, NAMES)

@@ -96,8 +96,8 @@ def test_data_without_areas_has_those_of_its_masks(shapes, tmp_path):
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("seed", range(3))
 def test_engines_equal_a_slow_loop_over_bitmaps(seed, engine):
-    """FAULTS 40, 54: independent, over masks of several parts and with holes, drawn as polygons and as run lengths of
-    both kinds; crowds of every kind are ignored."""
+    """docs/faults.md rows 40, 54: independent, over masks of several parts and with holes, drawn as polygons and as run
+    lengths of both kinds; crowds of every kind are ignored."""
     truths, found = problem(seed)
     truth = {
         "images": [{"id": number, "height": HEIGHT, "width": WIDTH} for number in range(4)],

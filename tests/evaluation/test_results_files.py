@@ -176,7 +176,7 @@ def assert_refused(folder: Path, kind: str, content: str, message: str, capsys) 
 
 @pytest.mark.parametrize(("kind", "change", "case", "message"), SPOILT)
 def test_a_bad_row_is_named_with_its_file(kind, change, case, message, folder, capsys):
-    """FAULTS 49-53, 126-129: exit code 3, one line."""
+    """docs/faults.md rows 49-53, 126-129: exit code 3, one line."""
     rows = rows_in(folder, kind)
     rows[1] = {key: value for key, value in (rows[1] | change).items() if value is not ...}
     assert_refused(folder, kind, json.dumps(rows), f"{case}: PATH: .*{message}", capsys)

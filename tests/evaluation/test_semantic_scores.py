@@ -115,7 +115,8 @@ def test_a_class_that_is_only_predicted_counts_as_zero():
 
 
 def test_pixels_and_images_without_a_prediction_are_misses():
-    """FAULTS 135, by hand: half an image has no row, another image none at all; nothing else is charged for it."""
+    """docs/faults.md row 135, by hand: half an image has no row, another image none at all; nothing else is charged for
+    it."""
     truth = {"a": np.zeros((2, 4), np.uint8), "b": np.ones((2, 4), np.uint8)}
     results = [row for row in rows([[0, 0, 1, 1]] * 2, "a") if row["category_id"] == 10]
     scores = evaluate_semantic(truth, results, NAMES, IDS)
@@ -124,7 +125,7 @@ def test_pixels_and_images_without_a_prediction_are_misses():
 
 
 def test_no_results_and_nothing_to_find():
-    """FAULTS 124, 125: nothing predicted is 0, nothing to predict is null."""
+    """docs/faults.md rows 124, 125: nothing predicted is 0, nothing to predict is null."""
     truth = np.zeros((2, 3), np.uint8)
     assert set(evaluate_semantic({1: truth}, [], NAMES, IDS).summary.values()) == {0.0}
     scores = evaluate_semantic({1: truth + 255}, rows(truth), NAMES, IDS)
@@ -192,7 +193,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_row_that_cannot_be_scored_is_refused(name):
-    """FAULTS 49-53, 129, 131: exit code 3, naming the entry and, where it has one, the image."""
+    """docs/faults.md rows 49-53, 129, 131: exit code 3, naming the entry and, where it has one, the image."""
     change, case, message = BAD[name]
     first = {"image_id": 1, "category_id": 10, "segmentation": {"size": [2, 2], "counts": "031"}}
     second = {"image_id": 1, "category_id": 20, "segmentation": {"size": [2, 2], "counts": "31"}}

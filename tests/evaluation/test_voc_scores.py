@@ -201,7 +201,8 @@ def test_against_cocos_number_at_the_same_overlap():
 
 
 def test_no_detections_and_nothing_to_find():
-    """FAULTS 124, 125: nothing found is 0, nothing to find is null, difficult objects alone are nothing to find."""
+    """docs/faults.md rows 124, 125: nothing found is 0, nothing to find is null, difficult objects alone are nothing to
+    find."""
     box = (0, 0, 10, 10)
     assert evaluate_voc(*problem({1: [(box, False)]}, {})).summary == {"AP50": 0.0}
     for objects in ({1: []}, {1: [(box, True)]}):
@@ -221,7 +222,8 @@ def test_the_mean_is_over_classes_with_objects():
 
 
 def test_the_order_of_sorted_results_is_forgotten():
-    """FAULTS 133, a law: shuffled results, equal scores among them, give the same digits once they are sorted."""
+    """docs/faults.md row 133, a law: shuffled results, equal scores among them, give the same digits once they are
+    sorted."""
     truth, results = problem(
         {image: [(box, False) for box in own] for image, own in OBJECTS.items()},
         {image: [(round(score), tuple(box)) for score, *box in own] for image, own in FOUND.items()},
@@ -243,7 +245,7 @@ def test_the_order_of_sorted_results_is_forgotten():
     ],
 )
 def test_a_result_that_cannot_be_scored_is_refused(change, message):
-    """FAULTS 126, 127, 129, 131: exit code 3, naming the entry."""
+    """docs/faults.md rows 126, 127, 129, 131: exit code 3, naming the entry."""
     truth, results = problem({1: [((0, 0, 10, 10), False)]}, {1: [(0.5, (0, 0, 10, 10))]})
     with pytest.raises(DataError, match=message) as caught:
         evaluate_voc(truth, [*results, results[0] | change])

@@ -81,7 +81,7 @@ def test_a_row_without_the_field_of_a_mask_is_read_where_none_is_asked_for(tmp_p
 
 
 def test_text_that_is_no_utf8_is_found_in_fields_that_nobody_reads(tmp_path):
-    """FAULTS 27: a caption in another encoding, in an entry that is fine otherwise."""
+    """docs/faults.md row 27: a caption in another encoding, in an entry that is fine otherwise."""
     path = tmp_path / "file.json"
     path.write_bytes(b'{"images": [], "annotations": [{"caption": "gr\xf6\xdfe"}], "categories": []}')
     with pytest.raises(DataError, match=r"bad-json: .*no valid UTF-8 at byte 46"):

@@ -74,7 +74,7 @@ def test_whatever_is_out_of_the_ordinary_is_left_to_pillow(name, tmp_path):
 
 
 def test_a_large_image_is_left_to_pillow(tmp_path, monkeypatch):
-    """FAULTS 75: the limit of pixels is met as ever."""
+    """docs/faults.md row 75: the limit of pixels is met as ever."""
     path = tmp_path / "file.jpg"
     path.write_bytes(PLAIN["jpeg"])
     monkeypatch.setattr("vertebra.formats.image_headers.MAX_PIXELS", HEIGHT * WIDTH - 1)

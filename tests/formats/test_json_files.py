@@ -68,7 +68,7 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
     ],
 )
 def test_a_file_that_is_no_json_is_named_with_the_place_where_it_breaks(data, message, tmp_path):
-    """FAULTS 2, 3, 27, 28: exit code 3, one line."""
+    """docs/faults.md rows 2, 3, 27, 28: exit code 3, one line."""
     path = tmp_path / "file.json"
     path.write_bytes(data)
     with pytest.raises(DataError, match=message) as caught:
@@ -77,7 +77,7 @@ def test_a_file_that_is_no_json_is_named_with_the_place_where_it_breaks(data, me
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    """FAULTS 1: exit code 3; a folder is no file."""
+    """docs/faults.md row 1: exit code 3; a folder is no file."""
     with pytest.raises(DataError, match=r"missing-file: .*gone\.json: the file does not exist"):
         read_json(tmp_path / "gone.json")
     with pytest.raises(DataError, match=r"unreadable-file: .*cannot be read"):

@@ -77,7 +77,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_broken_is_named(name):
-    """FAULTS 49-53, by hand: one thing spoilt."""
+    """docs/faults.md rows 49-53, by hand: one thing spoilt."""
     changes, message = BROKEN[name]
     spoilt = {key: value for key, value in (good() | changes).items() if value is not ...}
     assert re.search(message, rle_problem(spoilt, SIZE) or "fine")
@@ -91,7 +91,7 @@ def test_other_things_are_no_run_lengths(value):
 
 @pytest.mark.parametrize("size", [(10**6, 10**6), (22_400, 22_400), (1, 500_000_001)])
 def test_more_pixels_than_any_image_has(size):
-    """FAULTS 60: the limit of images that are read, named before anything is allocated; and its control."""
+    """docs/faults.md row 60: the limit of images that are read, named before anything is allocated; and its control."""
     fault = rle_problem({"size": list(size), "counts": [size[0] * size[1]]})
     assert fault == f"is {size[0]}x{size[1]}, more than 500,000,000 pixels"
     assert rle_problem({"size": [20_000, 25_000], "counts": [500_000_000]}) is None

@@ -78,7 +78,8 @@ def test_ignored_regions_silence_the_background():
 
 
 def test_predictions_do_not_depend_on_batch_mates():
-    """FAULTS 134, a law: an image alone and beside another of its size gives the same detections and masks."""
+    """docs/faults.md row 134, a law: an image alone and beside another of its size gives the same detections and
+    masks."""
     torch.manual_seed(0)
     config = small_config(score_threshold=0.0)
     head = config.head.replace(mask=MaskBranchConfig(convolutions=(8,)))

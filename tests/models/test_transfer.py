@@ -160,7 +160,7 @@ def test_a_head_says_which_of_its_tensors_have_rows_of_classes(config):
 
 @pytest.mark.parametrize("other", [rcnn(class_agnostic=True), rcnn(fc=(9,)), DeepLabConfig(level="c4", channels=8)])
 def test_another_architecture_is_refused(other):
-    """FAULTS 98, 99: exit code 4 naming tensors, and the model is as it was."""
+    """docs/faults.md rows 98, 99: exit code 4 naming tensors, and the model is as it was."""
     model, twin = build(rcnn(), NEW, 2), build(rcnn(), NEW, 2)
     with pytest.raises(CheckpointError, match=r"does not fit this model: head\.") as caught:
         transfer_weights(model, build(other, OLD, 1))

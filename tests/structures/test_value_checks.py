@@ -95,8 +95,8 @@ def messages():
 
 @pytest.mark.parametrize("expression", REFUSED)
 def test_a_value_that_cannot_be_is_refused(messages, expression):
-    """FAULTS 29-34, 41, 42, 56, 57, 59, 82: what would train on nonsense in silence is an error that says what came and
-    what was expected."""
+    """docs/faults.md rows 29-34, 41, 42, 56, 57, 59, 82: what would train on nonsense in silence is an error that says
+    what came and what was expected."""
     assert REFUSED[expression] in messages[expression]
 
 

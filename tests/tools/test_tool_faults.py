@@ -38,7 +38,7 @@ def allocate_on_device() -> None:
 
 @pytest.mark.parametrize("tool", [allocate_on_host, allocate_on_device])
 def test_a_full_memory_gets_its_exit_code(tool, capsys):
-    """FAULTS 120: exit code 7 wherever a command is just then, here in torch's own refusal."""
+    """docs/faults.md row 120: exit code 7 wherever a command is just then, here in torch's own refusal."""
     assert run_command(click.Command("tool", callback=tool), []) == 7
     assert capsys.readouterr().err.startswith("error: out-of-memory: ")
 
@@ -54,7 +54,7 @@ def test_a_bug_shows_its_traceback():
 
 
 def test_a_step_that_does_not_fit_names_its_images(tmp_path, monkeypatch):
-    """FAULTS 120: also where it is the optimiser's state that finds no room."""
+    """docs/faults.md row 120: also where it is the optimiser's state that finds no room."""
 
     def full(optimizer):
         raise torch.OutOfMemoryError("CUDA out of memory")
