@@ -114,7 +114,7 @@ def test_a_cut_jpeg_is_refused_at_a_fraction_of_its_size_too(tmp_path):
 
 
 def write_files(folder: Path) -> dict:
-    """Write a photo, black but for one object, with its box and polygon; return the fields of a config that reads it."""
+    """Write a photo with one object, its box and its polygon; return the fields of a config that reads them."""
     x, y, width, height = BOX
     pixels = np.zeros((HEIGHT * 4, WIDTH * 4, 3), np.uint8)
     pixels[4 * y : 4 * (y + height), 4 * x : 4 * (x + width)] = 255
