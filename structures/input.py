@@ -27,7 +27,7 @@ class InputConfig(Config):
 
     @classmethod
     def for_channels(cls, count: int) -> "InputConfig":
-        """For pixels 0..1 of so many channels: ImageNet's, or its average where they are not red, green and blue."""
+        """Return ImageNet's values for three channels, and their average for every channel of any other number."""
         return cls() if count == 3 else cls(mean=(0.449,) * count, std=(0.226,) * count)
 
 

@@ -30,7 +30,7 @@ class Mix(ABC):
     """
 
     def __init__(self, dataset: Dataset, config: MixConfig, *, partners: int, tasks: Collection[str]) -> None:
-        """``tasks`` are those whose ground truth the mix can handle; UsageError for a data set that has another."""
+        """Refuse a data set with ground truth for a task that is not among ``tasks``, with a UsageError."""
         if unknown := sorted(dataset.classes.keys() - set(tasks)):
             raise UsageError(
                 f"{config.name} mixes images with ground truth for {' and '.join(tasks)}; these have it for "
