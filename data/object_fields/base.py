@@ -1,7 +1,7 @@
 """What a field of an image's objects must be able to do, and the table of all fields.
 
-A new field (keypoints, an attribute) is one file with one class, whose last line declares it. Data sets may then give it,
-and transforms, crops, mixes, resizes and batches, which go over the table and name no field, carry it.
+A new field (keypoints, an attribute) is one file with one class, and a line that declares it. Data sets may then give
+it, and transforms, crops, mixes, resizes and batches, which go over the table and name no field, carry it.
 """
 
 from abc import ABC, abstractmethod
