@@ -1,4 +1,4 @@
-"""Floor 0: the values that every other floor speaks in. No ``nn``, no input or output.
+"""Floor 0: the typed values that all other floors use. No ``nn``, no input or output.
 
 The conventions of the whole project stand here, once:
 
@@ -6,6 +6,8 @@ The conventions of the whole project stand here, once:
 - Labels are ``0..K-1`` and never a background; a background logit is private to the head that wants one.
 - Padding is at the bottom and right.
 - A semantic map is int64 ``h w``; 255 is ignored.
+- Values are checked at construction; where a tensor has to be read for it, on the CPU alone. What needs the size of an
+  image or the number of classes is checked by :func:`check_targets`, which heads call in their losses.
 - Pyramid levels are named fine to coarse, ``c2..c5`` out of a backbone and ``p2..p7`` out of a neck: names, not
   indices, since dilation lets two levels share a stride.
 """

@@ -105,5 +105,5 @@ class MemoryFullError(VertebraError):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether Python, a device or torch's allocator on the host says that there is no memory left."""
+    """Return whether an error says that Python, a device or torch's allocator on the host has no memory left."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -27,7 +27,7 @@ class InputConfig(Config):
 
     @classmethod
     def for_channels(cls, count: int) -> "InputConfig":
-        """Return ImageNet's mean and deviation for pixels 0..1; where there are not 3 channels, their average."""
+        """Return ImageNet's values for three channels, and their average for every channel of any other number."""
         return cls() if count == 3 else cls(mean=(0.449,) * count, std=(0.226,) * count)
 
 

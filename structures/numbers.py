@@ -1,10 +1,10 @@
-"""Numbers out of files."""
+"""Numbers that are read from files."""
 
 from typing import Any
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value of a JSON file is a number to compute with.
+    """Return whether a value of a JSON file is a number that can be computed with.
 
     Python takes true and false for numbers, and JSON has whole numbers that no float can hold.
     """

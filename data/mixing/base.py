@@ -30,7 +30,7 @@ class Mix(ABC):
     """
 
     def __init__(self, dataset: Dataset, config: MixConfig, *, partners: int, tasks: Collection[str]) -> None:
-        """Check that the mix can handle the ground truth, which it can for ``tasks``; UsageError for another task."""
+        """Refuse a data set with ground truth for a task that is not among ``tasks``, with a UsageError."""
         if unknown := sorted(dataset.classes.keys() - set(tasks)):
             raise UsageError(
                 f"{config.name} mixes images with ground truth for {' and '.join(tasks)}; these have it for "

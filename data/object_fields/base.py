@@ -1,7 +1,7 @@
 """What a field of an image's objects must be able to do, and the table of all fields.
 
-A new field (keypoints, a track, an attribute) is one file with one class: every data set may then give it, and every
-transform, crop, mix, resize and batch carries it. Nothing else goes over the fields by name.
+A new field (keypoints, an attribute) is one file with one class, and a line that declares it. Data sets may then give
+it, and transforms, crops, mixes, resizes and batches, which go over the table and name no field, carry it.
 """
 
 from abc import ABC, abstractmethod
@@ -32,17 +32,17 @@ class Window(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """The part of a field's value that albumentations moves together with the image; None for what it has not.
+    """The part of a field's value that albumentations moves together with the image; None for what it does not have.
 
     Coordinates are continuous pixels, as everywhere: the corner of the first pixel is (0, 0).
     """
 
     boxes: Float32[ndarray, "k 4"] | None = None
-    """Come back clipped to the new image, and as zeros where it shows nothing of them."""
+    """They come back clipped to the new image, and as zeros where it shows nothing of them."""
     points: Float[ndarray, "k 2"] | None = None
-    """x, y. Come back wherever they are moved to, outside the new image too."""
+    """x, y. They come back where they were moved to, which may be outside of the new image."""
     masks: UInt8[ndarray, "k h w"] | None = None
-    """1 on the object, 0 elsewhere. Come back with 255 where the new image shows more than the old one did."""
+    """1 on the object, 0 elsewhere. They come back with 255 where the new image shows more than the old one did."""
 
 
 class ObjectField(ABC, Generic[Value]):

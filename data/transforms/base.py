@@ -19,7 +19,7 @@ _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.ze
 
 
 class TransformConfig(PartConfig):
-    """The steps that change an image and its ground truth."""
+    """The steps that an image and its ground truth go through."""
 
     boxes_from_masks: bool = False
     """What is seen of an object with a mask gets the box of its visible pixels, and an object of which none is visible

@@ -1,4 +1,4 @@
-"""Masks, outlines and semantic maps on their way through transforms: they go where their pixels go."""
+"""Masks, as bitmaps and as polygons, and semantic maps on their way through transforms."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ CROWD = np.array([[10, 30, 30, 60]], np.float32)
 
 
 def masks_of(boxes: np.ndarray) -> np.ndarray:
-    """Each box filled."""
+    """Return bitmaps with the boxes filled."""
     masks = np.zeros((len(boxes), HEIGHT, WIDTH), np.uint8)
     for mask, (left, top, right, bottom) in zip(masks, boxes.astype(int), strict=True):
         mask[top:bottom, left:right] = 1
@@ -35,26 +35,26 @@ def masks_of(boxes: np.ndarray) -> np.ndarray:
 
 
 def record(count: int = 3) -> Record:
-    """An image that shows its own masks: red is the first object's, green the second's, blue the third's."""
+    """Return an image that shows its masks: the first object is red, the second green, the third blue."""
     masks = masks_of(BOXES)
     image = np.ascontiguousarray(masks.transpose(1, 2, 0)) * 255
     objects = Objects(BOXES[:count], np.arange(count), CROWD, masks[:count])
     return Record(image, objects, image_id=7)
 
 
-def outlined_record(polygon_masks: list[PolygonMask], boxes: np.ndarray = BOXES) -> Record:
-    """The same image with outlines in place of masks."""
+def polygon_record(polygon_masks: list[PolygonMask], boxes: np.ndarray = BOXES) -> Record:
+    """Return the image of :func:`record` with polygons in place of bitmaps."""
     objects = Objects(boxes, np.arange(len(boxes)), CROWD, polygon_masks=tuple(polygon_masks))
     return Record(record().image, objects, image_id=7)
 
 
 def rectangles(boxes: np.ndarray) -> list[PolygonMask]:
-    """Each box's outline, as a polygon."""
+    """Return the boxes as polygons of four corners."""
     return [PolygonMask.of_polygons([box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)]) for box in boxes]
 
 
 def semantic_record() -> Record:
-    """An image of three greys that are the classes of its map."""
+    """Return an image of three grays that are the classes of its map."""
     classes = np.random.default_rng(0).integers(0, 3, (6, 9)).repeat(10, axis=0).repeat(10, axis=1).astype(np.uint8)
     return Record(np.stack([classes * 100] * 3, axis=2), semantic=classes, image_id=7)
 
@@ -73,7 +73,7 @@ CONFIGS = [
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("index", range(4))
 def test_masks_go_where_their_pixels_go(config, index):
-    """A law: away from edges, where pixels are mixed, an object's channel is bright just where its mask is."""
+    """A law: an object's channel is bright just where its mask is, but for edges, where a resize mixes pixels."""
     sample = build_transform(config)(record(), 0, index)
     assert isinstance(sample.target, Instances)
     assert sample.target.masks.sum() > 100
@@ -85,8 +85,8 @@ def test_masks_go_where_their_pixels_go(config, index):
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("index", range(4))
-def test_a_map_goes_where_its_pixels_go(config, index):
-    """The same law for the classes of all pixels."""
+def test_semantic_maps_go_where_their_pixels_go(config, index):
+    """A law: the gray of a pixel is that of its class, but for edges, where a resize mixes pixels."""
     sample = build_transform(config)(semantic_record(), 0, index)
     assert sample.target.dtype == torch.int64
     assert sample.target.shape == sample.image.shape[1:]
@@ -99,15 +99,15 @@ def test_a_map_goes_where_its_pixels_go(config, index):
 
 
 @pytest.mark.parametrize("short", [30, 45, 77, 120])
-def test_the_nearest_centre_is_taken(short):
-    """torch's nearest-exact."""
+def test_a_resized_mask_has_the_value_nearest_to_the_centre_of_each_pixel(short):
+    """torch's nearest-exact interpolation."""
     sample = build_transform(ResizeConfig(short_sides=(short,)))(record(), 0, 0)
     truth = torch.from_numpy(masks_of(BOXES))[None].float()
     expected = F.interpolate(truth, sample.image.shape[1:], mode="nearest-exact")[0] > 0
     assert torch.equal(sample.target.masks, expected)
 
 
-def test_an_object_outside_a_crop_takes_its_mask_with_it():
+def test_an_object_outside_a_crop_is_dropped_with_its_mask():
     """By hand: the middle 40 x 40 of 60 x 90 shows the second and third object, and only a part of the crowd."""
     sample = build_transform(CenterCropConfig(resize=60, size=40))(record(), 0, 0)
     assert sample.target.labels.tolist() == [1, 2]
@@ -117,14 +117,15 @@ def test_an_object_outside_a_crop_takes_its_mask_with_it():
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_no_objects_have_no_masks(config):
-    """The shape is that of the image that was made."""
+def test_an_image_without_objects_has_an_empty_stack_of_masks(config):
+    """By hand: no mask, of the size of the transformed image."""
     sample = build_transform(config)(record(count=0), 0, 0)
     assert sample.target.masks.shape == (0, *sample.image.shape[1:])
 
 
-def test_a_window_larger_than_its_image_by_hand():
-    """Scale 1 fits 60 x 90 into 120 x 200 as 120 x 180; the rest is the mean colour, unknown, and no object's."""
+def test_a_crop_larger_than_its_image_is_padded():
+    """By hand: scale 1 fits 60 x 90 into 120 x 200 as 120 x 180; the rest is the mean colour, 255 in a semantic map,
+    and no object's."""
     config = ScaledCropConfig(size=(120, 200), scales=(1, 1), flip=0)
     sample = build_transform(config)(record(), 0, 0)
     assert sample.image.shape == (3, 120, 200)
@@ -132,13 +133,13 @@ def test_a_window_larger_than_its_image_by_hand():
     torch.testing.assert_close(sample.target.boxes, torch.from_numpy(BOXES) * 2, atol=1e-3, rtol=0)
     assert torch.equal(sample.target.masks[:, :, 180:].any(), torch.tensor(False))
     assert sample.target.masks.flatten(1).sum(dim=1).tolist() == [4 * mask.sum() for mask in masks_of(BOXES)]
-    classes = build_transform(config)(semantic_record(), 0, 0).target
-    assert (classes[:, 180:] == IGNORE).all()
-    assert not (classes[:, :180] == IGNORE).any()
+    semantic = build_transform(config)(semantic_record(), 0, 0).target
+    assert (semantic[:, 180:] == IGNORE).all()
+    assert not (semantic[:, :180] == IGNORE).any()
 
 
-def test_every_scale_is_drawn():
-    """By hand: with a short side of 60 at scale 1, the 8 x 6 pixels of the first box tell the scale of each sample."""
+def test_scales_are_drawn_evenly_between_the_least_and_the_greatest():
+    """By hand: with a short side of 60 at scale 1, the 6 pixels of the first box's width tell the scale of a sample."""
     config = ScaledCropConfig(size=(300, 300), scales=(0.5, 2.0), short_side=60, flip=0)
     prepare, source = build_transform(config), record()
     widths = [prepare(source, 0, index).target.boxes[0, 2].item() / 6 for index in range(200)]
@@ -146,25 +147,25 @@ def test_every_scale_is_drawn():
     assert np.mean(widths) == pytest.approx(1.25, abs=0.1)
 
 
-def test_scales_that_cannot_be_are_refused():
-    """At construction, in words."""
+def test_scales_in_the_wrong_order_are_refused():
+    """By hand: at construction, in words."""
     with pytest.raises(ValidationError, match="scales go from the least to the greatest"):
         ScaledCropConfig(scales=(2.0, 0.5))
 
 
-OUTLINE_CONFIGS = [
+POLYGON_CONFIGS = [
     *CONFIGS,
     CenterCropConfig(resize=41, size=41),
     ResizeConfig(short_sides=(37,), flip=0.5),  # 90 becomes 55.5, so rounding moves what is far from the corner
 ]
 
 
-@pytest.mark.parametrize("config", OUTLINE_CONFIGS)
+@pytest.mark.parametrize("config", POLYGON_CONFIGS)
 @pytest.mark.parametrize("index", range(4))
-def test_outlines_go_where_boxes_go(config, index):
-    """albumentations' own boxes, which are continuous: a rectangle's outline spans its box, to a thousandth of a pixel.
-    albumentations' keypoints would be off by a pixel in a flip and by half of one in a resize."""
-    sample = build_transform(config)(outlined_record(rectangles(BOXES)), 0, index)
+def test_polygons_go_where_boxes_go(config, index):
+    """albumentations' boxes, which are continuous: a rectangle spans its box, to a thousandth of a pixel. Its keypoints
+    would be off by a pixel in a flip and by half of one in a resize."""
+    sample = build_transform(config)(polygon_record(rectangles(BOXES)), 0, index)
     height, width = sample.image.shape[1:]
     assert len(sample.target.polygon_masks) == len(sample.target.boxes) > 0
     ends = sample.target.polygon_masks.edges.unflatten(2, (2, 2)).flatten(1, 2)
@@ -173,22 +174,22 @@ def test_outlines_go_where_boxes_go(config, index):
     torch.testing.assert_close(spans, sample.target.boxes, atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("config", [each for each in CONFIGS if not isinstance(each, RandomCropConfig)])
+@pytest.mark.parametrize("config", [config for config in CONFIGS if not isinstance(config, RandomCropConfig)])
 @pytest.mark.parametrize("index", range(4))
-def test_outlines_are_the_masks_in_the_image_that_was_made(config, index):
-    """A law: outlines of bitmaps, drawn again after the steps, are the bitmaps that went through them."""
+def test_polygons_and_bitmaps_of_the_same_masks_are_transformed_alike(config, index):
+    """A law: polygons around bitmaps, rasterized after the steps, are the bitmaps that went through the steps."""
     generator = np.random.default_rng(0)
     masks = generator.integers(0, 2, (2, 12, 18), dtype=np.uint8).repeat(5, axis=1).repeat(5, axis=2)
     boxes = np.array([[0, 0, WIDTH, HEIGHT]] * 2, np.float32)
-    pixels = replace(record(), objects=Objects(boxes, np.arange(2), CROWD, masks))
-    outlined = outlined_record([PolygonMask.of_bitmap(mask) for mask in masks], boxes)
-    expected, found = (build_transform(config)(each, 0, index).target for each in (pixels, outlined))
-    assert torch.equal(found.boxes, expected.boxes)
+    bitmaps = replace(record(), objects=Objects(boxes, np.arange(2), CROWD, masks))
+    polygons = polygon_record([PolygonMask.of_bitmap(mask) for mask in masks], boxes)
+    expected, target = (build_transform(config)(source, 0, index).target for source in (bitmaps, polygons))
+    assert torch.equal(target.boxes, expected.boxes)
     height, width = expected.masks.shape[1:]
     shifts = [torch.tensor([x, y, x + width, y + height]) for x in (-0.01, 0.01) for y in (-0.01, 0.01)]
     drawn = torch.stack(
         [
-            rasterize_polygon_masks(found.polygon_masks, torch.arange(2), box.expand(2, 4), (height, width))
+            rasterize_polygon_masks(target.polygon_masks, torch.arange(2), box.expand(2, 4), (height, width))
             for box in shifts
         ]
     )
@@ -197,11 +198,11 @@ def test_outlines_are_the_masks_in_the_image_that_was_made(config, index):
     assert torch.equal(drawn[0][clear], expected.masks[clear])
 
 
-def test_outlines_follow_the_objects_that_are_left():
-    """By hand: the middle 40 x 40 shows the second and third object; no objects, no outlines."""
+def test_polygons_of_dropped_objects_are_dropped():
+    """By hand: the middle 40 x 40 shows the second and third object; without objects there are no polygons."""
     crop = build_transform(CenterCropConfig(resize=60, size=40))
-    target = crop(outlined_record(rectangles(BOXES)), 0, 0).target
+    target = crop(polygon_record(rectangles(BOXES)), 0, 0).target
     regions = torch.tensor([[0.0, 0.0, 40.0, 40.0]]).expand(2, 4)
     drawn = rasterize_polygon_masks(target.polygon_masks, torch.arange(2), regions, (40, 40))
     assert torch.equal(drawn, torch.from_numpy(masks_of(BOXES)[1:, 10:50, 25:65]) > 0)
-    assert len(crop(outlined_record([], BOXES[:0]), 0, 0).target.polygon_masks) == 0
+    assert len(crop(polygon_record([], BOXES[:0]), 0, 0).target.polygon_masks) == 0

@@ -1,4 +1,4 @@
-"""What holds for every mix of images, and mixup."""
+"""Mixup, and the promises of every mix of images."""
 
 import tracemalloc
 from dataclasses import replace
@@ -41,22 +41,24 @@ MIXES = [CopyPasteConfig(), MOSAIC, MixupConfig()]
 
 
 def as_bytes(sample: Sample) -> list[bytes]:
+    """Return the image, boxes, labels and masks of a sample."""
     target = sample.target
-    return [each.numpy().tobytes() for each in (sample.image, target.boxes, target.labels, target.masks)]
+    return [tensor.numpy().tobytes() for tensor in (sample.image, target.boxes, target.labels, target.masks)]
 
 
 @pytest.mark.parametrize("form", ["bitmaps", "polygons", None])
-def test_mixup_by_hand(form):
-    """The formula with the share that the same dice give; both truths, each where it was; the larger size."""
+def test_mixup_is_the_weighted_mean_of_two_images(form):
+    """By hand: the formula with the weight that the same generator gives, on the larger of both sizes; the objects of
+    both images stay where they were."""
     dataset = Telltale(form)
     records = [dataset.read(1), replace(dataset.read(2), image=np.full((HEIGHT, WIDTHS[2], 3), 250, np.uint8))]
     result = build_mix(MixupConfig(), dataset).join(records, np.random.default_rng(3))
-    share = np.random.default_rng(3).beta(1.5, 1.5)
+    weight = np.random.default_rng(3).beta(1.5, 1.5)
     padded = [np.broadcast_to(np.array(FILL), (HEIGHT, WIDTHS[1], 3)).copy() for _ in records]
     for canvas, record in zip(padded, records, strict=True):
         canvas[:, : record.image.shape[1]] = record.image
-    assert 0.05 < share < 0.95
-    assert abs(result.image - (share * padded[0] + (1 - share) * padded[1])).max() <= 0.5 + 1e-6
+    assert 0.05 < weight < 0.95
+    assert abs(result.image - (weight * padded[0] + (1 - weight) * padded[1])).max() <= 0.5 + 1e-6
     assert result.objects.labels.tolist() == [10, 11, 12, 20, 21, 22] and result.image_id == 1
     assert np.array_equal(result.objects.boxes, np.concatenate([boxes_of(masks_of(1)), boxes_of(masks_of(2))]))
     assert np.array_equal(result.objects.ignored, np.concatenate([ignored_of(1), ignored_of(2)]))
@@ -78,25 +80,24 @@ def test_mixup_by_hand(form):
     ids=lambda config: config.name,
 )
 def test_a_mix_is_a_function_of_seed_epoch_and_index(config, transform):
-    """A law: the same three give the same sample whatever came before, and each of them matters; to the mix itself too,
-    where the transform draws nothing."""
+    """A law: the same three give the same sample whatever came before, and a change of any gives another; so it is of
+    what the mix draws itself, where the transform draws nothing."""
 
-    def samples(**place: int) -> list[list[bytes]]:
+    def samples(seed: int = 0, epoch: int = 0) -> list[list[bytes]]:
         dataset = Telltale()
-        mix, change = build_mix(config, dataset), build_transform(transform, place.pop("seed", 0))
+        mix, change = build_mix(config, dataset), build_transform(transform, seed)
         mix(dataset.read, change, 98, 3)
-        epoch = place.pop("epoch", 0)
         return [as_bytes(mix(dataset.read, change, epoch, index)) for index in range(5)]
 
     first = samples()
     assert samples() == first
     for other in (samples(epoch=1), samples(seed=1)):
-        assert sum(own != each for own, each in zip(first, other, strict=True)) > 2
+        assert sum(before != after for before, after in zip(first, other, strict=True)) > 2
 
 
 @pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
 def test_workers_and_resuming_change_no_mix(config):
-    """A law: 0 and 2 workers give the same stream, another process each, and from step 3 on it is the tail."""
+    """A law: 0 and 2 workers give the same batches, and a loader that starts at step 3 those from there on."""
 
     def stream(workers: int, start: int = 0) -> list[bytes]:
         batches = train_loader(
@@ -104,40 +105,41 @@ def test_workers_and_resuming_change_no_mix(config):
             batch_size=2, divisor=32, seed=5, start_step=start, end_step=6, mix=config,
         )  # fmt: skip
         return [
-            b"".join([batch.images.pixels.numpy().tobytes(), *(own.boxes.numpy().tobytes() for own in batch.targets)])
+            b"".join(
+                [batch.images.pixels.numpy().tobytes(), *(target.boxes.numpy().tobytes() for target in batch.targets)]
+            )
             for batch in batches
         ]
 
-    alone = stream(0)
-    assert stream(2) == alone and stream(0, start=3) == alone[3:] and len(set(alone)) == 6
+    expected = stream(0)
+    assert stream(2) == expected and stream(0, start=3) == expected[3:] and len(set(expected)) == 6
 
 
 @pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
-def test_an_image_that_is_not_mixed_is_the_one_without_a_mix(config):
-    """A law: with a probability of none always, of half in about half of the samples (5 sigma)."""
+def test_a_sample_that_is_not_mixed_is_the_one_without_a_mix(config):
+    """A law: at a probability of 0 every sample, and of a half about half of the samples (5 sigma)."""
     dataset, change = Telltale(), build_transform(ScaledCropConfig(size=(64, 64)), 4)
-    never, half = (build_mix(config.replace(probability=share), dataset) for share in (0.0, 0.5))
-    alone = 0
+    never, half = (build_mix(config.replace(probability=probability), dataset) for probability in (0.0, 0.5))
+    unmixed = 0
     for epoch in range(40):
-        own = as_bytes(change(dataset.read(2), epoch, 2))
-        assert as_bytes(never(dataset.read, change, epoch, 2)) == own
-        alone += as_bytes(half(dataset.read, change, epoch, 2)) == own
-    assert 4 <= alone <= 36
+        expected = as_bytes(change(dataset.read(2), epoch, 2))
+        assert as_bytes(never(dataset.read, change, epoch, 2)) == expected
+        unmixed += as_bytes(half(dataset.read, change, epoch, 2)) == expected
+    assert 4 <= unmixed <= 36
 
 
-def test_every_image_is_a_partner():
-    """A law (5 sigma): each of five equally often, the image itself too."""
-    mix = build_mix(MOSAIC, Telltale())
-    read, change = Telltale().read, build_transform(AS_IT_IS)
-    places: list[int] = []
+def test_every_image_is_a_partner_equally_often():
+    """A law (5 sigma): five images, the mixed image itself too, as partners of 60 mosaics."""
+    dataset = Telltale()
+    mix, change = build_mix(MOSAIC, dataset), build_transform(AS_IT_IS)
     for epoch in range(60):
-        mix(lambda index: places.append(index) or read(index), change, epoch, 0)
-    partners = np.reshape(places, (60, 4))[:, 1:]
+        mix(dataset.read, change, epoch, 0)
+    partners = np.reshape(dataset.indices_read, (60, 4))[:, 1:]
     assert abs(np.bincount(partners.flatten(), minlength=5) - 36).max() < 27
 
 
 def test_a_partner_that_cannot_be_read_is_named(tmp_path):
-    """docs/faults.md row 116: a DataError with its own file and id, not those of the image that it was to join."""
+    """docs/faults.md row 116: a DataError with the partner's file and id, not those of the image that it was to be mixed with."""
     dataset = open_tiny(tmp_path)
     broken = tmp_path / "images" / "12.png"
     broken.write_bytes(broken.read_bytes()[:200])
@@ -154,31 +156,35 @@ def test_a_partner_that_cannot_be_read_is_named(tmp_path):
         (CopyPasteConfig(), Telltale(None), "copy_paste .* needs as bitmaps: set masks=true and mask_format=bitmaps"),
         (CopyPasteConfig(), Telltale("polygons"), "needs as bitmaps"),
         (CopyPasteConfig(), Telltale(tasks=("semantic",)), "needs as bitmaps"),
-        (MixupConfig(), Telltale(tasks=("semantic",)), "mixup mixes images with truth for detection; .* semantic"),
+        (
+            MixupConfig(),
+            Telltale(tasks=("semantic",)),
+            "mixup mixes images with ground truth for detection; .* semantic",
+        ),
         (MOSAIC, Telltale(tasks=("detection", "classification")), "have it for classification: leave train.mix out"),
     ],
 )
 def test_data_that_cannot_be_mixed_is_refused(config, dataset, message):
-    """UsageError before the first batch, exit code 2."""
+    """By hand: a UsageError before the first batch, which ends the command with exit code 2."""
     with pytest.raises(UsageError, match=message):
         train_loader(
             dataset, AS_IT_IS, LoaderConfig(), batch_size=1, divisor=1, seed=0, start_step=0, end_step=1, mix=config
         )
 
 
-def test_configs_that_cannot_be_are_refused(shapes):
-    """In words, at construction; a mix in the config comes back from its own JSON."""
+def test_a_mix_that_cannot_be_is_refused_by_its_config(shapes):
+    """By hand: in words, at construction; a mix that can be comes back from the JSON of its config."""
     with pytest.raises(ValidationError, match="middle goes from the least to the greatest"):
         MosaicConfig(middle=(0.6, 0.4))
     config = tiny_config(shapes)
-    with pytest.raises(ValidationError, match=r"val\.mix: images are mixed to train on them"):
+    with pytest.raises(ValidationError, match="val: mix and sampling are for training"):
         tiny_config(shapes, val=config.val.replace(mix=MOSAIC))
     split = config.train.replace(mix=MOSAIC)
     assert SplitConfig.model_validate(split.model_dump(mode="json")).mix == MOSAIC
 
 
-def test_no_more_than_one_image_is_there_in_its_original_size():
-    """Python's own count of memory: a mosaic of four images of 18 MB takes less than two of them."""
+def test_only_one_image_of_a_mix_is_in_memory_in_its_original_size():
+    """Python's count of allocated memory: a mosaic of four images of 18 MB takes less than two of them."""
     image = np.zeros((2000, 3000, 3), np.uint8)
     dataset = Telltale(tasks=("semantic",))
     mix, change = build_mix(MOSAIC, dataset), build_transform(ResizeConfig(short_sides=(64,)))

@@ -1,5 +1,5 @@
-"""Mosaics. What must have become of masks, boxes, outlines and maps is read off the mixed image itself, whose pixels
-say where they come from."""
+"""Mosaics. What must have become of masks, boxes and semantic maps is read off the mixed image, whose pixels say where
+they come from."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ MOSAIC = MosaicConfig(size=(90, 130), middle=(0.3, 0.7))
 
 
 def drawn_masks(target: Instances, size: tuple[int, int]) -> np.ndarray:
-    """The masks, whatever they came as, over the whole image."""
+    """Return the masks as bitmaps of the image, whatever they came as."""
     if target.masks is not None:
         return target.masks.numpy()
     count, region = len(target), torch.tensor([[0.0, 0.0, size[1], size[0]]])
@@ -41,24 +41,25 @@ class Quarter:
     """One image as a mosaic shows it."""
 
     image: int
-    place: np.ndarray  # where it is, h w
+    pixels: np.ndarray  # where it is shown, h w
     left: int  # what was added to x
     top: int
 
-    def seen(self, masks: np.ndarray) -> np.ndarray:
-        """Masks, or a map, of the image where the mosaic shows them."""
-        rows, columns = np.nonzero(self.place)
-        shown = np.zeros((*masks.shape[:-2], *self.place.shape), masks.dtype)
+    def visible(self, masks: np.ndarray) -> np.ndarray:
+        """Return masks, or a semantic map, of the image where the mosaic shows them."""
+        rows, columns = np.nonzero(self.pixels)
+        shown = np.zeros((*masks.shape[:-2], *self.pixels.shape), masks.dtype)
         shown[..., rows, columns] = masks[..., rows - self.top, columns - self.left]
         return shown
 
-    def seen_box(self, box: np.ndarray) -> np.ndarray:
-        left, top, right, bottom = boxes_of(self.place[None])[0]
+    def visible_box(self, box: np.ndarray) -> np.ndarray:
+        """Return a box of the image, moved and clipped to the quarter."""
+        left, top, right, bottom = boxes_of(self.pixels[None])[0]
         return (box + [self.left, self.top] * 2).clip([left, top] * 2, [right, bottom] * 2)
 
 
 def quarters_of(sample: Sample) -> list[Quarter]:
-    """Pixels of one image that were moved by the same."""
+    """Return the images that a mosaic shows: pixels of one image that were moved by the same offset."""
     pixels = pixels_of(sample)
     y, x = np.mgrid[: pixels.shape[0], : pixels.shape[1]]
     keys = np.stack([pixels[..., 0], x - pixels[..., 2], y - pixels[..., 1]], axis=2)
@@ -71,18 +72,18 @@ def quarters_of(sample: Sample) -> list[Quarter]:
 
 @pytest.mark.parametrize("index", range(5))
 def test_a_mosaic_is_four_rectangles_around_a_point(index):
-    """A law: every pixel is one of an image, at one shift for each of the four, or the mean colour; of what an image
-    has, as much is shown as its quarter holds, and the point is where it may be."""
+    """A law: every pixel is one of an image, at one offset for each of the four, or the mean colour; an image shows as
+    much as its quarter holds, and the point where they meet is where it may be."""
     for epoch in range(6):
         sample = mixed(MOSAIC, epoch=epoch, index=index)
         quarters = quarters_of(sample)
         assert sample.image.shape == (3, 90, 130) and sample.image_id == index and len(quarters) == 4
-        corners = [boxes_of(quarter.place[None])[0] for quarter in quarters]
+        corners = [boxes_of(quarter.pixels[None])[0] for quarter in quarters]
         assert all(
-            quarter.place.sum() == (right - left) * (bottom - top)
+            quarter.pixels.sum() == (right - left) * (bottom - top)
             for quarter, (left, top, right, bottom) in zip(quarters, corners, strict=True)
         )
-        first = min(range(4), key=lambda place: corners[place][0] + corners[place][1])
+        first = min(range(4), key=lambda number: corners[number][0] + corners[number][1])
         assert index in [quarter.image for quarter in quarters] and quarters[first].image == index
         (middle_x,) = {x for x in range(39, 92) if sum(x in (box[0], box[2]) for box in corners) == 4}
         (middle_y,) = {y for y in range(27, 64) if sum(y in (box[1], box[3]) for box in corners) == 4}
@@ -91,26 +92,26 @@ def test_a_mosaic_is_four_rectangles_around_a_point(index):
             assert (right - left, bottom - top) == (min(room[0], WIDTHS[quarter.image]), min(room[1], HEIGHT))
 
 
-def test_any_part_of_an_image_may_be_seen():
-    """A law (5 sigma): where a quarter has room for a part of an image, that is anywhere in it, as often as elsewhere;
-    partners that are the image itself are seen in other parts."""
-    shares = []
+def test_the_part_of_an_image_in_a_mosaic_is_drawn_evenly():
+    """A law (5 sigma): where a quarter holds a part of an image only, every position of the part is equally likely."""
+    positions = []
     for epoch in range(60):
         for quarter in quarters_of(mixed(MOSAIC, epoch=epoch)):
-            left, top, right, bottom = boxes_of(quarter.place[None])[0]
-            for start, seen, whole in (
+            left, top, right, bottom = boxes_of(quarter.pixels[None])[0]
+            for start, length, side in (
                 (left - quarter.left, right - left, WIDTHS[quarter.image]),
                 (top - quarter.top, bottom - top, HEIGHT),
             ):
-                if whole - seen > 5:
-                    shares.append(start / (whole - seen))
-    assert len(shares) > 100 and {0, 1} <= set(shares)
-    assert np.mean(shares) == pytest.approx(0.5, abs=5 * (12 * len(shares)) ** -0.5)
-    assert np.std(shares) == pytest.approx(12**-0.5, abs=0.06)
+                if side - length > 5:
+                    positions.append(start / (side - length))
+    assert len(positions) > 100 and {0, 1} <= set(positions)
+    assert np.mean(positions) == pytest.approx(0.5, abs=5 * (12 * len(positions)) ** -0.5)
+    assert np.std(positions) == pytest.approx(12**-0.5, abs=0.06)
 
 
-def test_every_image_of_a_mosaic_is_transformed_by_itself():
-    """A law: of flips at random, the four of a mosaic have some and others not; in each place about half (5 sigma)."""
+def test_every_image_of_a_mosaic_is_transformed_independently():
+    """A law: with random flips some of a mosaic's four images are flipped and others not; in each quarter about half of
+    them are (5 sigma)."""
     flips = []
     for epoch in range(60):
         sample = mixed(MOSAIC, epoch=epoch, transform=AS_IT_IS.replace(flip=0.5))
@@ -123,50 +124,50 @@ def test_every_image_of_a_mosaic_is_transformed_by_itself():
 
 @pytest.mark.parametrize("form", ["bitmaps", "polygons"])
 def test_a_mosaic_shows_masks_where_it_shows_their_pixels(form):
-    """A law: the masks that each quarter shows, drawn over the whole mosaic, are all there is, and their boxes are
-    those of what is seen of them; nothing else is kept. Regions to ignore are moved and cut with their image."""
+    """A law: the masks that the quarters show are all that the mosaic has, in boxes around what is visible of them.
+    Regions to ignore are moved and clipped with their image."""
     dropped = 0
     for epoch in range(12):
         sample = mixed(MOSAIC, Telltale(form), epoch, epoch % 5)
         expected, ignored = [], []
         for quarter in quarters_of(sample):
-            for number, mask in enumerate(quarter.seen(masks_of(quarter.image))):
+            for number, mask in enumerate(quarter.visible(masks_of(quarter.image))):
                 if mask.any():
                     expected.append((10 * quarter.image + number, mask.tobytes(), tuple(boxes_of(mask[None])[0])))
                 dropped += not mask.any()
-            boxes = [quarter.seen_box(box) for box in ignored_of(quarter.image)]
+            boxes = [quarter.visible_box(box) for box in ignored_of(quarter.image)]
             ignored += [tuple(box) for box in boxes if (box[2:] > box[:2]).all()]
         target = sample.target
         masks = drawn_masks(target, (90, 130)).astype(np.uint8)
         boxes = [tuple(box) for box in target.boxes.tolist()]
-        found = [
+        objects = [
             (label, mask.tobytes(), box) for label, mask, box in zip(target.labels.tolist(), masks, boxes, strict=True)
         ]
-        assert sorted(found) == sorted(expected)
+        assert sorted(objects) == sorted(expected)
         assert np.allclose(sorted(target.ignored.tolist()), sorted(ignored), atol=1e-4)
     assert dropped > 0
 
 
-def test_a_mosaic_of_boxes_cuts_them():
-    """A law: where there are no masks, a box is moved with its image and cut at its quarter."""
+def test_boxes_without_masks_are_clipped_to_their_quarter_of_a_mosaic():
+    """A law: where there are no masks, a box is moved with its image and clipped to its quarter."""
     for epoch in range(10):
         sample = mixed(MOSAIC, Telltale(None), epoch, 2)
         expected = [
-            (10 * quarter.image + number, *quarter.seen_box(box))
+            (10 * quarter.image + number, *quarter.visible_box(box))
             for quarter in quarters_of(sample)
             for number, box in enumerate(boxes_of(masks_of(quarter.image)))
         ]
         expected = [row for row in expected if row[3] > row[1] and row[4] > row[2]]
         target = sample.target
-        found = [(label, *box) for label, box in zip(target.labels.tolist(), target.boxes.tolist(), strict=True)]
-        assert np.allclose(sorted(found), sorted(expected), atol=1e-4) and target.masks is None
+        objects = [(label, *box) for label, box in zip(target.labels.tolist(), target.boxes.tolist(), strict=True)]
+        assert np.allclose(sorted(objects), sorted(expected), atol=1e-4) and target.masks is None
 
 
-def test_a_mosaic_of_maps():
-    """A law: every pixel keeps its class, and what is no image's has none."""
+def test_pixels_of_a_mosaic_keep_their_class():
+    """A law: a semantic map goes where its pixels go, and is 255 where no image is."""
     for epoch in range(10):
         sample = mixed(MOSAIC, Telltale(tasks=("semantic",)), epoch, 1)
         expected = np.full((90, 130), IGNORE)
         for quarter in quarters_of(sample):
-            expected[quarter.place] = quarter.seen(semantic_of(quarter.image))[quarter.place]
+            expected[quarter.pixels] = quarter.visible(semantic_of(quarter.image))[quarter.pixels]
         assert np.array_equal(sample.target.numpy(), expected)

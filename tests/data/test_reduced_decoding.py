@@ -1,4 +1,4 @@
-"""Large photos decoded no larger than they are needed, and what is known of them."""
+"""Large photos that are decoded at a fraction of their size, with their ground truth."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ ORIENTATION = 0x0112
 
 
 def photo(height: int, width: int) -> Image.Image:
-    """Smooth colours, which survive JPEG."""
+    """Return an image of smooth colours, which survive JPEG."""
     noise = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     return Image.fromarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC))
 
@@ -42,8 +42,8 @@ def photo(height: int, width: int) -> Image.Image:
 @pytest.mark.parametrize(
     ("short_side", "factor"), [(201, 1), (200, 1), (101, 1), (100, 2), (60, 2), (50, 4), (25, 8), (3, 8), (None, 1)]
 )
-def test_the_short_side_keeps_what_is_asked_for(short_side, factor, tmp_path):
-    """OpenCV's own reduced decoding of the same file, which is 200 x 328: equal to a rounding of its colours."""
+def test_a_jpeg_is_decoded_at_the_least_size_that_suffices(short_side, factor, tmp_path):
+    """OpenCV's reduced decoding of the same file, which is 200 x 328: equal to a rounding of its colours."""
     path = tmp_path / "a.jpg"
     photo(200, 328).save(path, quality=90)
     flags = {1: "COLOR", 2: "REDUCED_COLOR_2", 4: "REDUCED_COLOR_4", 8: "REDUCED_COLOR_8"}
@@ -53,22 +53,22 @@ def test_the_short_side_keeps_what_is_asked_for(short_side, factor, tmp_path):
     assert np.abs(image.astype(int) - expected).max() <= 3
 
 
-def test_other_formats_are_decoded_whole(tmp_path):
-    """A law: their decoders have no short cut."""
+def test_other_formats_are_decoded_at_their_full_size(tmp_path):
+    """A law: the decoder of PNG has no short cut, so the image is that of a plain reading."""
     photo(64, 80).save(tmp_path / "a.png")
     assert np.array_equal(read_reduced_image(tmp_path / "a.png", None, 16)[0], read_image(tmp_path / "a.png"))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_stays_upright(orientation, tmp_path):
-    """The whole image, resized by averaging: each of the eight turns of it is far away."""
+    """The image of a plain reading, resized by averaging: any other of its eight orientations differs far more."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     photo(96, 160).save(tmp_path / "a.jpg", exif=exif, quality=95)
-    whole = read_image(tmp_path / "a.jpg")
+    full = read_image(tmp_path / "a.jpg")
     image, size = read_reduced_image(tmp_path / "a.jpg", None, 48)
-    assert size == whole.shape[:2] and image.shape[:2] == (size[0] // 2, size[1] // 2)
-    small = cv2.resize(whole, image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert size == full.shape[:2] and image.shape[:2] == (size[0] // 2, size[1] // 2)
+    small = cv2.resize(full, image.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(image.astype(int) - small).mean() < 2
 
 
@@ -77,43 +77,44 @@ def test_every_orientation_stays_upright(orientation, tmp_path):
     [((403, 801), 1), ((402, 805), 1), ((402, 804), 2), ((404, 804), 4), ((808, 404), 4), ((408, 808), 8)],
 )
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_truth_is_where_it_was_whatever_the_size(size, factor, orientation, tmp_path):
-    """The whole image: the middle of a bright spot near each corner, in the file's pixels, is the same to a tenth of a
-    pixel of the reduced one, though libjpeg would round a side that is no multiple up."""
+def test_pixels_stay_where_annotations_say_at_any_size(size, factor, orientation, tmp_path):
+    """The image of a plain reading: the middle of a bright spot near each corner is the same to a tenth of a pixel of
+    the reduced image, though libjpeg would round a side up that is no multiple of the factor."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     for top, left in ((20, 20), (20, size[1] - 60), (size[0] - 60, 20), (size[0] - 60, size[1] - 60)):
         pixels = np.zeros((*size, 3), np.uint8)
         pixels[top : top + 35, left : left + 35] = 255
         Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=95)
-        whole = read_image(tmp_path / "a.jpg")
+        full = read_image(tmp_path / "a.jpg")
         image, upright = read_reduced_image(tmp_path / "a.jpg", None, 25)
-        assert image.shape[:2] == (upright[0] // factor, upright[1] // factor) and upright == whole.shape[:2]
-        for found, there, side, full in zip(middle_of(image), middle_of(whole), image.shape, upright, strict=False):
-            assert found == pytest.approx(there * side / full, abs=0.1)
+        assert image.shape[:2] == (upright[0] // factor, upright[1] // factor) and upright == full.shape[:2]
+        for axis in (0, 1):
+            expected = middle_of(full)[axis] * image.shape[axis] / upright[axis]
+            assert middle_of(image)[axis] == pytest.approx(expected, abs=0.1)
 
 
 def middle_of(image: np.ndarray) -> list[float]:
-    """That of what is bright, down and to the right."""
+    """Return y and x of the middle of the bright pixels."""
     bright = image[:, :, 0] * (image[:, :, 0] > 50.0)
-    sums = [bright.sum(axis=1), bright.sum(axis=0)]
-    return [float((own * (np.arange(len(own)) + 0.5)).sum() / own.sum()) for own in sums]
+    profiles = [bright.sum(axis=1), bright.sum(axis=0)]
+    return [float((profile * (np.arange(len(profile)) + 0.5)).sum() / profile.sum()) for profile in profiles]
 
 
-def test_damage_is_found_as_ever(tmp_path):
-    """docs/faults.md rows 60-63: cut is refused, without its end marker a whole one is used."""
+def test_a_cut_jpeg_is_refused_at_a_fraction_of_its_size_too(tmp_path):
+    """docs/faults.md rows 63, 64: a file that is cut is refused; one that lacks only its end marker is used."""
     path = tmp_path / "a.jpg"
     photo(200, 300).save(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match="damaged-image"):
         read_reduced_image(path, 1, 50)
-    path.write_bytes(whole[:-2])
+    path.write_bytes(content[:-2])
     assert read_reduced_image(path, 1, 50)[1] == (200, 300)
 
 
-def files(folder: Path) -> dict:
-    """One photo, black but for one object, of which box and polygon are known."""
+def write_files(folder: Path) -> dict:
+    """Write a photo with one object, its box and its polygon; return the fields of a config that reads them."""
     x, y, width, height = BOX
     pixels = np.zeros((HEIGHT * 4, WIDTH * 4, 3), np.uint8)
     pixels[4 * y : 4 * (y + height), 4 * x : 4 * (x + width)] = 255
@@ -129,10 +130,10 @@ def files(folder: Path) -> dict:
 
 
 @pytest.mark.parametrize("form", ["bitmaps", "polygons"])
-def test_boxes_masks_and_maps_follow(form, tmp_path):
-    """A drawn case: in an image of a quarter the object's pixels, its box, its mask or outline and its map agree."""
-    given = files(tmp_path)
-    parts = {"detection": CocoConfig(**given, masks=True, mask_format=form), "semantic": CocoSemanticConfig(**given)}
+def test_boxes_masks_and_maps_are_those_of_the_reduced_image(form, tmp_path):
+    """By hand: at a quarter of the size the object's pixels, its box, its mask and its semantic map agree."""
+    fields = write_files(tmp_path)
+    parts = {"detection": CocoConfig(**fields, masks=True, mask_format=form), "semantic": CocoSemanticConfig(**fields)}
     record = build_dataset(JointConfig(parts=parts)).read(0)
     assert record.image.shape == (HEIGHT, WIDTH, 3) and record.original_size == (HEIGHT * 4, WIDTH * 4)
     bright = record.image[:, :, 0] > 127
@@ -147,12 +148,12 @@ def test_boxes_masks_and_maps_follow(form, tmp_path):
         assert [*edges[:, :2].min(axis=0), *edges[:, :2].max(axis=0)] == [x, y, x + width, y + height]
 
 
-def test_a_sample_remembers_the_file(tmp_path):
-    """A law: what is predicted goes back to the size of the file, and the target is that of the whole image."""
-    given = files(tmp_path)
+def test_a_sample_knows_the_size_of_the_file(tmp_path):
+    """A law: predictions go back to the size of the file, and the target is that of the image decoded in full."""
+    fields = write_files(tmp_path)
     transform = build_transform(ResizeConfig(short_sides=(HEIGHT // 2,)))
     samples = [
-        transform(build_dataset(CocoConfig(**given | {"decode_short_side": side}, masks=True)).read(0), 0, 0)
+        transform(build_dataset(CocoConfig(**fields | {"decode_short_side": side}, masks=True)).read(0), 0, 0)
         for side in (None, HEIGHT)
     ]
     for sample in samples:
@@ -161,13 +162,13 @@ def test_a_sample_remembers_the_file(tmp_path):
     assert samples[0].target.masks.equal(samples[1].target.masks)
 
 
-def test_other_data_sets_decode_reduced_too(tmp_path):
-    """Half of 64 x 96; the truth of VOC's boxes is half of what it was."""
+def test_voc_and_image_folders_decode_reduced_too(tmp_path):
+    """By hand: half of 64 x 96, and half of the coordinates of VOC's boxes."""
     root = write_voc(tmp_path / "voc")
-    whole, half = (
+    full, half = (
         build_dataset(VocConfig(root=root, splits=("train",), decode_short_side=side)).read(0) for side in (None, 32)
     )
-    assert half.image.shape == (32, 48, 3) and np.allclose(half.objects.boxes * 2, whole.objects.boxes)
+    assert half.image.shape == (32, 48, 3) and np.allclose(half.objects.boxes * 2, full.objects.boxes)
     folder = tmp_path / "folder" / "one"
     folder.mkdir(parents=True)
     photo(64, 96).save(folder / "a.jpg")
@@ -186,8 +187,8 @@ def test_other_data_sets_decode_reduced_too(tmp_path):
         (ScaledCropConfig(size=(600, 500), short_side=520), 520),
     ],
 )
-def test_fewer_pixels_than_the_transform_shows_are_refused(transform, needed):
-    """By hand: what the short side gets at a scale of 1. Images that are decoded smaller would be blown up again."""
+def test_decoding_fewer_pixels_than_the_transform_resizes_to_is_refused(transform, needed):
+    """By hand: the short side at a scale of 1. Images that are decoded smaller would be enlarged again."""
     for make in (photos, joint_photos):
         assert SplitConfig(dataset=make(needed), transform=transform).transform == transform
         assert SplitConfig(dataset=make(None), transform=transform).transform == transform
@@ -199,10 +200,11 @@ def test_fewer_pixels_than_the_transform_shows_are_refused(transform, needed):
 
 
 def photos(short_side: int | None) -> ImageFolderConfig:
+    """Return the config of a data set of photos."""
     return ImageFolderConfig(root=Path("photos"), decode_short_side=short_side)
 
 
 def joint_photos(short_side: int | None) -> JointConfig:
-    """The first part reads them."""
+    """Return the config of a joint data set, whose first part reads the photos."""
     first = CocoConfig(images=Path("photos"), annotations=Path("truth.json"), decode_short_side=short_side)
     return JointConfig(parts={"detection": first, "classification": photos(1)})

@@ -1,4 +1,4 @@
-"""Resizing, flipping and cropping: laws, and an independent slow computation of the same."""
+"""Resizing, flipping and cropping an image with its boxes."""
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from vertebra.structures import UsageError
 
 
 def record(height: int = 60, width: int = 100, objects: int = 5) -> Record:
-    """Noise with a few objects, one of them at the very edge, and a crowd."""
+    """Return noise with a few objects, one of them as large as the image, and a crowd."""
     generator = np.random.default_rng(0)
     corners = generator.uniform(0, 0.5, (objects, 2)) * [width, height]
     boxes = np.concatenate([corners, corners + generator.uniform(0.1, 0.5, (objects, 2)) * [width, height]], axis=1)
@@ -45,18 +45,18 @@ def pixels(sample: Sample) -> np.ndarray:
         ((61, 97), 61, 97, (61, 97)),
     ],
 )
-def test_both_bounds_hold_and_boxes_follow(size, short, long, expected):
+def test_a_resize_keeps_within_both_bounds_and_boxes_follow(size, short, long, expected):
     """By hand: scale = min(short / min, long / max), sides rounded to nearest; pixels by cv2, boxes by the ratio."""
     source = record(*size)
     sample = build_transform(ResizeConfig(short_sides=(short,), long_side=long))(source, 0, 0)
     assert tuple(sample.image.shape) == (3, *expected)
     assert np.array_equal(pixels(sample), cv2.resize(source.image, expected[::-1], interpolation=cv2.INTER_LINEAR))
     ratio = torch.tensor([expected[1] / size[1], expected[0] / size[0]] * 2)
-    for found, given in (
+    for resized, boxes in (
         (sample.target.boxes, source.objects.boxes),
         (sample.target.ignored, source.objects.ignored),
     ):
-        torch.testing.assert_close(found, torch.from_numpy(given) * ratio, atol=1e-3, rtol=0)
+        torch.testing.assert_close(resized, torch.from_numpy(boxes) * ratio, atol=1e-3, rtol=0)
     assert sample.target.labels.tolist() == [0, 1, 2, 3, 4]
     assert (sample.image_id, sample.original_size, sample.file) == (7, size, "photo.jpg")
 
@@ -82,13 +82,13 @@ def test_flipped_boxes_by_hand():
     torch.testing.assert_close(flip(source, 0, 0).target.boxes, torch.from_numpy(expected), atol=1e-3, rtol=0)
 
 
-def test_an_image_without_objects():
-    """docs/faults.md row 38: empty targets of the right shape."""
+def test_an_image_without_objects_has_an_empty_target():
+    """docs/faults.md row 38: tensors of the right shape, without rows; the crowd is kept."""
     target = build_transform(ResizeConfig())(record(objects=0), 0, 0).target
     assert target.boxes.shape == (0, 4) and target.labels.shape == (0,) and len(target.ignored) == 1
 
 
-EVERY = {
+TRANSFORMS = {
     "resize": ResizeConfig(short_sides=tuple(range(32, 96)), long_side=400, flip=0.5),
     "random_part": ResizeConfig(short_sides=(48,), crop=0.5, color_jitter={"hue": 0.1}),
     "random_crop": RandomCropConfig(size=40, color_jitter=0.4),
@@ -96,10 +96,10 @@ EVERY = {
 }
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_what_is_known_of_an_image_decides_its_target(name):
-    """By hand: objects, one label, or nothing."""
-    transform = build_transform(EVERY[name])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_an_image_with_a_label_alone_or_without_ground_truth_is_transformed_too(name):
+    """By hand: the target is the label, or None."""
+    transform = build_transform(TRANSFORMS[name])
     image = record().image
     label = transform(Record(image, label=3), 0, 0).target
     assert label.shape == () and label.dtype == torch.int64 and label == 3
@@ -107,11 +107,11 @@ def test_what_is_known_of_an_image_decides_its_target(name):
 
 
 @pytest.mark.parametrize("name", ["resize", "random_part", "random_crop"])
-def test_what_happens_is_a_function_of_seed_epoch_and_index(name):
-    """A law: the same three give the same sample whatever came before; each of them matters."""
+def test_a_sample_is_a_function_of_seed_epoch_and_index(name):
+    """A law: the same three give the same sample whatever came before, and a change of any gives another."""
 
     def samples(seed: int, epoch: int) -> list[bytes]:
-        transform = build_transform(EVERY[name], seed)
+        transform = build_transform(TRANSFORMS[name], seed)
         transform(record(), 99, 99)
         return [transform(record(), epoch, index).image.numpy().tobytes() for index in range(12)]
 
@@ -121,8 +121,8 @@ def test_what_happens_is_a_function_of_seed_epoch_and_index(name):
     assert samples(0, 0) != samples(1, 0)
 
 
-def test_every_short_side_is_drawn_equally_often():
-    """A law (5 sigma), and so is each flip."""
+def test_short_sides_and_flips_are_drawn_equally_often():
+    """A law (5 sigma): half of 400 samples have either of two short sides, and half are flipped."""
     transform = build_transform(ResizeConfig(short_sides=(30, 60), long_side=400, flip=0.5))
     samples = [transform(record(), 0, index) for index in range(400)]
     assert abs(sum(sample.image.shape[1] == 30 for sample in samples) - 200) < 50
@@ -130,7 +130,7 @@ def test_every_short_side_is_drawn_equally_often():
 
 
 def gradient(height: int, width: int) -> np.ndarray:
-    """Red grows with x and green with y, so that a pixel tells where it was."""
+    """Return an image whose red grows with x and green with y, so that a pixel tells where it was."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x, y, np.zeros_like(x)], axis=2).astype(np.uint8)
 
@@ -138,7 +138,7 @@ def gradient(height: int, width: int) -> np.ndarray:
 def test_random_crops_are_drawn_as_torchvision_draws_them():
     """torchvision's RandomResizedCrop: the same distribution of area and shape (means of 1,000 within 5 %).
 
-    Where a part was, its own pixels tell: red is x and green is y.
+    The pixels of a crop tell where it was: red is x and green is y.
     """
     height, width = 160, 240
     transform = build_transform(RandomCropConfig(size=32, scale=(0.2, 0.8), flip=0.0))
@@ -157,30 +157,31 @@ def test_random_crops_are_drawn_as_torchvision_draws_them():
     assert np.std(ours, axis=0) == pytest.approx(np.std(theirs, axis=0), rel=0.1)
 
 
-def test_a_random_part_before_a_resize_is_drawn_evenly():
-    """detectron2's definition of relative_range: shares uniform in 0.4..1 for each side by itself, every place equally
-    likely (5 sigma); a gradient tells what was seen, and boxes are moved and cut with it."""
+def test_a_random_part_before_a_resize_is_uniform_in_size_and_position():
+    """detectron2's definition of relative_range: the fraction of each side is uniform in 0.4..1 and independent, every
+    position is equally likely (5 sigma); a gradient tells what was seen, and boxes are moved and clipped with it."""
     height, width, count = 100, 200, 300
     transform = build_transform(ResizeConfig(short_sides=(400,), long_side=2000, crop=0.4))
     box = np.array([[0, 0, width, height]], np.float32)
     truth = Objects(box, np.array([0]), box)
-    shares, places = [], []
+    fractions, positions = [], []
     for index in range(count):
         sample = transform(Record(gradient(height, width), truth), 0, index)
         spans = [(int(sample.image[axis].min()), int(sample.image[axis].max()) + 1) for axis in (0, 1)]
-        shares.append([(end - start) / whole for (start, end), whole in zip(spans, (width, height), strict=True)])
-        places.append([(sum(span) / 2 / whole) for span, whole in zip(spans, (width, height), strict=True)])
+        sides = (width, height)
+        fractions.append([(end - start) / side for (start, end), side in zip(spans, sides, strict=True)])
+        positions.append([(start + end) / 2 / side for (start, end), side in zip(spans, sides, strict=True)])
         assert sample.target.boxes.tolist() == [[0, 0, sample.image.shape[2], sample.image.shape[1]]]
         assert torch.equal(sample.target.ignored, sample.target.boxes)
-    assert np.min(shares) == pytest.approx(0.4, abs=0.02) and np.max(shares) == pytest.approx(1, abs=0.02)
-    assert np.mean(shares, axis=0) == pytest.approx(0.7, abs=5 * 0.6 / (12 * count) ** 0.5)
-    assert abs(np.corrcoef(np.transpose(shares))[0, 1]) < 5 / count**0.5
-    assert np.mean(places, axis=0) == pytest.approx(0.5, abs=0.03)
+    assert np.min(fractions) == pytest.approx(0.4, abs=0.02) and np.max(fractions) == pytest.approx(1, abs=0.02)
+    assert np.mean(fractions, axis=0) == pytest.approx(0.7, abs=5 * 0.6 / (12 * count) ** 0.5)
+    assert abs(np.corrcoef(np.transpose(fractions))[0, 1]) < 5 / count**0.5
+    assert np.mean(positions, axis=0) == pytest.approx(0.5, abs=0.03)
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_boxes_go_where_their_pixels_go(flip):
-    """Independent: a rectangle of one colour is found again in the crop by looking for that colour."""
+    """The pixels: a rectangle of one colour is looked for in the crop by that colour."""
     image = np.zeros((80, 120, 3), np.uint8)
     image[20:50, 30:80] = 255
     truth = Objects(np.array([[30, 20, 80, 50]], np.float32), np.array([4]), np.zeros((0, 4), np.float32))
@@ -193,14 +194,14 @@ def test_boxes_go_where_their_pixels_go(flip):
             assert len(sample.target) == 0
             continue
         kept += 1
-        seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        assert sample.target.boxes[0].tolist() == pytest.approx(seen, abs=1.0)
+        visible = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert sample.target.boxes[0].tolist() == pytest.approx(visible, abs=1.0)
         assert sample.target.labels.tolist() == [4]
     assert kept > 20
 
 
-def test_a_box_that_a_crop_leaves_nothing_of_is_dropped():
-    """By hand: two objects and a crowd of which one each lies in the middle."""
+def test_objects_and_crowds_outside_a_crop_are_dropped():
+    """By hand: two objects and two crowds, one of each in the middle."""
     image = np.zeros((40, 80, 3), np.uint8)
     boxes = np.array([[0, 0, 10, 40], [15, 0, 40, 20]], np.float32)
     ignored = np.array([[70, 0, 80, 10], [50, 0, 70, 10]], np.float32)
@@ -211,32 +212,32 @@ def test_a_box_that_a_crop_leaves_nothing_of_is_dropped():
 
 
 @pytest.mark.parametrize(("size", "top", "left"), [((40, 80), 0, 20), ((80, 40), 20, 0), ((40, 41), 0, 0)])
-def test_the_middle_by_hand(size, top, left):
-    """A short side that has its length already is left alone; (side - crop) // 2 stays on the left and top."""
+def test_a_center_crop_is_the_middle_of_the_image(size, top, left):
+    """By hand: a short side that has its length already is left alone; (side - crop) // 2 is cut off left and top."""
     image = record(*size).image
     sample = build_transform(CenterCropConfig(resize=40, size=40))(Record(image, label=1), 0, 0)
     assert np.array_equal(pixels(sample), image[top : top + 40, left : left + 40])
 
 
-def test_what_shrinks_is_averaged():
+def test_pixels_are_averaged_where_a_crop_is_made_smaller():
     """By hand: at a quarter of the size each pixel is the mean of 4 x 4 (a sampled one would be of 2 x 2)."""
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     means = noise.reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
-    whole = RandomCropConfig(size=32, scale=(1, 1), ratio=(1, 1), flip=0)
-    for config in (CenterCropConfig(resize=32, size=32), whole):
-        found = pixels(build_transform(config)(Record(noise, label=0), 0, 0))
-        assert np.abs(found - means).max() <= 0.5 + 1e-6
+    everything = RandomCropConfig(size=32, scale=(1, 1), ratio=(1, 1), flip=0)
+    for config in (CenterCropConfig(resize=32, size=32), everything):
+        resized = pixels(build_transform(config)(Record(noise, label=0), 0, 0))
+        assert np.abs(resized - means).max() <= 0.5 + 1e-6
 
 
 def test_a_flipped_crop_is_the_crop_mirrored():
-    """A law: the same part is drawn with and without."""
+    """A law: the same part is drawn with a flip and without."""
     plain, flipped = (build_transform(RandomCropConfig(size=32, flip=flip)) for flip in (0.0, 1.0))
     source = Record(record().image, label=0)
     for index in range(3):
         assert torch.equal(flipped(source, 0, index).image, plain(source, 0, index).image.flip(2))
 
 
-def test_colours_are_jittered_only_if_asked():
+def test_colours_are_jittered_only_if_the_config_says_so():
     """A law: without jitter the colours of a plain image stay; with it brightness keeps within its bounds."""
     image = np.full((40, 40, 3), 100, np.uint8)
     plain = build_transform(RandomCropConfig(size=32))
@@ -258,13 +259,13 @@ def test_colours_are_jittered_only_if_asked():
         (lambda: RandomCropConfig(ratio=(2, 1)), "ratio goes from the least to the greatest"),
     ],
 )
-def test_a_config_that_cannot_be_is_refused(make, message):
-    """The text says what was expected and what came."""
+def test_a_transform_that_cannot_be_is_refused_by_its_config(make, message):
+    """By hand: the text says what was expected and what came."""
     with pytest.raises(ValidationError, match=message):
         make()
 
 
-def test_an_unknown_transform_names_the_nearest():
-    """UsageError, exit code 2."""
+def test_the_name_of_an_unknown_transform_gets_the_nearest_suggested():
+    """By hand: a UsageError, which ends the command with exit code 2."""
     with pytest.raises(UsageError, match="did you mean 'center_crop'"):
         build_transform(CenterCropConfig.model_construct(name="centre_crop"))

@@ -1,4 +1,4 @@
-"""Boxes of what a crop shows of masks and outlines."""
+"""Boxes that are fitted to what a crop shows of masks, as bitmaps and as polygons."""
 
 from dataclasses import replace
 
@@ -15,10 +15,11 @@ from vertebra.data import (
     Record,
     ResizeConfig,
     ScaledCropConfig,
+    Window,
     build_transform,
     pad_polygon_masks,
 )
-from vertebra.data.mixing.pieces import Window, cut
+from vertebra.data.mixing.pieces import cut
 from vertebra.data.polygons import boxes_from_polygon_masks
 from vertebra.ops import rasterize_polygon_masks
 
@@ -37,6 +38,7 @@ CROPS = {
 
 
 def draw(polygon: np.ndarray) -> np.ndarray:
+    """Return the bitmap of a polygon."""
     region = torch.tensor([[0.0, 0.0, WIDTH, HEIGHT]])
     polygon_masks = pad_polygon_masks([PolygonMask.of_polygons([polygon])])
     return (
@@ -44,43 +46,45 @@ def draw(polygon: np.ndarray) -> np.ndarray:
     )
 
 
-def record(*polygons: np.ndarray, outlined: bool) -> Record:
-    """An image whose box of each polygon is the polygon's own."""
-    boxes = np.array([[*own.min(axis=0), *own.max(axis=0)] for own in polygons], np.float32).reshape(-1, 4)
+def record(*polygons: np.ndarray, form: str) -> Record:
+    """Return an image with an object for each polygon, in its box; ``form`` is that of the masks."""
+    boxes = [[*polygon.min(axis=0), *polygon.max(axis=0)] for polygon in polygons]
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
     objects = Objects(boxes, np.arange(len(boxes)), CROWD)
-    if outlined:
-        objects = objects.replace(polygon_masks=tuple(PolygonMask.of_polygons([own]) for own in polygons))
+    if form == "polygons":
+        objects = objects.replace(polygon_masks=tuple(PolygonMask.of_polygons([polygon]) for polygon in polygons))
     else:
-        objects = objects.replace(masks=np.array([draw(own) for own in polygons], np.uint8).reshape(-1, HEIGHT, WIDTH))
+        bitmaps = np.array([draw(polygon) for polygon in polygons], np.uint8)
+        objects = objects.replace(masks=bitmaps.reshape(-1, HEIGHT, WIDTH))
     return Record(np.zeros((HEIGHT, WIDTH, 3), np.uint8), objects)
 
 
 @pytest.mark.parametrize("name", CROPS)
 def test_boxes_of_a_crop_are_those_of_the_visible_pixels(name):
     """torchvision's masks_to_boxes, whose last pixel is not counted in; no mask that is left is empty."""
-    prepare, cut = (build_transform(CROPS[name].replace(boxes_from_masks=fit)) for fit in (True, False))
-    source = record(BAR, RECTANGLE, ANGLE, outlined=False)
+    fitting, clipping = (build_transform(CROPS[name].replace(boxes_from_masks=fit)) for fit in (True, False))
+    source = record(BAR, RECTANGLE, ANGLE, form="bitmaps")
     dropped = 0
     for index in range(100):
-        found, other = prepare(source, 0, index).target, cut(source, 0, index).target
-        assert found.masks.flatten(1).any(dim=1).all()
-        torch.testing.assert_close(found.boxes, masks_to_boxes(found.masks) + torch.tensor([0.0, 0.0, 1.0, 1.0]))
-        kept = other.masks.flatten(1).any(dim=1)
-        assert found.labels.tolist() == other.labels[kept].tolist()
-        assert torch.equal(found.masks, other.masks[kept]) and torch.equal(found.ignored, other.ignored)
+        fitted, clipped = fitting(source, 0, index).target, clipping(source, 0, index).target
+        assert fitted.masks.flatten(1).any(dim=1).all()
+        torch.testing.assert_close(fitted.boxes, masks_to_boxes(fitted.masks) + torch.tensor([0.0, 0.0, 1.0, 1.0]))
+        kept = clipped.masks.flatten(1).any(dim=1)
+        assert fitted.labels.tolist() == clipped.labels[kept].tolist()
+        assert torch.equal(fitted.masks, clipped.masks[kept]) and torch.equal(fitted.ignored, clipped.ignored)
         dropped += int((~kept).sum())
     assert dropped > 3
 
 
-def test_outlines_and_bitmaps_of_a_crop_have_the_same_boxes():
-    """The law between both forms of masks: to the size of a pixel, which the bitmap rounds to."""
+def test_polygons_and_bitmaps_of_a_crop_have_the_same_boxes():
+    """A law: the boxes of both forms of masks differ by the size of a pixel at most, to which bitmaps round."""
     prepare = build_transform(JITTER)
-    sources = [record(BAR, RECTANGLE, outlined=outlined) for outlined in (False, True)]
+    sources = [record(BAR, RECTANGLE, form=form) for form in ("bitmaps", "polygons")]
     compared = 0
     for index in range(100):
-        bitmaps, polygon_masks = (prepare(source, 0, index).target for source in sources)
-        boxes = dict(zip(polygon_masks.labels.tolist(), polygon_masks.boxes, strict=True))
-        assert len(polygon_masks.polygon_masks) == len(polygon_masks.boxes)
+        bitmaps, polygons = (prepare(source, 0, index).target for source in sources)
+        boxes = dict(zip(polygons.labels.tolist(), polygons.boxes, strict=True))
+        assert len(polygons.polygon_masks) == len(polygons.boxes)
         for label, box in zip(bitmaps.labels.tolist(), bitmaps.boxes, strict=True):
             # The bitmap is of the original size: three times as large, its steps along the slant are wide.
             torch.testing.assert_close(boxes[label], box, atol=4.0, rtol=0)
@@ -90,8 +94,8 @@ def test_outlines_and_bitmaps_of_a_crop_have_the_same_boxes():
 
 SQUARE = np.array([[20, 20], [40, 20], [40, 40], [20, 40]], np.float32)
 FOOT = np.array([[5, -10], [30, -10], [30, 0], [10, 0], [10, 8], [5, 8]], np.float32)
-# name: (polygon, size of the image (height, width) and its box there)
-SEEN = {
+# name: (polygon, (height, width) of an image, the polygon's box in it)
+VISIBLE_BOXES = {
     "all": (SQUARE, (50, 50), [20, 20, 40, 40]),
     "a corner": (SQUARE, (30, 25), [20, 20, 25, 30]),
     "nothing": (SQUARE, (10, 50), [0, 0, 0, 0]),
@@ -104,55 +108,53 @@ SEEN = {
 }
 
 
-@pytest.mark.parametrize("name", SEEN)
-def test_what_is_seen_of_an_outline_by_hand(name):
+@pytest.mark.parametrize("name", VISIBLE_BOXES)
+def test_the_box_of_a_polygon_is_that_of_its_visible_part(name):
     """By hand; a box without area is that of nothing."""
-    polygon, size, box = SEEN[name]
+    polygon, size, box = VISIBLE_BOXES[name]
     assert boxes_from_polygon_masks([PolygonMask.of_polygons([polygon])], size)[0].tolist() == pytest.approx(box)
 
 
-def test_an_outline_of_two_parts_covers_where_either_does():
-    """By hand: one part around the image, the other in it."""
+def test_the_box_of_two_polygons_covers_both():
+    """By hand: one part of the object is around the image, the other in it."""
     polygon_mask = PolygonMask.of_polygons([SQUARE * 3 - 62, SQUARE])
     assert boxes_from_polygon_masks([polygon_mask], (50, 50))[0].tolist() == [0, 0, 50, 50]
 
 
-@pytest.mark.parametrize("outlined", [False, True])
-def test_no_objects_have_no_boxes(outlined):
-    """An image without objects, and one whose object lies elsewhere."""
-    target = build_transform(JITTER)(record(outlined=outlined), 0, 0).target
+@pytest.mark.parametrize("form", ["bitmaps", "polygons"])
+def test_an_image_without_objects_has_no_boxes(form):
+    """By hand: tensors of the right shape, without rows."""
+    target = build_transform(JITTER)(record(form=form), 0, 0).target
     assert target.boxes.shape == (0, 4) and len(target.labels) == 0
 
 
-def test_boxes_alone_are_cut_as_they_are():
-    """Without masks there is nothing to go by."""
-    source = record(BAR, RECTANGLE, outlined=False)
+def test_boxes_of_objects_without_masks_are_clipped():
+    """A law: where there are no masks to fit boxes to, they are those of a transform that fits none."""
+    source = record(BAR, RECTANGLE, form="bitmaps")
     source = replace(source, objects=source.objects.replace(masks=None))
-    with_masks = build_transform(JITTER.replace(boxes_from_masks=False))
+    clipping = build_transform(JITTER.replace(boxes_from_masks=False))
     for index in range(5):
-        found, expected = build_transform(JITTER)(source, 0, index), with_masks(source, 0, index)
-        assert torch.equal(found.target.boxes, expected.target.boxes)
+        sample, expected = build_transform(JITTER)(source, 0, index), clipping(source, 0, index)
+        assert torch.equal(sample.target.boxes, expected.target.boxes)
 
 
-@pytest.mark.parametrize("form", ["bitmaps", "polygon_masks"])
+@pytest.mark.parametrize("form", ["bitmaps", "polygons"])
 def test_an_object_whose_mask_was_empty_keeps_its_box(form):
-    """A law (docs/faults.md row 58): it teaches boxes, which are cut as without masks; in a mosaic too."""
-    source = record(BAR, RECTANGLE, outlined=form == "polygon_masks")
+    """A law (docs/faults.md row 58): it teaches boxes, which are clipped as without masks; in a mosaic too."""
+    source = record(BAR, RECTANGLE, form=form)
     objects = source.objects
-    if form == "polygon_masks":
-        objects = replace(
-            objects,
-            polygon_masks=(PolygonMask.of_bitmap(np.zeros((HEIGHT, WIDTH), np.uint8)), objects.polygon_masks[1]),
-        )
+    if form == "polygons":
+        empty = PolygonMask.of_bitmap(np.zeros((HEIGHT, WIDTH), np.uint8))
+        objects = objects.replace(polygon_masks=(empty, objects.polygon_masks[1]))
     else:
         objects.masks[0] = 0
     source = replace(source, objects=objects)
     plain = replace(source, objects=objects.replace(masks=None, polygon_masks=None))
     prepare, kept = build_transform(JITTER), 0
     for index in range(40):
-        found, boxes = prepare(source, 0, index).target, prepare(plain, 0, index).target
-        assert torch.equal(found.boxes[found.labels == 0], boxes.boxes[boxes.labels == 0])
-        kept += int((found.labels == 0).sum())
+        target, expected = prepare(source, 0, index).target, prepare(plain, 0, index).target
+        assert torch.equal(target.boxes[target.labels == 0], expected.boxes[expected.labels == 0])
+        kept += int((target.labels == 0).sum())
     assert kept > 0
     left = cut(source, Window(30, 20, 60, 40)).objects
     assert left.labels.tolist() == [0, 1] and left.boxes[0].tolist() == [0, 0, 60, 40]
@@ -160,8 +162,8 @@ def test_an_object_whose_mask_was_empty_keeps_its_box(form):
 
 @pytest.mark.parametrize("name", CROPS)
 def test_no_box_is_the_rounding_of_a_border(name):
-    """By hand: boxes on whole pixels, so that many end where a part begins, and a side that is seen is a good part of a
-    pixel. Every other object has a mask of the whole image, which tells that masks are left to their objects."""
+    """By hand: boxes are on whole pixels, so that many end where a crop begins, and a side that is seen is a good part
+    of a pixel. Every other object has a mask that fills the image, which tells that objects keep their masks."""
     prepare, labels = build_transform(CROPS[name]), np.arange(48)
     masks = np.broadcast_to(labels[:, None, None] % 2, (48, HEIGHT, WIDTH)).astype(np.uint8)
     for index in range(125):
@@ -170,5 +172,5 @@ def test_no_box_is_the_rounding_of_a_border(name):
         boxes = np.concatenate([corners, corners + generator.integers(1, 40, (48, 2))], axis=1).astype(np.float32)
         source = Record(np.zeros((HEIGHT, WIDTH, 3), np.uint8), Objects(boxes, labels, boxes, masks))
         target = prepare(source, 0, index).target
-        assert all((each[:, 2:] - each[:, :2] > 1e-3).all() for each in (target.boxes, target.ignored))
+        assert all((boxes[:, 2:] - boxes[:, :2] > 1e-3).all() for boxes in (target.boxes, target.ignored))
         assert torch.equal(target.masks.flatten(1).any(dim=1), target.labels % 2 == 1)

@@ -1,4 +1,4 @@
-"""A data set whose pixels tell where they come from: red is the number of the image, green is y and blue is x."""
+"""A data set whose pixels tell where they come from: red is the index of the image, green is y and blue is x."""
 
 from dataclasses import replace
 
@@ -29,9 +29,10 @@ class Telltale(Dataset):
     task = "detection"
 
     def __init__(self, form: str | None = "bitmaps", tasks: tuple[str, ...] = ("detection",)) -> None:
-        """``form``: that of masks, where there are any."""
+        """``form`` is that of the masks; None for boxes alone."""
         self.masks, self.mask_format = form is not None, form or "bitmaps"
         self.tasks, self.image_ids = tasks, list(range(len(WIDTHS)))
+        self.indices_read: list[int] = []
 
     @property
     def classes(self):
@@ -41,6 +42,7 @@ class Telltale(Dataset):
         return len(WIDTHS)
 
     def read_image(self, index: int) -> Record:
+        self.indices_read.append(index)
         y, x = np.mgrid[:HEIGHT, : WIDTHS[index]]
         image = np.stack([np.full_like(x, index), y, x], axis=2).astype(np.uint8)
         return Record(image, image_id=index, file=f"{index}.png")
@@ -63,7 +65,7 @@ class Telltale(Dataset):
 
 
 def masks_of(index: int) -> np.ndarray:
-    """A disk, a ring of pixels at random, and a stripe that runs from border to border."""
+    """Return a disk, random pixels along the diagonal, and a stripe that runs from border to border."""
     generator = np.random.default_rng(index)
     y, x = np.mgrid[:HEIGHT, : WIDTHS[index]]
     (top, left), radius = generator.integers(15, 45, 2), generator.integers(8, 20)
@@ -74,18 +76,18 @@ def masks_of(index: int) -> np.ndarray:
 
 
 def ignored_of(index: int) -> np.ndarray:
-    """A region for each image but the first."""
+    """Return a region for each image but the first."""
     return np.array([[5.5, 8, 20.25 + index, 30]], np.float32)[: index > 0]
 
 
 def semantic_of(index: int) -> np.ndarray:
-    """Classes in a pattern that no other image has."""
+    """Return a semantic map with a pattern that no other image has."""
     y, x = np.mgrid[:HEIGHT, : WIDTHS[index]]
     return ((x // 7 + y // (5 + index)) % 4).astype(np.uint8)
 
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:
-    """From the first pixel to the end of the last, one after the other."""
+    """Return the boxes from the first pixel of a mask to the end of its last."""
     boxes = [(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) for rows, columns in map(np.nonzero, masks)]
     return np.array(boxes, np.float32).reshape(-1, 4)
 
@@ -93,7 +95,7 @@ def boxes_of(masks: np.ndarray) -> np.ndarray:
 def mixed(
     config: MixConfig, dataset: Dataset | None = None, epoch: int = 0, index: int = 0, transform=AS_IT_IS
 ) -> Sample:
-    """The sample of an index in an epoch."""
+    """Return the mixed sample of an index in an epoch."""
     dataset = dataset or Telltale()
     return build_mix(config, dataset)(dataset.read, build_transform(transform), epoch, index)
 

@@ -11,7 +11,7 @@ from vertebra.structures import Images, Instances
 PRELUDE = """
 import math, numpy as np, sys, torch
 from vertebra.data import Objects, Sample
-from vertebra.structures import Classification, Detections, Images, Instances, RoIMasks, SemanticLogits
+from vertebra.structures import Classification, Detections, Images, Instances, RoIMasks
 boxes, labels = torch.tensor([[0.0, 1.0, 5.0, 3.0]]), torch.zeros(1, dtype=torch.int64)
 def instances(*box): return Instances(torch.cat([boxes, torch.tensor([box])]), labels.expand(2))
 pixels = torch.zeros(3, 4, 6, dtype=torch.uint8)
@@ -77,7 +77,6 @@ REFUSED = {
     "DETECTIONS[labels[:, None]]": "with one axis; got a tensor of torch.int64, shape (1, 1)",
     "DETECTIONS[labels.float()]": "with one axis; got a tensor of torch.float32, shape (1,)",
     "Classification(labels, torch.ones(2))": "one score for each label, got shapes (1,) and (2,)",
-    "SemanticLogits(torch.ones(1, 3, 4, 6))": "logits must have shape (classes, height, width), got (1, 3, 4, 6)",
 }
 
 
