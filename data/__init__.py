@@ -4,7 +4,6 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read at import: no look at the network for a newer version
 
-from ..formats.images import IMAGE_SUFFIXES, check_image, read_image
 from .coco_format import COCO_CLASSES, CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
 from .dataset import DATASETS, Dataset, DatasetConfig, build_dataset, require_same_classes
 from .image_files import require_enough_pixels
@@ -36,7 +35,6 @@ from .workers import worker_errors
 __all__ = [
     "COCO_CLASSES",
     "DATASETS",
-    "IMAGE_SUFFIXES",
     "MIXES",
     "OBJECT_FIELDS",
     "VOC_CLASSES",
@@ -86,12 +84,10 @@ __all__ = [
     "build_dataset",
     "build_mix",
     "build_transform",
-    "check_image",
     "collate",
     "declare_object_field",
     "eval_loader",
     "pad_polygon_masks",
-    "read_image",
     "require_enough_pixels",
     "require_same_classes",
     "resize_annotations",

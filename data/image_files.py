@@ -1,10 +1,10 @@
-"""Photos read from files: whole, or no larger than they are needed."""
+"""Photos read from files: in full, or decoded no larger than they are needed."""
 
 import os
 
 from pydantic import Field
 
-from ..formats.images import read_reduced_image
+from ..formats import read_reduced_image
 from .dataset import DatasetConfig
 from .transforms import TransformConfig
 from .types import Record
@@ -15,12 +15,11 @@ class ImageFilesConfig(DatasetConfig):
 
     decode_short_side: int | None = Field(default=None, gt=0)
     """Decode a JPEG at a half, a quarter or an eighth of its size if that is a whole number of pixels either way, so
-    that its truth is where it was, and its short side has so many left. Give it what the transform asks for at most:
+    that annotations stay in place, and its short side keeps this many. Give it what the transform asks for at most:
     large photos are read several times faster, their small details averaged where a plain resize would skip pixels.
     Boxes and predictions stay in the file's own pixels."""
 
     def decoded_short_side(self) -> int | None:
-        """What the config says."""
         return self.decode_short_side
 
 
@@ -34,7 +33,7 @@ def require_enough_pixels(dataset: DatasetConfig, transform: TransformConfig) ->
 
 
 def read_image_record(path: str | os.PathLike[str], image_id: int | str, short_side: int | None) -> Record:
-    """The record of a file without its truth; its image may be smaller than the file's, see
+    """Return the record of a file without annotations; its image may be smaller than the file's, see
     :attr:`ImageFilesConfig.decode_short_side`."""
     image, size = read_reduced_image(path, image_id, short_side)
     reduced = image.shape[:2] != size

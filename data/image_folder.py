@@ -1,5 +1,6 @@
 """Classification data in one folder per class: torchvision's layout, and ImageNet's once it is unpacked."""
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 from pydantic import Field
 
-from ..formats.images import IMAGE_SUFFIXES, check_image
+from ..formats import IMAGE_SUFFIXES, check_image
 from ..structures import DataError, UsageError, suggest
 from .dataset import DATASETS, Dataset
 from .file_checks import check_files
@@ -28,16 +29,16 @@ class ImageFolderConfig(ImageFilesConfig):
     class_names: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Which class folders, in which order; None takes all, sorted by name."""
     subset: int | None = Field(default=None, gt=0)
-    """So many images only, evenly spaced over all."""
+    """Use this many images only, evenly spaced over all."""
 
     def classes(self) -> tuple[str, ...]:
-        """The class names, as far as the config states them."""
+        """Return the class names that the config states; UsageError where it states none."""
         return self.class_names if self.class_names is not None else super().classes()
 
 
 @DATASETS.register("image_folder", ImageFolderConfig)
 class ImageFolder(Dataset):
-    """Each image with the label of its folder; its id is its path below the root. Hidden folders are passed over."""
+    """Images with the labels of their folders; an image's id is its path below the root. Hidden folders are skipped."""
 
     task: ClassVar[str] = "classification"
 
@@ -50,15 +51,15 @@ class ImageFolder(Dataset):
         if len(self.class_names) == 1:
             report.warnings.append("one class alone teaches nothing: every image has the same label")
         if config.subset is not None and config.subset < len(names):
-            chosen = [place * len(names) // config.subset for place in range(config.subset)]
-            names, labels = [names[place] for place in chosen], [labels[place] for place in chosen]
+            chosen = [number * len(names) // config.subset for number in range(config.subset)]
+            names, labels = [names[index] for index in chosen], [labels[index] for index in chosen]
         for label in sorted(set(range(len(self.class_names))) - set(labels)):
             report.note("empty-class", self.class_names[label])
         report.read["images"] = len(names) + report.skipped_count("images")
-        usable = check_files(names, lambda place: check_image(self._path(names[place]), None, names[place]), report)
+        usable = check_files(names, lambda index: check_image(self._path(names[index]), None, names[index]), report)
         report.require_images(int(usable.sum()), "check the path and the classes")
-        self.image_ids = [name for name, fine in zip(names, usable.tolist(), strict=True) if fine]
-        # What is read in a worker is arrays, which a fork shares.
+        self.image_ids = list(itertools.compress(names, usable.tolist()))
+        # Workers read arrays alone, whose memory processes share.
         self._names = np.array([os.fsencode(name) for name in self.image_ids])
         self._labels = np.array(labels, np.int64)[usable]
 
@@ -66,20 +67,22 @@ class ImageFolder(Dataset):
         return len(self._names)
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
-        """Of each the one of its folder."""
+        """Return the (image index, label) pairs of all images."""
         return np.stack([np.arange(len(self)), self._labels], axis=1)
 
+    def file_name(self, index: int) -> str:
+        return os.fspath(self._path(os.fsdecode(self._names[index].item())))
+
     def read_image(self, index: int) -> Record:
-        """The image alone."""
         name = os.fsdecode(self._names[index].item())
         return read_image_record(self._path(name), name, self.config.decode_short_side)
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """With its label."""
+        """Return the record with the label of its image."""
         return replace(record, label=self._labels[index].item())
 
     def ground_truth(self) -> dict[Any, Any]:
-        """The label of each image id."""
+        """Return the label of each image id."""
         return dict(zip(self.image_ids, self._labels.tolist(), strict=True))
 
     def _path(self, name: str) -> Path:
@@ -87,26 +90,26 @@ class ImageFolder(Dataset):
 
 
 def _choose_classes(root: Path, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The class folders to use, in order of label."""
+    """Return the class folders to use, in order of label."""
     try:
-        found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise DataError(
             f"the folder cannot be listed: {error.strerror}", "check the path", case="missing-folder", file=root
         ) from error
-    if not found:
+    if not folders:
         raise DataError(
             "there are no class folders in it", "give the folder that holds one folder per class",
             case="no-classes", file=root,
         )  # fmt: skip
     for name in wanted or ():
-        if name not in found:
-            raise UsageError(f"there is no class folder {name!r}", suggest(name, found), file=root)
-    return wanted or tuple(found)
+        if name not in folders:
+            raise UsageError(f"there is no class folder {name!r}", suggest(name, folders), file=root)
+    return tuple(folders) if wanted is None else wanted
 
 
 def _list_images(root: Path, class_names: Sequence[str], report: DataReport) -> tuple[list[str], list[int]]:
-    """Paths below the root, and labels, in order; what is no image of a class goes to the report."""
+    """Return the paths of the images below the root, in order, and their labels; other files go to the report."""
     label_of = {name: label for label, name in enumerate(class_names)}
     names: list[str] = []
     labels: list[int] = []
@@ -117,7 +120,7 @@ def _list_images(root: Path, class_names: Sequence[str], report: DataReport) -> 
             report.note("stray-file", name)
         elif not below:
             what = "the image lies in no class folder"
-            report.fault("images", DataError(what, "move it into one", case="no-class", file=path, image_id=name))
+            report.reject("images", DataError(what, "move it into one", case="no-class", file=path, image_id=name))
         elif folder not in label_of:
             report.skip("images", "other-class", name)
         else:
@@ -133,8 +136,10 @@ def _list_images(root: Path, class_names: Sequence[str], report: DataReport) -> 
 
 
 def _files_below(root: Path, report: DataReport) -> Iterator[Path]:
-    """Every file, in order. Links to folders are followed, but for one that leads back to a folder above it, which is
-    noted. A folder that cannot be listed is no empty one."""
+    """Yield every file, in order; DataError for a folder that cannot be listed.
+
+    Links to folders are followed, but for one that leads back to a folder above it, which the report counts.
+    """
 
     def refuse(error: OSError) -> None:
         raise DataError(
@@ -142,15 +147,15 @@ def _files_below(root: Path, report: DataReport) -> Iterator[Path]:
             case="unreadable-folder", file=error.filename,
         ) from error  # fmt: skip
 
-    for place, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+    for parent, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        for loop in [folder for folder in folders if _leads_back(Path(place, folder), root)]:
-            report.note("link-loop", Path(place, loop).relative_to(root).as_posix())
+        for loop in [folder for folder in folders if _leads_back(Path(parent, folder), root)]:
+            report.note("link-loop", Path(parent, loop).relative_to(root).as_posix())
             folders.remove(loop)
-        yield from (Path(place, file) for file in sorted(files))
+        yield from (Path(parent, file) for file in sorted(files))
 
 
 def _leads_back(folder: Path, root: Path) -> bool:
-    """Whether a folder is, by a link, one of those that it lies in."""
+    """Return whether a folder is, by a link, one of those that it lies in."""
     above = [parent for parent in folder.parents if parent.is_relative_to(root)]
     return any(folder.samefile(parent) for parent in above)

@@ -1,4 +1,4 @@
-"""Several kinds of truth about the same images, for a model with several heads."""
+"""Annotations of several tasks about the same images, for a model with several heads."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -23,17 +23,17 @@ class JointConfig(DatasetConfig):
     parts: dict[TargetTask, Annotated[DatasetConfig, *DATASETS.field()]] = Field(min_length=2)
 
     def classes(self) -> dict[str, Any]:
-        """Those of every part, by task."""
+        """Return the class names of every part, by task."""
         return {task: part.classes() for task, part in self.parts.items()}
 
     def decoded_short_side(self) -> int | None:
-        """The first part's, which reads the images."""
+        """Return that of the first part, which reads the images."""
         return next(iter(self.parts.values())).decoded_short_side()
 
 
 @DATASETS.register("joint", JointConfig)
 class JointDataset(Dataset):
-    """The images that every part has, in the order of the first part; they belong together by their ids.
+    """The images that every part has, in the order of the first part; they are matched by their ids.
 
     An image that only some parts have is left out, and counted. The pixels are read by the first part.
     """
@@ -51,14 +51,15 @@ class JointDataset(Dataset):
         self.report.parts = {task: part.report for task, part in parts.items()}
         self.image_ids = _common_ids(parts.values(), self.report)
         self._parts = {task: SubsetDataset(part, self.image_ids) for task, part in parts.items()}
+        self._first = next(iter(self._parts.values()))
 
     @property
     def classes(self) -> Mapping[str, Classes]:
-        """Those of every part."""
+        """What the labels of every part mean, by task."""
         return {task: part.classes[task] for task, part in self._parts.items()}
 
     def part(self, task: str) -> Dataset:
-        """The part for a task, with exactly the joint images."""
+        """Return the part for a task, with exactly the joint images."""
         super().part(task)
         return self._parts[task]
 
@@ -67,38 +68,40 @@ class JointDataset(Dataset):
 
     @property
     def sizes(self) -> Int64[ndarray, "n 2"]:
-        """As the first part has them."""
-        return next(iter(self._parts.values())).sizes
+        """(height, width) of every image, as the first part has them."""
+        return self._first.sizes
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
-        """The parts' classes are of several kinds: there is no one list of them."""
+        """Raise UsageError: the labels of the parts are not of one list of classes."""
         raise self._not_known("which part's classes to count", f"set sampling.task to {' or '.join(self._parts)}")
 
+    def file_name(self, index: int) -> str:
+        return self._first.file_name(index)
+
     def read_image(self, index: int) -> Record:
-        """The image alone."""
-        return next(iter(self._parts.values())).read_image(index)
+        return self._first.read_image(index)
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """With the truth of every part."""
+        """Return the record with the annotations of every part."""
         for part in self._parts.values():
             record = part.add_annotations(record, index)
         return record
 
     def annotation_digest(self) -> str:
-        """Those of the parts."""
+        """Return the digests of all parts."""
         return " ".join(f"{task}:{part.annotation_digest()}" for task, part in self._parts.items())
 
     def ground_truth(self) -> dict[str, Any]:
-        """Each part's, by task."""
+        """Return the ground truth of every part, by task."""
         return {task: part.ground_truth() for task, part in self._parts.items()}
 
 
 def _common_ids(parts: Collection[Dataset], report: DataReport) -> list[int | str]:
-    """The ids that all parts have, in the order of the first; the others go to the report."""
-    every = dict.fromkeys(image_id for part in parts for image_id in part.image_ids)
-    common = set(every).intersection(*(part.image_ids for part in parts))
-    report.read["images"] = len(every)
-    for image_id in every:
+    """Return the ids that all parts have, in the order of the first; the others go to the report."""
+    all_ids = dict.fromkeys(image_id for part in parts for image_id in part.image_ids)
+    common = set(all_ids).intersection(*(part.image_ids for part in parts))
+    report.read["images"] = len(all_ids)
+    for image_id in all_ids:
         if image_id not in common:
             report.skip("images", "not-in-every-part", image_id)
     if not common:
@@ -107,4 +110,4 @@ def _common_ids(parts: Collection[Dataset], report: DataReport) -> list[int | st
             f"the parts have no image in common; their first ids are {examples}", "give them the same images",
             case="empty-dataset",
         )  # fmt: skip
-    return [image_id for image_id in every if image_id in common]
+    return [image_id for image_id in all_ids if image_id in common]

@@ -1,18 +1,24 @@
 """What validation found in a data set: stop at it, or skip it and say so. Nothing is left out silently."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from ..formats import write_json
 from ..structures import DataError
 
 Policy = Literal["error", "skip"]
+"""What to do with an image or annotation that cannot be used."""
 Kind = Literal["images", "annotations"]
 
 SHOWN_IDS = 100
+
+
+def require_policy(policy: str) -> None:
+    """Refuse (ValueError) whatever is not a :data:`Policy`."""
+    if policy not in get_args(Policy):
+        raise ValueError(f"bad data is met with 'error' (stop) or 'skip' (leave it out), got {policy!r}")
 
 
 @dataclass(slots=True)
@@ -22,14 +28,14 @@ class Case:
     count: int = 0
     ids: list[int | str] = field(default_factory=list)
 
-    def add(self, identity: int | str) -> None:
+    def add(self, item_id: int | str) -> None:
         self.count += 1
         if len(self.ids) < SHOWN_IDS:
-            self.ids.append(identity)
+            self.ids.append(item_id)
 
 
 class DataReport:
-    """Counts by case. For each kind of thing in the data, read = used + skipped."""
+    """Counts by case. For images and for annotations, read = used + skipped."""
 
     def __init__(
         self,
@@ -37,70 +43,70 @@ class DataReport:
         source: str | os.PathLike[str] = "",
         kinds: Sequence[Kind] = ("images", "annotations"),
     ) -> None:
+        require_policy(policy)
         self.policy, self.source = policy, os.fspath(source)
         self.read: dict[Kind, int] = dict.fromkeys(kinds, 0)
         self.skipped: dict[Kind, dict[str, Case]] = {kind: {} for kind in kinds}
-        self.notes: dict[str, Case] = {}
+        self.noted: dict[str, Case] = {}
         self.warnings: list[str] = []
         self.parts: dict[str, DataReport] = {}
-        """Of the data sets that this one is made of."""
-        self.faulty_rows: set[int] = set()
-        """Where unusable annotations stand in the file."""
+        """The reports of the data sets that this one joins."""
+        self.rejected_rows: set[int] = set()
+        """The rows of the annotation file that cannot be used."""
 
-    def fault(self, kind: Kind, error: DataError) -> None:
-        """Something unusable: raise it, or under the policy ``skip`` leave it out."""
+    def reject(self, kind: Kind, error: DataError) -> None:
+        """Raise the error about something unusable or, under the policy ``skip``, leave it out."""
         if self.policy == "error":
             raise error
-        identity = error.image_id if kind == "images" else error.annotation_id
-        self.skip(kind, error.case, "" if identity is None else identity)
+        item_id = error.image_id if kind == "images" else error.annotation_id
+        self.skip(kind, error.case, "" if item_id is None else item_id)
 
-    def skip(self, kind: Kind, case: str, identity: int | str) -> None:
-        """Something left out by rule, whatever the policy."""
-        self.skipped[kind].setdefault(case, Case()).add(identity)
+    def skip(self, kind: Kind, case: str, item_id: int | str) -> None:
+        """Count something that is left out by rule, whatever the policy."""
+        self.skipped[kind].setdefault(case, Case()).add(item_id)
 
-    def note(self, case: str, identity: int | str) -> None:
-        """Something used after a correction, or worth knowing."""
-        self.notes.setdefault(case, Case()).add(identity)
+    def note(self, case: str, item_id: int | str) -> None:
+        """Count something that is used after a correction, or worth knowing."""
+        self.noted.setdefault(case, Case()).add(item_id)
 
     def used(self, kind: Kind) -> int:
-        """How many of what was read are in the data set."""
+        """Return how many of what was read are in the data set."""
         return self.read[kind] - self.skipped_count(kind)
 
     def skipped_count(self, kind: Kind) -> int:
-        """How many were left out."""
+        """Return how many were left out."""
         return sum(case.count for case in self.skipped[kind].values())
 
     def require_images(self, count: int, fix: str) -> None:
-        """DataError where none is left to use; ``count`` says how many are."""
+        """DataError where no image is left to use; ``count`` says how many are."""
         if not count:
             what = f"no image is left to use: {self.summary()}"
             raise DataError(what, fix, case="empty-dataset", file=self.source)
 
     def summary(self) -> str:
-        """One line: what is used, what was skipped and why, what was noted."""
+        """Return one line: what is used, what was skipped and why, what else was counted."""
         objects = f" with {self.used('annotations')} objects" if "annotations" in self.read else ""
-        parts = [f"{self.used('images')} images{objects} from {self.source}"]
+        sections = [f"{self.used('images')} images{objects} from {self.source}"]
         for kind, cases in self.skipped.items():
             if cases:
-                parts.append(f"skipped {kind}: " + ", ".join(f"{case.count} {name}" for name, case in cases.items()))
-        if self.notes:
-            parts.append("noted: " + ", ".join(f"{case.count} {name}" for name, case in self.notes.items()))
-        parts += self.warnings
-        return "; ".join([*parts, *(f"{name}: {report.summary()}" for name, report in self.parts.items())])
+                sections.append(f"skipped {kind}: " + ", ".join(f"{case.count} {name}" for name, case in cases.items()))
+        if self.noted:
+            sections.append("noted: " + ", ".join(f"{case.count} {name}" for name, case in self.noted.items()))
+        sections += self.warnings
+        return "; ".join([*sections, *(f"{name}: {report.summary()}" for name, report in self.parts.items())])
 
     def as_json(self) -> dict[str, Any]:
-        """What ``data_report.json`` holds."""
+        """Return what ``data_report.json`` holds."""
         totals = {
             kind: {"read": count, "used": self.used(kind), "skipped": count - self.used(kind)}
             for kind, count in self.read.items()
         }
-        skipped = {kind: _cases(cases) for kind, cases in self.skipped.items()}
         return {
             "source": self.source,
             "policy": self.policy,
             "totals": totals,
-            "skipped": skipped,
-            "noted": _cases(self.notes),
+            "skipped": {kind: _cases(cases) for kind, cases in self.skipped.items()},
+            "noted": _cases(self.noted),
             "warnings": self.warnings,
             **({"parts": {name: report.as_json() for name, report in self.parts.items()}} if self.parts else {}),
         }
@@ -110,25 +116,27 @@ class DataReport:
         return {
             "read": self.read,
             "skipped": {kind: _cases(cases) for kind, cases in self.skipped.items()},
-            "notes": _cases(self.notes),
+            "noted": _cases(self.noted),
             "warnings": self.warnings,
-            "faulty_rows": sorted(self.faulty_rows),
+            "rejected_rows": sorted(self.rejected_rows),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what the validation of the same data found before."""
         self.read = dict(state["read"])
-        self.skipped = {
-            kind: {name: Case(**case) for name, case in cases.items()} for kind, cases in state["skipped"].items()
-        }
-        self.notes = {name: Case(**case) for name, case in state["notes"].items()}
+        self.skipped = {kind: _cases_from(cases) for kind, cases in state["skipped"].items()}
+        self.noted = _cases_from(state["noted"])
         self.warnings = list(state["warnings"])
-        self.faulty_rows = set(state["faulty_rows"])
+        self.rejected_rows = set(state["rejected_rows"])
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the report as JSON."""
-        Path(path).write_text(json.dumps(self.as_json(), indent=1) + "\n")
+        write_json(path, self.as_json())
 
 
-def _cases(cases: dict[str, Case]) -> dict[str, Any]:
+def _cases(cases: Mapping[str, Case]) -> dict[str, Any]:
     return {name: {"count": case.count, "ids": case.ids} for name, case in cases.items()}
+
+
+def _cases_from(values: Mapping[str, Any]) -> dict[str, Case]:
+    return {name: Case(**fields) for name, fields in values.items()}

@@ -8,18 +8,17 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from ..structures import Classes
-from .dataset import Dataset, select_image_labels
-from .label_maps import LazySemanticMaps
+from .dataset import Dataset, LazyClassMaps, select_image_labels
 from .types import Record
 
 
 class SubsetDataset(Dataset):
-    """These images of a data set, in this order."""
+    """The chosen images of a data set, in the order of ``image_ids``."""
 
     def __init__(self, dataset: Dataset, image_ids: Sequence[int | str]) -> None:
-        places = {image_id: place for place, image_id in enumerate(dataset.image_ids)}
-        self._whole = dataset
-        self._places = np.array([places[image_id] for image_id in image_ids], np.int64)  # an array, for workers
+        index_of = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
+        self._dataset = dataset
+        self._indices = np.array([index_of[image_id] for image_id in image_ids], np.int64)  # an array, for workers
         self.task, self.metrics = dataset.task, dataset.metrics
         self.masks, self.mask_format = dataset.masks, dataset.mask_format
         self.report = dataset.report
@@ -27,40 +26,38 @@ class SubsetDataset(Dataset):
 
     @property
     def classes(self) -> Mapping[str, Classes]:
-        """Those of the whole data set."""
-        return self._whole.classes
+        return self._dataset.classes
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._indices)
 
     @property
     def sizes(self) -> Int64[ndarray, "n 2"]:
-        """Those of these images."""
-        return self._whole.sizes[self._places]
+        return self._dataset.sizes[self._indices]
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
-        """Those of these images."""
-        return select_image_labels(self._whole.image_labels(), self._places, len(self._whole))
+        return select_image_labels(self._dataset.image_labels(), self._indices, len(self._dataset))
+
+    def file_name(self, index: int) -> str:
+        return self._dataset.file_name(self._indices[index].item())
 
     def read_image(self, index: int) -> Record:
-        """The image alone."""
-        return self._whole.read_image(self._places[index].item())
+        return self._dataset.read_image(self._indices[index].item())
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """With its truth."""
-        return self._whole.add_annotations(record, self._places[index].item())
+        return self._dataset.add_annotations(record, self._indices[index].item())
 
     def annotation_digest(self) -> str:
-        """That of the whole data set."""
-        return self._whole.annotation_digest()
+        """Return the digest of the whole data set."""
+        return self._dataset.annotation_digest()
 
     def ground_truth(self) -> Any:
-        """The truth of these images, in the form that the whole data set gives it."""
-        truth, image_ids = self._whole.ground_truth(), self.image_ids
+        """Return the ground truth of the chosen images, in the form that the data set gives it."""
+        ground_truth, image_ids = self._dataset.ground_truth(), self.image_ids
         if self.task == "semantic":
-            return LazySemanticMaps(image_ids, lambda place: truth[image_ids[place]])
+            return LazyClassMaps(image_ids, lambda index: ground_truth[image_ids[index]])
         if self.task == "classification":
-            return {image_id: truth[image_id] for image_id in image_ids}
-        images, chosen = {image["id"]: image for image in truth["images"]}, set(image_ids)
-        entries = [entry for entry in truth["annotations"] if entry["image_id"] in chosen]
-        return {**truth, "images": [images[image_id] for image_id in image_ids], "annotations": entries}
+            return {image_id: ground_truth[image_id] for image_id in image_ids}
+        images, chosen = {image["id"]: image for image in ground_truth["images"]}, set(image_ids)
+        entries = [entry for entry in ground_truth["annotations"] if entry["image_id"] in chosen]
+        return {**ground_truth, "images": [images[image_id] for image_id in image_ids], "annotations": entries}

@@ -13,7 +13,7 @@ from .config import (
 from .distributed.context import DistributedContext, init_distributed
 from .evaluate_run import CheckpointScores, evaluate_checkpoint, evaluate_run
 from .logging.comparisons import draw_comparisons
-from .loop.evaluate import collect_results, evaluate, score_results, scores_as_json, validation_losses, write_json
+from .loop.evaluate import collect_results, evaluate, score_results, scores_as_json, validation_losses
 from .loop.step import TrainingState, seed_step, train_step
 from .loop.train import train
 from .optim.optimizers import AdamWConfig, SGDConfig, build_optimizer, set_learning_rate
@@ -74,5 +74,4 @@ __all__ = [
     "train",
     "train_step",
     "validation_losses",
-    "write_json",
 ]

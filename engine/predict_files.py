@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..evaluation import read_ground_truth, write_results
+from ..formats import read_ground_truth, write_json, write_results
 from ..inference import Predictor, load_photo, write_image
 from ..structures import Classes, UsageError, suggest
-from .loop.evaluate import write_json
 from .tasks import Rows, pick_task, results_files
 
 NamedFile = tuple[Path, str]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..backbones import WeightsOrigin, load_backbone_weights, weights_origin
 from ..data import Dataset, build_dataset, require_same_classes
+from ..formats import write_json
 from ..inference import Checkpoint, checkpoint_paths, load_checkpoint_model, load_weights, open_checkpoint
 from ..inference.checkpoint import OPTIMIZER, STATE, read_tensors
 from ..models import Model, build_model, resolve_input, transfer_weights
@@ -23,7 +24,6 @@ from .checkpoint_writer import rename_damaged_checkpoints
 from .config import ExperimentConfig, SplitConfig, experiment_config
 from .distributed.context import DistributedContext
 from .distributed.sharding import shard_like
-from .loop.evaluate import write_json
 from .loop.step import TrainingState, seed_step
 from .run_folder import RunFolder
 from .tasks import Task, pick_task, require_targets

@@ -4,87 +4,89 @@ Images, categories and annotations are numbered from 1 in the order of their own
 with the id 0 for "no match", and engines differ over text ids and over fields that are left out.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hotcoco import mask as rle
-
-from ..formats.rle import size_problem
+from ..formats.checks import KnownIds, Problem, area_problem, box_problem, crowd_problem, id_problem
+from ..formats.results import GROUND_TRUTH, ResultError
+from ..formats.rle import encode_segmentation, mask_areas, size_problem
 from ..formats.segmentations import segmentation_problem
 from ..structures import DataError
-from .checks import Fault, ResultError, area_problem, box_problem, crowd_problem, id_problem
 
 Task = Literal["bbox", "segm", "boundary"]
+Sizes = Mapping[int | str, tuple[int, int]]
+"""(height, width) by image id; empty where boxes are scored, which needs none."""
 
 
 @dataclass(frozen=True, slots=True)
 class CocoInputs:
     """What an engine is given; ``class_names`` are in the order of the category numbers."""
 
-    truth: dict[str, Any]
+    ground_truth: dict[str, Any]
     detections: dict[str, Any]
     class_names: tuple[str, ...]
 
 
 def build_coco_inputs(ground_truth: dict[str, Any], results: list[dict[str, Any]], task: Task) -> CocoInputs:
-    """Both data sets in numbers of our own; the inputs stay as they are. ``results`` are checked ones, in their order:
-    it breaks ties between equal scores of an image, as it does for the official API.
+    """Return both data sets with ids numbered from 1; the arguments are left as they are.
 
-    DataError for an annotation, or a result without a mask, that the task cannot use.
+    ``results`` are checked ones. Their order breaks ties between equal scores of an image, as it does for the official
+    API. DataError for an annotation, or a result without a mask, that the task cannot use.
     """
     image_numbers = _number_ids(ground_truth["images"], "image")
     category_numbers = _number_ids(ground_truth["categories"], "category")
     names = {category["id"]: category["name"] for category in ground_truth["categories"]}
-    # Boxes are scored without the size of the image, so annotations that do not tell it will do.
     sizes = {} if task == "bbox" else _image_sizes(ground_truth["images"])
     shared = {
-        "images": [{"id": number} | _sides(sizes.get(identity)) for identity, number in image_numbers.items()],
-        "categories": [{"id": number, "name": names[identity]} for identity, number in category_numbers.items()],
+        "images": [{"id": number, **_sides(sizes.get(image_id))} for image_id, number in image_numbers.items()],
+        "categories": [{"id": number, "name": names[category_id]} for category_id, number in category_numbers.items()],
     }
 
-    def place(number: int, entry: dict[str, Any]) -> dict[str, int]:
+    def numbered(number: int, entry: dict[str, Any]) -> dict[str, int]:
         image, category = image_numbers[entry["image_id"]], category_numbers[entry["category_id"]]
         return {"id": number, "image_id": image, "category_id": category}
 
+    image_ids = KnownIds.of(image_numbers, GROUND_TRUTH)
+    category_ids = KnownIds.of(category_numbers, GROUND_TRUTH)
     annotations = []
     for number, annotation in enumerate(ground_truth["annotations"], start=1):
-        fault = _annotation_fault(annotation, image_numbers.keys(), category_numbers.keys(), sizes)
-        if fault is not None:
-            raise _annotation_error(number - 1, annotation, fault)
-        annotations.append(place(number, annotation) | _true_shape(annotation, sizes.get(annotation["image_id"])))
+        problem = _annotation_problem(annotation, image_ids, category_ids, sizes)
+        if problem is not None:
+            raise _annotation_error(number - 1, annotation, problem)
+        annotations.append(numbered(number, annotation) | _true_shape(annotation, sizes.get(annotation["image_id"])))
     detections = []
     for number, result in enumerate(results, start=1):
-        fault = _shape_fault(result, sizes.get(result["image_id"]))
-        if fault is not None:
-            raise ResultError.of(number - 1, result, ("no-shape", fault))
-        shape = _found_box(result) if task == "bbox" else _found_mask(result)
-        detections.append(place(number, result) | shape | {"score": result["score"], "iscrowd": 0})
+        problem = _shape_problem(result, sizes.get(result["image_id"]))
+        if problem is not None:
+            raise ResultError.of(number - 1, result, problem)
+        shape = _predicted_box(result) if task == "bbox" else _predicted_mask(result)
+        detections.append(numbered(number, result) | shape | {"score": result["score"], "iscrowd": 0})
     return CocoInputs(
         shared | {"annotations": annotations}, shared | {"annotations": detections},
         tuple(category["name"] for category in shared["categories"]),
     )  # fmt: skip
 
 
-def _number_ids(entries: list[dict[str, Any]], kind: str) -> dict[int | str, int]:
-    """1, 2, ... for each id, in the order of the ids."""
-    identities = [entry["id"] for entry in entries]
-    if len(set(identities)) < len(identities):
-        twice = next(identity for identity in identities if identities.count(identity) > 1)
-        raise DataError(f"two entries have the {kind} id {twice!r}", "give each its own", case=f"duplicate-{kind}-id")
-    ordered = sorted(identities, key=lambda identity: (isinstance(identity, str), identity))
-    return {identity: number for number, identity in enumerate(ordered, start=1)}
+def _number_ids(entries: list[dict[str, Any]], noun: str) -> dict[int | str, int]:
+    """Return 1, 2, ... for each id, in the order of the ids."""
+    ids = [entry["id"] for entry in entries]
+    if len(set(ids)) < len(ids):
+        twice = next(entry_id for entry_id in ids if ids.count(entry_id) > 1)
+        raise DataError(f"two entries have the {noun} id {twice!r}", "give each its own", case=f"duplicate-{noun}-id")
+    ordered = sorted(ids, key=lambda entry_id: (isinstance(entry_id, str), entry_id))
+    return {entry_id: number for number, entry_id in enumerate(ordered, start=1)}
 
 
-def _image_sizes(images: list[dict[str, Any]]) -> dict[int | str, tuple[int, int]]:
-    """(height, width) by image id; without them a polygon cannot be drawn."""
+def _image_sizes(images: list[dict[str, Any]]) -> Sizes:
+    """Return (height, width) by image id; without them a polygon cannot be drawn."""
     sizes = {}
     for image in images:
         size = image.get("height"), image.get("width")
-        fault = size_problem(size)
-        if fault is not None:
+        what = size_problem(size)
+        if what is not None:
             fix = "correct its height and width in the annotations, which masks need"
-            raise DataError(f"the image {fault}", fix, case="bad-size", image_id=image["id"])
+            raise DataError(f"the image {what}", fix, case="bad-size", image_id=image["id"])
         sizes[image["id"]] = size
     return sizes
 
@@ -93,74 +95,74 @@ def _sides(size: tuple[int, int] | None) -> dict[str, int]:
     return {} if size is None else {"height": size[0], "width": size[1]}
 
 
-def _annotation_fault(
-    annotation: dict[str, Any],
-    image_ids: Set[int | str],
-    category_ids: Set[int | str],
-    sizes: Mapping[int | str, tuple[int, int]],
-) -> Fault | None:
-    """What is wrong with an annotation, if anything: it must be about something known, and have its shape, which is a
-    mask where there are ``sizes`` of images, otherwise a box."""
+def _annotation_problem(
+    annotation: dict[str, Any], image_ids: KnownIds, category_ids: KnownIds, sizes: Sizes
+) -> Problem | None:
+    """Return what is wrong with an annotation: it must be about something known, and have a mask where there are
+    ``sizes`` of images, otherwise a box."""
     image_id: Any = annotation.get("image_id")
-    area = annotation.get("area")
-    return (
+    problem = (
         id_problem("image", image_id, image_ids)
         or id_problem("category", annotation.get("category_id"), category_ids)
         or crowd_problem(annotation.get("iscrowd", 0))
-        or (image_id in sizes and segmentation_problem(annotation.get("segmentation"), sizes[image_id]))
-        or (area is not None and area_problem(area))
-        or (not sizes and box_problem(annotation.get("bbox")))
-        or None
     )
+    if problem is None and sizes:
+        problem = segmentation_problem(annotation.get("segmentation"), sizes[image_id])
+    if problem is None:
+        problem = area_problem(annotation.get("area"))
+    if problem is None and not sizes:
+        problem = box_problem(annotation.get("bbox"))
+        problem = None if problem is None else Problem("bad-box", problem.what)
+    return problem
 
 
-def _annotation_error(row: int, annotation: dict[str, Any], fault: Fault) -> DataError:
-    """It tells the annotation by its id, and one without by its row."""
-    (case, what), image_id, identity = fault, annotation.get("image_id"), annotation.get("id")
+def _annotation_error(row: int, annotation: dict[str, Any], problem: Problem) -> DataError:
+    """Return the error for an annotation, which is called by its id, and one without by its row."""
+    image_id, annotation_id = annotation.get("image_id"), annotation.get("id")
     return DataError(
-        f"the annotation {what}", "correct the annotations", case=case,
+        f"the annotation {problem.what}", "correct the annotations", case=problem.case,
         image_id=image_id if isinstance(image_id, int | str) else None,
-        annotation_id=identity if isinstance(identity, int | str) else f"row {row}",
+        annotation_id=annotation_id if isinstance(annotation_id, int | str) else f"row {row}",
     )  # fmt: skip
 
 
 def _true_shape(annotation: dict[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
-    """What the engine matches: the mask where the image's (height, width) is given, otherwise the box. The area, which
-    decides small, medium and large, is that of the same shape where none is given, as it is of what was found."""
+    """Return what the engine matches: the mask where the image's (height, width) is given, otherwise the box.
+
+    The area decides small, medium and large. Where none is given it is that of the same shape, as it is for results.
+    """
     shape, area = ("bbox" if size is None else "segmentation"), annotation.get("area")
-    if area is None:
-        area = _box_area(annotation["bbox"]) if size is None else _mask_area(annotation["segmentation"], size)
+    if area is None and size is None:
+        area = _box_area(annotation["bbox"])
+    elif area is None:
+        area = float(mask_areas([encode_segmentation(annotation["segmentation"], size)])[0])
     return {shape: annotation[shape], "area": area, "iscrowd": int(annotation.get("iscrowd", 0))}
 
 
 def _box_area(box: Sequence[Any]) -> float:
-    """Of x, y, width and height."""
+    """Return the area of a box (x, y, width, height)."""
     return float(box[2] * box[3])
 
 
-def _mask_area(segmentation: Any, size: tuple[int, int]) -> float:
-    """In pixels; those of several polygons are joined."""
-    encoded = rle.frPyObjects(segmentation, *size)
-    return float(rle.area(rle.merge(encoded) if isinstance(encoded, list) else encoded))
-
-
-def _shape_fault(result: dict[str, Any], size: tuple[int, int] | None) -> str | None:
-    """Why the task has nothing to compare: masks where the image's (height, width) is given, otherwise boxes."""
+def _shape_problem(result: dict[str, Any], size: tuple[int, int] | None) -> Problem | None:
+    """Return why a result cannot be compared: by masks where the image's (height, width) is given, else by boxes."""
     if size is None:
-        return None if "bbox" in result else "has no bbox to score"
+        return None if "bbox" in result else Problem("no-shape", "has no bbox to score")
     if "segmentation" not in result:
-        return "has no segmentation to score"
-    own = tuple(result["segmentation"]["size"])
-    return None if own == size else f"has a mask of (height, width) {list(own)} in an image of {list(size)}"
+        return Problem("no-shape", "has no segmentation to score")
+    mask_size = tuple(result["segmentation"]["size"])
+    if mask_size == size:
+        return None
+    return Problem("no-shape", f"has a mask of (height, width) {list(mask_size)} in an image of {list(size)}")
 
 
-def _found_box(result: dict[str, Any]) -> dict[str, Any]:
+def _predicted_box(result: dict[str, Any]) -> dict[str, Any]:
     return {"bbox": result["bbox"], "area": _box_area(result["bbox"])}
 
 
-def _found_mask(result: dict[str, Any]) -> dict[str, Any]:
-    """The mask and its own area, also where a box is given (the box's area would put it in another size range)."""
+def _predicted_mask(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the mask and its own area, also where there is a box, whose area would put it in another range."""
     mask = result["segmentation"]
     counts = mask["counts"].decode("ascii") if isinstance(mask["counts"], bytes) else mask["counts"]
     compressed: Any = {"size": mask["size"], "counts": counts}
-    return {"segmentation": compressed, "area": float(rle.area(compressed))}
+    return {"segmentation": compressed, "area": float(mask_areas([compressed])[0])}

@@ -20,17 +20,20 @@ class ConfusionMatrix:
 
     @classmethod
     def empty(cls, num_classes: int) -> "ConfusionMatrix":
-        """Of no pixel."""
+        """Return the matrix of no pixels."""
         return cls(np.zeros((num_classes, num_classes + 1), np.int64))
 
     @classmethod
-    def of(cls, truth: UInt8[ndarray, "h w"], predicted: UInt8[ndarray, "h w"], num_classes: int) -> "ConfusionMatrix":
-        """Of one map. 255 is no class: in the truth the pixel is left out, in the prediction it has none."""
-        known = truth != IGNORE
-        rows, found = truth[known].astype(np.int64), predicted[known].astype(np.int64)
-        if (rows >= num_classes).any() or ((found >= num_classes) & (found != IGNORE)).any():
+    def of(
+        cls, ground_truth: UInt8[ndarray, "h w"], predicted: UInt8[ndarray, "h w"], num_classes: int
+    ) -> "ConfusionMatrix":
+        """Count the pixels of one image. 255 is no class: in the ground truth the pixel is left out, in the prediction
+        it counts as one without a class."""
+        known = ground_truth != IGNORE
+        rows, labels = ground_truth[known].astype(np.int64), predicted[known].astype(np.int64)
+        if (rows >= num_classes).any() or ((labels >= num_classes) & (labels != IGNORE)).any():
             raise ValueError(f"a map of {num_classes} classes holds 0..{num_classes - 1} and {IGNORE}")
-        columns = np.where(found == IGNORE, num_classes, found)
+        columns = np.where(labels == IGNORE, num_classes, labels)
         size = num_classes * (num_classes + 1)
         return cls(np.bincount(rows * (num_classes + 1) + columns, minlength=size).reshape(num_classes, -1))
 
@@ -39,15 +42,15 @@ class ConfusionMatrix:
 
     @property
     def hits(self) -> Int64[ndarray, " k"]:
-        """Pixels of each class that are predicted to be of it."""
+        """The pixels of each class that are predicted to be of it."""
         return self.counts.diagonal()
 
     @property
-    def truths(self) -> Int64[ndarray, " k"]:
-        """Pixels that are of each class."""
+    def true_pixels(self) -> Int64[ndarray, " k"]:
+        """The pixels that are of each class."""
         return self.counts.sum(axis=1)
 
     @property
     def unions(self) -> Int64[ndarray, " k"]:
-        """Pixels that are of each class, or predicted to be."""
-        return self.truths + self.counts[:, :-1].sum(axis=0) - self.hits
+        """The pixels that are of each class, or predicted to be."""
+        return self.true_pixels + self.counts[:, :-1].sum(axis=0) - self.hits

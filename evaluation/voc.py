@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
 
+from ..formats.results import check_results
 from ..ops import pairwise_iou
-from .checks import check_results
 from .coco_inputs import build_coco_inputs
 from .scores import Scores
 
@@ -24,10 +24,12 @@ POINTS = 11
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Boxes:
-    """Boxes (xyxy) of all images and classes, each with the numbers of its own."""
+    """Boxes (xyxy) of all images and classes."""
 
     images: Int64[ndarray, " n"]
+    """The number of each box's image."""
     classes: Int64[ndarray, " n"]
+    """The number of each box's class."""
     corners: Float64[ndarray, "n 4"]
 
     @classmethod
@@ -40,11 +42,11 @@ class _Boxes:
         )
 
     def groups(self) -> dict[tuple[int, int], list[int]]:
-        """The places of the boxes of each image and class."""
-        places = defaultdict(list)
-        for place, key in enumerate(zip(self.images.tolist(), self.classes.tolist(), strict=True)):
-            places[key].append(place)
-        return places
+        """Return the indices of the boxes of each image and class."""
+        indices = defaultdict(list)
+        for index, key in enumerate(zip(self.images.tolist(), self.classes.tolist(), strict=True)):
+            indices[key].append(index)
+        return indices
 
 
 def evaluate_voc(
@@ -53,75 +55,79 @@ def evaluate_voc(
     """Score COCO results against ground truth in COCO's format; DataError for bad ones.
 
     ``rule`` averages the precision at recall 0, 0.1 .. 1 (VOC2007: ``11-point``) or takes the area below the curve
-    (VOC2010 on). Annotations marked ``difficult`` need not be found, and finding them is not punished. Among equal
-    scores the order of the results decides. The mean is over the classes that have something to find.
+    (VOC2010 on). Annotations marked ``difficult`` need not be detected, and detecting them is not punished. Among equal
+    scores the order of the results decides. The mean is over the classes that have an object to detect.
     """
     check_results(results, ground_truth)
-    problem = build_coco_inputs(ground_truth, results, "bbox")
-    truths, found = (_Boxes.of(part["annotations"]) for part in (problem.truth, problem.detections))
+    inputs = build_coco_inputs(ground_truth, results, "bbox")
+    truths, detections = (_Boxes.of(part["annotations"]) for part in (inputs.ground_truth, inputs.detections))
     scores = np.array([result["score"] for result in results], np.float64)
     difficult = np.array([bool(entry.get("difficult", 0)) for entry in ground_truth["annotations"]], bool)
-    partners = _best_overlaps(truths, found, iou)
+    matches = _best_overlaps(truths, detections, iou)
     per_class = {}
-    for number, name in enumerate(problem.class_names, start=1):
-        own = np.flatnonzero(found.classes == number)
-        order = own[np.argsort(-scores[own], kind="stable")]
+    for number, name in enumerate(inputs.class_names, start=1):
+        of_class = np.flatnonzero(detections.classes == number)
+        order = of_class[np.argsort(-scores[of_class], kind="stable")]
         objects = int(((truths.classes == number) & ~difficult).sum())
-        hits, counted = _judge(partners[order], difficult)
+        hits, counted = _judge(matches[order], difficult)
         per_class[name] = _average_precision(hits[counted], objects, rule) if objects else None
     measured = [value for value in per_class.values() if value is not None]
     mean = float(np.mean(measured)) if measured else None
-    images = len(problem.truth["images"])
+    images = len(inputs.ground_truth["images"])
     counts = {
         "images": images,
-        "images_without_detections": images - len(set(found.images.tolist())),
+        "images_without_detections": images - len(set(detections.images.tolist())),
         "detections": len(results),
         "difficult_objects": int(difficult.sum()),
     }
     return Scores({f"AP{round(100 * iou)}": mean}, per_class, counts)
 
 
-def _best_overlaps(truths: _Boxes, found: _Boxes, iou: float) -> Int64[ndarray, " n"]:
-    """For each detection the object of its image and class that it overlaps most, or -1 if that is below ``iou``.
+def _best_overlaps(truths: _Boxes, detections: _Boxes, iou: float) -> Int64[ndarray, " n"]:
+    """Return for each detection the object of its image and class that it overlaps most, or -1 if that is below
+    ``iou``.
 
-    The best one is looked for among all objects, difficult and found ones too: the first of equal ones.
+    The best one is looked for among all objects, difficult and detected ones too: the first of equal ones.
     """
-    partners = np.full(len(found.images), -1)
+    matches = np.full(len(detections.images), -1)
     groups = truths.groups()
-    for key, places in found.groups().items():
+    for key, indices in detections.groups().items():
         if key in groups:
             candidates = np.array(groups[key])
             overlaps = pairwise_iou(
-                torch.from_numpy(found.corners[places]), torch.from_numpy(truths.corners[candidates])
+                torch.from_numpy(detections.corners[indices]), torch.from_numpy(truths.corners[candidates])
             ).numpy()
             best = overlaps.argmax(axis=1)
-            partners[places] = np.where(overlaps.max(axis=1) >= iou, candidates[best], -1)
-    return partners
+            matches[indices] = np.where(overlaps.max(axis=1) >= iou, candidates[best], -1)
+    return matches
 
 
 def _judge(
-    partners: Int64[ndarray, " n"], difficult: Bool[ndarray, " m"]
+    matches: Int64[ndarray, " n"], difficult: Bool[ndarray, " m"]
 ) -> tuple[Bool[ndarray, " n"], Bool[ndarray, " n"]]:
-    """Which detections, best first, are hits, and which count at all: those of difficult objects do not.
+    """Return which detections, best first, are hits, and which count at all: those of difficult objects do not.
 
     An object is hit once; a second detection of it is false.
     """
-    matched = partners >= 0
+    matched = matches >= 0
     counted = ~matched
-    counted[matched] = ~difficult[partners[matched]]
-    first = np.zeros(len(partners), bool)
-    first[np.unique(partners, return_index=True)[1]] = True
+    counted[matched] = ~difficult[matches[matched]]
+    first = np.zeros(len(matches), bool)
+    first[np.unique(matches, return_index=True)[1]] = True
     return first & matched & counted, counted
 
 
 def _average_precision(hits: Bool[ndarray, " n"], objects: int, rule: Rule) -> float:
-    """Of hits and misses, best first. Recall is compared in whole numbers, so that no rounding moves a point."""
-    found = np.cumsum(hits)
-    precision = found / np.arange(1, len(hits) + 1)
+    """Return the average precision of hits and misses, best first.
+
+    Recall is compared in whole numbers, so that no rounding moves a point.
+    """
+    hit_counts = np.cumsum(hits)
+    precision = hit_counts / np.arange(1, len(hits) + 1)
     best_from = np.maximum.accumulate(precision[::-1])[::-1]
     if rule == "area":
         # Recall grows by one object at a hit, where the best precision from there on is its height.
         return float(best_from[hits].sum() / objects)
     last = POINTS - 1
-    reached = [np.searchsorted(found * last, point * objects) for point in range(POINTS)]
-    return float(sum(best_from[place] for place in reached if place < len(hits)) / POINTS)
+    reached = [np.searchsorted(hit_counts * last, point * objects) for point in range(POINTS)]
+    return float(sum(best_from[index] for index in reached if index < len(hits)) / POINTS)

@@ -1,4 +1,47 @@
 """Floor 1: files of the world as plain values: read, checked and written.
 
-Importing this folder, or reading an image, loads no package that only an encoder of masks needs.
+Importing this folder, or reading an image, loads nothing that only the codec of masks or training needs.
 """
+
+from .checks import KnownIds, Problem
+from .class_maps import check_class_map, read_class_map
+from .coco import read_ground_truth
+from .images import IMAGE_SUFFIXES, check_image, image_size, read_image, read_reduced_image
+from .json_files import add_file_to_error, read_json, write_json, write_text
+from .results import ResultError, check_results, open_results, sort_results, write_results
+from .rle import decode_mask, encode_mask, encode_segmentation, rle_problem, size_problem
+from .segmentations import segmentation_problem
+from .voc import VocAnnotation, VocObject, read_class_names, read_voc_annotation, read_voc_list
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "KnownIds",
+    "Problem",
+    "ResultError",
+    "VocAnnotation",
+    "VocObject",
+    "add_file_to_error",
+    "check_class_map",
+    "check_image",
+    "check_results",
+    "decode_mask",
+    "encode_mask",
+    "encode_segmentation",
+    "image_size",
+    "open_results",
+    "read_class_map",
+    "read_class_names",
+    "read_ground_truth",
+    "read_image",
+    "read_json",
+    "read_reduced_image",
+    "read_voc_annotation",
+    "read_voc_list",
+    "rle_problem",
+    "segmentation_problem",
+    "size_problem",
+    "sort_results",
+    "write_json",
+    "write_results",
+    "write_text",
+]

@@ -118,7 +118,8 @@ def command(context: click.Context, **values: Any) -> None:
         return
     scores, facts = scored
     if options.json is not None:
-        from vertebra.engine import scores_as_json, write_json
+        from vertebra.engine import scores_as_json
+        from vertebra.formats import write_json
 
         write_json(options.json, scores_as_json(scores, **facts))
     for name, numbers in scores.items():
@@ -153,7 +154,8 @@ Scored = tuple[Mapping[str, "Scores"], dict[str, Any]]
 
 def _score_against_annotations(options: Options) -> Scored:
     """Score a results file against a COCO annotation file."""
-    from vertebra.evaluation import add_file_to_error, evaluate_coco, open_results, read_ground_truth
+    from vertebra.evaluation import evaluate_coco
+    from vertebra.formats import add_file_to_error, open_results, read_ground_truth
 
     task = options.task or "bbox"
     assert options.annotations is not None and options.results is not None, "the options were checked"

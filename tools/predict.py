@@ -60,7 +60,7 @@ def command(
 
 def _find_images(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     """Yield every image file with its name in the output, folder by folder in order."""
-    from vertebra.data import IMAGE_SUFFIXES
+    from vertebra.formats import IMAGE_SUFFIXES
     from vertebra.structures import UsageError
 
     for path in paths:

@@ -1,14 +1,15 @@
 """Detection data in COCO's format."""
 
+import hashlib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
-from ...formats.json_files import read_json
+from ...formats.json_files import parse_json, read_file
+from ...structures import DataError
 from ..dataset import DATASETS, Dataset, select_image_labels
 from ..image_files import read_image_record
 from ..objects import Objects
@@ -24,7 +25,7 @@ class CocoDataset(Dataset):
     task: ClassVar[str] = "detection"
 
     def __init__(self, policy: Policy, config: CocoConfig, boxes: bool = True) -> None:
-        """Without ``boxes`` nothing is asked of them, and none are read: who draws maps has no use for them."""
+        """Open the data set; without ``boxes``, for maps of classes, nothing is asked of boxes and none are read."""
         self.config, self.masks, self.mask_format = config, config.masks, config.mask_format
         self.report = DataReport(policy, config.annotations)
         self.annotations, self.indices, self._digest = open_coco(config, boxes, self.report)
@@ -36,24 +37,27 @@ class CocoDataset(Dataset):
 
     @property
     def sizes(self) -> Int64[ndarray, "n 2"]:
-        """As the file declares them, and the images were found to be."""
+        """(height, width) of every image, as the file declares and the headers confirm it."""
         return self.annotations.sizes[self.indices]
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
-        """Crowds are no objects."""
+        """Return the (image index, label) pairs of all objects; a crowd is no object."""
         starts, labels = self.annotations.starts, self.annotations.labels
         pairs = np.stack([np.repeat(np.arange(len(starts) - 1), np.diff(starts)), labels], axis=1)
         return select_image_labels(pairs[~self.annotations.crowd], self.indices, len(starts) - 1)
 
+    def file_name(self, index: int) -> str:
+        return str(self.config.images / self.annotations.file_names[self.indices[index]].decode())
+
     def read_image(self, index: int) -> Record:
-        """The image alone."""
-        place = self.indices[index].item()
-        return read_image_record(self._path(place), self._id(place), self.config.decode_short_side)
+        image_id = self.annotations.image_ids[self.indices[index]].item()
+        return read_image_record(self.file_name(index), image_id, self.config.decode_short_side)
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """With its objects; crowds are in ``ignored``."""
+        """Return the record with its objects; crowds are in ``ignored``."""
         rows, annotations = self.rows_of(index), self.annotations
-        crowds, objects = (rows[annotations.crowd[rows] == kind] for kind in (True, False))
+        is_crowd = annotations.crowd[rows]
+        objects, crowds = rows[~is_crowd], rows[is_crowd]
         wanted, size = objects.tolist(), record.full_size
         masks = None if annotations.masks is None else annotations.masks.decode(wanted, size)
         polygon_masks = None if annotations.polygon_masks is None else annotations.polygon_masks.decode(wanted, size)
@@ -61,42 +65,41 @@ class CocoDataset(Dataset):
         return replace(record, objects=Objects(boxes[objects], labels[objects], boxes[crowds], masks, polygon_masks))
 
     def rows_of(self, index: int) -> Int64[ndarray, " n"]:
-        """Where the objects of an image stand in ``annotations``, crowds too."""
-        first, last = self.annotations.starts[self.indices[index] :][:2].tolist()
-        return np.arange(first, last)
+        """Return the rows of ``annotations`` that hold the objects and crowds of an image."""
+        image = self.indices[index]
+        return np.arange(self.annotations.starts[image], self.annotations.starts[image + 1])
 
     def ground_truth(self) -> dict[str, Any]:
-        """The file's own entries of these images and classes; ``iscrowd`` and ids filled in where missing.
+        """Return the file's own entries of these images and classes; ``iscrowd`` and ids are filled in where missing.
 
-        An area that is missing stays so: it is the box's or the mask's, whichever an evaluator compares.
-
-        Objects that were too small to train on count here: an evaluator has rules of its own for them.
+        A missing area stays missing: it is the box's or the mask's, whichever an evaluator compares. Objects that were
+        too small to train on are there: an evaluator has rules of its own for them. DataError where the file was
+        changed since it was opened.
         """
-        data, annotations = read_json(self.config.annotations), self.annotations
+        content = read_file(self.config.annotations)
+        if hashlib.sha256(content).hexdigest() != self._digest:
+            raise DataError(
+                "the annotations were changed while they were in use", "start again, or put them back as they were",
+                case="changed-file", file=self.config.annotations,
+            )  # fmt: skip
+        data, annotations = parse_json(content, self.config.annotations), self.annotations
         images = [data["images"][row] for row in annotations.image_rows[self.indices]]
-        used = {image["id"] for image in images}
-        faulty = self.report.faulty_rows
-        wanted = set(self.category_ids)
+        image_ids, category_ids = {image["id"] for image in images}, set(self.category_ids)
+        rejected = self.report.rejected_rows
         entries = [
-            _completed(entry, row)
+            _complete(entry, row)
             for row, entry in enumerate(data["annotations"])
-            if row not in faulty and entry["image_id"] in used and entry["category_id"] in wanted
+            if row not in rejected and entry["image_id"] in image_ids and entry["category_id"] in category_ids
         ]
-        by_id = {category["id"]: category for category in data["categories"]}
-        categories = [by_id[identity] for identity in self.category_ids]
-        return {"info": {}, "images": images, "annotations": entries, "categories": categories}
+        categories = {category["id"]: category for category in data["categories"]}
+        chosen = [categories[category_id] for category_id in self.category_ids]
+        return {"info": {}, "images": images, "annotations": entries, "categories": chosen}
 
     def annotation_digest(self) -> str:
-        """That of the annotation file."""
+        """Return the SHA-256 of the annotation file."""
         return self._digest
 
-    def _id(self, place: int) -> int | str:
-        return self.annotations.image_ids[place].item()
 
-    def _path(self, place: int) -> Path:
-        return self.config.images / self.annotations.file_names[place].decode()
-
-
-def _completed(entry: dict[str, Any], row: int) -> dict[str, Any]:
-    """The entry with what it leaves out; true stands for 1."""
+def _complete(entry: dict[str, Any], row: int) -> dict[str, Any]:
+    """Return an annotation with an id and ``iscrowd`` as a number."""
     return {"id": -1 - row, **entry, "iscrowd": int(entry.get("iscrowd", 0))}

@@ -50,7 +50,7 @@ def read_images(
     for row, image in enumerate(_read_entries(rows, path)):
         problem = _image_problem(image)
         if problem is not None:
-            report.fault("images", _error(problem.case, problem.what, "correct the entry", path, image.id))
+            report.reject("images", _error(problem.case, problem.what, "correct the entry", path, image.id))
             refused += [] if image.id is None else [image.id]
             continue
         assert image.id is not None, "an image without an id has a problem"

@@ -185,8 +185,8 @@ class AnnotationReader:
             entry = self._entry(row)
             problem = self._problem(entry, row)
             if problem is not None:
-                report.fault("annotations", self._error(row, problem))
-                report.faulty_rows.add(row)
+                report.reject("annotations", self._error(row, problem))
+                report.rejected_rows.add(row)
                 continue
             self._crowd[row] = entry.get("iscrowd", 0)
             if self._min_box is not None:
@@ -210,7 +210,7 @@ class AnnotationReader:
 
     def _select(self, asked: Bool[ndarray, " n"], report: DataReport) -> ObjectTable:
         """Return the objects to learn from: of the chosen classes, inside their image and not too small."""
-        asked[list(report.faulty_rows)] = False
+        asked[list(report.rejected_rows)] = False
         rows = np.flatnonzero(asked)
         boxes = self._boxes[rows]
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

@@ -15,13 +15,13 @@ from numpy import ndarray
 from pydantic import Field
 
 from ...structures import IGNORE
-from ..dataset import DATASETS, Dataset, select_image_labels
+from ..dataset import DATASETS, Dataset, LazyClassMaps, select_image_labels
 from ..image_files import ImageFilesConfig
-from ..label_maps import LazySemanticMaps
 from ..report import Policy
 from ..types import Record
 from ..voc_format import BACKGROUND, VOC_CLASSES
 from .detection import CocoDataset
+from .masks import MaskTable
 from .opening import CocoConfig
 
 COCO_NAMES_OF_VOC = {
@@ -48,7 +48,7 @@ class CocoSemanticConfig(ImageFilesConfig):
     overlap: Overlap = "ignore"
     """A pixel of two objects is ignored (torchvision), is ignored if they are of two classes, or is the smaller's."""
     crowd: Literal["class", "ignore"] = "class"
-    """A crowd is an object like any other (torchvision), or what of it nothing else covers is ignored."""
+    """A crowd is an object like any other (torchvision), or its pixels that nothing else covers are ignored."""
     min_pixels: int = Field(default=0, ge=0)
     """Leave out images whose objects have no more pixels together; torchvision trains with 1000."""
     subset: int | None = Field(default=None, gt=0)
@@ -57,7 +57,7 @@ class CocoSemanticConfig(ImageFilesConfig):
     """Accept file names that lead out of the image folder."""
 
     def classes(self) -> tuple[str, ...]:
-        """The class names, as far as the config states them."""
+        """Return the class names that the config states; UsageError where they are in the file."""
         return (BACKGROUND, *VOC_CLASSES) if self.categories == "voc" else super().classes()
 
 
@@ -69,12 +69,12 @@ class CocoSemantic(Dataset):
 
     def __init__(self, policy: Policy, config: CocoSemanticConfig) -> None:
         self.config = config
-        of_voc = tuple(COCO_NAMES_OF_VOC.get(name, name) for name in VOC_CLASSES)
+        names_in_file = tuple(COCO_NAMES_OF_VOC.get(name, name) for name in VOC_CLASSES)
         self._coco = coco = CocoDataset(
             policy,
             CocoConfig(
                 images=config.images, annotations=config.annotations, masks=True, subset=config.subset,
-                class_names=of_voc if config.categories == "voc" else None, allow_outside=config.allow_outside,
+                class_names=names_in_file if config.categories == "voc" else None, allow_outside=config.allow_outside,
                 decode_short_side=config.decode_short_side,
             ),
             boxes=False,
@@ -84,73 +84,86 @@ class CocoSemantic(Dataset):
         # The background is no category of the file: it gets the id 0, which COCO leaves free.
         free = 0 if 0 not in coco.category_ids else max(coco.category_ids) + 1
         self.category_ids = (free, *coco.category_ids)
-        assert coco.annotations.masks is not None, "the masks were asked for"
-        self._masks = coco.annotations.masks
-        pixels = np.array([self._masks.areas[coco.rows_of(index)].sum() for index in range(len(coco))])
-        few = (pixels <= config.min_pixels) & (config.min_pixels > 0)
-        for index in np.flatnonzero(few).tolist():
-            self.report.skip("images", "few-pixels", coco.image_ids[index])
-        self._indices = np.flatnonzero(~few)
+        self._indices = self._choose_images(config.min_pixels)
         self.report.require_images(len(self._indices), "lower min_pixels")
         self.image_ids = [coco.image_ids[index] for index in self._indices.tolist()]
+
+    def _choose_images(self, min_pixels: int) -> Int64[ndarray, " n"]:
+        """Return the indices of the images whose objects have more pixels; the others are skipped in the report."""
+        if not min_pixels:
+            return np.arange(len(self._coco))
+        starts = self._coco.annotations.starts
+        pixels_before = np.concatenate([[0], np.cumsum(self._masks.areas)])[starts]
+        few = np.diff(pixels_before)[self._coco.indices] <= min_pixels
+        for index in np.flatnonzero(few).tolist():
+            self.report.skip("images", "few-pixels", self._coco.image_ids[index])
+        return np.flatnonzero(~few)
+
+    @property
+    def _masks(self) -> MaskTable:
+        masks = self._coco.annotations.masks
+        assert masks is not None, "the masks were asked for"
+        return masks
 
     def __len__(self) -> int:
         return len(self._indices)
 
     @property
     def sizes(self) -> Int64[ndarray, "n 2"]:
-        """As the file declares them."""
+        """(height, width) of every image, as the file declares and the headers confirm it."""
         return self._coco.sizes[self._indices]
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
-        """Those of all objects, whether or not others hide them; crowds are none."""
+        """Return the (image index, label) pairs of all objects, also where others hide them; a crowd is no object."""
         return select_image_labels(self._coco.image_labels() + np.array([0, 1]), self._indices, len(self._coco))
 
+    def file_name(self, index: int) -> str:
+        return self._coco.file_name(self._indices[index].item())
+
     def read_image(self, index: int) -> Record:
-        """The image alone."""
         return self._coco.read_image(self._indices[index].item())
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """With its map."""
+        """Return the record with its map of classes."""
         return replace(record, semantic=self._read_map(index))
 
     def annotation_digest(self) -> str:
-        """That of the annotation file."""
+        """Return the SHA-256 of the annotation file."""
         return self._coco.annotation_digest()
 
     def ground_truth(self) -> Any:
-        """The map of each image id, drawn when it is asked for."""
-        return LazySemanticMaps(self.image_ids, self._read_map)
+        """Return the map of each image id, which is drawn when it is asked for."""
+        return LazyClassMaps(self.image_ids, self._read_map)
 
     def _read_map(self, index: int) -> UInt8[ndarray, "h w"]:
-        annotations, place = self._coco.annotations, self._coco.indices[self._indices[index]]
-        height, width = annotations.sizes[place].tolist()
-        rows = self._coco.rows_of(self._indices[index].item())
-        crowd = annotations.crowd[rows] & (self.config.crowd == "ignore")
-        objects, crowds = rows[~crowd], rows[crowd]
+        annotations, coco_index = self._coco.annotations, self._indices[index].item()
+        height, width = annotations.sizes[self._coco.indices[coco_index]].tolist()
+        rows = self._coco.rows_of(coco_index)
+        ignored = annotations.crowd[rows] & (self.config.crowd == "ignore")
+        objects, crowds = rows[~ignored], rows[ignored]
         largest_first = objects[np.argsort(-self._masks.areas[objects], kind="stable")].tolist()
         labels = (annotations.labels[largest_first] + 1).tolist()
         masks = self._decode(largest_first, (height, width))
-        drawn = draw_map(zip(masks, labels, strict=True), (height, width), self.config.overlap)
+        class_map = draw_class_map(zip(masks, labels, strict=True), (height, width), self.config.overlap)
         for mask in self._decode(crowds.tolist(), (height, width)):
-            drawn[mask & (drawn == 0)] = IGNORE
-        return drawn
+            class_map[mask & (class_map == 0)] = IGNORE
+        return class_map
 
     def _decode(self, rows: list[int], size: tuple[int, int]) -> Iterator[Bool[ndarray, "h w"]]:
-        """One mask after the other: all of them would take more memory than the image."""
+        """Yield one mask after the other: all of them would take more memory than the image."""
         return (self._masks.decode([row], size)[0].astype(bool) for row in rows)
 
 
-def draw_map(
+def draw_class_map(
     objects: Iterable[tuple[Bool[ndarray, "h w"], int]], size: tuple[int, int], overlap: Overlap
 ) -> UInt8[ndarray, "h w"]:
-    """A map of masks and their labels, the largest first; 0 where no object is."""
-    drawn = np.zeros(size, np.uint8)
+    """Return the map of masks and their labels, the largest first; 0 where no object is."""
+    class_map = np.zeros(size, np.uint8)
     for mask, label in objects:
-        before = drawn[mask]
+        before = class_map[mask]
         if overlap == "smallest":
-            drawn[mask] = label
+            class_map[mask] = label
         else:
             other = before != 0 if overlap == "ignore" else (before != 0) & (before != label)
-            drawn[mask] = np.where(other, IGNORE, label)
-    return drawn
+            class_map[mask] = np.where(other, IGNORE, label)
+    return class_map

@@ -1,7 +1,6 @@
 """Detection data in the layout of PASCAL VOC."""
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -11,17 +10,14 @@ from jaxtyping import Int64
 from numpy import ndarray
 from pydantic import Field
 
-from ...formats.images import check_image, image_size
+from ...formats import VocAnnotation, check_image, image_size, read_class_names, read_voc_annotation
 from ...structures import UsageError, suggest
 from ..dataset import DATASETS
 from ..file_checks import check_files
 from ..objects import Objects
 from ..report import DataReport, Policy
 from ..types import Record
-from .annotations import VocAnnotation, read_annotation
-from .images import VocImages
-from .layout import ListedImage, VocFolderConfig, list_images, read_class_names
-from .names import BACKGROUND, VOC_CLASSES
+from .folder import BACKGROUND, VOC_CLASSES, ListedImage, VocFolderConfig, VocImages, list_images
 from .objects import tabulate
 
 Metric = Literal["voc07", "voc12", "coco"]
@@ -53,38 +49,38 @@ class VocDetection(VocImages):
         self.class_names, known = _choose_classes(config)
         self.category_ids = tuple(known.index(name) + 1 for name in self.class_names)
         images = list_images(config, "Main", report)
-        found = _Files(images, known, config.allow_outside)
-        usable = check_files([image.image_id for image in images], found.look, report)
+        files = _ListedFiles(images, known, config.allow_outside)
+        usable = check_files([image.image_id for image in images], files.check, report)
         report.read["images"] = len(images)
-        places = np.flatnonzero(usable).tolist()
-        report.require_images(len(places), "check the path and the lists")
-        found.skip_objects_of(np.flatnonzero(~usable).tolist(), report)
-        self._hold([images[place].image_id for place in places], [found.paths[place] for place in places])
-        self._sizes = np.array([found.sizes[place] for place in places], np.int64)
+        indices = np.flatnonzero(usable).tolist()
+        report.require_images(len(indices), "check the path and the lists")
+        files.skip_objects_of(np.flatnonzero(~usable).tolist(), report)
+        self._keep_images([images[index].image_id for index in indices], [files.paths[index] for index in indices])
+        self._sizes = np.array([files.sizes[index] for index in indices], np.int64)
         self._objects = tabulate(
-            {images[place].image_id: found.annotations[place] for place in places}, self._sizes, self.class_names,
+            {images[index].image_id: files.annotations[index] for index in indices}, self._sizes, self.class_names,
             report=report, min_box=config.min_box,
         )  # fmt: skip
 
     @property
     def sizes(self) -> Int64[ndarray, "n 2"]:
-        """As the annotations declare them, and the images were found to be."""
+        """(height, width) of every image, as the annotations declare and the headers confirm it."""
         return self._sizes
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
-        """Difficult objects count if they are to be learned."""
+        """Return the (image index, label) pairs of all objects to learn; difficult ones where they are learned."""
         table = self._objects
         pairs = np.stack([np.repeat(np.arange(len(self)), np.diff(table.starts)), table.labels], axis=1)
         return pairs[table.learnable & (self.config.use_difficult | ~table.difficult)]
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """With its objects; difficult ones are in ``ignored`` unless they are to be learned."""
+        """Return the record with its objects; difficult ones are in ``ignored`` unless they are to be learned."""
         rows, ignored = self._rows_of(index)
         boxes, labels = self._objects.boxes, self._objects.labels
         return replace(record, objects=Objects(boxes[rows], labels[rows], ignored=boxes[ignored]))
 
     def _rows_of(self, index: int) -> tuple[Int64[ndarray, " n"], Int64[ndarray, " m"]]:
-        """Where the objects of an image stand, and the regions to ignore."""
+        """Return the rows of an image's objects to learn, and those of the regions to ignore."""
         table = self._objects
         rows = np.arange(table.starts[index], table.starts[index + 1])
         rows = rows[table.learnable[rows]]
@@ -92,36 +88,38 @@ class VocDetection(VocImages):
         return rows[~ignored], rows[ignored]
 
     def annotation_digest(self) -> str:
-        """Of all objects as they are annotated."""
+        """Return the SHA-256 of all objects as they are annotated."""
         table, digest = self._objects, hashlib.sha256()
         for column in (table.starts, table.corners, table.labels, table.difficult):
             digest.update(column.tobytes())
         return digest.hexdigest()
 
     def ground_truth(self) -> dict[str, Any]:
-        """All usable objects as they are annotated: an evaluator has rules of its own for difficult and small ones.
+        """Return all usable objects as they are annotated, in COCO's format; evaluators have rules of their own for
+        difficult and small ones.
 
         A difficult object has ``difficult: 1``, which VOC's metric goes by, and ``iscrowd: 1``, the only mark that
         COCO's engines heed: missing it costs nothing, nor does a detection half of which lies in it.
         """
         images = [
-            {"id": image_id, "file_name": Path(os.fsdecode(file)).name, "height": size[0], "width": size[1]}
-            for image_id, file, size in zip(self.image_ids, self._files.tolist(), self._sizes.tolist(), strict=True)
+            {"id": image_id, "file_name": Path(self.file_name(index)).name, "height": size[0], "width": size[1]}
+            for index, (image_id, size) in enumerate(zip(self.image_ids, self._sizes.tolist(), strict=True))
         ]
         annotations = []
-        for row, (place, box, label, difficult) in enumerate(self._objects.rows()):
+        for row, (index, box, label, difficult) in enumerate(self._objects.rows()):
             annotations.append({
-                "id": row + 1, "image_id": self.image_ids[place], "category_id": self.category_ids[label],
+                "id": row + 1, "image_id": self.image_ids[index], "category_id": self.category_ids[label],
                 "bbox": box, "area": box[2] * box[3], "iscrowd": int(difficult), "difficult": int(difficult),
             })  # fmt: skip
         categories = [
-            {"id": identity, "name": name} for identity, name in zip(self.category_ids, self.class_names, strict=True)
+            {"id": category_id, "name": name}
+            for category_id, name in zip(self.category_ids, self.class_names, strict=True)
         ]
         return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
 
 def _choose_classes(config: VocFolderConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes to learn, in order of label, and all that an object may be of.
+    """Return the classes to learn, in order of label, and all that an object may be of.
 
     The config chooses among the folder's own classes; where no file lists them, it may name others than VOC's.
     """
@@ -134,32 +132,34 @@ def _choose_classes(config: VocFolderConfig) -> tuple[tuple[str, ...], tuple[str
     return wanted, wanted if strange else known
 
 
-class _Files:
-    """What the files of the listed images hold, by place in the list."""
+class _ListedFiles:
+    """What the files of the listed images hold, by index in the list."""
 
-    def __init__(self, images: list[ListedImage], known: tuple[str, ...], allow_outside: bool) -> None:
-        self._images, self._known, self._allow_outside = images, known, allow_outside
+    def __init__(self, images: list[ListedImage], class_names: tuple[str, ...], allow_outside: bool) -> None:
+        self._images, self._class_names, self._allow_outside = images, class_names, allow_outside
         self.annotations: dict[int, VocAnnotation] = {}
         self.paths: dict[int, Path] = {}
         self.sizes: dict[int, tuple[int, int]] = {}
 
-    def look(self, place: int) -> list[str]:
-        """Read an annotation and its image's header; notes worth counting, or DataError."""
-        image = self._images[place]
+    def check(self, index: int) -> list[str]:
+        """Read an annotation and its image's header, and return what is worth counting; DataError where one cannot be
+        used."""
+        image = self._images[index]
         annotation_file = image.folder / "Annotations" / f"{image.stem}.xml"
-        annotation = self.annotations[place] = read_annotation(annotation_file, image.image_id, self._known)
-        path = self.paths[place] = image.find(self._allow_outside)
-        notes = check_image(path, annotation.size, image.image_id)
+        annotation = read_voc_annotation(annotation_file, image.image_id, self._class_names)
+        self.annotations[index] = annotation
+        path = self.paths[index] = image.find_file(self._allow_outside)
+        cases = check_image(path, annotation.size, image.image_id)
         if annotation.size is None:
-            notes = [*notes, "size-from-image"]
-        self.sizes[place] = annotation.size or image_size(path, image.image_id)
-        return notes
+            cases = [*cases, "size-from-image"]
+        self.sizes[index] = annotation.size or image_size(path, image.image_id)
+        return cases
 
-    def skip_objects_of(self, places: list[int], report: DataReport) -> None:
+    def skip_objects_of(self, indices: list[int], report: DataReport) -> None:
         """Count the objects of images that cannot be used."""
-        for place in places:
-            if place in self.annotations:
-                count = len(self.annotations[place].objects)
+        for index in indices:
+            if index in self.annotations:
+                count = len(self.annotations[index].objects)
                 report.read["annotations"] += count
                 for number in range(1, count + 1):
-                    report.skip("annotations", "on-skipped-image", f"{self._images[place].image_id}#{number}")
+                    report.skip("annotations", "on-skipped-image", f"{self._images[index].image_id}#{number}")

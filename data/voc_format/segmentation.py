@@ -10,16 +10,14 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
-from ...formats.images import check_image, image_size
+from ...formats import check_class_map, check_image, image_size, read_class_map, read_class_names
+from ...formats.class_maps import read_end
 from ...structures import UsageError
-from ..dataset import DATASETS
+from ..dataset import DATASETS, LazyClassMaps
 from ..file_checks import check_files
-from ..label_maps import LazySemanticMaps, check_label_map, read_label_map, read_tail
 from ..report import DataReport, Policy
 from ..types import Record
-from .images import VocImages
-from .layout import VocFolderConfig, list_images, read_class_names
-from .names import BACKGROUND, VOC_CLASSES
+from .folder import BACKGROUND, VOC_CLASSES, VocFolderConfig, VocImages, list_images
 
 DECODED_AT_START = 32
 """Masks whose pixels are checked before training, evenly spaced over all; the others are when they are read."""
@@ -36,13 +34,16 @@ class VocSegmentationConfig(VocFolderConfig):
     ``background``, as it is of VOC's own 21."""
 
     def classes(self) -> tuple[str, ...]:
-        """The class names, as far as the config states them."""
+        """Return the class names that the config states, the background's first; UsageError where it states none."""
         return _with_background(super().classes(), self.background)
 
 
 @DATASETS.register("voc_segmentation", VocSegmentationConfig)
 class VocSegmentation(VocImages):
-    """VOC's images and their masks: the numbers of a palette or 8-bit gray PNG are the labels, 255 is ignored."""
+    """VOC's images and their masks: the numbers of a palette or 8-bit gray PNG are the labels, 255 is ignored.
+
+    All headers are checked before training, the pixels of a few masks too, and those of every mask when it is read.
+    """
 
     task: ClassVar[str] = "semantic"
     config: VocSegmentationConfig
@@ -60,42 +61,42 @@ class VocSegmentation(VocImages):
         sizes: dict[int, tuple[int, int]] = {}
         decoded = {number * len(images) // DECODED_AT_START for number in range(DECODED_AT_START)}
 
-        def look(place: int) -> list[str]:
-            image_id = images[place].image_id
-            path = paths[place] = images[place].find(config.allow_outside)
-            notes = check_image(path, None, image_id)
-            size = sizes[place] = image_size(path, image_id)
-            check_label_map(masks[place], size, image_id)
-            if place in decoded:
-                self._read_mask(masks[place], image_id)
-            return notes
+        def check(index: int) -> list[str]:
+            image_id = images[index].image_id
+            path = paths[index] = images[index].find_file(config.allow_outside)
+            cases = check_image(path, None, image_id)
+            size = sizes[index] = image_size(path, image_id)
+            check_class_map(masks[index], size, image_id)
+            if index in decoded:
+                self._read_mask(masks[index], image_id)
+            return cases
 
-        usable = check_files([image.image_id for image in images], look, report)
-        places = np.flatnonzero(usable).tolist()
-        report.require_images(len(places), "check the path and the lists")
-        self._hold([images[place].image_id for place in places], [paths[place] for place in places])
-        self._sizes = np.array([sizes[place] for place in places], np.int64)
-        self._masks = np.array([os.fsencode(masks[place]) for place in places])
+        usable = check_files([image.image_id for image in images], check, report)
+        indices = np.flatnonzero(usable).tolist()
+        report.require_images(len(indices), "check the path and the lists")
+        self._keep_images([images[index].image_id for index in indices], [paths[index] for index in indices])
+        self._sizes = np.array([sizes[index] for index in indices], np.int64)
+        self._masks = np.array([os.fsencode(masks[index]) for index in indices])
 
     @property
     def sizes(self) -> Int64[ndarray, "n 2"]:
-        """As the images' headers say."""
+        """(height, width) of every image, as the headers say."""
         return self._sizes
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """With its map."""
+        """Return the record with its map of classes."""
         return replace(record, semantic=self._read_map(index))
 
     def annotation_digest(self) -> str:
-        """Of the end of every mask's file."""
+        """Return the SHA-256 of the checksums at the end of every mask's file."""
         digest = hashlib.sha256()
         for path in self._masks.tolist():
-            digest.update(read_tail(Path(os.fsdecode(path))))
+            digest.update(read_end(Path(os.fsdecode(path))))
         return digest.hexdigest()
 
     def ground_truth(self) -> Any:
-        """The map of each image id, read when it is asked for."""
-        return LazySemanticMaps(self.image_ids, self._read_map)
+        """Return the map of each image id, which is read when it is asked for."""
+        return LazyClassMaps(self.image_ids, self._read_map)
 
     def _read_map(self, index: int) -> UInt8[ndarray, "h w"]:
         return self._read_mask(Path(os.fsdecode(self._masks[index].item())), self._id(index))
@@ -104,11 +105,11 @@ class VocSegmentation(VocImages):
         hint = "name all classes in dataset.class_names, or correct the mask"
         if self.config.background is False:
             hint += "; if 0 is the background, set dataset.background to true"
-        return read_label_map(path, len(self.class_names), image_id, hint)
+        return read_class_map(path, len(self.class_names), image_id, hint)
 
 
 def _with_background(names: tuple[str, ...], background: bool | None) -> tuple[str, ...]:
-    """The name of every number from 0 on; UsageError where it is not known whether 0 is the background."""
+    """Return the name of every number from 0 on; UsageError where it is not known whether 0 is the background."""
     if names[0] == BACKGROUND:
         return names
     if background is None:

@@ -1,11 +1,9 @@
 """Evaluating a model over a data set: its results, their scores, and its losses."""
 
 import contextlib
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +11,8 @@ from rich.console import Console
 from torch import Tensor
 
 from ...data import Batch, Dataset, Shard, eval_loader, worker_errors
-from ...evaluation import Scores, add_file_to_error, open_results, sort_results
+from ...evaluation import Scores
+from ...formats import add_file_to_error, open_results, sort_results
 from ...heads import HeadConfig
 from ...inference import deterministic_kernels, matrix_precision, predict_originals
 from ...models import Model, SemanticInference
@@ -146,11 +145,3 @@ def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]
     """Return what ``eval.json`` holds: the numbers of each thing scored (``bbox``), the first per class, and facts."""
     summaries = {name: scored.summary for name, scored in scores.items()}
     return {**summaries, "per_class": {name: scored.per_class for name, scored in scores.items()}, **facts}
-
-
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write JSON through a temporary file, so that a reader never sees half of it."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)

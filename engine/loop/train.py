@@ -14,7 +14,8 @@ from rich.console import Console
 from torch import profiler
 
 from ...data import Batch, Shard, train_loader, worker_errors
-from ...evaluation import format_scores, write_results
+from ...evaluation import format_scores
+from ...formats import write_json, write_results
 from ...inference import deterministic_kernels, matrix_precision
 from ..checkpoint_writer import add_scores, link_best, prune_checkpoints, save_checkpoint
 from ..config import ExperimentConfig
@@ -27,7 +28,7 @@ from ..optim.optimizers import describe_learning_rate
 from ..run import Run, find_starting_point, open_run
 from ..run_folder import RunFolder
 from ..tasks import results_files
-from .evaluate import describe_losses, evaluate, scores_as_json, validation_losses, write_json
+from .evaluate import describe_losses, evaluate, scores_as_json, validation_losses
 from .step import save_bad_batch, train_step
 from .stop_requests import Interrupted, StopRequests, stop_requests
 

@@ -317,10 +317,10 @@ def test_a_report_keeps_all_that_was_found():
     report.skip("images", "gone", "a")
     report.note("odd", 7)
     report.warnings.append("warning: x")
-    report.faulty_rows.add(2)
+    report.rejected_rows.add(2)
     other = DataReport("skip", "file")
     other.restore(json.loads(json.dumps(report.state())))
-    assert other.as_json() == report.as_json() and other.faulty_rows == {2}
+    assert other.as_json() == report.as_json() and other.rejected_rows == {2}
 
 
 def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):

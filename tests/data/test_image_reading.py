@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vertebra.data import Record, ResizeConfig, build_transform, check_image, read_image
-from vertebra.data.label_maps import read_label_map
-from vertebra.formats import pillow
+from vertebra.data import Record, ResizeConfig, build_transform
+from vertebra.formats import check_image, pillow, read_class_map, read_image
 from vertebra.structures import DataError
 
 from ..helpers.tiny_coco_file import HEIGHT, WIDTH, open_tiny, truth
@@ -178,10 +177,10 @@ def test_a_mask_has_the_same_limit_as_its_image(tmp_path, monkeypatch):
     """The same for maps of classes."""
     path = save(tmp_path / "map.png", Image.new("P", (WIDTH, HEIGHT), 1))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
-    assert (read_label_map(path, 2, "map", "") == 1).all()
+    assert (read_class_map(path, 2, "map", "") == 1).all()
     monkeypatch.setattr(pillow, "MAX_PIXELS", HEIGHT * WIDTH - 1)
     with pytest.raises(DataError, match=r"too-many-pixels: .*map\.png: .*more than 6,143 pixels"):
-        read_label_map(path, 2, "map", "")
+        read_class_map(path, 2, "map", "")
     with pytest.raises(DataError, match=r"too-many-pixels: .*map\.png"):
         read_image(path)
 

@@ -137,7 +137,7 @@ def test_the_metric_never_sees_an_unusable_mask(name):
 def test_an_empty_mask_is_noted(empty, tmp_path):
     """FAULTS 58: its box teaches, its mask does not (see the mask branch); the report says so."""
     dataset = open_tiny(tmp_path, with_masks(empty), masks=True)
-    assert dataset.report.notes["empty-mask"].ids == ["row 0"]
+    assert dataset.report.noted["empty-mask"].ids == ["row 0"]
     assert not dataset.read(0).objects.masks[0].any()
 
 

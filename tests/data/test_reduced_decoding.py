@@ -21,10 +21,9 @@ from vertebra.data import (
     VocConfig,
     build_dataset,
     build_transform,
-    read_image,
 )
 from vertebra.engine import SplitConfig
-from vertebra.formats.images import read_reduced_image
+from vertebra.formats import read_image, read_reduced_image
 from vertebra.structures import DataError
 
 from ..helpers.tiny_coco_file import HEIGHT, WIDTH, truth

@@ -208,7 +208,7 @@ def test_joint_data_goes_by_the_classes_of_one_part(shapes, tmp_path):
         config = SamplingConfig(images="class_balanced", task=task)
         joint, alone = (build_epoch_order(config, sets[each], 0).order(0) for each in ("joint", name))
         assert sets["joint"].image_ids == list(sets[name].image_ids) and joint.tolist() == alone.tolist()
-    with pytest.raises(UsageError, match="no truth for classification, only for detection and semantic"):
+    with pytest.raises(UsageError, match="no annotations for classification, only for detection and semantic"):
         build_epoch_order(SamplingConfig(images="class_balanced", task="classification"), sets["joint"], 0)
 
 

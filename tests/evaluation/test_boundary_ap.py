@@ -10,7 +10,7 @@ import pytest
 from hotcoco import mask as rle
 
 from vertebra.evaluation import evaluate_coco
-from vertebra.evaluation.boundary import boundary_overlap, inner_boundary
+from vertebra.evaluation.boundary import boundary_iou, inner_boundary
 
 FIXTURE = Path(__file__).parents[3] / "shared" / "data" / "coco_eval_100"
 SIZE = (50, 60)
@@ -55,7 +55,7 @@ def test_boundaries_overlap_as_bitmaps_do(seed):
     masks = [square(5, 5, 35, 45) * noise[0], square(8, 1, 40, 40) * noise[1]]
     ring, other = (near_the_outline(mask, REACH) for mask in masks)
     expected = (ring & other).sum() / (ring | other).sum()
-    assert boundary_overlap(*map(inner_boundary, masks)) == pytest.approx(expected, abs=1e-12)
+    assert boundary_iou(*map(inner_boundary, masks)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_best_detection_has_its_own_overlap():

@@ -5,13 +5,8 @@ import random
 import pytest
 import torch
 
-from vertebra.evaluation import (
-    evaluate_classification,
-    format_scores,
-    sort_results,
-    to_class_results,
-    write_results,
-)
+from vertebra.evaluation import evaluate_classification, format_scores, to_class_results
+from vertebra.formats import sort_results, write_results
 from vertebra.structures import Classification, DataError
 
 NAMES = ("cat", "dog", "cow")

@@ -7,12 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vertebra.evaluation import (
-    evaluate_coco,
-    open_results,
-    read_ground_truth,
-    sort_results,
-)
+from vertebra.evaluation import evaluate_coco
+from vertebra.formats import open_results, read_ground_truth, sort_results
 
 from ..helpers.slow_coco_ap import slow_summary
 

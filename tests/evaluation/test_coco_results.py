@@ -7,15 +7,8 @@ import sys
 import pytest
 import torch
 
-from vertebra.evaluation import (
-    Scores,
-    evaluate_coco,
-    format_scores,
-    open_results,
-    sort_results,
-    to_coco_results,
-    write_results,
-)
+from vertebra.evaluation import Scores, evaluate_coco, format_scores, to_coco_results
+from vertebra.formats import open_results, sort_results, write_results
 from vertebra.structures import Detections, RoIMasks
 
 TRUTH = {

@@ -87,7 +87,7 @@ def test_data_without_areas_has_those_of_its_masks(shapes, tmp_path):
     expected = [entry.pop("area") for entry in truth["annotations"]]
     (tmp_path / "annotations.json").write_text(json.dumps(truth))
     data = build_dataset(CocoConfig(images=shapes / "val", annotations=tmp_path / "annotations.json", masks=True))
-    posed = build_coco_inputs(data.ground_truth(), [], "segm").truth["annotations"]
+    posed = build_coco_inputs(data.ground_truth(), [], "segm").ground_truth["annotations"]
     assert [entry["area"] for entry in posed] == pytest.approx(expected, rel=0.1)
 
 

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from vertebra.evaluation import check_results, evaluate_coco, open_results, read_ground_truth, write_results
+from vertebra.evaluation import evaluate_coco
+from vertebra.formats import check_results, open_results, read_ground_truth, write_results
 from vertebra.structures import DataError
 
 TRUTH = {
@@ -90,7 +91,7 @@ def test_the_same_detection_twice_is_refused():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"results": []}', "bad-results: .*expected a list of results at the top, found dict"),
+        ('{"results": []}', "bad-results: .*expected a list of results at the top, found a dict"),
         ("[1]", "bad-results: .*entry 0 is not an object but int"),
         ("", "bad-json: .*the file is empty"),
         ('[{"image_id": 1,\n "score"', "bad-json: .*line 2, column "),
@@ -115,7 +116,7 @@ def test_a_file_that_holds_no_results(content, message, tmp_path):
         (None, "missing-file: .*does not exist"),
         ("", "bad-json: .*the file is empty"),
         (json.dumps(TRUTH)[:60], "bad-json: .*line 1, column "),
-        ("[]", "bad-json: .*expected an object at the top, found list"),
+        ("[]", "bad-json: .*expected an object at the top, found a list"),
         (json.dumps({**TRUTH, "images": {}}), "no-images: .*there is no list 'images'"),
         (json.dumps({**TRUTH, "images": [{}]}), "bad-entry: .*entry 0 of images has the id None"),
         (json.dumps({**TRUTH, "images": [{"id": [1]}]}), r"bad-entry: .*entry 0 of images has the id \[1\]"),

@@ -19,8 +19,9 @@ from vertebra.data import (
     VocSegmentationConfig,
     build_dataset,
 )
-from vertebra.engine import SplitConfig, write_json
-from vertebra.evaluation import to_semantic_results, write_results
+from vertebra.engine import SplitConfig
+from vertebra.evaluation import to_semantic_results
+from vertebra.formats import write_json, write_results
 from vertebra.tools.cli import main
 
 from ..data.test_image_folder import write_folder

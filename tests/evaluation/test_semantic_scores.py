@@ -8,14 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vertebra.evaluation import (
-    ConfusionMatrix,
-    evaluate_semantic,
-    format_scores,
-    sort_results,
-    to_semantic_results,
-    write_results,
-)
+from vertebra.evaluation import ConfusionMatrix, evaluate_semantic, format_scores, to_semantic_results
+from vertebra.formats import sort_results, write_results
 from vertebra.structures import DataError
 
 CAMVID = Path(__file__).parents[3] / "shared" / "data" / "camvid"
@@ -144,7 +138,7 @@ def test_the_matrix_by_hand():
     predicted = np.array([[0, 1, 1, 0, 255]], np.uint8)
     matrix = ConfusionMatrix.of(truth, predicted, 2)
     assert matrix.counts.tolist() == [[1, 1, 0], [0, 1, 1]] and matrix.counts.dtype == np.int64
-    assert matrix.hits.tolist() == [1, 1] and matrix.truths.tolist() == [2, 2] and matrix.unions.tolist() == [2, 3]
+    assert matrix.hits.tolist() == [1, 1] and matrix.true_pixels.tolist() == [2, 2] and matrix.unions.tolist() == [2, 3]
     for wrong in ((truth + 2, predicted), (truth, predicted + 1)):
         with pytest.raises(ValueError, match=r"a map of 2 classes holds 0\.\.1 and 255"):
             ConfusionMatrix.of(*wrong, 2)

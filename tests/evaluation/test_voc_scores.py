@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from vertebra.evaluation import evaluate_coco, evaluate_voc, format_scores, sort_results
+from vertebra.evaluation import evaluate_coco, evaluate_voc, format_scores
+from vertebra.formats import sort_results
 from vertebra.structures import DataError
 
 # The worked example of github.com/rafaelpadilla/Object-Detection-Metrics: 7 images, 15 objects, 24 detections

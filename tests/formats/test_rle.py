@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from vertebra.formats.rle import rle_problem
+from vertebra.formats import rle_problem
 
 SIZE = (9, 7)
 

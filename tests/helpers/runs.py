@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from vertebra.engine import ExperimentConfig, write_json
+from vertebra.engine import ExperimentConfig
+from vertebra.formats import write_json
 from vertebra.inference import checkpoint_paths
 from vertebra.tools.cli import main
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vertebra.data import CenterCropConfig, Record, ResizeConfig, ScaledCropConfig, build_transform, read_image
+from vertebra.data import CenterCropConfig, Record, ResizeConfig, ScaledCropConfig, build_transform
 from vertebra.data.transforms import as_preprocessing
+from vertebra.formats import read_image
 from vertebra.inference import load_photo, preprocess_image
 from vertebra.structures import DataError, ResizedCenterCrop, ShortSideResize
 

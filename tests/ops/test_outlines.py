@@ -226,7 +226,7 @@ def test_crowds_and_images_without_objects_have_no_outlines(tmp_path):
     dataset = open_tiny(tmp_path, data, masks=True, mask_format="polygons")
     assert [len(dataset.read(index).objects.polygon_masks) for index in range(4)] == [2, 1, 0, 2]
     assert len(dataset.read(1).objects.ignored) == 1
-    assert dataset.report.notes["empty-mask"].ids == ["row 0"]
+    assert dataset.report.noted["empty-mask"].ids == ["row 0"]
     assert open_tiny(tmp_path, data, mask_format="polygons").read(0).objects.polygon_masks is None
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from vertebra.configs import load_config
-from vertebra.engine import DistributedContext, override, train, write_json
+from vertebra.engine import DistributedContext, override, train
+from vertebra.formats import write_json
 from vertebra.inference import write_image
 from vertebra.structures import MemoryFullError, UsageError
 from vertebra.tools.cli import main, run_command

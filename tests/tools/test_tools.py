@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vertebra.engine import train, write_json
-from vertebra.evaluation import write_results
+from vertebra.engine import train
+from vertebra.formats import write_json, write_results
 from vertebra.tools.cli import COMMANDS, LazyCommands, main
 
 from ..helpers.tiny import tiny_config

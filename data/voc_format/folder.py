@@ -1,4 +1,4 @@
-"""The folders of PASCAL VOC, and the lists in them.
+"""The folders of PASCAL VOC, and what the data sets in them have in common: their images.
 
 ``ImageSets/TASK/SPLIT.txt`` has an image a line by its stem; its files are ``JPEGImages/STEM.jpg`` (or ``.jpeg``, or
 ``.png``: the first that is there), ``Annotations/STEM.xml`` and ``SegmentationClass/STEM.png``. What an annotation
@@ -6,15 +6,26 @@ says of its image's file name is often out of date, and is not looked at.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic import Field
 
-from ...structures import DataError, suggest
-from ..image_files import ImageFilesConfig
+from ...formats import read_voc_list
+from ...structures import DataError
+from ..dataset import Dataset
+from ..image_files import ImageFilesConfig, read_image_record
 from ..report import DataReport
+from ..types import Record
 
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+"""The 20 object classes of PASCAL VOC, in the order of the values of its masks, where 0 is the background."""
+BACKGROUND = "background"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
@@ -34,7 +45,7 @@ class VocFolderConfig(ImageFilesConfig):
     """Accept images that lie outside their folder: links, or a path in a list."""
 
     def classes(self) -> tuple[str, ...]:
-        """The class names, as far as the config states them."""
+        """Return the class names that the config states; UsageError where it states none."""
         return self.class_names if self.class_names is not None else super().classes()
 
 
@@ -46,11 +57,11 @@ class ListedImage:
     stem: str
     image_id: str
 
-    def find(self, allow_outside: bool) -> Path:
-        """The image file; DataError where there is none, or where it lies outside its folder."""
+    def find_file(self, allow_outside: bool) -> Path:
+        """Return the path of the image; DataError where there is none, or where it lies outside its folder."""
         folder = self.folder / "JPEGImages"
-        places = (folder / f"{self.stem}{suffix}" for suffix in SUFFIXES)
-        path = next((place for place in places if place.is_file()), None)
+        candidates = (folder / f"{self.stem}{suffix}" for suffix in SUFFIXES)
+        path = next((candidate for candidate in candidates if candidate.is_file()), None)
         if path is None:
             raise DataError(
                 "the image is listed, but there is no such .jpg, .jpeg or .png file", "check the list and the folder",
@@ -65,13 +76,13 @@ class ListedImage:
 
 
 def list_images(config: VocFolderConfig, task: str, report: DataReport) -> list[ListedImage]:
-    """The images of all splits in order, each once; ``task`` is the folder of the lists, ``Main`` or
+    """Return the images of all splits in order, each once; ``task`` is the folder of the lists, ``Main`` or
     ``Segmentation``."""
     images: dict[str, ListedImage] = {}
     for split in config.splits:
         below, _, name = split.rpartition("/")
         folder = config.root / below
-        for stem in _read_list(folder / "ImageSets" / task, name):
+        for stem in read_voc_list(folder / "ImageSets" / task, name):
             image_id = f"{below}/{stem}" if below else stem
             if image_id in images:
                 report.note("listed-twice", image_id)
@@ -79,39 +90,25 @@ def list_images(config: VocFolderConfig, task: str, report: DataReport) -> list[
     return list(images.values())[: config.subset]
 
 
-def read_class_names(root: Path) -> tuple[str, ...] | None:
-    """The lines of ``class_names.txt``, or None where there is no such file."""
-    path = root / "class_names.txt"
-    if not path.exists():
-        return None
-    names = _read_lines(path)
-    if not names or len(set(names)) < len(names):
-        what = "a class is named twice" if names else "no class is named"
-        raise DataError(what, "write each class once, one a line", case="bad-class-names", file=path)
-    return tuple(names)
+class VocImages(Dataset):
+    """The listed images of a folder that can be used; a subclass adds their annotations."""
 
+    config: VocFolderConfig
 
-def _read_list(folder: Path, split: str) -> list[str]:
-    try:
-        return _read_lines(folder / f"{split}.txt")
-    except FileNotFoundError:
-        others = [path.stem for path in folder.glob("*.txt")]
-        raise DataError(
-            "there is no such list", suggest(split, others), case="missing-list", file=folder / f"{split}.txt"
-        ) from None
+    def _keep_images(self, image_ids: Sequence[str], paths: Sequence[str | os.PathLike[str]]) -> None:
+        """Keep ids and paths as arrays, which the processes of a loader share with their parent."""
+        self.image_ids = list(image_ids)
+        self._ids = np.array([image_id.encode() for image_id in image_ids])
+        self._files = np.array([os.fsencode(path) for path in paths])
 
+    def __len__(self) -> int:
+        return len(self._files)
 
-def _read_lines(path: str | os.PathLike[str]) -> list[str]:
-    """The lines that are not blank, without the spaces around them; DataError where the file cannot be read."""
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise
-    except UnicodeDecodeError as error:
-        what = f"no valid UTF-8 at byte {error.start}"
-        raise DataError(what, "save it as UTF-8", case="bad-list", file=path) from None
-    except OSError as error:
-        raise DataError(
-            f"cannot be read: {error.strerror}", "check the path", case="unreadable-file", file=path
-        ) from error
-    return [line.strip() for line in text.split("\n") if line.strip()]
+    def file_name(self, index: int) -> str:
+        return os.fsdecode(self._files[index].item())
+
+    def read_image(self, index: int) -> Record:
+        return read_image_record(self.file_name(index), self._id(index), self.config.decode_short_side)
+
+    def _id(self, index: int) -> str:
+        return self._ids[index].item().decode()

@@ -1,0 +1,160 @@
+"""Results files of any task: rows in one order, written and read back to the last digit, and checked.
+
+A NaN score or box counts as a perfect detection in pycocotools, and an unknown category is dropped without a word: so
+results are checked before an evaluation sees them.
+"""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..structures import DataError, is_number
+from .checks import KnownIds, Problem, box_problem, id_problem
+from .json_files import add_file_to_error, read_json, write_text
+from .rle import rle_problem
+
+FIX_RESULTS = "correct the results, or give the ground truth that they are about"
+GROUND_TRUTH = "the ground truth"
+"""What holds the known ids, in an error message."""
+
+
+class ResultError(DataError):
+    """An entry of results that cannot be scored; whoever reads entries from a file adds its name."""
+
+    @classmethod
+    def of(cls, index: int, entry: Any, problem: Problem) -> "ResultError":
+        """Return the error for the entry at this index."""
+        image_id = entry.get("image_id") if isinstance(entry, dict) else None
+        return cls(
+            f"entry {index} {problem.what}", FIX_RESULTS, case=problem.case,
+            image_id=image_id if isinstance(image_id, int | str) else None,
+        )  # fmt: skip
+
+
+def sort_results(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort results by image, best score first, and equal scores by category, box and mask.
+
+    The metric breaks ties by this order, so it must not depend on the batch size or the number of processes.
+    """
+    return sorted(results, key=_sort_key)
+
+
+def _sort_key(result: dict[str, Any]) -> tuple:
+    image_id, mask = result["image_id"], result.get("segmentation")
+    return (
+        isinstance(image_id, str),  # numbers and text cannot be compared with each other
+        image_id,
+        -result.get("score", 0.0),
+        result.get("category_id", 0),
+        result.get("bbox", ()),
+        "" if mask is None else str(mask["counts"]),
+    )
+
+
+def write_results(path: str | os.PathLike[str], results: Sequence[dict[str, Any]]) -> None:
+    """Write results sorted, one a line, every number to its last digit; DataError if one is not finite.
+
+    A reader never sees half of the file.
+    """
+    try:
+        lines = [json.dumps(result, allow_nan=False) for result in sort_results(results)]
+    except ValueError:
+        raise DataError(
+            "a score or box is NaN or infinite, which JSON cannot hold", "train anew or lower the learning rate",
+            case="non-finite-result", file=path,
+        ) from None  # fmt: skip
+    write_text(path, "[" + ",\n".join(lines) + "]\n")
+
+
+@contextlib.contextmanager
+def open_results(path: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]:
+    """Give the rows of a results file of any task; an error that an evaluation inside has with one names the file.
+
+    DataError for a file that does not hold a list of objects.
+    """
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        what = f"expected a list of results at the top, found a {type(rows).__name__}"
+        raise DataError(what, FIX_RESULTS, case="bad-results", file=path)
+    with add_file_to_error(path, ResultError):
+        for index, row in enumerate(rows):
+            if not isinstance(row, dict):
+                what = f"is not an object but {type(row).__name__}"
+                raise ResultError.of(index, row, Problem("bad-results", what))
+        yield rows
+
+
+def check_results(results: Sequence[dict[str, Any]], ground_truth: dict[str, Any]) -> None:
+    """Check detections against the ids of ground truth in COCO's format; ResultError for the first that is bad.
+
+    An entry has an ``image_id`` and ``category_id`` of the ground truth, a finite ``score``, and a ``bbox``
+    (x, y, width, height) or a ``segmentation`` (compressed run lengths); no two entries are the same.
+    """
+    image_ids = KnownIds.of((image["id"] for image in ground_truth["images"]), GROUND_TRUTH)
+    category_ids = KnownIds.of((category["id"] for category in ground_truth["categories"]), GROUND_TRUTH)
+    seen: dict[tuple, int] = {}
+    for index, entry in enumerate(results):
+        problem = _result_problem(entry, image_ids, category_ids)
+        if problem is None:
+            first = seen.setdefault(_key(entry), index)
+            if first == index:
+                continue
+            problem = Problem("duplicate-result", f"is the same as entry {first}")
+        raise ResultError.of(index, entry, problem)
+
+
+def missing_field_problem(entry: Mapping[str, Any], *fields: str) -> Problem | None:
+    """Return which of these fields an entry lacks."""
+    missing = [field for field in fields if field not in entry]
+    return Problem("bad-results", f"has no {' and no '.join(missing)}") if missing else None
+
+
+def mask_problem(mask: Any, size: tuple[int, int] | None = None) -> Problem | None:
+    """Return what is wrong with a predicted mask; ``size`` is its image's (height, width)."""
+    if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str | bytes) or "size" not in mask:
+        what = f"has the segmentation {mask!r:.80}, which is not compressed run lengths (size and counts)"
+        return Problem("bad-mask", what)
+    what = rle_problem(mask, size)
+    return None if what is None else Problem("bad-mask", f"has a segmentation that {what}")
+
+
+def _result_problem(entry: dict[str, Any], image_ids: KnownIds, category_ids: KnownIds) -> Problem | None:
+    """Return what is wrong with one detection."""
+    shape = "segmentation" if "segmentation" in entry else "bbox"
+    problem = missing_field_problem(entry, "image_id", "category_id", "score", shape)
+    if problem is not None:
+        return problem
+    problem = (
+        id_problem("image", entry["image_id"], image_ids)
+        or id_problem("category", entry["category_id"], category_ids)
+        or _score_problem(entry["score"])
+    )
+    if problem is None and "bbox" in entry:
+        problem = box_problem(entry["bbox"])
+        problem = None if problem is None else Problem("bad-box", problem.what)
+    if problem is None and "segmentation" in entry:
+        problem = mask_problem(entry["segmentation"])
+    return problem
+
+
+def _score_problem(score: Any) -> Problem | None:
+    if not is_number(score):
+        return Problem("bad-score", f"has the score {score!r}, which is {type(score).__name__}, not a number")
+    if not math.isfinite(score):
+        return Problem("bad-score", f"has the score {score}")
+    return None
+
+
+def _key(entry: dict[str, Any]) -> tuple:
+    """Return what makes two entries the same detection."""
+    mask = entry.get("segmentation")
+    return (
+        entry["image_id"],
+        entry["category_id"],
+        entry["score"],
+        tuple(entry.get("bbox", ())),
+        None if mask is None else mask["counts"],
+    )

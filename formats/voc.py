@@ -1,0 +1,164 @@
+"""PASCAL VOC's files: an annotation ``Annotations/STEM.xml``, the lists of images, and a list of class names.
+
+XML is read without following what a file can lead to: other files, or entities that fill the memory.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException, ElementTree
+
+from ..structures import DataError, suggest
+
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+MOST_DIGITS = 10
+"""The digits of a height or width; Python refuses to read thousands."""
+
+
+@dataclass(frozen=True, slots=True)
+class VocObject:
+    """An object as the file has it: pixels are counted from 1, and a box includes those at its ends."""
+
+    id: str
+    name: str
+    box: tuple[float, float, float, float]
+    difficult: bool
+
+    def corners(self) -> tuple[float, float, float, float]:
+        """Return the box as xyxy, continuous: pixel 1 reaches from 0 to 1, so only the first corner moves."""
+        x1, y1, x2, y2 = self.box
+        return x1 - 1, y1 - 1, x2, y2
+
+
+@dataclass(frozen=True, slots=True)
+class VocAnnotation:
+    """What a file says of an image: its (height, width), if it does, and each object or why it cannot be used."""
+
+    size: tuple[int, int] | None
+    objects: list[VocObject | DataError]
+
+
+def read_voc_annotation(path: Path, image_id: str, class_names: Sequence[str]) -> VocAnnotation:
+    """Read and check an annotation; DataError, naming the line where it is known, for one that cannot be read.
+
+    ``class_names`` are the names that an object may have.
+    """
+    root = _parse(path, image_id)
+    objects = []
+    for number, element in enumerate(root.findall("object"), start=1):
+        object_id = f"{image_id}#{number}"
+        try:
+            objects.append(_read_object(element, object_id, class_names))
+        except DataError as error:
+            fix = f"{error.fix or 'correct it'}, or pass --bad-data=skip"
+            objects.append(
+                DataError(error.what, fix, case=error.case, file=path, image_id=image_id, annotation_id=object_id)
+            )
+    return VocAnnotation(_read_size(root), objects)
+
+
+def read_voc_list(folder: Path, split: str) -> list[str]:
+    """Return the stems of the images in a list, ``folder/SPLIT.txt``; DataError where there is no such list."""
+    try:
+        return _read_lines(folder / f"{split}.txt")
+    except FileNotFoundError:
+        others = [path.stem for path in folder.glob("*.txt")]
+        raise DataError(
+            "there is no such list", suggest(split, others), case="missing-list", file=folder / f"{split}.txt"
+        ) from None
+
+
+def read_class_names(root: Path) -> tuple[str, ...] | None:
+    """Return the lines of ``class_names.txt``, or None where there is no such file."""
+    path = root / "class_names.txt"
+    if not path.exists():
+        return None
+    names = _read_lines(path)
+    if not names or len(set(names)) < len(names):
+        what = "a class is named twice" if names else "no class is named"
+        raise DataError(what, "write each class once, one a line", case="bad-class-names", file=path)
+    return tuple(names)
+
+
+def _read_lines(path: str | os.PathLike[str]) -> list[str]:
+    """Return the lines that are not blank, without the spaces around them; DataError where the file cannot be read."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError as error:
+        what = f"no valid UTF-8 at byte {error.start}"
+        raise DataError(what, "save it as UTF-8", case="bad-list", file=path) from None
+    except OSError as error:
+        raise DataError(
+            f"cannot be read: {error.strerror}", "check the path", case="unreadable-file", file=path
+        ) from error
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _parse(path: Path, image_id: str) -> Element:
+    """Return the root of an annotation's XML."""
+
+    def problem(what: str, fix: str = "write it anew", case: str = "bad-xml") -> DataError:
+        return DataError(what, fix, case=case, file=path, image_id=image_id)
+
+    try:
+        root: Any = ElementTree.parse(path).getroot()
+    except FileNotFoundError:
+        what = "the image is listed, but has no annotation file"
+        raise problem(what, "add it, or take the image off the list", "missing-annotation") from None
+    except ParseError as error:
+        line, column = error.position
+        raise problem(f"no valid XML at line {line}, column {column + 1}: {str(error).partition(':')[0]}") from None
+    except DefusedXmlException as error:
+        what = f"defines entities of its own ({type(error).__name__}), which can fill the memory or read other files"
+        raise problem(what, "write it without them", "unsafe-xml") from None
+    except OSError as error:
+        raise problem(f"cannot be read: {error.strerror}", "check the path", "unreadable-file") from error
+    except (LookupError, ValueError) as error:  # an encoding that the parser does not know
+        raise problem(f"no readable XML: {error}", "save it as UTF-8") from None
+    if root.tag != "annotation":
+        raise problem(f"expected <annotation> at the top, found <{root.tag}>", "give a PASCAL VOC annotation")
+    return root
+
+
+def _read_size(root: Element) -> tuple[int, int] | None:
+    """Return the (height, width) of the image; None where it is left out, or 0 as some tools write it."""
+    texts = [root.findtext(f"size/{side}", "").strip() for side in ("height", "width")]
+    if not all(text.isdecimal() and len(text) < MOST_DIGITS and int(text) for text in texts):
+        return None
+    return int(texts[0]), int(texts[1])
+
+
+def _read_object(element: Element, object_id: str, class_names: Sequence[str]) -> VocObject:
+    """Read an object; DataError, without the file, for one that cannot be used."""
+    name = element.findtext("name", "").strip()
+    if not name:
+        raise DataError("the object has no name", case="no-name")
+    if name not in class_names:
+        raise DataError(
+            f"the object is a {name!r}, which is none of the classes",
+            f"{suggest(name, class_names)}; name all classes in dataset.class_names", case="unknown-category",
+        )  # fmt: skip
+    difficult = element.findtext("difficult", "").strip() or "0"
+    if difficult not in ("0", "1"):
+        raise DataError(f"difficult is 0 or 1, found {difficult!r:.80}", case="bad-difficult")
+    texts = [element.findtext(f"bndbox/{side}", "").strip() for side in SIDES]
+    missing = [side for side, text in zip(SIDES, texts, strict=True) if not text]
+    if missing:
+        raise DataError(f"the bndbox has no {' and no '.join(missing)}", case="malformed-box")
+    try:
+        x1, y1, x2, y2 = map(float, texts)
+    except ValueError:
+        raise DataError(f"the bndbox must be four numbers, found {texts!r:.80}", case="malformed-box") from None
+    shown = f"the bndbox ({', '.join(texts):.80})"
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        raise DataError(f"{shown} is not finite", case="non-finite-box")
+    if x2 < x1 or y2 < y1:
+        raise DataError(f"{shown} ends before it begins (xmin, ymin, xmax, ymax)", case="negative-box")
+    return VocObject(object_id, name, (x1, y1, x2, y2), difficult == "1")
