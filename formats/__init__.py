@@ -8,7 +8,14 @@ from .class_maps import check_class_map, read_class_map
 from .coco import read_ground_truth
 from .images import IMAGE_SUFFIXES, check_image, image_size, read_image, read_reduced_image
 from .json_files import add_file_to_error, read_json, write_json, write_text
-from .results import ResultError, check_results, open_results, sort_results, write_results
+from .results import (
+    ResultError,
+    check_results,
+    open_results,
+    require_same_images,
+    sort_results,
+    write_results,
+)
 from .rle import decode_mask, encode_mask, encode_segmentation, rle_problem, size_problem
 from .segmentations import segmentation_problem
 from .voc import VocAnnotation, VocObject, read_class_names, read_voc_annotation, read_voc_list
@@ -37,6 +44,7 @@ __all__ = [
     "read_reduced_image",
     "read_voc_annotation",
     "read_voc_list",
+    "require_same_images",
     "rle_problem",
     "segmentation_problem",
     "size_problem",

@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..structures import DataError, is_number
@@ -17,6 +18,13 @@ from .json_files import add_file_to_error, read_json, write_text
 from .rle import rle_problem
 
 FIX_RESULTS = "correct the results, or give the ground truth that they are about"
+FIX_IMAGES = (
+    "give results whose image ids are those of the annotations, as `vertebra predict --annotations FILE` writes"
+)
+MOSTLY_UNKNOWN = 0.9
+"""The fraction of unknown image ids from which on results must be about other images, not about a wrong one."""
+IMAGES_FILE = "images.json"
+"""The file beside results in which ``vertebra predict`` writes the file name of each image id."""
 GROUND_TRUTH = "the ground truth"
 """What holds the known ids, in an error message."""
 
@@ -25,11 +33,11 @@ class ResultError(DataError):
     """An entry of results that cannot be scored; whoever reads entries from a file adds its name."""
 
     @classmethod
-    def of(cls, index: int, entry: Any, problem: Problem) -> "ResultError":
+    def of(cls, index: int, entry: Any, problem: Problem, fix: str = FIX_RESULTS) -> "ResultError":
         """Return the error for the entry at this index."""
         image_id = entry.get("image_id") if isinstance(entry, dict) else None
         return cls(
-            f"entry {index} {problem.what}", FIX_RESULTS, case=problem.case,
+            f"entry {index} {problem.what}", fix, case=problem.case,
             image_id=image_id if isinstance(image_id, int | str) else None,
         )  # fmt: skip
 
@@ -103,7 +111,47 @@ def check_results(results: Sequence[dict[str, Any]], ground_truth: dict[str, Any
             if first == index:
                 continue
             problem = Problem("duplicate-result", f"is the same as entry {first}")
+        if problem.case == "unknown-image":
+            raise _unknown_image_error(index, results, problem, image_ids)
         raise ResultError.of(index, entry, problem)
+
+
+def _unknown_image_error(
+    index: int, results: Sequence[dict[str, Any]], problem: Problem, image_ids: KnownIds
+) -> ResultError:
+    """Return the error for an entry about an unknown image; it says so where nearly all entries are about such."""
+    given = {str(entry.get("image_id")) for entry in results}
+    known = len(given & {str(image_id) for image_id in image_ids.ids})
+    if known > (1 - MOSTLY_UNKNOWN) * len(given):
+        return ResultError.of(index, results[index], problem)
+    what = f"{problem.what}; of the {len(given)} images of the results it has {known}"
+    return ResultError.of(index, results[index], Problem(problem.case, what), FIX_IMAGES)
+
+
+def require_same_images(path: str | os.PathLike[str], file_names: Mapping[int | str, str]) -> None:
+    """Refuse a results file whose image ids are those of other images than the ground truth's.
+
+    ``file_names`` has the file name of each image id of the ground truth. Ids of two numberings may well be the same,
+    and the scores would be near 0 without a word: so where ``images.json`` lies beside the results, as
+    ``vertebra predict`` writes it, the names that it has for the ids are compared, without folders and endings.
+    """
+    images_file = Path(path).with_name(IMAGES_FILE)
+    images = read_json(images_file) if images_file.exists() else []
+    for image in images if isinstance(images, list) else []:
+        if not isinstance(image, dict) or type(image.get("id")) not in (int, str):
+            continue
+        name, expected = str(image.get("file_name", "")), file_names.get(image["id"], "")
+        if name and expected and _stem(name) != _stem(expected):
+            raise DataError(
+                f"the results are about other images: image {image['id']!r} is {name!r} in {IMAGES_FILE} beside them, "
+                f"and {expected!r} in {GROUND_TRUTH}",
+                f"{FIX_IMAGES}; if files were only renamed, remove {IMAGES_FILE}", case="other-images", file=path,
+                image_id=image["id"],
+            )  # fmt: skip
+
+
+def _stem(file_name: str) -> str:
+    return PurePath(file_name.replace("\\", "/")).stem
 
 
 def missing_field_problem(entry: Mapping[str, Any], *fields: str) -> Problem | None:

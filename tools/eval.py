@@ -146,7 +146,7 @@ def _check_combination(options: Options, device_given: bool) -> None:
     if options.results is not None and device_given:
         raise click.UsageError("--device is where a model runs, and --results needs none")
     if options.task == "boundary" and options.engine == "hotcoco":
-        raise click.UsageError("--task boundary is computed by pycocotools only: leave out --engine")
+        raise click.UsageError("--task boundary is computed by neither engine: leave out --engine")
 
 
 Scored = tuple[Mapping[str, "Scores"], dict[str, Any]]
@@ -155,11 +155,12 @@ Scored = tuple[Mapping[str, "Scores"], dict[str, Any]]
 def _score_against_annotations(options: Options) -> Scored:
     """Score a results file against a COCO annotation file."""
     from vertebra.evaluation import evaluate_coco
-    from vertebra.formats import add_file_to_error, open_results, read_ground_truth
+    from vertebra.formats import add_file_to_error, open_results, read_ground_truth, require_same_images
 
     task = options.task or "bbox"
     assert options.annotations is not None and options.results is not None, "the options were checked"
     truth = read_ground_truth(options.annotations)
+    require_same_images(options.results, {image["id"]: str(image.get("file_name", "")) for image in truth["images"]})
     with add_file_to_error(options.annotations), open_results(options.results) as results:
         scores = evaluate_coco(truth, results, engine=options.engine or "hotcoco", task=task)
     return {task: scores}, {"task": task, "images": len(truth["images"]), "results": str(options.results)}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...data import Batch, Dataset, Shard, eval_loader, worker_errors
 from ...evaluation import Scores
-from ...formats import add_file_to_error, open_results, sort_results
+from ...formats import add_file_to_error, open_results, require_same_images, sort_results
 from ...heads import HeadConfig
 from ...inference import deterministic_kernels, matrix_precision, predict_originals
 from ...models import Model, SemanticInference
@@ -91,6 +91,7 @@ def score_results(
     ``head`` is the head of the experiment that the file belongs to. Raises DataError naming the file and the row that
     cannot be scored.
     """
+    require_same_images(path, {image_id: dataset.file_name(index) for index, image_id in enumerate(dataset.image_ids)})
     with open_results(path) as rows:
         with add_file_to_error(path):
             task, part = task_of_results(rows, head, dataset)

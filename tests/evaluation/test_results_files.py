@@ -212,21 +212,21 @@ def test_of_a_bad_annotation_the_annotation_file_is_named(folder, tmp_path, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a run, --data or --annotations, one of them"),
-        (["--results", "r.json"], "give a run, --data or --annotations, one of them"),
-        (["run", "--data", "quickstart", "--results", "r.json"], "one of them"),
-        (["--data", "quickstart"], "what --results is about: give it too"),
-        (["--annotations", "a.json"], "what --results is about: give it too"),
+        ([], "give exactly one of RUN, --data and --annotations"),
+        (["--results", "r.json"], "give exactly one of RUN, --data and --annotations"),
+        (["run", "--data", "quickstart", "--results", "r.json"], "give exactly one of RUN, --data and --annotations"),
+        (["--data", "quickstart"], "say what --results is compared with: give --results too"),
+        (["--annotations", "a.json"], "say what --results is compared with: give --results too"),
         (["run", "--results", "r.json", "--task", "segm"], "--task goes with --annotations"),
         (["run", "--task", "segm"], "--task goes with --annotations"),
         (["run", "--results", "r.json", "--device", "cpu"], "--device is where a model runs, and --results needs none"),
         (
             ["--annotations", "a.json", "--results", "r.json", "--bad-data", "skip"],
-            "--bad-data goes with the data of a",
+            "--bad-data goes with the data of a config",
         ),
         (
             ["--annotations", "a.json", "--results", "r.json", "--task", "boundary", "--engine", "hotcoco"],
-            "--task boundary has one engine, pycocotools",
+            "--task boundary is computed by neither engine",
         ),
         (
             ["--annotations", "a.json", "--results", "r.json", "--set", "val.dataset.masks=true"],
@@ -235,11 +235,10 @@ def test_of_a_bad_annotation_the_annotation_file_is_named(folder, tmp_path, caps
     ],
     ids=" ".join,
 )
-def test_what_does_not_go_together_is_refused(arguments, message, capsys):
-    """Exit code 2 with the reason."""
-    with pytest.raises(SystemExit) as exit_:
-        main(["eval", *arguments])
-    assert exit_.value.code == 2 and message in capsys.readouterr().err
+def test_options_that_contradict_each_other_are_refused(arguments, message, capsys):
+    """By hand: exit code 2 with the reason."""
+    assert main(["eval", *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_settings_change_the_data_and_nothing_else(folder, capsys):
