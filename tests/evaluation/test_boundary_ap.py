@@ -1,16 +1,22 @@
 """Boundary AP: against a slow computation of the paper's definition, and by hand."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from hotcoco import mask as rle
+from pycocotools import mask as rle
+from pycocotools.cocoeval import COCOeval
 
 from vertebra.evaluation import evaluate_coco
-from vertebra.evaluation.boundary import boundary_iou, inner_boundary
+from vertebra.evaluation.boundary import boundary_iou, evaluate_boundaries, inner_boundary
+from vertebra.evaluation.coco import _index
+from vertebra.evaluation.coco_inputs import build_coco_inputs
 
 FIXTURE = Path(__file__).parents[3] / "shared" / "data" / "coco_eval_100"
 SIZE = (50, 60)
@@ -147,6 +153,73 @@ def test_a_crowd_is_ignored_by_its_mask():
     assert evaluate_coco(data, results, task="boundary").summary["AP"] == pytest.approx(1.0)
 
 
+class SlowBoundaries(COCOeval):
+    """pycocotools' evaluation of masks, whose overlaps are replaced by those of whole bitmaps."""
+
+    def computeIoU(self, imgId, catId):  # pycocotools calls it so
+        overlaps = super().computeIoU(imgId, catId)
+        detections = sorted(self._dts[imgId, catId], key=lambda detection: -detection["score"])
+        for row, column in np.argwhere(np.array(overlaps) >= 0.5).tolist():
+            pair = detections[row], self._gts[imgId, catId][column]
+            if not pair[1]["iscrowd"]:
+                ring, other = (_boundary(entry["segmentation"]) for entry in pair)
+                overlaps[row, column] = min(overlaps[row, column], (ring & other).sum() / (ring | other).sum())
+        return overlaps
+
+
+def _boundary(segmentation: dict) -> np.ndarray:
+    """Return the pixels of a mask that a square of the boundary's width around them does not lie in."""
+    mask = rle.decode(segmentation)
+    reach = max(1, round(0.02 * np.hypot(*mask.shape)))
+    core = cv2.erode(np.pad(mask, reach), np.ones((2 * reach + 1,) * 2, np.uint8), borderValue=0)
+    return (mask > 0) & (core[reach:-reach, reach:-reach] == 0)
+
+
+def slow_tables(truth: dict, results: list) -> tuple[np.ndarray, np.ndarray]:
+    inputs = build_coco_inputs(truth, results, "boundary")
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = SlowBoundaries(*map(_index, (inputs.ground_truth, inputs.detections)), "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval["precision"], evaluation.eval["recall"]
+
+
+def random_problem(seed: int) -> tuple[dict, list]:
+    """Ragged masks on four images, a fifth of them crowds, with results that are moved a little and scores that tie."""
+    rng = np.random.default_rng(seed)
+    images = [{"id": number, "height": SIZE[0], "width": SIZE[1]} for number in range(4)]
+    annotations, results = [], []
+    for number in range(60):
+        top, left, height, width = *rng.integers(0, 25, 2), *rng.integers(6, 35, 2)
+        mask = square(top, left, top + height, left + width) & (rng.random(SIZE) < 0.98)
+        place = {"image_id": int(rng.integers(4)), "category_id": int(rng.integers(1, 3))}
+        shape = {"size": list(SIZE), "counts": rle.encode(np.asfortranarray(mask))["counts"].decode()}
+        crowd = int(rng.random() < 0.2)
+        annotations.append({"id": number, "area": int(mask.sum()), "iscrowd": crowd, "segmentation": shape, **place})
+        for _ in range(rng.integers(0, 4)):
+            moved = np.roll(mask, rng.integers(-1, 2, 2), axis=(0, 1))
+            shape = {"size": list(SIZE), "counts": rle.encode(np.asfortranarray(moved))["counts"].decode()}
+            results.append({"score": int(rng.integers(1, 200)) / 200, "segmentation": shape, **place})
+    unique = {
+        (row["image_id"], row["category_id"], row["score"], row["segmentation"]["counts"]): row for row in results
+    }
+    categories = [{"id": number, "name": f"class {number}"} for number in (1, 2)]
+    return {"images": images, "categories": categories, "annotations": annotations}, list(unique.values())
+
+
+# pycocotools 2.0.11 decodes in a way that numpy 2 warns of.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("seed", range(4))
+def test_the_tables_are_pycocotools_on_slow_boundaries(seed):
+    """pycocotools with the overlaps of whole bitmaps put in place of its own: every number, to the last bit."""
+    truth, results = random_problem(seed)
+    tables = evaluate_boundaries(build_coco_inputs(truth, results, "boundary"))
+    expected = slow_tables(truth, results)
+    assert all(np.array_equal(*pair) for pair in zip(tables, expected, strict=True))
+    assert 0.05 < evaluate_coco(truth, results, task="boundary").summary["AP"] < 0.9
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.skipif(not FIXTURE.is_dir(), reason=f"{FIXTURE.name} is not beside the checkout")
 def test_real_photos():
     """A law: boundaries never match where masks do not; and the truth as its own result is perfect."""
@@ -155,3 +228,5 @@ def test_real_photos():
     masks, boundaries = (evaluate_coco(truth, results, task=task).summary for task in ("segm", "boundary"))
     assert 0.1 < boundaries["AP"] < masks["AP"]
     assert boundaries["APs"] > 0.8 * masks["APs"]  # what is small is nearly all boundary
+    expected, _ = slow_tables(truth, results)
+    assert np.array_equal(evaluate_boundaries(build_coco_inputs(truth, results, "boundary"))[0], expected)
