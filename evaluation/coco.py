@@ -18,8 +18,7 @@ from numpy import ndarray
 
 from ..formats.results import check_results
 from ..formats.rle import encode_mask
-from ..ops import paste_masks
-from ..ops.paste import BUDGET
+from ..ops import paste_masks_in_chunks
 from ..structures import Detections
 from .coco_inputs import CocoInputs, Task, build_coco_inputs
 from .scores import Scores
@@ -39,7 +38,7 @@ IOU_50, IOU_75 = 0, 5
 def to_coco_results(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
     """Return the detections of one image as COCO results: boxes (x, y, width, height) in pixels of the original image,
     and the file's own category ids, which ``category_ids`` has for each label."""
-    corners = detections.boxes.cpu().double()
+    corners = detections.boxes.cpu().double()  # not every device has float64
     boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
     results: list[dict[str, Any]] = [
         {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
@@ -48,13 +47,10 @@ def to_coco_results(detections: Detections, image_id: int | str, category_ids: S
         )
     ]
     if detections.masks is not None:
-        height, width = detections.masks.size
-        together = max(1, BUDGET // (height * width))  # all of them on a large photo would fill the memory
-        for first in range(0, len(results), together):
-            some = slice(first, first + together)
-            pasted = paste_masks(detections.masks[some], detections.boxes[some]).cpu().numpy()
-            for result, mask in zip(results[some], pasted, strict=True):
-                result["segmentation"] = encode_mask(mask)
+        chunks = paste_masks_in_chunks(detections.masks, detections.boxes)  # all would fill the memory on a large photo
+        pasted = (mask for chunk in chunks for mask in chunk.cpu().numpy())
+        for result, mask in zip(results, pasted, strict=True):
+            result["segmentation"] = encode_mask(mask)
     return results
 
 
