@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vertebra.engine import train
-from vertebra.engine.checkpoint_writer import link_best, prune_checkpoints
+from vertebra.engine.checkpoints import link_best, prune_checkpoints
 from vertebra.engine.logging.memory import peak_memory
 from vertebra.engine.run_folder import RunFolder
 from vertebra.inference import Predictor, checkpoint_paths, load_model, open_checkpoint

@@ -12,7 +12,7 @@ from vertebra.engine import ScheduleConfig, TrainingState, train, train_step
 from vertebra.models import build_model
 from vertebra.structures import MemoryFullError, NonFiniteError
 
-from ..heads.test_several_heads import several
+from ..heads.test_multi_head import several
 from ..helpers.runs import equal, records, run_in_process, weights
 from ..helpers.tiny import tiny_classifier, tiny_config
 

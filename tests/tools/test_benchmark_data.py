@@ -5,7 +5,7 @@ import pytest
 from vertebra.tools.benchmark_pipelines import build_pipelines
 from vertebra.tools.cli import main
 
-from ..data.test_reduced_decoding import files
+from ..data.test_reduced_decoding import write_files
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in pycocotools
 
@@ -35,7 +35,7 @@ def test_every_way_gives_the_same_kind_of_sample(policy, shapes):
 
 def test_photos_can_be_decoded_smaller(tmp_path):
     """Oracle: ours as it is without the option, which stands among the others: as large, and made of other pixels."""
-    given = files(tmp_path)  # four times as high and wide as is to be decoded
+    given = write_files(tmp_path)  # four times as high and wide as is to be decoded
     place = given["images"], given["annotations"], "resize"
     ours, others, _ = build_pipelines(*place, given["decode_short_side"])
     reduced, whole = ours(0, 0), others["ours, decoded whole"](0, 0)
