@@ -108,7 +108,7 @@ class RPN(nn.Module):
             hidden = features[level]
             for convolution in self.convolutions:
                 hidden = F.relu(convolution(hidden))
-            logits.append(flatten_cells(self.objectness(hidden), 1)[..., 0].float())
+            logits.append(flatten_cells(self.objectness(hidden), 1).flatten(1).float())
             offsets.append(flatten_cells(self.offsets(hidden), 4).float())
             rows, columns = hidden.shape[-2:]
             grids.append((rows, columns))

@@ -46,7 +46,8 @@ def test_dense_parts_are_all_of_a_head(name):
     levels = {f"{kind}{n}": FeatureInfo(16, min(2**n, coarsest[kind])) for kind in coarsest for n in range(2, 7)}
     config = RCNNConfig(mask=MaskBranchConfig()) if name == "rcnn" else HEADS[name].config(name=name)
     head = HEADS.build(config, levels, 3)
-    assert set(head.parameters()) == {own for part in head.dense_parts() for own in part.parameters()}
+    dense_parts = map(head.get_submodule, head.dense_parts)
+    assert set(head.parameters()) == {parameter for part in dense_parts for parameter in part.parameters()}
 
 
 @pytest.mark.slow

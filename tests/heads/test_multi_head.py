@@ -28,7 +28,7 @@ from vertebra.heads import (
 )
 from vertebra.inference import Predictor
 from vertebra.models import SemanticInference, build_model
-from vertebra.ops import collect_metrics
+from vertebra.ops import full_size_logits, split_losses
 from vertebra.structures import DataError, UsageError
 from vertebra.tools.cli import main
 
@@ -37,7 +37,7 @@ from ..helpers.tiny import tiny_config
 
 
 def joint(shapes: Path, split: str = "val", **changes) -> JointConfig:
-    """Objects with masks and the map of classes of the same pictures; ``changes`` replace parts."""
+    """Return a data set of objects with masks and semantic maps of the same images; ``changes`` replace parts."""
     files = {"images": shapes / split, "annotations": shapes / "annotations" / f"instances_{split}.json"}
     parts = {
         "detection": CocoConfig(**files, masks=True),
@@ -46,8 +46,8 @@ def joint(shapes: Path, split: str = "val", **changes) -> JointConfig:
     return JointConfig(parts=parts | changes)
 
 
-def several(shapes: Path, **weights: float) -> ExperimentConfig:
-    """The tiny Mask R-CNN with a Semantic FPN beside it."""
+def multi_head_config(shapes: Path, **weights: float) -> ExperimentConfig:
+    """Return an experiment of the tiny Mask R-CNN with a Semantic FPN beside it."""
     config = tiny_config(
         shapes,
         train=SplitConfig(dataset=joint(shapes, "train"), transform=ScaledCropConfig(size=(80, 80))),
@@ -59,10 +59,10 @@ def several(shapes: Path, **weights: float) -> ExperimentConfig:
     return config.replace(model=config.model.replace(head=head))
 
 
-def test_a_joint_record_is_its_parts_records(shapes):
-    """A law: each kind of truth as its own data set gives it, with one image."""
+def test_a_joint_record_has_the_annotations_of_every_part(shapes):
+    """A law: the objects and the semantic map as their own data sets give them, with one image."""
     config = joint(shapes)
-    data, boxes, maps = (build_dataset(each) for each in (config, *config.parts.values()))
+    data, boxes, maps = (build_dataset(part) for part in (config, *config.parts.values()))
     assert list(data.classes) == ["detection", "semantic"] and len(data) == len(boxes) == len(maps)
     for index in range(len(data)):
         record = data.read(index)
@@ -73,7 +73,7 @@ def test_a_joint_record_is_its_parts_records(shapes):
 
 
 def test_only_images_of_every_part_are_used(shapes):
-    """By hand: two of four pictures have a map; the truth to score against has these two alone, the report all."""
+    """By hand: two of four images have a map; the ground truth for scores has these two alone, the report all."""
     maps = joint(shapes).parts["semantic"].replace(subset=2)
     data = build_dataset(joint(shapes, semantic=maps))
     assert data.image_ids == build_dataset(maps).image_ids and len(data) == 2
@@ -90,7 +90,7 @@ def test_only_images_of_every_part_are_used(shapes):
 
 
 def test_parts_without_a_common_image_are_refused(shapes, tmp_path):
-    """Exit code 3, showing an id of each."""
+    """DataError that shows an id of each part."""
     annotations = json.loads((shapes / "annotations" / "instances_val.json").read_text())
     for image in annotations["images"]:
         image["id"] += 1000
@@ -102,16 +102,16 @@ def test_parts_without_a_common_image_are_refused(shapes, tmp_path):
         build_dataset(joint(shapes, semantic=moved))
 
 
-def test_a_part_in_another_ones_place_is_refused(shapes):
-    """Exit code 2."""
+def test_a_data_set_under_the_name_of_another_task_is_refused(shapes):
+    """UsageError that names the part, the data set and its task."""
     with pytest.raises(UsageError, match=r"parts.semantic: 'coco' is a data set for detection"):
         build_dataset(joint(shapes, semantic=joint(shapes).parts["detection"]))
 
 
-def test_all_truth_goes_through_the_same_steps(shapes):
-    """A law: a window, scale and flip drawn once; each target is what its own data set alone would get."""
+def test_all_annotations_go_through_the_same_transform(shapes):
+    """A law: a crop, scale and flip are drawn once; each target is what its own data set alone would get."""
     config = joint(shapes)
-    data, boxes, maps = (build_dataset(each) for each in (config, *config.parts.values()))
+    data, boxes, maps = (build_dataset(part) for part in (config, *config.parts.values()))
     transform = build_transform(ScaledCropConfig(size=(48, 48)), seed=3)
     for epoch in range(3):
         together = transform(data.read(1), epoch, 1).target
@@ -122,35 +122,36 @@ def test_all_truth_goes_through_the_same_steps(shapes):
 
 
 def test_each_head_learns_and_predicts_as_it_would_alone(shapes):
-    """A law: losses, times their weight, and predictions equal those of the head by itself."""
-    config = several(shapes, semantic=0.5)
+    """A law: losses, times their weight, numbers to watch and predictions equal those of the head alone."""
+    config = multi_head_config(shapes, semantic=0.5)
     data = build_dataset(config.val.dataset)
     model = build_model(config.model, {task: classes.names for task, classes in data.classes.items()}).eval()
     assert [len(names) for names in model.class_names.values()] == [8, 9]
     transform = build_transform(config.val.transform)
     batch = collate([transform(data.read(index), 0, index) for index in range(2)], model.size_divisor).to("cpu")
     torch.manual_seed(0)
-    with collect_metrics() as notes:
-        losses = model(batch.images, batch.targets)
-    assert list(notes) == ["boxes_rpn_positives", "boxes_rpn_recall", "boxes_box_positives"]
+    losses, metrics = split_losses(model(batch.images, batch.targets))
+    assert list(metrics) == ["boxes_rpn_positives", "boxes_rpn_recall", "boxes_box_positives"]
     features = model.features(batch.images)
     boxes, semantic = (head for _, head in model.head.named_heads())
     assert isinstance(boxes, RCNNHead) and isinstance(semantic, SemanticFPNHead)
     torch.manual_seed(0)
-    alone = boxes.loss(features, batch.images, [target["detection"] for target in batch.targets])
+    alone, metrics_alone = split_losses(
+        boxes.loss(features, batch.images, [target["detection"] for target in batch.targets])
+    )
+    assert all(torch.equal(metrics[f"boxes_{name}"], values) for name, values in metrics_alone.items())
     expected = {f"loss_boxes_{name.removeprefix('loss_')}": value for name, value in alone.items()}
     alone = semantic.loss(features, batch.images, [target["semantic"] for target in batch.targets])
     expected["loss_semantic_semantic"] = 0.5 * alone["loss_semantic"]
     assert list(losses) == list(expected)
     torch.testing.assert_close(list(losses.values()), list(expected.values()), rtol=0, atol=0)
-    found = model.predict(batch.images)
-    assert [list(each) for each in found] == [["boxes", "semantic"]] * 2
+    predictions = model.predict(batch.images)
+    assert [list(prediction) for prediction in predictions] == [["boxes", "semantic"]] * 2
     with torch.no_grad():
-        for each, ours, theirs in zip(
-            found, boxes.predict(features, batch.images), semantic.predict(features, batch.images), strict=True
-        ):
-            assert torch.equal(each["boxes"].boxes, ours.boxes)
-            assert torch.equal(each["semantic"].logits, theirs.logits)
+        detections, logits = boxes.predict(features, batch.images), semantic.predict(features, batch.images)
+    for prediction, found, maps in zip(predictions, detections, logits, strict=True):
+        assert torch.equal(prediction["boxes"].boxes, found.boxes)
+        assert torch.equal(full_size_logits(prediction["semantic"]), full_size_logits(maps))
 
 
 @pytest.mark.parametrize(
@@ -163,15 +164,15 @@ def test_each_head_learns_and_predicts_as_it_would_alone(shapes):
     ],
 )
 def test_a_wrong_config_is_refused(shapes, change, message):
-    """What is wrong, at construction."""
-    config = several(shapes).model.head.model_dump()
+    """ValueError at construction that says what is wrong."""
+    config = multi_head_config(shapes).model.head.model_dump()
     with pytest.raises((ValueError, UsageError), match=message):
         MultiHeadConfig(**{**config, **change})
 
 
-def test_data_that_lacks_a_heads_truth_is_refused(shapes):
-    """Exit code 2 at the start: no masks in the part, one kind of truth alone, windows, classes of one task."""
-    config = several(shapes)
+def test_data_without_the_annotations_of_a_head_are_refused(shapes):
+    """UsageError at the start: no masks in the part, one task alone, windows, classes of one task."""
+    config = multi_head_config(shapes)
     data = build_dataset(config.val.dataset)
     model = build_model(config.model, {task: classes.names for task, classes in data.classes.items()})
     head = config.model.head
@@ -194,15 +195,16 @@ def test_data_that_lacks_a_heads_truth_is_refused(shapes):
         build_model(config.model, {"detection": ("a", "b")})
 
 
-def test_a_run_of_several_heads(shapes, tmp_path, capsys):
-    """End to end, through the command line: both losses and scores, a results file each, and both in a picture."""
-    (tmp_path / "config.json").write_text(several(shapes).model_dump_json())
-    run, found = tmp_path / "run", tmp_path / "found"
+def test_a_run_of_two_heads_trains_evaluates_and_predicts(shapes, tmp_path, capsys):
+    """A law, through the command line: scores of the run, of ``eval`` and of the results files agree; by hand: losses,
+    files and pictures of both heads."""
+    (tmp_path / "config.json").write_text(multi_head_config(shapes).model_dump_json())
+    run, output = tmp_path / "run", tmp_path / "predictions"
     assert main(["train", str(tmp_path / "config.json"), "--output", str(run), "--device", "cpu"]) == 0
     scores = json.loads((run / "eval.json").read_text())
-    kinds = ["boxes/bbox", "boxes/segm", "boxes/boundary", "semantic/semantic"]
-    assert list(scores) == [*kinds, "per_class", "step", "images"]
-    assert [len(scores["per_class"][kind]) for kind in kinds] == [8, 8, 8, 9]
+    names = ["boxes/bbox", "boxes/segm", "boxes/boundary", "semantic/semantic"]
+    assert list(scores) == [*names, "per_class", "step", "images"]
+    assert [len(scores["per_class"][name]) for name in names] == [8, 8, 8, 9]
     steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(step[f"loss_{name}"] >= 0 for step in steps[:4] for name in ("boxes_mask", "semantic_semantic"))
     maps = json.loads((run / "results_semantic.json").read_text())
@@ -212,15 +214,15 @@ def test_a_run_of_several_heads(shapes, tmp_path, capsys):
 
     assert main(["eval", str(run), "--json", str(tmp_path / "again.json"), "--device", "cpu"]) == 0
     again = json.loads((tmp_path / "again.json").read_text())
-    assert {kind: scores[kind] for kind in kinds} == {kind: again[kind] for kind in kinds}
+    assert {name: scores[name] for name in names} == {name: again[name] for name in names}
     from_files = {
-        f"{name}/{kind}": numbers
-        for name in ("boxes", "semantic")
-        for kind, numbers in rescored([str(run), "--results", str(run / f"results_{name}.json")], tmp_path).items()
+        f"{head}/{name}": numbers
+        for head in ("boxes", "semantic")
+        for name, numbers in rescored([str(run), "--results", str(run / f"results_{head}.json")], tmp_path).items()
     }
-    assert {kind: scores[kind] for kind in kinds} == {kind: from_files[kind] for kind in kinds}
+    assert {name: scores[name] for name in names} == {name: from_files[name] for name in names}
 
-    assert main(["predict", str(run), str(shapes / "val"), "--output", str(found), "--device", "cpu"]) == 0
+    assert main(["predict", str(run), str(shapes / "val"), "--output", str(output), "--device", "cpu"]) == 0
     assert "results_boxes.json, results_semantic.json are in" in capsys.readouterr().out
     image = np.zeros((60, 80, 3), np.uint8)
     predictor = Predictor(run)
@@ -239,9 +241,9 @@ def test_a_run_of_several_heads(shapes, tmp_path, capsys):
         ('[{"labels": []}]', "the first row is none of detection or semantic"),
     ],
 )
-def test_a_file_that_is_of_none_of_the_heads_is_named(content, message, shapes, tmp_path, capsys):
-    """Exit code 3: joint data has the truth of several tasks, and the rows must tell which."""
-    (tmp_path / "config.json").write_text(several(shapes).model_dump_json())
+def test_results_of_none_of_the_tasks_are_refused(content, message, shapes, tmp_path, capsys):
+    """Exit code 3: joint data has annotations of several tasks, and the rows must tell which they are for."""
+    (tmp_path / "config.json").write_text(multi_head_config(shapes).model_dump_json())
     (tmp_path / "rows.json").write_text(content)
     assert main(["eval", "--data", str(tmp_path / "config.json"), "--results", str(tmp_path / "rows.json")]) == 3
     assert f"error: bad-results: {tmp_path / 'rows.json'}: {message}" in capsys.readouterr().err
