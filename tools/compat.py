@@ -2,18 +2,19 @@
 
 import importlib
 import json
-import multiprocessing
 import time
 from collections.abc import Iterator
 from itertools import zip_longest
-from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vertebra.tools.cli import CONTEXT, run_command
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import BaseContext
 
 
 @click.command(
@@ -106,18 +107,20 @@ def _count_parameters(name: str) -> float | None:
         return None
 
 
-def process_context() -> BaseContext:
+def process_context() -> "BaseContext":
     """Return the quickest way to start a process that has our modules: a fork of this one, where there is fork.
 
     The modules are imported here once, so that a fork has them; a process that is spawned imports them itself.
     """
+    import multiprocessing
+
     if "fork" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     importlib.import_module("vertebra.tools.compat_trial")
     return multiprocessing.get_context("fork")
 
 
-def try_in_process(name: str, limit: float, context: BaseContext) -> dict[str, Any]:
+def try_in_process(name: str, limit: float, context: "BaseContext") -> dict[str, Any]:
     """Run the trial of one model in a process of its own: one that hangs is ended, one that crashes ends alone."""
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_result, args=(name, sender))  # type: ignore[attr-defined]  # all have it
@@ -134,7 +137,7 @@ def try_in_process(name: str, limit: float, context: BaseContext) -> dict[str, A
     return result | {"seconds": round(time.monotonic() - started, 1)}
 
 
-def _send_result(name: str, sender: Connection) -> None:
+def _send_result(name: str, sender: "Connection") -> None:
     """Send the result of a model's trial, or the reason why there is none."""
     from vertebra.tools import compat_trial
 
