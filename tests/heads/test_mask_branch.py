@@ -301,7 +301,7 @@ def test_fixed_rows_learn_the_same_as_the_rows_needed(peer):
 def test_batch_norm_sees_regions_with_objects_only():
     """A law: three positives among nine fixed rows leave the same statistics as those three alone."""
     torch.manual_seed(0)
-    config = TORCHVISION.replace(norm="batch", "fixed_rows": True)
+    config = TORCHVISION.replace(norm="batch", fixed_rows=True)
     branch = MaskBranch(INFO, CLASSES, config).train()
     features, boxes, labels, indices, targets = scene()
     nine = samples_of(boxes, labels, indices, torch.arange(9).expand(2, 9) < 3)
