@@ -42,6 +42,7 @@ def command(model: str, size: tuple[int, int], batch: int, rounds: int, device: 
     """
     import torch
 
+    from vertebra.ops import total_loss
     from vertebra.structures import pick_device
     from vertebra.tools.benchmark_pairs import PAIRS
 
@@ -54,7 +55,7 @@ def command(model: str, size: tuple[int, int], batch: int, rounds: int, device: 
     def train(network: torch.nn.Module, losses: Callable) -> None:
         network.train()
         network.zero_grad(set_to_none=True)
-        torch.stack(list(losses().values())).sum().backward()
+        total_loss(losses()).backward()
 
     def infer(network: torch.nn.Module, inference: Callable) -> None:
         network.eval()

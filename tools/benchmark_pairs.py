@@ -73,7 +73,7 @@ def _objects(height: int, width: int, seed: int, masks: bool) -> Instances:
     generator = torch.Generator().manual_seed(seed)
     corners = torch.rand(OBJECTS, 2, generator=generator) * torch.tensor([width * 0.7, height * 0.7])
     sides = 20 + torch.rand(OBJECTS, 2, generator=generator) * torch.tensor([width * 0.25, height * 0.25])
-    boxes = torch.cat([corners, corners + sides], dim=1)
+    boxes = torch.cat([corners, torch.minimum(corners + sides, torch.tensor([width, height]))], dim=1)
     bitmaps = None
     if masks:
         bitmaps = torch.zeros(OBJECTS, height, width, dtype=torch.bool)
@@ -101,7 +101,10 @@ def deeplab_pair(pixels: list[Tensor], device: torch.device) -> Pair:
     def their_losses() -> dict[str, Tensor]:
         pooling.train(len(pixels) > 1)  # on one image torchvision cannot train: its batch norm would have one value
         found = theirs(inputs)
-        return {"loss": F.cross_entropy(found["out"], truth), "aux": 0.4 * F.cross_entropy(found["aux"], truth)}
+        return {
+            "loss_semantic": F.cross_entropy(found["out"], truth),
+            "loss_auxiliary": 0.4 * F.cross_entropy(found["aux"], truth),
+        }
 
     return Pair(
         ours, theirs, lambda: ours(images, maps), their_losses, lambda: ours.predict(images), lambda: theirs(inputs)

@@ -1,4 +1,4 @@
-"""Try timm's models under every head, and write down which pass and why the others do not."""
+"""Trying timm's models as backbones under every head, and recording which pass and why the others do not."""
 
 import importlib
 import json
@@ -42,29 +42,29 @@ if TYPE_CHECKING:
 def command(
     patterns: tuple[str, ...], results: Path, table: Path | None, minutes: float, limit: float, parameters: float
 ) -> None:
-    """Build timm's models as backbones and take two training steps with each head.
+    """Build timm's models as backbones and train each for two steps with every head.
 
-    Forward, backward and a loss that falls both times are what is asked. PATTERNS are shell patterns of names; without
-    one, all models are tried. The families take turns, so that any time limit covers them all.
+    A head passes if its loss falls in both steps. PATTERNS are shell patterns of names; without one, all models are
+    tried: the smallest of every family first, then the next of every family, so that a time limit covers them all.
     """
     import timm
 
-    known = _read_records(results)
+    records = _read_records(results)
     wanted = {name for pattern in patterns or ("*",) for name in timm.list_models(pattern)}
-    end = time.monotonic() + 60 * minutes
+    deadline = time.monotonic() + 60 * minutes
     context = process_context()
-    for family, name in _take_turns(wanted - known.keys(), parameters):
-        if time.monotonic() > end:
+    for family, name in _alternate_families(wanted - records.keys(), parameters):
+        if time.monotonic() > deadline:
             break
         record = {"model": name, "family": family, **try_in_process(name, limit, context)}
-        known[name] = record
+        records[name] = record
         with results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        click.echo(_describe(record))
+        click.echo(_format_record(record))
     if table is not None:
         from vertebra.tools.compat_page import write_page
 
-        write_page(table, list(known.values()), sorted(wanted - known.keys()))
+        write_page(table, list(records.values()), sorted(wanted - records.keys()))
 
 
 def _read_records(path: Path) -> dict[str, dict[str, Any]]:
@@ -73,44 +73,44 @@ def _read_records(path: Path) -> dict[str, dict[str, Any]]:
     return {record["model"]: record for record in map(json.loads, lines)}
 
 
-def _describe(record: dict[str, Any]) -> str:
-    """Return a record as a line: the result of every head, or why there is none."""
+def _format_record(record: dict[str, Any]) -> str:
+    """Return a record as a line: the result of every head, or the reason why there is none."""
     heads = "  ".join(f"{head}: {result}" for head, result in record.get("heads", {}).items())
     return f"{record['model']}: {heads or record['reason']}"
 
 
-def _take_turns(wanted: set[str], most: float) -> Iterator[tuple[str, str]]:
+def _alternate_families(wanted: set[str], max_parameters: float) -> Iterator[tuple[str, str]]:
     """Yield family and name: the smallest model of every family, then the next of every family.
 
-    Models of more than ``most`` million parameters are left out.
+    Models of more than ``max_parameters`` million parameters are left out.
     """
     import timm
 
     families = {}
     for family in timm.list_modules():
         sizes = {name: _count_parameters(name) for name in timm.list_models(module=family) if name in wanted}
-        fitting = {name: size for name, size in sizes.items() if size is None or size <= most}
-        families[family] = sorted(fitting, key=lambda name: (fitting[name] is None, fitting[name], name))
-    for turn in zip_longest(*families.values()):
-        yield from ((family, name) for family, name in zip(families, turn, strict=True) if name is not None)
+        small = {name: size for name, size in sizes.items() if size is None or size <= max_parameters}
+        families[family] = sorted(small, key=lambda name: (small[name] is None, small[name], name))
+    for names in zip_longest(*families.values()):
+        yield from ((family, name) for family, name in zip(families, names, strict=True) if name is not None)
 
 
 def _count_parameters(name: str) -> float | None:
-    """Return a model's parameters in millions, without allocating them; None for one that cannot be built so."""
+    """Return a model's parameters in millions; None for one that cannot be built on the meta device."""
     import timm
     import torch
 
     try:
         with torch.device("meta"):
             return sum(parameter.numel() for parameter in timm.create_model(name).parameters()) / 1e6
-    except Exception:  # some models compute with their own values while they are built
+    except Exception:  # some models compute with their weights while they are built
         return None
 
 
 def process_context() -> "BaseContext":
-    """Return the quickest way to start a process that has our modules: a fork of this one, where there is fork.
+    """Return the context that starts child processes fastest: fork where the system has it, else spawn.
 
-    The modules are imported here once, so that a fork has them; a process that is spawned imports them itself.
+    The modules for a trial are imported here once, so that forked processes have them.
     """
     import multiprocessing
 
@@ -121,7 +121,7 @@ def process_context() -> "BaseContext":
 
 
 def try_in_process(name: str, limit: float, context: "BaseContext") -> dict[str, Any]:
-    """Run the trial of one model in a process of its own: one that hangs is ended, one that crashes ends alone."""
+    """Return the record of one model, tried in a child process that is killed after ``limit`` seconds."""
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_result, args=(name, sender))  # type: ignore[attr-defined]  # all have it
     started = time.monotonic()
@@ -138,7 +138,7 @@ def try_in_process(name: str, limit: float, context: "BaseContext") -> dict[str,
 
 
 def _send_result(name: str, sender: "Connection") -> None:
-    """Send the result of a model's trial, or the reason why there is none."""
+    """Send the record of a model to the parent process, or the reason why there is none."""
     from vertebra.tools import compat_trial
 
     try:

@@ -1,4 +1,4 @@
-"""Try one of timm's models as a backbone under every head: what ``compat`` runs in a process of its own."""
+"""Trying one of timm's models as a backbone under every head, which ``compat`` does in a child process."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ from vertebra.heads import (
 )
 from vertebra.models import Model
 from vertebra.necks import NECKS, Neck, PassthroughConfig, default_neck
-from vertebra.ops import RoIAlignConfig
+from vertebra.ops import RoIAlignConfig, total_loss
 from vertebra.structures import FeatureInfo, Images, Instances, UsageError
 
-SIZES = ((64, 96), (70, 66))  # pixels; the two images of the batch
-CLASSES = 3
+IMAGE_SIZES = ((64, 96), (70, 66))  # height and width in pixels of the two images of the batch
+NUM_CLASSES = 3
 LEARNING_RATES = (1e-3, 1e-4, 1e-5, 1e-6)
 
 
@@ -52,25 +52,24 @@ def try_model(name: str) -> dict[str, Any]:
 
 def _create_backbone(name: str) -> tuple[Backbone, dict[str, Any]]:
     """Return the backbone and the options that it needed: a patch or an image size, if the defaults are refused."""
-    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    size = known.input_size[-1] if known is not None else 224
-    first_refusal = None
+    published = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    size = published.input_size[-1] if published is not None else 224
+    first_error = None
     choices: Sequence[dict[str, Any]] = ({}, {"patch_size": 16}, {"image_size": size})
     for options in choices:
         try:
             return create_backbone(f"timm/{name}", **options), options
         except UsageError as error:
-            if first_refusal is None:
-                first_refusal = error
-    assert first_refusal is not None, "no choice of options was accepted"
-    raise first_refusal
+            first_error = first_error or error
+    assert first_error is not None, "no choice of options was accepted"
+    raise first_error
 
 
 def _small_rcnn() -> RCNNConfig:
-    """Return a small Mask R-CNN that learns from every anchor and proposal, so that sampling does not move the loss."""
-    everything = (10_000, 10_000)
+    """Return a small Mask R-CNN that learns from every anchor and proposal, so that sampling changes no loss."""
+    unlimited = (10_000, 10_000)
     return RCNNConfig(
-        rpn=RPNConfig(pre_nms=everything, post_nms=everything, nms_threshold=1.0, samples=10_000),
+        rpn=RPNConfig(pre_nms=unlimited, post_nms=unlimited, nms_threshold=1.0, samples=10_000),
         box=BoxBranchConfig(fc=(32,), samples=4096),
         mask=MaskBranchConfig(pool=RoIAlignConfig(size=7), convolutions=(16,)),
     )
@@ -91,7 +90,7 @@ def _try_head(backbone: Backbone, neck: Neck, config: HeadConfig) -> str:
     """
     losses: list[float] = []
     try:
-        head = HEADS.build(config, backbone.feature_info | neck.feature_info, CLASSES)
+        head = HEADS.build(config, backbone.feature_info | neck.feature_info, NUM_CLASSES)
         model = Model(backbone, neck, head)
         start = copy.deepcopy(model.state_dict())
         for rate in LEARNING_RATES:
@@ -105,19 +104,19 @@ def _try_head(backbone: Backbone, neck: Neck, config: HeadConfig) -> str:
 
 
 def describe_error(error: Exception) -> str:
-    """Return an error as one line, without the class name if it is an error of ours."""
+    """Return an error as one line; Vertebra's errors need no class name before their text."""
     return getattr(error, "what", "") or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _take_two_steps(model: Model, task: str, rate: float) -> list[float]:
-    """Return the loss of the same two images before, between and after two steps; NaN counts as no fall."""
+    """Return the loss of the same two images before, between and after two training steps."""
     images, targets = _make_batch(model.size_divisor, task)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
+    optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=rate)
     losses = []
     model.train()
     for _ in range(3):
-        torch.manual_seed(0)  # the same proposals are sampled and the same units dropped
-        loss = torch.stack(list(model(images, targets).values())).sum()
+        torch.manual_seed(0)  # samples the same proposals and drops the same units in every step
+        loss = total_loss(model(images, targets))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -128,17 +127,17 @@ def _take_two_steps(model: Model, task: str, rate: float) -> list[float]:
 def _make_batch(divisor: int, task: str) -> tuple[Images, Sequence[Instances | Tensor]]:
     """Return two random images, padded to a multiple of ``divisor``, and their targets for a task."""
     generator = torch.Generator().manual_seed(0)
-    pixels = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in SIZES]
+    pixels = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in IMAGE_SIZES]
     boxes = torch.tensor([[4.0, 4.0, 40.0, 44.0], [30.0, 10.0, 60.0, 60.0]])
-    masks = [torch.zeros(2, *size, dtype=torch.bool) for size in SIZES]
-    for both in masks:
-        both[0, 4:44, 4:40] = both[1, 10:60, 30:60] = True
+    masks = [torch.zeros(2, *size, dtype=torch.bool) for size in IMAGE_SIZES]
+    for mask in masks:
+        mask[0, 4:44, 4:40] = mask[1, 10:60, 30:60] = True
     targets: Mapping[str, Sequence[Instances | Tensor]] = {
         "detection": [
             Instances(boxes, torch.tensor([0, 2]), masks[0]),
             Instances(boxes[:1], torch.tensor([1]), masks[1][:1]),
         ],
-        "semantic": [both.any(dim=0).long() for both in masks],
+        "semantic": [mask.any(dim=0).long() for mask in masks],
         "classification": [torch.tensor(0), torch.tensor(2)],
     }
     return Images.from_list(pixels, divisor), targets[task]

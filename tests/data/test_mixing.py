@@ -139,7 +139,7 @@ def test_every_image_is_a_partner_equally_often():
 
 
 def test_a_partner_that_cannot_be_read_is_named(tmp_path):
-    """docs/faults.md row 116: a DataError with the partner's file and id, not those of the image it was to be added to."""
+    """docs/faults.md row 116: a DataError with the partner's file and id, not those of the image to be mixed with."""
     dataset = open_tiny(tmp_path)
     broken = tmp_path / "images" / "12.png"
     broken.write_bytes(broken.read_bytes()[:200])
