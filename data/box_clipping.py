@@ -1,4 +1,4 @@
-"""Boxes and the borders of their images."""
+"""Clipping boxes to the borders of their images."""
 
 from collections.abc import Callable
 
@@ -28,13 +28,13 @@ def clip_boxes_to_images(
     clipped = np.clip(boxes, 0, sizes[:, [1, 0, 1, 0]])
     sides = clipped[:, 2:] - clipped[:, :2]
     kept = np.ones(len(boxes), bool)
-    for case, unwanted in (
+    for case, rejected in (
         ("outside-box", (sides <= 0).any(axis=1)),
         ("tiny-box", (sides < min_box).any(axis=1)),
     ):
-        for index in np.flatnonzero(kept & unwanted).tolist():
+        for index in np.flatnonzero(kept & rejected).tolist():
             report.skip("annotations", case, id_of(index))
-        kept &= ~unwanted
+        kept &= ~rejected
     for index in np.flatnonzero(kept & (clipped != boxes).any(axis=1)).tolist():
         report.note("clipped-box", id_of(index))
     return clipped, kept

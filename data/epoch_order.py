@@ -101,9 +101,9 @@ def repeat_factors(
 ) -> Float64[ndarray, " n"]:
     """Return how often an epoch shows each of ``length`` images.
 
-       ``images`` and ``labels`` are pairs, one for each class of each image.
-    A class that is on a share f of the images asks for max(1, sqrt(threshold / f)), an image gets what its most
-       demanding class asks for (1908.03195, appendix B.2). One without classes gets 1.
+    ``images`` and ``labels`` are pairs, one for each class of each image. A class that is on a fraction f of the images
+    asks for max(1, sqrt(threshold / f)), an image gets what its most demanding class asks for (1908.03195, appendix
+    B.2). One without classes gets 1.
     """
     shares = np.bincount(labels) / length
     factors = np.ones(length)

@@ -1,14 +1,12 @@
 """The generated shapes as data sets: written at first use and kept in the user's cache."""
 
-import hashlib
-import json
-import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from ...structures import MaskFormat
+from ..cache import cache_folder, short_digest
 from ..coco_format import CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
 from ..dataset import DATASETS, Dataset, DatasetConfig
 from ..report import Policy
@@ -36,7 +34,8 @@ class GeneratedImagesConfig(DatasetConfig):
     def write_files(self) -> tuple[Path, Path]:
         """Write the files unless they exist, and return the split's image folder and annotation file (COCO)."""
         scene = SceneConfig(size=self.size)
-        root = self.root or _cache_folder(generation_parameters(self.train, self.val, self.seed, scene))
+        parameters = generation_parameters(self.train, self.val, self.seed, scene)
+        root = self.root or cache_folder() / f"shapes-{short_digest(parameters)}"
         write_shapes(root, self.train, self.val, self.seed, scene)
         return root / "coco" / self.split, root / "coco" / "annotations" / f"instances_{self.split}.json"
 
@@ -78,12 +77,3 @@ def build_shapes_semantic(policy: Policy, config: ShapesSemanticConfig) -> Datas
     """Open the generated shapes as a semantic segmentation data set; the background is class 0."""
     images, annotations = config.write_files()
     return CocoSemantic(policy, CocoSemanticConfig(images=images, annotations=annotations, overlap="smallest"))
-
-
-def _cache_folder(parameters: dict[str, Any]) -> Path:
-    """Return the folder in the user's cache for a data set of these parameters."""
-    if chosen := os.environ.get("VERTEBRA_CACHE"):
-        cache = Path(chosen)
-    else:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vertebra"
-    return cache / f"shapes-{hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:12]}"

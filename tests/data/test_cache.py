@@ -16,7 +16,7 @@ from vertebra.data import CocoConfig, CocoDataset, DataReport, Policy, cache
 from vertebra.data.coco_format import opening
 from vertebra.structures import DataError
 
-from ..helpers.tiny_coco_file import HEIGHT, WIDTH, open_tiny, truth, write_tiny
+from ..helpers.tiny_coco_file import HEIGHT, WIDTH, open_tiny, tiny_content, write_tiny
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def entries(own_cache: Path) -> list[Path]:
 
 def with_polygons() -> dict:
     """The tiny file with an outline for each object, one of which is drawn as run lengths."""
-    content = truth()
+    content = tiny_content()
     for annotation in content["annotations"]:
         x, y, width, height = annotation["bbox"]
         annotation["segmentation"] = [[x, y, x + width, y, x + width, y + height]]
@@ -63,7 +63,7 @@ def describe(dataset: CocoDataset) -> str:
 
 def open_again(folder: Path, policy: Policy = "error", **changes) -> CocoDataset:
     """Open the tiny data set as it lies there."""
-    return CocoDataset(policy, CocoConfig(images=folder / "images", annotations=folder / "truth.json", **changes))
+    return CocoDataset(policy, CocoConfig(images=folder / "images", annotations=folder / "annotations.json", **changes))
 
 
 def built(monkeypatch) -> list[str]:
@@ -98,7 +98,7 @@ def test_other_settings_have_entries_of_their_own(tmp_path, own_cache):
 
 def change_annotations(folder: Path) -> None:
     """Another number in the annotation file, which is as long and as old as before."""
-    file = folder / "truth.json"
+    file = folder / "annotations.json"
     stat = file.stat()
     file.write_text(file.read_text().replace('"bbox": [5, 6, 7, 8]', '"bbox": [4, 6, 7, 8]'))
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -120,7 +120,7 @@ def replace_image(folder: Path) -> None:
 
 @pytest.mark.parametrize("change", [change_annotations, touch_image, replace_image])
 def test_a_changed_file_is_noticed(change, tmp_path, monkeypatch):
-    """By hand: after the change the files are looked at anew, and after that no more."""
+    """Hand-made: after the change the files are looked at anew, and after that no more."""
     config = write_tiny(tmp_path)
     open_again(tmp_path)
     change(tmp_path)
@@ -131,7 +131,7 @@ def test_a_changed_file_is_noticed(change, tmp_path, monkeypatch):
 
 
 def test_a_removed_image_is_noticed_and_so_is_its_return(tmp_path):
-    """By hand: the strict policy stops at a missing image, although the cache knows it; skipped, it comes back."""
+    """Hand-made: the strict policy stops at a missing image, although the cache knows it; skipped, it comes back."""
     write_tiny(tmp_path)
     open_again(tmp_path)
     image, away = tmp_path / "images" / "12.png", tmp_path / "12.png"
@@ -171,7 +171,7 @@ def test_a_damaged_entry_is_built_anew(tmp_path, own_cache):
 
 
 def test_a_cache_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
-    """By hand: a file stands where the folder would be; the summary says that nothing is kept."""
+    """Hand-made: a file stands where the folder would be; the summary says that nothing is kept."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "file" / "cache"))
     dataset = open_tiny(tmp_path)
@@ -180,7 +180,7 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch
 
 
 def test_a_full_disk_is_no_error(tmp_path, own_cache, monkeypatch):
-    """By hand: the arrays cannot be written; nothing is left of the attempt."""
+    """Hand-made: the arrays cannot be written; nothing is left of the attempt."""
 
     def refuse(*_, **__) -> None:
         raise OSError(28, "No space left on device")
@@ -192,7 +192,7 @@ def test_a_full_disk_is_no_error(tmp_path, own_cache, monkeypatch):
 
 
 def test_small_files_are_not_kept(tmp_path, own_cache, monkeypatch):
-    """By hand: reading a kilobyte takes no longer than finding what was kept of it."""
+    """Hand-made: reading a kilobyte takes no longer than finding what was kept of it."""
     monkeypatch.setattr(opening, "KEPT_FROM", 2**20)
     assert open_tiny(tmp_path).annotations.entry is None
     assert not own_cache.exists()
@@ -207,7 +207,7 @@ def test_a_pickled_data_set_is_the_name_of_its_entry(tmp_path):
 
 
 def test_an_entry_that_is_gone_is_named(tmp_path):
-    """By hand: exit code 3 in a process that starts after the cache was emptied."""
+    """Hand-made: exit code 3 in a process that starts after the cache was emptied."""
     dataset = open_tiny(tmp_path)
     sent = pickle.dumps(dataset)
     shutil.rmtree(dataset.annotations.entry)
@@ -216,7 +216,7 @@ def test_an_entry_that_is_gone_is_named(tmp_path):
 
 
 def test_entries_that_nobody_uses_are_removed(tmp_path, own_cache):
-    """By hand: an entry of other data after a month, a replaced one after a day, one in use never."""
+    """Hand-made: an entry of other data after a month, a replaced one after a day, one in use never."""
     open_tiny(tmp_path / "old")
     open_tiny(tmp_path / "used")
     open_tiny(tmp_path / "changed")
@@ -284,7 +284,7 @@ def test_of_processes_that_open_at_once_one_builds(tmp_path):
 
 def test_an_error_is_met_once_for_all_that_wait(tmp_path):
     """A law: the processes that waited raise the same line, without looking for it themselves."""
-    content = truth()
+    content = tiny_content()
     content["annotations"][1]["bbox"] = [40, 8, -5, 30]
     write_tiny(tmp_path, content)
     built, *errors = open_by_three_processes(tmp_path)
@@ -302,7 +302,7 @@ def test_a_process_that_dies_while_it_builds_holds_up_nobody(tmp_path, own_cache
 
 
 def test_the_arrays_are_the_systems_own_pages(tmp_path):
-    """By hand: an array is a view of a mapped file, which cannot be written to."""
+    """Hand-made: an array is a view of a mapped file, which cannot be written to."""
     boxes = open_tiny(tmp_path).annotations.boxes
     while isinstance(boxes.base, np.ndarray):
         assert not boxes.flags.writeable
@@ -324,7 +324,7 @@ def test_a_report_keeps_all_that_was_found():
 
 
 def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
-    """By hand: its own variable comes before the system's, and that before the home folder."""
+    """Hand-made: its own variable comes before the system's, and that before the home folder."""
     assert cache.cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("VERTEBRA_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")

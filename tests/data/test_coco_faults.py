@@ -11,7 +11,7 @@ from vertebra.data import require_same_classes
 from vertebra.evaluation import evaluate_coco
 from vertebra.structures import Classes, DataError, UsageError
 
-from ..helpers.tiny_coco_file import open_tiny, totals_add_up, truth
+from ..helpers.tiny_coco_file import open_tiny, tiny_content, totals_add_up
 
 Spoil = Callable[[dict[str, Any]], Any]
 
@@ -39,7 +39,7 @@ def repeat(section: str, row: int) -> Spoil:
 
 # name: (what is done to the valid file, what the line says)
 FATAL: dict[str, tuple[Spoil, str]] = {
-    "no images": (drop("images"), r"no-images: .*truth\.json: there is no list 'images'"),
+    "no images": (drop("images"), r"no-images: .*annotations\.json: there is no list 'images'"),
     "no annotations": (drop("annotations"), r"no-annotations: .*there is no list 'annotations'"),
     "no categories": (drop("categories"), r"no-categories: .*there is no list 'categories'"),
     "empty categories": (lambda d: d.update(categories=[]), r"no-categories: .*is empty"),
@@ -63,7 +63,7 @@ def test_a_broken_structure_stops_under_either_policy(name, tmp_path):
     """docs/faults.md rows 5-11, 23: exit code 3, whatever --bad-data says."""
     spoil, message = FATAL[name]
     for policy in ("error", "skip"):
-        data = truth()
+        data = tiny_content()
         spoil(data)
         with pytest.raises(DataError, match=message) as caught:
             open_tiny(tmp_path, data, policy)
@@ -71,9 +71,9 @@ def test_a_broken_structure_stops_under_either_policy(name, tmp_path):
 
 
 BYTES = {
-    "empty": (b"", r"bad-json: .*truth\.json: the file is empty"),
+    "empty": (b"", r"bad-json: .*annotations\.json: the file is empty"),
     "blank": (b" \n", r"bad-json: .*the file is empty"),
-    "cut": (json.dumps(truth(), indent=1).encode()[:300], r"bad-json: .*line \d+, column \d+"),
+    "cut": (json.dumps(tiny_content(), indent=1).encode()[:300], r"bad-json: .*line \d+, column \d+"),
     "list": (b"[]", r"bad-json: .*expected an object at the top, found a list"),
     "not UTF-8": (b'{"images": "\xff\xfe"}', r"bad-json: .*no valid UTF-8 at byte 12"),
     "too deep": (b"[" * 100_000, r"bad-json: .*nested too deeply"),
@@ -98,7 +98,7 @@ def test_a_missing_file_stops(tmp_path):
 
 def test_a_byte_order_mark_is_no_fault(tmp_path):
     """docs/faults.md row 27."""
-    assert len(open_tiny(tmp_path, b"\xef\xbb\xbf" + json.dumps(truth()).encode())) == 4
+    assert len(open_tiny(tmp_path, b"\xef\xbb\xbf" + json.dumps(tiny_content()).encode())) == 4
 
 
 NAN = float("nan")
@@ -152,9 +152,11 @@ def test_a_bad_object_stops_or_is_skipped_and_counted(name, tmp_path):
     """docs/faults.md rows 14, 15, 26, 29-32, 37: exit code 3 naming file, image and annotation; skipped, it is in the
     report."""
     changes, case, message = BAD_OBJECTS[name]
-    data = truth()
+    data = tiny_content()
     set_in("annotations", 1, **changes)(data)
-    with pytest.raises(DataError, match=rf"{case}: .*truth\.json: .*ann_id=2: .*{message}.*--bad-data=skip") as caught:
+    with pytest.raises(
+        DataError, match=rf"{case}: .*annotations\.json: .*ann_id=2: .*{message}.*--bad-data=skip"
+    ) as caught:
         open_tiny(tmp_path, data)
     assert caught.value.exit_code == 3
     dataset = open_tiny(tmp_path, data, "skip")
@@ -166,7 +168,7 @@ def test_a_bad_object_stops_or_is_skipped_and_counted(name, tmp_path):
 
 def test_an_annotation_that_is_no_object_is_skipped(tmp_path):
     """docs/faults.md row 14: an entry that is not even a dict."""
-    data = truth()
+    data = tiny_content()
     data["annotations"].append("nonsense")
     dataset = open_tiny(tmp_path, data, "skip")
     assert dataset.report.as_json()["skipped"]["annotations"]["unknown-image"]["count"] == 1
@@ -187,7 +189,7 @@ ODD: dict[str, tuple[Spoil, str]] = {
 def test_an_oddity_is_used_and_counted(name, tmp_path):
     """docs/faults.md rows 13, 20, 33: handled under the strict policy, one note."""
     spoil, note = ODD[name]
-    data = truth()
+    data = tiny_content()
     spoil(data)
     dataset = open_tiny(tmp_path, data)
     assert dataset.report.as_json()["noted"][note]["count"] == 1
@@ -197,7 +199,7 @@ def test_an_oddity_is_used_and_counted(name, tmp_path):
 
 def test_what_a_file_leaves_out_is_filled_in(tmp_path):
     """docs/faults.md rows 8, 19, 20: no info, no iscrowd, no area; the evaluator gets all it needs."""
-    data = truth()
+    data = tiny_content()
     del data["info"]
     for entry in data["annotations"]:
         del entry["iscrowd"], entry["area"]
@@ -208,8 +210,8 @@ def test_what_a_file_leaves_out_is_filled_in(tmp_path):
 
 
 def test_truth_values_and_null_are_filled_in_too(tmp_path):
-    """By hand: crowds given as false and true, and an area of null, as the official API would have them."""
-    data = truth()
+    """Hand-made: crowds given as false and true, and an area of null, as the official API would have them."""
+    data = tiny_content()
     data["annotations"][0].update(iscrowd=False, area=None)
     data["annotations"][1].update(iscrowd=True)
     dataset = open_tiny(tmp_path, data)
@@ -226,7 +228,7 @@ def test_truth_values_and_null_are_filled_in_too(tmp_path):
 )
 def test_what_cannot_be_learned_is_left_out_by_rule(box, case, tmp_path):
     """docs/faults.md rows 34, 35: skipped and counted under the strict policy too; the evaluator still sees it."""
-    data = truth()
+    data = tiny_content()
     set_in("annotations", 1, bbox=box)(data)
     dataset = open_tiny(tmp_path, data)
     assert dataset.report.as_json()["skipped"]["annotations"] == {case: {"count": 1, "ids": [2]}}
@@ -236,7 +238,7 @@ def test_what_cannot_be_learned_is_left_out_by_rule(box, case, tmp_path):
 
 def test_corners_in_place_of_sizes_are_suspected(tmp_path):
     """docs/faults.md row 36: x1 y1 x2 y2 for x y w h; a warning with the rate, and no more."""
-    data = truth()
+    data = tiny_content()
     for entry in data["annotations"]:
         x, y, width, height = entry["bbox"]
         entry["bbox"] = [x, y, x + width, y + height]
@@ -249,7 +251,7 @@ def test_corners_in_place_of_sizes_are_suspected(tmp_path):
 def test_any_whole_number_is_a_category_id(identity, tmp_path):
     """docs/faults.md rows 12, 16, 17: kept for the results, whatever the label is; and annotation id 0 is one as any
     other."""
-    data = truth()
+    data = tiny_content()
     set_in("categories", 0, id=identity)(data)
     for entry in data["annotations"]:
         entry["category_id"] = identity if entry["category_id"] == 7 else 90
@@ -265,7 +267,7 @@ def test_any_whole_number_is_a_category_id(identity, tmp_path):
 
 def test_text_can_be_an_image_id(tmp_path):
     """docs/faults.md row 18: all ids text."""
-    data = truth()
+    data = tiny_content()
     for entry in data["images"]:
         entry["id"] = f"photo {entry['id']}"
     for entry in data["annotations"]:
@@ -301,7 +303,7 @@ def test_different_classes_for_train_and_val_are_refused(tmp_path):
 
 def test_filtering_everything_away_says_why(tmp_path):
     """docs/faults.md row 24: exit code 3 with the counts by reason."""
-    data = truth()
+    data = tiny_content()
     data["annotations"] = []
     with pytest.raises(DataError, match=r"empty-dataset: .*4 without-objects"):
         open_tiny(tmp_path, data, keep_empty=False)

@@ -43,8 +43,8 @@ def write_coco(folder: Path) -> CocoSemanticConfig:
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for number, name in enumerate(COCO_CLASSES, start=1)],
     }
-    (folder / "truth.json").write_text(json.dumps(content))
-    return CocoSemanticConfig(images=folder / "images", annotations=folder / "truth.json")
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return CocoSemanticConfig(images=folder / "images", annotations=folder / "annotations.json")
 
 
 def open_coco(folder: Path, **changes) -> CocoSemantic:

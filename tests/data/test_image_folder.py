@@ -63,13 +63,13 @@ def test_some_of_the_classes_in_an_order_of_ones_own(root):
 
 
 def test_a_subset_is_spread_over_all(root):
-    """By hand: every second of the six; more than there are is all."""
+    """Hand-made: every second of the six; more than there are is all."""
     assert open_folder(root, subset=3).image_ids == ["ant/1.png", "cat/b.png", "dog/a.png"]
     assert len(open_folder(root, subset=99)) == 6
 
 
 def test_a_class_that_a_subset_leaves_out_is_noted(root):
-    """By hand: of every third image there is no dog."""
+    """Hand-made: of every third image there is no dog."""
     dataset = open_folder(root, subset=2)
     assert dataset.image_ids == ["ant/1.png", "cat/more/deep/c.png"]
     assert dataset.report.as_json()["noted"] == {"empty-class": {"count": 1, "ids": ["dog"]}}
@@ -108,7 +108,7 @@ def test_links_to_folders_are_followed(root, tmp_path):
     [("ant/loop", "..", "ant/loop"), ("cat/more/up", "..", "cat/more/up"), ("dog/out", "../..", "dog/out/photos")],
 )
 def test_a_link_that_leads_back_is_not_followed(root, link, target, noted):
-    """By hand: six images stay six, each with the label of its own folder; the loop is noted."""
+    """Hand-made: six images stay six, each with the label of its own folder; the loop is noted."""
     before = open_folder(root).ground_truth()
     (root / link).symlink_to(target)
     dataset = open_folder(root)

@@ -8,7 +8,7 @@ from pycocotools import mask as rle
 from vertebra.evaluation import evaluate_coco
 from vertebra.structures import DataError
 
-from ..helpers.tiny_coco_file import HEIGHT, WIDTH, open_tiny, totals_add_up, truth
+from ..helpers.tiny_coco_file import HEIGHT, WIDTH, open_tiny, tiny_content, totals_add_up
 
 BOW_TIE = [10, 10, 50, 50, 50, 10, 10, 50]
 GOOD = {
@@ -25,7 +25,7 @@ GOOD["packed run lengths"] = {"size": packed["size"], "counts": packed["counts"]
 
 def with_masks(first) -> dict:
     """The valid file, each object with a mask; the first one's is given, ... leaves it out."""
-    data = truth()
+    data = tiny_content()
     for annotation in data["annotations"]:
         left, top, width, height = annotation["bbox"]
         right, bottom = left + width, top + height
@@ -60,7 +60,7 @@ def test_masks_are_pycocotools(name, tmp_path):
 FAULTY = {
     "four numbers, which pycocotools takes for a box": (
         [[10, 10, 30, 40]],
-        r"bad-polygon: .*truth\.json: image_id=11: ann_id=1: has a polygon of 4 numbers; an outline needs three points",
+        r"bad-polygon: .*annotations\.json: image_id=11: ann_id=1: has a polygon of 4 numbers; an outline needs three points",
     ),
     "two numbers": ([[10, 10]], "a polygon of 2 numbers"),
     "an empty polygon": ([[]], "a polygon of 0 numbers"),
@@ -111,7 +111,7 @@ def test_an_unusable_mask_is_an_error_or_counted(name, tmp_path):
 def test_of_a_file_of_boxes_the_way_out_is_told(tmp_path):
     """docs/faults.md row 55: what to do where there are boxes only."""
     with pytest.raises(DataError, match="for boxes alone set masks=false and leave out the head's mask branch"):
-        open_tiny(tmp_path, truth(), masks=True)
+        open_tiny(tmp_path, tiny_content(), masks=True)
 
 
 @pytest.mark.parametrize("name", FAULTY)
@@ -124,7 +124,7 @@ def test_boxes_do_not_ask_for_masks(name, tmp_path):
 
 def _without_file(message: str) -> str:
     """The metric's own words: it knows no file, and says of what it speaks."""
-    return message.replace(r"truth\.json: ", "").replace("ann_id=1: has", "ann_id=1: the annotation has")
+    return message.replace(r"annotations\.json: ", "").replace("ann_id=1: has", "ann_id=1: the annotation has")
 
 
 @pytest.mark.parametrize("name", FAULTY)

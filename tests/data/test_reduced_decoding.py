@@ -26,7 +26,7 @@ from vertebra.engine import SplitConfig
 from vertebra.formats import read_image, read_reduced_image
 from vertebra.structures import DataError
 
-from ..helpers.tiny_coco_file import HEIGHT, WIDTH, truth
+from ..helpers.tiny_coco_file import HEIGHT, WIDTH, tiny_content
 from ..helpers.tiny_voc_folder import write_voc
 
 BOX = (20, 12, 30, 28)  # x, y, width, height
@@ -121,12 +121,12 @@ def write_files(folder: Path) -> dict:
     Image.fromarray(pixels).save(folder / "1.jpg", quality=95)
     entry = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [4 * side for side in BOX], "iscrowd": 0}
     corners = [x, y, x + width, y, x + width, y + height, x, y + height]
-    content = truth() | {
+    content = tiny_content() | {
         "images": [{"id": 1, "file_name": "1.jpg", "height": HEIGHT * 4, "width": WIDTH * 4}],
         "annotations": [entry | {"segmentation": [[4 * number for number in corners]]}],
     }
-    (folder / "truth.json").write_text(json.dumps(content))
-    return {"images": folder, "annotations": folder / "truth.json", "decode_short_side": HEIGHT}
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return {"images": folder, "annotations": folder / "annotations.json", "decode_short_side": HEIGHT}
 
 
 @pytest.mark.parametrize("form", ["bitmaps", "polygons"])
@@ -206,5 +206,5 @@ def photos(short_side: int | None) -> ImageFolderConfig:
 
 def joint_photos(short_side: int | None) -> JointConfig:
     """Return the config of a joint data set, whose first part reads the photos."""
-    first = CocoConfig(images=Path("photos"), annotations=Path("truth.json"), decode_short_side=short_side)
+    first = CocoConfig(images=Path("photos"), annotations=Path("annotations.json"), decode_short_side=short_side)
     return JointConfig(parts={"detection": first, "classification": photos(1)})

@@ -30,7 +30,7 @@ from vertebra.data.sampling import SampleIndex, StepSampler, build_epoch_order, 
 from vertebra.data.subset import SubsetDataset
 from vertebra.structures import UsageError
 
-from ..helpers.tiny_coco_file import open_tiny, truth
+from ..helpers.tiny_coco_file import open_tiny, tiny_content
 from ..helpers.tiny_voc_folder import write_voc
 
 
@@ -234,6 +234,6 @@ def test_classification_counts_folders(tmp_path):
 
 def test_data_without_objects_has_no_classes_to_balance(tmp_path):
     """Said before the first step."""
-    dataset = open_tiny(tmp_path, truth() | {"annotations": []})
+    dataset = open_tiny(tmp_path, tiny_content() | {"annotations": []})
     with pytest.raises(UsageError, match="no image of the data set has an object"):
         build_epoch_order(SamplingConfig(images="class_balanced"), dataset, 0)

@@ -65,7 +65,7 @@ def test_boundaries_overlap_as_bitmaps_do(seed):
 
 
 def test_the_best_detection_has_its_own_overlap():
-    """By hand: of two results the file has the worse one first, and both overlap the object by half or more."""
+    """Hand-made: of two results the file has the worse one first, and both overlap the object by half or more."""
     data, results = problem((square(5, 5, 45, 45), square(5, 5, 45, 45)))
     _, worse = problem((square(5, 5, 45, 45), square(5, 8, 45, 48)))
     scores = evaluate_coco(data, [worse[0] | {"score": 0.1}, *results], task="boundary")
@@ -120,7 +120,7 @@ def problem(*pairs: tuple[np.ndarray, np.ndarray], crowd: bool = False) -> tuple
 
 
 def test_a_shift_costs_the_boundary_more_than_the_area():
-    """By hand: 40 x 30 pixels shifted by 1: areas overlap by 29 / 31, boundaries, 2 pixels wide, by far less."""
+    """Hand-made: 40 x 30 pixels shifted by 1: areas overlap by 29 / 31, boundaries, 2 pixels wide, by far less."""
     truth, found = square(5, 5, 45, 35), square(5, 6, 45, 36)
     data, results = problem((truth, found))
     ring, other = near_the_outline(truth, REACH), near_the_outline(found, REACH)
@@ -131,7 +131,7 @@ def test_a_shift_costs_the_boundary_more_than_the_area():
 
 
 def test_the_same_mask_is_perfect():
-    """By hand, both ways of scoring."""
+    """Hand-made, both ways of scoring."""
     data, results = problem((square(5, 5, 45, 45), square(5, 5, 45, 45)))
     assert evaluate_coco(data, results, task="boundary").summary["AP"] == pytest.approx(1.0)
 

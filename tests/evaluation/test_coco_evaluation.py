@@ -101,7 +101,7 @@ def test_engines_agree_on_every_class():
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_case_by_hand(engine):
-    """By hand: two cats of 40 x 40; ranked miss, hit (IoU 0.8), hit (IoU 1).
+    """Hand-made: two cats of 40 x 40; ranked miss, hit (IoU 0.8), hit (IoU 1).
 
     Up to IoU 0.80 the hits stand at ranks 2 and 3: recall 1/2 at precision 1/2, recall 1 at 2/3, so 2/3 at every point
     once the curve is made to fall. From IoU 0.85 only rank 3 hits: precision 1/3 at the 51 points up to recall 0.5.
@@ -206,7 +206,7 @@ def test_nothing_is_printed_or_changed(engine, capfd):
 
 
 def test_what_the_metric_does_not_look_at_is_counted():
-    """By hand: 102 detections of a class in one image of two, where COCO looks at 100."""
+    """Hand-made: 102 detections of a class in one image of two, where COCO looks at 100."""
     truth = {
         "images": [{"id": 1}, {"id": 2}],
         "annotations": [annotation(1, 1, 1, [0, 0, 10, 10])],

@@ -120,7 +120,7 @@ def rows_in(folder: Path, kind: str) -> list[dict]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_truth_as_its_own_result_is_perfect(kind, folder, tmp_path):
-    """By hand: the main numbers of all that the data set is scored with are 1."""
+    """Hand-made: the main numbers of all that the data set is scored with are 1."""
     make, _, expected = KINDS[kind]
     scores = score(folder, kind, rows_in(folder, kind), tmp_path)
     assert set(scores) == {name for name, _ in expected} | {"per_class", "images", "results"}
@@ -129,7 +129,7 @@ def test_the_truth_as_its_own_result_is_perfect(kind, folder, tmp_path):
 
 
 def test_what_the_rows_hold_is_scored(folder, tmp_path):
-    """By hand: boxes alone, as of a detector without masks; masks alone, as COCO's own files of masks have it; of data
+    """Hand-made: boxes alone, as of a detector without masks; masks alone, as COCO's own files of masks have it; of data
     without masks always boxes; of no rows at all, everything, and none of it was found."""
     rows = rows_in(folder, "coco")
     kinds = {"bbox", "segm", "boundary"}
@@ -183,7 +183,7 @@ def test_a_bad_row_is_named_with_its_file(kind, change, case, message, folder, c
 
 
 def test_of_two_rows_on_the_same_pixels_the_second_is_named(folder, capsys):
-    """By hand: a class covers what another does."""
+    """Hand-made: a class covers what another does."""
     rows = rows_in(folder, "maps")
     rows[1]["segmentation"] = rows[0]["segmentation"]
     message = r"overlapping-classes: PATH: image_id=\w+: entry 1 covers \d+ pixels that another class covers"
@@ -193,20 +193,22 @@ def test_of_two_rows_on_the_same_pixels_the_second_is_named(folder, capsys):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("content", ["{}", "[5]", "[{}]", ""])
 def test_a_file_without_rows_is_named(kind, content, folder, capsys):
-    """By hand: exit code 3, one line with the path."""
+    """Hand-made: exit code 3, one line with the path."""
     assert_refused(folder, kind, content, "(bad-results|bad-json): PATH: ", capsys)
 
 
 def test_of_a_bad_annotation_the_annotation_file_is_named(folder, tmp_path, capsys):
-    """By hand: the row is fine, and the file that it is about is not."""
+    """Hand-made: the row is fine, and the file that it is about is not."""
     truth = json.loads((folder / "shapes/annotations/instances_val.json").read_text())
     truth["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
-    (tmp_path / "truth.json").write_text(json.dumps(truth))
-    files = ["--annotations", str(tmp_path / "truth.json"), "--results", str(folder / "coco-results.json")]
+    (tmp_path / "annotations.json").write_text(json.dumps(truth))
+    files = ["--annotations", str(tmp_path / "annotations.json"), "--results", str(folder / "coco-results.json")]
     assert main(["eval", *files, "--task", "bbox"]) == 0
     assert main(["eval", *files, "--task", "segm"]) == 3
     error = capsys.readouterr().err
-    assert re.match(rf"error: bad-polygon: {tmp_path}/truth.json: image_id=\d+: ann_id=\d+: .*of 4 numbers", error)
+    assert re.match(
+        rf"error: bad-polygon: {tmp_path}/annotations.json: image_id=\d+: ann_id=\d+: .*of 4 numbers", error
+    )
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,7 @@ def test_of_a_bad_annotation_the_annotation_file_is_named(folder, tmp_path, caps
     ids=" ".join,
 )
 def test_options_that_contradict_each_other_are_refused(arguments, message, capsys):
-    """By hand: exit code 2 with the reason."""
+    """Hand-made: exit code 2 with the reason."""
     assert main(["eval", *arguments]) == 2
     assert message in capsys.readouterr().err
 

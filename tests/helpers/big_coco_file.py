@@ -34,5 +34,5 @@ def write_big(folder: Path, images: int, objects: int) -> CocoConfig:
         "annotations": annotations,
         "categories": [{"id": number + 1, "name": f"class {number}"} for number in range(80)],
     }
-    (folder / "truth.json").write_text(json.dumps(content))
-    return CocoConfig(images=folder, annotations=folder / "truth.json", masks=True)
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return CocoConfig(images=folder, annotations=folder / "annotations.json", masks=True)

@@ -12,7 +12,7 @@ from vertebra.data import CocoConfig, CocoDataset, DataReport
 
 HEIGHT, WIDTH = 64, 96
 
-TRUTH: dict[str, Any] = {
+CONTENT: dict[str, Any] = {
     "info": {},
     "categories": [{"id": 7, "name": "cat"}, {"id": 90, "name": "dog"}],
     "images": [
@@ -29,9 +29,9 @@ TRUTH: dict[str, Any] = {
 }
 
 
-def truth() -> dict[str, Any]:
+def tiny_content() -> dict[str, Any]:
     """A copy of its own, to change."""
-    return copy.deepcopy(TRUTH)
+    return copy.deepcopy(CONTENT)
 
 
 def write_tiny(folder: Path, content: dict[str, Any] | bytes | None = None) -> CocoConfig:
@@ -40,10 +40,10 @@ def write_tiny(folder: Path, content: dict[str, Any] | bytes | None = None) -> C
     for number in (11, 12, 13, 14):
         pixels = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
-    content = truth() if content is None else content
+    content = tiny_content() if content is None else content
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
-    (folder / "truth.json").write_bytes(data)
-    return CocoConfig(images=folder / "images", annotations=folder / "truth.json")
+    (folder / "annotations.json").write_bytes(data)
+    return CocoConfig(images=folder / "images", annotations=folder / "annotations.json")
 
 
 def totals_add_up(report: DataReport) -> bool:

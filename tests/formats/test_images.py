@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vertebra.data import Record, ResizeConfig, build_transform
 from vertebra.formats import check_image, pillow, read_class_map, read_image
 from vertebra.structures import DataError
 
-from ..helpers.tiny_coco_file import HEIGHT, WIDTH, open_tiny, truth
+HEIGHT, WIDTH = 64, 96
 
 
 def photo(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
@@ -48,7 +47,7 @@ def test_every_exif_orientation_is_turned_upright(orientation, tmp_path):
 
 
 def test_gray_is_repeated(tmp_path):
-    """By hand: three equal channels."""
+    """Hand-made: three equal channels."""
     gray = photo()[:, :, 0]
     found = read_image(save(tmp_path / "gray.png", Image.fromarray(gray)))
     assert all(np.array_equal(found[:, :, channel], gray) for channel in range(3))
@@ -66,7 +65,7 @@ def test_sixteen_bits_are_scaled_as_opencv_does(channels, tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_alpha_is_dropped(mode, tmp_path):
-    """By hand: the colours under a half-transparent layer, as they are."""
+    """Hand-made: the colours under a half-transparent layer, as they are."""
     colours = Image.fromarray(photo()).convert({"RGBA": "RGB", "LA": "L", "PA": "P"}[mode])
     image = colours.convert(mode)
     image.putalpha(Image.new("L", image.size, 100))
@@ -75,7 +74,7 @@ def test_alpha_is_dropped(mode, tmp_path):
 
 
 def test_a_palette_with_a_transparent_colour(tmp_path):
-    """By hand: the palette's colours."""
+    """Hand-made: the palette's colours."""
     image = Image.fromarray(photo()).convert("P")
     path = save(tmp_path / "palette.png", image, transparency=b"\x00\x80\xff" * 50)
     assert np.array_equal(read_image(path), np.asarray(image.convert("RGB")))
@@ -222,34 +221,3 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_used_and_counted(progressive, 
     path.write_bytes(whole[:-2])
     assert np.array_equal(read_image(path), np.asarray(Image.open(io.BytesIO(whole))))
     assert check_image(path, (HEIGHT, WIDTH)) == ["jpeg-without-end"]
-
-
-@pytest.mark.parametrize("name", ["two\nlines.png", "größe 日本.png", "a b.png"])
-def test_odd_names_work_and_errors_stay_one_line(name, tmp_path):
-    """docs/faults.md row 80."""
-    data = truth()
-    data["images"][0]["file_name"] = name
-    with pytest.raises(DataError) as caught:
-        open_tiny(tmp_path, data)
-    assert "\n" not in str(caught.value)
-    (tmp_path / "images" / "11.png").rename(tmp_path / "images" / name)
-    assert open_tiny(tmp_path, data).read(0).image.shape == (HEIGHT, WIDTH, 3)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 2000), (3, 50)])
-def test_tiny_images_go_through(size, tmp_path):
-    """docs/faults.md row 76: no side falls to zero."""
-    path = save(tmp_path / "tiny.png", Image.fromarray(photo(*size)))
-    sample = build_transform(ResizeConfig(short_sides=(64,), long_side=96))(Record(read_image(path)), 0, 0)
-    assert min(sample.image.shape[1:]) >= 1 and max(sample.image.shape[1:]) <= 96
-
-
-def test_a_cut_image_under_skip_is_counted(tmp_path):
-    """docs/faults.md row 63 in a data set: left out, with its objects, and said."""
-    data = truth()
-    data["images"][1]["file_name"] = "cut.png"
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "cut.png").write_bytes(PNG[: len(PNG) // 2])
-    dataset = open_tiny(tmp_path, data, "skip")
-    assert dataset.report.as_json()["skipped"]["images"] == {"damaged-image": {"count": 1, "ids": [12]}}
-    assert dataset.image_ids == [11, 13, 14]
