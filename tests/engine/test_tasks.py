@@ -7,7 +7,7 @@ import pytest
 import torch
 from hotcoco import mask as rle
 
-from vertebra.data import CocoConfig, Objects, Record, ShapeCropsConfig, build_dataset
+from vertebra.data import CocoConfig, CocoSemanticConfig, JointConfig, Objects, Record, ShapeCropsConfig, build_dataset
 from vertebra.engine import (
     TASKS,
     ClassificationTask,
@@ -80,9 +80,7 @@ def test_a_head_that_is_registered_as_a_function_is_refused():
     HEADS.register("function_of_test_tasks", HeadConfig)(lambda feature_info, num_classes, config: None)
     try:
         for ask in (task_of_head, target_task_of_head):
-            with pytest.raises(
-                UsageError, match=r"registered as <function .*register a class that derives from verteb"
-            ):
+            with pytest.raises(UsageError, match=r"registered as <function .*register a class that derives from"):
                 ask("function_of_test_tasks")
     finally:
         del HEADS._entries["function_of_test_tasks"]
@@ -186,28 +184,22 @@ def test_each_head_of_several_has_a_results_file():
     assert results_files(Detection(CLASSES), []) == {"results.json": []}
 
 
-class JointData:
-    """What is asked of a joint data set."""
-
-    task, classes = "multi_head", {"detection": CLASSES, "semantic": CLASSES}
-
-    def part(self, task: str) -> str:
-        return task
-
-
-def test_a_results_file_of_one_of_several_heads_is_known_by_its_first_row():
+def test_a_results_file_of_one_of_several_heads_is_known_by_its_first_row(shapes):
     """By hand: rows of boxes and of maps; no row, and a row of neither, are refused."""
-    head = MultiHeadConfig(heads={"map": SemanticFPNConfig(), "boxes": RCNNConfig()})
+    files = {"images": shapes / "val", "annotations": shapes / "annotations" / "instances_val.json"}
+    parts = {"detection": CocoConfig(**files), "semantic": CocoSemanticConfig(**files)}
+    head, data = MultiHeadConfig(heads={"map": SemanticFPNConfig(), "boxes": RCNNConfig()}), JointConfig(parts=parts)
+    dataset = build_dataset(data)
     for task, rows in (
-        ("detection", TASKS["detection"](CLASSES).rows(PREDICTIONS["detection"][1], 7)),
-        ("semantic", TASKS["semantic"](CLASSES).rows(LABEL_MAP, 7)),
+        ("detection", Detection(CLASSES).rows(PREDICTIONS["detection"][1], 7)),
+        ("semantic", Semantic(CLASSES).rows(LABEL_MAP, 7)),
     ):
-        known, part = task_of_results(rows, head, JointData())
-        assert isinstance(known, TASKS[task]) and part == task
+        known, part = task_of_results(rows, head, dataset)
+        assert isinstance(known, TASKS[task]) and part.task == task
     with pytest.raises(DataError, match="no row tells whose results it is"):
-        task_of_results([], head, JointData())
+        task_of_results([], head, dataset)
     with pytest.raises(DataError, match="the first row is none of detection or semantic"):
-        task_of_results([{"image_id": 7}], head, JointData())
+        task_of_results([{"image_id": 7}], head, dataset)
 
 
 def test_masks_are_scored_where_the_data_has_them(shapes):
