@@ -9,7 +9,6 @@ from vertebra.tools.cli import CONTEXT, run_command
 from vertebra.tools.options import run_argument
 
 if TYPE_CHECKING:
-    from vertebra.data import DatasetConfig
     from vertebra.inference import Checkpoint
 
 
@@ -34,16 +33,16 @@ def command(run: str) -> None:
 def _facts(checkpoint: "Checkpoint") -> Iterator[tuple[str, str]]:
     """Yield what a checkpoint tells, as names and lines."""
     config, origin = checkpoint.config, checkpoint.origin
-    steps = config.recipe.schedule.steps
-    yield "name", f"{config.name}, step {checkpoint.step} of {steps}, saved {checkpoint.saved_at}"
-    yield "model", " + ".join((config.model.backbone.name, config.model.neck.name, config.model.head.name))
+    steps, model = config["recipe"]["schedule"]["steps"], config["model"]
+    yield "name", f"{config['name']}, step {checkpoint.step} of {steps}, saved {checkpoint.saved_at}"
+    yield "model", " + ".join(model[part]["name"] for part in ("backbone", "neck", "head"))
     for task, classes in checkpoint.classes.items():
         yield "classes", f"{len(classes.names)} of {task}: {_shorten(classes.names)}"
     yield from _score_lines(checkpoint.scores)
-    for split, dataset in (("train", config.train.dataset), ("val", config.val.dataset)):
+    for split in ("train", "val"):
         digests = {"images": checkpoint.image_id_digests, "annotations": checkpoint.annotation_digests}
         known = [f"{name} {of_splits[split][:12]}" for name, of_splits in digests.items() if of_splits.get(split)]
-        yield split, ", ".join([_describe_source(dataset), *known])
+        yield split, ", ".join([_describe_source(config[split]["dataset"]), *known])
     if origin is None:
         yield "weights", "began at random"
     else:
@@ -66,10 +65,10 @@ def _score_lines(scores: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
             yield "scores", f"{name}: {', '.join(known)}"
 
 
-def _describe_source(dataset: "DatasetConfig") -> str:
+def _describe_source(dataset: Mapping[str, Any]) -> str:
     """Return the registered name of a data set with the path in its config."""
-    paths = (dataset.model_dump(mode="json").get(key) for key in ("annotations", "root"))
-    return " ".join([dataset.name, *[path for path in paths if path]])
+    paths = (dataset.get(key) for key in ("annotations", "root"))
+    return " ".join([dataset["name"], *[path for path in paths if path]])
 
 
 def _shorten(names: Sequence[str], count: int = 10) -> str:

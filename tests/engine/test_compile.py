@@ -1,5 +1,7 @@
-"""``compile``: one program for the dense parts, the same numbers. In processes of their own: checked shapes do not
-compile."""
+"""``recipe.compile``: the dense parts of a model are compiled, and give the numbers of those that are not.
+
+Models are compiled in a new process, since functions whose shapes are checked do not compile.
+"""
 
 import subprocess
 import sys
@@ -26,13 +28,13 @@ batches = [
 ]
 def steps(config):
     state = TrainingState.create(copy.deepcopy(model), config)
-    found = [train_step(state, [batch], config, step) for step, batch in enumerate(batches, 1)]
-    return state.model, found
+    numbers = [train_step(state, [batch], config, step) for step, batch in enumerate(batches, 1)]
+    return state.model, numbers
 plain, expected = steps(config)
-compiled, found = steps(config.replace(recipe={"compile": True}))
-for own, reference in zip(found, expected, strict=True):
+compiled, numbers = steps(config.replace(recipe={"compile": True}))
+for step, reference in zip(numbers, expected, strict=True):
     for name, value in reference.items():
-        torch.testing.assert_close(own[name], value, rtol=1e-3, atol=1e-5, msg=name)
+        torch.testing.assert_close(step[name], value, rtol=1e-3, atol=1e-5, msg=name)
 assert list(compiled.state_dict()) == list(plain.state_dict())
 assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 4, "backbone, neck, RPN and box branch"
 print("same")
@@ -41,7 +43,7 @@ print("same")
 
 @pytest.mark.parametrize("name", [name for name in HEADS if name != "multi_head"])
 def test_dense_parts_are_all_of_a_head(name):
-    """A law: what lies outside them has no parameters."""
+    """A law: a head has no parameters outside of its dense parts."""
     coarsest = {"c": 16, "p": 64}
     levels = {f"{kind}{n}": FeatureInfo(16, min(2**n, coarsest[kind])) for kind in coarsest for n in range(2, 7)}
     config = RCNNConfig(mask=MaskBranchConfig()) if name == "rcnn" else HEADS[name].config(name=name)
@@ -52,7 +54,7 @@ def test_dense_parts_are_all_of_a_head(name):
 
 @pytest.mark.slow
 def test_compiled_steps_are_the_same(shapes):
-    """A law: the same losses, gradient norms and names, over batches of other sizes."""
+    """A law: losses and gradient norms of three batches of different sizes, and the names of the weights."""
     done = subprocess.run(
         [sys.executable, "-c", SAME_STEPS, tiny_config(shapes).model_dump_json()], capture_output=True, text=True
     )

@@ -9,33 +9,33 @@ from vertebra.engine import ScheduleConfig
 
 
 def rates(scheduler_of, steps: int) -> list[float]:
-    """What a torch scheduler gives at each step for a base rate of 1."""
+    """Return the rate that a torch scheduler gives at each step, for a base rate of 1."""
     optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = scheduler_of(optimizer)
-    found = []
+    rates_by_step = []
     for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"])
+        rates_by_step.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    return found
+    return rates_by_step
 
 
 def test_multistep_equals_torch():
-    """MultiStepLR at 2/3 and 8/9 of the run: detectron2's 1x."""
+    """Another implementation: MultiStepLR at 2/3 and 8/9 of the run, as detectron2's 1x."""
     schedule = ScheduleConfig(steps=90, warmup_steps=0)
     expected = rates(lambda optimizer: lr_scheduler.MultiStepLR(optimizer, [60, 80], 0.1), 90)
     assert [schedule.factor(step) for step in range(90)] == pytest.approx(expected)
 
 
 def test_cosine_equals_torch():
-    """CosineAnnealingLR to zero."""
+    """Another implementation: CosineAnnealingLR to zero."""
     schedule = ScheduleConfig(steps=50, decay="cosine", warmup_steps=0)
     expected = rates(lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 50), 50)
     assert [schedule.factor(step) for step in range(50)] == pytest.approx(expected, abs=1e-12)
 
 
 def test_poly_equals_torch():
-    """PolynomialLR of power 0.9."""
+    """Another implementation: PolynomialLR of power 0.9."""
     schedule = ScheduleConfig(steps=50, decay="poly", warmup_steps=0)
     expected = rates(lambda optimizer: lr_scheduler.PolynomialLR(optimizer, 50, 0.9), 50)
     assert [schedule.factor(step) for step in range(50)] == pytest.approx(expected, abs=1e-12)
@@ -43,7 +43,7 @@ def test_poly_equals_torch():
 
 @pytest.mark.parametrize("decay", ["cosine", "poly"])
 def test_a_floor_is_where_a_curve_ends(decay):
-    """mmengine's ``eta_min``, by its formula: (rate - floor) times the curve, plus the floor."""
+    """By hand: mmengine's formula of ``eta_min``, which is (rate - floor) times the curve, plus the floor."""
     plain, floored = (ScheduleConfig(steps=50, decay=decay, warmup_steps=0, floor=floor) for floor in (0.0, 0.01))
     expected = [0.99 * plain.factor(step) + 0.01 for step in range(51)]
     assert [floored.factor(step) for step in range(51)] == pytest.approx(expected)
@@ -51,7 +51,7 @@ def test_a_floor_is_where_a_curve_ends(decay):
 
 
 def test_warm_up_equals_torch():
-    """LinearLR from a thousandth, then constant."""
+    """Another implementation: LinearLR from a thousandth, then constant."""
     schedule = ScheduleConfig(steps=40, decay="none", warmup_steps=10, warmup_factor=1e-3)
     expected = rates(lambda optimizer: lr_scheduler.LinearLR(optimizer, 1e-3, 1.0, 10), 40)
     assert [schedule.factor(step) for step in range(40)] == pytest.approx(expected)
@@ -59,7 +59,10 @@ def test_warm_up_equals_torch():
 
 @pytest.mark.parametrize(("steps", "peak", "floor"), [(50, 0.3, 4e-6), (50, 0.5, 0.01), (7, 0.3, 0.0), (3, 0.1, 0.0)])
 def test_one_cycle_equals_torch(steps, peak, floor):
-    """OneCycleLR with cosine annealing; 0.3 of 7 steps puts the peak between two of them, 0.1 of 3 before the first."""
+    """Another implementation: OneCycleLR with cosine annealing.
+
+    0.3 of 7 steps puts the peak between two steps, 0.1 of 3 before the first.
+    """
     schedule = ScheduleConfig(steps=steps, decay="onecycle", peak=peak, floor=floor, warmup_factor=0.04)
 
     def cycle(optimizer):
@@ -69,13 +72,13 @@ def test_one_cycle_equals_torch(steps, peak, floor):
         )
 
     expected = rates(cycle, steps - 1)
-    found = [schedule.factor(step) for step in range(steps)]
-    assert found[:-1] == pytest.approx(expected, abs=1e-12)
-    assert found[-1] == pytest.approx(floor, abs=1e-12)
+    factors = [schedule.factor(step) for step in range(steps)]
+    assert factors[:-1] == pytest.approx(expected, abs=1e-12)
+    assert factors[-1] == pytest.approx(floor, abs=1e-12)
 
 
 @pytest.mark.parametrize("milestones", [(0.9, 0.5), (0.0,), (1.2,)])
-def test_milestones_are_rising_shares(milestones):
-    """ValueError saying what they are."""
-    with pytest.raises(ValueError, match="rising shares of steps"):
+def test_milestones_rise(milestones):
+    """ValueError that says what milestones are."""
+    with pytest.raises(ValueError, match="rising fractions of steps"):
         ScheduleConfig(steps=10, milestones=milestones)

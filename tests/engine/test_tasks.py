@@ -1,4 +1,4 @@
-"""What the engine knows of each kind of prediction, and what a head beside the wrong data gets."""
+"""Tasks: the results rows, scores, words and pictures of each kind of prediction, and which data a head needs."""
 
 from dataclasses import replace
 
@@ -7,19 +7,35 @@ import pytest
 import torch
 from hotcoco import mask as rle
 
-from vertebra.data import CocoConfig, Objects, Record, ShapeCropsConfig, build_dataset
-from vertebra.engine import TASKS, ClassificationTask, Detection, Semantic, pick_task, require_targets, train
+from vertebra.data import CocoConfig, CocoSemanticConfig, JointConfig, Objects, Record, ShapeCropsConfig, build_dataset
+from vertebra.engine import (
+    TASKS,
+    ClassificationTask,
+    Detection,
+    EvaluationConfig,
+    Semantic,
+    Task,
+    pick_task,
+    require_targets,
+    train,
+)
+from vertebra.engine.tasks import MultiTask, results_files, task_of_results
+from vertebra.engine.tasks.multi_task import TaskOfHead
 from vertebra.heads import (
     HEADS,
     ClassificationConfig,
     ClassificationHead,
     Head,
+    HeadConfig,
     MaskBranchConfig,
+    MultiHeadConfig,
     RCNNConfig,
+    SemanticFPNConfig,
+    target_task_of_head,
+    task_of_head,
 )
-from vertebra.inference import draw_boxes, draw_lines
-from vertebra.inference.drawing import class_color
-from vertebra.structures import IGNORE, Classes, Classification, Detections, RoIMasks, UsageError
+from vertebra.inference import class_color, draw_boxes, draw_lines
+from vertebra.structures import IGNORE, Classes, Classification, DataError, Detections, RoIMasks, UsageError
 
 from ..helpers.tiny import tiny_classifier, tiny_config
 
@@ -27,17 +43,19 @@ NAMES = ("cat", "dog", "cow")
 CLASSES = Classes(NAMES, ids=(10, 20, 30))
 IMAGE = np.full((40, 60, 3), 200, np.uint8)
 BOXES = torch.tensor([[5.0, 5.0, 30.0, 30.0], [20.0, 10.0, 50.0, 35.0]])
-FOUND = Detections(BOXES, torch.tensor([1, 2]), torch.tensor([0.9, 0.3]))
-NAMED = Classification(torch.tensor([2, 0, 1]), torch.tensor([0.6, 0.3, 0.1]))
+DETECTIONS = Detections(BOXES, torch.tensor([1, 2]), torch.tensor([0.9, 0.3]))
+CLASSIFICATION = Classification(torch.tensor([2, 0, 1]), torch.tensor([0.6, 0.3, 0.1]))
+LABEL_MAP = torch.tensor([[0, 1], [2, 2]], dtype=torch.uint8)
 
 
-def test_every_head_has_a_task_that_the_engine_knows():
-    """A law of the registry."""
-    assert {HEADS[name].build.task for name in HEADS} == {*TASKS, "multi_head"}
+def test_every_head_has_a_registered_task():
+    """A law of the two registries."""
+    assert {HEADS[name].build.task for name in HEADS} <= {*TASKS, "multi_head"}
+    assert {"classification", "detection", "semantic"} <= {*TASKS}
 
 
-def test_a_head_beside_other_data_is_refused():
-    """Exit code 2, saying which head fits; data of its own task is taken."""
+def test_a_head_on_data_of_another_task_is_refused():
+    """Exit code 2, naming the heads that fit; data of the head's own task is accepted."""
     data = build_dataset(ShapeCropsConfig(split="val", count=1))
     require_targets(ClassificationConfig(), data)
     head = ClassificationHead.__new__(ClassificationHead)
@@ -47,18 +65,37 @@ def test_a_head_beside_other_data_is_refused():
 
 
 def test_a_head_of_an_unknown_task_is_refused():
-    """Exit code 2, naming those known."""
+    """Exit code 2, naming the tasks that are known and how one is registered."""
 
     class Counter(Head):
-        task = "counting"
+        task = "count"
         loss = predict = None
 
-    with pytest.raises(UsageError, match="knows no task 'counting': known: classification, detection, semantic"):
-        pick_task(Counter.__new__(Counter), {"counting": CLASSES})
+    with pytest.raises(UsageError, match=r"knows no task 'count': known: .*semantic; .* TASKS.register\('count'\)"):
+        pick_task(Counter.__new__(Counter), {"count": CLASSES})
+
+
+def test_a_head_that_is_registered_as_a_function_is_refused():
+    """Exit code 2, where its task is asked for: a function cannot say what it predicts."""
+    HEADS.register("function_of_test_tasks", HeadConfig)(lambda feature_info, num_classes, config: None)
+    try:
+        for ask in (task_of_head, target_task_of_head):
+            with pytest.raises(UsageError, match=r"registered as <function .*register a class that derives from"):
+                ask("function_of_test_tasks")
+    finally:
+        del HEADS._entries["function_of_test_tasks"]
+
+
+def test_a_task_name_is_registered_once():
+    """ValueError for another class of the name; a definition that is run again takes the place of the one before."""
+    before = TASKS["detection"]
+    with pytest.raises(ValueError, match="the task name 'detection' is taken"):
+        TASKS.register("detection")(ClassificationTask)
+    assert TASKS.register("detection")(Detection) is before is TASKS["detection"]
 
 
 @pytest.mark.parametrize("direction", ["boxes from labels", "labels from boxes"])
-def test_training_on_other_data_stops_before_the_first_step(direction, shapes, tmp_path):
+def test_training_on_data_of_another_task_stops_before_the_first_step(direction, shapes, tmp_path):
     """Exit code 2, and no step is taken."""
     detector, classifier = tiny_config(shapes), tiny_classifier()
     if direction == "boxes from labels":
@@ -70,84 +107,143 @@ def test_training_on_other_data_stops_before_the_first_step(direction, shapes, t
     assert caught.value.exit_code == 2 and not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_rows_and_words_of_detections():
-    """By hand: COCO's terms with the file's own ids; what is below the score is counted, and not drawn."""
+def test_rows_words_and_picture_of_detections():
+    """By hand: COCO's fields with the file's ids; detections below the score are counted, and not drawn."""
     task = Detection(CLASSES)
-    rows = task.rows(FOUND, 7)
+    rows = task.rows(DETECTIONS, 7)
     assert [(row["image_id"], row["category_id"], row["bbox"]) for row in rows] == [
         (7, 20, [5, 5, 25, 25]),
         (7, 30, [20, 10, 30, 25]),
     ]
-    assert task.describe(FOUND, 0.5) == "1 of 2 detections from 0.5 up"
-    expected = draw_boxes(IMAGE, BOXES[:1], FOUND.labels[:1], NAMES, FOUND.scores[:1])
-    np.testing.assert_array_equal(task.draw(IMAGE, FOUND, 0.5), expected)
-    truth = Objects(BOXES.numpy(), FOUND.labels.numpy(), np.zeros((0, 4), np.float32))
-    expected = draw_boxes(IMAGE, BOXES, FOUND.labels, NAMES)
+    assert task.describe(DETECTIONS, 0.5) == "1 of 2 detections from 0.5 up"
+    expected = draw_boxes(IMAGE, BOXES[:1], DETECTIONS.labels[:1], NAMES, DETECTIONS.scores[:1])
+    np.testing.assert_array_equal(task.draw(IMAGE, DETECTIONS, 0.5), expected)
+    truth = Objects(BOXES.numpy(), DETECTIONS.labels.numpy(), np.zeros((0, 4), np.float32))
+    expected = draw_boxes(IMAGE, BOXES, DETECTIONS.labels, NAMES)
     np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, truth)), expected)
 
 
-def test_rows_and_words_of_classes():
-    """By hand: labels as they are; the likeliest class is named in any case."""
+def test_rows_words_and_picture_of_a_classification():
+    """By hand: labels as they are; the likeliest class is named whatever its score."""
     task = ClassificationTask(CLASSES)
-    assert task.rows(NAMED, "a.jpg") == [
+    assert task.rows(CLASSIFICATION, "a.jpg") == [
         {"image_id": "a.jpg", "labels": [2, 0, 1], "scores": pytest.approx([0.6, 0.3, 0.1])}
     ]
-    assert task.describe(NAMED, 0.2) == "cow 0.60, cat 0.30"
-    assert task.describe(NAMED, 0.9) == "cow 0.60"
+    assert task.describe(CLASSIFICATION, 0.2) == "cow 0.60, cat 0.30"
+    assert task.describe(CLASSIFICATION, 0.9) == "cow 0.60"
     expected = draw_lines(IMAGE, ["cow 0.60", "cat 0.30"])
-    np.testing.assert_array_equal(task.draw(IMAGE, NAMED, 0.2), expected)
+    np.testing.assert_array_equal(task.draw(IMAGE, CLASSIFICATION, 0.2), expected)
     np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, label=1)), draw_lines(IMAGE, ["dog"]))
 
 
-def test_rows_tell_their_task():
-    """A law: each row of a task, with masks or without, has its mark, and none of a task before it."""
-    masked = Detections(BOXES, FOUND.labels, FOUND.scores, RoIMasks(torch.ones(2, 28, 28), (40, 60)))
-    class_map = torch.tensor([[0, 1], [2, 2]], dtype=torch.uint8)
-    found = {"classification": [NAMED], "detection": [FOUND, masked], "semantic": [class_map]}
-    assert found.keys() == TASKS.keys()
-    for place, kind in enumerate(TASKS.values()):
-        marks = [earlier.mark for earlier in TASKS.values()][: place + 1]
-        for row in (row for each in found[kind.task] for row in kind(CLASSES).rows(each, 7)):
-            assert [mark for mark in marks if mark in row] == marks[-1:]
+def test_rows_words_and_picture_of_a_label_map():
+    """By hand: a row per class with the file's ids, fractions of the image in words, colours above a legend."""
+    labels = np.zeros(IMAGE.shape[:2], np.uint8)
+    labels[:, 45:] = 2
+    task, prediction = Semantic(Classes(("background", "dog", "cow"), ids=(0, 20, 30))), torch.from_numpy(labels)
+    assert [row["category_id"] for row in task.rows(prediction, 7)] == [0, 30]
+    assert task.describe(prediction, 0.5) == "background 75%, cow 25%"
+    picture = task.draw(IMAGE, prediction, 0.5)
+    assert picture.shape == (120 + 20, 180, 3)
+    np.testing.assert_array_equal(picture[60, 10], [200] * 3)
+    np.testing.assert_array_equal(picture[60, 170], (200 + np.array(class_color(2)) + 1) // 2)
+    np.testing.assert_array_equal(picture[120 + 8, 8], class_color(2))
+    labels[:, :20] = IGNORE
+    np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, semantic=labels)), picture)
 
 
-def test_words_stand_below_an_image_wide_enough_for_them():
-    """By hand: 60 pixels are drawn three times as wide, 400 as they are; below is ink on white."""
-    assert draw_lines(IMAGE, ["dog"]).shape == (120 + 20, 180, 3)
-    wide = np.full((50, 400, 3), 7, np.uint8)
-    picture = draw_lines(wide, ["dog", "cat"])
-    np.testing.assert_array_equal(picture[:50], wide)
-    strip = picture[50:]
-    assert len(strip) == 36 and strip.max() == 255 and strip[:18].min() < 50 and strip[18:].min() < 50
+PREDICTIONS = {
+    "classification": [CLASSIFICATION],
+    "detection": [DETECTIONS, replace(DETECTIONS, masks=RoIMasks(torch.ones(2, 28, 28), (40, 60)))],
+    "semantic": [LABEL_MAP],
+}
+
+
+def test_the_rows_of_a_task_have_its_field_and_none_of_a_task_before_it():
+    """A law over the shipped tasks, in the order in which a results file is looked at."""
+    names = [name for name in TASKS if name in PREDICTIONS]
+    assert names == list(PREDICTIONS)
+    for number, name in enumerate(names):
+        fields = [TASKS[earlier].row_field for earlier in names[: number + 1]]
+        for row in (row for prediction in PREDICTIONS[name] for row in TASKS[name](CLASSES).rows(prediction, 7)):
+            assert [field for field in fields if field in row] == fields[-1:]
+
+
+def test_each_head_of_several_has_a_results_file():
+    """By hand: two heads on one image; a row names its head among the others, and not in the head's own file."""
+    parts = {"boxes": TaskOfHead(Detection(CLASSES), "detection"), "map": TaskOfHead(Semantic(CLASSES), "semantic")}
+    task = MultiTask(parts)
+    rows = task.rows({"boxes": DETECTIONS, "map": LABEL_MAP}, 7)
+    assert [row["head"] for row in rows] == ["boxes"] * 2 + ["map"] * 3
+    files = results_files(task, rows)
+    assert files == {
+        "results_boxes.json": Detection(CLASSES).rows(DETECTIONS, 7),
+        "results_map.json": Semantic(CLASSES).rows(LABEL_MAP, 7),
+    }
+    assert results_files(task, []) == {"results_boxes.json": [], "results_map.json": []}
+    assert results_files(Detection(CLASSES), []) == {"results.json": []}
+
+
+def test_a_results_file_of_one_of_several_heads_is_known_by_its_first_row(shapes):
+    """By hand: rows of boxes and of maps; no row, and a row of neither, are refused."""
+    files = {"images": shapes / "val", "annotations": shapes / "annotations" / "instances_val.json"}
+    parts = {"detection": CocoConfig(**files), "semantic": CocoSemanticConfig(**files)}
+    head, data = MultiHeadConfig(heads={"map": SemanticFPNConfig(), "boxes": RCNNConfig()}), JointConfig(parts=parts)
+    dataset = build_dataset(data)
+    for task, rows in (
+        ("detection", Detection(CLASSES).rows(PREDICTIONS["detection"][1], 7)),
+        ("semantic", Semantic(CLASSES).rows(LABEL_MAP, 7)),
+    ):
+        known, part = task_of_results(rows, head, dataset)
+        assert isinstance(known, TASKS[task]) and part.task == task
+    with pytest.raises(DataError, match="no row tells whose results it is"):
+        task_of_results([], head, dataset)
+    with pytest.raises(DataError, match="the first row is none of detection or semantic"):
+        task_of_results([{"image_id": 7}], head, dataset)
 
 
 def test_masks_are_scored_where_the_data_has_them(shapes):
-    """By hand: the truth as its own result is perfect by boxes, masks and outlines; data of boxes knows boxes only, and
-    teaches no head with a mask branch."""
+    """By hand: the ground truth as its own result is perfect by boxes, masks and boundaries.
+
+    ``evaluation.boundary`` leaves out the last. Data of boxes has scores of boxes only, and teaches no mask branch.
+    """
     files = CocoConfig(images=shapes / "val", annotations=shapes / "annotations" / "instances_val.json", masks=True)
     data = build_dataset(files)
     truth = data.ground_truth()
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     rows = [
-        {"image_id": each["image_id"], "category_id": each["category_id"], "score": 0.5, "bbox": each["bbox"],
-         "segmentation": packed(each["segmentation"], sizes[each["image_id"]])}
-        for each in truth["annotations"] if not each["iscrowd"]
-    ]  # fmt: skip
-    task = Detection(data.classes["detection"])
-    scores = task.score(data, rows, "hotcoco")
+        {
+            "image_id": annotation["image_id"],
+            "category_id": annotation["category_id"],
+            "score": 0.5,
+            "bbox": annotation["bbox"],
+            "segmentation": packed(annotation["segmentation"], sizes[annotation["image_id"]]),
+        }
+        for annotation in truth["annotations"]
+        if not annotation["iscrowd"]
+    ]
+    task: Task = Detection(data.classes["detection"])
+    scores = task.score(data, rows, EvaluationConfig())
     assert list(scores) == ["bbox", "segm", "boundary"]
-    assert [each.summary["AP"] for each in scores.values()] == pytest.approx([1, 1, 1])
+    assert [scored.summary["AP"] for scored in scores.values()] == pytest.approx([1, 1, 1])
+    assert list(task.score(data, rows, EvaluationConfig(boundary=False))) == ["bbox", "segm"]
     boxes_only = build_dataset(files.replace(masks=False))
-    assert list(task.score(boxes_only, rows, "hotcoco")) == ["bbox"]
+    assert list(task.score(boxes_only, rows, EvaluationConfig())) == ["bbox"]
     with pytest.raises(UsageError, match="the head learns masks, the data set gives boxes only: set masks=true"):
         require_targets(RCNNConfig(mask=MaskBranchConfig()), boxes_only)
 
 
-def test_masks_come_in_the_form_that_the_head_learns_from(shapes):
-    """Exit code 2, naming the setting; the pictures of the truth are the same in either form."""
+def packed(polygons: list, size: tuple[int, int]) -> dict:
+    """Return polygons as compressed run lengths."""
+    encoded = rle.merge(rle.frPyObjects(polygons, *size))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
+def test_masks_have_the_form_that_the_head_learns_from(shapes):
+    """Exit code 2, naming the setting; pictures of the ground truth are the same in either form."""
     files = CocoConfig(images=shapes / "val", annotations=shapes / "annotations" / "instances_val.json", masks=True)
-    bitmaps, polygons = (build_dataset(files.replace(mask_format=kind)) for kind in ("bitmaps", "polygons"))
-    sharp, exact = (RCNNConfig(mask=MaskBranchConfig(truth=kind)) for kind in ("sharp", "polygons"))
+    bitmaps, polygons = (build_dataset(files.replace(mask_format=form)) for form in ("bitmaps", "polygons"))
+    sharp, exact = (RCNNConfig(mask=MaskBranchConfig(truth=truth)) for truth in ("sharp", "polygons"))
     with pytest.raises(
         UsageError, match="learns masks from polygons, the data set gives bitmaps: set mask_format=poly"
     ):
@@ -161,35 +257,14 @@ def test_masks_come_in_the_form_that_the_head_learns_from(shapes):
         np.testing.assert_array_equal(*pictures)
 
 
-def packed(polygons: list, size: tuple[int, int]) -> dict:
-    encoded = rle.merge(rle.frPyObjects(polygons, *size))
-    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
-
-
-def test_masks_are_drawn_under_their_boxes():
-    """By hand: half of the class's colour inside; true masks and those found alike."""
-    grids = RoIMasks(torch.ones(2, 28, 28), IMAGE.shape[:2])
-    picture = Detection(CLASSES).draw(IMAGE, replace(FOUND, masks=grids), 0.5)
+def test_masks_are_drawn_below_their_boxes():
+    """By hand: half of the class's colour inside, for predictions and for the ground truth."""
+    masks = RoIMasks(torch.ones(2, 28, 28), IMAGE.shape[:2])
+    picture = Detection(CLASSES).draw(IMAGE, replace(DETECTIONS, masks=masks), 0.5)
     expected = (200 + np.array(class_color(1)) + 1) // 2
     np.testing.assert_array_equal(picture[22, 15], expected)
-    np.testing.assert_array_equal(picture[30, 45], [200] * 3)  # the other one is below the score
-    masks = np.zeros((2, *IMAGE.shape[:2]), np.uint8)
-    masks[0, 5:30, 5:30] = 1
-    truth = Objects(BOXES.numpy(), FOUND.labels.numpy(), np.zeros((0, 4), np.float32), masks)
+    np.testing.assert_array_equal(picture[30, 45], [200] * 3)  # the other detection is below the score
+    bitmaps = np.zeros((2, *IMAGE.shape[:2]), np.uint8)
+    bitmaps[0, 5:30, 5:30] = 1
+    truth = Objects(BOXES.numpy(), DETECTIONS.labels.numpy(), np.zeros((0, 4), np.float32), bitmaps)
     np.testing.assert_array_equal(Detection(CLASSES).draw_truth(Record(IMAGE, truth))[22, 15], expected)
-
-
-def test_rows_words_and_picture_of_a_map():
-    """By hand: a row per class with the file's own ids; shares of the picture in words; colours above a legend."""
-    classes = np.zeros(IMAGE.shape[:2], np.uint8)
-    classes[:, 45:] = 2
-    task, found = Semantic(Classes(("background", "dog", "cow"), ids=(0, 20, 30))), torch.from_numpy(classes)
-    assert [row["category_id"] for row in task.rows(found, 7)] == [0, 30]
-    assert task.describe(found, 0.5) == "background 75%, cow 25%"
-    picture = task.draw(IMAGE, found, 0.5)
-    assert picture.shape == (120 + 20, 180, 3)
-    np.testing.assert_array_equal(picture[60, 10], [200] * 3)
-    np.testing.assert_array_equal(picture[60, 170], (200 + np.array(class_color(2)) + 1) // 2)
-    np.testing.assert_array_equal(picture[120 + 8, 8], class_color(2))
-    classes[:, :20] = IGNORE
-    np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, semantic=classes)), picture)

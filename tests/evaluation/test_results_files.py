@@ -129,7 +129,7 @@ def test_the_truth_as_its_own_result_is_perfect(kind, folder, tmp_path):
 
 
 def test_what_the_rows_hold_is_scored(folder, tmp_path):
-    """Hand-made: boxes alone, as of a detector without masks; masks alone, as COCO's own files of masks have it; of data
+    """By hand: boxes alone, as of a detector without masks; masks alone, as COCO's own files of masks have it; of data
     without masks always boxes; of no rows at all, everything, and none of it was found."""
     rows = rows_in(folder, "coco")
     kinds = {"bbox", "segm", "boundary"}

@@ -25,7 +25,9 @@ def tiny_config(shapes: Path, **changes) -> ExperimentConfig:
     def split(name: str) -> SplitConfig:
         return SplitConfig(
             dataset=CocoConfig(images=shapes / name, annotations=shapes / "annotations" / f"instances_{name}.json"),
-            transform=ResizeConfig(short_sides=(64, 72), long_side=96, flip=0.5 if name == "train" else 0.0),
+            transform=ResizeConfig(short_sides=(64, 72), long_side=96, flip=0.5)
+            if name == "train"
+            else ResizeConfig(short_sides=(64,), long_side=96),
         )
 
     model = ModelConfig(

@@ -25,7 +25,7 @@ from ..helpers.tiny import tiny_classifier, tiny_config
 @pytest.fixture(scope="module")
 def config(shapes) -> ExperimentConfig:
     """A detector whose evaluations predict two images together."""
-    return tiny_config(shapes, val={"transform": {"short_sides": (64,)}}, evaluation={"batch_size": 2})
+    return tiny_config(shapes, evaluation={"batch_size": 2})
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,7 @@ def test_the_precision_and_kernels_are_those_of_the_runs_evaluations(tmp_path, m
 
 def test_a_run_whose_validation_draws_at_random_needs_to_be_told_how(shapes, tmp_path):
     """Exit code 2, with what to give; a value or a function of one's own is taken."""
-    base = tiny_config(shapes)  # two short sides to choose from
-    train(base, tmp_path / "run")
+    train(tiny_config(shapes, val={"transform": {"short_sides": (64, 72)}}), tmp_path / "run")
     with pytest.raises(UsageError, match=r"draws at random .*: give Predictor\(preprocessing=...\), such as Short"):
         Predictor(tmp_path / "run")
     value = Predictor(tmp_path / "run", "cpu", preprocessing=ShortSideResize(short_side=64, long_side=96))

@@ -1,0 +1,100 @@
+"""The sheet of pictures of a run: ground truth beside prediction, small enough to look at."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from vertebra.data import Dataset, Objects, PolygonMask, Record, ResizeConfig, build_dataset
+from vertebra.engine import Detection, draw_comparisons, pick_task
+from vertebra.engine.logging.comparisons import shrink_record
+from vertebra.inference import class_color
+from vertebra.models import Model, build_model
+from vertebra.structures import Classes, Detections, Images, RoIMasks
+
+from ..helpers.tiny import tiny_classifier
+
+
+def test_a_record_is_shrunk_with_its_annotations():
+    """By hand: of 1280 x 960 pixels every second one stays; boxes, polygons, masks and semantic maps follow."""
+    image = np.zeros((960, 1280, 3), np.uint8)
+    image[200:400, 600:1000] = 255
+    mask = image[..., 0] // 255
+    corners = np.array([[600, 200], [1000, 200], [1000, 400], [600, 400]], np.float32)
+    box = np.array([[600, 200, 1000, 400]], np.float32)
+    polygon_masks = (PolygonMask.of_polygons([corners]),)
+    record = Record(image, Objects(box, np.array([3]), box, mask[None], polygon_masks), semantic=mask, image_id=7)
+    small = shrink_record(record, 640)
+    assert small.image.shape == (480, 640, 3) and small.image_id == 7
+    expected = image[::2, ::2, 0] // 255
+    np.testing.assert_array_equal(small.image[..., 0] // 255, expected)
+    np.testing.assert_array_equal(small.semantic, expected)
+    np.testing.assert_array_equal(small.objects.masks[0], expected)
+    for boxes in (small.objects.boxes, small.objects.ignored):
+        assert boxes.tolist() == [[300, 100, 500, 200]]
+    assert small.objects.polygon_masks[0].edges[0].tolist() == [300, 100, 500, 100]
+    assert shrink_record(record, 1280) is record
+
+
+class Photos(Dataset):
+    """Two gray photos of 12 megapixels without objects, the first of them upright."""
+
+    ground_truth = None
+
+    def __len__(self) -> int:
+        return 2
+
+    def read_image(self, index: int) -> Record:
+        return Record(np.full((*[(4000, 3000), (3000, 4000)][index], 3), 128, np.uint8))
+
+    def add_annotations(self, record: Record, index: int) -> Record:
+        none = np.zeros((0, 4), np.float32)
+        return replace(record, objects=Objects(none, np.zeros(0, np.int64), none))
+
+
+class LeftHalf(Model):
+    """Finds one object, the left half of the image."""
+
+    size_divisor, device, head = 1, torch.device("cpu"), SimpleNamespace(task="detection")
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+
+    def predict(self, images: Images) -> list[Detections]:
+        height, width = images.sizes[0].tolist()
+        box = torch.tensor([[0.0, 0.0, width / 2, float(height)]])
+        masks = RoIMasks(torch.ones(1, 28, 28), (height, width))
+        return [Detections(box, torch.tensor([0]), torch.tensor([0.9]), masks)]
+
+
+def test_large_photos_make_a_sheet_that_can_be_looked_at(tmp_path):
+    """By hand: two pairs of pictures of 640 pixels; the prediction is drawn in the left half of the right ones."""
+    task = Detection(Classes(("cat",), ids=(1,)))
+    draw_comparisons(task, LeftHalf(), Photos(), ResizeConfig(short_sides=(64,)), tmp_path / "sheet.png")
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1]
+    assert sheet.shape == (18 + 640 + 6, 2 * (2 * 640 + 6), 3)
+    blended = (128 + np.array(class_color(0)) + 1) // 2
+    first, second = sheet[18:658, :960], sheet[18:498, 1286 : 1286 + 1280]
+    for pair, width in ((first, 480), (second, 640)):
+        assert pair[300, width // 4].tolist() == pair[300, 3 * width // 4].tolist() == [128] * 3
+        assert pair[300, width + width // 4].tolist() == blended.tolist()
+        assert pair[300, width + 3 * width // 4].tolist() == [128] * 3
+
+
+def test_pictures_that_fail_leave_the_model_in_training_mode(tmp_path: Path, monkeypatch):
+    """By hand: a model that raises an error when it predicts."""
+    config = tiny_classifier()
+    data = build_dataset(config.val.dataset)
+    model = build_model(config.model, data.class_names)
+
+    def fail(images: Images) -> list:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(model, "predict", fail)
+    with pytest.raises(RuntimeError, match="broken"):
+        draw_comparisons(pick_task(model.head, data.classes), model, data, config.val.transform, tmp_path / "x.png")
+    assert model.training
