@@ -54,13 +54,13 @@ def copied_by_a_fork(look: Callable[[int], object], count: int, first: int = 50)
 def test_reading_copies_no_pages(tmp_path):
     """The kernel's account. The same annotations as Python's dicts and lists, which pytorch's issue 13246 is about, are
     copied by every worker: that shows that the measure sees it."""
-    whole = build_dataset(write_big(tmp_path, images=600, objects=6000))
+    whole = build_dataset(write_big(tmp_path, images=2000, objects=20_000))
     entries = whole.ground_truth()["annotations"]
     as_objects = copied_by_a_fork(lambda index: list(entries[index].items()), len(entries))
     for dataset in (whole, SubsetDataset(whole, whole.image_ids)):
         record = dataset.read_image(0)  # the pixels of one serve for all
         as_arrays = copied_by_a_fork(functools.partial(dataset.add_annotations, record), len(dataset))
-        assert as_arrays < as_objects / 20
+        assert as_arrays < as_objects / 5  # what is allocated for a while takes a megabyte or two
 
 
 def test_a_search_for_garbage_copies_no_pages():
