@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from jaxtyping import Float32, Int64, UInt8
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, UInt8
 from numpy import ndarray
 
 from ..structures import FieldTable, Instances
@@ -50,9 +51,12 @@ class Objects(FieldTable):
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, rows: Int64[ndarray, " k"]) -> "Objects":
-        """Return the objects of these numbers, in this order; regions to ignore all stay."""
-        return self._map(lambda field, value: field.select(value, rows))
+    def __getitem__(self, rows: Int64[ndarray, " k"] | Bool[ndarray, " n"]) -> "Objects":
+        """Return the objects of these numbers in this order, or those that are true; regions to ignore all stay."""
+        if not isinstance(rows, ndarray) or rows.ndim != 1:
+            raise TypeError(f"objects are chosen by an array of numbers or of bools with one axis, got {rows!r}")
+        numbers = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return self._map(lambda field, value: field.select(value, numbers))
 
     def resize(self, before: tuple[int, int], after: tuple[int, int]) -> "Objects":
         """Return the objects in an image that was resized from one (height, width) to another."""

@@ -230,6 +230,7 @@ def test_points_reach_the_batch_from_workers():
     for batch, other in zip(batches(0), batches(2), strict=True):
         for target, same in zip(batch.targets, other.targets, strict=True):
             assert torch.equal(target.points, same.points) and len(target.points) == len(target.boxes)
+            assert target.max_label == same.max_label
         assert {target.points.device.type for target in batch.to("meta").targets} == {"meta"}
 
 

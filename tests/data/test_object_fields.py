@@ -152,6 +152,20 @@ def test_images_of_which_only_some_have_a_field_cannot_be_joined():
     assert concatenate_objects([with_track, empty]).track.tolist() == [7]
 
 
+@pytest.mark.parametrize("form", ["bitmaps", "polygons"])
+def test_objects_are_chosen_by_numbers_or_by_bools(form):
+    """By hand: the third and the first, or the first and the third, with their masks; all regions to ignore."""
+    objects = Telltale(form).read(1).objects
+    masks = objects.masks if form == "bitmaps" else objects.polygon_masks
+    for rows, expected in ((np.array([2, 0]), [2, 0]), (np.array([True, False, True]), [0, 2])):
+        chosen = objects[rows]
+        assert chosen.labels.tolist() == [10 + row for row in expected] and len(chosen.ignored) == 1
+        left = chosen.masks if form == "bitmaps" else chosen.polygon_masks
+        assert len(left) == 2
+        for mask, row in zip(left, expected, strict=True):
+            assert np.array_equal(mask, masks[row]) if form == "bitmaps" else mask is masks[row]
+
+
 def test_values_cannot_be_assigned():
     """A batch that is read by several heads must be the same for each."""
     target = build_transform(AS_IT_IS)(face_record(), 0, 0).target

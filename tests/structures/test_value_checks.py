@@ -76,6 +76,7 @@ REFUSED = {
     "DETECTIONS[0.5]": "with one axis; got 0.5",
     "DETECTIONS[labels[:, None]]": "with one axis; got a tensor of torch.int64, shape (1, 1)",
     "DETECTIONS[labels.float()]": "with one axis; got a tensor of torch.float32, shape (1,)",
+    "list(Objects(box, label, none))": "objects are chosen by an array of numbers or of bools with one axis, got 0",
     "Classification(labels, torch.ones(2))": "one score for each label, got shapes (1,) and (2,)",
 }
 
