@@ -73,7 +73,7 @@ def test_what_cannot_be_an_id_is_refused(identity, tmp_path):
 
 @pytest.mark.parametrize("name", ["two\nlines.png", "größe 日本.png", "a b.png"])
 def test_odd_names_work_and_errors_stay_one_line(name, tmp_path):
-    """FAULTS 80: line breaks, other alphabets and spaces."""
+    """docs/faults.md row 80: line breaks, other alphabets and spaces."""
     data = tiny_content()
     data["images"][0]["file_name"] = name
     with pytest.raises(DataError) as caught:
@@ -85,7 +85,7 @@ def test_odd_names_work_and_errors_stay_one_line(name, tmp_path):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (3, 50)])
 def test_tiny_images_go_through(size, tmp_path):
-    """FAULTS 76: no side falls to zero."""
+    """docs/faults.md row 76: no side falls to zero."""
     cv2.imwrite(str(tmp_path / "tiny.png"), np.full((*size, 3), 90, np.uint8))
     transform = build_transform(ResizeConfig(short_sides=(64,), long_side=96))
     sample = transform(Record(read_image(tmp_path / "tiny.png")), 0, 0)
@@ -93,7 +93,7 @@ def test_tiny_images_go_through(size, tmp_path):
 
 
 def test_a_cut_image_under_skip_is_counted(tmp_path):
-    """FAULTS 63 in a data set: left out with its objects, and counted."""
+    """docs/faults.md row 63 in a data set: left out with its objects, and counted."""
     data = tiny_content()
     data["images"][1]["file_name"] = "cut.png"
     png = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))[1]

@@ -18,7 +18,7 @@ TRUTH = {
     "images": [{"id": 7, "file_name": "a/1.png"}, {"id": 8, "file_name": "b/1.png"}, {"id": 9, "file_name": "b/2.png"}],
     "categories": [{"id": 30, "name": "dog"}, {"id": 10, "name": "cat"}],
 }
-FILE = Path("annotations.json")
+FILE = Path("truth.json")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_an_image_that_the_file_does_not_have_is_refused(run, shapes, tmp_path, 
 def test_images_are_found_by_name_or_by_its_last_part():
     """By hand: the whole name first, then a last part that is the only one of its kind."""
     assert find_image_ids(["b/1.png", "2.png", "deep/b/2.png"], TRUTH, FILE) == [8, 9, 9]
-    with pytest.raises(UsageError, match=r"annotations\.json: has several images with the file name '1\.png': give"):
+    with pytest.raises(UsageError, match=r"truth\.json: has several images with the file name '1\.png': give"):
         find_image_ids(["1.png"], TRUTH, FILE)
 
 

@@ -129,8 +129,8 @@ def test_the_truth_as_its_own_result_is_perfect(kind, folder, tmp_path):
 
 
 def test_what_the_rows_hold_is_scored(folder, tmp_path):
-    """By hand: boxes alone, as of a detector without masks; masks alone, as COCO's own files of masks have it; of data
-    without masks always boxes; of no rows at all, everything, and none of it was found."""
+    """Hand-made: boxes alone, as of a detector without masks; masks alone, as COCO's own files of masks have it; for
+    data without masks always boxes; for no rows at all everything, none of which was predicted."""
     rows = rows_in(folder, "coco")
     kinds = {"bbox", "segm", "boundary"}
     boxes = [{key: row[key] for key in row if key != "segmentation"} for row in rows]

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -221,3 +223,16 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_used_and_counted(progressive, 
     path.write_bytes(whole[:-2])
     assert np.array_equal(read_image(path), np.asarray(Image.open(io.BytesIO(whole))))
     assert check_image(path, (HEIGHT, WIDTH)) == ["jpeg-without-end"]
+
+
+def test_reading_an_image_loads_nothing_that_only_training_needs(tmp_path):
+    """The list of loaded modules, in a process of its own."""
+    path = save(tmp_path / "photo.jpg", Image.fromarray(photo()))
+    heavy = ("hotcoco", "pycocotools", "albumentations", "tensorboard", "rich", "timm", "torchvision")
+    code = (
+        "import sys; from vertebra import formats; "
+        f"formats.read_image({str(path)!r}); formats.check_image({str(path)!r}); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
