@@ -47,7 +47,12 @@ def test_a_logged_number_is_the_mean_of_the_heads_values(shapes):
 
 def test_the_last_record_has_what_the_others_have(shapes, tmp_path, capsys):
     """By hand: records of steps 3 and 4; an expected range that is checked in the last is of a number that is there."""
-    train(tiny_config(shapes, run={"log_every": 3, "expect": {"rpn_recall": (0.0, 1.0)}, "expected_from_step": 4}), tmp_path / "run")
+    train(
+        tiny_config(
+            shapes, run={"log_every": 3, "expected_ranges": {"rpn_recall": (0.0, 1.0)}, "expected_from_step": 4}
+        ),
+        tmp_path / "run",
+    )
     lines = {line["step"]: line.keys() for line in records(tmp_path / "run") if line["group"] == "train"}
     assert list(lines) == [3, 4] and lines[3] == lines[4] >= NAMES
     assert "WARNING" not in capsys.readouterr().err
@@ -67,7 +72,9 @@ def test_a_step_without_an_object_has_no_recall(shapes, tmp_path):
 def test_micro_batches_have_one_mean(shapes):
     """By hand: a step of the same images twice has the means of one."""
     config, model, batch = detector(shapes)
-    numbers = [train_step(TrainingState.create(model, config), batches, config, 1) for batches in ([batch], [batch, batch])]
+    numbers = [
+        train_step(TrainingState.create(model, config), batches, config, 1) for batches in ([batch], [batch, batch])
+    ]
     assert numbers[1]["rpn_positives"] == pytest.approx(numbers[0]["rpn_positives"])
     assert numbers[0].keys() == numbers[1].keys() >= NAMES
 
