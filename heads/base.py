@@ -90,13 +90,12 @@ def _head_class(name: str) -> type[Head]:
 def require_levels(reader: str, feature_info: Mapping[str, FeatureInfo], levels: Sequence[str]) -> None:
     """Raise ValueError where the pyramid lacks one of the levels that a part of a head reads."""
     missing = [level for level in levels if level not in feature_info]
-    if levels and not missing:
+    if not missing:
         return
     fix = "name levels that it has in the head's config, or let the backbone give more"
-    if not levels or any(level.startswith("p") for level in missing):
+    if any(level.startswith("p") for level in missing):
         fix = "put a neck before the head that makes them, such as 'fpn'"
-    wanted = tuple(levels) or "p2, p3, ..."
-    raise ValueError(f"{reader} reads levels {wanted}; the pyramid has {tuple(feature_info)}: {fix}")
+    raise ValueError(f"{reader} reads levels {tuple(levels)}; the pyramid has {tuple(feature_info)}: {fix}")
 
 
 def require_equal_channels(reader: str, feature_info: Mapping[str, FeatureInfo], levels: Sequence[str]) -> int:

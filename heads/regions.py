@@ -57,7 +57,7 @@ class RegionPooler:
         ``reader`` names the branch in errors; with ``levels=None`` those of ``p2..p5`` that the pyramid has are read.
         """
         self.config = config
-        self.levels = tuple(levels or (level for level in LEVELS if level in feature_info))
+        self.levels = tuple(levels or [level for level in LEVELS if level in feature_info] or LEVELS)
         require_levels(f"the {reader}", feature_info, self.levels)
         self.strides = [feature_info[level].stride for level in self.levels]
         if any(coarse != 2 * fine for fine, coarse in itertools.pairwise(self.strides)):

@@ -30,7 +30,7 @@ from ..ops import (
 )
 from ..structures import Config, FeatureInfo, Features, Images, Instances
 from .base import require_equal_channels, require_levels
-from .regions import Proposals
+from .regions import LEVELS, Proposals
 
 
 class RPNConfig(Config):
@@ -83,7 +83,7 @@ class RPN(nn.Module):
     def __init__(self, feature_info: Mapping[str, FeatureInfo], config: RPNConfig = RPNConfig()) -> None:
         super().__init__()
         self.config = config
-        self.levels = config.levels or tuple(level for level in feature_info if level.startswith("p"))
+        self.levels = config.levels or tuple(level for level in feature_info if level.startswith("p")) or LEVELS
         require_levels("the RPN", feature_info, self.levels)
         channels = require_equal_channels("the RPN", feature_info, self.levels)
         self.strides = [feature_info[level].stride for level in self.levels]

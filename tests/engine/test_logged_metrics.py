@@ -20,7 +20,7 @@ NAMES = {"rpn_recall", "rpn_positives", "box_positives"}
 def test_logging_more_often_changes_no_bit(shapes, tmp_path):
     """A law: logged every step or every other, the weights are the same, and the curves show the numbers to watch."""
     for every in (1, 2):
-        train(tiny_config(shapes, log_every=every), tmp_path / str(every))
+        train(tiny_config(shapes, run={"log_every": every}), tmp_path / str(every))
     assert equal(weights(tmp_path / "1"), weights(tmp_path / "2"))
     first, second = ([line for line in records(tmp_path / name) if line["group"] == "train"] for name in "12")
     assert all(line.keys() >= NAMES for line in first + second)
@@ -31,8 +31,8 @@ def test_logging_more_often_changes_no_bit(shapes, tmp_path):
 
 def test_a_logged_number_is_the_mean_of_the_heads_values(shapes):
     """Oracle: what the model returned in the step; a step that is not logged has none of the names."""
-    config, model, batch = detector(shapes, log_every=2)
-    state = TrainingState.of(model, config)
+    config, model, batch = detector(shapes, run={"log_every": 2})
+    state = TrainingState.create(model, config)
     assert not NAMES & train_step(state, [batch], config, 1).keys()
     returned = {}
     model.register_forward_hook(lambda module, inputs, outputs: returned.update(outputs))
@@ -47,7 +47,12 @@ def test_a_logged_number_is_the_mean_of_the_heads_values(shapes):
 
 def test_the_last_record_has_what_the_others_have(shapes, tmp_path, capsys):
     """By hand: records of steps 3 and 4; an expected range that is checked in the last is of a number that is there."""
-    train(tiny_config(shapes, log_every=3, expect={"rpn_recall": (0.0, 1.0)}, expected_from_step=4), tmp_path / "run")
+    train(
+        tiny_config(
+            shapes, run={"log_every": 3, "expected_ranges": {"rpn_recall": (0.0, 1.0)}, "expected_from_step": 4}
+        ),
+        tmp_path / "run",
+    )
     lines = {line["step"]: line.keys() for line in records(tmp_path / "run") if line["group"] == "train"}
     assert list(lines) == [3, 4] and lines[3] == lines[4] >= NAMES
     assert "WARNING" not in capsys.readouterr().err
@@ -67,7 +72,9 @@ def test_a_step_without_an_object_has_no_recall(shapes, tmp_path):
 def test_micro_batches_have_one_mean(shapes):
     """By hand: a step of the same images twice has the means of one."""
     config, model, batch = detector(shapes)
-    numbers = [train_step(TrainingState.of(model, config), batches, config, 1) for batches in ([batch], [batch, batch])]
+    numbers = [
+        train_step(TrainingState.create(model, config), batches, config, 1) for batches in ([batch], [batch, batch])
+    ]
     assert numbers[1]["rpn_positives"] == pytest.approx(numbers[0]["rpn_positives"])
     assert numbers[0].keys() == numbers[1].keys() >= NAMES
 
@@ -77,4 +84,4 @@ def test_a_head_whose_losses_have_other_names_is_refused(shapes):
     config, model, batch = detector(shapes)
     model.head.loss = lambda *inputs: {"objectness": torch.zeros((), requires_grad=True)}
     with pytest.raises(ValueError, match=r"begins with 'loss_', such as 'loss_class'; got \['objectness'\]"):
-        train_step(TrainingState.of(model, config), [batch], config, 1)
+        train_step(TrainingState.create(model, config), [batch], config, 1)

@@ -27,7 +27,7 @@ from vertebra.heads import (
     SemanticFPNHead,
 )
 from vertebra.inference import Predictor
-from vertebra.models import SemanticInference, build_model
+from vertebra.models import build_model
 from vertebra.ops import full_size_logits, split_losses
 from vertebra.structures import DataError, UsageError
 from vertebra.tools.cli import main
@@ -171,10 +171,9 @@ def test_a_wrong_config_is_refused(shapes, change, message):
 
 
 def test_data_without_the_annotations_of_a_head_are_refused(shapes):
-    """UsageError at the start: no masks in the part, one task alone, windows, classes of one task."""
+    """UsageError at the start: no masks in the part, one task alone, a task that no part has, classes of one task."""
     config = multi_head_config(shapes)
     data = build_dataset(config.val.dataset)
-    model = build_model(config.model, {task: classes.names for task, classes in data.classes.items()})
     head = config.model.head
     require_targets(head, data)
     without = joint(shapes).parts["detection"].replace(masks=False)
@@ -182,14 +181,12 @@ def test_data_without_the_annotations_of_a_head_are_refused(shapes):
         require_targets(head, build_dataset(joint(shapes, detection=without)))
     with pytest.raises(UsageError, match="head is for multi_head, the data set for detection"):
         require_targets(head, build_dataset(without))
-    with pytest.raises(UsageError, match="several heads look at an image whole and once"):
-        pick_task(model.head, data.classes, SemanticInference(flip=True))
     with pytest.raises(UsageError, match="the head is for semantic, the data set for multi_head"):
         require_targets(head.heads["semantic"], data)
     classifier = head.replace(heads={**head.heads, "scene": ClassificationConfig()})
-    with pytest.raises(UsageError, match=r"no truth for classification, only for .*: give it as parts\.classification"):
+    with pytest.raises(UsageError, match=r"no annotations for classification, .*: give it as parts\.classification"):
         require_targets(classifier, data)
-    with pytest.raises(UsageError, match=r"no truth for semantic, only for detection: give it as parts\.semantic of a"):
+    with pytest.raises(UsageError, match=r"no annotations for semantic, only for detection: give it as parts"):
         build_dataset(without).part("semantic")
     with pytest.raises(ValueError, match=r"the head 'semantic' is for semantic; there are classes for detection only"):
         build_model(config.model, {"detection": ("a", "b")})
@@ -227,11 +224,12 @@ def test_a_run_of_two_heads_trains_evaluates_and_predicts(shapes, tmp_path, caps
     image = np.zeros((60, 80, 3), np.uint8)
     predictor = Predictor(run)
     prediction = predictor(image)
-    boxes, semantic = predictor.task.parts.values()
-    picture = predictor.task.draw(image, prediction, 0.0)
+    task = pick_task(predictor.model.head, predictor.checkpoint.classes)
+    boxes, semantic = (part.task for part in task.parts.values())
+    picture = task.draw(image, prediction, 0.0)
     np.testing.assert_array_equal(picture[:60, :80], boxes.draw(image, prediction["boxes"], 0.0))
     np.testing.assert_array_equal(picture[:, 80:], semantic.draw(image, prediction["semantic"], 0.0))
-    assert predictor.task.describe(prediction, 0.0).startswith("boxes: ")
+    assert task.describe(prediction, 0.0).startswith("boxes: ")
 
 
 @pytest.mark.parametrize(

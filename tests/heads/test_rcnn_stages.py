@@ -200,7 +200,9 @@ def test_a_further_branch_is_a_field_of_the_config_and_a_part(registered):
     assert {name.split(".")[0] for name, _ in head.named_parameters()} == {"rpn", "box", "mask", "size"}
     masks = torch.zeros(2, *SIZE, dtype=torch.bool)
     masks[0, 12:70, 10:60], masks[1, 30:90, 50:120] = True, True
-    targets = [replace(targets[0], masks=masks), replace(targets[1], masks=torch.zeros(0, *SIZE, dtype=torch.bool))]
+    no_masks = torch.zeros(0, *SIZE, dtype=torch.bool)
+    images = Images(images.pixels, torch.tensor([SIZE, SIZE]))
+    targets = [targets[0].replace(masks=masks), targets[1].replace(masks=no_masks)]
     losses, metrics = split_losses(head.loss(features, images, targets))
     assert list(losses)[-2:] == ["loss_mask", "loss_size"] and "size_errors" in metrics
     total_loss(losses).backward()

@@ -226,7 +226,7 @@ def test_equal_logits_cost_the_logarithm_of_the_number_of_classes():
         ({"cross_entropy": 0.0, "dice": 1.0, "hardest": 0.5}, "weight 0 here: raise it"),
         ({"cross_entropy": 0.0, "dice": 1.0, "class_weights": (1.0,)}, "weight 0 here: raise it"),
         ({"hardest": 0.0}, "greater than 0"),
-        ({"focal": 1.0}, "Extra inputs"),
+        ({"focal": 1.0}, "there is no field 'focal'"),
     ],
 )
 def test_a_config_without_a_loss_is_refused(config, match):

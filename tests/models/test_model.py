@@ -9,6 +9,7 @@ from vertebra.configs import create_model, list_configs, load_config
 from vertebra.heads import BoxBranchConfig, MaskBranchConfig, Proposals, RCNNConfig, RCNNHead, RPNConfig
 from vertebra.models import InputConfig, Model, ModelConfig, Preprocess, build_model, resolve_input
 from vertebra.necks import FPN, FPNConfig
+from vertebra.ops import split_losses, total_loss
 from vertebra.structures import CAFFE_INPUT, Images, Instances, PartConfig, Registry, UsageError
 
 BOX = torch.tensor([[8.0, 8.0, 40.0, 48.0]])
@@ -41,7 +42,7 @@ def nothing() -> Instances:
 
 @pytest.fixture
 def as_users_run():
-    """Shapes are checked against signatures in tests only; here, what a user without that check is told."""
+    """Turn the checks of shapes off, which run in tests only: a user gets the error behind them."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -52,12 +53,12 @@ def test_an_image_without_objects_has_no_box_loss():
     model = small_model()
     losses = model(images(), [nothing()])
     assert losses["loss_rpn_box"] == 0 and losses["loss_box"] == 0
-    torch.stack(list(losses.values())).sum().backward()
+    total_loss(losses).backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 def test_losses_are_the_same_in_training_and_evaluation_mode():
-    """A law: what is returned never depends on the mode (no batch statistics here: frozen normalisation)."""
+    """A law: what is returned never depends on the mode (with frozen norms, so without statistics of the batch)."""
     torch.manual_seed(0)
     config = small_config()
     config = config.replace(backbone=config.backbone.replace(norm="frozen"))
@@ -66,10 +67,11 @@ def test_losses_are_the_same_in_training_and_evaluation_mode():
     for mode in (True, False):
         torch.manual_seed(1)
         results.append(model.train(mode)(images(), targets))
-    assert results[0] == results[1]
+    assert results[0].keys() == results[1].keys()
+    assert all(torch.equal(value, results[1][name]) for name, value in results[0].items())
 
 
-def test_ignored_regions_silence_the_background():
+def test_a_crowd_over_the_image_leaves_no_background():
     """A law: where all of the image is a crowd and nothing else, there is nothing to learn."""
     crowd = Instances(
         torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), ignored=torch.tensor([[-99.0, -99, 199, 199]])
@@ -93,8 +95,8 @@ def test_predictions_do_not_depend_on_batch_mates():
         torch.testing.assert_close(together.masks.grids, expected.masks.grids, atol=1e-3, rtol=0)
 
 
-def test_padding_is_zero_after_normalisation():
-    """torchvision's convention, by hand: padded pixels are exactly 0, real ones (x / 255 - mean) / std."""
+def test_padding_is_zero_after_normalization():
+    """By hand, torchvision's convention: padded pixels are exactly 0, real ones (x / 255 - mean) / std."""
     batch = Images.from_list([torch.full((3, 20, 30), 255, dtype=torch.uint8)], divisor=32)
     pixels = Preprocess(InputConfig())(batch)
     assert pixels.shape == (1, 3, 32, 32)
@@ -104,8 +106,8 @@ def test_padding_is_zero_after_normalisation():
     )
 
 
-def test_caffe_style_input_by_hand():
-    """Detectron's convention: BGR order, 0..255, mean subtracted, nothing divided."""
+def test_caffe_style_input_is_bgr_minus_the_mean():
+    """By hand, Detectron's convention: BGR order, 0..255, mean subtracted, nothing divided."""
     config = InputConfig(mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), scale=255, channels="bgr")
     image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1).expand(3, 32, 32)
     pixels = Preprocess(config)(Images.from_list([image]))
@@ -124,7 +126,7 @@ def test_two_images_are_learned():
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(40):
         optimizer.zero_grad()
-        torch.stack(list(model(batch, targets).values())).sum().backward()
+        total_loss(model(batch, targets)).backward()
         optimizer.step()
     # Two images are too few for running statistics; their own are what the weights were trained with.
     for detections, target in zip(model.predict(batch), targets, strict=True):
@@ -140,14 +142,17 @@ def test_nothing_is_read_back_from_the_device():
         targets = [Instances(torch.zeros(4, 4), torch.zeros(4, dtype=torch.int64)), nothing()]
         features = model.features(batch)
         dense = model.head.rpn(features, batch)
-        losses = model.head.rpn.loss(dense, targets)
-        samples = model.head.box.sample(
-            Proposals(torch.zeros(2, 100, 4), torch.zeros(2, 100, dtype=torch.bool)), targets
-        )
-        losses |= model.head.box.loss(features, samples)
+        outputs = model.head.rpn.loss(dense, targets)
+        proposals = Proposals(torch.zeros(2, 100, 4), torch.zeros(2, 100, dtype=torch.bool))
+        samples = model.head.box.sample(proposals, targets)
+        output = model.head.box(features, samples.boxes)
+        outputs |= model.head.box.loss(output, samples)
+        refined = model.head.box.refine(output, Proposals(samples.boxes, samples.valid), batch, samples.labels)
+    losses, metrics = split_losses(outputs)
     assert [tuple(logits.shape) for logits in dense.logits] == [(2, 768), (2, 192), (2, 48), (2, 12)]
-    assert samples.boxes.shape == (2, 64, 4)
+    assert samples.boxes.shape == refined.boxes.shape == (2, 64, 4)
     assert all(loss.shape == () for loss in losses.values()) and len(losses) == 4
+    assert all(values.shape == (2,) for values in metrics.values()) and len(metrics) == 2
 
 
 @pytest.mark.parametrize(
@@ -158,20 +163,20 @@ def test_nothing_is_read_back_from_the_device():
     ],
     ids=["float", "no channels"],
 )
-def test_other_than_pixels_is_refused(pixels, message, as_users_run):
+def test_tensors_that_are_no_images_are_refused(pixels, message, as_users_run):
     """ValueError that says what an image is."""
     with pytest.raises(ValueError, match=message):
         Images.from_list([pixels])
 
 
 def test_one_channel_is_refused_by_a_model_of_three(as_users_run):
-    """ValueError instead of a silent broadcast."""
+    """ValueError that names both numbers of channels, instead of a silent broadcast."""
     with pytest.raises(ValueError, match="takes images of 3 channels, got 1"):
         small_model()(Images.from_list([torch.zeros(1, 64, 64, dtype=torch.uint8)]), [nothing()])
 
 
 def test_boxes_and_labels_of_different_length_are_refused(as_users_run):
-    """ValueError naming both lengths."""
+    """ValueError that names both lengths."""
     with pytest.raises(ValueError, match="got 1 boxes and 2 labels"):
         Instances(BOX, torch.tensor([0, 1]))
 
@@ -196,7 +201,7 @@ def test_an_unknown_config_names_the_nearest():
 
 
 def test_pixels_are_prepared_as_the_backbones_weights_want_them():
-    """Law: without a word in the config the input is the backbone's; a word overrides it, and is written down."""
+    """A law: the input is the backbone's where the config has none; what a config says counts, and is written down."""
     values = {"backbone": {"name": "resnet14t", "style": "caffe"}, "neck": {"name": "fpn"}, "head": {"name": "rcnn"}}
     config = ModelConfig.model_validate(values)
     assert build_model(config, ["a"]).preprocess.config == CAFFE_INPUT == resolve_input(config).input
@@ -208,7 +213,7 @@ def test_pixels_are_prepared_as_the_backbones_weights_want_them():
 
 
 def test_a_family_stands_for_every_name_that_begins_with_it():
-    """Hand-drawn: ``timm/`` builds any of timm's models and is listed as none."""
+    """By hand: a name that ends in a slash builds any name that begins with it, and is not listed."""
     registry = Registry("thing")
     registry.register("toys/", PartConfig)(lambda config: f"built {config.name}")
     assert registry.build(PartConfig(name="toys/car")) == "built toys/car"

@@ -153,9 +153,9 @@ def test_a_head_says_which_of_its_tensors_have_rows_of_classes(config):
         for name, tensor in many.state_dict().items()
         if tensor.shape != few.state_dict()[name].shape
     }
-    assert grown and grown == {name: rows.each for name, (_, rows) in class_rows_by_tensor(many).items()}
+    assert grown and grown == {name: rows.per_class for name, (_, rows) in class_rows_by_tensor(many).items()}
     for name, (_, rows) in class_rows_by_tensor(many).items():
-        assert sum(place.stop - place.start for place in rows.places("abc").values()) == len(many.state_dict()[name])
+        assert sum(place.stop - place.start for place in rows.slices("abc").values()) == len(many.state_dict()[name])
 
 
 @pytest.mark.parametrize("other", [rcnn(class_agnostic=True), rcnn(fc=(9,)), DeepLabConfig(level="c4", channels=8)])
