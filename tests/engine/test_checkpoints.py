@@ -1,4 +1,4 @@
-"""Checkpoints against damage: every file of one is summed, and a run goes on from the one before."""
+"""Damaged checkpoints: every file of a checkpoint has a checksum, and a run falls back to the one before."""
 
 import hashlib
 import shutil
@@ -17,7 +17,7 @@ from ..helpers.tiny import tiny_classifier
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory) -> Path:
-    """A finished run that nothing disturbed: checkpoints of steps 2 and 4."""
+    """Return a finished run that nothing interrupted, with checkpoints of steps 2 and 4."""
     output = tmp_path_factory.mktemp("checkpoints") / "run"
     train(tiny_classifier(), output)
     return output
@@ -25,7 +25,7 @@ def unbroken(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(unbroken, tmp_path) -> Path:
-    """A copy to be damaged."""
+    """Return a copy of the run, to be damaged."""
     return shutil.copytree(unbroken, tmp_path / "run")
 
 
@@ -40,7 +40,10 @@ def flip_last_bit(path: Path) -> None:
 
 
 def test_a_run_that_fell_back_saves_the_damaged_step_again(run, unbroken):
-    """A law: resumed past a damaged checkpoint it ends as the unbroken run, and what was damaged is kept aside."""
+    """A law: resumed past a damaged checkpoint a run ends as the unbroken one.
+
+    The damaged checkpoint is kept under another name.
+    """
     flip_last_bit(newest(run) / "model.safetensors")
     train(tiny_classifier(), run, resume=True)
     assert open_checkpoint(newest(run)).step == 4
@@ -81,11 +84,11 @@ def test_a_config_that_this_version_does_not_know_is_a_fault_of_the_checkpoint(r
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="not a GNU system")
 def test_sha256sum_confirms_a_checkpoint(unbroken):
-    """Another implementation: coreutils finds every file of it whole."""
+    """Another implementation: coreutils finds every file of a checkpoint intact."""
     output = subprocess.check_output(["sha256sum", "-c", "SHA256SUMS"], cwd=newest(unbroken), text=True)
     assert output.count(": OK") == len(list(newest(unbroken).iterdir())) - 1 == 4
 
 
-def test_a_checkpoint_is_as_readable_as_the_rest_of_the_run(unbroken):
-    """A law: folders have the rights that the process gives to any other."""
+def test_a_checkpoint_has_the_permissions_of_the_run_folder(unbroken):
+    """A law: its folder has the permissions that the process gives to any other."""
     assert newest(unbroken).stat().st_mode == unbroken.stat().st_mode

@@ -1,4 +1,4 @@
-"""Classifiers end to end: trained, resumed, evaluated, drawn and handed on, on generated crops and on a folder."""
+"""Classifiers end to end: trained, resumed, evaluated, used and exported, on generated crops and on a folder."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from ..helpers.tiny import tiny_classifier
 
 
 def folder_config(root: Path) -> ExperimentConfig:
-    """The tiny classifier on a folder of images."""
+    """Return the tiny classifier's experiment on a folder of images."""
     return tiny_classifier(
         train=SplitConfig(dataset=ImageFolderConfig(root=root), transform=RandomCropConfig(size=32)),
         val=SplitConfig(dataset=ImageFolderConfig(root=root), transform=CenterCropConfig(resize=36, size=32)),
@@ -37,14 +37,14 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", params=["crops", "folder"])
 def run(request, photos, tmp_path_factory) -> Path:
-    """A finished run of each."""
+    """Return a finished run, on generated crops and on a folder."""
     output = tmp_path_factory.mktemp("classifier") / "run"
     train(tiny_classifier() if request.param == "crops" else folder_config(photos), output)
     return output
 
 
-def test_a_run_leaves_everything_it_promises(run):
-    """The README's list of what a run folder holds, and the schema of ``eval.json``."""
+def test_a_run_folder_holds_what_the_readme_lists(run):
+    """By hand: README's list of files, and the schema of ``eval.json``."""
     for name in ("config.json", "metrics.jsonl", "eval.json", "results.json", "predictions.png", "data_report.json"):
         assert (run / name).stat().st_size > 0, name
     scores, names = json.loads((run / "eval.json").read_text()), open_checkpoint(run).classes["classification"].names
@@ -54,8 +54,8 @@ def test_a_run_leaves_everything_it_promises(run):
     assert len(json.loads((run / "results.json").read_text())) == scores["images"]
 
 
-def test_scores_are_those_of_the_results(run):
-    """Independent: the results file counted by hand against the labels that are read."""
+def test_scores_are_those_of_the_results_file(run):
+    """By hand: the results file counted against the labels that are read."""
     results = json.loads((run / "results.json").read_text())
     dataset = build_dataset(experiment_config(open_checkpoint(run)).val.dataset)
     labels = {record.image_id: record.label for record in map(dataset.read, range(len(dataset)))}
@@ -73,8 +73,8 @@ def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
         assert rescored([*source, *results], tmp_path) == numbers(run / "eval.json")
 
 
-def test_an_image_alone_gets_what_the_evaluation_gave_it(run):
-    """A law: prepared as the validation images were, whatever training did to its own."""
+def test_a_predictor_predicts_as_the_evaluation_did(run):
+    """A law: a photo is preprocessed as the validation images are, whatever the training transform."""
     predictor, dataset = Predictor(run), build_dataset(experiment_config(open_checkpoint(run)).val.dataset)
     rows = {row["image_id"]: row for row in json.loads((run / "results.json").read_text())}
     for record in map(dataset.read, range(len(dataset))):
@@ -83,7 +83,7 @@ def test_an_image_alone_gets_what_the_evaluation_gave_it(run):
         assert prediction.scores.tolist() == pytest.approx(row["scores"], abs=1e-4)
 
 
-def test_one_seed_one_result(run, tmp_path):
+def test_one_seed_gives_one_result(run, tmp_path):
     """A law: the same weights and log again, whatever the number of workers."""
     config = experiment_config(open_checkpoint(run)).replace(run={"loader": LoaderConfig(workers=2)})
     train(config, tmp_path / "run")
@@ -92,7 +92,7 @@ def test_one_seed_one_result(run, tmp_path):
 
 
 def test_a_run_resumes_to_the_unbroken_one(run, tmp_path):
-    """A law: one that lost all after step 2 ends with the same weights and log."""
+    """A law: a run that lost everything after step 2 ends with the same weights and log."""
     broken = tmp_path / "run"
     shutil.copytree(run, broken)
     shutil.rmtree(checkpoint_paths(broken / "checkpoints")[-1])
@@ -116,7 +116,7 @@ def test_eval_gives_the_numbers_that_training_ended_with(run, tmp_path, capsys):
 
 
 def test_predict_draws_every_image_and_writes_results(run, photos, tmp_path, capsys):
-    """A folder: a picture each, a row of labels each, and the likeliest class in words."""
+    """By hand: for a folder, a picture and a row of labels for each image, and the likeliest class in words."""
     out = tmp_path / "found"
     assert main(["predict", str(run), str(photos), "--output", str(out), "--score", "0.99"]) == 0
     names = [image["file_name"] for image in json.loads((out / "images.json").read_text())]
@@ -128,7 +128,7 @@ def test_predict_draws_every_image_and_writes_results(run, photos, tmp_path, cap
 
 
 def test_shapes_are_learned(tmp_path):
-    """Learning: 8 crops by heart in 30 steps, and the accuracy says so."""
+    """Learning: 8 crops are memorized in 30 steps, and the accuracy is 1."""
     data = tiny_classifier().val.replace(dataset=tiny_classifier().val.dataset.replace(count=8))
     schedule = ScheduleConfig(steps=30, warmup_steps=3, decay="cosine")
     recipe = {"batch_size": 8, "optimizer": AdamWConfig(lr=3e-3), "schedule": schedule}
@@ -138,8 +138,8 @@ def test_shapes_are_learned(tmp_path):
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_a_backbone_is_handed_on(run, half, tmp_path, capsys):
-    """A law: what the tool writes is the run's backbone to the bit (or to half precision), with its pixels' terms."""
+def test_a_backbone_is_exported(run, half, tmp_path, capsys):
+    """A law: the exported file is the run's backbone, bit-equal or in half precision, with its input normalization."""
     out = tmp_path / "deep" / "backbone.safetensors"
     assert main(["export-backbone", str(run), str(out), *(["--half"] if half else [])]) == 0
     trained = load_model(run).backbone.state_dict()
@@ -155,8 +155,8 @@ def test_a_backbone_is_handed_on(run, half, tmp_path, capsys):
     assert "tensors" in capsys.readouterr().out
 
 
-def test_a_model_starts_from_what_another_learned(run, tmp_path):
-    """A law: with a learning rate next to nothing, a run from a run's weights file ends with those."""
+def test_a_run_starts_from_the_weights_of_another(run, tmp_path):
+    """A law: with a learning rate near zero, a run that starts from a run's weights file ends with those weights."""
     source = checkpoint_paths(run / "checkpoints")[-1] / "model.safetensors"
     base = tiny_classifier()
     config = base.replace(

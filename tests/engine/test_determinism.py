@@ -1,4 +1,4 @@
-"""``deterministic``: the same bits whatever the batch, and a line where torch cannot promise them."""
+"""``recipe.deterministic``: the same bits whatever the batch, and an error where torch cannot promise them."""
 
 import json
 
@@ -17,7 +17,7 @@ from ..helpers.tiny import tiny_config
 
 @pytest.fixture(scope="module")
 def run(shapes, tmp_path_factory):
-    """A run on pictures of one size."""
+    """Return a run on images of one size."""
     config = tiny_config(shapes, recipe={"deterministic": True}, evaluation={"batch_size": 4})
     val = config.val.replace(transform=ResizeConfig(short_sides=(64,), long_side=64))
     folder = tmp_path_factory.mktemp("deterministic")
@@ -25,9 +25,8 @@ def run(shapes, tmp_path_factory):
     return folder / "run"
 
 
-def test_results_are_those_of_any_batch_size(run, shapes, tmp_path):
-    """docs/faults.md row 134, a law: the file that a run with batches of four wrote is, byte for byte, that of one by
-    one."""
+def test_results_do_not_depend_on_the_batch_size(run, shapes, tmp_path):
+    """docs/faults.md row 134, a law: evaluation batches of four write the results file of one by one."""
     config = json.loads((run / "config.json").read_text())
     config["evaluation"]["batch_size"] = 1
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -37,15 +36,15 @@ def test_results_are_those_of_any_batch_size(run, shapes, tmp_path):
 
 
 def test_torch_is_left_as_it_was(run):
-    """A law: the promise is kept inside only."""
+    """A law: torch's settings are changed inside only."""
     assert not torch.are_deterministic_algorithms_enabled()
     with deterministic_kernels(True):
         assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_an_operation_without_the_promise_is_named():
-    """Torch's own refusal, here of ``kthvalue`` on a GPU, as one line."""
+def test_an_operation_without_deterministic_kernel_is_named():
+    """Another implementation: torch's own refusal, here of ``kthvalue`` on a GPU, becomes one line."""
     refusal = "kthvalue CUDA does not have a deterministic implementation, but you set 'torch.use_deterministic_..."
     with (
         pytest.raises(UsageError, match=r": kthvalue CUDA does not have a deterministic implementation: leave"),
@@ -55,8 +54,8 @@ def test_an_operation_without_the_promise_is_named():
 
 
 @pytest.mark.gpu
-def test_two_runs_on_a_gpu_are_the_same(shapes, tmp_path):
-    """A law: bit-equal weights, which the GPU's fastest algorithms do not give."""
+def test_two_runs_on_a_gpu_are_bit_equal(shapes, tmp_path):
+    """A law: equal weights, which the GPU's fastest algorithms do not give."""
     for name in ("first", "second"):
         train(tiny_config(shapes, recipe={"deterministic": True}), tmp_path / name, device="cuda")
     assert equal(weights(tmp_path / "first"), weights(tmp_path / "second"))

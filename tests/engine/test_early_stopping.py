@@ -1,4 +1,4 @@
-"""A run that gets no better ends before its last step, and resuming it changes nothing."""
+"""Early stopping: a run that gets no better ends before its last step, and resuming it changes nothing."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from .test_several_processes import launch
 
 
 def stagnant(**changes):
-    """Return a run whose scores never change, as it hardly learns: of equals the first evaluation is the best."""
+    """Return a run whose scores never change, since it hardly learns: the first evaluation is the best."""
     config = tiny_classifier(
         model={"backbone": {"norm": "frozen"}},  # statistics of batch norm would move
         recipe={"optimizer": SGDConfig(lr=1e-12), "schedule": ScheduleConfig(steps=40, warmup_steps=0)},
@@ -36,7 +36,7 @@ def stagnant(**changes):
     ],
 )
 def test_evaluations_since_the_best_are_counted(rows, best, score, loss, tmp_path):
-    """By hand: the earliest of equals is the best, what is missing the worst; training and details do not count."""
+    """By hand: of equals the earliest is the best, a missing number the worst; only the group ``val`` counts."""
     lines = [{"step": step, "group": "val", "AP": first, "loss": second} for step, first, second in rows]
     lines += [{"step": 1, "group": "train", "loss": 0.0}, {"step": 9, "group": "val/segm", "AP": 1.0}]
     path = tmp_path / "metrics.jsonl"
@@ -47,7 +47,7 @@ def test_evaluations_since_the_best_are_counted(rows, best, score, loss, tmp_pat
 
 
 def test_a_run_ends_when_its_patience_does(tmp_path, capsys):
-    """By hand: evaluations after 2, 4 and 6 steps, the last two no better; the end is that of any run."""
+    """By hand: evaluations after 2, 4 and 6 steps, the last two no better; the run folder is complete."""
     train(stagnant(), tmp_path / "run")
     run = tmp_path / "run"
     assert open_checkpoint(run).step == records(run)[-1]["step"] == 6
@@ -61,7 +61,7 @@ def test_a_run_ends_when_its_patience_does(tmp_path, capsys):
 
 
 def test_a_killed_run_ends_where_the_unbroken_one_does(tmp_path):
-    """A law: killed after its fifth step it evaluates the sixth anew, and the end has the same bits."""
+    """A law: a run that lost its sixth step evaluates it again, and ends with the same bits."""
     train(stagnant(), tmp_path / "run")
     unbroken, lines = weights(tmp_path / "run"), records(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-0000006")
@@ -70,7 +70,7 @@ def test_a_killed_run_ends_where_the_unbroken_one_does(tmp_path):
 
 
 def test_more_patience_takes_a_run_further(tmp_path):
-    """A law: it ends as the run that had so much from the start, with a picture of its own."""
+    """A law: resumed with more patience it ends as the run that had it from the start, with a new picture."""
     for name in ("short", "long"):
         train(stagnant(evaluation={"patience": 2 if name == "short" else 4}), tmp_path / name)
     picture = tmp_path / "short" / "predictions.png"
@@ -81,8 +81,8 @@ def test_more_patience_takes_a_run_further(tmp_path):
     assert records(tmp_path / "short") == records(tmp_path / "long")
 
 
-def test_the_loss_can_be_waited_for(tmp_path):
-    """By hand: at a rate that is far too high the first evaluation's loss is the least."""
+def test_patience_can_be_for_the_loss(tmp_path):
+    """By hand: at a learning rate that is far too high the first evaluation has the lowest loss."""
     config = stagnant(
         recipe={"optimizer": SGDConfig(lr=1.0, momentum=0.0), "clip_norm": 1.0},
         evaluation={"losses": True, "patience_for": "loss"},
@@ -96,14 +96,14 @@ def test_the_loss_can_be_waited_for(tmp_path):
     ("changes", "message"),
     [({"every": 0}, "set every"), ({"patience_for": "loss"}, "needs losses=True")],
 )
-def test_patience_needs_something_to_wait_for(changes, message):
-    """ValueError, and not a run that waits for ever."""
+def test_patience_without_evaluations_or_losses_is_refused(changes, message):
+    """ValueError, and not a run that never ends."""
     with pytest.raises(ValueError, match=message):
         stagnant(evaluation=changes)
 
 
 @pytest.mark.slow
 def test_two_processes_end_together(tmp_path):
-    """A law: both leave after the same step, without an error."""
-    said = launch(2, tmp_path, stagnant())
-    assert open_checkpoint(tmp_path / "run").step == 6 and said.count("the run ends after step 6") == 1
+    """A law: both ranks end after the same step, without an error."""
+    printed = launch(2, tmp_path, stagnant())
+    assert open_checkpoint(tmp_path / "run").step == 6 and printed.count("the run ends after step 6") == 1

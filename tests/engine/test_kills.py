@@ -1,4 +1,4 @@
-"""Runs that are killed for real, at any moment and by any signal, and what is left of them."""
+"""Runs that are killed at any moment and by any signal, and what is left of them."""
 
 import json
 import multiprocessing
@@ -30,8 +30,8 @@ EVERYTHING = {"ema_decay": 0.9, "accumulate": 2, "batch_size": 4, "precision": "
 """A recipe with all the state that a step can have beside the weights: an EMA, a loss scale, micro-batches."""
 
 
-def run_until(moment: float, process: subprocess.Popen[str], checkpoints: Path) -> None:
-    """SIGKILL to all of the session so many seconds after the process has saved for the first time."""
+def kill_after_save(moment: float, process: subprocess.Popen[str], checkpoints: Path) -> None:
+    """Send SIGKILL to the process's session ``moment`` seconds after it has saved for the first time."""
     before = set(checkpoint_paths(checkpoints))
     while process.poll() is None and set(checkpoint_paths(checkpoints)) <= before:
         time.sleep(0.01)
@@ -42,15 +42,15 @@ def run_until(moment: float, process: subprocess.Popen[str], checkpoints: Path) 
 
 
 def finish_with_kills(config: ExperimentConfig, output: Path, kills: int, processes: int = 1) -> None:
-    """A run that is killed at random moments so many times, and then comes through."""
+    """Start a run, kill and resume it ``kills`` times at random moments, and let it finish."""
     generator = random.Random(kills)
     for kill in range(kills + 1):
         resume = ["--resume"] if (output / "config.json").exists() else []
         process = run_in_process(config, output, *resume, processes=processes)
         if kill < kills:
-            run_until(generator.uniform(0, 0.5), process, output / "checkpoints")
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+            kill_after_save(generator.uniform(0, 0.5), process, output / "checkpoints")
+    _, printed = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
 
 
 @pytest.mark.parametrize(
@@ -58,28 +58,30 @@ def finish_with_kills(config: ExperimentConfig, output: Path, kills: int, proces
     [(0, 1), *(pytest.param(workers, 3, marks=pytest.mark.slow) for workers in (0, 2, 4))],
 )
 def test_a_run_killed_at_random_ends_as_the_unbroken_one(tmp_path, workers, kills):
-    """docs/faults.md row 105: SIGKILL in mid-epoch as anywhere: weights, average, scale and log are bit for bit those
-    of a run that nobody disturbed and that had no workers."""
+    """docs/faults.md row 105: SIGKILL at any moment of a run.
+
+    Weights, EMA, loss scale and log are bit-equal to an unbroken run without workers.
+    """
     config = tiny_classifier(recipe=EVERYTHING, evaluation={"every": 7}, run={"checkpoint_every": 2, "log_every": 3})
     train(config, tmp_path / "unbroken")
     broken = config.replace(run={"loader": LoaderConfig(workers=workers)})
     finish_with_kills(broken, tmp_path / "broken", kills)
-    check_the_same(tmp_path / "broken", tmp_path / "unbroken")
+    check_equal_runs(tmp_path / "broken", tmp_path / "unbroken")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_processes_killed_at_random_end_as_unbroken_ones(shapes, tmp_path, workers):
-    """docs/faults.md row 105: the same of a detector that two processes train."""
+    """docs/faults.md row 105: two processes, killed at random, end bit-equal to an unbroken run."""
     config = tiny_config(shapes, recipe={"schedule": SCHEDULE, "ema_decay": 0.9}, run={"checkpoint_every": 2})
     config = config.replace(run={"loader": LoaderConfig(workers=workers)})
     for name, kills in (("unbroken", 0), ("broken", 2)):
         finish_with_kills(config, tmp_path / name, kills, processes=2)
-    check_the_same(tmp_path / "broken", tmp_path / "unbroken")
+    check_equal_runs(tmp_path / "broken", tmp_path / "unbroken")
 
 
-def check_the_same(first: Path, second: Path) -> None:
-    """Bit for bit, all that a later step or an evaluation would see."""
+def check_equal_runs(first: Path, second: Path) -> None:
+    """Check that everything that a later step or an evaluation would read is bit-equal."""
     assert equal(weights(first), weights(second))
     assert records(first) == records(second)
     for name in ("average.safetensors", "optimizer.safetensors"):
@@ -90,8 +92,10 @@ def check_the_same(first: Path, second: Path) -> None:
 
 
 def test_resuming_at_the_boundary_of_an_epoch_is_exact(tmp_path):
-    """docs/faults.md row 112: eight images in batches of two are an epoch of four steps; resumed there, the next is
-    epoch two."""
+    """docs/faults.md row 112: a run resumed at the end of an epoch begins the next one.
+
+    Eight images in batches of two are an epoch of four steps.
+    """
     config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=8, warmup_steps=2)}, run={"checkpoint_every": 4})
     train(config, tmp_path / "run")
     whole, log = weights(tmp_path / "run"), records(tmp_path / "run")
@@ -102,7 +106,7 @@ def test_resuming_at_the_boundary_of_an_epoch_is_exact(tmp_path):
     assert equal(weights(tmp_path / "run"), whole) and records(tmp_path / "run") == log
 
 
-def save_for_ever(folder: Path, state: TrainingState, facts: Mapping[str, Any], first: int) -> None:
+def save_forever(folder: Path, state: TrainingState, facts: Mapping[str, Any], first: int) -> None:
     """Save step after step, as a run does."""
     for step in range(first, 1_000_000):
         save_checkpoint(folder, step, state, facts)
@@ -112,8 +116,10 @@ def save_for_ever(folder: Path, state: TrainingState, facts: Mapping[str, Any], 
 
 @pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
-    """docs/faults.md row 106: SIGKILL at random moments of a process that does nothing but save. The newest checkpoint
-    is whole each time, no fewer steps are there than before, and the best one leads to a whole one."""
+    """docs/faults.md row 106: SIGKILL at random moments of a process that does nothing but save.
+
+    The newest checkpoint is intact each time, none of the earlier ones is lost, and ``best`` leads to an intact one.
+    """
     config = tiny_classifier(recipe={"ema_decay": 0.9})
     state = TrainingState.create(build_model(config.model, ("a", "b")), config)
     facts = {"config": config.model_dump(mode="json"), "classes": {}, "image_id_digests": {}}
@@ -122,7 +128,7 @@ def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
     for _ in range(kills):
         # A fork, which need not import torch anew and saves at once.
         process = multiprocessing.get_context("fork").Process(
-            target=save_for_ever, args=(tmp_path, state, facts, reached + 1)
+            target=save_forever, args=(tmp_path, state, facts, reached + 1)
         )
         process.start()
         process.join(generator.uniform(0, 0.5))
@@ -138,23 +144,25 @@ def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
 
 
 def test_ctrl_c_stops_after_the_step_with_a_checkpoint(tmp_path):
-    """docs/faults.md row 109: exit code 130, and one line says the step; of SIGTERM there is a test beside those of
-    workers."""
+    """docs/faults.md row 109: exit code 130, and one line that says the step."""
     config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=100_000)}, run={"checkpoint_every": 100_000})
     process = run_in_process(config, tmp_path / "run")
     wait_for_steps(process, tmp_path / "run")
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
     step = open_checkpoint(tmp_path / "run").step
-    assert f"error: interrupted: stopped by SIGINT after step {step}: continue with --resume\n" in said
-    assert "Traceback" not in said
+    assert f"error: interrupted: stopped by SIGINT after step {step}: continue with --resume\n" in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize("step", [3, 4])
 def test_a_signal_ends_an_evaluation_at_once(tmp_path, monkeypatch, step):
-    """docs/faults.md row 109: in the middle or at the end; a resumed run evaluates, to the same end. The signal comes
-    again while things are put away, as from torchrun, and does not break into that."""
+    """docs/faults.md row 109: a signal in the middle of an evaluation or at its end.
+
+    The resumed run evaluates, with the same result. The signal comes again while the run ends, as from torchrun, and
+    does not break into that.
+    """
     ends = []
 
     def interrupted(*_: object) -> None:
@@ -196,8 +204,10 @@ raise SystemExit(main(["train", *sys.argv[1:], "--device", "cpu"]))
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.slow)]
 )
 def test_a_second_signal_quits(tmp_path, number, code):
-    """docs/faults.md row 109: in a step that takes for ever the first is noted, what comes soon after is part of it
-    (torchrun hands on what a scheduler has sent to all), and one that comes later ends the run at once."""
+    """docs/faults.md row 109: in a step that takes forever a second signal ends the run.
+
+    One that comes soon after the first belongs to it: torchrun hands on what a scheduler has sent to all.
+    """
     (tmp_path / "config.json").write_text(tiny_classifier().model_dump_json())
     command = [sys.executable, "-c", SLOW_STEP, str(tmp_path / "config.json"), "--output", str(tmp_path / "run")]
     process = start_process(command)
@@ -209,5 +219,5 @@ def test_a_second_signal_quits(tmp_path, number, code):
         time.sleep(pause)
         assert process.poll() is None
     os.kill(process.pid, number)
-    _, said = process.communicate(timeout=20)
-    assert process.returncode == code and "Traceback" not in said
+    _, printed = process.communicate(timeout=20)
+    assert process.returncode == code and "Traceback" not in printed

@@ -28,13 +28,13 @@ from ..helpers.tiny import tiny_classifier
     ],
     ids=["sgd", "adamw", "as it is"],
 )
-def test_a_rate_goes_with_the_batch(optimizer, rate, line, tmp_path):
-    """By hand: a quarter of the batch has a quarter of SGD's rate, half of AdamW's; the run takes it and says so."""
-    said = io.StringIO()
+def test_the_learning_rate_follows_the_batch_size(optimizer, rate, line, tmp_path):
+    """By hand: a quarter of the batch has a quarter of SGD's rate and half of AdamW's; the log says so."""
+    printed = io.StringIO()
     steps = ScheduleConfig(steps=1, decay="none", warmup_steps=0)
     config = tiny_classifier(recipe={"batch_size": 4, "schedule": steps, "optimizer": optimizer})
-    train(config, tmp_path / "run", console=Console(file=said))
+    train(config, tmp_path / "run", console=Console(file=printed))
     assert next(record["lr"] for record in records(tmp_path / "run") if record["group"] == "train") == pytest.approx(
         rate
     )
-    assert f"learning rate {line}" in said.getvalue()
+    assert f"learning rate {line}" in printed.getvalue()

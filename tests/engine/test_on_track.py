@@ -1,4 +1,4 @@
-"""Warnings about numbers outside their band, and traces of where the time goes."""
+"""Warnings about numbers outside their expected range, and profiles."""
 
 import json
 
@@ -16,16 +16,16 @@ from ..helpers.tiny import tiny_classifier
 MEANS = {"loss_class": 0.5, "loss_box": 3.0, "rpn_recall": 0.1, "grad_norm": 1.0}
 
 
-def banded(**changes):
+def with_ranges(**changes):
     """Return an experiment with expected ranges; ``changes`` are fields of its ``run``."""
     ranges = {"loss_class": (0.2, 0.8), "loss_box": (0.2, 1.0), "rpn_recall": (0.4, 1.0), "loss_maks": (0.0, 1.0)}
     run = {"expected_ranges": ranges, "expected_from_step": 30, "log_every": 20, **changes}
     return tiny_classifier(recipe={"schedule": ScheduleConfig(steps=50)}, run=run)
 
 
-def test_what_is_outside_its_band_gets_a_line():
-    """By hand: one inside, one above, one below, one that nobody logs."""
-    above, below, unknown = range_warnings(banded(), 40, MEANS)
+def test_numbers_outside_their_range_get_a_warning():
+    """By hand: one number inside, one above, one below, and one that is not logged."""
+    above, below, unknown = range_warnings(with_ranges(), 40, MEANS)
     assert above.startswith("WARNING: loss_box is 3 by step 40, and expected from 0.2 to 1.0: the learning rate may be")
     assert below.startswith(
         "WARNING: rpn_recall is 0.1 by step 40, and expected from 0.4 to 1.0: annotations may be missing"
@@ -36,36 +36,39 @@ def test_what_is_outside_its_band_gets_a_line():
 @pytest.mark.parametrize(
     ("expected_from_step", "due"), [(1, [20]), (20, [20]), (21, [40]), (40, [40]), (41, [50]), (50, [50]), (51, [])]
 )
-def test_bands_are_looked_at_once(expected_from_step, due):
-    """By hand: means are written after 20, 40 and 50 steps; the first of them from ``expected_from_step`` on counts."""
-    config = banded(expected_from_step=expected_from_step)
+def test_ranges_are_checked_once(expected_from_step, due):
+    """By hand: means are written after 20, 40 and 50 steps; the first from ``expected_from_step`` on is checked."""
+    config = with_ranges(expected_from_step=expected_from_step)
     assert [step for step in (20, 40, 50) if range_warnings(config, step, MEANS)] == due
 
 
-def test_a_run_outside_its_bands_says_so_and_goes_on(tmp_path, capsys):
-    """By hand: a loss that cannot be below 0.001 after two steps; the training is that without bands."""
+def test_a_run_outside_its_ranges_warns_and_goes_on(tmp_path, capsys):
+    """By hand: a loss that cannot be below 0.001 after two steps; the weights are those of a run without ranges."""
     config = tiny_classifier(run={"expected_ranges": {"loss_class": (0.0, 0.001)}, "expected_from_step": 2})
-    train(config, tmp_path / "banded")
+    train(config, tmp_path / "with_ranges")
     assert capsys.readouterr().err.count("WARNING: loss_class is ") == 1
     train(tiny_classifier(), tmp_path / "plain")
-    assert equal(weights(tmp_path / "banded"), weights(tmp_path / "plain"))
+    assert equal(weights(tmp_path / "with_ranges"), weights(tmp_path / "plain"))
 
 
-def test_a_band_has_room():
-    """ValueError naming the term."""
+def test_a_range_goes_from_low_to_high():
+    """ValueError naming the number and both ends."""
     with pytest.raises(ValueError, match=r"loss_class has 2\.0 to 1\.0"):
-        banded(expected_ranges={"loss_class": (2.0, 1.0)})
+        with_ranges(expected_ranges={"loss_class": (2.0, 1.0)})
 
 
-def test_the_quickstart_states_bands_that_are_looked_at():
-    """By hand: its run is longer than the step at which they are, and each loss has one."""
+def test_the_quickstart_has_ranges_that_are_checked():
+    """By hand: the run is longer than ``expected_from_step``, and every loss has a range."""
     config = load_config("quickstart")
     assert config.run.expected_from_step <= config.recipe.schedule.steps and len(config.run.expected_ranges) == 5
     assert range_warnings(config, 100, dict.fromkeys(config.run.expected_ranges, 99.0))
 
 
 def test_a_profile_is_a_trace_of_five_steps(tmp_path, capsys):
-    """Oracle: the trace's own marks of steps, in Chrome's format; the weights are those of a run without."""
+    """Another implementation: the profiler's own marks of steps in the trace.
+
+    The weights are those of a run without a profile.
+    """
     config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=16, warmup_steps=2)})
     (tmp_path / "config.json").write_text(config.model_dump_json())
     run = ["train", str(tmp_path / "config.json"), "--device", "cpu", "--output"]
@@ -82,6 +85,6 @@ def test_a_profile_is_a_trace_of_five_steps(tmp_path, capsys):
 
 
 def test_a_run_too_short_for_a_profile_says_so(tmp_path, capsys):
-    """By hand: four steps."""
+    """By hand: a run of four steps."""
     train(tiny_classifier(), tmp_path / "run", profile=True, console=Console(stderr=True))
     assert "no trace was written: the run ended before its step 10" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Rates and decays of single parameters: timm's own groups, and cases by hand."""
+"""Learning rates and weight decays of single parameters: against timm's own groups, and by hand."""
 
 import shutil
 
@@ -21,15 +21,17 @@ from ..helpers.tiny import tiny_classifier
 
 
 def settings(config, model) -> dict[str, tuple[float, float]]:
-    """Each parameter's rate and decay, as the optimiser has them."""
+    """Return the learning rate and the weight decay of every parameter, as the optimizer has them."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = build_optimizer(config, model).param_groups
-    return {names[id(each)]: (group["lr"], group["weight_decay"]) for group in groups for each in group["params"]}
+    return {
+        names[id(parameter)]: (group["lr"], group["weight_decay"]) for group in groups for parameter in group["params"]
+    }
 
 
 @pytest.mark.parametrize("config", [SGDConfig(lr=0.5, weight_decay=0.2), AdamWConfig(lr=0.5, weight_decay=0.2)])
-def test_norms_do_not_decay_and_the_frozen_are_left_out(config):
-    """By hand: a convolution decays, a norm does not, a frozen layer is in no group."""
+def test_norms_do_not_decay_and_frozen_layers_are_left_out(config):
+    """By hand: a convolution decays, a norm does not, and a frozen layer is in no group."""
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Linear(2, 2).requires_grad_(False))
     assert settings(config, model) == {
         "0.weight": (0.5, 0.2), "0.bias": (0.5, 0.2), "1.weight": (0.5, 0.0), "1.bias": (0.5, 0.0),
@@ -37,7 +39,7 @@ def test_norms_do_not_decay_and_the_frozen_are_left_out(config):
 
 
 def test_torchs_other_norms_are_norms():
-    """By hand: those that are no batch, group or layer norm; a PReLU, whose weight has one axis too, is none."""
+    """By hand: norms that are no batch, group or layer norm; a PReLU, whose weight has one axis too, is none."""
     model = nn.Sequential(nn.RMSNorm(2), nn.InstanceNorm2d(2, affine=True), nn.PReLU())
     decays = {name: decay for name, (_, decay) in settings(SGDConfig(lr=0.5, weight_decay=0.2), model).items()}
     assert decays == {"0.weight": 0.0, "1.weight": 0.0, "1.bias": 0.0, "2.weight": 0.2}
@@ -54,21 +56,21 @@ NORM_FILES = {"batchnorm", "normalization", "norm", "norm_act", "evo_norm", "fil
     ],
 )  # fmt: skip
 def test_timms_norms_are_norms(name):
-    """Oracle: the files in which torch and timm define theirs; what else a block called after a norm has decays."""
+    """Another implementation: the classes of the files in which torch and timm define norms; no other class is one."""
     with torch.device("meta"):
         model = timm.create_model(name)
     norms = {
-        f"{place}.{own}"
-        for place, module in model.named_modules()
-        if NORM_FILES & {kind.__module__.rpartition(".")[2] for kind in type(module).__mro__}
-        for own, _ in module.named_parameters(recurse=False)
+        f"{prefix}.{name}"
+        for prefix, module in model.named_modules()
+        if NORM_FILES & {base.__module__.rpartition(".")[2] for base in type(module).__mro__}
+        for name, _ in module.named_parameters(recurse=False)
     }
-    found = settings(SGDConfig(lr=0.5, weight_decay=0.2), model)
-    assert {name for name, (_, decay) in found.items() if decay == 0} == norms
+    actual = settings(SGDConfig(lr=0.5, weight_decay=0.2), model)
+    assert {name for name, (_, decay) in actual.items() if decay == 0} == norms
 
 
-def test_biases_and_patterns_have_their_own():
-    """By hand: a bias's decay, and products of what matches; half a name matches nothing."""
+def test_biases_and_patterns_set_decays_and_rates():
+    """By hand: a bias's decay, and the products of multipliers; a pattern that is half a name matches nothing."""
     model = nn.ModuleDict({"trunk": nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), "trunks": nn.Linear(2, 2)})
     config = AdamWConfig(
         lr=1.0,
@@ -94,7 +96,7 @@ def test_biases_and_patterns_have_their_own():
     ],
 )
 def test_a_pattern_without_a_parameter_is_refused(pattern, advice, tmp_path, capsys):
-    """A misspelt part would train at the full rate: exit code 2, and the nearest word."""
+    """Exit code 2 with the nearest word: a misspelt part would train at the full rate."""
     (tmp_path / "config.json").write_text(tiny_classifier().model_dump_json())
     change = f'recipe.optimizer.lr_multipliers={{"{pattern}": 0.1}}'
     assert main(["train", str(tmp_path / "config.json"), "--set", change, "--output", str(tmp_path / "run")]) == 2
@@ -107,38 +109,38 @@ def test_a_pattern_without_a_parameter_is_refused(pattern, advice, tmp_path, cap
     ["test_vit", "test_vit3", "test_convnext", "test_efficientnet", "test_nfnet", "swin_tiny_patch4_window7_224"],
 )
 def test_layers_and_decays_of_a_timm_model_are_timms(name):
-    """Oracle: timm's ``param_groups_layer_decay`` of the whole model, each rate and decay."""
+    """Another implementation: timm's ``param_groups_layer_decay`` of the timm_model model, every rate and decay."""
     backbone = create_backbone(f"timm/{name}")
     config = AdamWConfig(lr=1.0, weight_decay=0.05, bias_weight_decay=0.0, layer_decay=0.75)
-    found = settings(config, backbone)
-    whole = timm.create_model(name, **backbone.options)
-    undecayed = whole.no_weight_decay() if hasattr(whole, "no_weight_decay") else ()
-    names = {id(parameter): extractor_parameter_name(name, found) for name, parameter in whole.named_parameters()}
+    actual = settings(config, backbone)
+    timm_model = timm.create_model(name, **backbone.options)
+    undecayed = timm_model.no_weight_decay() if hasattr(timm_model, "no_weight_decay") else ()
+    names = {id(parameter): extractor_parameter_name(name, actual) for name, parameter in timm_model.named_parameters()}
     expected = {
-        names[id(each)]: (pytest.approx(group["lr_scale"]), group["weight_decay"])
-        for group in param_groups_layer_decay(whole, 0.05, undecayed, layer_decay=0.75)
-        for each in group["params"]
+        names[id(parameter)]: (pytest.approx(group["lr_scale"]), group["weight_decay"])
+        for group in param_groups_layer_decay(timm_model, 0.05, undecayed, layer_decay=0.75)
+        for parameter in group["params"]
     }
-    assert found == {name: expected[name] for name in found}
-    assert len({rate for rate, _ in found.values()}) > 3
+    assert actual == {name: expected[name] for name in actual}
+    assert len({rate for rate, _ in actual.values()}) > 3
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50d"])
 def test_layers_of_a_resnet_are_timms(name):
-    """Oracle: timm's groups of its model of the same name; the stem is one layer, each block another."""
-    found = settings(SGDConfig(lr=1.0, layer_decay=0.5), create_backbone(name))
-    whole = timm.create_model(name)
-    names = {id(parameter): name for name, parameter in whole.named_parameters()}
+    """Another implementation: timm's groups of its own model; the stem is one layer, parameter block another."""
+    actual = settings(SGDConfig(lr=1.0, layer_decay=0.5), create_backbone(name))
+    timm_model = timm.create_model(name)
+    names = {id(parameter): name for name, parameter in timm_model.named_parameters()}
     expected = {
-        names[id(each)]: group["lr_scale"]
-        for group in param_groups_layer_decay(whole, layer_decay=0.5)
-        for each in group["params"]
+        names[id(parameter)]: group["lr_scale"]
+        for group in param_groups_layer_decay(timm_model, layer_decay=0.5)
+        for parameter in group["params"]
     }
-    assert {name: rate for name, (rate, _) in found.items()} == {name: expected[name] for name in found}
+    assert {name: rate for name, (rate, _) in actual.items()} == {name: expected[name] for name in actual}
 
 
 def test_the_last_block_that_is_built_is_next_to_the_head():
-    """By hand: without c5 the last block is c4's; the head has the rate itself."""
+    """By hand: without c5 the last block is c4's; the head has the full rate."""
     config = tiny_classifier(recipe={"optimizer": SGDConfig(lr=1.0, layer_decay=0.5, lr_multipliers={"head": 3.0})})
     rates = settings(config.recipe.optimizer, build_model(config.model, ("a", "b")))
     assert rates["head.fc.weight"][0] == 3 and rates["backbone.layer3.0.conv1.weight"][0] == 0.5
@@ -146,7 +148,7 @@ def test_the_last_block_that_is_built_is_next_to_the_head():
 
 
 class Layerless(Backbone):
-    """A backbone of a user's own, of before there were layers."""
+    """A user's backbone that does not say what its layers are."""
 
     config = create_backbone("resnet18").config
 
@@ -159,7 +161,7 @@ class Layerless(Backbone):
     [(Layerless, "resnet18 does not say what its layers are"), ("poolformer_s12", "timm does not say")],
 )
 def test_a_backbone_without_layers_has_no_layer_decay(backbone, message):
-    """UsageError, and not one rate for all."""
+    """UsageError, and not one rate for all layers."""
     model = create_backbone(f"timm/{backbone}") if isinstance(backbone, str) else backbone()
     with pytest.raises(UsageError, match=message):
         build_optimizer(SGDConfig(layer_decay=0.5), model)
@@ -167,7 +169,7 @@ def test_a_backbone_without_layers_has_no_layer_decay(backbone, message):
 
 
 def test_every_group_follows_the_schedule():
-    """By hand: a new rate times each group's multiplier; one without a multiplier gets the rate."""
+    """By hand: a new rate times parameter group's multiplier; a group without a multiplier gets the rate itself."""
     model = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)})
     optimizer = build_optimizer(SGDConfig(lr=1.0, lr_multipliers={"a": 0.1}), model)
     optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
@@ -176,7 +178,7 @@ def test_every_group_follows_the_schedule():
 
 
 def test_a_run_with_layer_decay_resumes_exactly(tmp_path):
-    """A law: each group's rate and decay come back from the checkpoint, and no bit of the end is another."""
+    """A law: the rates and decays of groups come back from the checkpoint, and the run ends with the same bits."""
     rules = AdamWConfig(lr=1e-3, layer_decay=0.7, bias_weight_decay=0.0, lr_multipliers={"head": 2.0})
     config, run = tiny_classifier(recipe={"optimizer": rules}), tmp_path / "run"
     train(config, run)

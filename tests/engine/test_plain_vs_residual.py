@@ -1,4 +1,4 @@
-"""The claim that the residual family began with, small enough for a test."""
+"""The claim that residual networks began with, on a scale for a test."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from vertebra.data.shapes import ShapeCropsConfig, draw_crop
 
 
 def loss_after_30_steps(name):
-    """What is left to learn of 64 crops of 16 pixels, all seen in every step."""
+    """Return the loss on 64 crops of 16 pixels, all of which every step sees."""
     config = ShapeCropsConfig(split="train", count=64, size=16)
     crops = [draw_crop(config, index) for index in range(config.count)]
     pixels = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image, _ in crops]).float() / 127.5 - 1

@@ -1,4 +1,4 @@
-"""One of two processes raises, dies or hangs, in the middle of whatever: the run ends soon, and says why once."""
+"""One of two processes raises an error, dies or hangs: the run ends soon, and says why once."""
 
 import time
 
@@ -48,22 +48,24 @@ GONE = ("error: peer: another process of the run is gone or does", "error: inter
 @pytest.mark.parametrize("fault", ["raises", "dies", "hangs"])
 @pytest.mark.parametrize("place", ["build_dataset", "train_step", "evaluate"])
 def test_a_fault_of_one_process_ends_all(place, fault, shapes, tmp_path):
-    """docs/faults.md row 119, while the data is opened, in a step and in an evaluation: within a minute, not zero, each
-    line once; where one hangs, within the limit of 15 s and a minute (torchrun gives it 30 s to end when it is told
-    to)."""
+    """docs/faults.md row 119: the run ends within a minute, not with exit code 0, and every line comes once.
+
+    The fault comes while the data is opened, in a step or in an evaluation. Where a process hangs it is the timeout of
+    15 s and a minute: torchrun gives a process 30 s to end.
+    """
     (tmp_path / "faulty.py").write_text(FAULTY.format(place=place, fault=fault))
     process = start(
         2, tmp_path, experiment(shapes, recipe={"schedule": ScheduleConfig(steps=1)}), tool=tmp_path / "faulty.py"
     )
-    _, said = process.communicate(timeout=300)
+    _, printed = process.communicate(timeout=300)
     ended = time.monotonic()  # of one clock for all processes of a machine
     assert process.returncode != 0
-    began = float(said.partition("broken at ")[2].split()[0])
+    began = float(printed.partition("broken at ")[2].split()[0])
     assert ended - began < (75 if fault == "hangs" else 60)
-    told = [line for line in said.splitlines() if line.startswith("error: ")]
+    error_lines = [line for line in printed.splitlines() if line.startswith("error: ")]
     expected = [("error: bad-data: photo.jpg",)] if fault == "raises" else []
     if (place, fault) != ("build_dataset", "raises"):  # which all hear of in good order
         expected.append(GONE)
     for beginnings in expected:
-        assert sum(line.startswith(beginnings) for line in told) == 1, said
-    assert len(told) == len(expected)
+        assert sum(line.startswith(beginnings) for line in error_lines) == 1, printed
+    assert len(error_lines) == len(expected)

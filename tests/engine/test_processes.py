@@ -1,16 +1,16 @@
-"""What processes share: random numbers of an image, and what a loss is divided by."""
+"""Random numbers and means that all ranks share, and the GPU of each."""
 
 import pytest
 import torch
 
 from vertebra.engine import seed_step
 from vertebra.engine.distributed.context import Launch, local_device_index
-from vertebra.ops import all_reduce_mean, draw_image_seeds, shared_generator, uniform_from_seed
+from vertebra.ops import all_reduce_mean, distributed, draw_image_seeds, shared_generator, uniform_from_seed
 from vertebra.structures import UsageError
 
 
-def test_keys_are_uniform():
-    """A law: 64 equal bins of a million numbers are filled alike (5 sigma), and neighbours are not related."""
+def test_numbers_from_a_seed_are_uniform():
+    """A law: 64 equal bins of a million numbers are filled alike (5 sigma), and neighbours are uncorrelated."""
     keys = uniform_from_seed(torch.tensor(7), 1_000_000)
     assert keys.min() >= 0 and keys.max() < 1
     counts = torch.histc(keys, 64, min=0, max=1)
@@ -18,39 +18,40 @@ def test_keys_are_uniform():
     assert abs(torch.corrcoef(torch.stack([keys[:-1], keys[1:]]))[0, 1]) < 5e-3
 
 
-def test_keys_of_other_seeds_are_others():
-    """A law: near seeds share no order, and the first keys do not depend on how many follow."""
+def test_numbers_from_other_seeds_are_independent():
+    """A law: near seeds are uncorrelated, and the first numbers do not depend on how many follow."""
     first, second = (uniform_from_seed(torch.tensor(seed), 10_000) for seed in (1, 2))
     assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 5e-2
     assert torch.equal(first[:10], uniform_from_seed(torch.tensor(1), 10))
 
 
 def test_the_largest_seed_does_not_overflow():
-    """A law: a seed below 2^32 gives numbers in [0, 1)."""
+    """A law: a seed just below 2^32 gives numbers in [0, 1)."""
     keys = uniform_from_seed(torch.tensor(2**32 - 1), 1000)
     assert keys.min() >= 0 and keys.max() < 1 and keys.unique().numel() > 990
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_images_draw_alike_on_any_number_of_processes(count, monkeypatch):
-    """A law: the seeds of all processes, rank by rank, are those that one process draws for all images; whatever each
-    draws for itself in between."""
-    from vertebra.ops import distributed as processes
+def test_random_seeds_of_images_do_not_depend_on_the_world_size(count, monkeypatch):
+    """A law: the seeds of all ranks, in order, are those that one process draws for all images.
 
-    cpu, shares = torch.device("cpu"), []
+    What a rank draws for itself in between does not matter.
+    """
+    cpu, shards = torch.device("cpu"), []
     with shared_generator(5, cpu):
-        whole = [draw_image_seeds(8, cpu) for _ in range(2)]
-    monkeypatch.setattr(processes, "get_world_size", lambda: count)
+        expected = [draw_image_seeds(8, cpu) for _ in range(2)]
+    monkeypatch.setattr(distributed, "get_world_size", lambda: count)
     for rank in range(count):
-        monkeypatch.setattr(processes, "get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
         with shared_generator(5, cpu):
             first, _ = draw_image_seeds(8 // count, cpu), torch.rand(rank)
-            shares.append((first, draw_image_seeds(8 // count, cpu)))
-    assert all(torch.equal(torch.cat(own), all_) for own, all_ in zip(zip(*shares, strict=True), whole, strict=True))
+            shards.append((first, draw_image_seeds(8 // count, cpu)))
+    for of_ranks, of_one_process in zip(zip(*shards, strict=True), expected, strict=True):
+        assert torch.equal(torch.cat(of_ranks), of_one_process)
 
 
-def test_dropout_is_each_processes_own():
-    """A law: in a step two processes leave out different units, and each the same ones when the step is repeated."""
+def test_dropout_differs_between_ranks_and_steps():
+    """A law: two ranks leave out different units, and a repeated step the same ones."""
 
     def left_out(step: int, rank: int) -> torch.Tensor:
         seed_step(0, step, rank)
@@ -61,8 +62,8 @@ def test_dropout_is_each_processes_own():
     assert torch.equal(left_out(3, 1), left_out(3, 1))
 
 
-def test_outside_of_a_step_seeds_come_from_torchs_generator():
-    """By hand: who trains with a loop of his own seeds as he is used to."""
+def test_outside_of_a_step_image_seeds_follow_torch_manual_seed():
+    """By hand: a training loop of the user's own is seeded as usual."""
     torch.manual_seed(5)
     first = draw_image_seeds(4, torch.device("cpu"))
     torch.manual_seed(5)
@@ -70,8 +71,8 @@ def test_outside_of_a_step_seeds_come_from_torchs_generator():
     assert not torch.equal(first, draw_image_seeds(4, torch.device("cpu")))
 
 
-def test_each_process_has_a_gpu_of_its_own():
-    """By hand: one a process by its number on the machine; with --gpus-per-task srun shows each its own alone."""
+def test_every_rank_gets_one_gpu():
+    """By hand: by its local rank; with --gpus-per-task srun shows every process one GPU only."""
     assert local_device_index(Launch(9, 16, 1, "tcp://host:1"), 8) == 1
     assert local_device_index(Launch(9, 16, 1, "tcp://host:1", by_slurm=True), 8) == 1
     assert local_device_index(Launch(9, 16, 1, "tcp://host:1", by_slurm=True), 1) == 0
@@ -79,6 +80,6 @@ def test_each_process_has_a_gpu_of_its_own():
         local_device_index(Launch(1, 2, 1, "tcp://host:1"), 1)
 
 
-def test_alone_the_mean_is_the_value():
+def test_the_mean_of_one_process_is_its_value():
     """By hand."""
     assert all_reduce_mean(torch.tensor(3.0)) == 3

@@ -1,4 +1,4 @@
-"""What a resumed run may find changed, and what it must refuse."""
+"""What may have changed when a run is resumed, and what is refused."""
 
 import io
 import shutil
@@ -21,7 +21,7 @@ from ..helpers.tiny import tiny_classifier
 
 
 def folder_config(photos: Path) -> ExperimentConfig:
-    """The tiny classifier on folders of images."""
+    """Return the tiny classifier's experiment on folders of images."""
     train_split = SplitConfig(dataset=ImageFolderConfig(root=photos / "train"), transform=RandomCropConfig(size=32))
     val_split = SplitConfig(
         dataset=ImageFolderConfig(root=photos / "val"), transform=CenterCropConfig(resize=36, size=32)
@@ -31,7 +31,7 @@ def folder_config(photos: Path) -> ExperimentConfig:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """Photos, and a run on them."""
+    """Return a folder with images and a finished run on them."""
     root = tmp_path_factory.mktemp("resume")
     for split in ("train", "val"):
         write_folder(root / "photos" / split)
@@ -62,7 +62,7 @@ def remove_val_image(photos: Path) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_resuming_on_other_data_is_refused(finished, tmp_path, change, message):
-    """docs/faults.md row 110: exit code 2, though the config is the same."""
+    """docs/faults.md row 110: exit code 2, although the config is the same."""
     photos, aside = finished / "photos", tmp_path / "photos"
     shutil.copytree(photos, aside)
     try:
@@ -76,7 +76,7 @@ def test_resuming_on_other_data_is_refused(finished, tmp_path, change, message):
 
 
 def test_renumbered_categories_are_other_data(finished):
-    """docs/faults.md row 110: results would bear other ids than those that the run wrote before."""
+    """docs/faults.md row 110: results would have other ids than those that the run wrote before."""
     config, checkpoint = folder_config(finished / "photos"), open_checkpoint(finished / "run")
     data = describe_data(build_dataset(config.train.dataset), build_dataset(config.val.dataset))
     require_same_data(checkpoint, data)
@@ -86,7 +86,7 @@ def test_renumbered_categories_are_other_data(finished):
 
 
 def test_evaluating_on_other_classes_is_refused(finished, tmp_path, capsys):
-    """docs/faults.md row 97: a renamed class would move every label; exit code 2, showing the difference."""
+    """docs/faults.md row 97: exit code 2 with the difference; a renamed class would shift every label."""
     photos = shutil.copytree(finished / "photos" / "val", tmp_path / "photos")
     assert main(["eval", str(finished / "run"), "--set", f"val.dataset.root={photos}"]) == 0
     (photos / "ant").rename(photos / "emmet")
@@ -96,30 +96,32 @@ def test_evaluating_on_other_classes_is_refused(finished, tmp_path, capsys):
 
 
 def test_resuming_where_there_is_no_run_is_refused(tmp_path):
-    """A mistyped --output: exit code 2, not a new run."""
+    """Exit code 2 for a mistyped --output, not a new run."""
     with pytest.raises(UsageError, match="there is no run here to resume"):
         train(tiny_classifier(), tmp_path / "rnu", resume=True)
 
 
 def test_a_run_that_saved_nothing_yet_resumes_from_its_start(finished, tmp_path):
-    """A law: killed before its first checkpoint, it ends as the unbroken run. That it begins anew is said, since its
-    config may be another (docs/faults.md row 110)."""
+    """A law: a run killed before its first checkpoint ends as the unbroken one.
+
+    A line says that it begins anew, since its config may be another (docs/faults.md row 110).
+    """
     (tmp_path / "run").mkdir()
     shutil.copy(finished / "run" / "config.json", tmp_path / "run")
-    said = io.StringIO()
-    train(folder_config(finished / "photos"), tmp_path / "run", resume=True, console=Console(file=said))
+    printed = io.StringIO()
+    train(folder_config(finished / "photos"), tmp_path / "run", resume=True, console=Console(file=printed))
     assert equal(weights(tmp_path / "run"), weights(finished / "run"))
-    assert "there is no checkpoint yet, so the run begins anew, with this config" in said.getvalue()
+    assert "there is no checkpoint yet, so the run begins anew, with this config" in printed.getvalue()
 
 
-def test_another_kind_of_device_is_said(finished, tmp_path, monkeypatch):
-    """docs/faults.md row 111: a GPU's bits are not a CPU's."""
+def test_resuming_on_another_type_of_device_is_logged(finished, tmp_path, monkeypatch):
+    """docs/faults.md row 111: a GPU does not give the bits of a CPU."""
     shutil.copytree(finished / "run", tmp_path / "run")
     on_gpu = replace(open_checkpoint(tmp_path / "run"), device="cuda")
     monkeypatch.setattr("vertebra.engine.run.open_checkpoint", lambda *_: on_gpu)
-    said = io.StringIO()
-    train(folder_config(finished / "photos"), tmp_path / "run", resume=True, console=Console(file=said))
-    assert "the run was trained on cuda, this is cpu: it goes on, but not to the same bits" in said.getvalue()
+    printed = io.StringIO()
+    train(folder_config(finished / "photos"), tmp_path / "run", resume=True, console=Console(file=printed))
+    assert "the run was trained on cuda, this is cpu: it goes on, but not to the same bits" in printed.getvalue()
 
 
 def test_resuming_needs_no_file_that_the_run_began_from(finished, tmp_path):
@@ -135,8 +137,8 @@ def test_resuming_needs_no_file_that_the_run_began_from(finished, tmp_path):
     assert equal(weights(tmp_path / "run"), unbroken)
 
 
-def test_a_missing_picture_is_drawn_anew(tmp_path):
-    """A run killed between its scores and its picture, or a picture deleted since: resuming draws it."""
+def test_a_missing_picture_is_drawn_again(tmp_path):
+    """By hand: a picture that was deleted, as where a run is killed between its scores and its picture."""
     train(tiny_classifier(), tmp_path / "run")
     picture = tmp_path / "run" / "predictions.png"
     before = picture.read_bytes()

@@ -1,4 +1,4 @@
-"""What ends a run from within, and what it leaves for whoever wants to know why."""
+"""Numbers that are not finite and memory that is full: how a run ends, and what it leaves behind."""
 
 import json
 
@@ -12,22 +12,24 @@ from vertebra.engine import ScheduleConfig, TrainingState, train, train_step
 from vertebra.models import build_model
 from vertebra.structures import MemoryFullError, NonFiniteError
 
-from ..heads.test_multi_head import multi_head_config
+from ..heads.test_several_heads import several
 from ..helpers.runs import equal, records, run_in_process, weights
 from ..helpers.tiny import tiny_classifier, tiny_config
 
 
 def ruinous(config):
-    """A learning rate that no weights survive."""
+    """Return an experiment with a learning rate that no weights survive."""
     optimizer = config.recipe.optimizer.replace(lr=1e30)
     schedule = ScheduleConfig(steps=20, warmup_steps=0)
     return config.replace(recipe={"optimizer": optimizer, "schedule": schedule, "clip_norm": None})
 
 
-@pytest.mark.parametrize("make", [tiny_config, multi_head_config], ids=["boxes", "several heads"])
-def test_a_batch_that_ends_a_run_is_kept(make, shapes, tmp_path):
-    """docs/faults.md row 114: exit code 5 naming step, terms, images and a file; oracle: that step's batches, loaded
-    once more."""
+@pytest.mark.parametrize("make", [tiny_config, several], ids=["boxes", "several heads"])
+def test_a_batch_that_ends_a_run_is_saved(make, shapes, tmp_path):
+    """docs/faults.md row 114: exit code 5 naming step, losses, images and a file.
+
+    Another implementation: that step's batches, loaded once more.
+    """
     config = ruinous(make(shapes)).replace(recipe={"accumulate": 2})
     with pytest.raises(NonFiniteError, match=r"step \d+: loss_\w+ .*; images \d+, \d+; the batch is in ") as caught:
         train(config, tmp_path / "run")
@@ -52,17 +54,17 @@ def test_a_batch_that_ends_a_run_is_kept(make, shapes, tmp_path):
         assert torch.equal(pixels[0, :, :height, :width], batch.images.pixels[0, :, :height, :width])
 
 
-def test_the_line_about_it_is_the_last_of_the_tool(shapes, tmp_path):
-    """docs/faults.md row 114: a real process: exit code 5, one line, no traceback."""
+def test_a_batch_that_ends_a_run_is_an_error_of_one_line(shapes, tmp_path):
+    """docs/faults.md row 114: exit code 5 of a process, one line, no traceback."""
     process = run_in_process(ruinous(tiny_classifier()), tmp_path / "run")
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 5 and "Traceback" not in said
-    assert said.splitlines()[-1].startswith("error: non-finite: step ")
-    assert "bad_batch_0.safetensors" in said.splitlines()[-1]
+    _, printed = process.communicate(timeout=120)
+    assert process.returncode == 5 and "Traceback" not in printed
+    assert printed.splitlines()[-1].startswith("error: non-finite: step ")
+    assert "bad_batch_0.safetensors" in printed.splitlines()[-1]
 
 
 class Blown(torch.autograd.Function):
-    """Finite forward, NaN backward; or the reverse, which has a gradient of zero."""
+    """A function with a finite value and a NaN gradient, or a NaN value and a gradient of zero."""
 
     @staticmethod
     def forward(ctx, value, loss_is_finite):
@@ -76,8 +78,8 @@ class Blown(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("loss_is_finite", [True, False])
-def test_losses_and_gradients_are_both_looked_at(loss_is_finite, monkeypatch):
-    """docs/faults.md row 115: one of them is NaN and the other finite; the weights stay as they were."""
+def test_losses_and_gradients_are_both_checked(loss_is_finite, monkeypatch):
+    """docs/faults.md row 115: a NaN in one of them, while the other is finite; the weights stay as they were."""
     config = tiny_classifier()
     dataset = build_dataset(config.train.dataset)
     model = build_model(config.model, dataset.class_names).train()
@@ -106,9 +108,11 @@ def test_losses_and_gradients_are_both_looked_at(loss_is_finite, monkeypatch):
     assert equal(dict(model.named_parameters()), parameters)
 
 
-def test_a_run_goes_on_after_the_memory_was_full(tmp_path, monkeypatch):
-    """docs/faults.md row 120: exit code 7 in step 3, with sizes and a hint; resumed with room it ends as the unbroken
-    run."""
+def test_a_run_resumes_after_the_memory_was_full(tmp_path, monkeypatch):
+    """docs/faults.md row 120: exit code 7 in step 3, with sizes and a hint.
+
+    Resumed with enough memory the run ends as the unbroken one.
+    """
     train(tiny_classifier(), tmp_path / "unbroken")
     step, calls = torch.optim.AdamW.step, []
 

@@ -1,4 +1,4 @@
-"""What a run writes of its numbers."""
+"""The log of a run: records, curves, and what is printed when."""
 
 import io
 import json
@@ -30,8 +30,8 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_an_evaluation_between_two_lines_changes_no_mean(tmp_path):
-    """A law: the means of four steps are the same with an evaluation after every third."""
+def test_an_evaluation_between_two_records_changes_no_mean(tmp_path):
+    """A law: the means of four steps are the same with an evaluation after every third step."""
     train(tiny_classifier(run={"log_every": 4}), tmp_path / "plain")
     train(tiny_classifier(run={"log_every": 4}, evaluation={"every": 3}), tmp_path / "evaluated")
     plain, evaluated = (
@@ -40,8 +40,8 @@ def test_an_evaluation_between_two_lines_changes_no_mean(tmp_path):
     assert plain == evaluated
 
 
-def test_the_clock_stands_still_while_paused(tmp_path):
-    """By hand: four images in less than a quarter of a second, though a second of it was an evaluation."""
+def test_the_time_of_evaluations_is_not_counted(tmp_path):
+    """By hand: four images in less than a quarter of a second, although an evaluation took a second."""
     with open_log(tmp_path) as log:
         for step in (1, 2, 3, 4):
             log.step(step, {"loss": float(step), "lr": 0.1}, images=1, waited=0.0)
@@ -53,8 +53,8 @@ def test_the_clock_stands_still_while_paused(tmp_path):
 
 
 @pytest.mark.parametrize("saved", [2, 6])
-def test_the_log_resumed_between_two_lines_is_the_unbroken_one(saved, tmp_path, capsys):
-    """A law: the next record has the mean of all its steps, those before the checkpoint too, and a band reads it."""
+def test_a_log_resumed_between_two_records_is_the_unbroken_one(saved, tmp_path, capsys):
+    """A law: the next record has the means of all its steps, also before the checkpoint, and so has its warning."""
     schedule = ScheduleConfig(steps=7, warmup_steps=2)
     config = tiny_classifier(
         run={
@@ -74,44 +74,46 @@ def test_the_log_resumed_between_two_lines_is_the_unbroken_one(saved, tmp_path, 
     assert records(tmp_path / "run") == unbroken and read_warning(capsys) == warning
 
 
-def test_the_first_step_is_told_at_once_and_changes_no_record(tmp_path, capsys):
-    """By hand: a line after the first step although records come after four, with its loss; the record is the mean of
-    four steps, as in a run that logs every step."""
+def test_the_first_line_comes_after_the_first_step(tmp_path, capsys):
+    """By hand: a line with the loss of the first step, although records come after four steps.
+
+    The record is the mean of four steps, as in a run that logs every step.
+    """
     config = tiny_classifier(run={"log_every": 4})
     train(config, tmp_path / "sparse")
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    lines_printed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
     train(config.replace(run={"log_every": 1}), tmp_path / "dense")
     sparse, dense = (
         [line for line in records(tmp_path / name) if line["group"] == "train"] for name in ("sparse", "dense")
     )
-    assert [line.split()[1] for line in told] == ["1/4", "4/4"]
-    assert f"class {dense[0]['loss_class']:.3f}" in told[0] and "first step" in told[0]
+    assert [line.split()[1] for line in lines_printed] == ["1/4", "4/4"]
+    assert f"class {dense[0]['loss_class']:.3f}" in lines_printed[0] and "first step" in lines_printed[0]
     assert len(sparse) == 1 and sparse[0]["step"] == 4
     assert sparse[0]["loss"] == pytest.approx(sum(line["loss"] for line in dense) / 4)
 
 
-def test_an_evaluation_tells_how_far_it_has_come(monkeypatch):
-    """By hand: three batches of a second each, and a line after every second: two done of three take one more."""
+def test_an_evaluation_prints_its_progress(monkeypatch):
+    """By hand: three batches of a second, and a line after every second: after two of three, one second is left."""
     clock = iter(range(100))
     monkeypatch.setattr("vertebra.engine.logging.progress.SECONDS_BETWEEN_LINES", 1.0)
     monkeypatch.setattr("vertebra.engine.logging.progress.time.monotonic", lambda: float(next(clock)))
-    said = io.StringIO()
-    display = ProgressDisplay(Console(file=said))
+    printed = io.StringIO()
+    display = ProgressDisplay(Console(file=printed))
     assert list(display.track("abc", total=3, label="evaluating", unit="batches")) == ["a", "b", "c"]
-    assert said.getvalue().splitlines() == [
+    assert printed.getvalue().splitlines() == [
         "evaluating: 1/3 batches  ETA 2 s",
         "evaluating: 2/3 batches  ETA 1 s",
     ]
 
 
 def test_an_evaluation_has_a_bar_on_a_terminal(tmp_path):
-    """By hand: the label, the batches and the time to go; the bar is gone afterwards, and a training's stays."""
-    said = io.StringIO()
-    display = ProgressDisplay(Console(file=said, force_terminal=True, width=120))
+    """By hand: label, batches and remaining time; the bar of a training stays beside it."""
+    printed = io.StringIO()
+    display = ProgressDisplay(Console(file=printed, force_terminal=True, width=120))
     with display.shown():
         display.add_bar("step", 10)
         assert len(list(display.track(range(5), total=5, label="evaluating", unit="batches"))) == 5
-    shown = said.getvalue()
+    shown = printed.getvalue()
     assert "evaluating" in shown and "step" in shown and "ETA" in shown
 
 
@@ -122,7 +124,7 @@ def read_warning(capsys) -> str:
 
 @pytest.mark.parametrize("first", [0, 4])
 def test_curves_of_a_resumed_run_have_every_step_once(first, tmp_path):
-    """TensorBoard's own reading: what a killed run wrote past its checkpoint, or before its first one, is gone."""
+    """Another implementation: TensorBoard reads the curves; what a killed run wrote past its checkpoint is gone."""
     for start, loss in ((0, 1.0), (first, 2.0)):
         with open_log(tmp_path, start=start, every=1) as log:
             for step in range(start + 1, 8):

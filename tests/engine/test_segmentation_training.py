@@ -1,4 +1,4 @@
-"""Masks and semantic maps end to end, as users run them: trained, evaluated, drawn, on the generated files."""
+"""Masks and semantic maps end to end, by the command line: trained, evaluated and drawn, on the generated data set."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..helpers.tiny import BACKBONE, tiny_config
 
 
 def mask_rcnn(shapes: Path) -> ExperimentConfig:
-    """The tiny detector with a mask branch."""
+    """Return the tiny detector with a mask branch."""
 
     def split(name: str) -> SplitConfig:
         annotations = shapes / "annotations" / f"instances_{name}.json"
@@ -33,7 +33,7 @@ def mask_rcnn(shapes: Path) -> ExperimentConfig:
 
 
 def deeplab(shapes: Path) -> ExperimentConfig:
-    """A tiny DeepLabv3+ of the same pictures as a folder in VOC's layout."""
+    """Return a tiny DeepLabv3+ on the same images as a folder in VOC's layout."""
 
     def split(name: str) -> SplitConfig:
         return SplitConfig(
@@ -51,7 +51,7 @@ def deeplab(shapes: Path) -> ExperimentConfig:
 
 
 def boxes_of_voc(shapes: Path) -> ExperimentConfig:
-    """The tiny detector on the same pictures' XML files."""
+    """Return the tiny detector on the XML files of the same images."""
 
     def split(name: str) -> SplitConfig:
         dataset = VocConfig(root=shapes.parent / "voc", splits=(name,), metrics=("voc07", "coco"))
@@ -69,7 +69,7 @@ KINDS = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def run(request, shapes, tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    """A finished run of each, through the command line, and what it is scored with."""
+    """Return a finished run of each experiment, and what it is scored by."""
     make, scored = KINDS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "config.json").write_text(make(shapes).model_dump_json())
@@ -77,8 +77,8 @@ def run(request, shapes, tmp_path_factory) -> tuple[Path, dict[str, str]]:
     return folder / "run", scored
 
 
-def test_training_scores_what_the_task_has(run):
-    """The README's list of what a run folder holds; every kind of score has its numbers and its classes."""
+def test_a_run_has_every_score_of_its_task(run):
+    """By hand: README's list of files, and numbers and classes for everything that is scored."""
     folder, scored = run
     scores = json.loads((folder / "eval.json").read_text())
     assert list(scores) == [*scored, "per_class", "step", "images"]
@@ -92,18 +92,18 @@ def test_training_scores_what_the_task_has(run):
 
 
 def test_evaluation_and_prediction_agree_with_training(run, shapes, tmp_path, capsys):
-    """The same numbers from the checkpoint alone; a picture and result rows for each image of a folder."""
+    """A law: the checkpoint gives the same numbers; prediction gives a picture and results rows for every image."""
     folder, scored = run
     assert main(["eval", str(folder), "--json", str(tmp_path / "again.json"), "--device", "cpu"]) == 0
     first, again = (json.loads(path.read_text()) for path in (folder / "eval.json", tmp_path / "again.json"))
-    assert {kind: first[kind] for kind in scored} == {kind: again[kind] for kind in scored}
-    assert all(f"\n{kind} " in "\n" + capsys.readouterr().out for kind in list(scored)[:1])
-    found = tmp_path / "found"
-    assert main(["predict", str(folder), str(shapes / "val"), "--output", str(found), "--device", "cpu"]) == 0
-    pictures = sorted(found.glob("*.png"))
+    assert {name: first[name] for name in scored} == {name: again[name] for name in scored}
+    assert all(f"\n{name} " in "\n" + capsys.readouterr().out for name in list(scored)[:1])
+    output = tmp_path / "found"
+    assert main(["predict", str(folder), str(shapes / "val"), "--output", str(output), "--device", "cpu"]) == 0
+    pictures = sorted(output.glob("*.png"))
     assert len(pictures) == 4
     assert cv2.imread(str(pictures[0])).std() > 5
-    rows = json.loads((found / "results.json").read_text())
+    rows = json.loads((output / "results.json").read_text())
     assert {row["image_id"] for row in rows} <= {1, 2, 3, 4}
     if "semantic" in scored:
         assert all(set(row) == {"image_id", "category_id", "segmentation"} for row in rows)

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: scores, data, where its weights began, versions; and what resuming makes of it."""
+"""The facts of a checkpoint: scores, data, origin of the weights, versions; and what resuming makes of them."""
 
 import datetime
 import json
@@ -26,13 +26,13 @@ from vertebra.structures import CheckpointError, UsageError
 from vertebra.tools.cli import main
 
 from ..helpers.tiny import tiny_classifier
-from ..helpers.tiny_coco_file import tiny_content, write_tiny
+from ..helpers.tiny_coco_file import truth, write_tiny
 from ..helpers.tiny_voc_folder import save_mask, write_voc
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A finished run, evaluated at its steps 2 and 4."""
+    """Return a finished run, evaluated at its steps 2 and 4."""
     output = tmp_path_factory.mktemp("described") / "run"
     train(tiny_classifier(evaluation={"every": 2}), output)
     return output
@@ -43,7 +43,7 @@ def newest(run: Path) -> Path:
 
 
 def test_a_checkpoint_has_the_scores_of_its_own_step(run):
-    """A law: they are what ``eval.json`` holds of that step, and of no other."""
+    """A law: what ``eval.json`` held of that step, and of no other."""
     scores = json.loads((run / "eval.json").read_text())
     assert open_checkpoint(run).scores == scores and scores["step"] == 4
     assert open_checkpoint(checkpoint_paths(run / "checkpoints")[0]).scores["step"] == 2
@@ -51,7 +51,7 @@ def test_a_checkpoint_has_the_scores_of_its_own_step(run):
 
 @pytest.mark.parametrize("killed", ["before the scores", "before they are sealed"])
 def test_a_run_killed_while_it_adds_scores_adds_them(run, tmp_path, killed):
-    """A law: at any moment the checkpoint is whole, and resuming completes it."""
+    """A law: the checkpoint is intact at any moment, and resuming completes it."""
     broken = shutil.copytree(run, tmp_path / "run", symlinks=True)
     sums, scores = newest(broken) / "SHA256SUMS", newest(broken) / "scores.json"
     sums.write_text("".join(line for line in sums.read_text().splitlines(keepends=True) if "scores" not in line))
@@ -61,8 +61,8 @@ def test_a_run_killed_while_it_adds_scores_adds_them(run, tmp_path, killed):
     assert open_checkpoint(broken).scores == open_checkpoint(run).scores
 
 
-def test_it_says_what_it_was_made_with_and_when(run):
-    """Oracle: the packages' own metadata, and the clock."""
+def test_a_checkpoint_has_versions_and_a_date(run):
+    """Another implementation: the packages' own metadata, and the clock."""
     checkpoint = open_checkpoint(run)
     packages = ("vertebra", "torch", "torchvision", "timm", "safetensors")
     assert checkpoint.versions == {name: version(name) for name in packages} | {"python": platform.python_version()}
@@ -71,7 +71,7 @@ def test_it_says_what_it_was_made_with_and_when(run):
 
 
 def change_coco(root: Path) -> None:
-    content = tiny_content()
+    content = truth()
     content["annotations"][4]["bbox"][0] += 1
     write_tiny(root, content)
 
@@ -82,7 +82,7 @@ def change_voc(root: Path) -> None:
 
 
 def change_mask(root: Path) -> None:
-    """One pixel of one mask."""
+    """Change one pixel of one mask."""
     path = root / "SegmentationClass" / "b.png"
     labels = np.array(Image.open(path))
     labels[3, 3] = (labels[3, 3] + 1) % 21
@@ -91,17 +91,19 @@ def change_mask(root: Path) -> None:
 
 @pytest.mark.parametrize("change", [change_coco, change_voc, change_mask])
 def test_changed_annotations_are_other_data(change, run, tmp_path):
-    """docs/faults.md row 110: the same images with another truth are noticed, exit code 2; copied elsewhere they are
-    the same."""
+    """docs/faults.md row 110: exit code 2 for the same images with other annotations.
+
+    A copy of the data elsewhere is the same data.
+    """
     root = tmp_path / "data"
     if change is change_coco:
         config = write_tiny(root)
     else:
-        kind = VocConfig if change is change_voc else VocSegmentationConfig
-        config = kind(root=write_voc(root), splits=("train",))
+        config_type = VocConfig if change is change_voc else VocSegmentationConfig
+        config = config_type(root=write_voc(root), splits=("train",))
     dataset = build_dataset(config, "skip")
     before = describe_data(dataset, dataset)
-    checkpoint = replaced(open_checkpoint(run), before)
+    checkpoint = with_data(open_checkpoint(run), before)
     again = build_dataset(config, "skip")
     require_same_data(checkpoint, describe_data(again, again))
     change(root)
@@ -110,14 +112,14 @@ def test_changed_annotations_are_other_data(change, run, tmp_path):
         require_same_data(checkpoint, describe_data(changed, changed))
 
 
-def replaced(checkpoint, data):
-    """The checkpoint as if it were of these data."""
+def with_data(checkpoint, data):
+    """Return the checkpoint as if it were of this data."""
     facts = {name: data[name] for name in ("classes", "image_id_digests", "annotation_digests")}
     return replace(checkpoint, **facts)
 
 
-def test_torchvisions_and_timms_terms_are_told():
-    """Oracle: torchvision's and timm's own tables; both were trained on ImageNet."""
+def test_licences_of_torchvision_and_timm_weights_are_known():
+    """Another implementation: torchvision's and timm's own tables; both were trained on ImageNet."""
     ours = weights_origin("torchvision/IMAGENET1K_V1", "resnet50")
     assert ours.license.startswith("BSD-3-Clause") and "non-commercial" in ours.license
     assert ours.url == torchvision.models.ResNet50_Weights.IMAGENET1K_V1.meta["recipe"]
@@ -134,14 +136,14 @@ def test_torchvisions_and_timms_terms_are_told():
         ({"vertebra": '{"origin": {}}'}, "unknown"),
     ],
 )
-def test_a_file_has_the_terms_that_it_states(metadata, license, tmp_path):
+def test_a_weights_file_has_the_licence_that_it_states(metadata, license, tmp_path):
     """By hand; other people's files may state anything."""
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "weights.safetensors", metadata)
     assert weights_origin(str(tmp_path / "weights.safetensors"), "resnet18").license == license
 
 
-def test_terms_travel_from_run_to_run(run, tmp_path):
-    """A law: a run says where its weights began, and so do what it exports and the runs that begin with either."""
+def test_the_origin_of_weights_is_kept_from_run_to_run(run, tmp_path):
+    """A law: a run says where its weights began, and so do its exported weights and the runs that start from either."""
     base = tiny_classifier()
     weights = str(tmp_path / "first.safetensors")
     model = load_model(run)
@@ -160,8 +162,8 @@ def test_terms_travel_from_run_to_run(run, tmp_path):
     assert open_checkpoint(run).origin is None
 
 
-def test_describe_says_it_in_a_few_lines(run, tmp_path, capsys):
-    """Every fact by hand; a run that was not evaluated says so."""
+def test_describe_prints_the_facts_in_a_few_lines(run, tmp_path, capsys):
+    """By hand: every fact; a step that was not evaluated says so."""
     assert main(["describe", str(run)]) == 0
     shown = capsys.readouterr().out
     scores = json.loads((run / "eval.json").read_text())
@@ -182,13 +184,13 @@ def test_describe_says_it_in_a_few_lines(run, tmp_path, capsys):
     assert "not evaluated at this step" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("number", "said"), [(2, "load it with vertebra 0.1.0, which wrote it"), (99, "upgrade vert")])
-def test_another_format_says_what_to_do(run, tmp_path, number, said, capsys):
+@pytest.mark.parametrize(("number", "fix"), [(2, "load it with vertebra 0.1.0, which wrote it"), (99, "upgrade vert")])
+def test_another_format_says_what_to_do(run, tmp_path, number, fix, capsys):
     """docs/faults.md row 104: exit code 4 with both formats, in one line."""
     old = shutil.copytree(newest(run), tmp_path / "old")
     state = json.loads((old / "state.json").read_text()) | {"format": number}
     (old / "state.json").write_text(json.dumps(state))
-    with pytest.raises(CheckpointError, match=f"has format {number}, this version reads 4: {said}") as caught:
+    with pytest.raises(CheckpointError, match=f"has format {number}, this version reads 4: {fix}") as caught:
         load_model(old)
     assert caught.value.exit_code == 4
     assert main(["describe", str(old)]) == 4

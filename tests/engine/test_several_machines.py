@@ -1,4 +1,4 @@
-"""Training by two machines: network namespaces that a cable (a veth pair) joins; torchrun in each, and gloo."""
+"""Training by two machines: network namespaces joined by a veth pair, with torchrun and gloo in each."""
 
 import contextlib
 import os
@@ -34,10 +34,10 @@ def ip(*arguments: str) -> None:
 
 @pytest.fixture
 def machines() -> Iterator[Sequence[str]]:
-    """The names of two namespaces; they are gone after the test, however it ends."""
+    """Yield the names of two network namespaces, and delete them after the test."""
     if shutil.which("ip") is None:
         pytest.skip("there is no ip command here (iproute2)")
-    names = [f"vertebra-{os.getpid()}-{place}" for place in range(2)]
+    names = [f"vertebra-{os.getpid()}-{index}" for index in range(2)]
     try:
         try:
             for name in names:
@@ -57,14 +57,14 @@ def machines() -> Iterator[Sequence[str]]:
 
 @contextlib.contextmanager
 def started(machines: Sequence[str], folder: Path, tool: Path) -> Iterator[list[subprocess.Popen[str]]]:
-    """A training by one process on each machine, as a user starts it there; none is left over."""
+    """Start a training with one process on each machine, as a user does, and end what is left of it."""
     run = [str(tool), str(folder / "config.json"), "--output", str(folder / "run"), "--device=cpu"]
     processes = []
     try:
-        for place, (name, host) in enumerate(zip(machines, HOSTS, strict=True)):
+        for index, (name, host) in enumerate(zip(machines, HOSTS, strict=True)):
             torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
             meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={HOSTS[0]}:29400", f"--local-addr={host}"]
-            meeting += [f"--rdzv-conf=is_host={int(place == 0)}"]  # a namespace has no host name of its own to tell by
+            meeting += [f"--rdzv-conf=is_host={int(index == 0)}"]  # a namespace has no host name of its own to tell by
             process = subprocess.Popen(
                 ["ip", "netns", "exec", name, *torchrun, *meeting, *run],
                 stderr=subprocess.PIPE,
@@ -82,19 +82,19 @@ def started(machines: Sequence[str], folder: Path, tool: Path) -> Iterator[list[
 
 
 def kill(torchrun: subprocess.Popen[str]) -> None:
-    """Without a word, as where the power fails."""
+    """Kill a torchrun and its processes, as a power cut does."""
     for process in (*members(torchrun), torchrun.pid):
         os.kill(process, signal.SIGKILL)
 
 
 def test_two_machines_take_the_steps_of_one_process(machines, shapes, tmp_path):
-    """A law: all numbers agree to rounding."""
+    """A law: all numbers agree up to rounding."""
     config = experiment(shapes)
     (tmp_path / "config.json").write_text(config.model_dump_json())
     with started(machines, tmp_path, TOOLS / "train.py") as processes:
         for process in processes:
-            _, said = process.communicate(timeout=300)
-            assert process.returncode == 0, said
+            _, printed = process.communicate(timeout=300)
+            assert process.returncode == 0, printed
     train(config, tmp_path / "alone")
     assert_same_steps(tmp_path / "run", tmp_path / "alone")
 
@@ -102,8 +102,10 @@ def test_two_machines_take_the_steps_of_one_process(machines, shapes, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["killed", "unplugged"])
 def test_a_machine_that_is_gone_ends_the_other(fault, machines, shapes, tmp_path):
-    """docs/faults.md row 119: not zero, within a minute where its processes end; within the timeout where nothing is
-    heard."""
+    """docs/faults.md row 119: the other machine ends, not with exit code 0.
+
+    That takes a minute where the processes end, and the timeout where the machine is cut off.
+    """
     config = experiment(shapes, recipe={"schedule": ScheduleConfig(steps=10_000)}, run={"checkpoint_every": 10_000})
     (tmp_path / "config.json").write_text(config.model_dump_json())
     (tmp_path / "impatient.py").write_text(IMPATIENT)
@@ -113,6 +115,6 @@ def test_a_machine_that_is_gone_ends_the_other(fault, machines, shapes, tmp_path
             kill(second)
         else:
             ip("-n", machines[1], "link", "set", CARD, "down")
-        _, said = first.communicate(timeout=60 if fault == "killed" else 120)
+        _, printed = first.communicate(timeout=60 if fault == "killed" else 120)
         assert first.returncode != 0
-        assert said.count("error: peer: another process of the run is gone") == 1
+        assert printed.count("error: peer: another process of the run is gone") == 1

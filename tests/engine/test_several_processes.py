@@ -1,4 +1,4 @@
-"""Training and evaluation by several processes: real ones, that torchrun starts and gloo joins."""
+"""Training and evaluation by several processes, started by torchrun and joined by gloo."""
 
 import json
 import os
@@ -30,7 +30,7 @@ NORMS = {"frozen": ("frozen", "group", "none"), "sync": ("sync", "sync", "none")
 
 
 def experiment(shapes: Path, norms: str = "frozen", **changes) -> ExperimentConfig:
-    """A tiny Mask R-CNN without statistics of each process's own, on pictures of one size."""
+    """Return a tiny Mask R-CNN without batch statistics of single ranks, on images of one size."""
     config = tiny_config(shapes, recipe={"batch_size": 6, "optimizer": SGDConfig(lr=0.01)}).replace(**changes)
     backbone, neck, mask = NORMS[norms]
     head = config.model.head.replace(mask=MaskBranchConfig(convolutions=(8,), norm=mask))
@@ -55,7 +55,7 @@ def experiment(shapes: Path, norms: str = "frozen", **changes) -> ExperimentConf
 def start(
     processes: int, folder: Path, config: ExperimentConfig, *arguments: str, tool: Path = TOOLS / "train.py"
 ) -> subprocess.Popen[str]:
-    """A training by so many processes, as a user starts it."""
+    """Start a training by several processes, as a user does."""
     (folder / "config.json").write_text(config.model_dump_json())
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     run = [str(tool), str(folder / "config.json"), "--output", str(folder / "run"), "--device", "cpu"]
@@ -63,29 +63,29 @@ def start(
 
 
 def launch(processes: int, folder: Path, config: ExperimentConfig, *arguments: str) -> str:
-    """The same to its end; what it says."""
+    """Run a training by several processes to its end, and return what it prints."""
     process = start(processes, folder, config, *arguments)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    return said
+    _, printed = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+    return printed
 
 
 def members(process: subprocess.Popen[str]) -> list[int]:
-    """The processes that a torchrun started, by rank."""
+    """Return the processes that a torchrun started, by rank."""
     return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 @pytest.fixture(scope="module")
 def alone(shapes, tmp_path_factory) -> Path:
-    """The run of one process, which the others are held against."""
+    """Return the run of one process, which the others are compared with."""
     folder = tmp_path_factory.mktemp("alone")
     train(experiment(shapes), folder / "run")
     return folder / "run"
 
 
 def assert_same_steps(run: Path, alone: Path, weights_within: float = 1e-6) -> None:
-    """Four steps whose every loss, gradient's norm and, in the end, weights agree."""
-    ours, theirs = ([line for line in records(each) if line.pop("group") == "train"] for each in (run, alone))
+    """Check that losses, gradient norms and final weights of four steps agree."""
+    ours, theirs = ([line for line in records(folder) if line.pop("group") == "train"] for folder in (run, alone))
     assert len(ours) == 4
     for mine, reference in zip(ours, theirs, strict=True):
         assert mine == pytest.approx(reference, rel=1e-5, abs=1e-7)
@@ -95,16 +95,16 @@ def assert_same_steps(run: Path, alone: Path, weights_within: float = 1e-6) -> N
 
 @pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_any_number_of_processes_takes_the_same_steps(processes, alone, shapes, tmp_path):
-    """A law: all numbers agree to rounding (1e-5 relative; 2e-7 was measured), those that are watched too."""
-    said = launch(processes, tmp_path, experiment(shapes))
+    """A law: all numbers agree up to rounding (1e-5 relative; 2e-7 was measured), the numbers to watch too."""
+    printed = launch(processes, tmp_path, experiment(shapes))
     assert_same_steps(tmp_path / "run", alone)
     assert {"rpn_recall", "rpn_positives", "box_positives"} <= records(alone)[0].keys()
-    assert said.count("step 4/4") == 1  # the first one speaks
+    assert printed.count("step 4/4") == 1  # the first one speaks
 
 
 @pytest.mark.slow
 def test_micro_batches_of_two_processes_are_those_of_one(shapes, tmp_path):
-    """A law: three micro-batches of two images each, whoever has them; gradients are exchanged after the third."""
+    """A law: three micro-batches of two images, whichever rank has them; gradients are exchanged after the third."""
     config = experiment(shapes, recipe={"accumulate": 3})
     train(config, tmp_path / "alone")
     launch(2, tmp_path, config)
@@ -112,8 +112,8 @@ def test_micro_batches_of_two_processes_are_those_of_one(shapes, tmp_path):
 
 
 @pytest.mark.slow
-def test_synchronised_norms_take_the_same_steps_too(shapes, tmp_path):
-    """A law: statistics of all processes' images are those of the batch."""
+def test_synchronized_norms_of_two_processes_are_those_of_one(shapes, tmp_path):
+    """A law: the statistics over all ranks' images are those of the batch."""
     config = experiment(shapes, "sync")
     train(config, tmp_path / "alone")
     launch(2, tmp_path, config)
@@ -121,8 +121,10 @@ def test_synchronised_norms_take_the_same_steps_too(shapes, tmp_path):
 
 
 def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
-    """A law: SIGTERM to one of them in the middle, then resumed: bit-equal to the unbroken run. docs/faults.md row 111:
-    by one process it would not be, and is refused."""
+    """A law: after SIGTERM to one of them the resumed run is bit-equal to the unbroken one.
+
+    docs/faults.md row 111: one process would not give the same bits, and is refused.
+    """
     steps = ScheduleConfig(steps=24, warmup_steps=2)
     config = experiment(shapes, recipe={"schedule": steps}, run={"checkpoint_every": 100, "keep_checkpoints": 3})
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
@@ -132,8 +134,8 @@ def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
     process = start(2, broken, config)
     wait_for_steps(process, broken / "run")
     os.kill(members(process)[1], signal.SIGTERM)
-    _, said = process.communicate(timeout=100)
-    assert process.returncode != 0 and said.count("stopped by SIGTERM after step") == 1
+    _, printed = process.communicate(timeout=100)
+    assert process.returncode != 0 and printed.count("stopped by SIGTERM after step") == 1
     assert 1 <= open_checkpoint(broken / "run").step < 24
     with pytest.raises(UsageError, match="trained by 2 processes, this is 1"):
         train(config, broken / "run", resume=True)
@@ -143,19 +145,19 @@ def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
 
 
 def test_a_process_that_dies_ends_the_others(shapes, tmp_path):
-    """docs/faults.md row 119: within a minute, not zero, and without a traceback."""
+    """docs/faults.md row 119: within a minute, not with exit code 0, and without a traceback."""
     config = experiment(shapes, recipe={"schedule": ScheduleConfig(steps=10_000)}, run={"checkpoint_every": 10_000})
     process = start(2, tmp_path, config)
     wait_for_steps(process, tmp_path / "run")
     os.kill(members(process)[1], signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert "error: peer: another process of the run is gone" in said
+    assert "error: peer: another process of the run is gone" in printed
 
 
 @pytest.mark.parametrize("fault", ["data", pytest.param("batch", marks=pytest.mark.slow)])
-def test_a_fault_of_all_is_told_once(fault, shapes, tmp_path):
-    """One line in all: a batch that cannot be shared out, and a file that is not there."""
+def test_an_error_of_all_ranks_is_reported_once(fault, shapes, tmp_path):
+    """By hand: one line for a batch that cannot be divided, and one for a file that is missing."""
     config = experiment(shapes)
     if fault == "batch":
         config, words = (
@@ -167,22 +169,22 @@ def test_a_fault_of_all_is_told_once(fault, shapes, tmp_path):
         config = config.replace(val=config.val.replace(dataset=dataset))
         words = "gone.json"
     process = start(2, tmp_path, config)
-    _, said = process.communicate(timeout=100)
+    _, printed = process.communicate(timeout=100)
     assert process.returncode != 0
-    assert sum(line.startswith("error: ") and words in line for line in said.splitlines()) == 1
+    assert sum(line.startswith("error: ") and words in line for line in printed.splitlines()) == 1
 
 
 @pytest.mark.parametrize("share", [(1, 1), (2, 1), (1, 3), (3, 2)])
-def test_shares_make_up_the_batch(share):
-    """A law: the shares of all processes, micro-batch by micro-batch, are the batch of one process in its order."""
+def test_shards_make_up_the_batch(share):
+    """A law: the shards of all ranks, micro-batch by micro-batch, are the batch of one process in its order."""
     processes, micro_batches = share
     sampler = {"epochs": EachOnceOrder(10, seed=1), "batch_size": 12, "start_step": 3, "end_step": 7}
-    whole = list(StepSampler(**sampler))
-    shares = [list(StepSampler(**sampler, shard=Shard(rank, processes, micro_batches))) for rank in range(processes)]
-    assert all(len(own) == 4 * micro_batches for own in shares)
-    for step, batch in enumerate(whole):
+    batches = list(StepSampler(**sampler))
+    shards = [list(StepSampler(**sampler, shard=Shard(rank, processes, micro_batches))) for rank in range(processes)]
+    assert all(len(shard) == 4 * micro_batches for shard in shards)
+    for step, batch in enumerate(batches):
         micro = range(step * micro_batches, (step + 1) * micro_batches)
-        assert [place for number in micro for own in shares for place in own[number]] == batch
+        assert [place for number in micro for shard in shards for place in shard[number]] == batch
     with pytest.raises(ValueError, match="choose a multiple of 5"):
         StepSampler(**sampler, shard=Shard(0, 5, 1))
 
@@ -203,7 +205,7 @@ SLURM = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1",
         (SLURM | {"SLURM_STEP_NODELIST": "x", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, (5, 8, 1, "h:1")),
     ],
 )
-def test_a_process_knows_its_place(environment, expected):
+def test_rank_and_address_are_read_from_the_environment(environment, expected):
     """By hand: torchrun's variables, and those that srun sets in a step."""
     launch = read_launch(environment)
     if expected is None:
@@ -232,9 +234,11 @@ with init_distributed("cpu") as processes:
 
 
 @pytest.mark.parametrize("processes", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (3, 4, 5))])
-def test_results_do_not_depend_on_who_predicts_them(processes, alone, tmp_path):
-    """A law (docs/faults.md row 130): several processes write the file of one, byte for byte; 4 images are no multiple
-    of 3 processes, and fewer than 5."""
+def test_results_do_not_depend_on_the_world_size(processes, alone, tmp_path):
+    """A law (docs/faults.md row 130): several processes write the results file of one, byte for byte.
+
+    The 4 images are no multiple of 3 processes, and fewer than 5.
+    """
     script = tmp_path / "evaluate.py"
     script.write_text(EVALUATE)
     files = []
@@ -248,8 +252,8 @@ def test_results_do_not_depend_on_who_predicts_them(processes, alone, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_eval_tool_shares_a_run_out(alone, tmp_path):
-    """A law: two processes print and write what one does, byte for byte, and once; a fault of all is told once."""
+def test_the_eval_command_runs_on_several_processes(alone, tmp_path):
+    """A law: two processes print and write what one does, byte for byte and once; an error of all is reported once."""
     outputs = []
     for count in (1, 2):
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]

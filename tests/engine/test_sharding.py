@@ -1,4 +1,4 @@
-"""Weights in shares (FSDP2), by two processes that gloo joins: the training is that of one process."""
+"""Sharded weights (FSDP2), by two processes that gloo joins: the training is that of one process."""
 
 import shutil
 from pathlib import Path
@@ -28,7 +28,7 @@ from .test_several_processes import assert_same_steps, experiment, launch
         ),
     ],
 )
-def test_a_backbone_is_cut_between_its_blocks(name, expected):
+def test_a_backbone_is_sharded_by_its_blocks(name, expected):
     """By hand: residual and transformer blocks, and no layer of a stem or a shortcut."""
     backbone = create_backbone(name)
     names = {module: name for name, module in backbone.named_modules()}
@@ -37,21 +37,21 @@ def test_a_backbone_is_cut_between_its_blocks(name, expected):
 
 @pytest.fixture(scope="module")
 def config(shapes) -> ExperimentConfig:
-    """With micro-batches, clipping and averaged weights."""
+    """Return an experiment with micro-batches, clipping and averaged weights."""
     config = experiment(shapes, recipe={"accumulate": 3, "ema_decay": 0.9, "clip_norm": 1.0}, evaluation={"every": 2})
     return config.replace(recipe={"optimizer": AdamWConfig(lr=1e-3), "parallel": "fsdp"})
 
 
 @pytest.fixture(scope="module")
 def folder(config, tmp_path_factory) -> Path:
-    """Where two processes have done a run of shares."""
+    """Return the folder in which two processes have finished a sharded run."""
     folder = tmp_path_factory.mktemp("shares")
     launch(2, folder, config)
     return folder
 
 
-def test_shares_take_the_steps_of_one_process(config, folder):
-    """A law: the steps of two processes and their checkpoint's files are those of one (1e-5 relative)."""
+def test_sharded_weights_take_the_steps_of_one_process(config, folder):
+    """A law: two ranks take the steps of one process, and their checkpoint has its files (1e-5 relative)."""
     train(config, folder / "alone")
     run, alone = (folder / name for name in ("run", "alone"))
     assert_same_steps(run, alone, weights_within=1e-5)  # Adam makes steps of the same size of the smallest gradients
@@ -63,8 +63,8 @@ def test_shares_take_the_steps_of_one_process(config, folder):
 
 
 @pytest.mark.slow
-def test_shares_resume_exactly(config, folder, tmp_path):
-    """A law: a run that is cut off ends bit-equal."""
+def test_sharded_weights_resume_exactly(config, folder, tmp_path):
+    """A law: a run that lost its last checkpoint ends bit-equal."""
     shutil.copytree(folder / "run", tmp_path / "run", symlinks=True)
     ours = checkpoint_paths(tmp_path / "run" / "checkpoints")[-1]
     unbroken = {file.name: load_file(file) for file in ours.glob("*.safetensors")}
@@ -76,12 +76,12 @@ def test_shares_resume_exactly(config, folder, tmp_path):
 
 
 def describe(file: Path) -> dict[str, tuple[torch.dtype, torch.Size]]:
-    """What a file holds, but for the numbers."""
+    """Return the dtype and shape of every tensor in a file."""
     return {name: (tensor.dtype, tensor.shape) for name, tensor in load_file(file).items()}
 
 
-def test_half_precision_and_channels_last_have_no_shares(shapes):
-    """By hand: one line each."""
+def test_half_precision_and_channels_last_cannot_be_sharded(shapes):
+    """By hand: one line for each."""
     config = experiment(shapes)
     for change in ("recipe.precision=fp16", "recipe.channels_last=true"):
         with pytest.raises(UsageError, match="parallel='fsdp' goes with"):

@@ -1,4 +1,4 @@
-"""What a step may do beside plain float32: other numbers, micro-batches, averaged weights."""
+"""One step of a training: precisions, micro-batches and averaged weights."""
 
 import copy
 import shutil
@@ -18,7 +18,7 @@ from ..helpers.tiny import tiny_classifier, tiny_config
 
 
 def detector(shapes, **changes):
-    """A config, its model and two images in a batch."""
+    """Return an experiment, its model and a batch of two images."""
     config = tiny_config(shapes, **changes)
     data = build_dataset(config.train.dataset)
     torch.manual_seed(0)
@@ -38,19 +38,19 @@ def detector(shapes, **changes):
     ],
     ids=["tf32", "bf16", "fp16", "channels last"],
 )
-def test_the_first_step_is_that_of_float32(changes, tolerance, shapes):
-    """A law: the loss and the gradient's norm agree to what the numbers can hold; the weights stay float32."""
+def test_the_first_step_in_other_precisions_is_near_float32(changes, tolerance, shapes):
+    """A law: loss and gradient norm agree within the precision of the numbers; the weights stay float32."""
     config, model, batch = detector(shapes)
     expected = train_step(TrainingState.create(copy.deepcopy(model), config), [batch], config, 1)
     config = config.replace(recipe=changes)
-    found = train_step(TrainingState.create(model, config), [batch], config, 1)
-    assert found["loss"] == pytest.approx(expected["loss"], rel=tolerance)
-    assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=10 * tolerance)
+    numbers = train_step(TrainingState.create(model, config), [batch], config, 1)
+    assert numbers["loss"] == pytest.approx(expected["loss"], rel=tolerance)
+    assert numbers["grad_norm"] == pytest.approx(expected["grad_norm"], rel=10 * tolerance)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_gradients_that_overflow_skip_the_step(shapes):
-    """By hand: at a scale of 2^120 float16 has no room; the weights stay, the scale falls, and the next step counts."""
+    """By hand: a scale of 2^120 overflows float16; the weights stay, the scale falls, and the next step counts."""
     config, model, batch = detector(shapes, recipe={"precision": "fp16"})
     state = TrainingState.create(model, config)
     before = copy.deepcopy(dict(model.named_parameters()))
@@ -64,8 +64,8 @@ def test_gradients_that_overflow_skip_the_step(shapes):
     assert not equal(dict(model.named_parameters()), before)
 
 
-def test_the_precision_of_products_is_put_back():
-    """By hand: what torch had before, whatever happened inside."""
+def test_the_precision_of_products_is_restored():
+    """By hand: torch's settings from before, whatever happened inside."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     for precision, expected in (("fp32", ("highest", False)), ("tf32", ("high", True)), ("bf16", ("high", True))):
         with matrix_precision(precision):
@@ -74,39 +74,39 @@ def test_the_precision_of_products_is_put_back():
 
 
 def test_micro_batches_make_up_the_step():
-    """A law: without statistics of a batch, four images in two micro-batches give the gradient of four."""
+    """A law: without batch statistics, four images in two micro-batches have the gradient of four images."""
     config = tiny_classifier(recipe={"optimizer": SGDConfig(lr=0.5, momentum=0.0), "clip_norm": None})
     frozen = config.model.backbone.replace(norm="frozen")
     config = config.replace(model=config.model.replace(backbone=frozen))
     data = build_dataset(config.train.dataset)
     torch.manual_seed(0)
-    whole = build_model(config.model, data.class_names).train()
-    halves = copy.deepcopy(whole)
+    one_batch = build_model(config.model, data.class_names).train()
+    two_batches = copy.deepcopy(one_batch)
     results = []
-    for model, size in ((whole, 4), (halves, 2)):
+    for model, size in ((one_batch, 4), (two_batches, 2)):
         batches = eval_loader(
             data, config.val.transform, config.run.loader, batch_size=size, divisor=model.size_divisor
         )
-        share = [next(batches) for _ in range(4 // size)]
-        results.append(train_step(TrainingState.create(model, config), share, config, 1))
+        micro_batches = [next(batches) for _ in range(4 // size)]
+        results.append(train_step(TrainingState.create(model, config), micro_batches, config, 1))
     assert results[0] == pytest.approx(results[1], rel=1e-5)
-    for first, second in zip(whole.parameters(), halves.parameters(), strict=True):
+    for first, second in zip(one_batch.parameters(), two_batches.parameters(), strict=True):
         torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
 
 
-def test_accumulated_runs_see_the_same_images(tmp_path):
-    """A law: a run with two micro-batches a step ends, to rounding, where one without them ends."""
+def test_accumulated_runs_end_as_others(tmp_path):
+    """A law: a run with two micro-batches a step ends, up to rounding, where one without them ends."""
     config = tiny_classifier(recipe={"batch_size": 4})
     frozen = config.model.backbone.replace(norm="frozen")
     config = config.replace(model=config.model.replace(backbone=frozen))
-    train(config, tmp_path / "whole")
-    train(config.replace(recipe={"accumulate": 2}), tmp_path / "halves")
-    for name, tensor in weights(tmp_path / "whole").items():
-        torch.testing.assert_close(weights(tmp_path / "halves")[name], tensor, rtol=1e-3, atol=1e-5)
+    train(config, tmp_path / "one_batch")
+    train(config.replace(recipe={"accumulate": 2}), tmp_path / "two_batches")
+    for name, tensor in weights(tmp_path / "one_batch").items():
+        torch.testing.assert_close(weights(tmp_path / "two_batches")[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_an_average_forgets_at_its_rate():
-    """A plain loop of the formula, over parameters and statistics; counters are the newest."""
+def test_averaged_weights_follow_their_formula():
+    """Another implementation: a plain loop over parameters and statistics; counters are the newest."""
     torch.manual_seed(0)
     model = build_model(tiny_classifier().model, ("a", "b")).train()
     average, expected = ModelEMA(model, 0.5), model.state_dict()
@@ -124,7 +124,7 @@ def test_an_average_forgets_at_its_rate():
         torch.testing.assert_close(tensor, expected[name])
 
 
-def test_a_run_with_averages_is_evaluated_and_loaded_by_them_and_resumes_exactly(shapes, tmp_path):
+def test_averaged_weights_are_evaluated_loaded_and_resumed(shapes, tmp_path):
     """A law: the loaded model has the averages, the checkpoint the last weights too, and resuming changes no bit."""
     config = tiny_config(shapes, recipe={"ema_decay": 0.9})
     run = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""Training end to end: two runs agree, a killed run resumes as if nothing had been, faults stop it in time."""
+"""Training end to end: two runs agree, a killed run resumes to the unbroken one, errors stop it in time."""
 
 import json
 import multiprocessing
@@ -33,14 +33,14 @@ from ..helpers.tiny import tiny_classifier, tiny_config
 
 @pytest.fixture(scope="module")
 def unbroken(shapes, tmp_path_factory):
-    """A finished run that nothing disturbed."""
+    """Return a finished run that nothing interrupted."""
     output = tmp_path_factory.mktemp("unbroken") / "run"
     train(tiny_config(shapes), output)
     return output
 
 
-def test_a_run_leaves_everything_it_promises(unbroken):
-    """The README's list of what a run folder holds."""
+def test_a_run_folder_holds_what_the_readme_lists(unbroken):
+    """By hand: README's list of files."""
     for name in ("config.json", "metrics.jsonl", "eval.json", "results.json", "predictions.png", "data_report.json"):
         assert (unbroken / name).stat().st_size > 0, name
     scores = json.loads((unbroken / "eval.json").read_text())
@@ -51,22 +51,22 @@ def test_a_run_leaves_everything_it_promises(unbroken):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_one_seed_one_result(shapes, unbroken, tmp_path, workers):
-    """A law: the same seed gives the same weights and the same log, whatever the number of workers."""
+def test_one_seed_gives_one_result(shapes, unbroken, tmp_path, workers):
+    """A law: the same seed gives the same weights and log, whatever the number of workers."""
     train(tiny_config(shapes, run={"loader": LoaderConfig(workers=workers)}), tmp_path / "run")
     assert equal(weights(tmp_path / "run"), weights(unbroken))
     assert records(tmp_path / "run") == records(unbroken)
 
 
 def test_another_seed_gives_another_result(shapes, unbroken, tmp_path):
-    """The control of the law above."""
+    """A law: another seed gives other weights, the control of the one above."""
     train(tiny_config(shapes, recipe={"seed": 1}), tmp_path / "run")
     assert not equal(weights(tmp_path / "run"), weights(unbroken))
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_killed_run_resumes_to_the_unbroken_one(shapes, tmp_path, workers):
-    """SIGKILL in mid-run, resume in a new process: weights and log equal to a run that was never stopped."""
+    """A law: after SIGKILL, resumed in a new process, weights and log are those of a run that was never stopped."""
     schedule = ScheduleConfig(steps=40, warmup_steps=2)
     config = tiny_config(
         shapes, recipe={"schedule": schedule}, run={"checkpoint_every": 3, "loader": LoaderConfig(workers=workers)}
@@ -86,7 +86,7 @@ def test_a_killed_run_resumes_to_the_unbroken_one(shapes, tmp_path, workers):
     assert records(broken) == records(tmp_path / "unbroken")
 
 
-def test_a_finished_run_resumes_to_nothing(shapes, unbroken):
+def test_resuming_a_finished_run_changes_nothing(shapes, unbroken):
     """A law: no step is added."""
     before = (unbroken / "metrics.jsonl").read_text()
     train(tiny_config(shapes), unbroken, resume=True)
@@ -94,9 +94,11 @@ def test_a_finished_run_resumes_to_nothing(shapes, unbroken):
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
-def test_sigterm_saves_and_says_so(shapes, tmp_path, workers):
-    """docs/faults.md row 109: exit code 143 and a checkpoint of the step it reached, though a scheduler signals workers
-    too."""
+def test_sigterm_ends_a_run_with_a_checkpoint(shapes, tmp_path, workers):
+    """docs/faults.md row 109: exit code 143 and a checkpoint of the step that the run reached.
+
+    A scheduler signals workers too.
+    """
     schedule, loader = ScheduleConfig(steps=10_000), LoaderConfig(workers=workers)
     config = tiny_config(shapes, recipe={"schedule": schedule}, run={"checkpoint_every": 10_000, "loader": loader})
     process = run_in_process(config, tmp_path / "run")
@@ -109,7 +111,7 @@ def test_sigterm_saves_and_says_so(shapes, tmp_path, workers):
 
 
 def test_a_worker_that_dies_during_a_step_stops_the_run(tmp_path, monkeypatch):
-    """docs/faults.md row 117: exit code 6 wherever the run stands, here in the arithmetic of a step."""
+    """docs/faults.md row 117: exit code 6, here in the arithmetic of a step."""
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda optimizer: kill_a_worker())
     with pytest.raises(WorkerError, match="killed by signal"):
         train(
@@ -129,13 +131,14 @@ def test_a_worker_that_dies_during_an_evaluation_stops_it(tmp_path, monkeypatch)
 
 
 def kill_a_worker() -> None:
+    """Kill a data-loading worker, and wait to be lines."""
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
     time.sleep(20)
     raise AssertionError("nobody noticed")
 
 
-def test_a_loss_that_is_no_number_stops_the_run(shapes, tmp_path):
-    """A learning rate of 1e30: exit code 5, naming step, terms and images, and no checkpoint of the ruin."""
+def test_a_loss_that_is_not_finite_stops_the_run(shapes, tmp_path):
+    """By hand, a learning rate of 1e30: exit code 5 naming step, losses and images, and no checkpoint of it."""
     config = tiny_config(
         shapes,
         recipe={"clip_norm": None, "schedule": ScheduleConfig(steps=20, warmup_steps=0)},
@@ -149,7 +152,7 @@ def test_a_loss_that_is_no_number_stops_the_run(shapes, tmp_path):
 
 
 def test_gradients_are_clipped():
-    """By hand: plain gradient descent moves the weights by the learning rate times the norm that was set."""
+    """By hand: plain gradient descent moves the weights by the learning rate times the clipped norm."""
     optimizer = SGDConfig(lr=0.5, momentum=0.0, weight_decay=0.0)
     schedule = ScheduleConfig(steps=4, decay="none", warmup_steps=0)
     config = tiny_classifier(recipe={"clip_norm": 0.25, "optimizer": optimizer, "schedule": schedule})
@@ -165,8 +168,8 @@ def test_gradients_are_clipped():
     assert torch.stack([move.norm() for move in moved]).norm().item() == pytest.approx(0.5 * 0.25, rel=1e-3)
 
 
-def test_resuming_with_other_numbers_is_refused(shapes, unbroken):
-    """Exit code 2, showing what differs; what decides no number may differ."""
+def test_resuming_with_another_recipe_is_refused(shapes, unbroken):
+    """Exit code 2, showing the difference; a field that changes no number may differ."""
     config = tiny_config(shapes, recipe={"batch_size": 3})
     with pytest.raises(UsageError, match="batch_size was 2, is 3"):
         train(config, unbroken, resume=True)
@@ -188,28 +191,28 @@ def test_two_runs_in_one_folder_are_refused(shapes, tmp_path):
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_the_first_step(shapes, tmp_path):
-    """Exit code 2: the output is below a file."""
+    """Exit code 2 for an output below a file."""
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         train(tiny_config(shapes), tmp_path / "file" / "run")
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(shapes, tmp_path):
-    """One flipped byte: the checksum tells, and resuming takes the older checkpoint and says so."""
-    run, told = tmp_path / "run", []
+    """By hand, one flipped byte: the checksum differs, and resuming takes the older checkpoint and says so."""
+    run, lines = tmp_path / "run", []
     train(tiny_config(shapes), run)
     newest = checkpoint_paths(run / "checkpoints")[-1] / "model.safetensors"
     data = bytearray(newest.read_bytes())
     data[-1] ^= 1
     newest.write_bytes(data)
-    assert open_checkpoint(run, told.append).step == 2
-    assert "checksum" in told[0] and "falling back" in told[0]
+    assert open_checkpoint(run, lines.append).step == 2
+    assert "checksum" in lines[0] and "falling back" in lines[0]
     with pytest.raises(CheckpointError, match="checksum"):
         open_checkpoint(newest.parent)
 
 
 def test_a_save_that_fails_leaves_no_trace(shapes, tmp_path, monkeypatch):
-    """A full disk while writing: exit code 4, the earlier checkpoint intact, no litter."""
+    """Exit code 4 for a disk that is full during a save: the earlier checkpoint is intact, and nothing is left over."""
     run = tmp_path / "run"
     train(tiny_config(shapes), run)
     model = load_model(run)
@@ -226,8 +229,8 @@ def test_a_save_that_fails_leaves_no_trace(shapes, tmp_path, monkeypatch):
     assert sorted((run / "checkpoints").iterdir()) == before
 
 
-def test_a_loaded_model_needs_nothing_but_its_folder(shapes, unbroken):
-    """Weights equal to the checkpoint's, class names from it, evaluation mode."""
+def test_a_model_is_loaded_from_its_run_folder(shapes, unbroken):
+    """By hand: the checkpoint's weights and class names, in evaluation mode."""
     model = load_model(unbroken)
     assert equal(model.state_dict(), weights(unbroken))
     assert not model.training
@@ -244,8 +247,8 @@ def test_weights_of_another_model_are_refused(shapes, unbroken, tmp_path):
         load_weights(checkpoint, model)
 
 
-def test_the_best_checkpoint_stays(shapes, tmp_path, monkeypatch):
-    """By hand: scores of .1, .4, .4 and .2 at four steps; of them the second, and the newest by count, are kept."""
+def test_the_best_checkpoint_is_kept(shapes, tmp_path, monkeypatch):
+    """By hand: scores of .1, .4, .4 and .2 at four steps; the second and the newest are kept."""
     scores = iter([0.1, 0.4, 0.4, 0.2])
 
     def scripted(*arguments):
@@ -259,8 +262,8 @@ def test_the_best_checkpoint_stays(shapes, tmp_path, monkeypatch):
     assert open_checkpoint(run / "checkpoints" / "best").step == 2 and open_checkpoint(run).step == 4
 
 
-def test_a_run_killed_before_its_evaluation_catches_up(shapes, tmp_path):
-    """A law: the checkpoint of step 2 is there and its score is not; resuming scores it, as the unbroken run did."""
+def test_a_run_killed_before_its_evaluation_is_evaluated_on_resume(shapes, tmp_path):
+    """A law: the checkpoint of step 2 has no score yet; resuming scores it, as the unbroken run did."""
     config = tiny_config(shapes, evaluation={"every": 2})
     train(config, tmp_path / "unbroken")
     broken = shutil.copytree(tmp_path / "unbroken", tmp_path / "broken", symlinks=True)

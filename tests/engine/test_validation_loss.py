@@ -1,4 +1,4 @@
-"""The losses of the validation images: what they are, and what they must not depend on."""
+"""The losses on the validation images: their values, and what they do not depend on."""
 
 import json
 import subprocess
@@ -18,13 +18,13 @@ from ..helpers.tiny import tiny_classifier, tiny_config
 
 
 def build(config, data):
-    """The config's model with weights that do not matter."""
+    """Return the experiment's model with random weights."""
     torch.manual_seed(0)
     return build_model(config.model, data.class_names).train()
 
 
-def test_it_is_the_mean_over_the_images(tmp_path):
-    """Oracle: torch's cross-entropy of all images' logits in one batch; ``eval.json`` and the metrics hold it."""
+def test_validation_losses_are_means_over_the_images(tmp_path):
+    """Another implementation: torch's cross-entropy of all logits in one batch, in every file that has it."""
     config = tiny_classifier(evaluation={"losses": True})
     train(config, tmp_path)
     model = load_model(tmp_path)
@@ -38,14 +38,14 @@ def test_it_is_the_mean_over_the_images(tmp_path):
     with torch.no_grad():
         logits = model.head(model.features(batch.images), batch.images)
     expected = F.cross_entropy(logits, torch.stack(batch.targets)).item()
-    found = json.loads((tmp_path / "eval.json").read_text())["losses"]
-    assert found == {"loss_class": pytest.approx(expected, rel=1e-5), "loss": found["loss_class"]}
+    losses = json.loads((tmp_path / "eval.json").read_text())["losses"]
+    assert losses == {"loss_class": pytest.approx(expected, rel=1e-5), "loss": losses["loss_class"]}
     last = records(tmp_path)[-1]
-    assert last["group"] == "val" and last["loss"] == found["loss"]
+    assert last["group"] == "val" and last["loss"] == losses["loss"]
 
 
-def test_it_is_the_same_at_any_time_and_leaves_the_model_as_it_was(shapes):
-    """A law: neither the generator's state nor the mode of the model changes a bit, though regions are drawn."""
+def test_validation_losses_do_not_depend_on_the_generator_or_the_mode(shapes):
+    """A law: not a bit changes, although regions are sampled; the model stays in its mode."""
     config = tiny_config(shapes)
     data = build_dataset(config.val.dataset)
     model = build(config, data)
@@ -57,8 +57,8 @@ def test_it_is_the_same_at_any_time_and_leaves_the_model_as_it_was(shapes):
     assert validation_losses(model, data, config.replace(recipe={"seed": 1})) != first  # the control
 
 
-def test_it_changes_nothing_of_the_training(shapes, tmp_path):
-    """A law: with and without it, evaluated in the middle, the same bits."""
+def test_validation_losses_do_not_change_the_training(shapes, tmp_path):
+    """A law: with and without them, in the middle of a run, the same bits."""
     for name, wanted in (("without", False), ("with", True)):
         train(tiny_config(shapes, evaluation={"every": 1, "losses": wanted}), tmp_path / name)
     assert equal(weights(tmp_path / "without"), weights(tmp_path / "with"))
@@ -67,7 +67,7 @@ def test_it_changes_nothing_of_the_training(shapes, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_is_none(tmp_path):
-    """By hand: weights that are infinite; JSON has no word for what comes of them."""
+    """By hand: infinite weights; JSON has no word for the loss."""
     config = tiny_classifier()
     data = build_dataset(config.val.dataset)
     model = build(config, data)
@@ -95,8 +95,8 @@ with init_distributed("cpu") as processes:
 
 
 @pytest.mark.slow
-def test_it_does_not_depend_on_the_number_of_processes(shapes, tmp_path):
-    """A law: three real processes, one of which has two of the four images, find the bits of one."""
+def test_validation_losses_do_not_depend_on_the_world_size(shapes, tmp_path):
+    """A law: three processes, one of which has two of the four images, give the bits of one."""
     config = tiny_config(shapes)
     train(config, tmp_path / "run")
     script, output = tmp_path / "script.py", tmp_path / "losses.json"

@@ -62,8 +62,10 @@ with init_distributed("cpu") as distributed:
 
 @pytest.mark.slow
 def test_scoring_may_take_longer_than_the_timeout_of_collectives(tmp_path: Path):
-    """By hand: two processes whose collectives give up after 8 s, and work of 12 s on rank zero (boundary AP of a large
-    data set takes longer than the 30 minutes that a run gives)."""
+    """By hand: two processes whose collectives give up after 8 s, and work of 12 s on rank zero.
+
+    Boundary AP of a large data set may take longer than the 30 minutes that a run gives.
+    """
     script = tmp_path / "wait.py"
     script.write_text(SCRIPT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
