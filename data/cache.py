@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,31 +69,37 @@ def open_cached(
     raises is raised in the processes that waited for it too.
     """
     folder = cache_folder() / "datasets" / f"{kind}-{short_digest(key)}"
-    contents = _find(folder, is_current)
-    if contents is not None:
-        return contents, ""
     asked = time.time_ns()
-    lock = filelock.FileLock(folder / "lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except (OSError, NotImplementedError) as error:
-        return build(), _why_not_kept(error)
-    try:
-        _remove_damaged(folder)
-        contents = _find(folder, is_current)
+    while True:
+        seen = _entries(folder)
+        contents = _first_current(seen, is_current)
         if contents is not None:
             return contents, ""
-        _raise_failure_since(asked, folder)
-        contents = _build_noting_failure(build, folder)
+        lock = filelock.FileLock(folder / "lock")
         try:
-            entry = _write(folder, contents)
-            _remove_unused(folder.parent, entry)
-            return map_entry(entry), ""
-        except (OSError, ValueError) as error:
-            return contents, _why_not_kept(error)
-    finally:
-        lock.release()
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except (OSError, NotImplementedError) as error:
+            return build(), _why_not_kept(error)
+        try:
+            if _entries(folder) != seen:
+                continue  # another process was quicker: all that waited look at its entry at the same time
+            _raise_failure_since(asked, folder)
+            return _build_and_keep(build, folder)
+        finally:
+            lock.release()
+
+
+def _build_and_keep(build: Callable[[], Contents], folder: Path) -> tuple[Contents, str]:
+    """Build, write an entry and map it; to be called by the holder of the lock."""
+    contents = _build_noting_failure(build, folder)
+    try:
+        _remove_damaged(folder)
+        entry = _write(folder, contents)
+        _remove_unused(folder.parent, entry)
+        return map_entry(entry), ""
+    except (OSError, ValueError) as error:
+        return contents, _why_not_kept(error)
 
 
 def map_entry(folder: Path, verified: bool = False) -> Contents:
@@ -111,9 +117,14 @@ def map_entry(folder: Path, verified: bool = False) -> Contents:
     return Contents(arrays, written["facts"], folder)
 
 
-def _find(folder: Path, is_current: Callable[[Contents], bool]) -> Contents | None:
-    """Return the newest sound entry of a folder that is current."""
-    for entry in sorted(folder.glob("[0-9]*"), reverse=True):
+def _entries(folder: Path) -> list[Path]:
+    """Return the entries of a folder, the newest first."""
+    return sorted(folder.glob("[0-9]*"), reverse=True)
+
+
+def _first_current(entries: Iterable[Path], is_current: Callable[[Contents], bool]) -> Contents | None:
+    """Return the first entry that is sound and current."""
+    for entry in entries:
         contents = _try_entry(entry)
         if contents is not None and is_current(contents):
             with contextlib.suppress(OSError):  # the time of the file says when the entry was last used
@@ -156,7 +167,7 @@ def _write(folder: Path, contents: Contents) -> Path:
 
 
 def _remove_damaged(folder: Path) -> None:
-    for entry in folder.glob("[0-9]*"):
+    for entry in _entries(folder):
         if _try_entry(entry) is None:
             shutil.rmtree(entry, ignore_errors=True)
 

@@ -57,8 +57,8 @@ class RepeatFactorOrder(EpochOrder):
         return generator.permutation(np.repeat(np.arange(len(self._factors)), self._times(generator)))
 
     def _times(self, generator: np.random.Generator) -> Int64[ndarray, " n"]:
-        whole = np.floor(self._factors)
-        return (whole + (generator.random(len(whole)) < self._factors - whole)).astype(np.int64)
+        at_least = np.floor(self._factors)
+        return (at_least + (generator.random(len(at_least)) < self._factors - at_least)).astype(np.int64)
 
 
 class ClassBalancedOrder(EpochOrder):

@@ -1,5 +1,6 @@
 """Looking at every image file before the first step, and noticing later that one has changed."""
 
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -73,10 +74,10 @@ def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
 
 def _size_and_time(file: os.DirEntry[bytes] | bytes) -> tuple[int, int]:
     try:
-        found = file.stat() if isinstance(file, os.DirEntry) else os.stat(file)  # noqa: PTH116
+        stat = file.stat() if isinstance(file, os.DirEntry) else os.stat(file)  # noqa: PTH116
     except (OSError, ValueError):
         return -1, 0
-    return found.st_size, found.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns
 
 
 def check_files(
@@ -96,7 +97,7 @@ def check_files(
         for first in range(0, len(image_ids), _IN_FLIGHT):
             end = min(first + _IN_FLIGHT, len(image_ids))
             tasks = [range(start, min(start + _PER_TASK, end)) for start in range(first, end, _PER_TASK)]
-            outcomes = [outcome for found in pool.map(look, tasks) for outcome in found]
+            outcomes = list(itertools.chain.from_iterable(pool.map(look, tasks)))
             for index, outcome in enumerate(outcomes, start=first):
                 if isinstance(outcome, DataError):
                     report.reject("images", outcome)

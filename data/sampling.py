@@ -65,7 +65,7 @@ class StepSampler:
     """A sampler of the batch of every training step, or this rank's shard of it.
 
     The data is one endless stream, epoch after epoch; step ``s`` (from 0) takes ``batch_size`` positions of it from
-    ``s * batch_size`` on. So a resumed run is the tail of the unbroken one, and every epoch is shown whole.
+    ``s * batch_size`` on. So a resumed run is the tail of the unbroken one, and every epoch is shown completely.
     ``groups`` has a number for every index of the data set: batches are of one group as far as that goes.
     """
 
@@ -98,11 +98,11 @@ class StepSampler:
         for step in self.steps:
             for micro_batch in range(shard.micro_batches):
                 first = step * self.batch_size + (micro_batch * shard.world_size + shard.rank) * run
-                places = [self._place(position) for position in range(first, first + run)]
-                yield [SampleIndex(epoch, *sample_indices(epoch)[place].tolist()) for epoch, place in places]
+                positions = [self._locate(position) for position in range(first, first + run)]
+                yield [SampleIndex(epoch, *sample_indices(epoch)[offset].tolist()) for epoch, offset in positions]
 
-    def _place(self, position: int) -> tuple[int, int]:
-        """Return the epoch of a position of the stream, and its place in the epoch."""
+    def _locate(self, position: int) -> tuple[int, int]:
+        """Return the epoch of a position of the stream, and the offset in the epoch."""
         while self._starts[-1] <= position:
             self._starts.append(self._starts[-1] + self.epochs.length(len(self._starts) - 1))
         epoch = bisect.bisect_right(self._starts, position) - 1
@@ -126,10 +126,10 @@ def group_batches(
     a batch of each, stands at the end, one group after the other. So every index comes as often as before, and of an
     epoch's batches no more are mixed than there are groups, the one that it shares with the next epoch included.
     """
-    start, rest, own = order[:head], order[head:], groups[head:]
-    by_group = np.argsort(own, kind="stable")
-    filled = np.bincount(own) // batch_size * batch_size
-    full = (occurrence_numbers(own) < filled[own])[by_group]
+    start, rest, groups = order[:head], order[head:], groups[head:]
+    by_group = np.argsort(groups, kind="stable")
+    filled = np.bincount(groups) // batch_size * batch_size
+    full = (occurrence_numbers(groups) < filled[groups])[by_group]
     batches = by_group[full].reshape(-1, batch_size)
     batches = batches[np.argsort(batches[:, -1])]
     return np.concatenate([start, rest[batches.flatten()], rest[by_group[~full]]])

@@ -34,11 +34,11 @@ def evaluate_boundaries(inputs: CocoInputs) -> tuple[Float64[ndarray, "t r k a m
     Crowds match by their masks alone. Threads share the images.
     """
     sizes = {image["id"]: (image["height"], image["width"]) for image in inputs.ground_truth["images"]}
-    truths, found = _group(inputs.ground_truth["annotations"]), _group(inputs.detections["annotations"])
-    keys = sorted(truths.keys() | found.keys(), key=lambda key: (key[1], key[0]))
+    truths, detections = _group(inputs.ground_truth["annotations"]), _group(inputs.detections["annotations"])
+    keys = sorted(truths.keys() | detections.keys(), key=lambda key: (key[1], key[0]))
 
     def measure(key: tuple[int, int]) -> Group:
-        return _measure(truths.get(key, ()), found.get(key, ()), key[1] - 1, sizes[key[0]])
+        return _measure(truths.get(key, ()), detections.get(key, ()), key[1] - 1, sizes[key[0]])
 
     return precision_and_recall(_in_threads(measure, keys), len(inputs.class_names))
 
@@ -58,16 +58,16 @@ def _group(entries: Entries) -> dict[tuple[int, int], list[Mapping[str, Any]]]:
     return groups
 
 
-def _measure(truths: Entries, found: Entries, class_index: int, size: tuple[int, int]) -> Group:
+def _measure(truths: Entries, detections: Entries, class_index: int, size: tuple[int, int]) -> Group:
     """Return the overlaps of the best detections of an image and class with its objects."""
-    best = sorted(found, key=lambda detection: -detection["score"])[: LIMITS[-1]]
+    best = sorted(detections, key=lambda detection: -detection["score"])[: LIMITS[-1]]
     crowd = np.array([bool(truth["iscrowd"]) for truth in truths], bool)
     overlaps = np.zeros((len(best), len(truths)))
     if best and truths:
         true_masks = [encode_segmentation(truth["segmentation"], size) for truth in truths]
-        found_masks = [detection["segmentation"] for detection in best]
-        overlaps = np.array(mask_iou(found_masks, true_masks, crowd))
-        _take_boundaries_into_account(overlaps, found_masks, true_masks, crowd)
+        detection_masks = [detection["segmentation"] for detection in best]
+        overlaps = np.array(mask_iou(detection_masks, true_masks, crowd))
+        _take_boundaries_into_account(overlaps, detection_masks, true_masks, crowd)
     return Group(
         class_index,
         overlaps,
@@ -79,14 +79,14 @@ def _measure(truths: Entries, found: Entries, class_index: int, size: tuple[int,
 
 
 def _take_boundaries_into_account(
-    overlaps: Float64[ndarray, "d g"], found: Sequence[Any], truths: Sequence[Any], crowd: Bool[ndarray, " g"]
+    overlaps: Float64[ndarray, "d g"], detections: Sequence[Any], truths: Sequence[Any], crowd: Bool[ndarray, " g"]
 ) -> None:
     """Lower the overlaps of masks to those of their boundaries."""
     rows, columns = np.nonzero((overlaps >= LEAST_OVERLAP) & ~crowd)
-    found_boundaries = {row: inner_boundary(decode_mask(found[row]).T) for row in set(rows.tolist())}
+    detection_boundaries = {row: inner_boundary(decode_mask(detections[row]).T) for row in set(rows.tolist())}
     true_boundaries = {column: inner_boundary(decode_mask(truths[column]).T) for column in set(columns.tolist())}
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        overlap = boundary_iou(found_boundaries[row], true_boundaries[column])
+        overlap = boundary_iou(detection_boundaries[row], true_boundaries[column])
         overlaps[row, column] = min(overlaps[row, column], overlap)
 
 

@@ -26,8 +26,8 @@ class Group:
     class_index: int
     overlaps: Float64[ndarray, "d g"]
     scores: Float64[ndarray, " d"]
-    found_areas: Float64[ndarray, " d"]
-    true_areas: Float64[ndarray, " g"]
+    detection_areas: Float64[ndarray, " d"]
+    object_areas: Float64[ndarray, " g"]
     crowd: Bool[ndarray, " g"]
 
 
@@ -88,7 +88,7 @@ def _match(group: Group) -> _Matches:
     ignored_objects = _ignored_objects(group)
     shape = len(IOU_THRESHOLDS), len(AREA_RANGES)
     free = np.ones((*shape, len(group.crowd)), bool)
-    outside = _outside(group.found_areas)
+    outside = _outside(group.detection_areas)
     hits = np.zeros((*shape, len(group.scores)), bool)
     ignored = np.broadcast_to(outside, hits.shape).copy()
     thresholds, areas = np.ogrid[: shape[0], : shape[1]]
@@ -98,16 +98,16 @@ def _match(group: Group) -> _Matches:
         preferred = possible & ~ignored_objects
         candidates = np.where(preferred.any(axis=2, keepdims=True), preferred, possible)
         best = len(overlaps) - 1 - np.where(candidates, overlaps, -1.0)[:, :, ::-1].argmax(axis=2)  # the last of equals
-        found = candidates.any(axis=2)
+        matched = candidates.any(axis=2)
         is_ignored = ignored_objects[areas, best]
-        hits[:, :, index] = found & ~is_ignored
-        ignored[:, :, index] = np.where(found, is_ignored, outside[:, index])
-        free[thresholds, areas, best] &= ~found | group.crowd[best]
+        hits[:, :, index] = matched & ~is_ignored
+        ignored[:, :, index] = np.where(matched, is_ignored, outside[:, index])
+        free[thresholds, areas, best] &= ~matched | group.crowd[best]
     return _Matches(hits, ignored)
 
 
 def _ignored_objects(group: Group) -> Bool[ndarray, "a g"]:
-    return group.crowd | _outside(group.true_areas)
+    return group.crowd | _outside(group.object_areas)
 
 
 def _outside(values: Float64[ndarray, " n"]) -> Bool[ndarray, "a n"]:
@@ -120,11 +120,11 @@ def _curve(hits: Bool[ndarray, " n"], objects: int) -> tuple[Float64[ndarray, " 
     curve = np.zeros(len(RECALLS))
     if not len(hits):
         return curve, 0.0
-    found = np.cumsum(hits).astype(float)
-    precision = found / (np.arange(1, len(hits) + 1) + np.spacing(1))
+    hit_counts = np.cumsum(hits).astype(float)
+    precision = hit_counts / (np.arange(1, len(hits) + 1) + np.spacing(1))
     best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
-    recall = found / objects
-    places: Int64[ndarray, " r"] = np.searchsorted(recall, RECALLS, side="left")
-    reached = places < len(hits)
-    curve[reached] = best_from_here[places[reached]]
+    recall = hit_counts / objects
+    indices: Int64[ndarray, " r"] = np.searchsorted(recall, RECALLS, side="left")
+    reached = indices < len(hits)
+    curve[reached] = best_from_here[indices[reached]]
     return curve, float(recall[-1])

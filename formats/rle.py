@@ -91,7 +91,8 @@ def encode_segmentations(segmentations: Sequence[Any], sizes: Sequence[tuple[int
         codec.frPyObjects(segmentation, height, width)
         for segmentation, (height, width) in zip(segmentations, sizes, strict=True)
     ]
-    return [codec.merge(parts) if isinstance(parts, list) else parts for parts in encoded]
+    single = [parts[0] if isinstance(parts, list) and len(parts) == 1 else parts for parts in encoded]
+    return [codec.merge(parts) if isinstance(parts, list) else parts for parts in single]
 
 
 def mask_areas(encoded: Sequence[Any]) -> Int64[ndarray, " n"]:

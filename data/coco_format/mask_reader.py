@@ -38,24 +38,25 @@ class MaskReader:
         """
         sound = np.zeros(len(indices), bool)
         masks = [annotation.segmentation for annotation in annotations]
-        for place, mask in enumerate(masks):
+        for position, mask in enumerate(masks):
             if isinstance(mask, RunLengths):
-                given, size = {"size": mask.size, "counts": mask.counts}, (int(sizes[place, 0]), int(sizes[place, 1]))
-                sound[place] = rle_problem(given, size) is None
-                if sound[place] and wanted[place]:
-                    self._keep_run_lengths(int(indices[place]), given, size)
-        places = np.array([place for place, mask in enumerate(masks) if isinstance(mask, list)], np.int64)
+                height, width = sizes[position].tolist()
+                run_lengths = {"size": mask.size, "counts": mask.counts}
+                sound[position] = rle_problem(run_lengths, (height, width)) is None
+                if sound[position] and wanted[position]:
+                    self._keep_run_lengths(int(indices[position]), run_lengths, (height, width))
+        positions = np.array([position for position, mask in enumerate(masks) if isinstance(mask, list)], np.int64)
         polygons: Any = [mask for mask in masks if isinstance(mask, list)]
         formed = well_formed(polygons)
-        places, polygons = places[formed], list(itertools.compress(polygons, formed))
+        positions, polygons = positions[formed], list(itertools.compress(polygons, formed))
         flat = FlatPolygons.of(polygons)
-        near = near_images(flat, sizes[places])
-        sound[places] = near
-        kept = near & wanted[places]
+        near = near_images(flat, sizes[positions])
+        sound[positions] = near
+        kept = near & wanted[positions]
         if not kept.all():
-            places, polygons = places[kept], list(itertools.compress(polygons, kept))
+            positions, polygons = positions[kept], list(itertools.compress(polygons, kept))
             flat = FlatPolygons.of(polygons)
-        self._keep_polygons(indices[places], polygons, flat, sizes[places])
+        self._keep_polygons(indices[positions], polygons, flat, sizes[positions])
         return sound
 
     def read_one(self, index: int, segmentation: Any, size: tuple[int, int]) -> None:

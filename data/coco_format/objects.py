@@ -125,7 +125,7 @@ class AnnotationReader:
         self._areas[rows] = [np.nan if entry.area is None else entry.area for entry in entries]
         self._crowd[rows] = [entry.iscrowd for entry in entries]
         self._numbers[rows] = [0 if entry.id is None else entry.id for entry in entries]
-        self._names |= {first + place: None for place, entry in enumerate(entries) if entry.id is None}
+        self._names |= {row: None for row, entry in enumerate(entries, start=first) if entry.id is None}
         regular = np.array([entry is not None for entry in block], bool)
         for row in rows[~regular].tolist():
             self._read_irregular(row)
@@ -135,7 +135,7 @@ class AnnotationReader:
             self._mask_missing[rows] = True
             self._mask_missing[rows[kept]] = ~self._masks.read_block(
                 rows[kept],
-                [entry for place in kept.tolist() if isinstance(entry := block[place], CocoMaskAnnotation)],
+                [entry for index in kept.tolist() if isinstance(entry := block[index], CocoMaskAnnotation)],
                 self._images.sizes[self._indices[rows[kept]]],
                 self._labels[rows[kept]] >= 0,
             )
@@ -212,24 +212,29 @@ class AnnotationReader:
         """Return the objects to learn from: of the chosen classes, inside their image and not too small."""
         asked[list(report.rejected_rows)] = False
         rows = np.flatnonzero(asked)
-        boxes = self._boxes[rows]
-        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-        if self._min_box is not None:
-            warn_of_corners(corners, self._images.sizes[self._indices[rows]], report)
         for row in rows[self._labels[rows] < 0].tolist():
             report.skip("annotations", "other-class", self._id(row))
-        chosen = self._labels[rows] >= 0
-        rows, corners = rows[chosen], corners[chosen]
-        boxes = np.zeros((len(rows), 4))
-        if self._min_box is not None:
+        chosen = rows[self._labels[rows] >= 0]
+        if self._min_box is None:
+            boxes = np.zeros((len(chosen), 4))
+        else:
+            warn_of_corners(self._corners(rows), self._images.sizes[self._indices[rows]], report)
             boxes, kept = clip_boxes_to_images(
-                corners, self._images.sizes[self._indices[rows]], lambda place: self._id(int(rows[place])),
-                report=report, min_box=self._min_box,
-            )  # fmt: skip
-            rows, boxes = rows[kept], boxes[kept]
+                self._corners(chosen),
+                self._images.sizes[self._indices[chosen]],
+                lambda position: self._id(int(chosen[position])),
+                report=report,
+                min_box=self._min_box,
+            )
+            chosen, boxes = chosen[kept], boxes[kept]
         return ObjectTable(
-            rows, self._indices[rows], boxes.astype(np.float32), self._labels[rows], self._crowd[rows] == 1
+            chosen, self._indices[chosen], boxes.astype(np.float32), self._labels[chosen], self._crowd[chosen] == 1
         )
+
+    def _corners(self, rows: Int64[ndarray, " k"]) -> Float64[ndarray, "k 4"]:
+        """Return the boxes of these rows as x1, y1, x2, y2."""
+        boxes = self._boxes[rows]
+        return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
     def _entry(self, row: int) -> dict[str, Any]:
         """Return an annotation as it stands in the file."""

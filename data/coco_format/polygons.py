@@ -90,8 +90,8 @@ def _take_runs(
     end = 0
     for first in range(0, len(chosen), _AT_ONCE):
         some = chosen[first : first + _AT_ONCE]
-        places = _starts(lengths[some])
-        positions = np.arange(places[-1]) + np.repeat(begins[some] - places[:-1], lengths[some])
+        offsets = _starts(lengths[some])
+        positions = np.arange(offsets[-1]) + np.repeat(begins[some] - offsets[:-1], lengths[some])
         taken[end : end + len(positions)] = values[positions]
         end += len(positions)
     return taken
