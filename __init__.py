@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .inference import Predictor, import_user_code, load_model
     from .models import Model
     from .necks import FPN, NASFPN, PAFPN, BiFPN, Neck, Passthrough, SimplePyramid, default_neck
-    from .ops import label_map, paste_masks
+    from .ops import full_size_logits, label_map, paste_masks, total_loss
     from .structures import Detections, FeatureInfo, Features, Images, Instances
 
 __version__ = "0.1.0"
@@ -58,6 +58,7 @@ __all__ = [
     "create_model",
     "default_neck",
     "evaluate",
+    "full_size_logits",
     "import_user_code",
     "label_map",
     "list_backbones",
@@ -66,6 +67,7 @@ __all__ = [
     "load_config",
     "load_model",
     "paste_masks",
+    "total_loss",
     "train",
 ]
 
@@ -101,8 +103,10 @@ _FOLDER_OF_NAME = {
     "Passthrough": "necks",
     "SimplePyramid": "necks",
     "default_neck": "necks",
+    "full_size_logits": "ops",
     "label_map": "ops",
     "paste_masks": "ops",
+    "total_loss": "ops",
     "Detections": "structures",
     "FeatureInfo": "structures",
     "Features": "structures",
