@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vertebra.engine import train
-from vertebra.inference import checkpoint_paths, open_checkpoint
+from vertebra.engine import experiment_config, train
+from vertebra.inference import checkpoint_paths, load_checkpoint_model, open_checkpoint
 from vertebra.structures import CheckpointError
 
 from ..helpers.runs import equal, records, weights
@@ -72,14 +72,17 @@ def test_a_changed_letter_is_damage(run, file, old, new):
     assert open_checkpoint(run, lambda line: None).step == 2
 
 
-def test_a_config_that_this_version_does_not_know_is_a_fault_of_the_checkpoint(run):
-    """docs/faults.md row 102: exit code 4, although its sums are right."""
+def test_a_part_that_this_version_does_not_know_is_an_error_of_the_checkpoint(run):
+    """docs/faults.md row 102: exit code 4 where the part is needed, although the checksums are right."""
     state, sums = newest(run) / "state.json", newest(run) / "SHA256SUMS"
     before = hashlib.sha256(state.read_bytes()).hexdigest()
     state.write_text(state.read_text().replace("resnet10t", "resnet1Ot"))
     sums.write_text(sums.read_text().replace(before, hashlib.sha256(state.read_bytes()).hexdigest()))
-    with pytest.raises(CheckpointError, match="there is no backbone named 'resnet1Ot'"):
-        open_checkpoint(newest(run))
+    checkpoint = open_checkpoint(newest(run))
+    for build in (load_checkpoint_model, experiment_config):
+        with pytest.raises(CheckpointError, match="there is no backbone named 'resnet1Ot'") as caught:
+            build(checkpoint)
+        assert caught.value.exit_code == 4
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="not a GNU system")

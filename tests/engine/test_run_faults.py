@@ -12,7 +12,7 @@ from vertebra.engine import ScheduleConfig, TrainingState, train, train_step
 from vertebra.models import build_model
 from vertebra.structures import MemoryFullError, NonFiniteError
 
-from ..heads.test_several_heads import several
+from ..heads.test_multi_head import multi_head_config
 from ..helpers.runs import equal, records, run_in_process, weights
 from ..helpers.tiny import tiny_classifier, tiny_config
 
@@ -24,7 +24,7 @@ def ruinous(config):
     return config.replace(recipe={"optimizer": optimizer, "schedule": schedule, "clip_norm": None})
 
 
-@pytest.mark.parametrize("make", [tiny_config, several], ids=["boxes", "several heads"])
+@pytest.mark.parametrize("make", [tiny_config, multi_head_config], ids=["boxes", "several heads"])
 def test_a_batch_that_ends_a_run_is_saved(make, shapes, tmp_path):
     """docs/faults.md row 114: exit code 5 naming step, losses, images and a file.
 

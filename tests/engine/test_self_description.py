@@ -26,7 +26,7 @@ from vertebra.structures import CheckpointError, UsageError
 from vertebra.tools.cli import main
 
 from ..helpers.tiny import tiny_classifier
-from ..helpers.tiny_coco_file import truth, write_tiny
+from ..helpers.tiny_coco_file import tiny_content, write_tiny
 from ..helpers.tiny_voc_folder import save_mask, write_voc
 
 
@@ -71,7 +71,7 @@ def test_a_checkpoint_has_versions_and_a_date(run):
 
 
 def change_coco(root: Path) -> None:
-    content = truth()
+    content = tiny_content()
     content["annotations"][4]["bbox"][0] += 1
     write_tiny(root, content)
 
