@@ -19,7 +19,7 @@ from ..image_files import ImageFilesConfig
 from ..report import DataReport
 from .annotations import CocoAnnotations, read_annotations
 
-VERSION = 1
+VERSION = 2
 """Counted up when the same files come to give other contents, so that none kept before are taken for them."""
 KEPT_FROM = 2**20
 """Bytes of an annotation file from which on what was found in it is kept: reading a smaller one takes no longer."""
