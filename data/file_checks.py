@@ -1,5 +1,6 @@
 """Looking at every image file before the first step, and noticing later that one has changed."""
 
+import hashlib
 import itertools
 import os
 from collections import defaultdict
@@ -12,8 +13,13 @@ from jaxtyping import Bool, Int64
 from numpy import ndarray
 
 from ..structures import DataError
+from .cache import Contents, open_cached
 from .report import DataReport
 
+VERSION = 1
+"""Counted up when the same files come to be judged in another way, so that no outcome of before is taken."""
+KEPT_FROM = 20_000
+"""Files from which on the outcome is kept: fewer are looked at in a second or two."""
 _PER_TASK = 64
 """Images that a thread looks at before it hands over what it found."""
 _IN_FLIGHT = 64 * _PER_TASK
@@ -106,6 +112,38 @@ def check_files(
                     for case in outcome:
                         report.note(case, image_ids[index])
     return usable
+
+
+def check_files_once(
+    root: str | os.PathLike[str], names: Sequence[str], check: Callable[[int], list[str]], report: DataReport
+) -> Bool[ndarray, " n"]:
+    """Return what :func:`check_files` does for files below ``root``, whose names are their ids.
+
+    Of many files the outcome is kept in the cache, and the files are not opened again while none of them changes.
+    """
+
+    def look() -> Contents:
+        outcome = DataReport(report.policy, report.source, kinds=tuple(report.read))
+        arrays = {"usable": check_files(names, check, outcome), "sizes": listing.sizes, "times": listing.times}
+        return Contents(arrays, {"report": outcome.state()})
+
+    encoded = [os.fsencode(name) for name in names]
+    listing = list_files(root, encoded)
+    if len(names) < KEPT_FROM:
+        contents, why_not_kept = look(), ""
+    else:
+        key = {
+            "version": VERSION,
+            "root": os.path.abspath(root),  # noqa: PTH100 - resolve would follow links
+            "names": hashlib.sha256(b"\0".join(encoded)).hexdigest(),
+            "policy": report.policy,
+        }
+        contents, why_not_kept = open_cached(
+            "files", key, look, lambda kept: listing.is_same(kept.arrays["sizes"], kept.arrays["times"])
+        )
+    report.add(contents.facts["report"])
+    report.warnings += [why_not_kept] if why_not_kept else []
+    return np.array(contents.arrays["usable"])
 
 
 def _outcome(check: Callable[[int], list[str]], index: int) -> DataError | list[str]:

@@ -15,7 +15,7 @@ from pydantic import Field
 from ..formats import IMAGE_SUFFIXES, check_image
 from ..structures import DataError, UsageError, suggest
 from .dataset import DATASETS, Dataset
-from .file_checks import check_files
+from .file_checks import check_files_once
 from .image_files import ImageFilesConfig, read_image_record
 from .report import DataReport, Policy
 from .types import Record
@@ -56,7 +56,13 @@ class ImageFolder(Dataset):
         for label in sorted(set(range(len(self.class_names))) - set(labels)):
             report.note("empty-class", self.class_names[label])
         report.read["images"] = len(names) + report.skipped_count("images")
-        usable = check_files(names, lambda index: check_image(self._path(names[index]), None, names[index]), report)
+        folder = os.fspath(config.root)
+
+        def check(index: int) -> list[str]:
+            path = os.path.join(folder, names[index])  # noqa: PTH118 - a Path takes longer than the look
+            return check_image(path, None, names[index])
+
+        usable = check_files_once(config.root, names, check, report)
         report.require_images(int(usable.sum()), "check the path and the classes")
         names = list(itertools.compress(names, usable.tolist()))
         self.image_ids = names
@@ -114,14 +120,15 @@ def _list_images(root: Path, class_names: Sequence[str], report: DataReport) -> 
     label_of = {name: label for label, name in enumerate(class_names)}
     names: list[str] = []
     labels: list[int] = []
-    for path in _files_below(root, report):
-        name = path.relative_to(root).as_posix()
-        folder, below, _ = name.partition("/")
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
+    for name in _files_below(root, report):
+        folder, slash, _ = name.partition("/")
+        if os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122 - ImageNet has a million names
             report.note("stray-file", name)
-        elif not below:
+        elif not slash:
             what = "the image lies in no class folder"
-            report.reject("images", DataError(what, "move it into one", case="no-class", file=path, image_id=name))
+            report.reject(
+                "images", DataError(what, "move it into one", case="no-class", file=root / name, image_id=name)
+            )
         elif folder not in label_of:
             report.skip("images", "other-class", name)
         else:
@@ -136,8 +143,8 @@ def _list_images(root: Path, class_names: Sequence[str], report: DataReport) -> 
     return names, labels
 
 
-def _files_below(root: Path, report: DataReport) -> Iterator[Path]:
-    """Yield every file, in order; DataError for a folder that cannot be listed.
+def _files_below(root: Path, report: DataReport) -> Iterator[str]:
+    """Yield the path of every file below the root, in order; DataError for a folder that cannot be listed.
 
     Links to folders are followed, but for one that leads back to a folder above it, which the report counts.
     """
@@ -153,7 +160,9 @@ def _files_below(root: Path, report: DataReport) -> Iterator[Path]:
         for loop in [folder for folder in folders if _leads_back(Path(parent, folder), root)]:
             report.note("link-loop", Path(parent, loop).relative_to(root).as_posix())
             folders.remove(loop)
-        yield from (Path(parent, file) for file in sorted(files))
+        below = Path(parent).relative_to(root).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        yield from (prefix + file for file in sorted(files))
 
 
 def _leads_back(folder: Path, root: Path) -> bool:

@@ -112,7 +112,7 @@ class DataReport:
         }
 
     def state(self) -> dict[str, Any]:
-        """Return all that validation has found, in values of JSON's types; :meth:`restore` takes it back."""
+        """Return all that validation has found, in values of JSON's types; :meth:`add` takes it back."""
         return {
             "read": self.read,
             "skipped": {kind: _cases(cases) for kind, cases in self.skipped.items()},
@@ -121,13 +121,14 @@ class DataReport:
             "rejected_rows": sorted(self.rejected_rows),
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what the validation of the same data found before."""
-        self.read = dict(state["read"])
-        self.skipped = {kind: _cases_from(cases) for kind, cases in state["skipped"].items()}
-        self.noted = _cases_from(state["noted"])
-        self.warnings = list(state["warnings"])
-        self.rejected_rows = set(state["rejected_rows"])
+    def add(self, state: Mapping[str, Any]) -> None:
+        """Add what the validation of the same data found before."""
+        for kind in self.read:
+            self.read[kind] += state["read"][kind]
+            _add_cases(self.skipped[kind], state["skipped"][kind])
+        _add_cases(self.noted, state["noted"])
+        self.warnings += state["warnings"]
+        self.rejected_rows.update(state["rejected_rows"])
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the report as JSON."""
@@ -138,5 +139,8 @@ def _cases(cases: Mapping[str, Case]) -> dict[str, Any]:
     return {name: {"count": case.count, "ids": case.ids} for name, case in cases.items()}
 
 
-def _cases_from(values: Mapping[str, Any]) -> dict[str, Case]:
-    return {name: Case(**fields) for name, fields in values.items()}
+def _add_cases(cases: dict[str, Case], added: Mapping[str, Any]) -> None:
+    for name, fields in added.items():
+        case = cases.setdefault(name, Case())
+        case.count += fields["count"]
+        case.ids = [*case.ids, *fields["ids"]][:SHOWN_IDS]

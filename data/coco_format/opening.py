@@ -60,14 +60,13 @@ def open_coco(config: CocoConfig, boxes: bool, report: DataReport) -> tuple[Coco
     What was found goes to the report. Without ``boxes`` nothing is asked of them, and none are read.
     """
     digest = digest_file(config.annotations)
-    build = functools.partial(_build, config, boxes, report, digest)
+    build = functools.partial(_build, config, boxes, DataReport(report.policy, report.source), digest)
     if config.annotations.stat().st_size < KEPT_FROM:
-        contents = build()
+        contents, why_not_kept = build(), ""
     else:
         contents, why_not_kept = open_cached("coco", _key(config, boxes, report, digest), build, _FolderCheck(config))
-        report.restore(contents.facts["report"])
-        if why_not_kept:
-            report.warnings.append(why_not_kept)
+    report.add(contents.facts["report"])
+    report.warnings += [why_not_kept] if why_not_kept else []
     return CocoAnnotations.of_contents(contents), contents.arrays["used"], digest
 
 

@@ -12,11 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vertebra.data import CocoConfig, CocoDataset, DataReport, Policy, cache
+from vertebra.data import (
+    CocoConfig,
+    CocoDataset,
+    DataReport,
+    ImageFolderConfig,
+    Policy,
+    build_dataset,
+    cache,
+    file_checks,
+    image_folder,
+)
 from vertebra.data.coco_format import opening
 from vertebra.structures import DataError
 
 from ..helpers.tiny_coco_file import HEIGHT, WIDTH, open_tiny, tiny_content, write_tiny
+from .test_image_folder import write_folder
 
 
 @pytest.fixture(autouse=True)
@@ -66,11 +77,16 @@ def open_again(folder: Path, policy: Policy = "error", **changes) -> CocoDataset
     return CocoDataset(policy, CocoConfig(images=folder / "images", annotations=folder / "annotations.json", **changes))
 
 
-def built(monkeypatch) -> list[str]:
-    """The files that are read from now on, one for every time that a data set is built anew."""
-    read, files = opening.read_coco_file, []
-    monkeypatch.setattr(opening, "read_coco_file", lambda path: (files.append(str(path)), read(path))[1])
-    return files
+def count_calls(monkeypatch, module, name: str) -> list[str]:
+    """Replace a function of a module by itself with a list of the paths that it is called with from now on."""
+    function, paths = getattr(module, name), []
+
+    def counted(path, *arguments):
+        paths.append(str(path))
+        return function(path, *arguments)
+
+    monkeypatch.setattr(module, name, counted)
+    return paths
 
 
 @pytest.mark.parametrize("changes", [{}, {"masks": True}, {"masks": True, "mask_format": "polygons"}])
@@ -80,7 +96,7 @@ def test_the_second_opening_gives_the_same_data_set_unread(changes, tmp_path, mo
     content["annotations"][0]["bbox"] = [10, 10, -5, 5]
     write_tiny(tmp_path, content)
     first = describe(open_again(tmp_path, "skip", **changes))
-    reads = built(monkeypatch)
+    reads = count_calls(monkeypatch, opening, "read_coco_file")
     second = open_again(tmp_path, "skip", **changes)
     assert second.annotations.entry is not None
     assert describe(second) == first and "negative-box" in first
@@ -124,7 +140,7 @@ def test_a_changed_file_is_noticed(change, tmp_path, monkeypatch):
     config = write_tiny(tmp_path)
     open_again(tmp_path)
     change(tmp_path)
-    reads = built(monkeypatch)
+    reads = count_calls(monkeypatch, opening, "read_coco_file")
     for _ in range(2):
         assert open_again(tmp_path).annotation_digest() == opening.digest_file(config.annotations)
     assert len(reads) == 1
@@ -311,7 +327,7 @@ def test_the_arrays_are_the_systems_own_pages(tmp_path):
 
 
 def test_a_report_keeps_all_that_was_found():
-    """A law: what is restored from a report's state is the report."""
+    """A law: a new report to which another's state is added is that report; a second time the counts are summed."""
     report = DataReport("skip", "file")
     report.read["images"] = 3
     report.skip("images", "gone", "a")
@@ -319,8 +335,10 @@ def test_a_report_keeps_all_that_was_found():
     report.warnings.append("warning: x")
     report.rejected_rows.add(2)
     other = DataReport("skip", "file")
-    other.restore(json.loads(json.dumps(report.state())))
+    other.add(json.loads(json.dumps(report.state())))
     assert other.as_json() == report.as_json() and other.rejected_rows == {2}
+    other.add(report.state())
+    assert other.read["images"] == 6 and other.noted["odd"].ids == [7, 7]
 
 
 def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
@@ -331,3 +349,21 @@ def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
     assert cache.cache_folder() == Path("/xdg/vertebra")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache.cache_folder() == Path.home() / ".cache" / "vertebra"
+
+
+def test_image_files_in_folders_of_classes_are_looked_at_once(tmp_path, monkeypatch, own_cache):
+    """By hand: the files are opened by the first opening, and again once one of them has changed; what was wrong with
+    one is reported by all openings."""
+    monkeypatch.setattr(file_checks, "KEPT_FROM", 0)
+    root = write_folder(tmp_path / "photos")
+    (root / "cat" / "cut.png").write_bytes((root / "cat" / "b.png").read_bytes()[:50])
+    config = ImageFolderConfig(root=root)
+    files = count_calls(monkeypatch, image_folder, "check_image")
+    first, second = (build_dataset(config, "skip") for _ in range(2))
+    assert len(files) == 7 and len(entries(own_cache)) == 1
+    assert first.report.as_json() == second.report.as_json() and first.image_ids == second.image_ids
+    assert second.report.as_json()["skipped"]["images"]["damaged-image"]["ids"] == ["cat/cut.png"]
+    os.utime(root / "dog" / "a.png", ns=(1, 1))
+    assert build_dataset(config, "skip").report.as_json() == first.report.as_json() and len(files) == 14
+    shutil.copy(root / "dog" / "a.png", root / "dog" / "new.png")
+    assert len(build_dataset(config, "skip")) == len(first) + 1
