@@ -44,7 +44,8 @@ class DataReport:
         kinds: Sequence[Kind] = ("images", "annotations"),
     ) -> None:
         require_policy(policy)
-        self.policy, self.source = policy, os.fspath(source)
+        self.policy: Policy = policy
+        self.source = os.fspath(source)
         self.read: dict[Kind, int] = dict.fromkeys(kinds, 0)
         self.skipped: dict[Kind, dict[str, Case]] = {kind: {} for kind in kinds}
         self.noted: dict[str, Case] = {}

@@ -73,8 +73,8 @@ def test_tied_weights_are_saved_and_restored(tmp_path):
     model = build_model(config.model, ["a", "b"])
     model.head.tied = TiedHead()
     state = TrainingState.create(model, config)
-    description = {"config": {}, "inference": {}, "classes": {}, "origin": None, "user_modules": {}}
-    description |= {"image_id_digests": {}, "annotation_digests": {}, "pending_values": {}}
+    names = ("config", "inference", "classes", "image_id_digests", "annotation_digests", "pending_values")
+    description = dict.fromkeys((*names, "user_modules"), {}) | {"origin": None}
     path = save_checkpoint(tmp_path, 1, state, description)
     checkpoint, saved = open_checkpoint(path), {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
