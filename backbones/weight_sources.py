@@ -98,7 +98,7 @@ def source_path(source: str, name: str) -> Path:
 
     Raises CheckpointError where there is no such file, with the nearest sources for the network ``name``.
     """
-    path = Path(source)
+    path = Path(source).expanduser()
     if source.startswith("vertebra/"):
         path = _SHIPPED / f"{source.removeprefix('vertebra/')}.safetensors"
     if not path.exists():

@@ -3,8 +3,7 @@
 import ast
 import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -19,7 +18,7 @@ def override(config: ExperimentConfig, assignments: Sequence[str]) -> Experiment
     A key is a dotted path to a field (``recipe.optimizer.lr``). In a field that is a dict, the rest of the path is the
     key, and a new one is added (``recipe.optimizer.lr_multipliers.head.mask=0.1``). Setting a part's ``name`` to that
     of another kind of part gives that part with its defaults. A value is JSON or a Python literal where the field takes
-    that, and otherwise text; ``~`` at the start of a path is the home folder.
+    that, and otherwise text.
     """
     changes: dict[str, Any] = {}
     for assignment in assignments:
@@ -52,6 +51,8 @@ def _add_change(changes: dict[str, Any], node: Config | None, path: Sequence[str
         below = changes.setdefault(name, {})
         is_replaced = below.get("name", getattr(value, "name", None)) != getattr(value, "name", None)
         _add_change(below, None if is_replaced else value, rest, text, f"{parent}.{name}".lstrip("."))
+    elif value is None:
+        _add_unchecked(changes.setdefault(name, {}), rest, text)
     elif isinstance(value, dict):
         _add_item(changes.setdefault(name, dict(value)), rest, text)
     else:
@@ -80,8 +81,6 @@ def _add_unchecked(changes: dict[str, Any], path: Sequence[str], text: str) -> N
 
 def _parse_value(text: str, field: FieldInfo) -> Any:
     """Return the value that ``text`` stands for in a config field: a literal if the field takes it, otherwise text."""
-    if text.startswith("~") and _takes_path(field.annotation):
-        return str(Path(text).expanduser())
     literal = _parse_literal(text)
     adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
     for candidate in (literal, text):
@@ -101,8 +100,3 @@ def _parse_literal(text: str) -> Any:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return text
-
-
-def _takes_path(annotation: Any) -> bool:
-    """Return whether a field's type is Path, or a union or container with it."""
-    return annotation is Path or any(_takes_path(part) for part in get_args(annotation))

@@ -140,7 +140,7 @@ def open_checkpoint(path: str | os.PathLike[str], notify: Callable[[str], None] 
 
     ``notify`` gets a line for a damaged checkpoint that is passed over for the one before.
     """
-    path = follow_best(Path(path))
+    path = follow_best(Path(path).expanduser())
     if (path / STATE).exists():
         return _read(path)
     paths = checkpoint_paths(path / "checkpoints") or checkpoint_paths(path)

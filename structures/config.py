@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from .errors import UsageError
@@ -20,13 +27,7 @@ ConfigType = TypeVar("ConfigType", bound="Config")
 class Config(BaseModel):
     """Base class of every config: a frozen value whose fields are checked when it is built."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        validate_default=True,
-        allow_inf_nan=False,
-        json_encoders={Path: Path.as_posix},  # so that a config written on Windows can be read elsewhere
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -37,6 +38,17 @@ class Config(BaseModel):
                 hints = [f"there is no field {name!r}; {suggest(name, cls.model_fields)}" for name in unknown]
                 raise PydanticCustomError("unknown_field", "{message}", {"message": "; ".join(hints)})
         return values
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _expand_home_folder(cls, value: Any) -> Any:
+        """Replace ``~`` at the start of a path by the home folder, as a shell would have done."""
+        return value.expanduser() if isinstance(value, Path) else value
+
+    @field_serializer("*", mode="wrap", when_used="json")
+    def _write_paths_with_slashes(self, value: Any, serialize: Callable[[Any], Any]) -> Any:
+        """Serialize a path with forward slashes, so that a config written on Windows can be read elsewhere."""
+        return value.as_posix() if isinstance(value, Path) else serialize(value)
 
     def replace(self: ConfigType, **changes: Any) -> ConfigType:
         """Return a copy with the given fields changed, validated as a whole.

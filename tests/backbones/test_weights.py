@@ -40,6 +40,15 @@ def test_file_is_loaded_without_its_classifier(ending, norm, state_dict, tmp_pat
     assert f"loaded {len(backbone.state_dict())} tensors" in line
 
 
+def test_a_file_is_found_in_the_home_folder(state_dict, tmp_path, monkeypatch):
+    """By hand: no shell expands ``~`` inside a config."""
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    save_file(state_dict, tmp_path / "mine.safetensors")
+    backbone = vertebra.create_backbone("resnet18", weights="~/mine.safetensors")
+    assert has_weights(backbone, state_dict)
+
+
 def test_stages_that_are_not_built_are_left_out(state_dict, tmp_path):
     """Oracle: torchvision's tensors, for a backbone that ends at c4."""
     torch.save(state_dict, tmp_path / "resnet18.pth")

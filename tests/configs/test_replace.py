@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from vertebra.configs import load_config
-from vertebra.data import ImageFolderConfig
+from vertebra.data import ImageFolderConfig, MosaicConfig
 from vertebra.engine import SGDConfig, override
 from vertebra.heads import DeepLabConfig, MultiHeadConfig, RCNNConfig, SemanticFPNConfig
 from vertebra.necks import NECKS, BiFPNConfig, FPNConfig
@@ -78,6 +78,7 @@ def test_a_wrong_change_is_refused_naming_the_nearest_field(changes, message):
         (["model.head.name=deeplab"], "model.head", DeepLabConfig()),
         (["model.head.name=deeplab", "model.head.level=c4"], "model.head", DeepLabConfig(level="c4")),
         (['model.neck={"name": "bifpn"}'], "model.neck", BiFPNConfig()),
+        (["train.mix.name=mosaic", "train.mix.size=[96,96]"], "train.mix", MosaicConfig(size=(96, 96))),
     ],
 )
 def test_set_takes_values_as_people_write_them(assignments, path, expected):
@@ -95,6 +96,8 @@ def test_set_expands_the_home_folder(monkeypatch):
     base = BASE.replace(train={"dataset": ImageFolderConfig(root="x")})
     changed = override(base, ["train.dataset.root=~/photos", "name=~mine"])
     assert (changed.train.dataset.root, changed.name) == (Path("/home/someone/photos"), "~mine")
+    changed = override(BASE, ["train.dataset.name=image_folder", "train.dataset.root=~/photos"])
+    assert changed.train.dataset == ImageFolderConfig(root=Path("/home/someone/photos"))
 
 
 def test_set_reaches_into_one_of_several_heads():
