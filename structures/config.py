@@ -47,7 +47,7 @@ class Config(BaseModel):
 
     @field_serializer("*", mode="wrap", when_used="json")
     def _write_paths_with_slashes(self, value: Any, serialize: Callable[[Any], Any]) -> Any:
-        """Serialize a path with forward slashes, so that a config written on Windows can be read elsewhere."""
+        """Write a path with forward slashes, so that a config written on Windows can be read elsewhere."""
         return value.as_posix() if isinstance(value, Path) else serialize(value)
 
     def replace(self: ConfigType, **changes: Any) -> ConfigType:
