@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from vertebra.data.shapes import SceneConfig, write_shapes
 
 from .helpers.runs import end_processes
 
-torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
+# The tests run in a process for each core and their tensors are tiny: threads would only wait for one another.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # in the processes that tests start
 
 
 @pytest.fixture(autouse=True)

@@ -32,8 +32,7 @@ def run_in_process(
 
 def start_process(command: list[str]) -> subprocess.Popen[str]:
     """A process in a session of its own, whose stderr is read; none outlives its test."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     _started.append(process)
     return process
 
