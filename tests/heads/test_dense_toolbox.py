@@ -43,19 +43,15 @@ class RetinaNetHead(Head[Instances, Detections]):
         self.strides = [(feature_info[level].stride,) * 2 for level in config.levels]
         self.anchors = ops.PyramidAnchors(config.anchor_sizes, (0.5, 1.0, 2.0), config.round_anchors)
         channels, per_cell = feature_info[config.levels[0]].channels, self.anchors.per_cell
-        self.class_tower, self.box_tower = (
-            nn.Sequential(
-                *(ops.conv_block(channels, channels, 3, activation="relu") for _ in range(config.convolutions))
-            )
-            for _ in range(2)
-        )
+        self.class_tower, self.box_tower = self._tower(channels), self._tower(channels)
         self.class_logits = nn.Conv2d(channels, per_cell * num_classes, 3, padding=1)
         self.box_offsets = nn.Conv2d(channels, per_cell * 4, 3, padding=1)
         nn.init.normal_(self.class_logits.weight, std=0.01)
         nn.init.constant_(self.class_logits.bias, -math.log(99))  # every class begins at a probability of 0.01
 
-    def _tower(self, channels: int) -> list[nn.Module]:
-        return [ops.conv_block(channels, channels, 3, activation="relu") for _ in range(self.config.convolutions)]
+    def _tower(self, channels: int) -> nn.Sequential:
+        blocks = (ops.conv_block(channels, channels, 3, activation="relu") for _ in range(self.config.convolutions))
+        return nn.Sequential(*blocks)
 
     def forward(self, features: Features) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Compute the anchors, class logits and box offsets of every level."""
