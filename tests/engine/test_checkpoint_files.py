@@ -74,7 +74,7 @@ def test_tied_weights_are_saved_and_restored(tmp_path):
     model.head.tied = TiedHead()
     state = TrainingState.create(model, config)
     names = ("config", "inference", "classes", "image_id_digests", "annotation_digests", "pending_values")
-    description = dict.fromkeys((*names, "user_modules"), {}) | {"origin": None}
+    description = {name: {} for name in (*names, "user_modules")} | {"origin": None}
     path = save_checkpoint(tmp_path, 1, state, description)
     checkpoint, saved = open_checkpoint(path), {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
