@@ -51,7 +51,7 @@ def imported_folders(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_floor_imports_only_from_below(path):
-    """The law of the house."""
+    """Law: a folder imports only from lower layers."""
     folder = path.relative_to(ROOT).parts[0]
     assert imported_folders(path) <= MAY_IMPORT[folder]
 

@@ -31,7 +31,7 @@ def run(tmp_path_factory) -> Path:
 
 
 def test_a_type_checker_sees_every_public_name():
-    """A law: the imports under ``TYPE_CHECKING`` bring exactly the names of ``__all__``, each the one that is had."""
+    """Law: the imports under ``TYPE_CHECKING`` bring exactly the names of ``__all__``, each the one that is had."""
     tree = ast.parse((ROOT / "__init__.py").read_text())
     guarded = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     origins = {
@@ -62,13 +62,13 @@ def test_every_public_function_and_class_is_documented():
 
 
 def test_one_version_is_stated():
-    """A law: in the package and in its metadata."""
+    """Law: in the package and in its metadata."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == vertebra.__version__
 
 
 def test_models_are_listed_by_the_names_that_build_them():
-    """A law: what is listed can be created, here of the cheapest; a pattern chooses."""
+    """Law: what is listed can be created, here of the cheapest; a pattern chooses."""
     assert "quickstart" in vertebra.list_models()
     assert vertebra.list_models("fcn*") == ["fcn_r50_voc12aug"]
     model = vertebra.create_model("plain_vs_residual_plain20", num_classes=3)
@@ -77,7 +77,7 @@ def test_models_are_listed_by_the_names_that_build_them():
 
 
 def test_evaluating_a_run_gives_the_numbers_that_training_ended_with(run):
-    """A law: of its folder, of its checkpoint, and of its model with its config."""
+    """Law: of its folder, of its checkpoint, and of its model with its config."""
     expected = numbers(run / "eval.json")
     expected.pop("images")
     config = tiny_classifier()
@@ -103,7 +103,7 @@ def test_evaluating_what_does_not_fit_is_refused(run, shapes):
 
 
 def test_class_names_come_by_task_always(run, shapes):
-    """A law: of a model from a run, by name or from parts, a mapping from each task to its names."""
+    """Law: of a model from a run, by name or from parts, a mapping from each task to its names."""
     backbone = vertebra.create_backbone("resnet10t", levels=("c2", "c3", "c4", "c5"))
     neck = vertebra.FPN(backbone.feature_info)
     head = vertebra.RCNNHead(neck.feature_info, 2)

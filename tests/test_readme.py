@@ -29,5 +29,5 @@ def test_the_snippets_run_in_order(shapes, tmp_path, monkeypatch, capsys):
 
 
 def test_the_readme_counts_the_rows():
-    """A law: the number of built-in backbones that the page names is the table's."""
+    """Law: the number of built-in backbones that the page names is the table's."""
     assert f"{len(RESNETS)} rows of the residual family" in README.read_text()

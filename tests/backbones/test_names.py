@@ -27,14 +27,14 @@ from vertebra.structures import CheckpointError, UsageError
     ],
 )
 def test_unknown_backbone_suggests_the_nearest(name, suggestion):
-    """Hand-made: names from torchvision and timm, with tags, in capitals and misspelt; exit code 2."""
+    """By hand: names from torchvision and timm, with tags, in capitals and misspelt; exit code 2."""
     with pytest.raises(UsageError) as caught:
         create_backbone(name)
     assert suggestion in str(caught.value) and caught.value.exit_code == 2
 
 
 def test_config_with_an_unknown_backbone_suggests_the_nearest():
-    """Hand-made: the name in a config is looked up in the same way."""
+    """By hand: the name in a config is looked up in the same way."""
     with pytest.raises(UsageError, match="timm/swin_tiny_patch4_window7_224"):
         BACKBONES.resolve({"name": "swin_t"})
 
@@ -67,7 +67,7 @@ def test_config_with_an_unknown_backbone_suggests_the_nearest():
     ],
 )
 def test_unknown_weights_suggest_the_nearest_source(name, source, message):
-    """Hand-made: names without their library, whole names and missing files; exit code 4."""
+    """By hand: names without their library, whole names and missing files; exit code 4."""
     with torch.device("meta"):
         config = create_backbone(name).config
     with pytest.raises(CheckpointError) as caught:
@@ -84,7 +84,7 @@ def test_unknown_weights_suggest_the_nearest_source(name, source, message):
     ],
 )
 def test_weights_as_torchvision_or_timm_take_them_suggest_a_source(options, message):
-    """Hand-made: habits from the other libraries; exit code 2."""
+    """By hand: habits from the other libraries; exit code 2."""
     with pytest.raises(UsageError) as caught:
         inspect.unwrap(create_backbone)("resnet50", **options)  # without the check of types that tests have
     assert message in str(caught.value) and "torchvision/IMAGENET1K_V2" in str(caught.value)

@@ -179,7 +179,7 @@ def test_frozen_stages_do_not_change_in_training(name, freeze_at, norm):
 
 
 def test_initial_weights_are_he_normal_by_fan_out():
-    """Hand-made: the variance of a weight is 2 / (kernel area x output channels) (1502.01852 Eq. 14)."""
+    """By hand: the variance of a weight is 2 / (kernel area x output channels) (1502.01852 Eq. 14)."""
     torch.manual_seed(0)
     backbone = create_backbone("resnet18d")
     for key, parameter in backbone.named_parameters():
@@ -200,7 +200,7 @@ def test_described_size_and_cost_equal_torchvisions(name):
 
 
 def test_list_backbones_takes_a_shell_pattern():
-    """Hand-made: two patterns and the names they match."""
+    """By hand: two patterns and the names they match."""
     assert list_backbones("resnext*_32x8d") == ["resnext101_32x8d"]
     assert list_backbones("wide*") == ["wide_resnet50_2", "wide_resnet101_2"]
 
@@ -223,7 +223,7 @@ def test_list_backbones_takes_a_shell_pattern():
     ],
 )
 def test_wrong_name_or_option_is_refused_with_the_nearest(name, options, message):
-    """Hand-made: exit code 2 and the nearest name."""
+    """By hand: exit code 2 and the nearest name."""
     with pytest.raises(UsageError) as caught:
         create_backbone(name, **options)
     assert message in str(caught.value)

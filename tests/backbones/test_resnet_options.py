@@ -169,7 +169,7 @@ def test_activation_checkpointing_skips_the_same_blocks_again():
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_any_number_of_input_channels(channels):
-    """Hand-made: the first convolution and the normalisation have as many channels as asked for."""
+    """By hand: the first convolution and the normalisation have as many channels as asked for."""
     backbone = create_backbone("resnet10t", in_channels=channels)
     assert backbone.conv1[0].in_channels == len(backbone.input.mean) == len(backbone.input.std) == channels
     backbone(pixels_of(channels=channels))
@@ -197,7 +197,7 @@ def test_deformable_convolution_starts_as_half_an_ordinary_one():
 
 
 def test_offset_of_a_deformable_convolution_shifts_its_input():
-    """Hand-made: an offset of one cell to the right, of full weight, is the convolution of the shifted input."""
+    """By hand: an offset of one cell to the right, of full weight, is the convolution of the shifted input."""
     deformable = DeformableConv2d(2)
     nn.init.zeros_(deformable.offset.weight)
     deformable.offset.bias.data[:18] = torch.tensor([0.0, 1.0]).repeat(9)
@@ -216,7 +216,7 @@ def test_offsets_of_deformable_convolutions_get_a_gradient():
 
 
 def test_freeze_at_freezes_sync_norms_too():
-    """Hand-made: frozen norms in the frozen stage, synchronised ones in the next."""
+    """By hand: frozen norms in the frozen stage, synchronised ones in the next."""
     backbone = create_backbone("resnet18", norm="sync", freeze_at=2)
     assert isinstance(backbone.layer1[0].bn1, torchvision.ops.FrozenBatchNorm2d)
     assert isinstance(backbone.layer2[0].bn1, SyncBatchNorm)
@@ -238,7 +238,7 @@ def test_freeze_at_freezes_sync_norms_too():
     ],
 )
 def test_contradictory_options_are_refused_with_the_reason(name, options, message):
-    """Hand-made: exit code 2 and one line."""
+    """By hand: exit code 2 and one line."""
     with pytest.raises(UsageError) as caught:
         create_backbone(name, **options)
     assert message in str(caught.value)

@@ -110,7 +110,7 @@ def test_odd_image_is_padded_for_a_model_that_rounds_down():
 
 
 def test_image_is_not_padded_for_a_model_that_rounds_up():
-    """Hand-made: EfficientNet rounds sizes up by itself."""
+    """By hand: EfficientNet rounds sizes up by itself."""
     assert create_backbone("timm/test_efficientnet").multiple == 1
 
 
@@ -126,7 +126,7 @@ def test_model_of_fixed_size_pads_smaller_images_and_refuses_larger():
 
 
 def test_levels_of_a_dilated_model_keep_their_names():
-    """Hand-made: levels share a stride, as in the residual family."""
+    """By hand: levels share a stride, as in the residual family."""
     strides = {
         level: info.stride for level, info in create_backbone("timm/test_resnet", output_stride=8).feature_info.items()
     }
@@ -134,7 +134,7 @@ def test_levels_of_a_dilated_model_keep_their_names():
 
 
 def test_plain_vit_has_one_level():
-    """Hand-made: all its blocks have the same grid, and the last one is the level."""
+    """By hand: all its blocks have the same grid, and the last one is the level."""
     backbone = create_backbone("timm/test_vit")
     assert [(level, info.stride) for level, info in backbone.feature_info.items()] == [("c4", 16)]
 
@@ -150,7 +150,7 @@ def test_parameters_that_no_level_depends_on_are_frozen(name):
 
 
 def test_norm_option_replaces_batch_norms_only():
-    """Hand-made: no batch norm is left, and a ViT's layer norms stay."""
+    """By hand: no batch norm is left, and a ViT's layer norms stay."""
     frozen = create_backbone("timm/test_resnet", norm="frozen")
     assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen.modules())
     sync = create_backbone("timm/test_resnet", norm="sync")
@@ -216,7 +216,7 @@ def test_default_input_is_that_of_timms_weights():
     ],
 )
 def test_model_or_option_that_cannot_work_is_refused_with_the_reason(name, options, message):
-    """Hand-made: exit code 2 and one line."""
+    """By hand: exit code 2 and one line."""
     with pytest.raises(UsageError) as caught:
         create_backbone(f"timm/{name}", **options)
     assert message in str(caught.value)
@@ -224,7 +224,7 @@ def test_model_or_option_that_cannot_work_is_refused_with_the_reason(name, optio
 
 
 def test_weights_of_another_model_are_refused(tmp_path):
-    """Hand-made: exit code 4 and the names of the tensors that are missing or unexpected."""
+    """By hand: exit code 4 and the names of the tensors that are missing or unexpected."""
     vit = timm.create_model("test_vit").state_dict()
     save_file(vit, tmp_path / "vit.safetensors")
     with pytest.raises(CheckpointError, match=r"does not fit test_convnext"):
@@ -269,7 +269,7 @@ class FixedShapes(nn.Module):
     ],
 )
 def test_strides_and_layout_are_measured(shape, expected):
-    """Hand-made: 64 x 96 pixels at stride 8 are 8 x 12 cells, and nothing else is."""
+    """By hand: 64 x 96 pixels at stride 8 are 8 x 12 cells, and nothing else is."""
     if isinstance(expected, FeatureMap):
         assert probe(FixedShapes(shape), [(7, 8)], [(64, 96)], 3) == ([expected], (64, 96))
     else:
@@ -278,12 +278,12 @@ def test_strides_and_layout_are_measured(shape, expected):
 
 
 def test_stated_stride_is_kept_where_the_last_cell_is_partial():
-    """Hand-made: 4 x 4 cells of stride 64 cover 224 pixels; 56 would divide them, but is no stride."""
+    """By hand: 4 x 4 cells of stride 64 cover 224 pixels; 56 would divide them, but is no stride."""
     assert probe(FixedShapes((7, 4, 4)), [(7, 64)], [(224, 224)], 3)[0] == [FeatureMap(7, 64, channels_last=False)]
 
 
 def test_timms_models_are_listed_only_by_their_prefix():
-    """Hand-made: more than a thousand names would bury the others."""
+    """By hand: more than a thousand names would bury the others."""
     assert "timm/convnext_tiny" in list_backbones("timm/convnext*")
     assert not any(name.startswith("timm/") for name in list_backbones())
     assert isinstance(create_backbone("timm/test_vit"), TimmBackbone)

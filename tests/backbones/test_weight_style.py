@@ -31,7 +31,7 @@ def trained(name, style="pytorch", **options):
 @pytest.mark.parametrize("name", ["resnet18", "resnet26", "resnet14t"])
 @pytest.mark.parametrize(("saved", "built"), [("caffe", "pytorch"), ("pytorch", "caffe")])
 def test_weights_saved_with_the_other_style_are_refused(name, saved, built, tmp_path):
-    """Hand-made: exit code 4, both styles and the option to change; also before anything is loaded."""
+    """By hand: exit code 4, both styles and the option to change; also before anything is loaded."""
     backbone, path = trained(name, saved), tmp_path / "backbone.safetensors"
     save_file(backbone.state_dict(), path, weights_metadata(backbone.input, backbone.config, None))
     with pytest.raises(CheckpointError, match=f"trained with style='{saved}'.*built with style='{built}'") as caught:
@@ -44,7 +44,7 @@ def test_weights_saved_with_the_other_style_are_refused(name, saved, built, tmp_
 
 @pytest.mark.parametrize("source", ["torchvision/IMAGENET1K_V1", "timm/a1_in1k"])
 def test_torchvisions_and_timms_weights_are_refused_in_caffe_style(source):
-    """Hand-made: both libraries stride in the 3x3 convolution and take RGB pixels."""
+    """By hand: both libraries stride in the 3x3 convolution and take RGB pixels."""
     with pytest.raises(CheckpointError, match="trained with style='pytorch'"):
         weights_input(create_backbone("resnet50", style="caffe", levels=("c2",)).config, source)
 
@@ -83,11 +83,11 @@ def test_trained_weights_without_metadata_are_not_warned_of(tmp_path):
 
 @pytest.mark.parametrize("norm", ["group", "none"])
 def test_style_is_not_guessed_without_running_statistics(norm):
-    """Hand-made: such weights say nothing about the scale of their pixels."""
+    """By hand: such weights say nothing about the scale of their pixels."""
     assert guess_style(create_backbone("resnet18", norm=norm).state_dict()) is None
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50d"])
 def test_untrained_weights_look_like_pytorch(name):
-    """Hand-made: a state dict that was never trained is no reason for a warning."""
+    """By hand: a state dict that was never trained is no reason for a warning."""
     assert guess_style(create_backbone(name).state_dict()) == "pytorch"

@@ -81,7 +81,7 @@ def hub_cache(folder, monkeypatch, repository=None, state_dict=None):
 
 
 def test_failed_torchvision_download_names_url_and_path(tmp_path, monkeypatch):
-    """Hand-made: exit code 4, the URL to fetch and the path to put the file at."""
+    """By hand: exit code 4, the URL to fetch and the path to put the file at."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
     def unreachable(*arguments, **options):
@@ -127,14 +127,14 @@ def test_timm_weights_load_from_timms_cache_with_their_statistics(name, source, 
 
 
 def test_weights_input_differs_between_sources():
-    """Hand-made: one source of ImageNet's statistics and one of others, without which the test above proves nothing."""
+    """By hand: one source of ImageNet's statistics and one of others, without which the test above proves nothing."""
     config = vertebra.create_backbone("resnet18d", levels=("c2",)).config
     assert weights_input(config, "timm/ra4_e3600_r224_in1k").mean == (0.5, 0.5, 0.5)
     assert weights_input(config, "timm/ra2_in1k").mean == (0.485, 0.456, 0.406)
 
 
 def test_failed_timm_download_names_url_and_cache(tmp_path, monkeypatch):
-    """Hand-made: exit code 4, one line, and what to do with the file."""
+    """By hand: exit code 4, one line, and what to do with the file."""
     if not has_hf_hub():
         pytest.skip("this timm cannot use the installed huggingface_hub")
     hub_cache(tmp_path, monkeypatch)
@@ -166,7 +166,7 @@ def test_one_input_channel_gives_the_features_of_a_gray_image(state_dict, tmp_pa
 
 
 def test_six_input_channels_repeat_the_weights_of_three(state_dict, tmp_path):
-    """Hand-made: the weights twice, halved, as timm does."""
+    """By hand: the weights twice, halved, as timm does."""
     torch.save(state_dict, tmp_path / "resnet18.pth")
     backbone = vertebra.create_backbone("resnet18", weights=tmp_path / "resnet18.pth", in_channels=6)
     expected = torch.cat([state_dict["conv1.weight"]] * 2, dim=1) / 2
@@ -214,7 +214,7 @@ def test_deformable_backbone_loads_a_published_checkpoint(state_dict, tmp_path):
 
 
 def test_shipped_weights_load():
-    """Hand-made: the quickstart's weights."""
+    """By hand: the quickstart's weights."""
     backbone = vertebra.create_backbone("resnet10t", levels=("c2", "c3", "c4"))
     assert "loaded" in vertebra.load_backbone_weights(backbone, "vertebra/shapes_resnet10t")
 
@@ -248,7 +248,7 @@ UNFIT = {
 
 @pytest.mark.parametrize("name", UNFIT)
 def test_unfit_weights_are_refused_and_change_nothing(name, state_dict, tmp_path):
-    """Hand-made: exit code 4, the names of tensors, and a backbone as it was."""
+    """By hand: exit code 4, the names of tensors, and a backbone as it was."""
     spoil, message = UNFIT[name]
     torch.save(spoil(dict(state_dict)), tmp_path / "weights.pth")
     backbone = vertebra.create_backbone("resnet18")
@@ -260,7 +260,7 @@ def test_unfit_weights_are_refused_and_change_nothing(name, state_dict, tmp_path
 
 
 def test_pickled_code_in_a_file_is_not_run(tmp_path):
-    """Hand-made: exit code 4, and the file that the code would open is not there."""
+    """By hand: exit code 4, and the file that the code would open is not there."""
     with (tmp_path / "bomb.pth").open("wb") as file:
         pickle.dump({"conv1.weight": Canary(tmp_path / "canary")}, file)
     with pytest.raises(CheckpointError, match="cannot be read"):
@@ -269,7 +269,7 @@ def test_pickled_code_in_a_file_is_not_run(tmp_path):
 
 
 def test_pickled_code_in_torchvisions_cache_is_not_run(tmp_path, monkeypatch):
-    """Hand-made: users are told to put files there when a download fails."""
+    """By hand: users are told to put files there when a download fails."""
     path = torchvision_cache(tmp_path, monkeypatch, {})
     with path.open("wb") as file:
         pickle.dump({"conv1.weight": Canary(tmp_path / "canary")}, file)
@@ -279,13 +279,13 @@ def test_pickled_code_in_torchvisions_cache_is_not_run(tmp_path, monkeypatch):
 
 
 def test_weights_of_a_detector_are_refused():
-    """Hand-made: exit code 4."""
+    """By hand: exit code 4."""
     with pytest.raises(CheckpointError, match="not weights of a classifier"):
         vertebra.create_backbone("resnet50", weights="torchvision/FasterRCNN_ResNet50_FPN_Weights.COCO_V1")
 
 
 def test_metadata_of_other_programs_is_ignored(state_dict, tmp_path):
-    """Hand-made: a key of another program is not read; a damaged one of ours is an error."""
+    """By hand: a key of another program is not read; a damaged one of ours is an error."""
     save_file(state_dict, tmp_path / "theirs.safetensors", {"input": "images"})
     backbone = vertebra.create_backbone("resnet18", weights=tmp_path / "theirs.safetensors")
     assert backbone.input == InputConfig()
@@ -295,7 +295,7 @@ def test_metadata_of_other_programs_is_ignored(state_dict, tmp_path):
 
 
 def test_line_counts_what_was_loaded_and_what_was_left(state_dict, tmp_path):
-    """Hand-made: 15 convolutions and norms of four tensors up to c4; a counter for each norm, two of the classifier."""
+    """By hand: 15 convolutions and norms of four tensors up to c4; a counter for each norm, two of the classifier."""
     torch.save(state_dict, tmp_path / "resnet18.pth")
     backbone = vertebra.create_backbone("resnet18", levels=("c2", "c4"), norm="frozen")
     line = vertebra.load_backbone_weights(backbone, tmp_path / "resnet18.pth")
@@ -304,7 +304,7 @@ def test_line_counts_what_was_loaded_and_what_was_left(state_dict, tmp_path):
 
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_damaged_file_is_refused(ending, tmp_path):
-    """Hand-made: exit code 4 and the file's name."""
+    """By hand: exit code 4 and the file's name."""
     (tmp_path / f"cut.{ending}").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(CheckpointError, match=rf"cut\.{ending}: cannot be read"):
         vertebra.load_backbone_weights(vertebra.create_backbone("resnet18"), tmp_path / f"cut.{ending}")

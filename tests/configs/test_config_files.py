@@ -77,7 +77,7 @@ def test_official_coco_trains_without_its_boxes_of_no_height():
 
 
 def test_a_config_file_may_import_a_module_beside_it(tmp_path, monkeypatch):
-    """A law: as for a script, from any working folder; a file named like a module of Python's is found too."""
+    """Law: as for a script, from any working folder; a file named like a module of Python's is found too."""
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "sibling_of_config.py").write_text("STEPS = 7\n")
@@ -97,7 +97,7 @@ def test_a_config_file_may_define_dataclasses_with_postponed_annotations(tmp_pat
 
 
 def test_a_changed_config_file_is_read_again(tmp_path):
-    """A law: a second load gives what the file holds then."""
+    """Law: a second load gives what the file holds then."""
     (tmp_path / "edited.py").write_text(VALID)
     load_config(tmp_path / "edited.py")
     (tmp_path / "edited.py").write_text(VALID.replace("steps=9", "steps=11"))
@@ -123,6 +123,6 @@ def test_what_pydantic_left_unchecked_is_refused_when_loaded(change, message, tm
 
 @pytest.mark.parametrize("name", list_configs())
 def test_a_shipped_config_runs_from_any_folder(name, tmp_path):
-    """A law: a copy of a shipped config beside nothing else defines the same experiment."""
+    """Law: a copy of a shipped config beside nothing else defines the same experiment."""
     copy = shutil.copy(find_shipped_config(name), tmp_path / f"copy_of_{name}.py")
     assert load_config(copy) == load_config(name)

@@ -1,4 +1,4 @@
-"""The cache of opened data sets: used only for the very same files, shared by processes, never needed."""
+"""The cache of opened data sets: reused only if no file changed, shared between processes, and never required."""
 
 import json
 import multiprocessing
@@ -31,19 +31,20 @@ from .test_image_folder import write_folder
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch) -> Path:
-    """A cache folder of the test's own, in which files of any size are kept."""
+def temporary_cache(tmp_path, monkeypatch) -> Path:
+    """Return a cache folder of the test's own, in which data sets of any size are cached."""
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(opening, "KEPT_FROM", 0)
     return tmp_path / "cache"
 
 
-def entries(own_cache: Path) -> list[Path]:
-    return sorted(own_cache.glob("datasets/*/[0-9]*"))
+def cache_entries(temporary_cache: Path) -> list[Path]:
+    """Return the folders of the cached data sets."""
+    return sorted(temporary_cache.glob("datasets/*/[0-9]*"))
 
 
 def with_polygons() -> dict:
-    """The tiny file with an outline for each object, one of which is drawn as run lengths."""
+    """Return the content of the tiny file with a mask for each object: polygons, and one RLE."""
     content = tiny_content()
     for annotation in content["annotations"]:
         x, y, width, height = annotation["bbox"]
@@ -52,8 +53,8 @@ def with_polygons() -> dict:
     return content
 
 
-def describe(dataset: CocoDataset) -> str:
-    """All that a data set says of its images."""
+def dump_dataset(dataset: CocoDataset) -> str:
+    """Return everything that can be read from a data set as one string, for comparison."""
     records = [dataset.read(index) for index in range(len(dataset))]
     objects = [record.objects for record in records if record.objects is not None]
     masks = [None if each.masks is None else each.masks.tolist() for each in objects]
@@ -72,13 +73,13 @@ def describe(dataset: CocoDataset) -> str:
     ))  # fmt: skip
 
 
-def open_again(folder: Path, policy: Policy = "error", **changes) -> CocoDataset:
-    """Open the tiny data set as it lies there."""
+def open_existing(folder: Path, policy: Policy = "error", **changes) -> CocoDataset:
+    """Open the tiny data set whose files are in a folder already."""
     return CocoDataset(policy, CocoConfig(images=folder / "images", annotations=folder / "annotations.json", **changes))
 
 
-def count_calls(monkeypatch, module, name: str) -> list[str]:
-    """Replace a function of a module by itself with a list of the paths that it is called with from now on."""
+def record_calls(monkeypatch, module, name: str) -> list[str]:
+    """Wrap a function of a module, and return a list to which the path of every later call is added."""
     function, paths = getattr(module, name), []
 
     def counted(path, *arguments):
@@ -90,30 +91,30 @@ def count_calls(monkeypatch, module, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("changes", [{}, {"masks": True}, {"masks": True, "mask_format": "polygons"}])
-def test_the_second_opening_gives_the_same_data_set_unread(changes, tmp_path, monkeypatch):
-    """A law: images, objects, masks, report and ground truth are equal, and the annotations are not read again."""
+def test_cached_data_set_equals_the_first_without_reading_annotations(changes, tmp_path, monkeypatch):
+    """Law: images, objects, masks, report and ground truth are equal, and the annotation file is not parsed again."""
     content = with_polygons()
     content["annotations"][0]["bbox"] = [10, 10, -5, 5]
     write_tiny(tmp_path, content)
-    first = describe(open_again(tmp_path, "skip", **changes))
-    reads = count_calls(monkeypatch, opening, "read_coco_file")
-    second = open_again(tmp_path, "skip", **changes)
+    first = dump_dataset(open_existing(tmp_path, "skip", **changes))
+    reads = record_calls(monkeypatch, opening, "read_coco_file")
+    second = open_existing(tmp_path, "skip", **changes)
     assert second.annotations.entry is not None
-    assert describe(second) == first and "negative-box" in first
+    assert dump_dataset(second) == first and "negative-box" in first
     assert reads == []
 
 
-def test_other_settings_have_entries_of_their_own(tmp_path, own_cache):
-    """A law: what decides which objects and images are used is part of an entry's name."""
+def test_each_setting_has_its_own_cache_entry(tmp_path, temporary_cache):
+    """Law: every setting that decides which objects and images are used is part of an entry's name."""
     write_tiny(tmp_path)
     for changes in ({}, {"class_names": ("dog",)}, {"subset": 2}, {"min_box": 9.0}, {"keep_empty": False}):
-        assert describe(open_again(tmp_path, **changes)) == describe(open_again(tmp_path, **changes))
-    assert len(open_again(tmp_path, subset=2)) == 2
-    assert len(entries(own_cache)) == 5
+        assert dump_dataset(open_existing(tmp_path, **changes)) == dump_dataset(open_existing(tmp_path, **changes))
+    assert len(open_existing(tmp_path, subset=2)) == 2
+    assert len(cache_entries(temporary_cache)) == 5
 
 
 def change_annotations(folder: Path) -> None:
-    """Another number in the annotation file, which is as long and as old as before."""
+    """Change a number in the annotation file, without changing its length or modification time."""
     file = folder / "annotations.json"
     stat = file.stat()
     file.write_text(file.read_text().replace('"bbox": [5, 6, 7, 8]', '"bbox": [4, 6, 7, 8]'))
@@ -125,7 +126,7 @@ def touch_image(folder: Path) -> None:
 
 
 def replace_image(folder: Path) -> None:
-    """Another image of the same size in pixels, as old as the one before."""
+    """Replace an image by another of the same size in pixels, without changing its modification time."""
     file = folder / "images" / "12.png"
     stat = file.stat()
     shutil.copy(folder / "images" / "13.png", file)
@@ -135,28 +136,29 @@ def replace_image(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [change_annotations, touch_image, replace_image])
-def test_a_changed_file_is_noticed(change, tmp_path, monkeypatch):
-    """Hand-made: after the change the files are looked at anew, and after that no more."""
+def test_changed_file_invalidates_the_cache(change, tmp_path, monkeypatch):
+    """By hand: after the change the annotations are read once, and not again at the next opening."""
     config = write_tiny(tmp_path)
-    open_again(tmp_path)
+    open_existing(tmp_path)
     change(tmp_path)
-    reads = count_calls(monkeypatch, opening, "read_coco_file")
+    reads = record_calls(monkeypatch, opening, "read_coco_file")
     for _ in range(2):
-        assert open_again(tmp_path).annotation_digest() == opening.digest_file(config.annotations)
+        assert open_existing(tmp_path).annotation_digest() == opening.digest_file(config.annotations)
     assert len(reads) == 1
 
 
-def test_a_removed_image_is_noticed_and_so_is_its_return(tmp_path):
-    """Hand-made: the strict policy stops at a missing image, although the cache knows it; skipped, it comes back."""
+def test_removed_and_restored_image_is_noticed(tmp_path):
+    """By hand: with bad_data=error a missing image is an error, although the data set is cached; with skip it is left
+    out until its file is back."""
     write_tiny(tmp_path)
-    open_again(tmp_path)
+    open_existing(tmp_path)
     image, away = tmp_path / "images" / "12.png", tmp_path / "12.png"
     image.rename(away)
     with pytest.raises(DataError, match=r"missing-image: .*12\.png"):
-        open_again(tmp_path)
-    assert open_again(tmp_path, "skip").image_ids == [11, 13, 14]
+        open_existing(tmp_path)
+    assert open_existing(tmp_path, "skip").image_ids == [11, 13, 14]
     away.rename(image)
-    assert open_again(tmp_path, "skip").image_ids == [11, 12, 13, 14]
+    assert open_existing(tmp_path, "skip").image_ids == [11, 12, 13, 14]
 
 
 def flip_a_bit(path: Path, position: int) -> None:
@@ -165,11 +167,11 @@ def flip_a_bit(path: Path, position: int) -> None:
     path.write_bytes(bytes(data))
 
 
-def test_a_damaged_entry_is_built_anew(tmp_path, own_cache):
-    """A law: the data set is the same whichever file of an entry has a flipped bit at an end, is cut or is gone."""
+def test_damaged_cache_entry_is_rebuilt(tmp_path, temporary_cache):
+    """Law: the data set is the same whichever file of an entry has a flipped bit, is truncated, empty or missing."""
     write_tiny(tmp_path, with_polygons())
-    expected = describe(open_again(tmp_path, masks=True))
-    names = [file.name for file in entries(own_cache)[0].iterdir()]
+    expected = dump_dataset(open_existing(tmp_path, masks=True))
+    names = [file.name for file in cache_entries(temporary_cache)[0].iterdir()]
     damages = [
         lambda path: flip_a_bit(path, 0),
         lambda path: flip_a_bit(path, -1),
@@ -180,14 +182,14 @@ def test_a_damaged_entry_is_built_anew(tmp_path, own_cache):
     assert len(names) > 10
     for damage in damages:
         for name in names:
-            (entry,) = entries(own_cache)
+            (entry,) = cache_entries(temporary_cache)
             damage(entry / name)
-            assert describe(open_again(tmp_path, masks=True)) == expected
-            assert entries(own_cache) != [entry], f"{name} was trusted"
+            assert dump_dataset(open_existing(tmp_path, masks=True)) == expected
+            assert cache_entries(temporary_cache) != [entry], f"{name} was trusted"
 
 
-def test_a_cache_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
-    """Hand-made: a file stands where the folder would be; the summary says that nothing is kept."""
+def test_unwritable_cache_folder_is_no_error(tmp_path, monkeypatch):
+    """By hand: a file is in the place of the cache folder; the summary says that nothing was cached."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "file" / "cache"))
     dataset = open_tiny(tmp_path)
@@ -195,8 +197,8 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch
     assert "what was found is not kept for the next time" in dataset.report.summary()
 
 
-def test_a_full_disk_is_no_error(tmp_path, own_cache, monkeypatch):
-    """Hand-made: the arrays cannot be written; nothing is left of the attempt."""
+def test_full_disk_while_caching_is_no_error(tmp_path, temporary_cache, monkeypatch):
+    """By hand: the arrays cannot be written, and no partial entry remains."""
 
     def refuse(*_, **__) -> None:
         raise OSError(28, "No space left on device")
@@ -204,26 +206,26 @@ def test_a_full_disk_is_no_error(tmp_path, own_cache, monkeypatch):
     monkeypatch.setattr(cache.np, "save", refuse)
     dataset = open_tiny(tmp_path)
     assert "No space left on device" in dataset.report.summary() and len(dataset) == 4
-    assert entries(own_cache) == [] and not list(own_cache.glob("datasets/*/.writing*"))
+    assert cache_entries(temporary_cache) == [] and not list(temporary_cache.glob("datasets/*/.writing*"))
 
 
-def test_small_files_are_not_kept(tmp_path, own_cache, monkeypatch):
-    """Hand-made: reading a kilobyte takes no longer than finding what was kept of it."""
+def test_small_files_are_not_cached(tmp_path, temporary_cache, monkeypatch):
+    """By hand: a file of a kilobyte is read faster than its cache entry."""
     monkeypatch.setattr(opening, "KEPT_FROM", 2**20)
     assert open_tiny(tmp_path).annotations.entry is None
-    assert not own_cache.exists()
+    assert not temporary_cache.exists()
 
 
-def test_a_pickled_data_set_is_the_name_of_its_entry(tmp_path):
-    """A law: a process that is spawned maps the same files; unpickled, the data set is the same."""
+def test_pickled_data_set_refers_to_its_cache_entry(tmp_path):
+    """Law: the pickle is small, since a spawned process maps the same files; the unpickled data set is equal."""
     dataset = open_tiny(tmp_path, with_polygons(), masks=True)
     sent = pickle.dumps(dataset.annotations)
     assert len(sent) < 1000
-    assert describe(pickle.loads(pickle.dumps(dataset))) == describe(dataset)
+    assert dump_dataset(pickle.loads(pickle.dumps(dataset))) == dump_dataset(dataset)
 
 
-def test_an_entry_that_is_gone_is_named(tmp_path):
-    """Hand-made: exit code 3 in a process that starts after the cache was emptied."""
+def test_missing_cache_entry_is_an_error_when_unpickling(tmp_path):
+    """By hand: exit code 3 in a process that starts after the cache was emptied."""
     dataset = open_tiny(tmp_path)
     sent = pickle.dumps(dataset)
     shutil.rmtree(dataset.annotations.entry)
@@ -231,57 +233,58 @@ def test_an_entry_that_is_gone_is_named(tmp_path):
         pickle.loads(sent)
 
 
-def test_entries_that_nobody_uses_are_removed(tmp_path, own_cache):
-    """Hand-made: an entry of other data after a month, a replaced one after a day, one in use never."""
+def test_unused_cache_entries_are_removed(tmp_path, temporary_cache):
+    """By hand: an entry of other data is removed after a month, a replaced one after a day, and one in use never."""
     open_tiny(tmp_path / "old")
     open_tiny(tmp_path / "used")
     open_tiny(tmp_path / "changed")
-    old, used, changed = sorted(entries(own_cache), key=lambda entry: entry.name)
+    old, used, changed = sorted(cache_entries(temporary_cache), key=lambda entry: entry.name)
     for entry, days in ((old, 31), (used, 29), (changed, 2)):
         facts = entry / cache.FACTS
         past = facts.stat().st_mtime - days * 24 * 3600
         os.utime(facts, (past, past))
     touch_image(tmp_path / "changed")
-    newest = open_again(tmp_path / "changed").annotations.entry
-    assert set(entries(own_cache)) == {used, newest}
+    newest = open_existing(tmp_path / "changed").annotations.entry
+    assert set(cache_entries(temporary_cache)) == {used, newest}
 
 
 def _open_in_a_process(folder: Path, barrier: Barrier, log: Path, first_dies: bool) -> None:
-    """Open the tiny data set together with other processes, and write down who builds it and what came of it.
+    """Open the tiny data set together with other processes, and log who builds the entry and what each process got.
 
-    The one that builds begins when all have come to the lock.
+    The process that builds waits until all processes have asked for the lock.
     """
     opening.KEPT_FROM = 0
     read, acquire = opening.read_coco_file, cache.filelock.FileLock.acquire
 
-    def tell(line: str) -> int:
+    def log_line(line: str) -> int:
+        """Append a line to the log, and return how often the log has this line."""
         with log.open("a") as file:
             file.write(f"{line}\n")
         return log.read_text().count(line)
 
     def read_when_all_wait(path):
-        count = tell("built")
+        count = log_line("built")
         while log.read_text().count("waits") < 3:
             time.sleep(0.01)
         if first_dies and count == 1:
             os._exit(1)
         return read(path)
 
-    def acquire_and_tell(lock):
-        tell("waits")
+    def log_and_acquire(lock):
+        log_line("waits")
         return acquire(lock)
 
-    opening.read_coco_file, cache.filelock.FileLock.acquire = read_when_all_wait, acquire_and_tell
+    opening.read_coco_file, cache.filelock.FileLock.acquire = read_when_all_wait, log_and_acquire
     barrier.wait(60)
     try:
-        dataset = open_again(folder)
-        tell(f"opened {len(dataset)} {dataset.annotations.entry is not None}")
+        dataset = open_existing(folder)
+        log_line(f"opened {len(dataset)} {dataset.annotations.entry is not None}")
     except DataError as error:
-        tell(str(error))
+        log_line(str(error))
 
 
-def open_by_three_processes(folder: Path, first_dies: bool = False) -> list[str]:
-    """Return what three processes that open the data set at once wrote down."""
+def open_in_three_processes(folder: Path, first_dies: bool = False) -> list[str]:
+    """Return the log of three processes that open the data set at the same time."""
     context, log = multiprocessing.get_context("fork"), folder / "log"
     barrier = context.Barrier(3)
     processes = [context.Process(target=_open_in_a_process, args=(folder, barrier, log, first_dies)) for _ in range(3)]
@@ -292,33 +295,33 @@ def open_by_three_processes(folder: Path, first_dies: bool = False) -> list[str]
     return sorted(line for line in log.read_text().splitlines() if line != "waits")
 
 
-def test_of_processes_that_open_at_once_one_builds(tmp_path):
-    """A law: the others wait, and all map the same entry."""
+def test_only_one_of_several_processes_builds_the_entry(tmp_path):
+    """Law: the others wait, and all map the same entry."""
     write_tiny(tmp_path)
-    assert open_by_three_processes(tmp_path) == ["built", *["opened 4 True"] * 3]
+    assert open_in_three_processes(tmp_path) == ["built", *["opened 4 True"] * 3]
 
 
-def test_an_error_is_met_once_for_all_that_wait(tmp_path):
-    """A law: the processes that waited raise the same line, without looking for it themselves."""
+def test_waiting_processes_raise_the_error_of_the_builder(tmp_path):
+    """Law: the processes that waited raise the same error, without reading the file themselves."""
     content = tiny_content()
     content["annotations"][1]["bbox"] = [40, 8, -5, 30]
     write_tiny(tmp_path, content)
-    built, *errors = open_by_three_processes(tmp_path)
+    built, *errors = open_in_three_processes(tmp_path)
     assert built == "built" and len(errors) == 3 and len(set(errors)) == 1
     assert errors[0].startswith("negative-box: ") and "ann_id=2" in errors[0]
     content["annotations"][1]["bbox"] = [40, 8, 5, 30]
     assert len(open_tiny(tmp_path, content)) == 4
 
 
-def test_a_process_that_dies_while_it_builds_holds_up_nobody(tmp_path, own_cache):
-    """A law: the next in line builds, and what the dead one left is no entry."""
+def test_another_process_builds_if_the_builder_dies(tmp_path, temporary_cache):
+    """Law: the next process builds the entry, and what the killed one wrote is not taken for an entry."""
     write_tiny(tmp_path)
-    assert open_by_three_processes(tmp_path, first_dies=True) == ["built", "built", *["opened 4 True"] * 2]
-    assert len(entries(own_cache)) == 1
+    assert open_in_three_processes(tmp_path, first_dies=True) == ["built", "built", *["opened 4 True"] * 2]
+    assert len(cache_entries(temporary_cache)) == 1
 
 
-def test_the_arrays_are_the_systems_own_pages(tmp_path):
-    """Hand-made: an array is a view of a mapped file, which cannot be written to."""
+def test_cached_arrays_are_memory_mapped_and_read_only(tmp_path):
+    """By hand: an array is a view of a mapped file, and cannot be written to."""
     boxes = open_tiny(tmp_path).annotations.boxes
     while isinstance(boxes.base, np.ndarray):
         assert not boxes.flags.writeable
@@ -326,8 +329,9 @@ def test_the_arrays_are_the_systems_own_pages(tmp_path):
     assert type(boxes.base).__name__ == "mmap"
 
 
-def test_a_report_keeps_all_that_was_found():
-    """A law: a new report to which another's state is added is that report; a second time the counts are summed."""
+def test_report_state_restores_and_sums():
+    """Law: a new report to which another's state is added equals that report; when the state is added again, the counts
+    are summed."""
     report = DataReport("skip", "file")
     report.read["images"] = 3
     report.skip("images", "gone", "a")
@@ -341,8 +345,8 @@ def test_a_report_keeps_all_that_was_found():
     assert other.read["images"] == 6 and other.noted["odd"].ids == [7, 7]
 
 
-def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
-    """Hand-made: its own variable comes before the system's, and that before the home folder."""
+def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    """By hand: VERTEBRA_CACHE comes before XDG_CACHE_HOME, and that before the home folder."""
     assert cache.cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("VERTEBRA_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
@@ -351,16 +355,16 @@ def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
     assert cache.cache_folder() == Path.home() / ".cache" / "vertebra"
 
 
-def test_image_files_in_folders_of_classes_are_looked_at_once(tmp_path, monkeypatch, own_cache):
-    """By hand: the files are opened by the first opening, and again once one of them has changed; what was wrong with
-    one is reported by all openings."""
+def test_image_folder_files_are_checked_once(tmp_path, monkeypatch, temporary_cache):
+    """By hand: image files are checked when the folder is first opened, and again if one of them changed; a damaged
+    file is reported each time."""
     monkeypatch.setattr(file_checks, "KEPT_FROM", 0)
     root = write_folder(tmp_path / "photos")
     (root / "cat" / "cut.png").write_bytes((root / "cat" / "b.png").read_bytes()[:50])
     config = ImageFolderConfig(root=root)
-    files = count_calls(monkeypatch, image_folder, "check_image")
+    files = record_calls(monkeypatch, image_folder, "check_image")
     first, second = (build_dataset(config, "skip") for _ in range(2))
-    assert len(files) == 7 and len(entries(own_cache)) == 1
+    assert len(files) == 7 and len(cache_entries(temporary_cache)) == 1
     assert first.report.as_json() == second.report.as_json() and first.image_ids == second.image_ids
     assert second.report.as_json()["skipped"]["images"]["damaged-image"]["ids"] == ["cat/cut.png"]
     os.utime(root / "dog" / "a.png", ns=(1, 1))

@@ -1,4 +1,4 @@
-"""Annotation files as users have them: each fault gets its exit code and one line, each oddity its count."""
+"""Faults of COCO annotation files: a fault ends with an exit code and one line; what can be corrected is counted."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Spoil = Callable[[dict[str, Any]], Any]
 
 
 def set_in(section: str, row: int, **values) -> Spoil:
-    """Change fields of an entry; a value of ... deletes the field."""
+    """Return a change that sets fields of an entry; the value ... deletes the field."""
 
     def spoil(data: dict[str, Any]) -> None:
         for key, value in values.items():
@@ -30,10 +30,12 @@ def set_in(section: str, row: int, **values) -> Spoil:
 
 
 def drop(key: str) -> Spoil:
+    """Return a change that deletes a list of the file."""
     return lambda data: data.pop(key)
 
 
 def repeat(section: str, row: int) -> Spoil:
+    """Return a change that repeats an entry of a list."""
     return lambda data: data[section].append(dict(data[section][row]))
 
 
@@ -59,8 +61,8 @@ FATAL: dict[str, tuple[Spoil, str]] = {
 
 
 @pytest.mark.parametrize("name", FATAL)
-def test_a_broken_structure_stops_under_either_policy(name, tmp_path):
-    """docs/faults.md rows 5-11, 23: exit code 3, whatever --bad-data says."""
+def test_broken_structure_is_an_error_even_with_skip(name, tmp_path):
+    """docs/faults.md rows 5-11, 23. By hand: exit code 3, whatever --bad-data says."""
     spoil, message = FATAL[name]
     for policy in ("error", "skip"):
         data = tiny_content()
@@ -82,22 +84,22 @@ BYTES = {
 
 
 @pytest.mark.parametrize("name", BYTES)
-def test_a_file_that_is_no_annotation_file_stops(name, tmp_path):
-    """docs/faults.md rows 2-4, 27, 28: exit code 3, naming the file and the place in it."""
+def test_unreadable_annotation_file_is_an_error(name, tmp_path):
+    """docs/faults.md rows 2-4, 27, 28. By hand: exit code 3, naming the file and the place in it."""
     content, message = BYTES[name]
     with pytest.raises(DataError, match=message) as caught:
         open_tiny(tmp_path, content)
     assert caught.value.exit_code == 3
 
 
-def test_a_missing_file_stops(tmp_path):
-    """docs/faults.md row 1: exit code 3, naming the path."""
+def test_missing_annotation_file_is_an_error(tmp_path):
+    """docs/faults.md row 1. By hand: exit code 3, naming the path."""
     with pytest.raises(DataError, match=r"missing-file: .*gone\.json: the file does not exist"):
         open_tiny(tmp_path, annotations=tmp_path / "gone.json")
 
 
-def test_a_byte_order_mark_is_no_fault(tmp_path):
-    """docs/faults.md row 27."""
+def test_byte_order_mark_is_accepted(tmp_path):
+    """docs/faults.md row 27. By hand: the file is read like one without the mark."""
     assert len(open_tiny(tmp_path, b"\xef\xbb\xbf" + json.dumps(tiny_content()).encode())) == 4
 
 
@@ -148,9 +150,9 @@ BAD_OBJECTS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_OBJECTS)
-def test_a_bad_object_stops_or_is_skipped_and_counted(name, tmp_path):
-    """docs/faults.md rows 14, 15, 26, 29-32, 37: exit code 3 naming file, image and annotation; skipped, it is in the
-    report."""
+def test_bad_object_is_an_error_or_skipped_and_counted(name, tmp_path):
+    """docs/faults.md rows 14, 15, 26, 29-32, 37. By hand: exit code 3 naming file, image and annotation; with
+    --bad-data=skip it is counted in the report."""
     changes, case, message = BAD_OBJECTS[name]
     data = tiny_content()
     set_in("annotations", 1, **changes)(data)
@@ -166,8 +168,8 @@ def test_a_bad_object_stops_or_is_skipped_and_counted(name, tmp_path):
     assert [entry["id"] for entry in dataset.ground_truth()["annotations"]] == [1, 3, 4, 5, 6]
 
 
-def test_an_annotation_that_is_no_object_is_skipped(tmp_path):
-    """docs/faults.md row 14: an entry that is not even a dict."""
+def test_annotation_that_is_not_a_dict_is_skipped(tmp_path):
+    """docs/faults.md row 14. By hand: a string among the annotations."""
     data = tiny_content()
     data["annotations"].append("nonsense")
     dataset = open_tiny(tmp_path, data, "skip")
@@ -186,8 +188,8 @@ ODD: dict[str, tuple[Spoil, str]] = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_oddity_is_used_and_counted(name, tmp_path):
-    """docs/faults.md rows 13, 20, 33: handled under the strict policy, one note."""
+def test_correctable_annotation_is_used_and_counted(name, tmp_path):
+    """docs/faults.md rows 13, 20, 33. By hand: no error, one note in the report."""
     spoil, note = ODD[name]
     data = tiny_content()
     spoil(data)
@@ -197,8 +199,8 @@ def test_an_oddity_is_used_and_counted(name, tmp_path):
     assert (dataset.read(0).objects.boxes <= [96, 64, 96, 64]).all()
 
 
-def test_what_a_file_leaves_out_is_filled_in(tmp_path):
-    """docs/faults.md rows 8, 19, 20: no info, no iscrowd, no area; the evaluator gets all it needs."""
+def test_missing_optional_fields_have_defaults(tmp_path):
+    """docs/faults.md rows 8, 19, 20. By hand: without info, iscrowd and area the file can be read and evaluated."""
     data = tiny_content()
     del data["info"]
     for entry in data["annotations"]:
@@ -209,8 +211,8 @@ def test_what_a_file_leaves_out_is_filled_in(tmp_path):
     assert evaluate_coco(dataset.ground_truth(), []).summary["APm"] == 0  # those of 32 x 32 pixels and more
 
 
-def test_truth_values_and_null_are_filled_in_too(tmp_path):
-    """Hand-made: crowds given as false and true, and an area of null, as the official API would have them."""
+def test_boolean_iscrowd_and_null_area_are_accepted(tmp_path):
+    """By hand: iscrowd given as false and true, and an area of null, which the COCO API accepts too."""
     data = tiny_content()
     data["annotations"][0].update(iscrowd=False, area=None)
     data["annotations"][1].update(iscrowd=True)
@@ -226,8 +228,9 @@ def test_truth_values_and_null_are_filled_in_too(tmp_path):
     ("box", "case"),
     [([200, 200, 20, 20], "outside-box"), ([-30, 5, 20, 20], "outside-box"), ([40, 8, 1e-3, 30], "tiny-box")],
 )
-def test_what_cannot_be_learned_is_left_out_by_rule(box, case, tmp_path):
-    """docs/faults.md rows 34, 35: skipped and counted under the strict policy too; the evaluator still sees it."""
+def test_boxes_outside_or_tiny_are_skipped_in_training_only(box, case, tmp_path):
+    """docs/faults.md rows 34, 35. By hand: skipped and counted with bad_data=error too; the evaluator still gets the
+    object."""
     data = tiny_content()
     set_in("annotations", 1, bbox=box)(data)
     dataset = open_tiny(tmp_path, data)
@@ -236,8 +239,9 @@ def test_what_cannot_be_learned_is_left_out_by_rule(box, case, tmp_path):
     assert len(dataset.ground_truth()["annotations"]) == 6
 
 
-def test_corners_in_place_of_sizes_are_suspected(tmp_path):
-    """docs/faults.md row 36: x1 y1 x2 y2 for x y w h; a warning with the rate, and no more."""
+def test_corners_instead_of_sizes_get_a_warning(tmp_path):
+    """docs/faults.md row 36. By hand: x1 y1 x2 y2 in place of x y w h; a warning with the fraction of boxes that leave
+    their image."""
     data = tiny_content()
     for entry in data["annotations"]:
         x, y, width, height = entry["bbox"]
@@ -248,9 +252,9 @@ def test_corners_in_place_of_sizes_are_suspected(tmp_path):
 
 
 @pytest.mark.parametrize("identity", [0, -3, 2**40])
-def test_any_whole_number_is_a_category_id(identity, tmp_path):
-    """docs/faults.md rows 12, 16, 17: kept for the results, whatever the label is; and annotation id 0 is one as any
-    other."""
+def test_any_integer_is_a_category_id(identity, tmp_path):
+    """docs/faults.md rows 12, 16, 17. By hand: ids are kept for the results and mapped to labels; annotation id 0 is an
+    ordinary id."""
     data = tiny_content()
     set_in("categories", 0, id=identity)(data)
     for entry in data["annotations"]:
@@ -265,8 +269,8 @@ def test_any_whole_number_is_a_category_id(identity, tmp_path):
     ]
 
 
-def test_text_can_be_an_image_id(tmp_path):
-    """docs/faults.md row 18: all ids text."""
+def test_image_ids_can_be_strings(tmp_path):
+    """docs/faults.md row 18. By hand: all ids are strings."""
     data = tiny_content()
     for entry in data["images"]:
         entry["id"] = f"photo {entry['id']}"
@@ -276,14 +280,14 @@ def test_text_can_be_an_image_id(tmp_path):
     assert dataset.image_ids[0] == "photo 11" and len(dataset.read(0).objects.boxes) == 2
 
 
-def test_a_misspelt_class_names_the_nearest(tmp_path):
-    """docs/faults.md row 21: exit code 2."""
+def test_misspelt_class_suggests_the_nearest(tmp_path):
+    """docs/faults.md row 21. By hand: exit code 2."""
     with pytest.raises(UsageError, match=r"there is no class 'dgo' in the annotations: did you mean 'dog'\?"):
         open_tiny(tmp_path, class_names=("cat", "dgo"))
 
 
-def test_some_of_the_classes_in_an_order_of_ones_own(tmp_path):
-    """The labels follow the names; other classes are left out by choice and counted."""
+def test_class_names_select_and_order_the_classes(tmp_path):
+    """By hand: labels follow the given names; objects of other classes are left out and counted."""
     dataset = open_tiny(tmp_path, class_names=("dog",))
     assert dataset.class_names == ("dog",) and dataset.category_ids == (90,)
     assert dataset.report.as_json()["skipped"]["annotations"]["other-class"]["count"] == 4
@@ -292,7 +296,7 @@ def test_some_of_the_classes_in_an_order_of_ones_own(tmp_path):
 
 
 def test_different_classes_for_train_and_val_are_refused(tmp_path):
-    """docs/faults.md row 22: exit code 2, showing the difference."""
+    """docs/faults.md row 22. By hand: exit code 2, showing the difference."""
     both, dogs = open_tiny(tmp_path), open_tiny(tmp_path, class_names=("dog",))
     require_same_classes(both.classes, both.classes)
     with pytest.raises(UsageError, match=r"only in train: \['cat'\]"):
@@ -301,8 +305,8 @@ def test_different_classes_for_train_and_val_are_refused(tmp_path):
         require_same_classes(both.classes, {"detection": Classes(("dog", "cat"), both.category_ids)})
 
 
-def test_filtering_everything_away_says_why(tmp_path):
-    """docs/faults.md row 24: exit code 3 with the counts by reason."""
+def test_empty_data_set_after_filtering_is_an_error_with_reasons(tmp_path):
+    """docs/faults.md row 24. By hand: exit code 3 with the counts by reason."""
     data = tiny_content()
     data["annotations"] = []
     with pytest.raises(DataError, match=r"empty-dataset: .*4 without-objects"):
@@ -310,30 +314,31 @@ def test_filtering_everything_away_says_why(tmp_path):
 
 
 def test_images_without_objects_are_kept_and_counted(tmp_path):
-    """docs/faults.md row 25: background is worth learning."""
+    """docs/faults.md row 25. By hand: images of background alone are used unless ``keep_empty`` is false."""
     dataset = open_tiny(tmp_path)
     assert len(dataset) == 4 and len(dataset.read(2).objects.boxes) == 0
     assert dataset.report.as_json()["noted"]["image-without-objects"] == {"count": 1, "ids": [13]}
     assert len(open_tiny(tmp_path, keep_empty=False)) == 3
 
 
-def test_crowds_are_regions_to_ignore(tmp_path):
-    """docs/faults.md row 39: not an object, not background."""
+def test_crowds_become_ignore_regions(tmp_path):
+    """docs/faults.md row 39. By hand: a crowd is neither an object nor background."""
     record = open_tiny(tmp_path).read(1).objects
     assert record.boxes.tolist() == [[0, 0, 96, 64]]
     assert record.ignored.tolist() == [[50, 20, 90, 60]]
 
 
-def test_a_subset_is_the_first_images(tmp_path):
-    """Of the data and of the truth alike."""
+def test_subset_takes_the_first_images(tmp_path):
+    """By hand: of the images and of the ground truth for evaluation alike."""
     dataset = open_tiny(tmp_path, subset=2)
     assert dataset.image_ids == [11, 12]
     assert [entry["id"] for entry in dataset.ground_truth()["annotations"]] == [1, 2, 3, 4]
     assert totals_add_up(dataset.report)
 
 
-def test_workers_share_arrays_and_nothing_else(tmp_path):
-    """Memory stays flat: what is kept per object and image is arrays, which a fork shares."""
+def test_annotations_are_kept_as_arrays(tmp_path):
+    """By hand: everything that is kept per object and image is an array of numbers or bytes, whose pages forked workers
+    share."""
     kept = open_tiny(tmp_path).annotations
     for name in ("image_ids", "file_names", "sizes", "starts", "rows", "boxes", "labels", "crowd"):
         array = getattr(kept, name)

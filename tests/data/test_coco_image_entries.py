@@ -1,4 +1,4 @@
-"""Entries of images in a COCO file as users have them: each fault gets its exit code and one line."""
+"""Faults of the image entries of a COCO file: each ends with an exit code and one line."""
 
 from typing import Any
 
@@ -30,8 +30,9 @@ BAD_IMAGES: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
-def test_a_bad_image_stops_or_is_skipped_with_its_objects(name, tmp_path):
-    """docs/faults.md rows 60, 61, 68, 78, 79: exit code 3 naming the image; skipped, its objects are counted too."""
+def test_bad_image_is_an_error_or_skipped_with_its_objects(name, tmp_path):
+    """docs/faults.md rows 60, 61, 68, 78, 79. By hand: exit code 3 naming the image; with --bad-data=skip its objects
+    are counted too."""
     changes, case, message = BAD_IMAGES[name]
     data = tiny_content()
     data["images"][1] = {key: value for key, value in (data["images"][1] | changes).items() if value is not ...}
@@ -46,8 +47,8 @@ def test_a_bad_image_stops_or_is_skipped_with_its_objects(name, tmp_path):
     assert dataset.image_ids == [11, 13, 14]
 
 
-def test_a_link_out_of_the_folder_needs_permission(tmp_path):
-    """docs/faults.md row 79: a symbolic link that leads elsewhere."""
+def test_link_out_of_the_folder_needs_allow_outside(tmp_path):
+    """docs/faults.md row 79. By hand: a symbolic link to a file outside the image folder."""
     data = tiny_content()
     data["images"][1]["file_name"] = "link.png"
     open_tiny(tmp_path)
@@ -60,8 +61,9 @@ def test_a_link_out_of_the_folder_needs_permission(tmp_path):
 
 
 @pytest.mark.parametrize("identity", [2**70, -(2**64), "12\0", "\ud800", True, 1.5, None])
-def test_what_cannot_be_an_id_is_refused(identity, tmp_path):
-    """Exit code 3 and a line that can be printed. numpy would keep such a number as an object and drop a last NUL."""
+def test_invalid_image_id_is_refused(identity, tmp_path):
+    """By hand: exit code 3 and a message that can be encoded. In a numpy array such a number would become an object,
+    and a final NUL would be lost."""
     data = tiny_content()
     data["images"][2]["id"] = identity
     with pytest.raises(DataError, match=r"bad-image: .*an image needs an id, a number of 64 bits or text") as caught:
@@ -72,8 +74,8 @@ def test_what_cannot_be_an_id_is_refused(identity, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["two\nlines.png", "größe 日本.png", "a b.png"])
-def test_odd_names_work_and_errors_stay_one_line(name, tmp_path):
-    """docs/faults.md row 80: line breaks, other alphabets and spaces."""
+def test_unusual_file_names_work_and_errors_stay_one_line(name, tmp_path):
+    """docs/faults.md row 80. By hand: line breaks, other alphabets and spaces."""
     data = tiny_content()
     data["images"][0]["file_name"] = name
     with pytest.raises(DataError) as caught:
@@ -84,16 +86,16 @@ def test_odd_names_work_and_errors_stay_one_line(name, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (3, 50)])
-def test_tiny_images_go_through(size, tmp_path):
-    """docs/faults.md row 76: no side falls to zero."""
+def test_tiny_images_are_resized_to_at_least_one_pixel(size, tmp_path):
+    """docs/faults.md row 76. By hand: no side becomes 0."""
     cv2.imwrite(str(tmp_path / "tiny.png"), np.full((*size, 3), 90, np.uint8))
     transform = build_transform(ResizeConfig(short_sides=(64,), long_side=96))
     sample = transform(Record(read_image(tmp_path / "tiny.png")), 0, 0)
     assert min(sample.image.shape[1:]) >= 1 and max(sample.image.shape[1:]) <= 96
 
 
-def test_a_cut_image_under_skip_is_counted(tmp_path):
-    """docs/faults.md row 63 in a data set: left out with its objects, and counted."""
+def test_truncated_image_is_skipped_and_counted(tmp_path):
+    """docs/faults.md row 63. By hand: left out with its objects, and counted."""
     data = tiny_content()
     data["images"][1]["file_name"] = "cut.png"
     png = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))[1]

@@ -1,4 +1,4 @@
-"""COCO's objects as maps of classes: torchvision's merging of them, and the other conventions by hand."""
+"""COCO's objects as semantic maps: merged as torchvision does, and by the other conventions."""
 
 import json
 from pathlib import Path
@@ -15,6 +15,7 @@ VOC_21 = ("background", *VOC_CLASSES)
 
 
 def box_polygon(x: int, y: int, width: int, height: int) -> list[list[int]]:
+    """Return the corners of a box as a polygon."""
     return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
 
@@ -24,7 +25,8 @@ CROWD = (0, 0, 20, 64)
 
 
 def write_coco(folder: Path) -> CocoSemanticConfig:
-    """Two images: one with all of BOXES and a crowd of cats, one empty; all of COCO's classes."""
+    """Write two images, one with all of BOXES and a crowd of cats and one without objects; the file has all of
+    COCO's classes."""
     (folder / "images").mkdir(parents=True)
     for number in (1, 2):
         Image.new("RGB", (WIDTH, HEIGHT), (number, 0, 0)).save(folder / "images" / f"{number}.png")
@@ -52,7 +54,7 @@ def open_coco(folder: Path, **changes) -> CocoSemantic:
 
 
 def bitmaps(class_names) -> tuple[np.ndarray, np.ndarray]:
-    """The masks, the crowd last, and their labels; classes that are not there are left out."""
+    """Return the masks of the first image, the crowd last, and their labels, for the objects whose class is given."""
     masks, labels = [], []
     for name, (x, y, width, height) in (*BOXES, ("cat", CROWD)):
         if name in class_names:
@@ -64,9 +66,9 @@ def bitmaps(class_names) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("categories", ["all", "voc"])
-def test_objects_are_merged_as_torchvision_does(categories, tmp_path):
-    """Its references' coco_utils.py in its words: the maximum of mask times class, 255 where masks add up to more than
-    1, crowds among them."""
+def test_objects_are_merged_as_in_torchvision(categories, tmp_path):
+    """Oracle: the rule of coco_utils.py in torchvision's references: the maximum of mask times class, and 255 where
+    masks, crowds included, overlap."""
     dataset = open_coco(tmp_path, categories=categories)
     masks, labels = bitmaps(dataset.class_names)
     expected = (masks * labels[:, None, None]).max(axis=0)
@@ -76,8 +78,9 @@ def test_objects_are_merged_as_torchvision_does(categories, tmp_path):
     assert not dataset.read(1).semantic.any() and len(dataset) == 2
 
 
-def test_vocs_classes_have_torchvisions_numbers(tmp_path):
-    """The category ids of its list, in its order; a background before them. All: the 80 of the file."""
+def test_voc_classes_have_torchvisions_category_ids(tmp_path):
+    """Oracle: torchvision's list of the category ids of VOC's classes, background first. With all categories: the 80 of
+    the file."""
     published = (0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
     config = write_coco(tmp_path)
     content = json.loads(config.annotations.read_text())
@@ -93,8 +96,8 @@ def test_vocs_classes_have_torchvisions_numbers(tmp_path):
     assert everything.class_names == ("background", *COCO_CLASSES) and everything.category_ids == (0, *official)
 
 
-def test_other_ways_to_merge_by_hand(tmp_path):
-    """Where the cats overlap; where a cat and the dog do; the crowd where nothing else is."""
+def test_overlap_and_crowd_options(tmp_path):
+    """By hand: pixels where two cats overlap, where a cat and the dog do, and where there is only the crowd."""
     cat, dog, none, unknown = (VOC_21.index("cat"), VOC_21.index("dog"), 0, 255)
     places = {"two cats": (45, 22), "cat and dog": (22, 45), "dog alone": (22, 60), "crowd": (5, 5), "both": (45, 12)}
     expected = {
@@ -109,8 +112,8 @@ def test_other_ways_to_merge_by_hand(tmp_path):
         assert labels[55, 85] == none  # a toaster is nothing to VOC
 
 
-def test_images_with_few_pixels_are_left_out_where_that_is_asked_for(tmp_path):
-    """torchvision trains on images of more than 1000 pixels of objects; the others are counted."""
+def test_min_pixels_leaves_out_images_with_few_object_pixels(tmp_path):
+    """By hand: torchvision trains on images with more than 1000 pixels of objects; the others are counted."""
     dataset = open_coco(tmp_path / "a", min_pixels=1000)
     assert dataset.image_ids == [1]
     assert dataset.report.as_json()["skipped"]["images"] == {"few-pixels": {"count": 1, "ids": [2]}}
@@ -118,8 +121,8 @@ def test_images_with_few_pixels_are_left_out_where_that_is_asked_for(tmp_path):
         open_coco(tmp_path / "b", min_pixels=10**6)
 
 
-def test_a_category_zero_leaves_the_background_another_id(tmp_path):
-    """docs/faults.md row 17: ids stay unique in the results."""
+def test_background_id_is_unique_when_a_category_has_id_zero(tmp_path):
+    """docs/faults.md row 17. By hand: ids in the results stay unique."""
     config = write_coco(tmp_path)
     content = json.loads(config.annotations.read_text())
     content["categories"][0]["id"] = 0
@@ -128,8 +131,9 @@ def test_a_category_zero_leaves_the_background_another_id(tmp_path):
 
 
 @pytest.mark.parametrize("box", [[10, 10, 40, 0], [500, 500, 1, 1], "none", ...])
-def test_boxes_do_not_matter(box, tmp_path):
-    """The same maps whatever a box says: two objects of train2017 have masks and a box without height."""
+def test_semantic_maps_do_not_depend_on_boxes(box, tmp_path):
+    """Law: the maps are the same whatever the box of an object is. Two objects of train2017 have a mask and a box of
+    height 0."""
     config = write_coco(tmp_path)
     expected = CocoSemantic("error", config).read(0).semantic
     data = json.loads(config.annotations.read_text())

@@ -1,4 +1,4 @@
-"""Colour jitter."""
+"""Color jitter against torchvision's, and in every training transform."""
 
 import cv2
 import numpy as np
@@ -15,8 +15,8 @@ FARTHEST = {"brightness": 1.01, "contrast": 1.01, "saturation": 1.01, "hue": 14.
 
 
 @pytest.mark.parametrize("change", FARTHEST)
-def test_colours_change_as_in_torchvision(change):
-    """torchvision v2 in floating point, with the factor that albumentations drew."""
+def test_colors_change_as_in_torchvision(change):
+    """Oracle: torchvision v2 in floating point, with the factor that albumentations drew."""
     (step,) = ColorJitterConfig(**{change: 0.4}).steps()
     differences = []
     for seed in range(9):
@@ -40,25 +40,26 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_every_training_transform_jitters_colours(config):
-    """A law: without jitter the colour of a plain image stays; with it every sample has another, but is plain still; at
-    a probability of a half about half of the samples keep theirs (5 sigma)."""
+def test_every_training_transform_jitters_colors(config):
+    """Law: without jitter an image of one color keeps it; with jitter almost every sample has another color, and still
+    only one; with a probability of 0.5 about half of the samples keep theirs (5 sigma)."""
     jitter = ColorJitterConfig(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 
-    def colours(jitter: ColorJitterConfig) -> list[tuple[int, ...]]:
+    def colors_of_samples(jitter: ColorJitterConfig) -> list[tuple[int, ...]]:
+        """Return the color of each of 100 samples of an image of one color."""
         transform = build_transform(config.replace(color_jitter=jitter))
         images = [transform(FLAT, 0, index).image.flatten(1) for index in range(100)]
         # OpenCV rounds the pixels that it takes one by one in another way than those it takes by 16; hue enlarges that.
         assert all((image.amax(dim=1) - image.amin(dim=1)).max() <= 8 for image in images)
         return [tuple(image[:, 0].tolist()) for image in images]
 
-    assert set(colours(ColorJitterConfig())) == {(100, 60, 160)}
-    assert len(set(colours(jitter))) > 80
-    assert 25 <= colours(jitter.replace(probability=0.5)).count((100, 60, 160)) <= 75
+    assert set(colors_of_samples(ColorJitterConfig())) == {(100, 60, 160)}
+    assert len(set(colors_of_samples(jitter))) > 80
+    assert 25 <= colors_of_samples(jitter.replace(probability=0.5)).count((100, 60, 160)) <= 75
 
 
 def test_one_number_stands_for_brightness_contrast_and_saturation():
-    """By hand; also as the field of a config."""
+    """By hand: in the config itself, and as a field of another config."""
     expected = ColorJitterConfig(brightness=0.3, contrast=0.3, saturation=0.3)
     assert ColorJitterConfig.model_validate(0.3) == expected
     assert RandomCropConfig.model_validate({"color_jitter": 0.3}).color_jitter == expected
@@ -68,8 +69,8 @@ def test_one_number_stands_for_brightness_contrast_and_saturation():
         ColorJitterConfig(hue=0.6)
 
 
-def test_jitter_does_not_change_the_image_of_the_data_set():
-    """A law: a data set may keep its images in memory."""
+def test_jitter_does_not_modify_its_input():
+    """Law: the image is unchanged, since a data set may keep its images in memory."""
     before = NOISE.copy()
     build_transform(ResizeConfig(short_sides=(64,), color_jitter=ColorJitterConfig(brightness=0.5, hue=0.5)))(
         Record(NOISE), 0, 0

@@ -1,5 +1,5 @@
-"""Copy-paste. What must have become of masks, boxes and semantic maps is read off the mixed image, whose pixels say
-where they come from."""
+"""Copy-paste. The pixels of the test images say where they come from, so the expected masks, boxes and semantic maps
+can be read off the mixed image."""
 
 from dataclasses import replace
 
@@ -10,9 +10,9 @@ from vertebra.data import CopyPasteConfig, Objects, Record, build_mix
 from ..helpers.telltale import HEIGHT, WIDTHS, Telltale, boxes_of, ignored_of, masks_of, mixed, pixels_of, semantic_of
 
 
-def test_masks_and_boxes_are_those_of_the_visible_pixels():
-    """A law: pixels of the other image are the union of the pasted masks, each of them where it was; the masks of the
-    image lost exactly these pixels, and none of them is empty; every box is that of the visible pixels."""
+def test_masks_and_boxes_cover_the_visible_pixels():
+    """Law: the pixels of the other image are the union of the pasted masks, each at its place; the masks of the image
+    lose exactly these pixels, and no mask is empty; every box fits its visible pixels."""
     dataset = Telltale("bitmaps", ("detection", "semantic"))
     counts, smaller = [], 0
     for epoch in range(40):
@@ -47,9 +47,9 @@ def test_masks_and_boxes_are_those_of_the_visible_pixels():
     assert smaller > 10 and set(counts) == {0, 1, 2, 3}
 
 
-def test_an_object_of_which_nothing_is_visible_is_dropped():
-    """By hand: of two rectangles the small one is dropped where the pasted one covers it, and only then; the other,
-    of which a part is covered, gets the box of the rest."""
+def test_hidden_object_is_dropped():
+    """By hand: a small rectangle is dropped if the pasted one covers it, and only then; a larger one that is covered in
+    part gets the box of its visible part."""
     large = np.zeros((1, 20, 30), np.uint8)
     large[0, 5:15, 10:20] = 1
     small, half = np.zeros_like(large), np.zeros_like(large)
@@ -68,9 +68,9 @@ def test_an_object_of_which_nothing_is_visible_is_dropped():
     }
 
 
-def test_an_object_that_is_not_covered_keeps_its_box():
+def test_uncovered_object_keeps_its_annotated_box():
     """By hand: boxes are wider than their masks. The second object is covered in part and gets the box of its visible
-    pixels; the first one, and the one that is pasted, keep the boxes of the file."""
+    pixels; the first and the pasted object keep their annotated boxes."""
     masks = np.zeros((3, 20, 30), np.uint8)
     masks[0, 2:5, 2:28] = masks[1, 10:18, 2:10] = masks[2, 12:20, 6:12] = 1
     below, above = with_masks(Telltale().read(0), masks[:2], [1, 2]), with_masks(Telltale().read(1), masks[2:], [3])
@@ -84,13 +84,13 @@ def test_an_object_that_is_not_covered_keeps_its_box():
 
 
 def widen(objects: Objects) -> Objects:
-    """Return objects with boxes that reach a quarter of a pixel further, in an image of 20 x 30."""
+    """Return the objects with boxes that are a quarter of a pixel wider on each side, in an image of 20 x 30."""
     boxes = objects.boxes + np.array([-0.25, -0.25, 0.25, 0.25], np.float32)
     return objects.replace(boxes=boxes.clip(0, [30, 20, 30, 20]).astype(np.float32))
 
 
-def test_an_object_with_an_empty_mask_keeps_its_box_and_is_not_pasted():
-    """By hand (docs/faults.md row 58): nothing says which of its pixels would be hidden, or which to paste."""
+def test_object_with_empty_mask_keeps_its_box_and_is_not_pasted():
+    """docs/faults.md row 58. By hand: nothing says which of its pixels would be hidden, or which to paste."""
     masks = np.zeros((2, 20, 30), np.uint8)
     masks[0, 5:15, 5:15] = 1
     boxes = np.array([[5, 5, 15, 15], [20, 2, 28, 8]], np.float32)
@@ -102,14 +102,14 @@ def test_an_object_with_an_empty_mask_keeps_its_box_and_is_not_pasted():
 
 
 def with_masks(record: Record, masks: np.ndarray, labels: list[int], boxes: np.ndarray | None = None) -> Record:
-    """Return a black image with these objects, whose boxes are those of the masks unless they are given."""
+    """Return a black image with these objects; without ``boxes`` they have the boxes of the masks."""
     boxes = boxes_of(masks) if boxes is None else boxes
     objects = record.objects.replace(boxes=boxes, labels=np.array(labels), masks=masks)
     return replace(record, image=np.zeros((*masks.shape[1:], 3), np.uint8), objects=objects)
 
 
 def test_every_number_of_objects_is_pasted_equally_often():
-    """A law (5 sigma): none, one, two or three of three, and every object equally often."""
+    """Law (5 sigma): none, one, two or three of three objects are pasted equally often, and so is each object."""
     mix, below, above = build_mix(CopyPasteConfig(), Telltale()), Telltale().read(0), Telltale().read(1)
     generator = np.random.default_rng(0)
     labels = [mix.join([below, above], generator).objects.labels for _ in range(200)]

@@ -1,4 +1,4 @@
-"""Folders of classes: torchvision's reading of the same folder, and what each fault gets."""
+"""Image folders against torchvision's ImageFolder, and the faults of such folders."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ IMAGES = {
 
 
 def write_folder(root: Path) -> Path:
-    """Six small images of three classes."""
+    """Write six small images of three classes."""
     for folder, names in IMAGES.items():
         for number, name in enumerate(names):
             path = root / folder / name
@@ -38,8 +38,8 @@ def open_folder(root: Path, policy="error", **changes) -> ImageFolder:
     return ImageFolder(policy, ImageFolderConfig(root=root, **changes))
 
 
-def test_it_reads_what_torchvision_reads(root):
-    """torchvision.datasets.ImageFolder: the same classes, files, labels and pixels in the same order."""
+def test_image_folder_equals_torchvisions(root):
+    """Oracle: torchvision.datasets.ImageFolder: the same classes, files, labels and pixels in the same order."""
     ours, theirs = open_folder(root), Peer(str(root))
     assert ours.class_names == tuple(theirs.classes) == ("ant", "cat", "dog")
     assert len(ours) == len(theirs) == 6
@@ -51,8 +51,8 @@ def test_it_reads_what_torchvision_reads(root):
     assert ours.image_ids == list(ours.ground_truth())
 
 
-def test_some_of_the_classes_in_an_order_of_ones_own(root):
-    """Labels follow the names; images of other classes are left out by choice and counted."""
+def test_class_names_select_and_order_the_classes(root):
+    """By hand: labels follow the given names; images of other classes are left out and counted."""
     dataset = open_folder(root, class_names=("dog", "ant"))
     assert dataset.ground_truth() == {"ant/1.png": 1, "dog/a.png": 0, "dog/z.bmp": 0}
     report = dataset.report.as_json()
@@ -62,21 +62,21 @@ def test_some_of_the_classes_in_an_order_of_ones_own(root):
         require_same_classes(dataset.classes, open_folder(root, class_names=("ant", "dog")).classes)
 
 
-def test_a_subset_is_spread_over_all(root):
-    """Hand-made: every second of the six; more than there are is all."""
+def test_subset_is_spread_over_all_images(root):
+    """By hand: every second of six images; a subset larger than the data set is all of it."""
     assert open_folder(root, subset=3).image_ids == ["ant/1.png", "cat/b.png", "dog/a.png"]
     assert len(open_folder(root, subset=99)) == 6
 
 
-def test_a_class_that_a_subset_leaves_out_is_noted(root):
-    """Hand-made: of every third image there is no dog."""
+def test_class_without_images_in_a_subset_is_reported(root):
+    """By hand: no dog is among every third image."""
     dataset = open_folder(root, subset=2)
     assert dataset.image_ids == ["ant/1.png", "cat/more/deep/c.png"]
     assert dataset.report.as_json()["noted"] == {"empty-class": {"count": 1, "ids": ["dog"]}}
 
 
-def test_one_class_alone_is_warned_of(root):
-    """A classifier of one class has loss 0 from the first step."""
+def test_single_class_gets_a_warning(root):
+    """By hand: a classifier of one class has a loss of 0 from the first step."""
     assert "one class alone teaches nothing" in open_folder(root, class_names=("dog",)).report.summary()
     assert not open_folder(root).report.warnings
 
@@ -89,14 +89,14 @@ def test_one_class_alone_is_warned_of(root):
     ],
     ids=lambda config: config["name"],
 )
-def test_a_class_named_twice_is_refused(config):
-    """Labels would shift: whoever reads it from a config gets exit code 2, naming it."""
+def test_duplicate_class_name_is_refused(config):
+    """By hand: ValueError, since labels would shift; from a config, exit code 2 with the name."""
     with pytest.raises(ValueError, match="these classes are named twice: ant"):
         DATASETS.resolve({**config, "class_names": ["ant", "bee", "ant"]})
 
 
 def test_links_to_folders_are_followed(root, tmp_path):
-    """As torchvision does: class folders often lie on another disk."""
+    """By hand: as in torchvision, since class folders are often on another disk."""
     (tmp_path / "elsewhere").mkdir()
     shutil.move(root / "dog", tmp_path / "elsewhere" / "dog")
     (root / "dog").symlink_to(tmp_path / "elsewhere" / "dog")
@@ -107,8 +107,8 @@ def test_links_to_folders_are_followed(root, tmp_path):
     ("link", "target", "noted"),
     [("ant/loop", "..", "ant/loop"), ("cat/more/up", "..", "cat/more/up"), ("dog/out", "../..", "dog/out/photos")],
 )
-def test_a_link_that_leads_back_is_not_followed(root, link, target, noted):
-    """Hand-made: six images stay six, each with the label of its own folder; the loop is noted."""
+def test_link_loops_are_not_followed(root, link, target, noted):
+    """By hand: six images stay six, each with the label of its own folder; the loop is reported."""
     before = open_folder(root).ground_truth()
     (root / link).symlink_to(target)
     dataset = open_folder(root)
@@ -116,16 +116,17 @@ def test_a_link_that_leads_back_is_not_followed(root, link, target, noted):
     assert dataset.report.as_json()["noted"] == {"link-loop": {"count": 1, "ids": [noted]}}
 
 
-def test_it_is_known_by_name(root):
-    """The registry builds it from plain data; without names its classes are in its files."""
+def test_image_folder_is_registered(root):
+    """By hand: the registry builds it from plain data; without class names in the config they are read from its
+    folders."""
     config = DATASETS.resolve({"name": "image_folder", "root": str(root)})
     assert len(build_dataset(config)) == 6
     with pytest.raises(UsageError, match="the classes of image_folder are in its files"):
         config.classes()
 
 
-def add(name: str, content: bytes = b""):
-    """A further file."""
+def write_file(name: str, content: bytes = b""):
+    """Return a change that writes a file."""
 
     def spoil(root: Path) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -134,24 +135,24 @@ def add(name: str, content: bytes = b""):
     return spoil
 
 
-def cut(name: str):
-    """A file that ends half way."""
+def truncate(name: str):
+    """Return a change that cuts a file in half."""
     return lambda root: (root / name).write_bytes((root / name).read_bytes()[: (root / name).stat().st_size // 2])
 
 
 # name: (what is done to the valid folder, case, file named, what the line says)
 BAD_IMAGES = {
-    "cut": (cut("dog/a.png"), "damaged-image", "dog/a.png", "damaged"),
-    "empty": (add("dog/a.png"), "not-an-image", "dog/a.png", "no image file"),
-    "a page": (add("cat/new.jpg", b"<html>"), "not-an-image", "cat/new.jpg", "no image file"),
-    "in no class": (add("new.jpg", b"x"), "no-class", "new.jpg", "lies in no class folder: move it into one"),
+    "truncate": (truncate("dog/a.png"), "damaged-image", "dog/a.png", "damaged"),
+    "empty": (write_file("dog/a.png"), "not-an-image", "dog/a.png", "no image file"),
+    "a page": (write_file("cat/new.jpg", b"<html>"), "not-an-image", "cat/new.jpg", "no image file"),
+    "in no class": (write_file("new.jpg", b"x"), "no-class", "new.jpg", "lies in no class folder: move it into one"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
-def test_a_bad_image_stops_or_is_skipped_and_counted(name, root):
-    """docs/faults.md rows 62, 65 and images in no class folder: exit code 3 naming the file; skipped, it is in the
-    report."""
+def test_bad_image_is_an_error_or_skipped_and_counted(name, root):
+    """docs/faults.md rows 62, 65, and images outside class folders. By hand: exit code 3 naming the file; with skip it
+    is counted in the report."""
     spoil, case, file, message = BAD_IMAGES[name]
     spoil(root)
     with pytest.raises(DataError, match=rf"{case}: .*{file}: image_id={file}: .*{message}") as caught:
@@ -166,15 +167,15 @@ def test_a_bad_image_stops_or_is_skipped_and_counted(name, root):
 
 
 ODD = {
-    "other files": (add("cat/notes.txt"), "stray-file", "cat/notes.txt"),
-    "a file beside the classes": (add("README"), "stray-file", "README"),
+    "other files": (write_file("cat/notes.txt"), "stray-file", "cat/notes.txt"),
+    "a file beside the classes": (write_file("README"), "stray-file", "README"),
     "an endless jpeg": (None, "jpeg-without-end", "cat/a.JPEG"),
 }
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_oddity_is_counted(name, root):
-    """docs/faults.md row 64 and stray files: no fault under the strict policy, one note."""
+def test_stray_files_and_jpegs_without_end_are_reported(name, root):
+    """docs/faults.md row 64, and stray files. By hand: no error, one note in the report."""
     spoil, note, file = ODD[name]
     if spoil is None:
         (root / file).write_bytes((root / file).read_bytes()[:-2])
@@ -185,15 +186,15 @@ def test_an_oddity_is_counted(name, root):
     assert len(dataset) == 6
 
 
-def test_hidden_folders_are_no_classes(root):
-    """What editors and notebooks leave behind."""
-    add(".ipynb_checkpoints/a.png", b"x")(root)
-    add("cat/.trash/a.png", b"x")(root)
+def test_hidden_folders_are_ignored(root):
+    """By hand: folders that editors and notebooks leave behind."""
+    write_file(".ipynb_checkpoints/a.png", b"x")(root)
+    write_file("cat/.trash/a.png", b"x")(root)
     assert open_folder(root).class_names == ("ant", "cat", "dog") and len(open_folder(root)) == 6
 
 
-def test_a_class_without_images(root):
-    """Exit code 3 naming the folder; under skip it is a class still, and noted."""
+def test_empty_class_folder_is_an_error_or_reported(root):
+    """By hand: exit code 3 naming the folder; with skip it is still a class, and reported."""
     (root / "bee").mkdir()
     with pytest.raises(DataError, match=r"empty-class: .*bee: there is no image .*class_names") as caught:
         open_folder(root)
@@ -203,8 +204,8 @@ def test_a_class_without_images(root):
     assert dataset.report.as_json()["noted"] == {"empty-class": {"count": 1, "ids": ["bee"]}}
 
 
-def test_what_is_no_data_set_stops_under_either_policy(root, tmp_path):
-    """docs/faults.md rows 23, 24: exit code 3, naming the path."""
+def test_folder_without_usable_images_is_an_error_even_with_skip(root, tmp_path):
+    """docs/faults.md rows 23, 24. By hand: exit code 3, naming the path."""
     (tmp_path / "empty").mkdir()
     for path in (root / "ant").iterdir():
         path.write_bytes(b"")
@@ -219,15 +220,15 @@ def test_what_is_no_data_set_stops_under_either_policy(root, tmp_path):
         open_folder(root, "skip", class_names=("ant",))
 
 
-def test_a_misspelt_class_names_the_nearest(root):
-    """docs/faults.md row 21: exit code 2."""
+def test_misspelt_class_suggests_the_nearest(root):
+    """docs/faults.md row 21. By hand: exit code 2."""
     with pytest.raises(UsageError, match=r"there is no class folder 'dgo': did you mean 'dog'\?") as caught:
         open_folder(root, class_names=("cat", "dgo"))
     assert caught.value.exit_code == 2
 
 
-def test_odd_names_work(root):
-    """docs/faults.md row 80: line breaks, spaces and other alphabets; errors stay one line."""
+def test_unusual_file_names_work(root):
+    """docs/faults.md row 80. By hand: line breaks, spaces and other alphabets."""
     names = ("two\nlines.png", "größe 日本.png", "a b.png")
     for name in names:
         shutil.copy(root / "dog" / "a.png", root / "dog" / name)
@@ -236,8 +237,8 @@ def test_odd_names_work(root):
     assert all(dataset.read(index).image.shape == (12, 16, 3) for index in range(len(dataset)))
 
 
-def test_workers_share_arrays_and_nothing_else(root):
-    """Memory stays flat: what reading an image touches is arrays, which a fork shares."""
+def test_file_names_and_labels_are_kept_as_arrays(root):
+    """By hand: reading an image uses arrays of numbers and bytes only, whose pages forked workers share."""
     dataset = open_folder(root)
     for kept in (dataset._names, dataset._labels):
         assert isinstance(kept, np.ndarray) and kept.dtype != object

@@ -77,7 +77,7 @@ def same(first: list[Batch], second: list[Batch]) -> bool:
 
 @pytest.mark.parametrize("method", START_METHODS)
 def test_workers_change_nothing(method, tmp_path):
-    """A law: 0 workers and 1, however started, give the same pixels and boxes in the same order (docs/faults.md row
+    """Law: 0 workers and 1, however started, give the same pixels and boxes in the same order (docs/faults.md row
     122)."""
     dataset = open_tiny(tmp_path)
     assert same(batches(dataset, 0), batches(dataset, 1, start_method=method))
@@ -85,7 +85,7 @@ def test_workers_change_nothing(method, tmp_path):
 
 @pytest.mark.parametrize("method", QUICK_METHODS)
 def test_several_workers_change_nothing_with_a_mix(method, tmp_path):
-    """A law: 0 and 2 workers, where each sample takes several images."""
+    """Law: 0 and 2 workers, where each sample takes several images."""
     dataset = open_tiny(tmp_path)
     mix = MosaicConfig()
     assert same(batches(dataset, 0, mix=mix), batches(dataset, 2, mix=mix, start_method=method))
@@ -99,13 +99,13 @@ def test_a_start_method_that_the_system_lacks_is_refused(tmp_path, monkeypatch):
 
 
 def test_resuming_gives_the_tail_of_the_unbroken_stream(tmp_path):
-    """A law: from step 4, in mid-epoch."""
+    """Law: from step 4, in mid-epoch."""
     dataset = open_tiny(tmp_path)
     assert same(batches(dataset, start=4), batches(dataset)[4:])
 
 
 def test_every_index_comes_once_in_an_epoch():
-    """A law: four epochs of ten in batches of four, and each in an order of its own."""
+    """Law: four epochs of ten in batches of four, and each in an order of its own."""
     sampler = StepSampler(EachOnceOrder(10, seed=0), batch_size=4, start_step=0, end_step=10)
     stream = [place for batch in sampler for place in batch]
     assert len(sampler) == 10 and Counter(stream) == Counter(
@@ -116,7 +116,7 @@ def test_every_index_comes_once_in_an_epoch():
 
 
 def test_a_batch_may_be_larger_than_the_data():
-    """A law: the stream does not end with an epoch."""
+    """Law: the stream does not end with an epoch."""
     batch = next(iter(StepSampler(EachOnceOrder(3, seed=0), batch_size=8, start_step=0, end_step=1)))
     assert [sample_index.epoch for sample_index in batch] == [0, 0, 0, 1, 1, 1, 2, 2]
 
@@ -129,7 +129,7 @@ def test_evaluation_sees_every_image_once_in_order(workers, tmp_path):
 
 
 def test_evaluation_pads_alike_on_any_number_of_processes(tmp_path):
-    """A law: what one process would put together stays together."""
+    """Law: what one process would put together stays together."""
     options = {"batch_size": 2, "divisor": 32}
     shares = [
         eval_loader(open_tiny(tmp_path), ResizeConfig(), LoaderConfig(workers=0), shard=Shard(rank, 2), **options)
@@ -240,14 +240,14 @@ def test_a_hanging_worker_is_noticed_and_ended(method, tmp_path):
 
 
 def test_a_slow_batch_is_waited_for(tmp_path):
-    """A law: looking for dead workers every second changes nothing in the stream."""
+    """Law: looking for dead workers every second changes nothing in the stream."""
     dataset = open_tiny(tmp_path)
     assert same(batches(dataset, 0), batches(Spoiled(dataset, "slow"), 1))
 
 
 @pytest.mark.skipif("forkserver" not in AVAILABLE, reason="there is no fork server here")
 def test_a_schedulers_sigterm_leaves_the_workers_to_the_training(tmp_path):
-    """A law: SIGTERM for every process of a job, the fork server's too, does not break the stream."""
+    """Law: SIGTERM for every process of a job, the fork server's too, does not break the stream."""
     dataset = open_tiny(tmp_path)
     config = LoaderConfig(workers=2, start_method="forkserver")
     stream = train_loader(dataset, TRANSFORM, config, batch_size=3, divisor=32, seed=5, start_step=0, end_step=60)
@@ -300,7 +300,7 @@ time.sleep(600)
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch's own rule holds")
 @pytest.mark.parametrize("method", QUICK_METHODS)
 def test_workers_end_with_a_killed_parent(method, shapes):
-    """A law: even with more to hand over than their pipe holds, which keeps a worker of torch's for ever."""
+    """Law: even with more to hand over than their pipe holds, which keeps a worker of torch's for ever."""
     command = [sys.executable, "-c", ORPHANS, shapes, method]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

@@ -73,7 +73,7 @@ CONFIGS = [
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("index", range(4))
 def test_masks_go_where_their_pixels_go(config, index):
-    """A law: an object's channel is bright just where its mask is, but for edges, where a resize mixes pixels."""
+    """Law: an object's channel is bright just where its mask is, but for edges, where a resize mixes pixels."""
     sample = build_transform(config)(record(), 0, index)
     assert isinstance(sample.target, Instances)
     assert sample.target.masks.sum() > 100
@@ -86,7 +86,7 @@ def test_masks_go_where_their_pixels_go(config, index):
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("index", range(4))
 def test_semantic_maps_go_where_their_pixels_go(config, index):
-    """A law: the gray of a pixel is that of its class, but for edges, where a resize mixes pixels."""
+    """Law: the gray of a pixel is that of its class, but for edges, where a resize mixes pixels."""
     sample = build_transform(config)(semantic_record(), 0, index)
     assert sample.target.dtype == torch.int64
     assert sample.target.shape == sample.image.shape[1:]
@@ -177,7 +177,7 @@ def test_polygons_go_where_boxes_go(config, index):
 @pytest.mark.parametrize("config", [config for config in CONFIGS if not isinstance(config, RandomCropConfig)])
 @pytest.mark.parametrize("index", range(4))
 def test_polygons_and_bitmaps_of_the_same_masks_are_transformed_alike(config, index):
-    """A law: polygons around bitmaps, rasterized after the steps, are the bitmaps that went through the steps."""
+    """Law: polygons around bitmaps, rasterized after the steps, are the bitmaps that went through the steps."""
     generator = np.random.default_rng(0)
     masks = generator.integers(0, 2, (2, 12, 18), dtype=np.uint8).repeat(5, axis=1).repeat(5, axis=2)
     boxes = np.array([[0, 0, WIDTH, HEIGHT]] * 2, np.float32)

@@ -80,7 +80,7 @@ def test_mixup_is_the_weighted_mean_of_two_images(form):
     ids=lambda config: config.name,
 )
 def test_a_mix_is_a_function_of_seed_epoch_and_index(config, transform):
-    """A law: the same three give the same sample whatever came before, and a change of any gives another; so it is of
+    """Law: the same three give the same sample whatever came before, and a change of any gives another; so it is of
     what the mix draws itself, where the transform draws nothing."""
 
     def samples(seed: int = 0, epoch: int = 0) -> list[list[bytes]]:
@@ -97,7 +97,7 @@ def test_a_mix_is_a_function_of_seed_epoch_and_index(config, transform):
 
 @pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
 def test_workers_and_resuming_change_no_mix(config):
-    """A law: 0 and 2 workers give the same batches, and a loader that starts at step 3 those from there on."""
+    """Law: 0 and 2 workers give the same batches, and a loader that starts at step 3 those from there on."""
 
     def stream(workers: int, start: int = 0) -> list[bytes]:
         batches = train_loader(
@@ -117,7 +117,7 @@ def test_workers_and_resuming_change_no_mix(config):
 
 @pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
 def test_a_sample_that_is_not_mixed_is_the_one_without_a_mix(config):
-    """A law: at a probability of 0 every sample, and of a half about half of the samples (5 sigma)."""
+    """Law: at a probability of 0 every sample, and of a half about half of the samples (5 sigma)."""
     dataset, change = Telltale(), build_transform(ScaledCropConfig(size=(64, 64)), 4)
     never, half = (build_mix(config.replace(probability=probability), dataset) for probability in (0.0, 0.5))
     unmixed = 0

@@ -72,7 +72,7 @@ def quarters_of(sample: Sample) -> list[Quarter]:
 
 @pytest.mark.parametrize("index", range(5))
 def test_a_mosaic_is_four_rectangles_around_a_point(index):
-    """A law: every pixel is one of an image, at one offset for each of the four, or the mean colour; an image shows as
+    """Law: every pixel is one of an image, at one offset for each of the four, or the mean colour; an image shows as
     much as its quarter holds, and the point where they meet is where it may be."""
     for epoch in range(6):
         sample = mixed(MOSAIC, epoch=epoch, index=index)
@@ -110,7 +110,7 @@ def test_the_part_of_an_image_in_a_mosaic_is_drawn_evenly():
 
 
 def test_every_image_of_a_mosaic_is_transformed_independently():
-    """A law: with random flips some of a mosaic's four images are flipped and others not; in each quarter about half of
+    """Law: with random flips some of a mosaic's four images are flipped and others not; in each quarter about half of
     them are (5 sigma)."""
     flips = []
     for epoch in range(60):
@@ -124,7 +124,7 @@ def test_every_image_of_a_mosaic_is_transformed_independently():
 
 @pytest.mark.parametrize("form", ["bitmaps", "polygons"])
 def test_a_mosaic_shows_masks_where_it_shows_their_pixels(form):
-    """A law: the masks that the quarters show are all that the mosaic has, in boxes around what is visible of them.
+    """Law: the masks that the quarters show are all that the mosaic has, in boxes around what is visible of them.
     Regions to ignore are moved and clipped with their image."""
     dropped = 0
     for epoch in range(12):
@@ -149,7 +149,7 @@ def test_a_mosaic_shows_masks_where_it_shows_their_pixels(form):
 
 
 def test_boxes_without_masks_are_clipped_to_their_quarter_of_a_mosaic():
-    """A law: where there are no masks, a box is moved with its image and clipped to its quarter."""
+    """Law: where there are no masks, a box is moved with its image and clipped to its quarter."""
     for epoch in range(10):
         sample = mixed(MOSAIC, Telltale(None), epoch, 2)
         expected = [
@@ -164,7 +164,7 @@ def test_boxes_without_masks_are_clipped_to_their_quarter_of_a_mosaic():
 
 
 def test_pixels_of_a_mosaic_keep_their_class():
-    """A law: a semantic map goes where its pixels go, and is 255 where no image is."""
+    """Law: a semantic map goes where its pixels go, and is 255 where no image is."""
     for epoch in range(10):
         sample = mixed(MOSAIC, Telltale(tasks=("semantic",)), epoch, 1)
         expected = np.full((90, 130), IGNORE)

@@ -216,7 +216,7 @@ def test_points_are_resized_with_an_image_that_is_decoded_smaller():
 
 
 def test_points_reach_the_batch_from_workers():
-    """A law: two workers give the points that no worker gives, in the order of the boxes, and a batch moves them to its
+    """Law: two workers give the points that no worker gives, in the order of the boxes, and a batch moves them to its
     device."""
 
     def batches(workers: int) -> list:

@@ -116,7 +116,7 @@ def test_labels_of_any_integer_type_become_int64():
 
 
 def test_a_target_shares_no_memory_with_the_data_set():
-    """A law: what a training does to a target changes no annotation that a data set keeps."""
+    """Law: what a training does to a target changes no annotation that a data set keeps."""
     record = face_record()
     target = build_transform(ResizeConfig(short_sides=(60,)))(record, 0, 0).target
     for value in target.fields.values():

@@ -54,7 +54,7 @@ def test_a_jpeg_is_decoded_at_the_least_size_that_suffices(short_side, factor, t
 
 
 def test_other_formats_are_decoded_at_their_full_size(tmp_path):
-    """A law: the decoder of PNG has no short cut, so the image is that of a plain reading."""
+    """Law: the decoder of PNG has no short cut, so the image is that of a plain reading."""
     photo(64, 80).save(tmp_path / "a.png")
     assert np.array_equal(read_reduced_image(tmp_path / "a.png", None, 16)[0], read_image(tmp_path / "a.png"))
 
@@ -149,7 +149,7 @@ def test_boxes_masks_and_maps_are_those_of_the_reduced_image(form, tmp_path):
 
 
 def test_a_sample_knows_the_size_of_the_file(tmp_path):
-    """A law: predictions go back to the size of the file, and the target is that of the image decoded in full."""
+    """Law: predictions go back to the size of the file, and the target is that of the image decoded in full."""
     fields = write_files(tmp_path)
     transform = build_transform(ResizeConfig(short_sides=(HEIGHT // 2,)))
     samples = [

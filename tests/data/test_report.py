@@ -12,7 +12,7 @@ from ..helpers.tiny_coco_file import tiny_content, totals_add_up, write_tiny
 
 
 def test_an_unknown_policy_for_bad_data_is_refused(tmp_path):
-    """The symptom: "stop" skipped bad data without a word. A program of a user's, whose calls nobody checks by type."""
+    """Symptom: "stop" skipped bad data without a word. A program of a user's, whose calls nobody checks by type."""
     config = write_tiny(tmp_path)
     program = f"""
 from vertebra.data import CocoConfig, DataReport, build_dataset
@@ -28,7 +28,7 @@ for attempt in (lambda: build_dataset(config, "stop"), lambda: DataReport("stop"
 
 
 def test_the_two_policies_for_bad_data(tmp_path):
-    """Hand-made: one bad box; ``error`` stops at it, ``skip`` counts it."""
+    """By hand: one bad box; ``error`` stops at it, ``skip`` counts it."""
     content = tiny_content()
     content["annotations"][0]["bbox"] = [1, 2, -3, 4]
     config = write_tiny(tmp_path, content)

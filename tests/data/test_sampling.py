@@ -45,7 +45,7 @@ def test_repeat_factors_of_a_case_worked_by_hand():
 
 
 def test_an_index_comes_as_often_as_its_factor_says():
-    """A law: in each epoch the factor rounded up or down, over many of them its mean; the fractions fall anew."""
+    """Law: in each epoch the factor rounded up or down, over many of them its mean; the fractions fall anew."""
     factors = np.array([1.0, 1.25, 2.0, 3.5])
     epochs = RepeatFactorOrder(factors, seed=3)
     counts = np.array([np.bincount(epochs.order(epoch), minlength=4) for epoch in range(2000)])
@@ -92,7 +92,7 @@ def sampler(kind: str, start: int = 0, end: int = 40, shard: Shard = Shard()) ->
 
 @pytest.mark.parametrize("kind", EPOCHS)
 def test_a_grouped_stream_shows_every_epoch_whole(kind):
-    """A law: what comes of an epoch is what its order holds, in epochs one after the other, repeats numbered from 0."""
+    """Law: what comes of an epoch is what its order holds, in epochs one after the other, repeats numbered from 0."""
     stream = [sample_index for batch in sampler(kind) for sample_index in batch]
     assert [sample_index.epoch for sample_index in stream] == sorted(sample_index.epoch for sample_index in stream)
     for epoch in range(stream[-1].epoch):
@@ -104,14 +104,14 @@ def test_a_grouped_stream_shows_every_epoch_whole(kind):
 
 @pytest.mark.parametrize("kind", EPOCHS)
 def test_a_resumed_grouped_stream_is_the_tail_of_the_unbroken_one(kind):
-    """A law: from every step on."""
+    """Law: from every step on."""
     whole = list(sampler(kind))
     for start in range(40):
         assert list(sampler(kind, start)) == whole[start:]
 
 
 def test_batches_are_of_one_group():
-    """A law: an epoch has no more mixed batches than it has groups: two."""
+    """Law: an epoch has no more mixed batches than it has groups: two."""
     batches = list(sampler("each_once", end=200))
     mixed = [batch for batch in batches if len({GROUPS[sample_index.index] for sample_index in batch}) > 1]
     epochs = batches[-1][-1].epoch + 1
@@ -127,7 +127,7 @@ def test_batches_are_of_one_group():
 
 @pytest.mark.parametrize("share", [(2, 1), (1, 3), (3, 2)])
 def test_shares_make_up_the_grouped_batch(share):
-    """A law: the shares of all processes, micro-batch by micro-batch, are the batch of one process in its order."""
+    """Law: the shares of all processes, micro-batch by micro-batch, are the batch of one process in its order."""
     processes, micro_batches = share
     shares = [list(sampler("repeated", shard=Shard(rank, processes, micro_batches))) for rank in range(processes)]
     for step, batch in enumerate(sampler("repeated")):
@@ -136,7 +136,7 @@ def test_shares_make_up_the_grouped_batch(share):
 
 
 def test_workers_change_nothing_and_repeats_differ(tmp_path):
-    """A law: 0 and 2 workers give the same pixels; what an epoch shows twice is not resized alike each time."""
+    """Law: 0 and 2 workers give the same pixels; what an epoch shows twice is not resized alike each time."""
     dataset = open_tiny(tmp_path)
     sampling = SamplingConfig(images="class_balanced", group_by_shape=True)
     transform = ResizeConfig(short_sides=tuple(range(32, 64)), long_side=96, flip=0.5)
@@ -202,7 +202,7 @@ def test_what_a_data_set_does_not_know_is_refused(shapes, tmp_path):
 
 
 def test_joint_data_goes_by_the_classes_of_one_part(shapes, tmp_path):
-    """A law: the same draws as of that part alone, whose images are the same here. An unknown part is refused."""
+    """Law: the same draws as of that part alone, whose images are the same here. An unknown part is refused."""
     sets = data_sets(shapes, tmp_path)
     for task, name in (("detection", "coco"), ("semantic", "semantic")):
         config = SamplingConfig(images="class_balanced", task=task)

@@ -78,7 +78,7 @@ def test_masks_of_another_folder_and_gray_ones(root):
 
 
 def test_what_zero_means_is_said(root):
-    """Hand-made: a name ``background`` says it; otherwise the config must."""
+    """By hand: a name ``background`` says it; otherwise the config must."""
     assert open_voc(root, class_names=VOC_21, background=False).class_names == VOC_21
     (root / "class_names.txt").write_text("".join(f"{name}\n" for name in VOC_CLASSES))
     message = r"the first class is 'aeroplane': is 0 in the masks this class, or the background\?.*dataset\.background"
@@ -102,7 +102,7 @@ def test_it_is_known_by_name(root):
 
 
 def test_maps_are_read_when_they_are_asked_for(root):
-    """A law: the truth holds no map, and knows an image id without reading one."""
+    """Law: the truth holds no map, and knows an image id without reading one."""
     truth = open_voc(root).ground_truth()
     (root / "SegmentationClass" / "a.png").unlink()
     assert "a" in set(truth) and len(truth) == 3

@@ -44,7 +44,7 @@ def test_classes_are_equally_frequent():
 
 @pytest.mark.parametrize("size", [32, 64])
 def test_labelled_object_fills_the_crop(size, monkeypatch):
-    """Hand-made: a white rectangle of 40 x 20 pixels in a black scene with a crowd is in the crop, and complete.
+    """By hand: a white rectangle of 40 x 20 pixels in a black scene with a crowd is in the crop, and complete.
 
     The crop's side is 40..68 pixels of the scene and its middle within a tenth of that, so the rectangle's long side
     takes 1/1.7 to all of the crop and its short side half as much; a side may leave the crop by the tenth it moved.

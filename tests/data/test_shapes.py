@@ -49,7 +49,7 @@ def files_below(root: Path) -> dict[str, bytes]:
 
 
 def test_cover_of_a_rectangle_is_the_covered_fraction():
-    """Hand-made: with corners at half pixels, a corner pixel is covered by a quarter and an edge pixel by half."""
+    """By hand: with corners at half pixels, a corner pixel is covered by a quarter and an edge pixel by half."""
     patch = fill([np.array([[8, 8], [40, 8], [40, 40], [8, 40]])])
     fraction = np.array([[0.25, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 0.25]])
     assert (patch.top, patch.left) == (0, 0)
@@ -68,7 +68,7 @@ def test_cover_adds_up_to_the_area_of_the_polygon(label):
 
 
 def test_generated_images_never_change():
-    """Hand-made: a digest of images and masks. If it has to change, increase ``DRAWING_VERSION``."""
+    """By hand: a digest of images and masks. If it has to change, increase ``DRAWING_VERSION``."""
     digest = hashlib.sha256()
     for split, index in (("train", 0), ("train", 1), ("train", 17), ("val", 0)):
         scene = draw_scene(SceneConfig(), 0, split, index)
@@ -139,7 +139,7 @@ def test_coco_annotations_are_what_was_drawn(shapes, split, capsys):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_coco_file_has_the_hard_cases(shapes, split, capsys):
-    """Hand-made: as in COCO, sparse ids, a crowd as uncompressed RLE and an image without objects."""
+    """By hand: as in COCO, sparse ids, a crowd as uncompressed RLE and an image without objects."""
     coco = open_coco(shapes, split, capsys)
     assert sorted(coco.cats) == [1, 3, 4, 7, 12, 18, 44, 90]
     crowds = [annotation for annotation in coco.anns.values() if annotation["iscrowd"]]
@@ -149,7 +149,7 @@ def test_coco_file_has_the_hard_cases(shapes, split, capsys):
 
 
 def test_each_part_is_a_polygon_and_a_hole_cuts_it_in_two():
-    """Hand-made: one polygon for each part, two where a hole was cut, one where the hole is open at a corner."""
+    """By hand: one polygon for each part, two where a hole was cut, one where the hole is open at a corner."""
     ring = np.hypot(*np.mgrid[-20:21, -20:21])
     assert len(mask_to_polygons((ring < 18) & (ring > 8))) == 2
     assert len(mask_to_polygons(np.array([[True, False, True]]))) == 2
@@ -179,7 +179,7 @@ def test_voc_boxes_are_one_based_and_inclusive(shapes, split, capsys):
 
 
 def test_voc_images_and_flags_are_what_was_drawn(shapes):
-    """Hand-made: a JPEG differs by its compression only; flags follow from the visible part of an object."""
+    """By hand: a JPEG differs by its compression only; flags follow from the visible part of an object."""
     for index, scene in enumerate(drawn_scenes("train")):
         stem = f"train_{index:06d}"
         image = Image.open(shapes / "voc" / "JPEGImages" / f"{stem}.jpg")
@@ -291,7 +291,7 @@ def test_shapes_data_set_reads_what_was_drawn(shapes):
 
 
 def test_shapes_are_kept_in_the_cache_folder(tmp_path, monkeypatch):
-    """Hand-made: a folder for each set of parameters, which both splits share."""
+    """By hand: a folder for each set of parameters, which both splits share."""
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path))
     for split, seed in (("train", 0), ("val", 0), ("val", 1)):
         dataset = build_dataset(ShapesConfig(split=split, train=3, val=2, size=64, seed=seed))
@@ -300,7 +300,7 @@ def test_shapes_are_kept_in_the_cache_folder(tmp_path, monkeypatch):
 
 
 def test_make_shapes_writes_files_and_prints_where(tmp_path, capsys):
-    """Hand-made: the files, and exit code 2 for a size that is no number."""
+    """By hand: the files, and exit code 2 for a size that is no number."""
     out = tmp_path / "out"
     assert main(["make-shapes", str(out), "--train", "3", "--val", "2", "--size", "64"]) == 0
     assert str(out / "coco") in capsys.readouterr().out

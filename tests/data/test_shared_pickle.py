@@ -23,7 +23,7 @@ def mapped(tmp_path) -> np.memmap:
 
 
 def test_arrays_come_back_equal():
-    """A law: any dtype, order and length; views and arrays that two names share."""
+    """Law: any dtype, order and length; views and arrays that two names share."""
     boxes = np.random.default_rng(0).random((50, 4), np.float32)
     value = {
         "boxes": boxes,
@@ -53,7 +53,7 @@ def test_what_is_sent_does_not_grow_with_the_arrays():
 
 
 def test_shared_arrays_cannot_be_written():
-    """A law: no process changes what others read."""
+    """Law: no process changes what others read."""
     again = pickle.loads(pickled(SharedPickle(np.arange(5))))
     with pytest.raises(ValueError, match="read-only"):
         again[0] = 7
@@ -71,7 +71,7 @@ def test_the_map_of_a_file_is_mapped_again(mapped):
 
 
 def test_a_strided_view_of_a_map_is_copied(mapped):
-    """A law: it is equal, though its rows do not lie together in the file."""
+    """Law: it is equal, though its rows do not lie together in the file."""
     again = pickle.loads(pickled(SharedPickle(mapped[::3, 1])))
     assert np.array_equal(again, mapped[::3, 1])
 
@@ -83,7 +83,7 @@ def _send_sum(value: np.ndarray, sender) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_another_process_gets_the_value(method, monkeypatch, request):
-    """A law: the sum in a process of any start method is the sum here."""
+    """Law: the sum in a process of any start method is the sum here."""
     monkeypatch.syspath_prepend(request.config.rootpath.parent)  # pytest names the module by the checkout's folder
     context = multiprocessing.get_context(method)
     receiver, sender = context.Pipe(duplex=False)

@@ -108,7 +108,7 @@ def test_an_image_with_a_label_alone_or_without_ground_truth_is_transformed_too(
 
 @pytest.mark.parametrize("name", ["resize", "random_part", "random_crop"])
 def test_a_sample_is_a_function_of_seed_epoch_and_index(name):
-    """A law: the same three give the same sample whatever came before, and a change of any gives another."""
+    """Law: the same three give the same sample whatever came before, and a change of any gives another."""
 
     def samples(seed: int, epoch: int) -> list[bytes]:
         transform = build_transform(TRANSFORMS[name], seed)
@@ -230,7 +230,7 @@ def test_pixels_are_averaged_where_a_crop_is_made_smaller():
 
 
 def test_a_flipped_crop_is_the_crop_mirrored():
-    """A law: the same part is drawn with a flip and without."""
+    """Law: the same part is drawn with a flip and without."""
     plain, flipped = (build_transform(RandomCropConfig(size=32, flip=flip)) for flip in (0.0, 1.0))
     source = Record(record().image, label=0)
     for index in range(3):
@@ -238,7 +238,7 @@ def test_a_flipped_crop_is_the_crop_mirrored():
 
 
 def test_colours_are_jittered_only_if_the_config_says_so():
-    """A law: without jitter the colours of a plain image stay; with it brightness keeps within its bounds."""
+    """Law: without jitter the colours of a plain image stay; with it brightness keeps within its bounds."""
     image = np.full((40, 40, 3), 100, np.uint8)
     plain = build_transform(RandomCropConfig(size=32))
     jittered = build_transform(RandomCropConfig(size=32, color_jitter=0.4))

@@ -77,7 +77,7 @@ def test_boxes_of_a_crop_are_those_of_the_visible_pixels(name):
 
 
 def test_polygons_and_bitmaps_of_a_crop_have_the_same_boxes():
-    """A law: the boxes of both forms of masks differ by the size of a pixel at most, to which bitmaps round."""
+    """Law: the boxes of both forms of masks differ by the size of a pixel at most, to which bitmaps round."""
     prepare = build_transform(JITTER)
     sources = [record(BAR, RECTANGLE, form=form) for form in ("bitmaps", "polygons")]
     compared = 0
@@ -129,7 +129,7 @@ def test_an_image_without_objects_has_no_boxes(form):
 
 
 def test_boxes_of_objects_without_masks_are_clipped():
-    """A law: where there are no masks to fit boxes to, they are those of a transform that fits none."""
+    """Law: where there are no masks to fit boxes to, they are those of a transform that fits none."""
     source = record(BAR, RECTANGLE, form="bitmaps")
     source = replace(source, objects=source.objects.replace(masks=None))
     clipping = build_transform(JITTER.replace(boxes_from_masks=False))

@@ -62,7 +62,7 @@ def test_generated_scenes_come_back(split, shapes):
 
 
 def test_a_pixel_is_a_box_of_one_by_one(root):
-    """Hand-made: from pixel 20 to pixel 20; half pixels are kept."""
+    """By hand: from pixel 20 to pixel 20; half pixels are kept."""
     dataset = open_voc(root)
     assert dataset.read(0).objects.boxes.tolist() == [[10, 10, 30, 40], [40.5, 8, 70, 38]]
     assert dataset.read(1).objects.boxes.tolist() == [[19, 19, 20, 20]]
@@ -70,7 +70,7 @@ def test_a_pixel_is_a_box_of_one_by_one(root):
 
 
 def test_difficult_objects_are_regions_to_ignore_unless_asked_for(root):
-    """Hand-made: the dog of b; noted either way."""
+    """By hand: the dog of b; noted either way."""
     without, with_them = open_voc(root), open_voc(root, use_difficult=True)
     assert without.read(1).objects.ignored.tolist() == [[0, 0, 96, 64]]
     assert with_them.read(1).objects.boxes.tolist() == [[0, 0, 96, 64], [19, 19, 20, 20]]
@@ -93,7 +93,7 @@ def test_the_truth_by_hand(root):
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
 def test_difficult_objects_in_scores_of_both_kinds(engine, root):
-    """Hand-made: missing the difficult dog costs nothing, finding it is not punished; a small box inside it is a false
+    """By hand: missing the difficult dog costs nothing, finding it is not punished; a small box inside it is a false
     alarm to VOC, but not to COCO, whose only way to ignore an object is as a crowd."""
     truth = open_voc(root).ground_truth()
     found = [
@@ -153,7 +153,7 @@ def test_the_image_is_found_by_its_stem(suffix, root):
     "size", ["", "<size><width>0</width><height>0</height></size>", "<size><width>a</width></size>"]
 )
 def test_a_size_that_is_left_out_is_the_images_own(size, root):
-    """Hand-made: no size, zeros as some tools write them, half of one; noted."""
+    """By hand: no size, zeros as some tools write them, half of one; noted."""
     (root / "Annotations" / "a.xml").write_text(describe([("cat", (11, 11, 200, 40), 0)], size))
     dataset = open_voc(root)
     assert dataset.report.as_json()["noted"]["size-from-image"] == {"count": 1, "ids": ["a"]}

@@ -204,7 +204,7 @@ def test_a_list_that_is_not_there_names_the_nearest(root):
 
 @pytest.mark.parametrize(("content", "message"), [("\n", "no class is named"), ("cat\ndog\ncat\n", "named twice")])
 def test_class_names_that_cannot_be(content, message, root):
-    """Hand-made: exit code 3, naming the file."""
+    """By hand: exit code 3, naming the file."""
     (root / "class_names.txt").write_text(content)
     with pytest.raises(DataError, match=rf"bad-class-names: .*class_names\.txt: .*{message}") as caught:
         open_voc(root)

@@ -51,7 +51,7 @@ def check_same_scores(same: ExperimentConfig, other: ExperimentConfig, folder: P
 
 
 def test_a_runs_own_scores_do_not_depend_on_the_ids_of_the_validation_file(shapes, tmp_path):
-    """A law: with ``class_names`` given, a file with other ids in another order gives the scores of the file itself."""
+    """Law: with ``class_names`` given, a file with other ids in another order gives the scores of the file itself."""
     source = shapes / "annotations" / "instances_train.json"
     same = CocoConfig(images=shapes / "train", annotations=source, class_names=CLASS_NAMES)
     other = same.replace(annotations=renumber(source, tmp_path / "other.json", reverse=True))
@@ -60,7 +60,7 @@ def test_a_runs_own_scores_do_not_depend_on_the_ids_of_the_validation_file(shape
 
 
 def test_a_runs_own_mean_iou_does_not_depend_on_the_ids_of_the_validation_file(shapes, tmp_path):
-    """A law: semantic maps of a file with other ids have the scores of the file itself."""
+    """Law: semantic maps of a file with other ids have the scores of the file itself."""
     source = shapes / "annotations" / "instances_train.json"
     same = CocoSemanticConfig(images=shapes / "train", annotations=source)
     other = same.replace(annotations=renumber(source, tmp_path / "other.json", reverse=False))
@@ -80,7 +80,7 @@ def write_voc_copy(source: Path, target: Path) -> Path:
 
 
 def test_a_runs_own_scores_do_not_depend_on_the_order_of_a_voc_folders_classes(shapes, tmp_path):
-    """A law: VOC's AP on a root whose list of classes is reversed is that on the root itself."""
+    """Law: VOC's AP on a root whose list of classes is reversed is that on the root itself."""
     root = shapes.parent / "voc"
     same = VocConfig(root=root, splits=("train",), class_names=CLASS_NAMES)
     other = same.replace(root=write_voc_copy(root, tmp_path / "voc"))

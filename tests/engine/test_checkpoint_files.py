@@ -24,7 +24,7 @@ def digest(path: Path) -> str:
 
 
 def test_equal_weights_are_files_with_equal_checksums(tmp_path):
-    """A law: forty files of the same tensors and two facts; the library alone writes the facts in a random order."""
+    """Law: forty files of the same tensors and two facts; the library alone writes the facts in a random order."""
     tensors = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.ones(3)}
     metadata = {"vertebra.input": '{"scale": 1}', "vertebra.origin": '{"source": "mine é"}', "other": "x"}
     for number in range(40):
@@ -36,7 +36,7 @@ def test_equal_weights_are_files_with_equal_checksums(tmp_path):
 
 
 def test_equal_runs_have_weights_with_equal_checksums(tmp_path):
-    """A law: the files of weights, averages and momentum of two runs from one seed."""
+    """Law: the files of weights, averages and momentum of two runs from one seed."""
     sums = []
     for name in ("first", "second"):
         train(tiny_classifier(recipe={"ema_decay": 0.9}), tmp_path / name)
@@ -46,7 +46,7 @@ def test_equal_runs_have_weights_with_equal_checksums(tmp_path):
 
 
 def test_a_run_whose_optimizer_keeps_nothing_is_resumed(tmp_path):
-    """A law: plain gradient descent has no momentum to save, and its run resumes to the unbroken one all the same."""
+    """Law: plain gradient descent has no momentum to save, and its run resumes to the unbroken one all the same."""
     config = tiny_classifier(recipe={"optimizer": SGDConfig(lr=0.01, momentum=0.0)})
     train(config, tmp_path / "run")
     unbroken = weights(tmp_path / "run")
@@ -67,14 +67,14 @@ class TiedHead(nn.Module):
 
 
 def test_tied_weights_are_saved_and_restored(tmp_path):
-    """A law: a model with tied weights is saved under both names, restored, and still tied; its average too."""
+    """Law: a model with tied weights is saved under both names, restored, and still tied; its average too."""
     config = tiny_classifier(recipe={"ema_decay": 0.5})
     torch.manual_seed(0)
     model = build_model(config.model, ["a", "b"])
     model.head.tied = TiedHead()
     state = TrainingState.create(model, config)
     names = ("config", "inference", "classes", "image_id_digests", "annotation_digests", "pending_values")
-    description = dict.fromkeys((*names, "user_modules"), {}) | {"origin": None}
+    description = {name: {} for name in (*names, "user_modules")} | {"origin": None}
     path = save_checkpoint(tmp_path, 1, state, description)
     checkpoint, saved = open_checkpoint(path), {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():

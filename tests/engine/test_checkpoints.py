@@ -40,7 +40,7 @@ def flip_last_bit(path: Path) -> None:
 
 
 def test_a_run_that_fell_back_saves_the_damaged_step_again(run, unbroken):
-    """A law: resumed past a damaged checkpoint a run ends as the unbroken one.
+    """Law: resumed past a damaged checkpoint a run ends as the unbroken one.
 
     The damaged checkpoint is kept under another name.
     """
@@ -87,11 +87,11 @@ def test_a_part_that_this_version_does_not_know_is_an_error_of_the_checkpoint(ru
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="not a GNU system")
 def test_sha256sum_confirms_a_checkpoint(unbroken):
-    """Another implementation: coreutils finds every file of a checkpoint intact."""
+    """Oracle: coreutils finds every file of a checkpoint intact."""
     output = subprocess.check_output(["sha256sum", "-c", "SHA256SUMS"], cwd=newest(unbroken), text=True)
     assert output.count(": OK") == len(list(newest(unbroken).iterdir())) - 1 == 4
 
 
 def test_a_checkpoint_has_the_permissions_of_the_run_folder(unbroken):
-    """A law: its folder has the permissions that the process gives to any other."""
+    """Law: its folder has the permissions that the process gives to any other."""
     assert newest(unbroken).stat().st_mode == unbroken.stat().st_mode

@@ -74,7 +74,7 @@ def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
 
 
 def test_a_predictor_predicts_as_the_evaluation_did(run):
-    """A law: a photo is preprocessed as the validation images are, whatever the training transform."""
+    """Law: a photo is preprocessed as the validation images are, whatever the training transform."""
     predictor, dataset = Predictor(run), build_dataset(experiment_config(open_checkpoint(run)).val.dataset)
     rows = {row["image_id"]: row for row in json.loads((run / "results.json").read_text())}
     for record in map(dataset.read, range(len(dataset))):
@@ -84,7 +84,7 @@ def test_a_predictor_predicts_as_the_evaluation_did(run):
 
 
 def test_one_seed_gives_one_result(run, tmp_path):
-    """A law: the same weights and log again, whatever the number of workers."""
+    """Law: the same weights and log again, whatever the number of workers."""
     config = experiment_config(open_checkpoint(run)).replace(run={"loader": LoaderConfig(workers=2)})
     train(config, tmp_path / "run")
     assert equal(weights(tmp_path / "run"), weights(run))
@@ -92,7 +92,7 @@ def test_one_seed_gives_one_result(run, tmp_path):
 
 
 def test_a_run_resumes_to_the_unbroken_one(run, tmp_path):
-    """A law: a run that lost everything after step 2 ends with the same weights and log."""
+    """Law: a run that lost everything after step 2 ends with the same weights and log."""
     broken = tmp_path / "run"
     shutil.copytree(run, broken)
     shutil.rmtree(checkpoint_paths(broken / "checkpoints")[-1])
@@ -105,7 +105,7 @@ def test_a_run_resumes_to_the_unbroken_one(run, tmp_path):
 
 
 def test_eval_gives_the_numbers_that_training_ended_with(run, tmp_path, capsys):
-    """A law: evaluating again, in batches of another size, changes no accuracy."""
+    """Law: evaluating again, in batches of another size, changes no accuracy."""
     expected = json.loads((run / "eval.json").read_text())
     for size in (1, 3):
         arguments = ["eval", str(run), "--set", f"evaluation.batch_size={size}", "--json", str(tmp_path / "again.json")]
@@ -139,7 +139,7 @@ def test_shapes_are_learned(tmp_path):
 
 @pytest.mark.parametrize("half", [False, True])
 def test_a_backbone_is_exported(run, half, tmp_path, capsys):
-    """A law: the exported file is the run's backbone, bit-equal or in half precision, with its input normalization."""
+    """Law: the exported file is the run's backbone, bit-equal or in half precision, with its input normalization."""
     out = tmp_path / "deep" / "backbone.safetensors"
     assert main(["export-backbone", str(run), str(out), *(["--half"] if half else [])]) == 0
     trained = load_model(run).backbone.state_dict()
@@ -156,7 +156,7 @@ def test_a_backbone_is_exported(run, half, tmp_path, capsys):
 
 
 def test_a_run_starts_from_the_weights_of_another(run, tmp_path):
-    """A law: with a learning rate near zero, a run that starts from a run's weights file ends with those weights."""
+    """Law: with a learning rate near zero, a run that starts from a run's weights file ends with those weights."""
     source = checkpoint_paths(run / "checkpoints")[-1] / "model.safetensors"
     base = tiny_classifier()
     config = base.replace(

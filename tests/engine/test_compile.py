@@ -43,7 +43,7 @@ print("same")
 
 @pytest.mark.parametrize("name", [name for name in HEADS if name != "multi_head"])
 def test_dense_parts_are_all_of_a_head(name):
-    """A law: a head has no parameters outside of its dense parts."""
+    """Law: a head has no parameters outside of its dense parts."""
     coarsest = {"c": 16, "p": 64}
     levels = {f"{kind}{n}": FeatureInfo(16, min(2**n, coarsest[kind])) for kind in coarsest for n in range(2, 7)}
     config = RCNNConfig(mask=MaskBranchConfig()) if name == "rcnn" else HEADS[name].config(name=name)
@@ -54,7 +54,7 @@ def test_dense_parts_are_all_of_a_head(name):
 
 @pytest.mark.slow
 def test_compiled_steps_are_the_same(shapes):
-    """A law: losses and gradient norms of three batches of different sizes, and the names of the weights."""
+    """Law: losses and gradient norms of three batches of different sizes, and the names of the weights."""
     done = subprocess.run(
         [sys.executable, "-c", SAME_STEPS, tiny_config(shapes).model_dump_json()], capture_output=True, text=True
     )

@@ -36,7 +36,7 @@ def test_results_do_not_depend_on_the_batch_size(run, shapes, tmp_path):
 
 
 def test_torch_is_left_as_it_was(run):
-    """A law: torch's settings are changed inside only."""
+    """Law: torch's settings are changed inside only."""
     assert not torch.are_deterministic_algorithms_enabled()
     with deterministic_kernels(True):
         assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
@@ -44,7 +44,7 @@ def test_torch_is_left_as_it_was(run):
 
 
 def test_an_operation_without_deterministic_kernel_is_named():
-    """Another implementation: torch's own refusal, here of ``kthvalue`` on a GPU, becomes one line."""
+    """Oracle: torch's own refusal, here of ``kthvalue`` on a GPU, becomes one line."""
     refusal = "kthvalue CUDA does not have a deterministic implementation, but you set 'torch.use_deterministic_..."
     with (
         pytest.raises(UsageError, match=r": kthvalue CUDA does not have a deterministic implementation: leave"),
@@ -55,7 +55,7 @@ def test_an_operation_without_deterministic_kernel_is_named():
 
 @pytest.mark.gpu
 def test_two_runs_on_a_gpu_are_bit_equal(shapes, tmp_path):
-    """A law: equal weights, which the GPU's fastest algorithms do not give."""
+    """Law: equal weights, which the GPU's fastest algorithms do not give."""
     for name in ("first", "second"):
         train(tiny_config(shapes, recipe={"deterministic": True}), tmp_path / name, device="cuda")
     assert equal(weights(tmp_path / "first"), weights(tmp_path / "second"))

@@ -61,7 +61,7 @@ def test_a_run_ends_when_its_patience_does(tmp_path, capsys):
 
 
 def test_a_killed_run_ends_where_the_unbroken_one_does(tmp_path):
-    """A law: a run that lost its sixth step evaluates it again, and ends with the same bits."""
+    """Law: a run that lost its sixth step evaluates it again, and ends with the same bits."""
     train(stagnant(), tmp_path / "run")
     unbroken, lines = weights(tmp_path / "run"), records(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-0000006")
@@ -70,7 +70,7 @@ def test_a_killed_run_ends_where_the_unbroken_one_does(tmp_path):
 
 
 def test_more_patience_takes_a_run_further(tmp_path):
-    """A law: resumed with more patience it ends as the run that had it from the start, with a new picture."""
+    """Law: resumed with more patience it ends as the run that had it from the start, with a new picture."""
     for name in ("short", "long"):
         train(stagnant(evaluation={"patience": 2 if name == "short" else 4}), tmp_path / name)
     picture = tmp_path / "short" / "predictions.png"
@@ -104,6 +104,6 @@ def test_patience_without_evaluations_or_losses_is_refused(changes, message):
 
 @pytest.mark.slow
 def test_two_processes_end_together(tmp_path):
-    """A law: both ranks end after the same step, without an error."""
+    """Law: both ranks end after the same step, without an error."""
     printed = launch(2, tmp_path, stagnant())
     assert open_checkpoint(tmp_path / "run").step == 6 and printed.count("the run ends after step 6") == 1

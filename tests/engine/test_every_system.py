@@ -41,7 +41,7 @@ for module in pkgutil.walk_packages(vertebra.__path__, "vertebra."):
 
 
 def test_a_worker_imports_little():
-    """A law: what reads images needs neither torchvision nor torch's compiler, whose imports take as long as torch's.
+    """Law: what reads images needs neither torchvision nor torch's compiler, whose imports take as long as torch's.
 
     A worker that is spawned imports everything anew.
     """
@@ -61,7 +61,7 @@ def test_a_worker_imports_little():
 
 
 def test_training_works_in_a_thread(tmp_path, capsys):
-    """A law: the same weights as in the main thread; a line says what becomes of signals, and handlers stay."""
+    """Law: the same weights as in the main thread; a line says what becomes of signals, and handlers stay."""
     config = tiny_classifier()
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     thread = threading.Thread(target=train, args=(config, tmp_path / "thread"))
@@ -114,7 +114,7 @@ def test_the_best_checkpoint_is_kept_without_links(tmp_path, monkeypatch):
 
 
 def test_the_peak_of_memory_stays_when_memory_is_given_back():
-    """A law: what was in use once counts, 200 MB of it here."""
+    """Law: what was in use once counts, 200 MB of it here."""
     before = peak_memory(torch.device("cpu"))
     block = torch.ones(50_000_000)
     del block
@@ -153,7 +153,7 @@ def test_a_device_that_is_not_there_is_refused(name, message, monkeypatch):
 
 
 def test_python_picks_the_device_as_the_tools_do(tmp_path, monkeypatch):
-    """A law: wherever a device is taken, ``auto`` is understood, and a device that is not there is a UsageError."""
+    """Law: wherever a device is taken, ``auto`` is understood, and a device that is not there is a UsageError."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     train(tiny_classifier(), tmp_path / "run", device="auto")
     assert load_model(tmp_path / "run", device="auto").device.type == "cpu"

@@ -123,7 +123,8 @@ def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
     config = tiny_classifier(recipe={"ema_decay": 0.9})
     state = TrainingState.create(build_model(config.model, ("a", "b")), config)
     facts = {"config": config.model_dump(mode="json"), "inference": {}, "origin": None}
-    facts |= dict.fromkeys(("classes", "image_id_digests", "annotation_digests", "pending_values", "user_modules"), {})
+    names = ("classes", "image_id_digests", "annotation_digests", "pending_values", "user_modules")
+    facts |= {name: {} for name in names}
     save_checkpoint(tmp_path, 1, state, facts)
     generator, reached, cut = random.Random(kills), 1, 0
     for _ in range(kills):

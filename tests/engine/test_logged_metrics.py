@@ -18,7 +18,7 @@ NAMES = {"rpn_recall", "rpn_positives", "box_positives"}
 
 
 def test_logging_more_often_changes_no_bit(shapes, tmp_path):
-    """A law: logged every step or every other, the weights are the same, and the curves show the numbers to watch."""
+    """Law: logged every step or every other, the weights are the same, and the curves show the numbers to watch."""
     for every in (1, 2):
         train(tiny_config(shapes, run={"log_every": every}), tmp_path / str(every))
     assert equal(weights(tmp_path / "1"), weights(tmp_path / "2"))

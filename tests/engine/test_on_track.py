@@ -65,7 +65,7 @@ def test_the_quickstart_has_ranges_that_are_checked():
 
 
 def test_a_profile_is_a_trace_of_five_steps(tmp_path, capsys):
-    """Another implementation: the profiler's own marks of steps in the trace.
+    """Oracle: the profiler's own marks of steps in the trace.
 
     The weights are those of a run without a profile.
     """

@@ -56,7 +56,7 @@ NORM_FILES = {"batchnorm", "normalization", "norm", "norm_act", "evo_norm", "fil
     ],
 )  # fmt: skip
 def test_timms_norms_are_norms(name):
-    """Another implementation: the classes of the files in which torch and timm define norms; no other class is one."""
+    """Oracle: the classes of the files in which torch and timm define norms; no other class is one."""
     with torch.device("meta"):
         model = timm.create_model(name)
     norms = {
@@ -109,7 +109,7 @@ def test_a_pattern_without_a_parameter_is_refused(pattern, advice, tmp_path, cap
     ["test_vit", "test_vit3", "test_convnext", "test_efficientnet", "test_nfnet", "swin_tiny_patch4_window7_224"],
 )
 def test_layers_and_decays_of_a_timm_model_are_timms(name):
-    """Another implementation: timm's ``param_groups_layer_decay`` of the timm_model model, every rate and decay."""
+    """Oracle: timm's ``param_groups_layer_decay`` of the timm_model model, every rate and decay."""
     backbone = create_backbone(f"timm/{name}")
     config = AdamWConfig(lr=1.0, weight_decay=0.05, bias_weight_decay=0.0, layer_decay=0.75)
     actual = settings(config, backbone)
@@ -127,7 +127,7 @@ def test_layers_and_decays_of_a_timm_model_are_timms(name):
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50d"])
 def test_layers_of_a_resnet_are_timms(name):
-    """Another implementation: timm's groups of its own model; the stem is one layer, parameter block another."""
+    """Oracle: timm's groups of its own model; the stem is one layer, parameter block another."""
     actual = settings(SGDConfig(lr=1.0, layer_decay=0.5), create_backbone(name))
     timm_model = timm.create_model(name)
     names = {id(parameter): name for name, parameter in timm_model.named_parameters()}
@@ -178,7 +178,7 @@ def test_every_group_follows_the_schedule():
 
 
 def test_a_run_with_layer_decay_resumes_exactly(tmp_path):
-    """A law: the rates and decays of groups come back from the checkpoint, and the run ends with the same bits."""
+    """Law: the rates and decays of groups come back from the checkpoint, and the run ends with the same bits."""
     rules = AdamWConfig(lr=1e-3, layer_decay=0.7, bias_weight_decay=0.0, lr_multipliers={"head": 2.0})
     config, run = tiny_classifier(recipe={"optimizer": rules}), tmp_path / "run"
     train(config, run)

@@ -44,7 +44,7 @@ def renumber(source: Path, target: Path) -> Path:
 
 
 def test_predictions_of_files_are_scored_against_a_coco_file(run, shapes, tmp_path):
-    """A law: with the ids of the file they have the scores of the run; images.json says which ids those are."""
+    """Law: with the ids of the file they have the scores of the run; images.json says which ids those are."""
     annotations = renumber(shapes / "annotations" / "instances_val.json", tmp_path / "val.json")
     out = tmp_path / "out"
     predict = ["predict", str(run), str(shapes / "val"), "--output", str(out), "--device", "cpu"]

@@ -10,7 +10,7 @@ from vertebra.structures import UsageError
 
 
 def test_numbers_from_a_seed_are_uniform():
-    """A law: 64 equal bins of a million numbers are filled alike (5 sigma), and neighbours are uncorrelated."""
+    """Law: 64 equal bins of a million numbers are filled alike (5 sigma), and neighbours are uncorrelated."""
     keys = uniform_from_seed(torch.tensor(7), 1_000_000)
     assert keys.min() >= 0 and keys.max() < 1
     counts = torch.histc(keys, 64, min=0, max=1)
@@ -19,21 +19,21 @@ def test_numbers_from_a_seed_are_uniform():
 
 
 def test_numbers_from_other_seeds_are_independent():
-    """A law: near seeds are uncorrelated, and the first numbers do not depend on how many follow."""
+    """Law: near seeds are uncorrelated, and the first numbers do not depend on how many follow."""
     first, second = (uniform_from_seed(torch.tensor(seed), 10_000) for seed in (1, 2))
     assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 5e-2
     assert torch.equal(first[:10], uniform_from_seed(torch.tensor(1), 10))
 
 
 def test_the_largest_seed_does_not_overflow():
-    """A law: a seed just below 2^32 gives numbers in [0, 1)."""
+    """Law: a seed just below 2^32 gives numbers in [0, 1)."""
     keys = uniform_from_seed(torch.tensor(2**32 - 1), 1000)
     assert keys.min() >= 0 and keys.max() < 1 and keys.unique().numel() > 990
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_random_seeds_of_images_do_not_depend_on_the_world_size(count, monkeypatch):
-    """A law: the seeds of all ranks, in order, are those that one process draws for all images.
+    """Law: the seeds of all ranks, in order, are those that one process draws for all images.
 
     What a rank draws for itself in between does not matter.
     """
@@ -51,7 +51,7 @@ def test_random_seeds_of_images_do_not_depend_on_the_world_size(count, monkeypat
 
 
 def test_dropout_differs_between_ranks_and_steps():
-    """A law: two ranks leave out different units, and a repeated step the same ones."""
+    """Law: two ranks leave out different units, and a repeated step the same ones."""
 
     def left_out(step: int, rank: int) -> torch.Tensor:
         seed_step(0, step, rank)

@@ -102,7 +102,7 @@ def test_resuming_where_there_is_no_run_is_refused(tmp_path):
 
 
 def test_a_run_that_saved_nothing_yet_resumes_from_its_start(finished, tmp_path):
-    """A law: a run killed before its first checkpoint ends as the unbroken one.
+    """Law: a run killed before its first checkpoint ends as the unbroken one.
 
     A line says that it begins anew, since its config may be another (docs/faults.md row 110).
     """
@@ -125,7 +125,7 @@ def test_resuming_on_another_type_of_device_is_logged(finished, tmp_path, monkey
 
 
 def test_resuming_needs_no_file_that_the_run_began_from(finished, tmp_path):
-    """A law: the weights that the backbone started from may be gone, and the result is the same."""
+    """Law: the weights that the backbone started from may be gone, and the result is the same."""
     source = shutil.copy(checkpoint_paths(finished / "run" / "checkpoints")[-1] / "model.safetensors", tmp_path)
     base = tiny_classifier()
     config = base.replace(model=base.model.replace(weights=str(source)))

@@ -31,7 +31,7 @@ def lines(folder: Path) -> list[dict]:
 
 
 def test_an_evaluation_between_two_records_changes_no_mean(tmp_path):
-    """A law: the means of four steps are the same with an evaluation after every third step."""
+    """Law: the means of four steps are the same with an evaluation after every third step."""
     train(tiny_classifier(run={"log_every": 4}), tmp_path / "plain")
     train(tiny_classifier(run={"log_every": 4}, evaluation={"every": 3}), tmp_path / "evaluated")
     plain, evaluated = (
@@ -54,7 +54,7 @@ def test_the_time_of_evaluations_is_not_counted(tmp_path):
 
 @pytest.mark.parametrize("saved", [2, 6])
 def test_a_log_resumed_between_two_records_is_the_unbroken_one(saved, tmp_path, capsys):
-    """A law: the next record has the means of all its steps, also before the checkpoint, and so has its warning."""
+    """Law: the next record has the means of all its steps, also before the checkpoint, and so has its warning."""
     schedule = ScheduleConfig(steps=7, warmup_steps=2)
     config = tiny_classifier(
         run={
@@ -124,7 +124,7 @@ def read_warning(capsys) -> str:
 
 @pytest.mark.parametrize("first", [0, 4])
 def test_curves_of_a_resumed_run_have_every_step_once(first, tmp_path):
-    """Another implementation: TensorBoard reads the curves; what a killed run wrote past its checkpoint is gone."""
+    """Oracle: TensorBoard reads the curves; what a killed run wrote past its checkpoint is gone."""
     for start, loss in ((0, 1.0), (first, 2.0)):
         with open_log(tmp_path, start=start, every=1) as log:
             for step in range(start + 1, 8):

@@ -21,21 +21,21 @@ def rates(scheduler_of, steps: int) -> list[float]:
 
 
 def test_multistep_equals_torch():
-    """Another implementation: MultiStepLR at 2/3 and 8/9 of the run, as detectron2's 1x."""
+    """Oracle: MultiStepLR at 2/3 and 8/9 of the run, as detectron2's 1x."""
     schedule = ScheduleConfig(steps=90, warmup_steps=0)
     expected = rates(lambda optimizer: lr_scheduler.MultiStepLR(optimizer, [60, 80], 0.1), 90)
     assert [schedule.factor(step) for step in range(90)] == pytest.approx(expected)
 
 
 def test_cosine_equals_torch():
-    """Another implementation: CosineAnnealingLR to zero."""
+    """Oracle: CosineAnnealingLR to zero."""
     schedule = ScheduleConfig(steps=50, decay="cosine", warmup_steps=0)
     expected = rates(lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 50), 50)
     assert [schedule.factor(step) for step in range(50)] == pytest.approx(expected, abs=1e-12)
 
 
 def test_poly_equals_torch():
-    """Another implementation: PolynomialLR of power 0.9."""
+    """Oracle: PolynomialLR of power 0.9."""
     schedule = ScheduleConfig(steps=50, decay="poly", warmup_steps=0)
     expected = rates(lambda optimizer: lr_scheduler.PolynomialLR(optimizer, 50, 0.9), 50)
     assert [schedule.factor(step) for step in range(50)] == pytest.approx(expected, abs=1e-12)
@@ -51,7 +51,7 @@ def test_a_floor_is_where_a_curve_ends(decay):
 
 
 def test_warm_up_equals_torch():
-    """Another implementation: LinearLR from a thousandth, then constant."""
+    """Oracle: LinearLR from a thousandth, then constant."""
     schedule = ScheduleConfig(steps=40, decay="none", warmup_steps=10, warmup_factor=1e-3)
     expected = rates(lambda optimizer: lr_scheduler.LinearLR(optimizer, 1e-3, 1.0, 10), 40)
     assert [schedule.factor(step) for step in range(40)] == pytest.approx(expected)
@@ -59,7 +59,7 @@ def test_warm_up_equals_torch():
 
 @pytest.mark.parametrize(("steps", "peak", "floor"), [(50, 0.3, 4e-6), (50, 0.5, 0.01), (7, 0.3, 0.0), (3, 0.1, 0.0)])
 def test_one_cycle_equals_torch(steps, peak, floor):
-    """Another implementation: OneCycleLR with cosine annealing.
+    """Oracle: OneCycleLR with cosine annealing.
 
     0.3 of 7 steps puts the peak between two steps, 0.1 of 3 before the first.
     """

@@ -92,7 +92,7 @@ def test_a_run_has_every_score_of_its_task(run):
 
 
 def test_evaluation_and_prediction_agree_with_training(run, shapes, tmp_path, capsys):
-    """A law: the checkpoint gives the same numbers; prediction gives a picture and results rows for every image."""
+    """Law: the checkpoint gives the same numbers; prediction gives a picture and results rows for every image."""
     folder, scored = run
     assert main(["eval", str(folder), "--json", str(tmp_path / "again.json"), "--device", "cpu"]) == 0
     first, again = (json.loads(path.read_text()) for path in (folder / "eval.json", tmp_path / "again.json"))

@@ -43,7 +43,7 @@ def newest(run: Path) -> Path:
 
 
 def test_a_checkpoint_has_the_scores_of_its_own_step(run):
-    """A law: what ``eval.json`` held of that step, and of no other."""
+    """Law: what ``eval.json`` held of that step, and of no other."""
     scores = json.loads((run / "eval.json").read_text())
     assert open_checkpoint(run).scores == scores and scores["step"] == 4
     assert open_checkpoint(checkpoint_paths(run / "checkpoints")[0]).scores["step"] == 2
@@ -51,7 +51,7 @@ def test_a_checkpoint_has_the_scores_of_its_own_step(run):
 
 @pytest.mark.parametrize("killed", ["before the scores", "before they are sealed"])
 def test_a_run_killed_while_it_adds_scores_adds_them(run, tmp_path, killed):
-    """A law: the checkpoint is intact at any moment, and resuming completes it."""
+    """Law: the checkpoint is intact at any moment, and resuming completes it."""
     broken = shutil.copytree(run, tmp_path / "run", symlinks=True)
     sums, scores = newest(broken) / "SHA256SUMS", newest(broken) / "scores.json"
     sums.write_text("".join(line for line in sums.read_text().splitlines(keepends=True) if "scores" not in line))
@@ -62,7 +62,7 @@ def test_a_run_killed_while_it_adds_scores_adds_them(run, tmp_path, killed):
 
 
 def test_a_checkpoint_has_versions_and_a_date(run):
-    """Another implementation: the packages' own metadata, and the clock."""
+    """Oracle: the packages' own metadata, and the clock."""
     checkpoint = open_checkpoint(run)
     packages = ("vertebra", "torch", "torchvision", "timm", "safetensors")
     assert checkpoint.versions == {name: version(name) for name in packages} | {"python": platform.python_version()}
@@ -119,7 +119,7 @@ def with_data(checkpoint, data):
 
 
 def test_licences_of_torchvision_and_timm_weights_are_known():
-    """Another implementation: torchvision's and timm's own tables; both were trained on ImageNet."""
+    """Oracle: torchvision's and timm's own tables; both were trained on ImageNet."""
     ours = weights_origin("torchvision/IMAGENET1K_V1", "resnet50")
     assert ours.license.startswith("BSD-3-Clause") and "non-commercial" in ours.license
     assert ours.url == torchvision.models.ResNet50_Weights.IMAGENET1K_V1.meta["recipe"]
@@ -143,7 +143,7 @@ def test_a_weights_file_has_the_licence_that_it_states(metadata, license, tmp_pa
 
 
 def test_the_origin_of_weights_is_kept_from_run_to_run(run, tmp_path):
-    """A law: a run says where its weights began, and so do its exported weights and the runs that start from either."""
+    """Law: a run says where its weights began, and so do its exported weights and the runs that start from either."""
     base = tiny_classifier()
     weights = str(tmp_path / "first.safetensors")
     model = load_model(run)

@@ -88,7 +88,7 @@ def kill(torchrun: subprocess.Popen[str]) -> None:
 
 
 def test_two_machines_take_the_steps_of_one_process(machines, shapes, tmp_path):
-    """A law: all numbers agree up to rounding."""
+    """Law: all numbers agree up to rounding."""
     config = experiment(shapes)
     (tmp_path / "config.json").write_text(config.model_dump_json())
     with started(machines, tmp_path, TOOLS / "train.py") as processes:

@@ -95,7 +95,7 @@ def assert_same_steps(run: Path, alone: Path, weights_within: float = 1e-6) -> N
 
 @pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_any_number_of_processes_takes_the_same_steps(processes, alone, shapes, tmp_path):
-    """A law: all numbers agree up to rounding (1e-5 relative; 2e-7 was measured), the numbers to watch too."""
+    """Law: all numbers agree up to rounding (1e-5 relative; 2e-7 was measured), the numbers to watch too."""
     printed = launch(processes, tmp_path, experiment(shapes))
     assert_same_steps(tmp_path / "run", alone)
     assert {"rpn_recall", "rpn_positives", "box_positives"} <= records(alone)[0].keys()
@@ -104,7 +104,7 @@ def test_any_number_of_processes_takes_the_same_steps(processes, alone, shapes, 
 
 @pytest.mark.slow
 def test_micro_batches_of_two_processes_are_those_of_one(shapes, tmp_path):
-    """A law: three micro-batches of two images, whichever rank has them; gradients are exchanged after the third."""
+    """Law: three micro-batches of two images, whichever rank has them; gradients are exchanged after the third."""
     config = experiment(shapes, recipe={"accumulate": 3})
     train(config, tmp_path / "alone")
     launch(2, tmp_path, config)
@@ -113,7 +113,7 @@ def test_micro_batches_of_two_processes_are_those_of_one(shapes, tmp_path):
 
 @pytest.mark.slow
 def test_synchronized_norms_of_two_processes_are_those_of_one(shapes, tmp_path):
-    """A law: the statistics over all ranks' images are those of the batch."""
+    """Law: the statistics over all ranks' images are those of the batch."""
     config = experiment(shapes, "sync")
     train(config, tmp_path / "alone")
     launch(2, tmp_path, config)
@@ -121,7 +121,7 @@ def test_synchronized_norms_of_two_processes_are_those_of_one(shapes, tmp_path):
 
 
 def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
-    """A law: after SIGTERM to one of them the resumed run is bit-equal to the unbroken one.
+    """Law: after SIGTERM to one of them the resumed run is bit-equal to the unbroken one.
 
     docs/faults.md row 111: one process would not give the same bits, and is refused.
     """
@@ -176,7 +176,7 @@ def test_an_error_of_all_ranks_is_reported_once(fault, shapes, tmp_path):
 
 @pytest.mark.parametrize("share", [(1, 1), (2, 1), (1, 3), (3, 2)])
 def test_shards_make_up_the_batch(share):
-    """A law: the shards of all ranks, micro-batch by micro-batch, are the batch of one process in its order."""
+    """Law: the shards of all ranks, micro-batch by micro-batch, are the batch of one process in its order."""
     processes, micro_batches = share
     sampler = {"epochs": EachOnceOrder(10, seed=1), "batch_size": 12, "start_step": 3, "end_step": 7}
     batches = list(StepSampler(**sampler))
@@ -253,7 +253,7 @@ def test_results_do_not_depend_on_the_world_size(processes, alone, tmp_path):
 
 @pytest.mark.slow
 def test_the_eval_command_runs_on_several_processes(alone, tmp_path):
-    """A law: two processes print and write what one does, byte for byte and once; an error of all is reported once."""
+    """Law: two processes print and write what one does, byte for byte and once; an error of all is reported once."""
     outputs = []
     for count in (1, 2):
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]

@@ -51,7 +51,7 @@ def folder(config, tmp_path_factory) -> Path:
 
 
 def test_sharded_weights_take_the_steps_of_one_process(config, folder):
-    """A law: two ranks take the steps of one process, and their checkpoint has its files (1e-5 relative)."""
+    """Law: two ranks take the steps of one process, and their checkpoint has its files (1e-5 relative)."""
     train(config, folder / "alone")
     run, alone = (folder / name for name in ("run", "alone"))
     assert_same_steps(run, alone, weights_within=1e-5)  # Adam makes steps of the same size of the smallest gradients
@@ -64,7 +64,7 @@ def test_sharded_weights_take_the_steps_of_one_process(config, folder):
 
 @pytest.mark.slow
 def test_sharded_weights_resume_exactly(config, folder, tmp_path):
-    """A law: a run that lost its last checkpoint ends bit-equal."""
+    """Law: a run that lost its last checkpoint ends bit-equal."""
     shutil.copytree(folder / "run", tmp_path / "run", symlinks=True)
     ours = checkpoint_paths(tmp_path / "run" / "checkpoints")[-1]
     unbroken = {file.name: load_file(file) for file in ours.glob("*.safetensors")}

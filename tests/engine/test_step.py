@@ -39,7 +39,7 @@ def detector(shapes, **changes):
     ids=["tf32", "bf16", "fp16", "channels last"],
 )
 def test_the_first_step_in_other_precisions_is_near_float32(changes, tolerance, shapes):
-    """A law: loss and gradient norm agree within the precision of the numbers; the weights stay float32."""
+    """Law: loss and gradient norm agree within the precision of the numbers; the weights stay float32."""
     config, model, batch = detector(shapes)
     expected = train_step(TrainingState.create(copy.deepcopy(model), config), [batch], config, 1)
     config = config.replace(recipe=changes)
@@ -74,7 +74,7 @@ def test_the_precision_of_products_is_restored():
 
 
 def test_micro_batches_make_up_the_step():
-    """A law: without batch statistics, four images in two micro-batches have the gradient of four images."""
+    """Law: without batch statistics, four images in two micro-batches have the gradient of four images."""
     config = tiny_classifier(recipe={"optimizer": SGDConfig(lr=0.5, momentum=0.0), "clip_norm": None})
     frozen = config.model.backbone.replace(norm="frozen")
     config = config.replace(model=config.model.replace(backbone=frozen))
@@ -95,7 +95,7 @@ def test_micro_batches_make_up_the_step():
 
 
 def test_accumulated_runs_end_as_others(tmp_path):
-    """A law: a run with two micro-batches a step ends, up to rounding, where one without them ends."""
+    """Law: a run with two micro-batches a step ends, up to rounding, where one without them ends."""
     config = tiny_classifier(recipe={"batch_size": 4})
     frozen = config.model.backbone.replace(norm="frozen")
     config = config.replace(model=config.model.replace(backbone=frozen))
@@ -106,7 +106,7 @@ def test_accumulated_runs_end_as_others(tmp_path):
 
 
 def test_averaged_weights_follow_their_formula():
-    """Another implementation: a plain loop over parameters and statistics; counters are the newest."""
+    """Oracle: a plain loop over parameters and statistics; counters are the newest."""
     torch.manual_seed(0)
     model = build_model(tiny_classifier().model, ("a", "b")).train()
     average, expected = ModelEMA(model, 0.5), model.state_dict()
@@ -125,7 +125,7 @@ def test_averaged_weights_follow_their_formula():
 
 
 def test_averaged_weights_are_evaluated_loaded_and_resumed(shapes, tmp_path):
-    """A law: the loaded model has the averages, the checkpoint the last weights too, and resuming changes no bit."""
+    """Law: the loaded model has the averages, the checkpoint the last weights too, and resuming changes no bit."""
     config = tiny_config(shapes, recipe={"ema_decay": 0.9})
     run = tmp_path / "run"
     train(config, run)

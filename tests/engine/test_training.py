@@ -52,21 +52,21 @@ def test_a_run_folder_holds_what_the_readme_lists(unbroken):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_one_seed_gives_one_result(shapes, unbroken, tmp_path, workers):
-    """A law: the same seed gives the same weights and log, whatever the number of workers."""
+    """Law: the same seed gives the same weights and log, whatever the number of workers."""
     train(tiny_config(shapes, run={"loader": LoaderConfig(workers=workers)}), tmp_path / "run")
     assert equal(weights(tmp_path / "run"), weights(unbroken))
     assert records(tmp_path / "run") == records(unbroken)
 
 
 def test_another_seed_gives_another_result(shapes, unbroken, tmp_path):
-    """A law: another seed gives other weights, the control of the one above."""
+    """Law: another seed gives other weights, the control of the one above."""
     train(tiny_config(shapes, recipe={"seed": 1}), tmp_path / "run")
     assert not equal(weights(tmp_path / "run"), weights(unbroken))
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_killed_run_resumes_to_the_unbroken_one(shapes, tmp_path, workers):
-    """A law: after SIGKILL, resumed in a new process, weights and log are those of a run that was never stopped."""
+    """Law: after SIGKILL, resumed in a new process, weights and log are those of a run that was never stopped."""
     schedule = ScheduleConfig(steps=40, warmup_steps=2)
     config = tiny_config(
         shapes, recipe={"schedule": schedule}, run={"checkpoint_every": 3, "loader": LoaderConfig(workers=workers)}
@@ -87,7 +87,7 @@ def test_a_killed_run_resumes_to_the_unbroken_one(shapes, tmp_path, workers):
 
 
 def test_resuming_a_finished_run_changes_nothing(shapes, unbroken):
-    """A law: no step is added."""
+    """Law: no step is added."""
     before = (unbroken / "metrics.jsonl").read_text()
     train(tiny_config(shapes), unbroken, resume=True)
     assert (unbroken / "metrics.jsonl").read_text() == before
@@ -263,7 +263,7 @@ def test_the_best_checkpoint_is_kept(shapes, tmp_path, monkeypatch):
 
 
 def test_a_run_killed_before_its_evaluation_is_evaluated_on_resume(shapes, tmp_path):
-    """A law: the checkpoint of step 2 has no score yet; resuming scores it, as the unbroken run did."""
+    """Law: the checkpoint of step 2 has no score yet; resuming scores it, as the unbroken run did."""
     config = tiny_config(shapes, evaluation={"every": 2})
     train(config, tmp_path / "unbroken")
     broken = shutil.copytree(tmp_path / "unbroken", tmp_path / "broken", symlinks=True)

@@ -99,7 +99,7 @@ def test_it_is_trained_and_scored_by_its_own_metric(project):
 
 
 def test_it_resumes_exactly(project, tmp_path):
-    """A law: a run that lost its last checkpoint ends with the weights and the log of the unbroken one."""
+    """Law: a run that lost its last checkpoint ends with the weights and the log of the unbroken one."""
     broken = shutil.copytree(project / "run", tmp_path / "run", symlinks=True)
     shutil.rmtree(checkpoint_paths(broken / "checkpoints")[-1])
     command = ["train", str(project / "config.py"), "--output", str(broken), "--resume", "--device", "cpu"]
@@ -109,7 +109,7 @@ def test_it_resumes_exactly(project, tmp_path):
 
 
 def test_its_results_file_is_scored_again(project, tmp_path):
-    """A law: to the last digit, by the run or by its config, although the data set is one for detection."""
+    """Law: to the last digit, by the run or by its config, although the data set is one for detection."""
     for source in ([str(project / "run")], ["--data", str(project / "config.py")]):
         arguments = [*source, "--results", str(project / "run" / "results.json")]
         assert rescored(arguments, tmp_path) == numbers(project / "run" / "eval.json")
@@ -139,7 +139,7 @@ def test_a_run_with_a_head_of_ones_own_is_opened_again(project, tmp_path):
 
 
 def test_no_code_runs_from_a_run_folder_by_itself(project, tmp_path):
-    """A law: a copy that would leave a mark is run by no command that does not name it."""
+    """Law: a copy that would leave a mark is run by no command that does not name it."""
     run, mark = shutil.copytree(project / "run", tmp_path / "run", symlinks=True), tmp_path / "mark"
     for file in (run / "code").iterdir():
         file.write_text(f"open({str(mark)!r}, 'a').write('x')\n" + file.read_text())
@@ -180,6 +180,6 @@ def test_the_modules_are_copied_with_what_they_import(project):
 
 
 def test_a_copy_of_a_module_is_not_run_twice(project):
-    """A law: the same content from another folder is the module that is loaded, so no name is registered twice."""
+    """Law: the same content from another folder is the module that is loaded, so no name is registered twice."""
     original = import_user_code(project / "count.py")
     assert import_user_code(project / "run" / "code" / "count.py") is original

@@ -24,7 +24,7 @@ def build(config, data):
 
 
 def test_validation_losses_are_means_over_the_images(tmp_path):
-    """Another implementation: torch's cross-entropy of all logits in one batch, in every file that has it."""
+    """Oracle: torch's cross-entropy of all logits in one batch, in every file that has it."""
     config = tiny_classifier(evaluation={"losses": True})
     train(config, tmp_path)
     model = load_model(tmp_path)
@@ -45,7 +45,7 @@ def test_validation_losses_are_means_over_the_images(tmp_path):
 
 
 def test_validation_losses_do_not_depend_on_the_generator_or_the_mode(shapes):
-    """A law: not a bit changes, although regions are sampled; the model stays in its mode."""
+    """Law: not a bit changes, although regions are sampled; the model stays in its mode."""
     config = tiny_config(shapes)
     data = build_dataset(config.val.dataset)
     model = build(config, data)
@@ -58,7 +58,7 @@ def test_validation_losses_do_not_depend_on_the_generator_or_the_mode(shapes):
 
 
 def test_validation_losses_do_not_change_the_training(shapes, tmp_path):
-    """A law: with and without them, in the middle of a run, the same bits."""
+    """Law: with and without them, in the middle of a run, the same bits."""
     for name, wanted in (("without", False), ("with", True)):
         train(tiny_config(shapes, evaluation={"every": 1, "losses": wanted}), tmp_path / name)
     assert equal(weights(tmp_path / "without"), weights(tmp_path / "with"))
@@ -96,7 +96,7 @@ with init_distributed("cpu") as processes:
 
 @pytest.mark.slow
 def test_validation_losses_do_not_depend_on_the_world_size(shapes, tmp_path):
-    """A law: three processes, one of which has two of the four images, give the bits of one."""
+    """Law: three processes, one of which has two of the four images, give the bits of one."""
     config = tiny_config(shapes)
     train(config, tmp_path / "run")
     script, output = tmp_path / "script.py", tmp_path / "losses.json"

@@ -65,7 +65,7 @@ def test_boundaries_overlap_as_bitmaps_do(seed):
 
 
 def test_the_best_detection_has_its_own_overlap():
-    """Hand-made: of two results the file has the worse one first, and both overlap the object by half or more."""
+    """By hand: of two results the file has the worse one first, and both overlap the object by half or more."""
     data, results = problem((square(5, 5, 45, 45), square(5, 5, 45, 45)))
     _, worse = problem((square(5, 5, 45, 45), square(5, 8, 45, 48)))
     scores = evaluate_coco(data, [worse[0] | {"score": 0.1}, *results], task="boundary")
@@ -120,7 +120,7 @@ def problem(*pairs: tuple[np.ndarray, np.ndarray], crowd: bool = False) -> tuple
 
 
 def test_a_shift_costs_the_boundary_more_than_the_area():
-    """Hand-made: 40 x 30 pixels shifted by 1: areas overlap by 29 / 31, boundaries, 2 pixels wide, by far less."""
+    """By hand: 40 x 30 pixels shifted by 1: areas overlap by 29 / 31, boundaries, 2 pixels wide, by far less."""
     truth, found = square(5, 5, 45, 35), square(5, 6, 45, 36)
     data, results = problem((truth, found))
     ring, other = near_the_outline(truth, REACH), near_the_outline(found, REACH)
@@ -131,13 +131,13 @@ def test_a_shift_costs_the_boundary_more_than_the_area():
 
 
 def test_the_same_mask_is_perfect():
-    """Hand-made, both ways of scoring."""
+    """By hand, both ways of scoring."""
     data, results = problem((square(5, 5, 45, 45), square(5, 5, 45, 45)))
     assert evaluate_coco(data, results, task="boundary").summary["AP"] == pytest.approx(1.0)
 
 
 def test_a_thin_mask_is_all_boundary():
-    """A law: where every pixel is near the outline, boundary IoU is mask IoU."""
+    """Law: where every pixel is near the outline, boundary IoU is mask IoU."""
     data, results = problem((square(10, 10, 13, 50), square(10, 14, 13, 50)))
     scores = [evaluate_coco(data, results, task=task).summary for task in ("segm", "boundary")]
     assert scores[0] == scores[1]
@@ -222,7 +222,7 @@ def test_the_tables_are_pycocotools_on_slow_boundaries(seed):
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.skipif(not FIXTURE.is_dir(), reason=f"{FIXTURE.name} is not beside the checkout")
 def test_real_photos():
-    """A law: boundaries never match where masks do not; and the truth as its own result is perfect."""
+    """Law: boundaries never match where masks do not; and the truth as its own result is perfect."""
     truth = json.loads((FIXTURE / "instances_val2014_100.json").read_text())
     results = json.loads((FIXTURE / "instances_val2014_fakesegm100_results.json").read_text())
     masks, boundaries = (evaluate_coco(truth, results, task=task).summary for task in ("segm", "boundary"))

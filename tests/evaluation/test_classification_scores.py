@@ -22,7 +22,7 @@ def row(image_id, *labels: int, **changes) -> dict:
 
 
 def test_a_classification_becomes_a_result():
-    """Hand-made: plain Python numbers, one row an image."""
+    """By hand: plain Python numbers, one row an image."""
     found = Classification(torch.tensor([2, 0]), torch.tensor([0.75, 0.25]))
     assert to_class_results(found, "a.jpg") == [{"image_id": "a.jpg", "labels": [2, 0], "scores": [0.75, 0.25]}]
 
@@ -37,7 +37,7 @@ def test_accuracies_by_hand():
 
 
 def test_accuracies_by_a_slow_loop():
-    """Independent: counted image by image with a rank of the true label, on 300 random results of 12 classes."""
+    """Oracle: a slow loop counted image by image with a rank of the true label, on 300 random results of 12 classes."""
     generator = random.Random(0)
     names = [f"class {label}" for label in range(12)]
     truth = {number: generator.randrange(11) for number in range(300)}
@@ -57,7 +57,7 @@ def test_accuracies_by_a_slow_loop():
 
 
 def test_five_guesses_are_not_measured_by_fewer():
-    """Hand-made: of six classes two named are too few; of three classes three are all."""
+    """By hand: of six classes two named are too few; of three classes three are all."""
     assert evaluate_classification({1: 0}, [row(1, 2, 0)], "abcdef").summary == {"top1": 0.0, "top5": None}
     assert evaluate_classification({1: 0}, [row(1, 2, 1, 0)], NAMES).summary == {"top1": 0.0, "top5": 1.0}
 
@@ -98,7 +98,7 @@ def test_a_result_that_cannot_be_scored_is_refused(name):
 
 
 def test_results_are_sorted_and_written_as_those_of_boxes(tmp_path):
-    """Hand-made: by image, numbers before text, a line each."""
+    """By hand: by image, numbers before text, a line each."""
     results = [row("b", 0), row(2, 1), row("a", 2), row(1, 0)]
     assert [result["image_id"] for result in sort_results(results)] == [1, 2, "a", "b"]
     write_results(tmp_path / "results.json", results)
@@ -131,7 +131,7 @@ def test_the_table_by_hand():
 
 
 def test_of_many_classes_those_without_images_are_not_the_worst():
-    """Hand-made: of 300 classes 150 have images; the hundred shown are of those."""
+    """By hand: of 300 classes 150 have images; the hundred shown are of those."""
     truth = {label: label for label in range(150)}
     results = [row(label, label) for label in truth]
     many = [f"class {label}" for label in range(300)]

@@ -101,7 +101,7 @@ def test_engines_agree_on_every_class():
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_case_by_hand(engine):
-    """Hand-made: two cats of 40 x 40; ranked miss, hit (IoU 0.8), hit (IoU 1).
+    """By hand: two cats of 40 x 40; ranked miss, hit (IoU 0.8), hit (IoU 1).
 
     Up to IoU 0.80 the hits stand at ranks 2 and 3: recall 1/2 at precision 1/2, recall 1 at 2/3, so 2/3 at every point
     once the curve is made to fall. From IoU 0.85 only rank 3 hits: precision 1/3 at the 51 points up to recall 0.5.
@@ -130,7 +130,7 @@ def test_a_case_by_hand(engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_ids_are_only_names(engine):
-    """A law: annotation id 0, ids left out, text image ids and huge category ids score as the plain numbers do."""
+    """Law: annotation id 0, ids left out, text image ids and huge category ids score as the plain numbers do."""
     truth, results = random_problem(5)
     expected = evaluate_coco(truth, results, engine).summary
     for number, entry in enumerate(truth["annotations"]):
@@ -150,7 +150,7 @@ def test_ids_are_only_names(engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_left_out_area_and_iscrowd_have_their_defaults(engine):
-    """A law: without crowds, and with areas of boxes, the fields may be left out."""
+    """Law: without crowds, and with areas of boxes, the fields may be left out."""
     truth, results = random_problem(6)
     for entry in truth["annotations"]:
         entry["iscrowd"] = 0
@@ -162,7 +162,7 @@ def test_left_out_area_and_iscrowd_have_their_defaults(engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_order_of_sorted_results_is_forgotten(engine):
-    """A law: shuffled results, equal scores among them, give the same digits once they are sorted."""
+    """Law: shuffled results, equal scores among them, give the same digits once they are sorted."""
     truth, results = random_problem(7)
     expected = evaluate_coco(truth, sort_results(results), engine)
     for seed in range(5):
@@ -173,7 +173,7 @@ def test_the_order_of_sorted_results_is_forgotten(engine):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("task", ["bbox", "segm"])
 def test_no_detections_score_zero(engine, task):
-    """A law: whoever finds nothing scores 0, for what there was to find."""
+    """Law: whoever finds nothing scores 0, for what there was to find."""
     square = annotation(1, 1, 1, [0, 0, 10, 10], segmentation=[[0, 0, 10, 0, 10, 10, 0, 10]])
     truth = {
         "images": [{"id": 1, "height": 20, "width": 20}],
@@ -188,7 +188,7 @@ def test_no_detections_score_zero(engine, task):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_ground_truth_is_null(engine):
-    """A law: where there is nothing to find there is no score; JSON says null."""
+    """Law: where there is nothing to find there is no score; JSON says null."""
     truth, results = random_problem(8)
     scores = evaluate_coco(truth | {"annotations": []}, results, engine)
     assert set(scores.summary.values()) == set(scores.per_class.values()) == {None}
@@ -197,7 +197,7 @@ def test_no_ground_truth_is_null(engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_nothing_is_printed_or_changed(engine, capfd):
-    """A law: scoring is silent and leaves its inputs as they were."""
+    """Law: scoring is silent and leaves its inputs as they were."""
     truth, results = random_problem(9)
     before = copy.deepcopy((truth, results))
     evaluate_coco(truth, results, engine)
@@ -206,7 +206,7 @@ def test_nothing_is_printed_or_changed(engine, capfd):
 
 
 def test_what_the_metric_does_not_look_at_is_counted():
-    """Hand-made: 102 detections of a class in one image of two, where COCO looks at 100."""
+    """By hand: 102 detections of a class in one image of two, where COCO looks at 100."""
     truth = {
         "images": [{"id": 1}, {"id": 2}],
         "annotations": [annotation(1, 1, 1, [0, 0, 10, 10])],

@@ -12,7 +12,7 @@ from vertebra.structures import Detections, RoIMasks
 
 
 def test_detections_become_coco_results():
-    """Hand-made: xyxy to xywh, labels to the file's ids, plain Python numbers; the detections are left as they are."""
+    """By hand: xyxy to xywh, labels to the file's ids, plain Python numbers; the detections are left as they are."""
     detections = Detections(
         torch.tensor([[1.0, 2.0, 4.0, 8.0], [0.5, 0.0, 2.0, 1.0]], dtype=torch.float64),
         torch.tensor([1, 0]),
@@ -26,7 +26,7 @@ def test_detections_become_coco_results():
 
 
 def test_a_mask_is_scored_from_its_file(tmp_path):
-    """Hand-made: a mask of 4 of the object's 6 pixels has IoU 2/3, so it matches from 0.50 to 0.65: AP 4/10."""
+    """By hand: a mask of 4 of the object's 6 pixels has IoU 2/3, so it matches from 0.50 to 0.65: AP 4/10."""
     masks = RoIMasks(torch.ones(1, 28, 28), (8, 10))
     detections = Detections(torch.tensor([[3.0, 2.0, 5.0, 4.0]]), torch.tensor([0]), torch.tensor([0.5]), masks)
     results = to_coco_results(detections, "street", [9])
@@ -59,7 +59,7 @@ def random_detections(count: int, size: tuple[int, int], device: str) -> Detecti
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_masks_that_are_pasted_together_are_those_pasted_one_by_one(device):
-    """A law: every row is the one that its detection alone gives, to the last character."""
+    """Law: every row is the one that its detection alone gives, to the last character."""
     size = (3000, 2800)  # two masks fit the budget of pixels
     detections = random_detections(7, size, device)
     one_by_one = [to_coco_results(detections[index : index + 1], 1, (4, 5, 6))[0] for index in range(7)]
@@ -67,7 +67,7 @@ def test_masks_that_are_pasted_together_are_those_pasted_one_by_one(device):
 
 
 def test_scores_are_aligned_and_null_is_a_dash():
-    """Hand-made: a table of the numbers, columns of one width, ``-`` for what was not measured."""
+    """By hand: a table of the numbers, columns of one width, ``-`` for what was not measured."""
     scores = Scores({"AP": 0.5, "APs": None}, {"cat": 1.0, "traffic light": None}, {"images": 12})
     assert format_scores(scores).splitlines() == [
         "metric   score  over",
@@ -84,7 +84,7 @@ def test_scores_are_aligned_and_null_is_a_dash():
 
 
 def test_a_users_own_numbers_are_shown_without_a_description():
-    """The symptom: a KeyError for the name of a metric that the package does not know."""
+    """Symptom: a KeyError for the name of a metric that the package does not know."""
     assert format_scores(Scores({"my_error": 0.25, "AP": 0.5}, {}, {}), "counts").splitlines() == [
         "counts     score  over",
         "my_error  0.2500",

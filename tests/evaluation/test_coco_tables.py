@@ -57,7 +57,7 @@ def test_the_axes_are_pycocotools():
 
 
 def test_no_groups_are_no_numbers():
-    """Hand-made: -1 in place of all numbers, as the engines have it."""
+    """By hand: -1 in place of all numbers, as the engines have it."""
     precision, recall = precision_and_recall([], 2)
     assert (precision == -1).all() and (recall == -1).all()
     nothing = np.zeros(0)

@@ -64,7 +64,7 @@ def without_bitmaps(entries: list[dict]) -> list[dict]:
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("kind", ["polygons", "packed", "listed"])
 def test_a_mask_without_an_area_has_its_own(kind, engine):
-    """Hand-made: two bars of 10 x 90 pixels, 90 apart: their mask has 1800 pixels, which is medium, and their box 9900,
+    """By hand: two bars of 10 x 90 pixels, 90 apart: their mask has 1800 pixels, which is medium, and their box 9900,
     which is large; what two polygons share counts once. No box is needed for it."""
     bitmap = np.zeros((HEIGHT, WIDTH), bool)
     bitmap[:, :10] = bitmap[:, 100:] = True
@@ -82,7 +82,7 @@ def test_a_mask_without_an_area_has_its_own(kind, engine):
 
 
 def test_data_without_areas_has_those_of_its_masks(shapes, tmp_path):
-    """A law: the generated shapes' areas are their masks', and a file that leaves them out is scored by the same."""
+    """Law: the generated shapes' areas are their masks', and a file that leaves them out is scored by the same."""
     truth = json.loads((shapes / "annotations" / "instances_val.json").read_text())
     expected = [entry.pop("area") for entry in truth["annotations"]]
     (tmp_path / "annotations.json").write_text(json.dumps(truth))

@@ -21,7 +21,7 @@ from ..formats.test_results import GOOD, GROUND_TRUTH, MASK, assert_bad_data
     ],
 )
 def test_a_mask_that_does_not_fit_its_image(change, message):
-    """Hand-made: pycocotools compares masks of different sizes without a word."""
+    """By hand: pycocotools compares masks of different sizes without a word."""
     entry = GROUND_TRUTH["annotations"][0] | {"segmentation": [[0, 0, 10, 0, 10, 10]]}
     result = {name: value for name, value in (GOOD | change).items() if value is not None}
     fine = GOOD | {"image_id": 2, "segmentation": MASK}
@@ -70,7 +70,7 @@ def test_a_mask_that_does_not_fit_its_image(change, message):
     ],
 )
 def test_ground_truth_that_cannot_be_scored(section, change, task, message):
-    """Hand-made: an annotation or image spoilt; a wrong score would blame the detector."""
+    """By hand: an annotation or image spoilt; a wrong score would blame the detector."""
     spoilt = GROUND_TRUTH | {section: [GROUND_TRUTH[section][0] | change, *GROUND_TRUTH[section][1:]]}
     with pytest.raises(DataError, match=message) as caught:
         evaluate_coco(spoilt, [], task=task)

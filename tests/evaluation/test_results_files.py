@@ -120,7 +120,7 @@ def rows_in(folder: Path, kind: str) -> list[dict]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_truth_as_its_own_result_is_perfect(kind, folder, tmp_path):
-    """Hand-made: the main numbers of all that the data set is scored with are 1."""
+    """By hand: the main numbers of all that the data set is scored with are 1."""
     make, _, expected = KINDS[kind]
     scores = score(folder, kind, rows_in(folder, kind), tmp_path)
     assert set(scores) == {name for name, _ in expected} | {"per_class", "images", "results"}
@@ -129,7 +129,7 @@ def test_the_truth_as_its_own_result_is_perfect(kind, folder, tmp_path):
 
 
 def test_what_the_rows_hold_is_scored(folder, tmp_path):
-    """Hand-made: boxes alone, as of a detector without masks; masks alone, as COCO's own files of masks have it; for
+    """By hand: boxes alone, as of a detector without masks; masks alone, as COCO's own files of masks have it; for
     data without masks always boxes; for no rows at all everything, none of which was predicted."""
     rows = rows_in(folder, "coco")
     kinds = {"bbox", "segm", "boundary"}
@@ -183,7 +183,7 @@ def test_a_bad_row_is_named_with_its_file(kind, change, case, message, folder, c
 
 
 def test_of_two_rows_on_the_same_pixels_the_second_is_named(folder, capsys):
-    """Hand-made: a class covers what another does."""
+    """By hand: a class covers what another does."""
     rows = rows_in(folder, "maps")
     rows[1]["segmentation"] = rows[0]["segmentation"]
     message = r"overlapping-classes: PATH: image_id=\w+: entry 1 covers \d+ pixels that another class covers"
@@ -193,12 +193,12 @@ def test_of_two_rows_on_the_same_pixels_the_second_is_named(folder, capsys):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("content", ["{}", "[5]", "[{}]", ""])
 def test_a_file_without_rows_is_named(kind, content, folder, capsys):
-    """Hand-made: exit code 3, one line with the path."""
+    """By hand: exit code 3, one line with the path."""
     assert_refused(folder, kind, content, "(bad-results|bad-json): PATH: ", capsys)
 
 
 def test_of_a_bad_annotation_the_annotation_file_is_named(folder, tmp_path, capsys):
-    """Hand-made: the row is fine, and the file that it is about is not."""
+    """By hand: the row is fine, and the file that it is about is not."""
     truth = json.loads((folder / "shapes/annotations/instances_val.json").read_text())
     truth["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
     (tmp_path / "annotations.json").write_text(json.dumps(truth))
@@ -238,7 +238,7 @@ def test_of_a_bad_annotation_the_annotation_file_is_named(folder, tmp_path, caps
     ids=" ".join,
 )
 def test_options_that_contradict_each_other_are_refused(arguments, message, capsys):
-    """Hand-made: exit code 2 with the reason."""
+    """By hand: exit code 2 with the reason."""
     assert main(["eval", *arguments]) == 2
     assert message in capsys.readouterr().err
 

@@ -58,7 +58,7 @@ def slow_scores(pairs: list, num_classes: int) -> tuple[dict, list]:
 
 @pytest.mark.parametrize("num_classes", [2, 5, 21])
 def test_a_slow_loop(num_classes):
-    """Independent: on generated maps of several images, from rows back to the numbers."""
+    """Oracle: a slow loop on generated maps of several images, from rows back to the numbers."""
     generator = np.random.default_rng(num_classes)
     pairs = [random_maps(generator, num_classes) for _ in range(4)]
     names = [f"class {label}" for label in range(num_classes)]
@@ -74,7 +74,7 @@ def test_a_slow_loop(num_classes):
 
 
 def test_a_slow_loop_on_real_maps():
-    """Independent, on CamVid's street scenes: each map against that of the scene before it."""
+    """Oracle: a slow loop on CamVid's street scenes: each map against that of the scene before it."""
     if not CAMVID.is_dir():
         pytest.skip("the folder camvid is not here")
     paths = sorted((CAMVID / "SegmentationClass").glob("*.png"))[:3]
@@ -146,7 +146,7 @@ def test_the_matrix_by_hand():
 
 
 def test_parts_add_up_in_any_order():
-    """A law: whole counts, so that the sum over images and processes is exact; as over one large map."""
+    """Law: whole counts, so that the sum over images and processes is exact; as over one large map."""
     generator = np.random.default_rng(0)
     pairs = [random_maps(generator, 6) for _ in range(5)]
     parts = [ConfusionMatrix.of(*pair, 6) for pair in pairs]

@@ -116,8 +116,8 @@ def kit_average_precision(objects: dict, found: dict, rule: str) -> float:
 @pytest.mark.parametrize("rule", ["area", "11-point"])
 @pytest.mark.parametrize("seed", range(12))
 def test_the_development_kits_loops(seed, rule):
-    """Independent: written from VOCevaldet.m and VOCap.m, with their + 1, on scenes with difficult objects, equal
-    scores, several detections of an object, and overlaps of just a half."""
+    """Oracle: a slow loop written from VOCevaldet.m and VOCap.m, with their + 1, on scenes with difficult objects,
+    equal scores, several detections of an object, and overlaps of just a half."""
     generator = random.Random(seed)
 
     def pixels() -> tuple[int, int, int, int]:
@@ -163,14 +163,14 @@ def test_both_rules_by_hand():
 
 @pytest.mark.parametrize("reached", range(1, 11))
 def test_a_recall_of_just_a_point_reaches_it(reached):
-    """Hand-made: with ten objects every hit is a point. Sums of 0.1 in floats would lose 0.3, 0.6 and 0.7."""
+    """By hand: with ten objects every hit is a point. Sums of 0.1 in floats would lose 0.3, 0.6 and 0.7."""
     boxes = [(20 * place, 0, 10, 10) for place in range(10)]
     truth, results = problem({1: [(box, False) for box in boxes]}, {1: [(0.5, box) for box in boxes[:reached]]})
     assert evaluate_voc(truth, results, "11-point").summary == {"AP50": pytest.approx((reached + 1) / 11)}
 
 
 def test_the_best_object_decides_even_if_it_is_found_or_difficult():
-    """Hand-made, as the kit: the second detection overlaps another object by more than a half too, but the found one
+    """By hand, as the kit: the second detection overlaps another object by more than a half too, but the found one
     more, so it is false; one whose best is difficult counts for nothing."""
     objects = [((0, 0, 10, 10), False), ((3, 0, 10, 10), False), ((50, 0, 10, 10), True), ((53, 0, 10, 10), False)]
     found = [(0.9, (0, 0, 10, 10)), (0.8, (1, 0, 10, 10)), (0.7, (51, 0, 10, 10))]
@@ -211,7 +211,7 @@ def test_no_detections_and_nothing_to_find():
 
 
 def test_the_mean_is_over_classes_with_objects():
-    """Hand-made: one class found, one missed, one without objects but with a false alarm."""
+    """By hand: one class found, one missed, one without objects but with a false alarm."""
     truth, results = problem({"a": [((0, 0, 10, 10), False)], "b": []}, {"a": [(0.5, (0, 0, 10, 10))]})
     truth["categories"] += [{"id": 5, "name": "dog"}, {"id": 9, "name": "cow"}]
     truth["annotations"].append(truth["annotations"][0] | {"id": 2, "category_id": 5})

@@ -69,7 +69,7 @@ def test_rows_are_what_pythons_parser_gives(odd_numbers, tmp_path, monkeypatch):
 
 
 def test_a_row_without_the_field_of_a_mask_is_read_where_none_is_asked_for(tmp_path):
-    """Hand-made: what is wrong with a mask does not concern who reads boxes."""
+    """By hand: what is wrong with a mask does not concern who reads boxes."""
     path = tmp_path / "file.json"
     image = {"id": 5, "file_name": "a.png", "height": 3, "width": 4}
     annotation = {"id": 1, "image_id": 5, "category_id": 3, "segmentation": "nonsense"}

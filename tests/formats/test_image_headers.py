@@ -65,7 +65,7 @@ def test_an_ordinary_file_is_read_by_its_header(name, tmp_path):
 
 @pytest.mark.parametrize("name", OTHER)
 def test_whatever_is_out_of_the_ordinary_is_left_to_pillow(name, tmp_path):
-    """Hand-made: metadata, which may turn the image, damage, and other formats."""
+    """By hand: metadata, which may turn the image, damage, and other formats."""
     path = tmp_path / "file"
     path.write_bytes(OTHER[name])
     assert plain_image_size(path) is None

@@ -49,7 +49,7 @@ def test_every_exif_orientation_is_turned_upright(orientation, tmp_path):
 
 
 def test_gray_is_repeated(tmp_path):
-    """Hand-made: three equal channels."""
+    """By hand: three equal channels."""
     gray = photo()[:, :, 0]
     found = read_image(save(tmp_path / "gray.png", Image.fromarray(gray)))
     assert all(np.array_equal(found[:, :, channel], gray) for channel in range(3))
@@ -67,7 +67,7 @@ def test_sixteen_bits_are_scaled_as_opencv_does(channels, tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_alpha_is_dropped(mode, tmp_path):
-    """Hand-made: the colours under a half-transparent layer, as they are."""
+    """By hand: the colours under a half-transparent layer, as they are."""
     colours = Image.fromarray(photo()).convert({"RGBA": "RGB", "LA": "L", "PA": "P"}[mode])
     image = colours.convert(mode)
     image.putalpha(Image.new("L", image.size, 100))
@@ -76,7 +76,7 @@ def test_alpha_is_dropped(mode, tmp_path):
 
 
 def test_a_palette_with_a_transparent_colour(tmp_path):
-    """Hand-made: the palette's colours."""
+    """By hand: the palette's colours."""
     image = Image.fromarray(photo()).convert("P")
     path = save(tmp_path / "palette.png", image, transparency=b"\x00\x80\xff" * 50)
     assert np.array_equal(read_image(path), np.asarray(image.convert("RGB")))
@@ -191,7 +191,7 @@ def test_a_mask_has_the_same_limit_as_its_image(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of tags it skips
 @pytest.mark.parametrize("ending", ["TIFF", "PNG", "GIF", "BMP", "WEBP", "JPEG"])
 def test_whatever_bytes_are_wrong_is_told_in_one_line(ending, tmp_path, monkeypatch):
-    """A law: a file with a few changed bytes gives pixels or a DataError. Pillow lets its decoders' own errors out."""
+    """Law: a file with a few changed bytes gives pixels or a DataError. Pillow lets its decoders' own errors out."""
     monkeypatch.setattr(pillow, "MAX_PIXELS", 10_000)  # a wrong size would take its time
     file, generator = io.BytesIO(), np.random.default_rng(0)
     Image.fromarray(photo(24, 32)).save(file, ending)

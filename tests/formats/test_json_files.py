@@ -50,7 +50,7 @@ def test_what_only_pythons_parser_accepts_is_accepted(text):
 
 
 def test_a_byte_order_mark_is_skipped(tmp_path):
-    """Hand-made: what an editor on Windows puts before the text."""
+    """By hand: what an editor on Windows puts before the text."""
     (tmp_path / "file.json").write_text('{"a": [1]}', encoding="utf-8-sig")
     assert read_json(tmp_path / "file.json") == {"a": [1]}
 
@@ -95,7 +95,7 @@ def test_what_is_written_is_read_back(tmp_path):
 
 
 def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
-    """Hand-made: the disk is full."""
+    """By hand: the disk is full."""
     write_text(tmp_path / "file", "before")
 
     def refuse(*_, **__) -> None:
@@ -108,7 +108,7 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
 
 
 def test_an_error_gets_the_file_it_is_about():
-    """Hand-made: an error that names a file keeps it."""
+    """By hand: an error that names a file keeps it."""
     with pytest.raises(DataError) as caught, add_file_to_error("outer"), add_file_to_error("inner"):
         raise DataError("broken")
     assert caught.value.file == "inner"

@@ -59,7 +59,7 @@ def assert_bad_data(caught: pytest.ExceptionInfo[DataError]) -> None:
 
 @pytest.mark.parametrize(("change", "message"), BAD_ENTRIES.values(), ids=BAD_ENTRIES.keys())
 def test_a_bad_entry_is_named(change, message, tmp_path):
-    """Hand-made: one entry spoilt; the error names it, and its file where it is read from one."""
+    """By hand: one entry spoilt; the error names it, and its file where it is read from one."""
     results = [OTHER, GOOD | change]
     path = tmp_path / "results.json"
     path.write_text(json.dumps(results))
@@ -73,7 +73,7 @@ def test_a_bad_entry_is_named(change, message, tmp_path):
 
 @pytest.mark.parametrize("key", ["image_id", "category_id", "score", "bbox"])
 def test_a_missing_field_is_named(key):
-    """Hand-made: an entry without one of its four fields."""
+    """By hand: an entry without one of its four fields."""
     entry = {name: value for name, value in GOOD.items() if name != key}
     with pytest.raises(DataError, match=f"bad-results: .*entry 1 has no {key}") as caught:
         check_results([OTHER, entry], GROUND_TRUTH)
@@ -81,14 +81,14 @@ def test_a_missing_field_is_named(key):
 
 
 def test_text_ids_in_the_annotations_are_a_type_mismatch():
-    """The symptom: annotations with text image ids, results with numbers."""
+    """Symptom: annotations with text image ids, results with numbers."""
     ground_truth = GROUND_TRUTH | {"images": [{"id": "1"}, {"id": "2"}], "annotations": []}
     with pytest.raises(DataError, match="image id 1, type mismatch: int, where the ground truth has str"):
         check_results([GOOD], ground_truth)
 
 
 def test_the_same_detection_twice_is_refused():
-    """The symptom: results of an image written twice lower its score."""
+    """Symptom: results of an image written twice lower its score."""
     with pytest.raises(DataError, match="duplicate-result: image_id=1: entry 2 is the same as entry 0") as caught:
         check_results([GOOD, OTHER, dict(GOOD)], GROUND_TRUTH)
     assert_bad_data(caught)
@@ -98,7 +98,7 @@ def test_the_same_detection_twice_is_refused():
 
 
 def test_results_whose_images_are_unknown_say_that_ids_must_be_the_files():
-    """Hand-made: 50 images numbered from 1000 on, of which the ground truth has none; and one wrong id among 50."""
+    """By hand: 50 images numbered from 1000 on, of which the ground truth has none; and one wrong id among 50."""
     images = [{"id": number} for number in range(50)]
     ground_truth = GROUND_TRUTH | {"images": images}
     with pytest.raises(DataError, match=r"of the 50 images of the results it has 0.*vertebra predict --annotations"):
@@ -109,7 +109,7 @@ def test_results_whose_images_are_unknown_say_that_ids_must_be_the_files():
 
 
 def test_results_about_other_images_of_the_same_numbers_are_refused(tmp_path):
-    """The symptom: images numbered from 1 by name, scored against a COCO file that has these ids too: AP near 0."""
+    """Symptom: images numbered from 1 by name, scored against a COCO file that has these ids too: AP near 0."""
     results = tmp_path / "results.json"
     write_results(results, [GOOD])
     known = {1: "val2017/000000000139.jpg", 2: "val2017/000000000285.jpg"}
@@ -126,7 +126,7 @@ def test_results_about_other_images_of_the_same_numbers_are_refused(tmp_path):
 
 @pytest.mark.parametrize("content", [{}, [5], [{"id": [1]}], [{"file_name": "a.jpg"}]])
 def test_another_file_called_images_json_says_nothing(content, tmp_path):
-    """Hand-made: JSON of another structure beside the results."""
+    """By hand: JSON of another structure beside the results."""
     write_json(tmp_path / "images.json", content)
     require_same_images(tmp_path / "results.json", {1: "b.jpg"})
 
@@ -141,7 +141,7 @@ def test_another_file_called_images_json_says_nothing(content, tmp_path):
     ],
 )
 def test_a_file_that_holds_no_results(content, message, tmp_path):
-    """Hand-made: wrong structure, and text that is no JSON."""
+    """By hand: wrong structure, and text that is no JSON."""
     path = tmp_path / "results.json"
     path.write_text(content)
     with pytest.raises(DataError, match=message) as caught, open_results(path):
@@ -186,7 +186,7 @@ def test_a_file_that_holds_no_results(content, message, tmp_path):
     ],
 )
 def test_a_file_that_holds_no_ground_truth(content, message, tmp_path):
-    """Hand-made: a missing, empty, cut or differently built annotation file."""
+    """By hand: a missing, empty, cut or differently built annotation file."""
     path = tmp_path / "annotations.json"
     if content is not None:
         path.write_text(content)
@@ -197,14 +197,14 @@ def test_a_file_that_holds_no_ground_truth(content, message, tmp_path):
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path):
-    """Hand-made: what an editor on Windows puts before the text."""
+    """By hand: what an editor on Windows puts before the text."""
     path = tmp_path / "annotations.json"
     path.write_text(json.dumps(GROUND_TRUTH), encoding="utf-8-sig")
     assert read_ground_truth(path) == GROUND_TRUTH
 
 
 def test_a_number_that_json_cannot_hold_is_not_written(tmp_path):
-    """A law: a file of results is always valid JSON; nothing is left where it failed."""
+    """Law: a file of results is always valid JSON; nothing is left where it failed."""
     with pytest.raises(DataError, match=r"non-finite-result: .*NaN or infinite") as caught:
         write_results(tmp_path / "results.json", [GOOD | {"score": math.nan}])
     assert_bad_data(caught)
@@ -212,7 +212,7 @@ def test_a_number_that_json_cannot_hold_is_not_written(tmp_path):
 
 
 def test_results_round_trip_to_the_last_digit(tmp_path):
-    """A law: what is read is what was written, in one order whatever the order it came in, byte for byte."""
+    """Law: what is read is what was written, in one order whatever the order it came in, byte for byte."""
     rng = random.Random(0)
     results = [
         {
@@ -231,7 +231,7 @@ def test_results_round_trip_to_the_last_digit(tmp_path):
 
 
 def test_results_are_sorted_by_image_score_category_and_box():
-    """Hand-made: each key decides where those before it are equal."""
+    """By hand: each key decides where those before it are equal."""
     ordered = [
         {"image_id": image, "category_id": category, "bbox": [left, 0.0, 1.0, 1.0], "score": score}
         for image, score, category, left in [
@@ -243,7 +243,7 @@ def test_results_are_sorted_by_image_score_category_and_box():
 
 
 def test_no_results_round_trip(tmp_path):
-    """A law: an empty list is a file of results too."""
+    """Law: an empty list is a file of results too."""
     write_results(tmp_path / "none.json", [])
     with open_results(tmp_path / "none.json") as rows:
         assert rows == []

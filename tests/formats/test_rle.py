@@ -85,7 +85,7 @@ def test_what_is_broken_is_named(name):
 
 @pytest.mark.parametrize("value", [None, [], [[0, 0, 1, 0, 1, 1]], "text", 5])
 def test_other_things_are_no_run_lengths(value):
-    """Hand-made: polygons among them."""
+    """By hand: polygons among them."""
     assert rle_problem(value) == "is not run lengths (size and counts)"
 
 

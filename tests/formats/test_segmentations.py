@@ -70,7 +70,7 @@ def test_what_surely_fills_pixels_does(seed):
 
 
 def test_no_objects_are_no_fault():
-    """A law: of nothing, nothing."""
+    """Law: of nothing, nothing."""
     nothing = FlatPolygons.of([])
     assert near_images(nothing, np.zeros((0, 2), np.int64)).tolist() == []
     assert surely_fill_pixels(nothing, np.zeros((0, 2), np.int64)).tolist() == []

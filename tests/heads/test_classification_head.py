@@ -83,7 +83,7 @@ def test_the_loss_is_cross_entropy(twins, smoothing):
 
 
 def test_padding_does_not_count():
-    """A law: features beyond an image change nothing; by hand: the pooled features are the mean of its cells."""
+    """Law: features beyond an image change nothing; by hand: the pooled features are the mean of its cells."""
     torch.manual_seed(0)
     head = ClassificationHead(PYRAMID, 4, ClassificationConfig(levels=("c2", "c3")))
     images = random_images((32, 32), (20, 9))  # the second: 5 x 3 cells of 4 pixels, 3 x 2 of 8
@@ -133,7 +133,7 @@ def test_no_more_classes_are_named_than_there_are():
 
 
 def test_dropout_acts_in_training_alone():
-    """A law: without it both modes give the same logits; with it training draws anew each time."""
+    """Law: without it both modes give the same logits; with it training draws anew each time."""
     torch.manual_seed(0)
     images = random_images((32, 32))
     features = random_features(images)
@@ -158,7 +158,7 @@ def test_two_images_are_learned():
 
 
 def test_nothing_is_read_back_from_the_device():
-    """A law of the design: loss and prediction run where there are no values to read."""
+    """Law: loss and prediction run where there are no values to read."""
     with torch.device("meta"):
         model = small_model()
         batch = Images(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.int64))

@@ -141,7 +141,7 @@ def test_each_convention_flipped_alone_differs(peer, changes):
 
 
 def test_a_sharp_target_is_the_crop_of_the_mask():
-    """Hand-drawn: a region that covers a square's left half and as much beside it has a target of empty, then full."""
+    """By hand: a region that covers a square's left half and as much beside it has a target of empty, then full."""
     branch = MaskBranch(INFO, CLASSES, MaskBranchConfig(pool=RoIAlignConfig(size=2), convolutions=(CHANNELS,)))
     masks = torch.zeros(1, 32, 32, dtype=torch.bool)
     masks[0, 8:24, 8:24] = True
@@ -161,7 +161,7 @@ POLYGONS = MaskBranchConfig(pool=RoIAlignConfig(size=2), convolutions=(CHANNELS,
 
 
 def test_a_polygon_is_cropped_at_the_resolution_of_its_target():
-    """Hand-drawn: a stripe of a quarter of a pixel, which no bitmap holds, is the second column of its region.
+    """By hand: a stripe of a quarter of a pixel, which no bitmap holds, is the second column of its region.
 
     A region beside it is empty; an object without a polygon in its box has no mask.
     """
@@ -180,7 +180,7 @@ def test_a_polygon_is_cropped_at_the_resolution_of_its_target():
 
 
 def test_the_loss_from_polygons_is_nearly_that_from_bitmaps(peer, shapes):
-    """A law: for objects much larger than a cell the targets differ along edges only; data are resized and flipped."""
+    """Law: for objects much larger than a cell the targets differ along edges only; data are resized and flipped."""
     features, *_ = scene()
     losses = []
     for mask_format, truth in (("bitmaps", "sharp"), ("polygons", "polygons")):
@@ -223,7 +223,7 @@ def test_pasted_predictions_equal_torchvisions(peer):
 
 
 def test_where_there_is_nothing_to_learn_the_loss_is_zero():
-    """A law: no object, no positive and an empty mask teach nothing, and the gradient is exactly zero."""
+    """Law: no object, no positive and an empty mask teach nothing, and the gradient is exactly zero."""
     features, boxes, labels, indices, targets = scene()
     branch = MaskBranch(INFO, CLASSES, TORCHVISION)
     nothing = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, *SIZE, dtype=torch.bool))
@@ -279,7 +279,7 @@ def test_levels_of_different_widths_are_refused():
 
 
 def test_fixed_rows_learn_the_same_as_the_rows_needed(peer):
-    """A law: six rows for six and four positives, or all nine: one loss, one gradient."""
+    """Law: six rows for six and four positives, or all nine: one loss, one gradient."""
     features, boxes, labels, indices, targets = scene()
     samples = samples_of(boxes, labels, indices, torch.arange(9).expand(2, 9) < torch.tensor([[6], [4]]))
     state, results = twin_of(peer).state_dict(), []
@@ -299,7 +299,7 @@ def test_fixed_rows_learn_the_same_as_the_rows_needed(peer):
 
 
 def test_batch_norm_sees_regions_with_objects_only():
-    """A law: three positives among nine fixed rows leave the same statistics as those three alone."""
+    """Law: three positives among nine fixed rows leave the same statistics as those three alone."""
     torch.manual_seed(0)
     config = TORCHVISION.replace(norm="batch", fixed_rows=True)
     branch = MaskBranch(INFO, CLASSES, config).train()

@@ -60,7 +60,7 @@ def multi_head_config(shapes: Path, **weights: float) -> ExperimentConfig:
 
 
 def test_a_joint_record_has_the_annotations_of_every_part(shapes):
-    """A law: the objects and the semantic map as their own data sets give them, with one image."""
+    """Law: the objects and the semantic map as their own data sets give them, with one image."""
     config = joint(shapes)
     data, boxes, maps = (build_dataset(part) for part in (config, *config.parts.values()))
     assert list(data.classes) == ["detection", "semantic"] and len(data) == len(boxes) == len(maps)
@@ -109,7 +109,7 @@ def test_a_data_set_under_the_name_of_another_task_is_refused(shapes):
 
 
 def test_all_annotations_go_through_the_same_transform(shapes):
-    """A law: a crop, scale and flip are drawn once; each target is what its own data set alone would get."""
+    """Law: a crop, scale and flip are drawn once; each target is what its own data set alone would get."""
     config = joint(shapes)
     data, boxes, maps = (build_dataset(part) for part in (config, *config.parts.values()))
     transform = build_transform(ScaledCropConfig(size=(48, 48)), seed=3)
@@ -122,7 +122,7 @@ def test_all_annotations_go_through_the_same_transform(shapes):
 
 
 def test_each_head_learns_and_predicts_as_it_would_alone(shapes):
-    """A law: losses, times their weight, numbers to watch and predictions equal those of the head alone."""
+    """Law: losses, times their weight, numbers to watch and predictions equal those of the head alone."""
     config = multi_head_config(shapes, semantic=0.5)
     data = build_dataset(config.val.dataset)
     model = build_model(config.model, {task: classes.names for task, classes in data.classes.items()}).eval()

@@ -190,7 +190,7 @@ def registered(monkeypatch):
 
 
 def test_a_further_branch_is_a_field_of_the_config_and_a_part(registered):
-    """A law of the design: the head, which knows nothing of it, trains and predicts with it, and names its parts."""
+    """Law: the head, which knows nothing of it, trains and predicts with it, and names its parts."""
     features, images, targets = scene()
     rpn = RPNConfig(anchor_sizes=((16.0,), (32.0,), (64.0,), (128.0,)), post_nms=(40, 40))
     torch.manual_seed(0)

@@ -19,7 +19,7 @@ def test_dilation_rates_follow_the_stride():
 
 @torch.no_grad()
 def test_one_image_is_pooled_with_the_running_statistics():
-    """A law: training and evaluation pool one image alike, and the statistics stay; two images have statistics."""
+    """Law: training and evaluation pool one image alike, and the statistics stay; two images have statistics."""
     pooling = build_head("deeplab").aspp.pooling
     pooling.norm.running_mean.normal_(generator=torch.Generator().manual_seed(0))
     before = pooling.norm.running_mean.clone()

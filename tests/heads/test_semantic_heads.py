@@ -37,7 +37,7 @@ CASES = [(name, options) for name in NAMES for options in OPTIONS.get(name, [{}]
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_every_head_trains_and_predicts_on_every_pyramid(name, options, output_stride, sizes):
-    """A law: finite losses, logits of the size of the images; batches of one too, and in both modes the same things."""
+    """Law: finite losses, logits of the size of the images; batches of one too, and in both modes the same things."""
     if name == "deeplab" and output_stride == 32:
         options = {**options, "rates": (1, 2)}
     head = build_head(name, output_stride, **options)
@@ -57,7 +57,7 @@ def test_every_head_trains_and_predicts_on_every_pyramid(name, options, output_s
 @pytest.mark.parametrize("norm", get_args(NormKind))
 @pytest.mark.parametrize("name", NAMES)
 def test_every_norm_trains_on_one_image(name, norm):
-    """A law: the gradients of a batch of one are finite."""
+    """Law: the gradients of a batch of one are finite."""
     head = build_head(name, norm=norm).train()
     total_loss(head.loss(*scene(sizes=SIZES[:1]))).backward()
     assert all(value.grad.isfinite().all() for value in head.parameters())
@@ -66,7 +66,7 @@ def test_every_norm_trains_on_one_image(name, norm):
 @pytest.mark.parametrize("loss", [{}, {"hardest": 0.3}, {"dice": 1.0, "lovasz": 1.0}], ids=str)
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_ignored_pixels_alone_teach_nothing(name, options, loss):
-    """A law: both losses and every gradient are exactly zero."""
+    """Law: both losses and every gradient are exactly zero."""
     head = build_head(name, loss=loss, **options)
     features, images, targets = scene()
     losses = head.loss(features, images, [torch.full_like(labels, 255) for labels in targets])
@@ -77,7 +77,7 @@ def test_ignored_pixels_alone_teach_nothing(name, options, loss):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_auxiliary_classifier_adds_its_loss_alone(name):
-    """A law: predictions and the head's own loss are as without it; its loss is times its weight."""
+    """Law: predictions and the head's own loss are as without it; its loss is times its weight."""
     features, images, targets = scene()
     single, without = build_head(name).eval(), build_head(name, auxiliary=None).eval()
     without.load_state_dict({key: value for key, value in single.state_dict().items() if "auxiliary" not in key})
@@ -105,7 +105,7 @@ def test_255_classes_can_be_learned_and_256_are_refused(name):
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_predictions_do_not_depend_on_batch_mates(name):
-    """A law: an image in a batch is predicted as alone with the same padding, whatever the other image shows."""
+    """Law: an image in a batch is predicted as alone with the same padding, whatever the other image shows."""
     backbone = create_backbone("resnet10t")
     neck = FPN(backbone.feature_info, FPNConfig(channels=16))
     options = {"rates": (1, 2)} if name == "deeplab" else {}
@@ -124,7 +124,7 @@ def test_predictions_do_not_depend_on_batch_mates(name):
 @pytest.mark.parametrize("config", [FCNConfig(), DeepLabConfig(convolutions=0)], ids=lambda config: config.name)
 @torch.no_grad()
 def test_padding_changes_nothing_for_one_convolution(config):
-    """A law: cells of zeros beyond an image are what a convolution adds at its edge, and image pooling skips them.
+    """Law: cells of zeros beyond an image are what a convolution adds at its edge, and image pooling skips them.
 
     A second convolution would see what the first made of the padding, as in every toolkit.
     """
@@ -176,7 +176,7 @@ def test_a_tiny_deeplab_learns_an_image():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_read_back_from_the_device(name):
-    """A law of the design: on ``meta`` there are no values to read."""
+    """Law: on ``meta`` there are no values to read."""
     features, images, targets = scene()
     features = {level: maps.to("meta") for level, maps in features.items()}
     losses = build_head(name).to("meta").loss(features, images.to("meta"), [labels.to("meta") for labels in targets])
@@ -205,6 +205,6 @@ for name in sys.argv[1:]:
 
 @pytest.mark.slow
 def test_losses_compile_in_one_graph():
-    """A law: the same losses, without a graph break. In another process, since checked shapes do not compile."""
+    """Law: the same losses, without a graph break. In another process, since checked shapes do not compile."""
     done = subprocess.run([sys.executable, "-c", COMPILE, *NAMES], capture_output=True, text=True)
     assert done.stdout.split() == NAMES, done.stderr

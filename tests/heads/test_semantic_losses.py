@@ -155,14 +155,14 @@ def test_lovasz_class_by_class_is_that_of_all_at_once_bit_for_bit(rounded, ignor
 
 
 def test_lovasz_does_not_sort_every_class_at_once():
-    """A law of memory: forward and backward take less than 16 bytes for each class and pixel beside the inputs."""
+    """Law: forward and backward take less than 16 bytes for each class and pixel beside the inputs."""
     probabilities = torch.rand(64, 2**14).softmax(dim=0).requires_grad_()
     labels = torch.randint(0, 64, (2**14,))
     assert peak_bytes(lambda: lovasz_softmax(probabilities, labels).backward()) < 16 * 64 * 2**14
 
 
 def test_lovasz_of_a_sure_prediction_is_one_minus_the_iou():
-    """A law of the extension: at the corners it is the set function. Here IoU is 2/3 and 1/2, of the third nothing."""
+    """Law: at the corners it is the set function. Here IoU is 2/3 and 1/2, of the third nothing."""
     target = torch.tensor([[[0, 0, 1, 0, 1, 255]]])
     predicted = torch.tensor([[[0, 0, 1, 1, 1, 2]]])
     logits = F.one_hot(predicted, 3).permute(0, 3, 1, 2) * 60.0
@@ -171,7 +171,7 @@ def test_lovasz_of_a_sure_prediction_is_one_minus_the_iou():
 
 
 def test_the_loss_is_the_weighted_sum():
-    """A law: each part times its weight."""
+    """Law: each part times its weight."""
     logits, target = scene()
     parts = {name: loss_of(logits, target, **{"cross_entropy": 0.0, name: 1.0}) for name in ("dice", "lovasz")}
     total = loss_of(logits, target, cross_entropy=0.5, dice=2.0, lovasz=3.0)
@@ -181,7 +181,7 @@ def test_the_loss_is_the_weighted_sum():
 
 @pytest.mark.parametrize("config", LOSSES, ids=str)
 def test_ignored_pixels_change_nothing(config):
-    """A law: a map with a wide border of ignored pixels, whatever is predicted there, gives the same loss."""
+    """Law: a map with a wide border of ignored pixels, whatever is predicted there, gives the same loss."""
     logits, target = scene()
     noise = F.pad(logits.detach(), (0, 9, 0, 5), value=3.0) + F.pad(torch.zeros_like(logits), (0, 9, 0, 5), value=1.0)
     padded = F.pad(target, (0, 9, 0, 5), value=255)
@@ -190,7 +190,7 @@ def test_ignored_pixels_change_nothing(config):
 
 @pytest.mark.parametrize("config", LOSSES, ids=str)
 def test_ignored_pixels_alone_have_no_loss_and_no_gradient(config):
-    """A law: both are exactly zero, and nothing is NaN."""
+    """Law: both are exactly zero, and nothing is NaN."""
     logits, target = scene(ignored=1.1)
     loss = loss_of(logits, target, **config)
     loss.backward()
@@ -200,13 +200,13 @@ def test_ignored_pixels_alone_have_no_loss_and_no_gradient(config):
 
 @pytest.mark.parametrize("config", LOSSES, ids=str)
 def test_nothing_is_read_back_from_the_device(config):
-    """A law of the design: on ``meta`` there are no values to read."""
+    """Law: on ``meta`` there are no values to read."""
     loss = SemanticLoss(CLASSES, SemanticLossConfig(**config)).to("meta")
     assert loss(*(tensor.detach().to("meta") for tensor in scene())).shape == ()
 
 
 def test_a_perfect_prediction_costs_nothing():
-    """A law of all losses: the target itself, predicted surely, has no loss; its opposite has much."""
+    """Law: the target itself, predicted surely, has no loss; its opposite has much."""
     _, target = scene()
     right = F.one_hot(target.clamp(max=CLASSES - 1), CLASSES).permute(0, 3, 1, 2) * 60.0
     for config in LOSSES:
@@ -264,7 +264,7 @@ dist.destroy_process_group()
 
 @pytest.mark.parametrize("sizes", [[2, 2], [1, 3]])
 def test_two_processes_have_the_dice_loss_of_one(sizes, tmp_path):
-    """A law: loss and gradient, averaged over the processes, are those of one with all images, whose classes differ."""
+    """Law: loss and gradient, averaged over the processes, are those of one with all images, whose classes differ."""
     generator = torch.Generator().manual_seed(0)
     pixels, weight = torch.randn(4, 3, 8, 9, generator=generator), torch.randn(CLASSES, 3, generator=generator)
     target = torch.randint(0, 2, (4, 8, 9), generator=generator)

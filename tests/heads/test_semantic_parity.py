@@ -229,7 +229,7 @@ def test_negative_control_auxiliary_weight(peer, name, scene):
 
 
 def test_every_tensor_is_converted_once(peer, ours):
-    """A law: as many as there were, each the one it was; other names are refused."""
+    """Law: as many as there were, each the one it was; other names are refused."""
     theirs = peer.state_dict()
     converted = from_torchvision_segmenter(theirs)
     assert sorted(map(id, converted.values())) == sorted(map(id, theirs.values()))

@@ -22,7 +22,7 @@ def ragged_masks(count: int, shape: tuple[int, int]) -> list[np.ndarray]:
 
 
 def test_masks_are_blended_and_outlined():
-    """Another implementation: numpy's arithmetic and OpenCV's outlines on full-size bitmaps, one mask after the other.
+    """Oracle: numpy's arithmetic and OpenCV's outlines on full-size bitmaps, one mask after the other.
 
     The image that is drawn on stays as it was.
     """
@@ -39,7 +39,7 @@ def test_masks_are_blended_and_outlined():
 
 
 def test_every_label_has_another_colour():
-    """A law: all labels of a semantic map; the first ones differ much, and black text can be read on all of them."""
+    """Law: all labels of a semantic map; the first ones differ much, and black text can be read on all of them."""
     colors = np.array([class_color(label) for label in range(IGNORE)], int)
     assert len(np.unique(colors, axis=0)) == IGNORE
     distances = np.abs(colors[:8, None] - colors[None, :8]).sum(axis=2)

@@ -44,7 +44,7 @@ def photos(config) -> list[np.ndarray]:
 
 
 def test_a_list_of_photos_is_answered_as_the_evaluation_was(run, config, photos):
-    """A law: the results file of the run, to the last digit, in its batches of two."""
+    """Law: the results file of the run, to the last digit, in its batches of two."""
     dataset, predictor = build_dataset(config.val.dataset), Predictor(run, "cpu")
     rows = []
     for image_id, detections in zip(dataset.image_ids, predictor(photos), strict=True):
@@ -72,7 +72,7 @@ def test_one_photo_gets_one_answer_and_a_list_gets_a_list(run, photos):
 
 
 def test_photos_of_other_sizes_are_answered_in_their_own_pixels(run, photos):
-    """A law: a photo of twice the size has boxes of twice the size; and none reaches out of it."""
+    """Law: a photo of twice the size has boxes of twice the size; and none reaches out of it."""
     predictor = Predictor(run, "cpu", batch_size=1)
     height, width = photos[0].shape[:2]
     large = photos[0].repeat(2, axis=0).repeat(2, axis=1)

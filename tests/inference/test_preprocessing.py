@@ -37,7 +37,7 @@ def photo(size: tuple[int, int]) -> np.ndarray:
     ids=str,
 )
 def test_a_photo_is_prepared_as_a_validation_image(transform, size):
-    """Another implementation, bit for bit: the transform of the validation images, which is albumentations'."""
+    """Oracle, bit for bit: the transform of the validation images, which is albumentations'."""
     preprocessing = as_preprocessing(transform)
     assert preprocessing is not None
     image = photo(size)
@@ -115,7 +115,7 @@ def test_whatever_a_user_has_of_a_photo_is_taken(name):
 
 
 def test_bytes_are_read_as_the_file_is(tmp_path):
-    """A law: a JPEG on its side, and one without its end marker, from a path and from its bytes."""
+    """Law: a JPEG on its side, and one without its end marker, from a path and from its bytes."""
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     path = tmp_path / "turned.jpg"

@@ -49,7 +49,7 @@ def as_users_run():
 
 
 def test_an_image_without_objects_has_no_box_loss():
-    """A law: both box losses are exactly zero, the others finite, and every gradient exists."""
+    """Law: both box losses are exactly zero, the others finite, and every gradient exists."""
     model = small_model()
     losses = model(images(), [nothing()])
     assert losses["loss_rpn_box"] == 0 and losses["loss_box"] == 0
@@ -58,7 +58,7 @@ def test_an_image_without_objects_has_no_box_loss():
 
 
 def test_losses_are_the_same_in_training_and_evaluation_mode():
-    """A law: what is returned never depends on the mode (with frozen norms, so without statistics of the batch)."""
+    """Law: what is returned never depends on the mode (with frozen norms, so without statistics of the batch)."""
     torch.manual_seed(0)
     config = small_config()
     config = config.replace(backbone=config.backbone.replace(norm="frozen"))
@@ -72,7 +72,7 @@ def test_losses_are_the_same_in_training_and_evaluation_mode():
 
 
 def test_a_crowd_over_the_image_leaves_no_background():
-    """A law: where all of the image is a crowd and nothing else, there is nothing to learn."""
+    """Law: where all of the image is a crowd and nothing else, there is nothing to learn."""
     crowd = Instances(
         torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), ignored=torch.tensor([[-99.0, -99, 199, 199]])
     )
@@ -135,7 +135,7 @@ def test_two_images_are_learned():
 
 
 def test_nothing_is_read_back_from_the_device():
-    """A law of the design: all but suppression, which is torchvision's, runs where there are no values to read."""
+    """Law: all but suppression, which is torchvision's, runs where there are no values to read."""
     with torch.device("meta"):
         model = build_model(small_config(), ["a", "b", "c"])
         batch = Images(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.int64))
@@ -201,7 +201,7 @@ def test_an_unknown_config_names_the_nearest():
 
 
 def test_pixels_are_prepared_as_the_backbones_weights_want_them():
-    """A law: the input is the backbone's where the config has none; what a config says counts, and is written down."""
+    """Law: the input is the backbone's where the config has none; what a config says counts, and is written down."""
     values = {"backbone": {"name": "resnet14t", "style": "caffe"}, "neck": {"name": "fpn"}, "head": {"name": "rcnn"}}
     config = ModelConfig.model_validate(values)
     assert build_model(config, ["a"]).preprocess.config == CAFFE_INPUT == resolve_input(config).input

@@ -67,7 +67,7 @@ def test_logits_kept_on_the_heads_grid_give_the_same_pixels(num_classes):
 
 @pytest.mark.parametrize("config", [{}, {"window": 128}], ids=["at once", "windows"])
 def test_prediction_does_not_hold_every_class_of_every_pixel(config):
-    """A law of memory: 150 classes take little more than 8, and far less than a float for each of their pixels."""
+    """Law: 150 classes take little more than 8, and far less than a float for each of their pixels."""
     images, size = images_of((256, 256)), (256, 256)
 
     def segment(model: Model) -> torch.Tensor:
@@ -78,14 +78,14 @@ def test_prediction_does_not_hold_every_class_of_every_pixel(config):
 
 
 def test_the_default_is_predict(model):
-    """A law: the same logits, bit for bit, of a batch with padding."""
+    """Law: the same logits, bit for bit, of a batch with padding."""
     images = images_of((64, 96), (50, 70))
     for first, second in zip(predict_semantic(model, images), model.predict(images), strict=True):
         assert torch.equal(full_size_logits(first), full_size_logits(second))
 
 
 def test_one_window_is_the_whole_image(model):
-    """A law: a window as large as the image, or larger, is the image."""
+    """Law: a window as large as the image, or larger, is the image."""
     pixels = images_of((64, 96)).pixels[0]
     for window in (96, 500):
         assert torch.equal(logits_of(model, pixels, window=window), predict(model, pixels))
@@ -152,7 +152,7 @@ def test_a_mirrored_image_is_predicted_mirrored(model):
 
 
 def test_padding_and_batch_mates_change_no_window(model):
-    """A law: an image is predicted as without its batch mate, at its own size; its padding is never seen."""
+    """Law: an image is predicted as without its batch mate, at its own size; its padding is never seen."""
     images = images_of((64, 96), (50, 70))
     config = SemanticInference(window=48, scales=(1.0, 1.5))
     logits = [full_size_logits(prediction) for prediction in predict_semantic(model, images, config)]

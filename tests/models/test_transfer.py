@@ -75,7 +75,7 @@ def region_outputs(head, names) -> dict[str, Tensor]:
 @pytest.mark.parametrize("before", ["last", "first"])
 @pytest.mark.parametrize("after", ["last", "first"])
 def test_a_shared_class_is_told_as_before(before, after):
-    """A law: of the same features both models say the same about each class that both know, and about the background,
+    """Law: of the same features both models say the same about each class that both know, and about the background,
     whatever the order of the classes and wherever each keeps the background."""
     source, model = build(rcnn(before), OLD, 1), build(rcnn(after), NEW, 2)
     said = transfer_weights(model, source)
@@ -125,7 +125,7 @@ def test_logits_move_with_their_class(name):
 
 
 def test_each_of_several_heads_has_classes_of_its_own():
-    """A law: a name is looked up among the classes of the head's own task."""
+    """Law: a name is looked up among the classes of the head's own task."""
     old, new = {"detection": OLD, "semantic": ("sky", "cat")}, {"detection": NEW, "semantic": ("cat", "road", "sky")}
     source, model = build(SEVERAL, old, 1), build(SEVERAL, new, 2)
     said = transfer_weights(model, source)
@@ -169,7 +169,7 @@ def test_another_architecture_is_refused(other):
 
 
 def test_frozen_norms_take_what_batch_norms_learned():
-    """A law: they have the same tensors but for counters, which nothing reads."""
+    """Law: they have the same tensors but for counters, which nothing reads."""
     source, model = build(rcnn(), OLD, 1), build(rcnn(), OLD, 2)
     frozen = ModelConfig(backbone=BACKBONE.replace(norm="frozen"), neck=FPNConfig(channels=8), head=rcnn())
     model = build_model(frozen, OLD)
@@ -205,7 +205,7 @@ def fewer_classes(shapes, trained, **changes) -> ExperimentConfig:
 
 
 def test_a_training_starts_from_another_runs_model(shapes, trained, tmp_path, capsys):
-    """A law: with a learning rate of nothing the averaged weights of the run come out, its rows by class name, and
+    """Law: with a learning rate of nothing the averaged weights of the run come out, its rows by class name, and
     pixels are normalised as they were for it."""
     names = load_model(trained).class_names["detection"]
     config = fewer_classes(shapes, trained)
@@ -221,7 +221,7 @@ def test_a_training_starts_from_another_runs_model(shapes, trained, tmp_path, ca
 
 
 def test_resuming_needs_not_what_the_run_started_from(shapes, trained, tmp_path):
-    """A law: once it has a checkpoint, its start may be gone; another start is refused with exit code 2."""
+    """Law: once it has a checkpoint, its start may be gone; another start is refused with exit code 2."""
     config = fewer_classes(shapes, trained)
     train(config, tmp_path / "run")
     before = weights(tmp_path / "run")

@@ -100,7 +100,7 @@ def test_defaults_are_the_papers():
 
 
 def test_more_levels_than_cells_are_refused():
-    """Hand-made: six levels that double their stride, where the cells are for five."""
+    """By hand: six levels that double their stride, where the cells are for five."""
     info = {f"c{number}": FeatureInfo(8, 2**number) for number in range(1, 7)}
     with pytest.raises(ValueError, match="NASFPN merges 5 levels") as caught:
         NASFPN(info)

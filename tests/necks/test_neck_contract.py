@@ -71,7 +71,7 @@ def test_every_option_keeps_feature_info_and_gets_gradients(name, options):
 
 @pytest.mark.parametrize("name", list(NECKS))
 def test_levels_are_named_after_their_stride(name):
-    """Hand-made: level pN or cN has a stride of 2^N."""
+    """By hand: level pN or cN has a stride of 2^N."""
     for levels in LEVELS:
         assert all(info.stride == 2 ** int(level[1:]) for level, info in build(name, levels).feature_info.items())
 

@@ -66,7 +66,7 @@ def test_fpn_with_norm_equals_torchvision(norm):
 
 
 def test_state_dict_keys_and_their_order_are_stable():
-    """Hand-made: checkpoints know a weight by its key, and optimizers by its position."""
+    """By hand: checkpoints know a weight by its key, and optimizers by its position."""
     plain = FPN(BACKBONE, FPNConfig(levels=("c4", "c5"), extra="conv")).state_dict()
     parts = ("lateral.c4", "lateral.c5", "output.p4", "output.p5", "extra.first", "extra.second")
     assert list(plain) == [f"{part}.{name}" for part in parts for name in ("weight", "bias")]
@@ -77,7 +77,7 @@ def test_state_dict_keys_and_their_order_are_stable():
 
 @torch.no_grad()
 def test_activation_follows_each_convolution():
-    """Hand-made: with one level the network is two convolutions."""
+    """By hand: with one level the network is two convolutions."""
     fpn = FPN(BACKBONE, FPNConfig(channels=8, levels=("c5",), extra="none", activation="silu"))
     lateral, output = fpn.lateral["c5"][0], fpn.output["p5"][0]
     source = features_of(BACKBONE)["c5"]
@@ -96,7 +96,7 @@ def test_activation_follows_each_convolution():
     ],
 )
 def test_each_method_has_its_default_number_of_extra_levels(extra, names):
-    """Hand-made: the papers' numbers; pN has a stride of 2^N."""
+    """By hand: the papers' numbers; pN has a stride of 2^N."""
     info = FPN(BACKBONE, FPNConfig(extra=extra)).feature_info
     assert info == {name: FeatureInfo(256, 2 ** int(name[1:])) for name in names}
 
@@ -163,14 +163,14 @@ def test_passthrough_changes_nothing():
     ],
 )
 def test_fpn_refuses_levels_it_cannot_merge(feature_info, config, message):
-    """Hand-made: the error says what was expected and what came."""
+    """By hand: the error says what was expected and what came."""
     with pytest.raises(ValueError) as caught:
         FPN(feature_info, config)
     assert message in str(caught.value)
 
 
 def test_config_refuses_levels_that_are_not_a_backbones():
-    """Hand-made: an output of a neck is not an input of one."""
+    """By hand: an output of a neck is not an input of one."""
     with pytest.raises(ValueError, match="levels"):
         FPNConfig(levels=("p2",))
 
@@ -193,20 +193,20 @@ def info_of(**strides):
     ],
 )
 def test_every_backbone_has_a_default_neck(feature_info, expected):
-    """Hand-made: an FPN for levels that double their stride, the simple pyramid for one resolution."""
+    """By hand: an FPN for levels that double their stride, the simple pyramid for one resolution."""
     config = default_neck(feature_info)
     assert config == expected
     assert all(level.startswith("p") for level in NECKS.build(config, feature_info).feature_info)
 
 
 def test_pyramid_without_backbone_levels_has_no_default_neck():
-    """Hand-made: the error says what came."""
+    """By hand: the error says what came."""
     with pytest.raises(ValueError, match=r"the pyramid has \('p2',\): give it a backbone's"):
         default_neck(info_of(p2=4))
 
 
 def test_unknown_neck_suggests_the_nearest():
-    """Hand-made: exit code 2 and the nearest name."""
+    """By hand: exit code 2 and the nearest name."""
     with pytest.raises(UsageError, match="there is no neck named 'bi_fpn': did you mean 'bifpn'") as caught:
         NECKS.resolve({"name": "bi_fpn"})
     assert caught.value.exit_code == 2

@@ -50,13 +50,13 @@ def test_pafpn_equals_the_paper_written_out(activation):
 
 
 def test_norms_are_on_both_paths():
-    """Hand-made: 4 lateral and 4 output convolutions of the FPN, 3 strided and 3 output ones of the bottom-up path."""
+    """By hand: 4 lateral and 4 output convolutions of the FPN, 3 strided and 3 output ones of the bottom-up path."""
     pafpn = PAFPN(BACKBONE, PAFPNConfig(channels=8, norm="group"))
     assert sum(isinstance(module, nn.GroupNorm) for module in pafpn.modules()) == 4 + 4 + 3 + 3
     assert sum(isinstance(module, nn.ReLU) for module in pafpn.modules()) == 3 + 3
 
 
 def test_pafpn_refuses_levels_it_cannot_merge():
-    """Hand-made: the check is the FPN's."""
+    """By hand: the check is the FPN's."""
     with pytest.raises(ValueError, match="needs each level to have twice the stride of the one before"):
         PAFPN(BACKBONE, PAFPNConfig(levels=("c2", "c4")))

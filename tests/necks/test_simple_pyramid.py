@@ -80,14 +80,14 @@ def test_channels_halve_with_each_doubling_of_the_resolution():
 
 
 def test_coarsest_level_is_read_by_default():
-    """Hand-made: the last ``c`` level unless one is named; of equal strides the last is the deepest."""
+    """By hand: the last ``c`` level unless one is named; of equal strides the last is the deepest."""
     info = {"c2": FeatureInfo(8, 4), "c3": FeatureInfo(8, 16), "c4": FeatureInfo(16, 16), "p2": FeatureInfo(8, 4)}
     assert SimplePyramid(info).levels == ("c4",)
     assert SimplePyramid(info, SimplePyramidConfig(levels=("c2",))).levels == ("c2",)
 
 
 def test_strides_of_the_levels_can_be_chosen():
-    """Hand-made: p3..p7 for a dense head, the last two by convolutions."""
+    """By hand: p3..p7 for a dense head, the last two by convolutions."""
     config = SimplePyramidConfig(channels=8, strides=(8, 16, 32), extra="conv")
     info = SimplePyramid({"c4": FeatureInfo(WIDTH, 16)}, config).feature_info
     assert info == {f"p{number}": FeatureInfo(8, 2**number) for number in range(3, 8)}
@@ -102,7 +102,7 @@ def test_strides_of_the_levels_can_be_chosen():
     ],
 )
 def test_simple_pyramid_refuses_a_level_it_cannot_scale(feature_info, config, message):
-    """Hand-made: the error says what to do."""
+    """By hand: the error says what to do."""
     with pytest.raises(ValueError) as caught:
         SimplePyramid(feature_info, config)
     assert message in str(caught.value)
@@ -110,6 +110,6 @@ def test_simple_pyramid_refuses_a_level_it_cannot_scale(feature_info, config, me
 
 @pytest.mark.parametrize("options", [{"strides": (4, 16)}, {"strides": (6, 12)}, {"levels": ("c4", "c5")}])
 def test_invalid_config_is_refused(options):
-    """Hand-made: strides that do not double, strides that are no powers of two, and two levels to read."""
+    """By hand: strides that do not double, strides that are no powers of two, and two levels to read."""
     with pytest.raises(ValidationError):
         SimplePyramidConfig(**options)

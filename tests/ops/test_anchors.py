@@ -50,7 +50,7 @@ def test_points_are_the_centres_of_cells():
 
 
 def test_network_maps_are_laid_out_as_the_anchors_are():
-    """A law: a map that says where it is, for every anchor of a cell, lies beside the anchors of that place."""
+    """Law: a map that says where it is, for every anchor of a cell, lies beside the anchors of that place."""
     cells, grid = cell_anchors([8.0], [0.5, 1.0]), (3, 4)
     anchors = grid_anchors(cells, grid, (16, 16))
     rows, columns = torch.meshgrid(torch.arange(3.0) * 16, torch.arange(4.0) * 16, indexing="ij")

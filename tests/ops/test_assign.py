@@ -35,7 +35,7 @@ def test_matching_equals_torchvisions(seed, keep_best):
 
 
 def test_without_objects_everything_is_negative():
-    """A law: an image without objects has only background."""
+    """Law: an image without objects has only background."""
     match = match_boxes(random_boxes(10, 0), torch.zeros(0, 4), (0.3, 0.7), keep_best=True)
     assert match.labels.eq(NEGATIVE).all() and match.target_indices.eq(0).all()
 
@@ -82,7 +82,7 @@ def test_sampling_fills_up_with_negatives(positives, negatives, expected_positiv
 
 
 def test_sampling_is_uniform():
-    """A law: every positive and every negative is drawn equally often (5 sigma)."""
+    """Law: every positive and every negative is drawn equally often (5 sigma)."""
     torch.manual_seed(0)
     labels = torch.tensor([POSITIVE] * 4 + [NEGATIVE] * 6)
     counts = torch.zeros(10)

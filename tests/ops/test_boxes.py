@@ -16,7 +16,7 @@ def random_boxes(count: int, seed: int, extent: float = 200.0) -> torch.Tensor:
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)])
 def test_decoding_inverts_encoding(weights):
-    """A law: decode(encode(x)) = x for any reference."""
+    """Law: decode(encode(x)) = x for any reference."""
     boxes, references = random_boxes(50, 0), random_boxes(50, 1)
     decoded = ops.decode_boxes(ops.encode_boxes(boxes, references, weights), references, weights)
     torch.testing.assert_close(decoded, boxes, atol=1e-3, rtol=1e-5)
@@ -43,7 +43,7 @@ def test_growth_is_clamped():
 
 
 def test_empty_references_encode_to_finite_offsets():
-    """A law: padding (empty boxes) never makes a NaN."""
+    """Law: padding (empty boxes) never makes a NaN."""
     padding = torch.zeros(3, 4)
     assert ops.encode_boxes(padding, padding).isfinite().all()
     assert ops.encode_boxes(random_boxes(3, 0), padding).isfinite().all()

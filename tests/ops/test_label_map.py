@@ -62,7 +62,7 @@ def test_windows_are_averaged_where_they_overlap():
 
 
 def test_a_map_of_many_classes_holds_the_logits_of_few():
-    """A law of memory: what is alive at the same time does not grow with the number of classes."""
+    """Law: what is alive at the same time does not grow with the number of classes."""
     peaks = []
     for classes in (16, 160):
         prediction = SemanticLogits.from_grid(torch.zeros(classes, 4, 4), (256, 256), (250, 250))

@@ -65,7 +65,7 @@ def test_the_centers_rule_is_bilinear_at_pixel_centres():
 @pytest.mark.parametrize("count", [7, 100])
 @pytest.mark.parametrize("threshold", [0.5, 0.1])
 def test_a_gpu_and_a_cpu_paste_the_same(rule, count, threshold, monkeypatch):
-    """A law: many masks at once over the whole image, as on a GPU, are what a CPU pastes box by box."""
+    """Law: many masks at once over the whole image, as on a GPU, are what a CPU pastes box by box."""
     grids, boxes = grids_and_boxes()
     masks = RoIMasks(grids, SIZE, rule)
     one_by_one = paste_masks(masks, boxes, threshold)
@@ -76,7 +76,7 @@ def test_a_gpu_and_a_cpu_paste_the_same(rule, count, threshold, monkeypatch):
 
 @pytest.mark.parametrize("rule", ["centers", "padded"])
 def test_pasting_in_chunks_is_pasting(rule):
-    """A law: the chunks are the masks in their order, each chunk within the budget; one mask is always in it."""
+    """Law: the chunks are the masks in their order, each chunk within the budget; one mask is always in it."""
     grids, boxes = grids_and_boxes()
     masks = RoIMasks(grids, SIZE, rule)
     for budget, sizes in ((7 * SIZE[0] * SIZE[1] + 5, [7, 7, 6]), (1, [1] * 20)):
@@ -86,7 +86,7 @@ def test_pasting_in_chunks_is_pasting(rule):
 
 
 def test_a_full_grid_fills_its_box():
-    """Hand-drawn: pixels whose centres lie well inside the box, and no others."""
+    """By hand: pixels whose centres lie well inside the box, and no others."""
     masks = paste_masks(RoIMasks(torch.ones(1, 28, 28), (12, 14)), torch.tensor([[2.0, 3.0, 10.0, 7.0]]))
     expected = torch.zeros(12, 14, dtype=torch.bool)
     expected[3:7, 2:10] = True
@@ -95,6 +95,6 @@ def test_a_full_grid_fills_its_box():
 
 @pytest.mark.parametrize("rule", ["centers", "padded"])
 def test_no_masks_are_no_masks(rule):
-    """A law: nothing in, nothing out."""
+    """Law: nothing in, nothing out."""
     assert paste_masks(RoIMasks(torch.zeros(0, 28, 28), SIZE, rule), torch.zeros(0, 4)).shape == (0, *SIZE)
     assert not list(paste_masks_in_chunks(RoIMasks(torch.zeros(0, 28, 28), SIZE, rule), torch.zeros(0, 4)))

@@ -146,7 +146,7 @@ def test_upright_polygons_equal_pycocotools_exactly(shapes):
 
 
 def test_objects_that_touch_have_no_cell_in_common():
-    """A law: the pieces that straight lines through centres of cells cut a square into cover every cell once."""
+    """Law: the pieces that straight lines through centres of cells cut a square into cover every cell once."""
     corners = [(0, 0), (8, 0), (8, 8), (0, 8), (0, 0)]
     pieces = [polygons_of([*first, *second, 4.5, 3.5]) for first, second in itertools.pairwise(corners)]
     grids = [rasterize(piece, [[0, 0, 8, 8]], (8, 8)).astype(int) for piece in pieces]
@@ -154,7 +154,7 @@ def test_objects_that_touch_have_no_cell_in_common():
 
 
 def test_the_polygons_of_a_bitmap_draw_the_bitmap():
-    """A law: noise, with holes and pixels that touch at corners only, comes back to the pixel."""
+    """Law: noise, with holes and pixels that touch at corners only, comes back to the pixel."""
     generator = np.random.default_rng(0)
     masks = [(generator.random((13, 17)) < density).astype(np.uint8) for density in (0.0, 0.2, 0.5, 0.9, 1.0)]
     polygon_masks = pad_polygon_masks([PolygonMask.of_bitmap(mask) for mask in masks])
@@ -168,7 +168,7 @@ def test_the_polygons_of_a_bitmap_draw_the_bitmap():
 
 
 def test_the_budget_of_memory_changes_nothing(monkeypatch):
-    """A law: one region at a time, or all at once; a region without an area does no harm."""
+    """Law: one region at a time, or all at once; a region without an area does no harm."""
     generator = np.random.default_rng(0)
     polygon_masks = pad_polygon_masks([PolygonMask.of_polygons([star(generator), star(generator)]) for _ in range(3)])
     corners = polygon_masks.edges[0, :10, [0, 1, 0, 1]]
@@ -188,7 +188,7 @@ def test_nothing_is_read_back_from_the_device():
 
 
 def test_polygon_masks_move_with_their_instances():
-    """A law: they go to another device with the boxes, and there is one for each box."""
+    """Law: they go to another device with the boxes, and there is one for each box."""
     polygon_masks = polygons_of(rectangle(8, 8, 24, 24), rectangle(0, 0, 1, 1))
     boxes, labels = torch.tensor([[0.0, 0.0, 24.0, 24.0]]), torch.zeros(1, dtype=torch.int64)
     target = Instances(boxes, labels, polygon_masks=polygon_masks).to("meta")
@@ -238,7 +238,7 @@ def test_crowds_and_images_without_objects_have_no_polygon_masks(tmp_path):
 
 
 def test_polygon_masks_of_generated_shapes_draw_their_bitmaps(shapes):
-    """A law: drawn over the whole image they are the bitmaps that the shapes were made from."""
+    """Law: drawn over the whole image they are the bitmaps that the shapes were made from."""
     files = CocoConfig(images=shapes / "train", annotations=shapes / "annotations" / "instances_train.json", masks=True)
     bitmaps, polygons = (
         build_dataset(files.replace(mask_format=mask_format)) for mask_format in ("bitmaps", "polygons")
@@ -252,7 +252,7 @@ def test_polygon_masks_of_generated_shapes_draw_their_bitmaps(shapes):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_clipped_polygon_mask_is_what_the_window_shows(seed):
-    """A law: over a region three times as large, it draws the unclipped mask, but nothing outside the window.
+    """Law: over a region three times as large, it draws the unclipped mask, but nothing outside the window.
 
     The masks have three parts that cross themselves, are inside the window, around it or beside it.
     """

@@ -61,7 +61,7 @@ def test_aligned_pooling_gives_detectron2s_published_values():
 
 @pytest.mark.parametrize("config", [RoIAlignConfig(), RoIAlignConfig(sampling_ratio=2, aligned=False)])
 def test_gradient_reaches_only_the_level_of_the_box(config):
-    """A law: a small box reads the finest level and nothing else."""
+    """Law: a small box reads the finest level and nothing else."""
     features = [level.requires_grad_() for level in pyramid()]
     pool_regions(features, STRIDES, torch.tensor([[[40.0, 40, 60, 60]]] * 2), config).sum().backward()
     assert features[0].grad.abs().sum() > 0
@@ -69,7 +69,7 @@ def test_gradient_reaches_only_the_level_of_the_box(config):
 
 
 def test_half_precision_does_not_move_boxes():
-    """A law: on a ramp that bfloat16 holds exactly, pooling in bfloat16 differs by its rounding alone (2 to the -8)."""
+    """Law: on a ramp that bfloat16 holds exactly, pooling in bfloat16 differs by its rounding alone (2 to the -8)."""
     ramp = torch.arange(320.0).div(4, rounding_mode="floor").remainder(16).expand(1, 1, 320, 320).contiguous()
     boxes = torch.tensor([[[1001.0, 801.0, 1061.0, 861.0], [613.0, 411.0, 900.0, 777.0]]])
     config = RoIAlignConfig(canonical_level=2)
@@ -80,6 +80,6 @@ def test_half_precision_does_not_move_boxes():
 
 
 def test_padding_pools_to_zero():
-    """A law: an empty box has no samples, so padded proposals cost nothing and have no features."""
+    """Law: an empty box has no samples, so padded proposals cost nothing and have no features."""
     pooled = pool_regions(pyramid(), STRIDES, torch.zeros(2, 3, 4), RoIAlignConfig())
     assert pooled.eq(0).all()

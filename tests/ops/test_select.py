@@ -65,7 +65,7 @@ def test_equal_boxes_of_two_classes_are_both_kept_wherever_they_are():
 
 
 def test_no_boxes_are_no_boxes():
-    """A law: an image without candidates passes through."""
+    """Law: an image without candidates passes through."""
     nothing = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
     assert class_nms_mask(*nothing, 0.5).shape == (0,)
     found = select_detections(*(tensor[None] for tensor in nothing), 0.5, 10)
@@ -74,7 +74,7 @@ def test_no_boxes_are_no_boxes():
 
 @pytest.mark.parametrize("with_labels", [False, True])
 def test_a_gpu_and_a_cpu_suppress_the_same(with_labels, monkeypatch):
-    """A law: whether rows that are no candidates are left out first, as on a CPU, or go through suppression."""
+    """Law: whether rows that are no candidates are left out first, as on a CPU, or go through suppression."""
     boxes = torch.stack([random_boxes(80, 1, 60), random_boxes(80, 2, 60)])
     scores = torch.rand(2, 80, generator=torch.Generator().manual_seed(3))
     scores = torch.where(scores < 0.4, NO_CANDIDATE, scores)

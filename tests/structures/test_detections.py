@@ -42,7 +42,7 @@ def test_an_index_chooses_rows_of_every_field(name):
 
 
 def test_iteration_gives_one_detection_after_the_other():
-    """A law: as many as there are, in their order; without masks too."""
+    """Law: as many as there are, in their order; without masks too."""
     assert [(len(one), one.labels.item()) for one in DETECTIONS] == [(1, 3), (1, 1), (1, 2), (1, 0)]
     without = Detections(DETECTIONS.boxes, DETECTIONS.labels, DETECTIONS.scores)
     assert [one.masks for one in without] == [None] * COUNT

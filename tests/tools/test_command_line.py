@@ -25,7 +25,7 @@ def run_vertebra(*arguments: str, **environment: str) -> subprocess.CompletedPro
     "arguments", [["--help"], ["--version"], ["train", "--help"], ["eval", "--help"]], ids=" ".join
 )
 def test_a_page_is_shown_without_loading_anything_heavy(arguments):
-    """A law: what takes seconds to import is not imported for help, however fast the machine."""
+    """Law: what takes seconds to import is not imported for help, however fast the machine."""
     code = f"""
 import sys
 from vertebra.tools.cli import main
@@ -107,7 +107,7 @@ def test_a_broken_pipe_elsewhere_is_an_error(capsys):
     ids=" ".join,
 )
 def test_a_command_is_the_same_however_it_is_called(call):
-    """A law: as a script, as a module, by name: the same line and exit code."""
+    """Law: as a script, as a module, by name: the same line and exit code."""
     result = subprocess.run([sys.executable, *call], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 2
     assert result.stderr.startswith("error: usage: Missing argument 'RUN'")

@@ -47,7 +47,7 @@ def test_notes_are_the_docstrings_below_the_fields():
 
 
 def test_every_field_is_listed_with_its_value():
-    """A law: the listed paths and values, put together, are the config."""
+    """Law: the listed paths and values, put together, are the config."""
     config = load_config("mask_rcnn_semantic_fpn_r10t_shapes")
     fields = list(list_fields(config, ()))
     assert len({field.path for field in fields}) == len(fields)
@@ -83,7 +83,7 @@ def test_the_page_shows_values_origins_and_notes(capsys):
 
 
 def test_json_is_a_config_file(tmp_path, capsys):
-    """A law: what is printed, read as a config, is the same experiment."""
+    """Law: what is printed, read as a config, is the same experiment."""
     assert main(["config", "quickstart", "--set", "recipe.seed=7", "--json"]) == 0
     path = tmp_path / "mine.json"
     path.write_text(capsys.readouterr().out)
@@ -93,7 +93,7 @@ def test_json_is_a_config_file(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["quickstart", "mask_rcnn_r101_fpn_3x_coco", "plain_vs_residual_resnet20"])
 def test_a_copy_is_the_same_experiment_in_any_folder(name, tmp_path, capsys, monkeypatch):
-    """A law: the file with its note, in another folder, gives an equal config."""
+    """Law: the file with its note, in another folder, gives an equal config."""
     monkeypatch.chdir(tmp_path)
     assert main(["config", name, "--copy", "configs/mine.py"]) == 0
     assert "train it with vertebra train configs/mine.py" in capsys.readouterr().out
@@ -102,7 +102,7 @@ def test_a_copy_is_the_same_experiment_in_any_folder(name, tmp_path, capsys, mon
 
 
 def test_a_copy_needs_no_other_file(tmp_path):
-    """A law: in a process and a folder of its own, where nothing was imported before."""
+    """Law: in a process and a folder of its own, where nothing was imported before."""
     assert main(["config", "mask_rcnn_r101_fpn_3x_coco", "--copy", str(tmp_path / "mine.py")]) == 0
     command = [sys.executable, "-m", "vertebra.tools.cli", "config", "mine.py", "--json"]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -55,7 +55,7 @@ def test_a_script_and_the_installed_command_are_the_same(shapes, tmp_path):
 
 
 def test_eval_gives_the_numbers_that_training_ended_with(run, tmp_path, capsys):
-    """A law: evaluating a run again changes no digit, through either engine."""
+    """Law: evaluating a run again changes no digit, through either engine."""
     expected = json.loads((run / "eval.json").read_text())["bbox"]
     for engine in ("hotcoco", "pycocotools"):
         assert main(["eval", str(run), "--engine", engine, "--json", str(tmp_path / "again.json")]) == 0
@@ -65,7 +65,7 @@ def test_eval_gives_the_numbers_that_training_ended_with(run, tmp_path, capsys):
 
 
 def test_stored_results_score_as_the_model_does(run, shapes, tmp_path):
-    """A law: the results file alone, without a model, gives the same numbers."""
+    """Law: the results file alone, without a model, gives the same numbers."""
     truth = shapes / "annotations" / "instances_val.json"
     arguments = ["eval", "--results", str(run / "results.json"), "--annotations", str(truth)]
     assert main([*arguments, "--json", str(tmp_path / "eval.json")]) == 0
@@ -74,7 +74,7 @@ def test_stored_results_score_as_the_model_does(run, shapes, tmp_path):
 
 
 def test_training_writes_results_as_predicting_does(run, tmp_path):
-    """A law: what is read from the run's file and written anew is the same, byte for byte, a row a line; nothing is
+    """Law: what is read from the run's file and written anew is the same, byte for byte, a row a line; nothing is
     left beside it."""
     rows = json.loads((run / "results.json").read_text())
     write_results(tmp_path / "results.json", rows)
@@ -118,7 +118,7 @@ def test_list_shows_what_there_is(arguments, expected, capsys, monkeypatch):
 
 
 def test_every_tool_is_a_command():
-    """A law: the installed command has by name every script in ``tools/``, and each says its own name."""
+    """Law: the installed command has by name every script in ``tools/``, and each says its own name."""
     scripts = {path.stem for path in (ROOT / "tools").glob("*.py") if "run_command(command)" in path.read_text()}
     assert {name.replace("_", "-") for name in scripts} == set(COMMANDS)
     assert {name: command.name for name, command in LazyCommands().items()} == {name: name for name in COMMANDS}
