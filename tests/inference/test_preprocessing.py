@@ -70,7 +70,7 @@ def test_a_transform_that_may_but_does_not_draw_prepares_photos():
 
 def test_a_crop_that_does_not_fit_is_refused():
     """ValueError with both sizes."""
-    with pytest.raises(ValueError, match="a crop of 65 px does not fit a short side of 64 px"):
+    with pytest.raises(ValueError, match="a crop of 65 px does not fit into a short side of 64 px"):
         ResizedCenterCrop(short_side=64, size=65)
 
 
