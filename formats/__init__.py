@@ -1,6 +1,6 @@
-"""Floor 1: files of the world as plain values: read, checked and written.
+"""Floor 1: reading, checking and writing of image, annotation and results files, as plain values.
 
-Importing this folder, or reading an image, loads nothing that only the codec of masks or training needs.
+Importing this folder or reading an image does not import the libraries that only RLE masks or training need.
 """
 
 from .checks import KnownIds, Problem

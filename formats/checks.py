@@ -1,7 +1,7 @@
-"""What an annotation or a result in COCO's format must be: its ids, box, area and crowd flag.
+"""Checks of the fields of an annotation or a result in COCO's format: ids, box, area and crowd flag.
 
-Each check returns a :class:`Problem` whose description is read after a name, as in "the annotation has the area nan,
-which is not a finite number of 0 or more", or None where nothing is wrong.
+Each check returns None for a valid value, and otherwise a :class:`Problem`. Its description follows the name of the
+entry in a message: "entry 3 has the area nan, which is not a finite number of 0 or more".
 """
 
 import math
@@ -13,7 +13,7 @@ from ..structures import is_number
 
 
 class Problem(NamedTuple):
-    """A problem of an entry of a file: the short name of the case, and its description for a person."""
+    """A problem with an entry of a file: the short name of the case, and a description for error messages."""
 
     case: str
     what: str
@@ -21,12 +21,12 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KnownIds:
-    """The ids that a file gives to its images or categories, and the types that they have."""
+    """The ids of the images or the categories of a file, and the types of these ids."""
 
     ids: frozenset[int | str]
     type_names: tuple[str, ...]
     where: str
-    """What holds them, for the description of a problem: ``the ground truth``, say."""
+    """The name of the file's role in messages, such as ``the ground truth``."""
 
     @classmethod
     def of(cls, ids: Iterable[int | str], where: str) -> "KnownIds":
@@ -35,25 +35,25 @@ class KnownIds:
 
 
 def is_text(value: Any) -> TypeGuard[str]:
-    """Return whether a value is text that UTF-8 can hold and that has no NUL, at which other programs end it."""
+    """Return whether a value is a string that UTF-8 can encode and that has no NUL, where C code would end it."""
     if not isinstance(value, str) or "\0" in value:
         return False
     try:
         value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can escape
         return False
     return True
 
 
 def as_id(value: Any) -> int | str | None:
-    """Return a value that can be an id, a whole number of 64 bits or text; None for any other value."""
+    """Return the value if it is a valid id, that is text or an integer of 64 bits; None otherwise."""
     fits = is_text(value) or (type(value) is int and -(2**63) <= value < 2**63)
     return value if fits else None
 
 
 def id_problem(noun: str, value: Any, known: KnownIds) -> Problem | None:
-    """Return what is wrong with the id of an ``image`` or ``category`` (``noun``) that must be one of the known."""
-    # 1.0 and True equal 1 to a set, but are no ids.
+    """Check that an id is one of the known ones; ``noun`` is ``image`` or ``category``."""
+    # For a set, 1.0 and True equal 1, but they are not valid ids.
     if type(value) in (int, str) and value in known.ids:
         return None
     given = type(value).__name__
@@ -67,7 +67,7 @@ def id_problem(noun: str, value: Any, known: KnownIds) -> Problem | None:
 
 
 def box_problem(box: Any, empty_allowed: bool = True) -> Problem | None:
-    """Return what is wrong with a box (x, y, width, height); a side of 0 is wrong unless ``empty_allowed``."""
+    """Check a box (x, y, width, height) in pixels; a side of 0 is a problem unless ``empty_allowed``."""
     if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(is_number, box)):
         return Problem("malformed-box", f"has the box {box!r:.80}, which is not four numbers")
     x, y, width, height = box
@@ -82,14 +82,14 @@ def box_problem(box: Any, empty_allowed: bool = True) -> Problem | None:
 
 
 def area_problem(area: Any) -> Problem | None:
-    """Return what is wrong with an area; None, which stands for one that is left out, is right."""
+    """Check an area in square pixels; None, a missing area, is valid."""
     if area is None or (is_number(area) and 0 <= area < math.inf):
         return None
     return Problem("bad-area", f"has the area {area!r:.80}, which is not a finite number of 0 or more")
 
 
 def crowd_problem(crowd: Any) -> Problem | None:
-    """Return what is wrong with an ``iscrowd``; text, which is true to Python whatever it says, is no flag."""
+    """Check an ``iscrowd`` flag; text is a problem, since "0" is true in Python."""
     if isinstance(crowd, int) and crowd in (0, 1):
         return None
     return Problem("bad-crowd", f"has the iscrowd {crowd!r:.80}, which is neither 0 nor 1")

@@ -1,6 +1,6 @@
-"""A fast look at the header of an ordinary JPEG or PNG file: a training set has a hundred thousand of them.
+"""Fast reading of the headers of ordinary JPEG and PNG files, of which a training set has a hundred thousand.
 
-Whatever is out of the ordinary, from an EXIF block to a damaged segment, is left to Pillow.
+Any other file, such as one with EXIF data or a damaged segment, is left to Pillow.
 """
 
 import os
@@ -14,23 +14,23 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _START_OF_SCAN, _QUANTIZATION = 0xDA, 0xDB
 _FRAMES = frozenset((0xC0, 0xC1, 0xC2))
-"""Baseline, extended and progressive: the JPEG frames that are in use."""
-_SHORTEST = {0xE0: 7, 0xE2: 14, 0xEE: 7, 0xFE: 0, 0xC4: 0, 0xDD: 0}
-"""The fewest bytes of the other JPEG segments that say nothing of an image's size or orientation."""
+"""Markers of the JPEG frame types in use: baseline, extended and progressive."""
+_MIN_LENGTHS = {0xE0: 7, 0xE2: 14, 0xEE: 7, 0xFE: 0, 0xC4: 0, 0xDD: 0}
+"""Minimum bytes of the JPEG segments that do not affect an image's size or orientation, by marker."""
 _ICC_SEGMENT, _ICC_PROFILE = 0xE2, b"ICC_PROFILE\0"
 _PNG_BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-"""The bits a channel that each of PNG's colour types allows."""
+"""The bits per channel that each PNG colour type allows."""
 _PNG_CHUNKS = frozenset((b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"bKGD", b"pHYs", b"sBIT", b"tIME"))
-"""The PNG chunks before the pixels that say nothing of an image's orientation."""
+"""PNG chunks before the pixels that do not affect an image's orientation."""
 
 
 def plain_image_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Return the (height, width) of a whole JPEG or PNG file without EXIF data, as its header has it.
+    """Return the (height, width) in the header of a complete JPEG or PNG file without EXIF data.
 
-    None where more than a look at the header is needed: for other formats, files with metadata, damaged files.
+    Returns None for other formats, files with EXIF or unknown metadata, and files that look damaged; these need Pillow.
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a Path would take as long as all the rest
+        with open(path, "rb") as file:  # noqa: PTH123 - a Path would take as long as the rest of the function
             start = file.read(2)
             if start == b"\xff\xd8":
                 size = _jpeg_size(file)
@@ -44,7 +44,7 @@ def plain_image_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 
 def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Return the (height, width) in a JPEG file whose first two bytes were read."""
+    """Return the (height, width) of a JPEG file, or None; its first two bytes have been read."""
     size = None
     while True:
         mark, marker, length = struct.unpack(">BBH", file.read(4))
@@ -68,14 +68,14 @@ def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def _is_harmless(marker: int, segment: bytes) -> bool:
-    """Return whether a JPEG segment is well formed and of a type that says nothing of an image's orientation."""
+    """Return whether a JPEG segment is well formed and of a type that does not affect an image's orientation."""
     if marker == _ICC_SEGMENT and not segment.startswith(_ICC_PROFILE):
         return False
-    return marker in _SHORTEST and len(segment) >= _SHORTEST[marker]
+    return marker in _MIN_LENGTHS and len(segment) >= _MIN_LENGTHS[marker]
 
 
 def _are_quantization_tables(segment: bytes) -> bool:
-    """Return whether a JPEG segment holds tables of 64 values of one or two bytes and nothing else."""
+    """Return whether a JPEG segment consists of tables of 64 values of one or two bytes each."""
     while segment:
         length = 65 if segment[0] < 16 else 129
         if len(segment) < length:
@@ -85,7 +85,7 @@ def _are_quantization_tables(segment: bytes) -> bool:
 
 
 def _png_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Return the (height, width) in a PNG file whose signature was read."""
+    """Return the (height, width) of a PNG file, or None; its signature has been read."""
     header = _read_chunk(file, b"IHDR")
     if header is None or len(header) != 13:
         return None
@@ -107,7 +107,7 @@ def _png_size(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def _read_chunk(file: BinaryIO, wanted: bytes) -> bytes | None:
-    """Return the content of a PNG file's next chunk; None where it has another name or is damaged."""
+    """Return the content of the next chunk of a PNG file; None if it has another name or is damaged."""
     length, name = struct.unpack(">I4s", file.read(8))
     if name != wanted or length > 4096:
         return None

@@ -1,4 +1,4 @@
-"""JSON files: read fast, with errors that name the file, and written so that a reader never sees half of one."""
+"""JSON files: fast reading with errors that name the file, and atomic writing."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """Return the content of a file; DataError naming it where it cannot be read."""
+    """Return the content of a file; raise DataError, naming the file, if it cannot be read."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
@@ -27,15 +27,15 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Return the value that a JSON file holds; DataError naming the file, and the line where its text breaks."""
+    """Read a JSON file; raise DataError, naming the file and the line, if it cannot be read or is not valid JSON."""
     return parse_json(read_file(path), path)
 
 
 def parse_json(data: bytes, path: str | os.PathLike[str]) -> Any:
-    """Return the value of JSON text that was read from ``path``; DataError where it is no valid JSON.
+    """Parse JSON text that was read from ``path``; raise DataError if it is not valid JSON.
 
-    A byte order mark is skipped. What the fast parser refuses goes to Python's own, which accepts ``NaN`` and says at
-    which line and column a text breaks.
+    A byte order mark is skipped. Text that the fast parser refuses is given to Python's own, which accepts ``NaN`` and
+    reports the line and column of an error.
     """
     try:
         return msgspec.json.decode(json_text(data))
@@ -44,10 +44,9 @@ def parse_json(data: bytes, path: str | os.PathLike[str]) -> Any:
 
 
 def parse_json_slowly(data: bytes, path: str | os.PathLike[str]) -> Any:
-    """Return what Python's own parser makes of JSON text that was read from ``path``; DataError as in
-    :func:`parse_json`."""
+    """Parse JSON text that was read from ``path`` with Python's own parser; raise DataError as :func:`parse_json`."""
 
-    def problem(what: str, fix: str = "write it anew") -> DataError:
+    def problem(what: str, fix: str = "write the file again") -> DataError:
         return DataError(what, fix, case="bad-json", file=path)
 
     try:
@@ -55,22 +54,22 @@ def parse_json_slowly(data: bytes, path: str | os.PathLike[str]) -> Any:
     except json.JSONDecodeError as error:
         if not error.doc.strip():
             raise problem("the file is empty") from None
-        raise problem(f"no valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
+        raise problem(f"not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
     except UnicodeDecodeError as error:
-        raise problem(f"no valid UTF-8 at byte {error.start}", "save it as UTF-8") from None
-    except ValueError as error:  # a whole number of thousands of digits
-        raise problem(f"no valid JSON: {error}") from None
+        raise problem(f"not valid UTF-8 at byte {error.start}", "save it as UTF-8") from None
+    except ValueError as error:  # an integer with thousands of digits
+        raise problem(f"not valid JSON: {error}") from None
     except RecursionError:
         raise problem("nested too deeply for this kind of file") from None
 
 
 def json_text(data: bytes) -> memoryview:
-    """Return the text of a JSON file without the byte order mark that some editors put before it."""
+    """Return the text of a JSON file without the byte order mark that some editors write."""
     return memoryview(data)[len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0 :]
 
 
 def require_object(value: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return ``value``, read from a COCO annotation file, where it is a JSON object; DataError where it is not."""
+    """Return ``value``, the content of a COCO annotation file; raise DataError if it is not a JSON object."""
     if not isinstance(value, dict):
         raise DataError(
             f"expected an object at the top, found a {type(value).__name__}", "give a COCO annotation file",
@@ -80,7 +79,7 @@ def require_object(value: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file as UTF-8 through a temporary file beside it, so that a reader never sees half of it."""
+    """Write a UTF-8 text file atomically: write a temporary file beside it, then rename that."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.writing")
     temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -88,13 +87,13 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write a value as a JSON file, as :func:`write_text` does."""
+    """Write a value as a JSON file atomically, see :func:`write_text`."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 @contextlib.contextmanager
 def add_file_to_error(path: str | os.PathLike[str], error_type: type[DataError] = DataError) -> Iterator[None]:
-    """Add ``path`` to a DataError raised inside that names no file: checks of values know no files."""
+    """Add ``path`` to a DataError that is raised inside the block and names no file, as checks of values do."""
     try:
         yield
     except error_type as error:

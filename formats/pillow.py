@@ -1,4 +1,4 @@
-"""Pillow behind one guard: one limit of pixels, and one type of error for whatever a damaged file makes it raise."""
+"""Opening images with Pillow, with the project's pixel limit, and with every error converted to a DataError."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ from ..structures import MAX_PIXELS, DataError
 
 
 class _PixelLimit:
-    """Sets Pillow's limit of pixels, a variable of the whole process, to ours while any thread is inside."""
+    """Context manager that sets Pillow's process-wide pixel limit to ours while any thread is inside."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,10 +37,10 @@ _PIXEL_LIMIT = _PixelLimit()
 
 
 @contextlib.contextmanager
-def guarded(
+def image_errors_as_data_errors(
     content: Literal["image", "mask"], path: str | os.PathLike[str], image_id: int | str | None = None
 ) -> Iterator[None]:
-    """Turn what goes wrong inside, where a file is opened and decoded, into a DataError about the file."""
+    """Convert every error inside the block, which opens and decodes a file, into a DataError about that file."""
 
     def problem(case: str, what: str, fix: str = "replace it, or leave it out") -> DataError:
         return DataError(what, fix, case=case, file=path, image_id=image_id)
@@ -56,18 +56,18 @@ def guarded(
     except IsADirectoryError:
         raise problem(f"missing-{content}", "this is a folder, not an image", "check the file name") from None
     except UnidentifiedImageError:
-        raise problem("not-an-image", "this is no image file") from None
+        raise problem("not-an-image", "this is not an image file") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise problem("too-many-pixels", f"it has more than {MAX_PIXELS:,} pixels", "scale it down first") from None
-    # Decoders trip over damaged bytes in every way that their code allows: KeyError, TypeError, struct.error ...
+        raise problem("too-many-pixels", f"it has more than {MAX_PIXELS:,} pixels", "downscale it first") from None
+    # Damaged bytes make Pillow's decoders raise exceptions of any type: KeyError, TypeError, struct.error ...
     except Exception as error:
         raise problem(f"damaged-{content}", f"the {content} is damaged: {error}") from error
 
 
-def open_guarded(path: str | os.PathLike[str] | io.BytesIO) -> Image.Image:
-    """Open an image file without decoding it; to be called inside ``guarded``.
+def open_image(path: str | os.PathLike[str] | io.BytesIO) -> Image.Image:
+    """Open an image file without decoding it; call it inside :func:`image_errors_as_data_errors`.
 
-    Pillow itself only warns beyond its limit, and refuses twice the limit.
+    Raises ``DecompressionBombError`` beyond the pixel limit; Pillow itself only warns, and refuses twice the limit.
     """
     image = Image.open(path)
     if image.width * image.height > MAX_PIXELS:

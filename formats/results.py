@@ -1,7 +1,7 @@
-"""Results files of any task: rows in one order, written and read back to the last digit, and checked.
+"""Results files of all tasks: writing sorted and without loss of precision, reading and checking.
 
-A NaN score or box counts as a perfect detection in pycocotools, and an unknown category is dropped without a word: so
-results are checked before an evaluation sees them.
+pycocotools counts a NaN score or box as a perfect detection, and silently drops an unknown category. So results are
+checked before they are evaluated.
 """
 
 import contextlib
@@ -17,20 +17,18 @@ from .checks import KnownIds, Problem, box_problem, id_problem
 from .json_files import add_file_to_error, read_json, write_text
 from .rle import rle_problem
 
-FIX_RESULTS = "correct the results, or give the ground truth that they are about"
-FIX_IMAGES = (
-    "give results whose image ids are those of the annotations, as `vertebra predict --annotations FILE` writes"
-)
+FIX_RESULTS = "correct the results, or give their ground truth"
+FIX_IMAGES = "give results with the image ids of the annotations, as `vertebra predict --annotations FILE` writes them"
 MOSTLY_UNKNOWN = 0.9
-"""The fraction of unknown image ids from which on results must be about other images, not about a wrong one."""
+"""If at least this fraction of the image ids is unknown, the results are taken to belong to another data set."""
 IMAGES_FILE = "images.json"
-"""The file beside results in which ``vertebra predict`` writes the file name of each image id."""
+"""The file beside the results in which ``vertebra predict`` writes the file name of each image id."""
 GROUND_TRUTH = "the ground truth"
-"""What holds the known ids, in an error message."""
+"""The name of the ground truth in error messages."""
 
 
 class ResultError(DataError):
-    """An entry of results that cannot be scored; whoever reads entries from a file adds its name."""
+    """An entry of results that cannot be evaluated; a caller that reads entries from a file adds the file name."""
 
     @classmethod
     def of(cls, index: int, entry: Any, problem: Problem, fix: str = FIX_RESULTS) -> "ResultError":
@@ -43,9 +41,9 @@ class ResultError(DataError):
 
 
 def sort_results(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sort results by image, best score first, and equal scores by category, box and mask.
+    """Sort results by image id, then by descending score, then by category, box and mask.
 
-    The metric breaks ties by this order, so it must not depend on the batch size or the number of processes.
+    Metrics break ties by this order, so it must not depend on the batch size or the number of processes.
     """
     return sorted(results, key=_sort_key)
 
@@ -53,7 +51,7 @@ def sort_results(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _sort_key(result: dict[str, Any]) -> tuple:
     image_id, mask = result["image_id"], result.get("segmentation")
     return (
-        isinstance(image_id, str),  # numbers and text cannot be compared with each other
+        isinstance(image_id, str),  # Python cannot compare numbers with strings
         image_id,
         -result.get("score", 0.0),
         result.get("category_id", 0),
@@ -63,15 +61,15 @@ def _sort_key(result: dict[str, Any]) -> tuple:
 
 
 def write_results(path: str | os.PathLike[str], results: Sequence[dict[str, Any]]) -> None:
-    """Write results sorted, one a line, every number to its last digit; DataError if one is not finite.
+    """Write results to a JSON file atomically: sorted, one per line, numbers without loss of precision.
 
-    A reader never sees half of the file.
+    Raises DataError if a number is not finite.
     """
     try:
         lines = [json.dumps(result, allow_nan=False) for result in sort_results(results)]
     except ValueError:
         raise DataError(
-            "a score or box is NaN or infinite, which JSON cannot hold", "train anew or lower the learning rate",
+            "a score or box is NaN or infinite, which JSON cannot hold", "train again with a lower learning rate",
             case="non-finite-result", file=path,
         ) from None  # fmt: skip
     write_text(path, "[" + ",\n".join(lines) + "]\n")
@@ -79,9 +77,9 @@ def write_results(path: str | os.PathLike[str], results: Sequence[dict[str, Any]
 
 @contextlib.contextmanager
 def open_results(path: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]:
-    """Give the rows of a results file of any task; an error that an evaluation inside has with one names the file.
+    """Read a results file of any task and yield its entries; a ResultError inside the block gets the file's name.
 
-    DataError for a file that does not hold a list of objects.
+    Raises DataError if the file is not a list of objects.
     """
     rows = read_json(path)
     if not isinstance(rows, list):
@@ -96,10 +94,10 @@ def open_results(path: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]
 
 
 def check_results(results: Sequence[dict[str, Any]], ground_truth: dict[str, Any]) -> None:
-    """Check detections against the ids of ground truth in COCO's format; ResultError for the first that is bad.
+    """Check detections against ground truth in COCO's format; raise ResultError for the first invalid entry.
 
-    An entry has an ``image_id`` and ``category_id`` of the ground truth, a finite ``score``, and a ``bbox``
-    (x, y, width, height) or a ``segmentation`` (compressed run lengths); no two entries are the same.
+    A valid entry has an ``image_id`` and ``category_id`` of the ground truth, a finite ``score``, and a ``bbox``
+    (x, y, width, height) or a ``segmentation`` (compressed RLE). Two equal entries are an error.
     """
     image_ids = KnownIds.of((image["id"] for image in ground_truth["images"]), GROUND_TRUTH)
     category_ids = KnownIds.of((category["id"] for category in ground_truth["categories"]), GROUND_TRUTH)
@@ -107,7 +105,7 @@ def check_results(results: Sequence[dict[str, Any]], ground_truth: dict[str, Any
     for index, entry in enumerate(results):
         problem = _result_problem(entry, image_ids, category_ids)
         if problem is None:
-            first = seen.setdefault(_key(entry), index)
+            first = seen.setdefault(_comparison_key(entry), index)
             if first == index:
                 continue
             problem = Problem("duplicate-result", f"is the same as entry {first}")
@@ -119,21 +117,21 @@ def check_results(results: Sequence[dict[str, Any]], ground_truth: dict[str, Any
 def _unknown_image_error(
     index: int, results: Sequence[dict[str, Any]], problem: Problem, image_ids: KnownIds
 ) -> ResultError:
-    """Return the error for an entry about an unknown image; it says so where nearly all entries are about such."""
+    """Return the error for an entry about an unknown image; it says so if nearly all images are unknown."""
     given = {str(entry.get("image_id")) for entry in results}
     known = len(given & {str(image_id) for image_id in image_ids.ids})
     if known > (1 - MOSTLY_UNKNOWN) * len(given):
         return ResultError.of(index, results[index], problem)
-    what = f"{problem.what}; of the {len(given)} images of the results it has {known}"
+    what = f"{problem.what}; it has {known} of the {len(given)} images of the results"
     return ResultError.of(index, results[index], Problem(problem.case, what), FIX_IMAGES)
 
 
 def require_same_images(path: str | os.PathLike[str], file_names: Mapping[int | str, str]) -> None:
-    """Refuse a results file whose image ids are those of other images than the ground truth's.
+    """Refuse a results file whose image ids belong to other images than those of the ground truth.
 
-    ``file_names`` has the file name of each image id of the ground truth. Ids of two numberings may well be the same,
-    and the scores would be near 0 without a word: so where ``images.json`` lies beside the results, as
-    ``vertebra predict`` writes it, the names that it has for the ids are compared, without folders and endings.
+    Two data sets may use the same ids for different images, and the scores would silently be near 0. So if
+    ``images.json``, which ``vertebra predict`` writes, is beside the results, its file names are compared with
+    ``file_names``, the file name of each image id of the ground truth, without folders and suffixes. Raises DataError.
     """
     images_file = Path(path).with_name(IMAGES_FILE)
     images = read_json(images_file) if images_file.exists() else []
@@ -155,13 +153,13 @@ def _stem(file_name: str) -> str:
 
 
 def missing_field_problem(entry: Mapping[str, Any], *fields: str) -> Problem | None:
-    """Return which of these fields an entry lacks."""
+    """Check that an entry has these fields."""
     missing = [field for field in fields if field not in entry]
     return Problem("bad-results", f"has no {' and no '.join(missing)}") if missing else None
 
 
 def mask_problem(mask: Any, size: tuple[int, int] | None = None) -> Problem | None:
-    """Return what is wrong with a predicted mask; ``size`` is its image's (height, width)."""
+    """Check a predicted mask, which must be compressed RLE; ``size`` is the (height, width) of its image if known."""
     if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str | bytes) or "size" not in mask:
         what = f"has the segmentation {mask!r:.80}, which is not compressed run lengths (size and counts)"
         return Problem("bad-mask", what)
@@ -170,7 +168,7 @@ def mask_problem(mask: Any, size: tuple[int, int] | None = None) -> Problem | No
 
 
 def _result_problem(entry: dict[str, Any], image_ids: KnownIds, category_ids: KnownIds) -> Problem | None:
-    """Return what is wrong with one detection."""
+    """Check one detection."""
     shape = "segmentation" if "segmentation" in entry else "bbox"
     problem = missing_field_problem(entry, "image_id", "category_id", "score", shape)
     if problem is not None:
@@ -196,8 +194,8 @@ def _score_problem(score: Any) -> Problem | None:
     return None
 
 
-def _key(entry: dict[str, Any]) -> tuple:
-    """Return what makes two entries the same detection."""
+def _comparison_key(entry: dict[str, Any]) -> tuple:
+    """Return a key that is equal for two entries with the same detection."""
     mask = entry.get("segmentation")
     return (
         entry["image_id"],

@@ -1,11 +1,12 @@
-"""COCO's run-length encoding of masks (RLE): checked before native code sees it, encoded and decoded.
+"""COCO's run-length encoding of masks (RLE): checks, encoding and decoding.
 
-A mask is the lengths of its runs of 0, 1, 0 ... down the columns. They are a list, or packed into text: a number is
-characters of five bits each (value + 48, lowest bits first; a sixth bit says that more follow, the highest bit of the
-last one is the sign), and from the fourth number on only the difference to the number two before it is written.
-Native code would read and write beyond its memory where the runs do not fill the mask.
+A mask is stored as the lengths of its runs of 0, 1, 0 ... in column-major order, as a list or compressed to text. In
+the text, each number is a sequence of characters with five bits each (value + 48, lowest bits first); a sixth bit says
+that another character follows, and the highest of the five bits of the last character is the sign. From the fourth
+number on, the difference to the number two positions before is stored. RLE must be checked before it is decoded: native
+code would read and write out of bounds if the runs do not fill the mask.
 
-The encoder is hotcoco's, imported where it is needed: reading images and checking boxes do without it.
+The codec is hotcoco's. It is imported lazily, since reading images and checking boxes do not need it.
 """
 
 from collections.abc import Sequence
@@ -17,17 +18,17 @@ from numpy import ndarray
 
 from ..structures import MAX_PIXELS
 
-_COUNTABLE = 2**31
-"""Native code counts pixels in 32 bits."""
+_COUNT_LIMIT = 2**31
+"""Native code counts pixels in signed 32-bit integers."""
 _MAX_CHARACTERS = 7
-"""The most characters of one number: 32 bits."""
+"""Maximum number of characters of a 32-bit number."""
 
 
 def rle_problem(segmentation: Any, size: tuple[int, int] | None = None) -> str | None:
-    """Return what is wrong with ``{"size": [height, width], "counts": text or list}``, to be read after "the
-    segmentation"; None where it is safe to decode.
+    """Check RLE of the form ``{"size": [height, width], "counts": text or list}``.
 
-    ``size`` is the (height, width) of its image, where that is known.
+    Returns None if it is safe to decode, and otherwise a description that follows "the segmentation" in a message.
+    ``size`` is the (height, width) of its image if known.
     """
     if not isinstance(segmentation, dict) or "size" not in segmentation or "counts" not in segmentation:
         return "is not run lengths (size and counts)"
@@ -41,7 +42,7 @@ def rle_problem(segmentation: Any, size: tuple[int, int] | None = None) -> str |
     if isinstance(runs, str):
         return runs
     if (runs < 0).any():
-        return f"has a run of the length {int(runs.min())}"
+        return f"has a run of length {int(runs.min())}"
     covered = int(runs.sum())
     if covered != mask_size[0] * mask_size[1]:
         return f"covers {covered} pixels, its size says {mask_size[0] * mask_size[1]}"
@@ -49,7 +50,7 @@ def rle_problem(segmentation: Any, size: tuple[int, int] | None = None) -> str |
 
 
 def size_problem(size: Any) -> str | None:
-    """Return what is wrong with the (height, width) of an image or a mask, to be read after its name."""
+    """Check the (height, width) of an image or a mask; return None, or a description that follows its name."""
     if not isinstance(size, list | tuple) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         return f"has the size {size!r:.80}, which is not two positive whole numbers"
     if size[0] * size[1] > MAX_PIXELS:
@@ -58,7 +59,7 @@ def size_problem(size: Any) -> str | None:
 
 
 def encode_mask(mask: Bool[ndarray, "h w"] | UInt8[ndarray, "h w"]) -> dict[str, Any]:
-    """Return a mask as compressed run lengths whose ``counts`` are text, as a results file has them."""
+    """Encode a mask as compressed RLE whose ``counts`` are ``str``, as in a results file."""
     from hotcoco import mask as codec
 
     encoded: Any = codec.encode(mask)
@@ -66,25 +67,22 @@ def encode_mask(mask: Bool[ndarray, "h w"] | UInt8[ndarray, "h w"]) -> dict[str,
 
 
 def decode_mask(encoded: Any) -> UInt8[ndarray, "h w"]:
-    """Return the pixels of compressed run lengths in which :func:`rle_problem` finds nothing wrong.
-
-    They lie in memory column by column.
-    """
+    """Decode compressed RLE to a column-major array; the RLE must have passed :func:`rle_problem`."""
     from hotcoco import mask as codec
 
     return codec.decode(encoded)
 
 
 def encode_segmentation(segmentation: Any, size: tuple[int, int]) -> Any:
-    """Return polygons, or run lengths of either form, as compressed run lengths; several polygons are united.
+    """Encode a COCO ``segmentation``, polygons or RLE of either form, as compressed RLE of the union of its polygons.
 
-    ``size`` is the (height, width) of the image. :func:`segmentation_problem` must find nothing wrong with it before.
+    ``size`` is the (height, width) of the image. The segmentation must have passed :func:`segmentation_problem`.
     """
     return encode_segmentations([segmentation], [size])[0]
 
 
 def encode_segmentations(segmentations: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> list[Any]:
-    """Return what :func:`encode_segmentation` gives for each segmentation in the image of each (height, width)."""
+    """Encode many segmentations, each with the (height, width) of its image, as :func:`encode_segmentation` does."""
     from hotcoco import mask as codec
 
     encoded = [
@@ -96,21 +94,21 @@ def encode_segmentations(segmentations: Sequence[Any], sizes: Sequence[tuple[int
 
 
 def mask_areas(encoded: Sequence[Any]) -> Int64[ndarray, " n"]:
-    """Return the number of pixels of each of these masks, given as compressed run lengths."""
+    """Return the number of pixels of each mask; the masks are compressed RLE."""
     from hotcoco import mask as codec
 
     return np.array([codec.area(mask) for mask in encoded], np.int64)
 
 
 def _as_runs(counts: Any) -> Int64[ndarray, " n"] | str:
-    """Return a list of run lengths as an array, or what is wrong with it."""
-    if not isinstance(counts, list) or not all(type(run) is int and abs(run) < _COUNTABLE for run in counts):
+    """Return a list of run lengths as an array, or a description of what is wrong with it."""
+    if not isinstance(counts, list) or not all(type(run) is int and abs(run) < _COUNT_LIMIT for run in counts):
         return f"has the counts {counts!r:.80}, which are neither text nor a list of whole numbers"
     return np.array(counts, np.int64)
 
 
 def _unpack(text: str | bytes) -> Int64[ndarray, " n"] | str:
-    """Return the run lengths packed into a text, or what is wrong with it."""
+    """Return the run lengths that are compressed to text, or a description of what is wrong with the text."""
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     values = np.frombuffer(data, np.uint8).astype(np.int64) - 48
     if ((values < 0) | (values > 63)).any():

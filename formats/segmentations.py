@@ -1,7 +1,7 @@
-"""COCO's ``segmentation`` of an object, checked before native code sees it: some would end the process.
+"""Checks of COCO's ``segmentation`` of an object; native code would crash on some invalid ones.
 
-A point far away makes pycocotools draw an outline beyond its memory, and four numbers are taken for a box. A training
-set has a million polygons, so those of many objects are also checked at once, as flat arrays.
+A point far outside the image makes pycocotools write out of bounds, and a polygon of four numbers is taken for a box. A
+training set has a million polygons, so there are also vectorized checks of the polygons of many objects.
 """
 
 import itertools
@@ -17,19 +17,19 @@ from .checks import Problem
 from .rle import rle_problem
 
 FEWEST_NUMBERS = 6
-"""A polygon has three points."""
+"""Minimum numbers of a polygon: three points."""
 FARTHEST = 1.5
-"""How far from the middle of its image a point may be, in widths and heights of the image."""
+"""Maximum distance of a point from the centre of its image, in widths and heights of the image."""
 UPSAMPLING = 5
-"""COCO's rasterizer rounds points to a fifth of a pixel."""
+"""COCO's rasterizer rounds points to 1/5 pixel."""
 
 Polygons = list[list[int | float]]
 
 
 def segmentation_problem(segmentation: Any, size: tuple[int, int]) -> Problem | None:
-    """Return what is wrong with a list of polygons (x, y, x, y ... in pixels) or with run lengths.
+    """Check a segmentation: a list of polygons (x, y, x, y ... in pixels), or RLE.
 
-    ``size`` is the (height, width) of the image.
+    ``size`` is the (height, width) of the image. Returns None if the segmentation is valid.
     """
     if segmentation is None or segmentation == []:
         return Problem("no-mask", "has no segmentation")
@@ -48,7 +48,7 @@ def segmentation_problem(segmentation: Any, size: tuple[int, int]) -> Problem | 
 
 def _polygon_problem(polygon: Any, size: tuple[int, int]) -> str | None:
     if not isinstance(polygon, list) or not set(map(type, polygon)) <= {int, float}:
-        return f"that is no list of numbers: {polygon!r:.80}"
+        return f"that is not a list of numbers: {polygon!r:.80}"
     if len(polygon) % 2:
         return f"of {len(polygon)} numbers; points have two each"
     if len(polygon) < FEWEST_NUMBERS:
@@ -56,7 +56,7 @@ def _polygon_problem(polygon: Any, size: tuple[int, int]) -> str | None:
     try:
         points = np.array(polygon, np.float64).reshape(-1, 2)
     except OverflowError:
-        return f"that is no list of numbers that can be computed with: {polygon!r:.80}"
+        return f"with a number that is too large: {polygon!r:.80}"
     extent = np.array(size[::-1])
     near = np.abs(points - extent / 2) <= FARTHEST * extent
     if near.all():
@@ -69,17 +69,18 @@ def _polygon_problem(polygon: Any, size: tuple[int, int]) -> str | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FlatPolygons:
-    """The polygons of many objects, one after the other."""
+    """The polygons of many objects, concatenated."""
 
     points: Float64[ndarray, "t 2"]
+    """(x, y) of all points, in pixels."""
     lengths: Int64[ndarray, " p"]
-    """How many points each polygon has."""
+    """The number of points of each polygon."""
     counts: Int64[ndarray, " n"]
-    """How many polygons each object has."""
+    """The number of polygons of each object."""
 
     @classmethod
     def of(cls, objects: Sequence[Polygons]) -> "FlatPolygons":
-        """Flatten polygons that have two numbers a point."""
+        """Flatten the polygons of each object; every polygon must have an even number of values."""
         polygons = list(itertools.chain.from_iterable(objects))
         counts = np.fromiter(map(len, objects), np.int64, len(objects))
         numbers = np.fromiter(map(len, polygons), np.int64, len(polygons))
@@ -87,19 +88,19 @@ class FlatPolygons:
         return cls(values.reshape(-1, 2), numbers // 2, counts)
 
     def points_by_object(self) -> Int64[ndarray, " n"]:
-        """Return how many points each object has."""
+        """Return the number of points of each object."""
         objects = np.repeat(np.arange(len(self.counts)), self.counts)
         return np.bincount(objects, weights=self.lengths, minlength=len(self.counts)).astype(np.int64)
 
-    def any_by_object(self, of_polygons: Bool[ndarray, " p"]) -> Bool[ndarray, " n"]:
-        """Return of which objects any polygon is marked."""
-        marked = np.zeros(len(self.counts), bool)
-        marked[np.repeat(np.arange(len(self.counts)), self.counts)[of_polygons]] = True
-        return marked
+    def any_by_object(self, selected: Bool[ndarray, " p"]) -> Bool[ndarray, " n"]:
+        """Return which objects have at least one selected polygon; ``selected`` has one value per polygon."""
+        has_selected = np.zeros(len(self.counts), bool)
+        has_selected[np.repeat(np.arange(len(self.counts)), self.counts)[selected]] = True
+        return has_selected
 
 
-def well_formed(objects: Sequence[Polygons]) -> Bool[ndarray, " n"]:
-    """Return which objects have polygons, each of three points or more and of two numbers a point."""
+def is_well_formed(objects: Sequence[Polygons]) -> Bool[ndarray, " n"]:
+    """Return which objects have at least one polygon, all with an even number of values and at least three points."""
     counts = np.fromiter(map(len, objects), np.int64, len(objects))
     numbers = np.fromiter(map(len, itertools.chain.from_iterable(objects)), np.int64, int(counts.sum()))
     formed = counts > 0
@@ -107,20 +108,24 @@ def well_formed(objects: Sequence[Polygons]) -> Bool[ndarray, " n"]:
     return formed
 
 
-def near_images(polygons: FlatPolygons, sizes: Int64[ndarray, "n 2"]) -> Bool[ndarray, " n"]:
-    """Return of which objects no point is too far from the image, of this (height, width), to be drawn."""
+def is_near_image(polygons: FlatPolygons, sizes: Int64[ndarray, "n 2"]) -> Bool[ndarray, " n"]:
+    """Return which objects have no point too far outside their image to be rasterized.
+
+    ``sizes`` has the (height, width) of each object's image.
+    """
     size_of_polygon = np.repeat(sizes, polygons.counts, axis=0)
     extents = np.repeat(size_of_polygon[:, ::-1], polygons.lengths, axis=0)
     far = ~np.all(np.abs(polygons.points - extents / 2) <= FARTHEST * extents, axis=1)
     return ~polygons.any_by_object(_any_by_polygon(far, polygons.lengths))
 
 
-def surely_fill_pixels(polygons: FlatPolygons, sizes: Int64[ndarray, "n 2"]) -> Bool[ndarray, " n"]:
-    """Return which objects COCO's rasterizer certainly gives a pixel; of the others only drawing them tells.
+def surely_covers_pixels(polygons: FlatPolygons, sizes: Int64[ndarray, "n 2"]) -> Bool[ndarray, " n"]:
+    """Return which objects certainly cover a pixel in COCO's rasterizer; the others have to be rasterized to find out.
 
-    The rasterizer fills a column of pixels between the first and the second place at which the outline crosses the
-    middle of the column, the third and the fourth, and so on; it rounds these places to whole pixels. So an object has
-    a pixel if, in the column in the middle of one of its polygons, two such places are clearly farther apart.
+    The rasterizer fills each column of pixels between the first and second, third and fourth ... point where the
+    outline crosses the centre line of the column, and rounds these points to whole pixels. So an object covers a pixel
+    if, in the middle column of one of its polygons, such a pair of points is more than the rounding apart. ``sizes``
+    has the (height, width) of each object's image.
     """
     size_of_polygon = np.repeat(sizes, polygons.counts, axis=0)
     first = np.cumsum(polygons.lengths) - polygons.lengths
@@ -134,19 +139,20 @@ def surely_fill_pixels(polygons: FlatPolygons, sizes: Int64[ndarray, "n 2"]) -> 
     lines = np.repeat(columns * UPSAMPLING + UPSAMPLING / 2, polygons.lengths)
     crossing = np.flatnonzero((x < lines) != (ends[:, 0] < lines))
     polygon_of_edge = np.repeat(np.arange(len(first)), polygons.lengths)[crossing]
-    from_, to = starts[crossing], ends[crossing]
-    y = from_[:, 1] + (lines[crossing] - from_[:, 0]) * (to[:, 1] - from_[:, 1]) / (to[:, 0] - from_[:, 0])
+    first_point, second_point = starts[crossing], ends[crossing]
+    step = second_point - first_point
+    y = first_point[:, 1] + (lines[crossing] - first_point[:, 0]) * step[:, 1] / step[:, 0]
     y = y.clip(0, UPSAMPLING * size_of_polygon[polygon_of_edge, 0])
     order = np.lexsort((y, polygon_of_edge))  # a closed outline crosses a line an even number of times
     upper, lower = y[order].reshape(-1, 2).T
-    # Rounding moves each place by less than a pixel and a half.
+    # Rounding moves each point by less than one and a half pixels.
     filled = np.zeros(len(first), bool)
     filled[polygon_of_edge[order][::2][lower - upper > 2 * UPSAMPLING]] = True
     return polygons.any_by_object(filled)
 
 
-def _any_by_polygon(of_points: Bool[ndarray, " t"], lengths: Int64[ndarray, " p"]) -> Bool[ndarray, " p"]:
-    """Return of which polygons any point is marked."""
-    marked = np.zeros(len(lengths), bool)
-    marked[np.repeat(np.arange(len(lengths)), lengths)[of_points]] = True
-    return marked
+def _any_by_polygon(selected: Bool[ndarray, " t"], lengths: Int64[ndarray, " p"]) -> Bool[ndarray, " p"]:
+    """Return which polygons have at least one selected point; ``selected`` has one value per point."""
+    has_selected = np.zeros(len(lengths), bool)
+    has_selected[np.repeat(np.arange(len(lengths)), lengths)[selected]] = True
+    return has_selected

@@ -1,6 +1,6 @@
-"""PASCAL VOC's files: an annotation ``Annotations/STEM.xml``, the lists of images, and a list of class names.
+"""Reading of PASCAL VOC files: annotations ``Annotations/STEM.xml``, image lists, and lists of class names.
 
-XML is read without following what a file can lead to: other files, or entities that fill the memory.
+The XML parser refuses external files and entities, which could read other files or fill the memory.
 """
 
 import math
@@ -17,12 +17,12 @@ from ..structures import DataError, suggest
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 MOST_DIGITS = 10
-"""The digits of a height or width; Python refuses to read thousands."""
+"""A height or width must have fewer digits; Python raises for thousands of digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class VocObject:
-    """An object as the file has it: pixels are counted from 1, and a box includes those at its ends."""
+    """An object as annotated in the file: pixels are counted from 1, and a box includes its last row and column."""
 
     id: str
     name: str
@@ -30,23 +30,23 @@ class VocObject:
     difficult: bool
 
     def corners(self) -> tuple[float, float, float, float]:
-        """Return the box as xyxy, continuous: pixel 1 reaches from 0 to 1, so only the first corner moves."""
+        """Return the box as continuous xyxy: pixel 1 spans 0 to 1, so only the top left corner moves."""
         x1, y1, x2, y2 = self.box
         return x1 - 1, y1 - 1, x2, y2
 
 
 @dataclass(frozen=True, slots=True)
 class VocAnnotation:
-    """The annotation file of one image: its (height, width), if given, and each object or why it is unusable."""
+    """The annotation file of one image: its (height, width), if given, and its objects, or the errors in them."""
 
     size: tuple[int, int] | None
     objects: list[VocObject | DataError]
 
 
 def read_voc_annotation(path: Path, image_id: str, class_names: Sequence[str]) -> VocAnnotation:
-    """Read and check an annotation; DataError, naming the line where it is known, for one that cannot be read.
+    """Read and check an annotation file; raise DataError, with the line if known, if it cannot be read.
 
-    ``class_names`` are the names that an object may have.
+    An object of a class that is not in ``class_names`` is an error in the result.
     """
     root = _parse(path, image_id)
     objects = []
@@ -63,7 +63,7 @@ def read_voc_annotation(path: Path, image_id: str, class_names: Sequence[str]) -
 
 
 def read_voc_list(folder: Path, split: str) -> list[str]:
-    """Return the stems of the images in a list, ``folder/SPLIT.txt``; DataError where there is no such list."""
+    """Return the image stems in the list ``folder/SPLIT.txt``; raise DataError if there is no such list."""
     try:
         return _read_lines(folder / f"{split}.txt")
     except FileNotFoundError:
@@ -74,25 +74,28 @@ def read_voc_list(folder: Path, split: str) -> list[str]:
 
 
 def read_class_names(root: Path) -> tuple[str, ...] | None:
-    """Return the lines of ``class_names.txt``, or None where there is no such file."""
+    """Return the lines of ``class_names.txt``, or None if there is no such file.
+
+    Raises DataError if it is empty or names a class twice.
+    """
     path = root / "class_names.txt"
     if not path.exists():
         return None
     names = _read_lines(path)
     if not names or len(set(names)) < len(names):
         what = "a class is named twice" if names else "no class is named"
-        raise DataError(what, "write each class once, one a line", case="bad-class-names", file=path)
+        raise DataError(what, "write each class once, one per line", case="bad-class-names", file=path)
     return tuple(names)
 
 
 def _read_lines(path: str | os.PathLike[str]) -> list[str]:
-    """Return the lines that are not blank, without the spaces around them; DataError where the file cannot be read."""
+    """Return the non-blank lines of a text file, stripped; raise DataError if the file cannot be read."""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise
     except UnicodeDecodeError as error:
-        what = f"no valid UTF-8 at byte {error.start}"
+        what = f"not valid UTF-8 at byte {error.start}"
         raise DataError(what, "save it as UTF-8", case="bad-list", file=path) from None
     except OSError as error:
         raise DataError(
@@ -102,33 +105,33 @@ def _read_lines(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _parse(path: Path, image_id: str) -> Element:
-    """Return the root of an annotation's XML."""
+    """Parse the XML of an annotation file and return its root; raise DataError if that is impossible."""
 
-    def problem(what: str, fix: str = "write it anew", case: str = "bad-xml") -> DataError:
+    def problem(what: str, fix: str = "write the file again", case: str = "bad-xml") -> DataError:
         return DataError(what, fix, case=case, file=path, image_id=image_id)
 
     try:
         root: Any = ElementTree.parse(path).getroot()
     except FileNotFoundError:
         what = "the image is listed, but has no annotation file"
-        raise problem(what, "add it, or take the image off the list", "missing-annotation") from None
+        raise problem(what, "add it, or remove the image from the list", "missing-annotation") from None
     except ParseError as error:
         line, column = error.position
-        raise problem(f"no valid XML at line {line}, column {column + 1}: {str(error).partition(':')[0]}") from None
+        raise problem(f"not valid XML at line {line}, column {column + 1}: {str(error).partition(':')[0]}") from None
     except DefusedXmlException as error:
-        what = f"defines entities of its own ({type(error).__name__}), which can fill the memory or read other files"
-        raise problem(what, "write it without them", "unsafe-xml") from None
+        what = f"declares XML entities ({type(error).__name__}), which can fill the memory or read other files"
+        raise problem(what, "write the file without them", "unsafe-xml") from None
     except OSError as error:
         raise problem(f"cannot be read: {error.strerror}", "check the path", "unreadable-file") from error
-    except (LookupError, ValueError) as error:  # an encoding that the parser does not know
-        raise problem(f"no readable XML: {error}", "save it as UTF-8") from None
+    except (LookupError, ValueError) as error:  # an encoding that the parser does not support
+        raise problem(f"the XML cannot be read: {error}", "save it as UTF-8") from None
     if root.tag != "annotation":
         raise problem(f"expected <annotation> at the top, found <{root.tag}>", "give a PASCAL VOC annotation")
     return root
 
 
 def _read_size(root: Element) -> tuple[int, int] | None:
-    """Return the (height, width) of the image; None where it is left out, or 0 as some tools write it."""
+    """Return the (height, width) of the image; None if it is missing, or 0 as some tools write it."""
     texts = [root.findtext(f"size/{side}", "").strip() for side in ("height", "width")]
     if not all(text.isdecimal() and len(text) < MOST_DIGITS and int(text) for text in texts):
         return None
@@ -136,13 +139,13 @@ def _read_size(root: Element) -> tuple[int, int] | None:
 
 
 def _read_object(element: Element, object_id: str, class_names: Sequence[str]) -> VocObject:
-    """Read an object; DataError, without the file, for one that cannot be used."""
+    """Read an object; raise DataError, without a file name, if it cannot be used."""
     name = element.findtext("name", "").strip()
     if not name:
         raise DataError("the object has no name", case="no-name")
     if name not in class_names:
         raise DataError(
-            f"the object is a {name!r}, which is none of the classes",
+            f"the object is a {name!r}, which is not one of the classes",
             f"{suggest(name, class_names)}; name all classes in dataset.class_names", case="unknown-category",
         )  # fmt: skip
     difficult = element.findtext("difficult", "").strip() or "0"

@@ -1,6 +1,6 @@
-"""Floor 1: functions on tensors, and the layers that every floor above uses.
+"""Floor 1: functions on tensors, and layers that all higher floors use.
 
-A dense head stands on four of these files: ``anchors`` (its references), ``assign`` (what each reference learns),
+A dense head is built from four of these files: ``anchors`` (its references), ``assign`` (the target of each reference),
 ``boxes`` (encoding and decoding) and ``select`` (from scores to detections).
 """
 

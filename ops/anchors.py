@@ -1,7 +1,7 @@
 """The references of a dense head: anchor boxes (1506.01497 section 3.1.1) and points (1904.01355 section 3.1).
 
-References go level by level, within a level row by row, and those of one cell follow one another. That is the order in
-which :func:`flatten_cells` lays out the maps of a network.
+References are ordered by level, then by row, then by column; the references of one cell are adjacent.
+:func:`flatten_cells` puts the output maps of a network into the same order.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], rounded: bool = False) -> Float[Tensor, "a 4"]:
-    """Return the anchors of one cell, centred on the origin: size by size, each at every ratio.
+    """Return the anchors of one cell, centred on the origin, ordered by size and then by ratio.
 
-    A size is the square root of an area in square pixels, a ratio is height over width. torchvision rounds anchors to
-    whole pixels (``rounded``), which moves a side by up to half a pixel, and goes ratio by ratio; detectron2 does not.
+    A size is the square root of the anchor's area, in pixels; a ratio is height over width. ``rounded`` rounds the
+    coordinates to whole pixels, as torchvision does and detectron2 does not; it moves a side by up to half a pixel.
+    torchvision orders its anchors by ratio and then by size.
     """
     boxes = []
     for size in sizes:
@@ -27,7 +28,7 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], rounded: bool 
 
 
 def grid_anchors(cells: Float[Tensor, "a 4"], grid: tuple[int, int], stride: tuple[int, int]) -> Float[Tensor, "_ 4"]:
-    """Return the anchors of a cell at every cell of a grid; the first cell is centred on (0, 0).
+    """Place the anchors of one cell at every cell of a grid; the first cell is centred on (0, 0).
 
     ``grid`` is (rows, columns), ``stride`` is (vertical, horizontal) in input pixels per cell.
     """
@@ -50,10 +51,13 @@ def grid_points(grid: tuple[int, int], stride: tuple[int, int], device: torch.de
 
 
 class PyramidAnchors(nn.Module):
-    """The anchors of a pyramid. It moves between devices with the head that holds it, and has no weights."""
+    """Generates the anchors of every level of a pyramid. It has no weights; its buffers are not in the state dict."""
 
     def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float], rounded: bool = False) -> None:
-        """Compute the anchors of one cell of each level from its ``sizes``, see :func:`cell_anchors`."""
+        """Compute the anchors of one cell of each level; ``sizes`` has the sizes per level, see :func:`cell_anchors`.
+
+        Raises ValueError if the levels differ in the number of anchors per cell.
+        """
         super().__init__()
         counts = {len(level_sizes) * len(ratios) for level_sizes in sizes}
         if len(counts) != 1:
@@ -65,7 +69,7 @@ class PyramidAnchors(nn.Module):
     def forward(
         self, grids: Sequence[tuple[int, int]], strides: Sequence[tuple[int, int]]
     ) -> list[Float[Tensor, "_ 4"]]:
-        """Return the anchors of every level, whose grids and strides are as in :func:`grid_anchors`."""
+        """Return the anchors of every level; ``grids`` and ``strides`` are per level, as in :func:`grid_anchors`."""
         return [
             grid_anchors(self.get_buffer(f"cells_{level}"), grid, stride)
             for level, (grid, stride) in enumerate(zip(grids, strides, strict=True))
@@ -73,5 +77,8 @@ class PyramidAnchors(nn.Module):
 
 
 def flatten_cells(maps: Float[Tensor, "b _ h w"], width: int) -> Float[Tensor, "b _ {width}"]:
-    """Reshape the maps of a level, with ``width`` channels per reference, to a row per reference."""
+    """Reshape the output maps of a level to one row of ``width`` values per reference.
+
+    The channels of a cell are grouped by reference, ``width`` channels each.
+    """
     return maps.permute(0, 2, 3, 1).reshape(len(maps), -1, width)

@@ -1,6 +1,6 @@
-"""Assignment: which object each reference of a head learns, and which references are drawn for a loss.
+"""Assignment of ground-truth objects to the references of a head, and sampling of references for a loss.
 
-A reference is whatever a head predicts from: an anchor, a proposal, or the box of a query.
+A reference is a box that a head predicts from: an anchor, a proposal, or the box of a query.
 """
 
 from typing import NamedTuple
@@ -16,12 +16,12 @@ POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 
 
 class Match(NamedTuple):
-    """The label and the object that each reference of one image is assigned."""
+    """The assignment of each reference of one image: whether it is positive, and its object."""
 
     labels: Int64[Tensor, " n"]
     """``POSITIVE``, ``NEGATIVE`` or ``IGNORED``."""
     target_indices: Int64[Tensor, " n"]
-    """The object that the reference overlaps most; 0 where there is no object."""
+    """The index of the object with the highest IoU; 0 if the image has no objects."""
 
 
 def assign_boxes(
@@ -32,7 +32,10 @@ def assign_boxes(
     keep_best: bool = False,
     ignore_coverage: float = 0.5,
 ) -> Match:
-    """Assign the references of one image to its objects: :func:`match_boxes`, then :func:`ignore_regions`."""
+    """Assign the objects of one image to references: :func:`match_boxes`, then :func:`ignore_regions`.
+
+    ``ignore_coverage`` is the fraction of a reference's area that an ignore region must cover.
+    """
     match = match_boxes(references, target.boxes, thresholds, keep_best)
     return match._replace(labels=ignore_regions(match.labels, references, target.ignored, ignore_coverage))
 
@@ -43,11 +46,12 @@ def match_boxes(
     thresholds: tuple[float, float],
     keep_best: bool = False,
 ) -> Match:
-    """Match by IoU: positive from ``thresholds[1]`` up, negative below ``thresholds[0]``, ignored between.
+    """Match references to objects by IoU.
 
-    With ``keep_best`` every object also makes those references positive that overlap it most, however little, so that
-    each object is learned (1506.01497 section 3.1.2 (i)). An object that overlaps no reference at all makes none
-    positive; torchvision and detectron2 would then take every reference without overlap for it.
+    A reference is positive if its highest IoU is at least ``thresholds[1]``, negative if it is below ``thresholds[0]``,
+    and ignored otherwise. With ``keep_best``, the references with the highest IoU for each object are positive as well,
+    however low that IoU is, so that every object has a positive reference (1506.01497 section 3.1.2 (i)). An object
+    that overlaps no reference gets none; torchvision and detectron2 would match it to all references with an IoU of 0.
     """
     labels = torch.full((len(references),), NEGATIVE, dtype=torch.int64, device=references.device)
     if not len(boxes):
@@ -68,7 +72,7 @@ def ignore_regions(
     regions: Float[Tensor, "m 4"] | None,
     coverage: float,
 ) -> Int64[Tensor, " n"]:
-    """Ignore each negative of which an ignore region, such as a crowd, covers at least this fraction of the area."""
+    """Ignore negatives whose area is covered by one ignore region, such as a crowd, by at least ``coverage`` (0..1)."""
     if regions is None or not len(regions):
         return labels
     covered = pairwise_intersection(references, regions).amax(dim=1)
@@ -78,21 +82,23 @@ def ignore_regions(
 
 
 class Sample(NamedTuple):
-    """A fixed number of references drawn for a loss, the positives first."""
+    """A fixed number of references sampled for a loss, positives first."""
 
     indices: Int64[Tensor, " s"]
+    """The index of each sampled reference."""
     valid: Bool[Tensor, " s"]
-    """False where no reference was left to draw; the row is padding then."""
+    """False for padding rows, which fill the sample if there are too few references."""
     positive: Bool[Tensor, " s"]
+    """Whether the reference is positive."""
 
 
 def sample_labels(
     labels: Int64[Tensor, " n"], count: int, positive_fraction: float, keys: Float[Tensor, " n"]
 ) -> Sample:
-    """Draw ``count`` references, those of the smallest ``keys``: positives up to a fraction of them, then negatives.
+    """Sample ``count`` references: positives, at most ``positive_fraction`` of the sample, then negatives.
 
-    The keys are random numbers below 1. The sample has ``min(count, n)`` rows whatever the labels are, and no value is
-    read back from the device.
+    ``keys`` are random numbers below 1; the references with the smallest keys are sampled. The sample has
+    ``min(count, n)`` rows whatever the labels are, so no value is read back from the device.
     """
     total = len(labels)
     max_positives = min(int(count * positive_fraction), total)
@@ -112,5 +118,5 @@ def sample_labels(
 def take_targets(
     rows: Shaped[Tensor, "m *d"], target_indices: Int64[Tensor, " n"], default: Shaped[Tensor, "n *d"]
 ) -> Shaped[Tensor, "n *d"]:
-    """Return an object's row for each index, or ``default`` where the image has no objects."""
+    """Return ``rows[target_indices]``, or ``default`` if the image has no objects (``rows`` is empty)."""
     return rows[target_indices] if len(rows) else default

@@ -7,11 +7,12 @@ from torch import nn
 from .norms import NormLayer
 
 ActivationKind = Literal["none", "relu", "silu", "gelu"]
-"""No activation; ReLU; SiLU, which EfficientDet calls swish (1710.05941); GELU (1606.08415)."""
+"""``none``: no activation; ``relu``: ReLU; ``silu``: SiLU, called swish in EfficientDet (1710.05941); ``gelu``: GELU
+(1606.08415)."""
 
 
 def activation_layer(name: ActivationKind) -> nn.Module:
-    """Return a new activation layer; for ``none`` an identity."""
+    """Return a new activation layer; ``none`` gives an identity."""
     return {"none": nn.Identity, "relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}[name]()
 
 
@@ -25,9 +26,10 @@ def conv_block(
     stride: int = 1,
     dilation: int = 1,
 ) -> nn.Module:
-    """Return a convolution, then its norm and activation; the convolution has a bias where it has no norm.
+    """Build a convolution, a norm and an activation; the convolution has a bias only if there is no norm.
 
-    Without a norm and an activation it is the convolution itself, not a sequence of one.
+    The result is an ``nn.Sequential``, or the bare convolution if there is neither norm nor activation. The padding
+    keeps the size of the map at stride 1 for an odd ``kernel``.
     """
     bias = norm is nn.Identity
     padding = dilation * (kernel // 2)
@@ -40,9 +42,9 @@ def conv_block(
 def separable_conv_block(
     in_channels: int, channels: int, norm: NormLayer, activation: ActivationKind, *, dilation: int = 1
 ) -> nn.Module:
-    """Return a 3x3 convolution of each channel, then a 1x1 across channels, both with norm and activation.
+    """Build a depthwise 3x3 and a pointwise 1x1 convolution, each followed by norm and activation.
 
-    That is the atrous separable convolution of 1802.02611 section 3.1.
+    This is the atrous separable convolution of 1802.02611 section 3.1.
     """
     depthwise = nn.Conv2d(
         in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels, bias=norm is nn.Identity

@@ -1,11 +1,11 @@
-"""What a device allows without a wait."""
+"""Device-dependent choices between implementations."""
 
 import torch
 
 
-def can_count(device: torch.device) -> bool:
-    """Return whether code may ask how many values fulfil a condition, to work on those alone.
+def allows_dynamic_shapes(device: torch.device) -> bool:
+    """Return whether shapes may depend on tensor values, as those of ``nonzero`` and boolean indexing do.
 
-    A CPU knows, a GPU would have to be waited for, and a compiler cannot know.
+    They may only on the CPU in eager mode: a GPU would have to be synchronized, and a compiled graph would break.
     """
     return device.type == "cpu" and not torch.compiler.is_compiling()

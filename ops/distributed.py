@@ -1,7 +1,7 @@
-"""What the processes of one training run have in common; without torch.distributed a process is a run of its own.
+"""Reductions and random numbers across the processes of a training run; without torch.distributed there is one process.
 
-A step on several processes is the step that one process would take with all their images: neither what is drawn at
-random for an image nor what a loss is divided by depends on which process has which images.
+A step on several processes equals the step of one process with all their images: neither the random numbers of an image
+nor the normalizer of a loss depends on how the images are distributed over the processes.
 """
 
 import contextlib
@@ -18,18 +18,18 @@ _shared_generator: torch.Generator | None = None
 
 
 def get_world_size() -> int:
-    """Return how many processes train together."""
+    """Return the number of processes of the run; 1 without torch.distributed and inside :func:`single_process`."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _is_single else 1
 
 
 def get_rank() -> int:
-    """Return the rank of this process, from 0."""
+    """Return the rank of this process; 0 without torch.distributed and inside :func:`single_process`."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() and not _is_single else 0
 
 
 @contextlib.contextmanager
 def single_process() -> Iterator[None]:
-    """Make each process work as the only one inside, so that processes need not take equally many steps."""
+    """Make each process act as a run of one process inside the block, so that processes may take different steps."""
     global _is_single
     before, _is_single = _is_single, True
     try:
@@ -39,10 +39,10 @@ def single_process() -> Iterator[None]:
 
 
 def all_reduce_mean(value: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return the mean of a value over the processes, without a gradient; every process must call this.
+    """Return the mean of a value over all processes, without gradient; every process must call this.
 
-    A loss that is a process's sum divided by the mean count has, averaged over processes as DDP averages gradients, the
-    value of the sum over all processes divided by their count.
+    Use it for the normalizer of a loss: if each process divides its sum by the mean count, then the average over the
+    processes, as DDP averages gradients, equals the total sum divided by the total count.
     """
     if get_world_size() == 1:
         return value
@@ -52,10 +52,10 @@ def all_reduce_mean(value: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
 
 
 def all_reduce_sum(values: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return the sum of values over the processes; every process must call this, and run backward through it.
+    """Return the sum of values over all processes; every process must call this, and its backward pass.
 
-    The gradient is that of the sum of all processes' losses. So a loss that every process computes from such sums has,
-    with gradients averaged over processes, the gradient of one process with all images.
+    The gradient is that of the sum of the losses of all processes. If every process computes the same loss from these
+    sums, the gradient averaged over processes is that of one process with all images.
     """
     if get_world_size() == 1:
         return values
@@ -76,10 +76,10 @@ class _AllReduceSum(torch.autograd.Function):
 
 @contextlib.contextmanager
 def shared_generator(seed: int, device: torch.device) -> Iterator[None]:
-    """Make :func:`draw_image_seeds` draw from a generator whose seed all processes have in common.
+    """Make :func:`draw_image_seeds` use a generator that has the same ``seed`` on all processes.
 
-    Torch's own generator stays free for what each process draws for itself, as often as it likes: dropout must not
-    leave out the same units for the images of every process.
+    torch's default generator stays independent per process: dropout, for example, must not drop the same units for the
+    images of every process.
     """
     global _shared_generator
     before, _shared_generator = _shared_generator, torch.Generator(device).manual_seed(seed)
@@ -90,10 +90,10 @@ def shared_generator(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def draw_image_seeds(count: int, device: torch.device) -> Int64[Tensor, " count"]:
-    """Draw a random number below 2^32 for each of this process's images.
+    """Draw a random seed below 2^32 for each of the ``count`` images of this process.
 
-    It comes from torch's generator or, inside :func:`shared_generator`, from that one. Then the images of all
-    processes, in the order of the ranks, get the numbers that one process would have drawn for them.
+    Inside :func:`shared_generator`, the images of all processes, in rank order, get the seeds that a single process
+    with all images would draw. Outside it, the seeds come from torch's default generator.
     """
     first = get_rank() * count
     seeds = torch.randint(2**32, (get_world_size() * count,), device=device, generator=_shared_generator)
@@ -101,10 +101,10 @@ def draw_image_seeds(count: int, device: torch.device) -> Int64[Tensor, " count"
 
 
 def uniform_from_seed(seed: Int64[Tensor, ""], count: int) -> Float[Tensor, " count"]:
-    """Return ``count`` numbers in [0, 1), a function of the seed alone: the first ten do not depend on how many follow.
+    """Return ``count`` uniform random numbers in [0, 1) that depend only on the seed and on their position.
 
-    Two rounds of the 32-bit hash lowbias32 (Chris Wellons, "Prospecting for hash functions", 2018), one of the position
-    and one with the seed.
+    A larger ``count`` only appends numbers. The 32-bit hash lowbias32 (Chris Wellons, "Prospecting for hash functions",
+    2018) is applied to the position, and again after adding the seed.
     """
     positions = torch.arange(count, device=seed.device)
     return (_hash((_hash(positions) + seed) & _MASK) >> 8).float() / 2**24

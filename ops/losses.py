@@ -1,9 +1,8 @@
-"""The convention for what ``Head.loss`` returns: losses, and numbers to watch beside them.
+"""The convention for the outputs of ``Head.loss``: losses to minimize and metrics to log, by name.
 
-A name that begins with ``loss_`` is a scalar that training minimizes, in the sum with the others. Any other name is a
-number to watch: a detached 1-D tensor with a value for each image or object, of which the mean over everything that a
-step saw is logged. It may be empty, but a head returns the same names for every batch, so that the processes of a run
-agree on them.
+A name that begins with ``loss_`` is a scalar; training minimizes the sum of all losses. Any other name is a metric: a
+detached 1-D tensor with one value per image or object, whose mean over all images or objects of a step is logged. It
+may be empty, but a head must return the same names for every batch, so that the processes of a run agree on them.
 """
 
 from collections.abc import Mapping
@@ -16,14 +15,14 @@ LOSS_PREFIX = "loss_"
 
 
 def split_losses(outputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the losses, and the numbers to watch, of what ``Head.loss`` returned."""
+    """Split the outputs of ``Head.loss`` into (losses, metrics)."""
     losses = {name: value for name, value in outputs.items() if name.startswith(LOSS_PREFIX)}
     metrics = {name: value for name, value in outputs.items() if name not in losses}
     return losses, metrics
 
 
 def total_loss(outputs: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-    """Return the sum of the losses of what ``Head.loss`` returned: what training minimizes."""
+    """Return the sum of the losses among the outputs of ``Head.loss``; raise ValueError if there is no loss."""
     losses, _ = split_losses(outputs)
     if not losses:
         raise ValueError(

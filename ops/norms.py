@@ -1,4 +1,4 @@
-"""Normalization layers, by the name that a config has for them."""
+"""Normalization layers by their names in configs."""
 
 import math
 from collections.abc import Callable
@@ -13,21 +13,22 @@ from torch import Tensor, nn
 from .sync_norm import SyncBatchNorm
 
 NormKind = Literal["batch", "frozen", "sync", "group", "layer", "none"]
-"""``batch``: batch norm; ``frozen``: with fixed statistics and weights; ``sync``: with statistics of all processes;
-``group``: group norm (1803.08494); ``layer``: layer norm over the channels of each cell; ``none``: no norm."""
+"""``batch``: batch norm; ``frozen``: batch norm with fixed statistics and weights; ``sync``: batch norm with statistics
+over all processes; ``group``: group norm (1803.08494); ``layer``: layer norm over the channels of each cell; ``none``:
+no norm."""
 
 NormLayer = Callable[[int], nn.Module]
-"""Channels -> a layer that normalizes them."""
+"""A function that builds a norm layer for a number of channels."""
 
 GROUPS = 32  # 1803.08494 section 4.1
 
 
 class FrozenBatchNorm2d(torchvision.ops.FrozenBatchNorm2d):
-    """Batch norm whose statistics and affine weights are buffers: the same map in training and evaluation.
+    """Batch norm with fixed statistics and affine weights, stored as buffers; the same in training and evaluation.
 
-    State dicts are those of the base class: they come from, and go into, ``BatchNorm2d`` strictly. The arithmetic is
-    one multiply-add that saves no activation for the backward pass, in the type of its input; the base class takes two
-    passes, and under autocast turns every activation into float32. Casting the scale is detectron2's convention.
+    State dicts are compatible with ``BatchNorm2d`` (``strict=True``). Unlike torchvision's base class, which takes two
+    passes and under autocast returns float32, it computes one multiply-add in the dtype of its input and saves no
+    activation for the backward pass. Scale and shift are cast to that dtype, as in detectron2.
     """
 
     weight: Tensor
@@ -50,19 +51,19 @@ class ChannelLayerNorm(nn.LayerNorm):
 
 
 def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
-    """Return a group norm of 32 groups, or of as many (a power of two) as divide the channels."""
+    """Return a group norm with 32 groups or, if 32 does not divide the channels, the largest power of two that does."""
     return nn.GroupNorm(math.gcd(GROUPS, channels), channels, eps=eps)
 
 
 def norm_layer(name: NormKind, eps: float = 1e-5) -> NormLayer:
-    """Return what makes norms of this name for a number of channels; ``eps`` is added to the variance."""
+    """Return the function that builds norms of this name; ``eps`` is added to the variance."""
     if name == "none":
         return nn.Identity
-    makers = {
+    builders = {
         "batch": nn.BatchNorm2d,
         "frozen": FrozenBatchNorm2d,
         "sync": SyncBatchNorm,
         "group": group_norm,
         "layer": ChannelLayerNorm,
     }
-    return partial(makers[name], eps=eps)
+    return partial(builders[name], eps=eps)

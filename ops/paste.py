@@ -1,4 +1,4 @@
-"""From masks predicted on a grid over their box to masks over the image (1703.06870 section 3.1)."""
+"""Pasting of masks that are predicted on a grid over their box into the image (1703.06870 section 3.1)."""
 
 from collections.abc import Iterator
 
@@ -8,22 +8,24 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..structures import PasteRule, RoIMasks
-from .device import can_count
+from .device import allows_dynamic_shapes
 
 BUDGET = 2**24
-"""How many pixels of masks are computed at a time: 64 MiB of float32 for one image of 16 megapixels, or many small."""
+"""Mask pixels to compute at a time, 64 MiB in float32: one mask of a 16-megapixel image, or many of a small one."""
 
 
 def paste_masks(masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5) -> Bool[Tensor, "n h w"]:
-    """Return where the probability of each mask reaches ``threshold``, in the image that the boxes are in.
+    """Return the bitmaps of predicted masks in their image: True where the probability reaches ``threshold``.
 
-    Memory beyond the result does not grow with the number of masks. Where the result would be too much, as a byte for
-    each mask and pixel is, take :func:`paste_masks_in_chunks`.
+    Under the paste rule ``padded`` the probability must exceed it. ``boxes`` are in pixels of an image of
+    ``masks.size``. Temporary memory does not grow with the number of masks, but the result takes one byte per mask and
+    pixel; use :func:`paste_masks_in_chunks` if that is too much.
     """
     rule, (height, width) = masks.rule, masks.size
     grids, regions = _pad(masks.grids, boxes) if rule == "padded" else (masks.grids, boxes)
     pasted = torch.zeros(len(grids), height, width, dtype=torch.bool, device=grids.device)
-    one_by_one = can_count(grids.device)  # inside its box alone; a GPU would have to be waited for to know the box
+    # On the CPU each mask is computed only inside its box; reading the box from a GPU would synchronize it.
+    one_by_one = allows_dynamic_shapes(grids.device)
     count = 1 if one_by_one else max(1, BUDGET // (height * width))
     for first in range(0, len(grids), count):
         chunk = slice(first, first + count)
@@ -38,7 +40,7 @@ def paste_masks(masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float =
 def paste_masks_in_chunks(
     masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5, budget: int = BUDGET
 ) -> Iterator[Bool[Tensor, "_ h w"]]:
-    """Yield the result of :func:`paste_masks` in chunks of at most ``budget`` pixels, but of one mask at least."""
+    """Yield the result of :func:`paste_masks` in chunks of at most ``budget`` pixels, but at least one mask."""
     height, width = masks.size
     count = max(1, budget // (height * width))
     for first in range(0, len(masks), count):
@@ -49,7 +51,7 @@ def paste_masks_in_chunks(
 def _pad(
     grids: Float[Tensor, "n s s"], boxes: Float[Tensor, "n 4"]
 ) -> tuple[Float[Tensor, "n _ _"], Float[Tensor, "n 4"]]:
-    """Return the grids with a cell of zeros around each, and the boxes that they then cover, cut to whole pixels."""
+    """Pad each grid with a border of zeros, and return the grids with the enlarged boxes, truncated to whole pixels."""
     growth = (grids.shape[-1] + 2) / grids.shape[-1]
     centers, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * growth
     first, last = (centers - halves).trunc(), (centers + halves).trunc()
@@ -67,7 +69,7 @@ def _extent(box: Float[Tensor, " 4"], size: tuple[int, int]) -> tuple[slice, sli
 def _probabilities(
     grids: Float[Tensor, "n s s"], boxes: Float[Tensor, "n 4"], rows: slice, columns: slice, rule: PasteRule
 ) -> Float[Tensor, "n _ _"]:
-    """Return the grids read bilinearly at the centres of these pixels; 0 outside the boxes."""
+    """Sample the grids bilinearly at the centres of the pixels in ``rows`` and ``columns``; 0 outside the boxes."""
     x = torch.arange(columns.start, columns.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
     y = torch.arange(rows.start, rows.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
     sides = (boxes[:, 2:] - boxes[:, :2])[..., None]

@@ -1,4 +1,4 @@
-"""Polygons drawn on a grid over a region: the target of a mask branch as exact as in an image of any resolution."""
+"""Rasterization of polygon masks on a grid over a region: exact targets for a mask branch at any resolution."""
 
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
@@ -7,19 +7,19 @@ from torch import Tensor
 from ..structures import PolygonMasks
 
 BUDGET = 2**21
-"""How many crossings of an edge and a row of cells are computed at a time, in about 100 MB."""
+"""Maximum number of (edge, row) pairs, and of cells, to compute at a time; takes about 100 MB."""
 MIN_SIDE = 0.1
-"""The least side of a region in pixels, as in detectron2: a padding row has none."""
+"""Minimum side of a region in pixels, as in detectron2: padding rows have empty regions."""
 
 
 def rasterize_polygon_masks(
     polygon_masks: PolygonMasks, indices: Int64[Tensor, " r"], boxes: Float[Tensor, "r 4"], size: tuple[int, int]
 ) -> Bool[Tensor, "r h w"]:
-    """Return, for each box and its object, which cells of a grid over the box have their centre in the object.
+    """Rasterize the mask of an object on a grid over each box: a cell is True if its centre is inside the object.
 
-    ``indices`` are the objects of the boxes, ``size`` is the grid's (height, width). A centre that lies on an edge
-    belongs to the object on its right or below, so that objects that touch have no cell in common. Memory beyond the
-    result does not grow with the number of boxes; nothing is read back to the host.
+    ``indices`` has the object of each box, ``size`` is the (height, width) of the grid in cells. A centre on an edge
+    belongs to the object on its right or below, so that touching objects share no cell. Temporary memory does not grow
+    with the number of boxes, and nothing is read back from the device.
     """
     height, width = size
     crossings = polygon_masks.edges.shape[1] * height
@@ -32,10 +32,11 @@ def rasterize_polygon_masks(
 def _rasterize(
     polygon_masks: PolygonMasks, indices: Int64[Tensor, " r"], boxes: Float[Tensor, "r 4"], height: int, width: int
 ) -> Bool[Tensor, "r h w"]:
-    """Rasterize a few boxes at once.
+    """Rasterize a chunk of boxes.
 
-    A cell is inside a part where an odd number of edges cross its row to its right. So for each row of each part the
-    crossings are counted by how many cells lie left of them, and these counts are summed from the right.
+    A cell is inside a part if an odd number of the part's edges cross its row to the right of it. So the crossings in
+    each row of each part are put into bins by the number of cells left of them, and the counts of the bins are summed
+    from the right.
     """
     edges = _to_cells(polygon_masks.edges[indices], boxes, height, width)
     rows = torch.arange(height, device=boxes.device)
@@ -54,7 +55,7 @@ def _rasterize(
 def _to_cells(
     edges: Float32[Tensor, "r e 4"], boxes: Float[Tensor, "r 4"], height: int, width: int
 ) -> Float[Tensor, "r e 4"]:
-    """Return the edges in the frame of their region's grid, where a cell is 1 wide and 1 high."""
+    """Transform edges from image pixels to the grid of their region, where a cell is 1 wide and 1 high."""
     sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=MIN_SIDE)
     scale = torch.stack([width / sides[:, 0], height / sides[:, 1]], dim=1)
     return (edges - boxes[:, None, :2].repeat(1, 1, 2)) * scale[:, None].repeat(1, 1, 2)
@@ -63,7 +64,7 @@ def _to_cells(
 def _cells_left_of_crossings(
     edges: Float[Tensor, "r e 4"], rows: Float[Tensor, " h"], width: int
 ) -> Int64[Tensor, "r e h"]:
-    """Return how many cells of each row have their centre left of where an edge crosses it; 0 where none does."""
+    """Return the number of cell centres left of the point where each edge crosses each row; 0 without a crossing."""
     x1, y1, x2, y2 = (coordinate[..., None] for coordinate in edges.unbind(dim=-1))
     crosses = (y1 <= rows) != (y2 <= rows)
     x = x1 + (rows - y1) * ((x2 - x1) / (y2 - y1))

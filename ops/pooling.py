@@ -1,4 +1,4 @@
-"""Means over the cells of an image."""
+"""Average pooling over the unpadded part of an image."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 def masked_mean(level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"], stride: int) -> Float[Tensor, "b c"]:
-    """Return the mean over the cells of each image; those of its padding, which depend on batch mates, do not count.
+    """Return the mean over the cells of each image without its padding, whose extent depends on the rest of the batch.
 
-    ``sizes`` are the images' (height, width) in pixels, ``stride`` is the level's.
+    ``sizes`` are the unpadded (height, width) of the images in pixels, ``stride`` is the stride of the level.
     """
     cells = (sizes + stride - 1) // stride
     height, width = level.shape[-2:]

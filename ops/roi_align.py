@@ -1,4 +1,4 @@
-"""RoIAlign over a pyramid (1703.06870 section 3; the level of a box: 1612.03144 Eq. 1)."""
+"""RoIAlign over a pyramid (1703.06870 section 3; choice of the level: 1612.03144 Eq. 1)."""
 
 import functools
 import math
@@ -12,27 +12,32 @@ from torchvision.ops import roi_align
 
 from ..structures import Config
 from .boxes import box_areas
-from .device import can_count
+from .device import allows_dynamic_shapes
 
 
 class RoIAlignConfig(Config):
-    """How the features of regions are pooled."""
+    """Hyper-parameters of RoIAlign and of the choice of the pyramid level."""
 
     size: int = 7
     """Bins per side of a pooled region."""
     sampling_ratio: int = 0
-    """Samples per bin and axis; 0 takes as many as the bin has cells (detectron2). torchvision takes 2."""
+    """Samples per bin and axis; 0 takes one per cell of the bin (detectron2). torchvision uses 2."""
     aligned: bool = True
-    """Shift by half a cell, so that a pixel's value stands at its centre (detectron2). torchvision's R-CNN does not."""
+    """Shift boxes by half a cell, so that feature values are at cell centres (detectron2; not torchvision's R-CNN)."""
     level_epsilon: Literal["inside", "outside"] = "inside"
-    """Where the guard against rounding stands in the level's logarithm: detectron2 inside, torchvision outside."""
+    """Where the epsilon against rounding is added: inside the logarithm of the level (detectron2) or outside
+    (torchvision)."""
     canonical_size: float = 224.0
-    """A box of this side, in pixels, is pooled from ``canonical_level``."""
+    """A box whose area is the square of this number of pixels is pooled from ``canonical_level``."""
     canonical_level: int = 4
+    """The base-2 logarithm of the stride of that level."""
 
 
 def region_levels(boxes: Float[Tensor, "*n 4"], strides: Sequence[int], config: RoIAlignConfig) -> Int64[Tensor, "*n"]:
-    """Return the index of the level that each box is pooled from: a box of 224 px from level 4, of stride 16."""
+    """Return the index in ``strides`` of the level that each box is pooled from (1612.03144 Eq. 1).
+
+    With the default config, a box of 224 x 224 px is pooled from the level of stride 16.
+    """
     scale = box_areas(boxes).sqrt() / config.canonical_size
     if config.level_epsilon == "inside":
         level = (config.canonical_level + torch.log2(scale + 1e-8)).floor()
@@ -48,20 +53,20 @@ def pool_regions(
     boxes: Float[Tensor, "b r 4"],
     config: RoIAlignConfig,
 ) -> Float[Tensor, "br c s s"]:
-    """Pool each box from the level that fits it, into one batch that goes image by image."""
+    """Pool the features of each box from the level of its size (:func:`region_levels`), in the order of the images."""
     batch, count = boxes.shape[:2]
     levels = region_levels(boxes, strides, config).flatten()
     images = torch.arange(batch, device=boxes.device, dtype=boxes.dtype).repeat_interleave(count)
     rois = torch.cat([images[:, None], boxes.flatten(0, 1)], dim=1)
-    if can_count(boxes.device):
+    if allows_dynamic_shapes(boxes.device):
         return _pool_by_level(features, strides, rois, levels, config)
-    # Every level sees all boxes; those of other levels are points there, which cost next to nothing.
+    # Every level pools all boxes; boxes of other levels are shrunk to points, which cost almost nothing.
     points = rois[:, :1].expand(-1, 5) * rois.new_tensor([1, 0, 0, 0, 0])
     pooled = []
     for index, (level, stride) in enumerate(zip(features, strides, strict=True)):
         on_level = levels == index
         regions = _pool(level, stride, torch.where(on_level[:, None], rois, points), config)
-        # With a fixed sampling ratio a point has samples too, so its value is not zero.
+        # With a fixed sampling ratio even a point is sampled, so its value is not zero.
         pooled.append(torch.where(on_level[:, None, None, None], regions, 0))
     return functools.reduce(torch.add, pooled)
 
@@ -73,7 +78,10 @@ def _pool_by_level(
     levels: Int64[Tensor, " n"],
     config: RoIAlignConfig,
 ) -> Float[Tensor, "n c s s"]:
-    """Pool as :func:`pool_regions` does, giving each level its own boxes only."""
+    """Pool as :func:`pool_regions` does, passing to each level only its own boxes.
+
+    A row of ``rois`` is (image index, x1, y1, x2, y2).
+    """
     pooled = features[0].new_zeros(len(rois), features[0].shape[1], config.size, config.size)
     for index, (level, stride) in enumerate(zip(features, strides, strict=True)):
         rows = (levels == index).nonzero()[:, 0]
@@ -84,11 +92,11 @@ def _pool_by_level(
 def _pool(
     level: Float[Tensor, "b c _ _"], stride: int, rois: Float[Tensor, "n 5"], config: RoIAlignConfig
 ) -> Float[Tensor, "n c s s"]:
-    """Pool boxes from one level, computing in float32 at least.
+    """Pool boxes from one level, in float32 or more.
 
-    Half precision cannot hold a coordinate beyond 256 to the pixel, nor does every device pool in it.
+    Half precision cannot represent coordinates beyond 256 to the pixel, and not every device supports it for RoIAlign.
     """
-    exact = torch.promote_types(level.dtype, torch.float32)
+    dtype = torch.promote_types(level.dtype, torch.float32)
     scale, aligned = 1.0 / stride, config.aligned
-    regions = roi_align(level.to(exact), rois.to(exact), config.size, scale, config.sampling_ratio, aligned=aligned)
+    regions = roi_align(level.to(dtype), rois.to(dtype), config.size, scale, config.sampling_ratio, aligned=aligned)
     return regions.to(level.dtype)

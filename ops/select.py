@@ -1,7 +1,7 @@
-"""Selection: from the scored boxes of a head to a fixed number of detections per image, best first.
+"""Selection of a fixed number of detections per image, best first, from the scored boxes of a head.
 
-Shapes never depend on values. What is no candidate keeps its row and has the score ``NO_CANDIDATE``, which sorts last,
-so it suppresses no candidate; in the result such rows are padding.
+Shapes never depend on values. A rejected box keeps its row and gets the score ``NO_CANDIDATE``, which sorts last, so
+that it cannot suppress a candidate; in the result its row is padding.
 """
 
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from ..structures import Detections
-from .device import can_count
+from .device import allows_dynamic_shapes
 
 NO_CANDIDATE = -torch.inf
 
 
 class PaddedDetections(NamedTuple):
-    """A fixed number of detections per image, best first; where ``valid`` is False the row is padding."""
+    """A fixed number of detections per image, best first; rows where ``valid`` is False are padding."""
 
     boxes: Float[Tensor, "b d 4"]
     labels: Int64[Tensor, "b d"]
@@ -26,7 +26,7 @@ class PaddedDetections(NamedTuple):
     valid: Bool[Tensor, "b d"]
 
     def trim(self) -> "PaddedDetections":
-        """Return the rows up to the image with the most detections; this reads that number from the device."""
+        """Remove the rows that are padding in all images; this synchronizes with the device."""
         count = int(self.valid.sum(dim=1).max())
         return PaddedDetections(
             self.boxes[:, :count], self.labels[:, :count], self.scores[:, :count], self.valid[:, :count]
@@ -41,7 +41,7 @@ class PaddedDetections(NamedTuple):
 
 
 def nms_mask(boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], threshold: float) -> Bool[Tensor, " n"]:
-    """Return which boxes greedy suppression keeps: those that overlap no better one by more than ``threshold`` IoU."""
+    """Return which boxes greedy NMS keeps: every box whose IoU with each kept, better box is at most ``threshold``."""
     kept = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     kept[nms(boxes, scores, threshold)] = True
     return kept
@@ -50,18 +50,18 @@ def nms_mask(boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], threshold
 def class_nms_mask(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int64[Tensor, " n"], threshold: float
 ) -> Bool[Tensor, " n"]:
-    """Return which boxes suppression within each label keeps; the boxes are finite and may lie anywhere.
+    """Return which boxes NMS within each label keeps; the boxes must be finite.
 
-    Labels are moved apart by more than the extent of all boxes, so that boxes of two labels never overlap.
+    The boxes are shifted by a multiple of their common extent per label, so that boxes of two labels never overlap.
     """
     if not len(boxes):
         return torch.zeros_like(labels, dtype=torch.bool)
-    if boxes.device.type == "mps":  # which has no float64
+    if boxes.device.type == "mps":  # mps has no float64
         return class_nms_mask(boxes.cpu(), scores.cpu(), labels.cpu(), threshold).to(boxes.device)
-    # In float64 the move costs no precision: with 80 labels of 1333 px float32 would have steps of 1/128 px.
-    moved = boxes.double()
-    extent = moved.amax() - moved.amin() + 1
-    return nms_mask(moved + (labels * extent)[:, None], scores.double(), threshold)
+    # In float64 the shift costs no precision; with 80 labels of 1333 px, float32 would round to 1/128 px.
+    boxes = boxes.double()
+    extent = boxes.amax() - boxes.amin() + 1
+    return nms_mask(boxes + (labels * extent)[:, None], scores.double(), threshold)
 
 
 def suppress(
@@ -70,9 +70,9 @@ def suppress(
     threshold: float,
     labels: Int64[Tensor, "b n"] | None = None,
 ) -> Float[Tensor, "b n"]:
-    """Return the scores, with those of suppressed boxes set to ``NO_CANDIDATE``.
+    """Apply NMS to each image and set the scores of suppressed boxes to ``NO_CANDIDATE``.
 
-    With ``labels``, boxes suppress others of their label only.
+    With ``labels``, a box suppresses only boxes of the same label.
     """
     kept = [
         _suppress_image(boxes[image], scores[image], threshold, None if labels is None else labels[image])
@@ -84,8 +84,8 @@ def suppress(
 def _suppress_image(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], threshold: float, labels: Int64[Tensor, " n"] | None
 ) -> Bool[Tensor, " n"]:
-    """Return which boxes of one image suppression keeps."""
-    if can_count(boxes.device):  # each box costs as many comparisons as there are boxes: leave out what is no candidate
+    """Return which boxes of one image NMS keeps."""
+    if allows_dynamic_shapes(boxes.device):  # the cost of NMS is quadratic, so leave out rejected boxes
         rows = (scores > NO_CANDIDATE).nonzero()[:, 0]
         kept = torch.zeros_like(scores, dtype=torch.bool)
         kept[rows] = _nms_of_labels(boxes[rows], scores[rows], threshold, None if labels is None else labels[rows])
@@ -102,19 +102,19 @@ def _nms_of_labels(
 
 
 def gather_rows(rows: Shaped[Tensor, "b n c"], indices: Int64[Tensor, "b k"]) -> Shaped[Tensor, "b k c"]:
-    """Return the rows of each image at the indices of that image."""
+    """Gather the rows of each image at its indices."""
     return rows.gather(1, indices[:, :, None].expand(-1, -1, rows.shape[2]))
 
 
 class TopScores(NamedTuple):
-    """The best scores of each image in descending order, and the row that each is from."""
+    """The best scores of each image in descending order, and the row of each score."""
 
     scores: Float[Tensor, "b k"]
     indices: Int64[Tensor, "b k"]
 
 
 def top_scores(scores: Float[Tensor, "b n"], count: int) -> TopScores:
-    """Return the ``count`` best scores of each image, or all where there are fewer."""
+    """Return the ``count`` best scores of each image, or all scores if there are fewer."""
     return TopScores(*scores.topk(min(count, scores.shape[1])))
 
 
@@ -123,12 +123,13 @@ class TopClassScores(NamedTuple):
 
     scores: Float[Tensor, "b k"]
     indices: Int64[Tensor, "b k"]
-    """The reference of each pair."""
+    """The index of the reference of each pair."""
     labels: Int64[Tensor, "b k"]
+    """The class of each pair."""
 
 
 def top_class_scores(scores: Float[Tensor, "b n c"], count: int) -> TopClassScores:
-    """Return the ``count`` best pairs of a reference and a class, or all where there are fewer."""
+    """Return the ``count`` best (reference, class) pairs of each image, or all pairs if there are fewer."""
     best = top_scores(scores.flatten(1), count)
     num_classes = scores.shape[2]
     return TopClassScores(best.scores, best.indices // num_classes, best.indices % num_classes)
@@ -141,9 +142,9 @@ def select_detections(
     nms_threshold: float,
     count: int,
 ) -> PaddedDetections:
-    """Return the ``count`` best detections of each image after suppression within each class."""
+    """Return the ``count`` best detections of each image after NMS within each class."""
     candidates = scores > NO_CANDIDATE
-    boxes = torch.where(candidates[:, :, None], boxes, 0)  # others may hold NaN, and must not widen the extent
+    boxes = torch.where(candidates[:, :, None], boxes, 0)  # rejected boxes may be NaN or huge, see class_nms_mask
     best = top_scores(suppress(boxes, scores, nms_threshold, labels), count)
     valid = best.scores > NO_CANDIDATE
     return PaddedDetections(

@@ -1,4 +1,4 @@
-"""Semantic maps: resized logits, maps of classes, and batches of maps."""
+"""Semantic segmentation: resizing of logits, class maps, and padded batches of maps."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,20 @@ from torch import Tensor
 from ..structures import IGNORE, LogitWindow, SemanticLogits
 
 CLASSES_AT_ONCE = 8
-"""How many classes have logits of every pixel at the same time."""
+"""Number of classes whose full-size logits are in memory at the same time."""
 
 
 def resize_maps(maps: Float[Tensor, "b c _ _"], size: tuple[int, int]) -> Float[Tensor, "b c h w"]:
-    """Resize maps bilinearly to a (height, width); the value of a cell stands at its centre (no ``align_corners``)."""
+    """Resize maps bilinearly to a (height, width), with ``align_corners=False``."""
     if maps.shape[-2:] == size:
         return maps
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 def class_logits(prediction: SemanticLogits, start: int, stop: int) -> Float[Tensor, "c h w"]:
-    """Return the logits of every pixel for the classes from ``start`` up to ``stop``."""
-    first, *others = prediction.windows
-    if not others:
+    """Return the logits of every pixel for the classes ``start`` to ``stop`` (exclusive)."""
+    first, *rest = prediction.windows
+    if not rest:
         return resize_maps(_window_logits(first, start, stop)[None], prediction.size)[0]
     frame = first.grid.new_zeros(len(first.grid[start:stop]), *prediction.frame)
     count = first.grid.new_zeros(prediction.frame)
@@ -35,27 +35,27 @@ def class_logits(prediction: SemanticLogits, start: int, stop: int) -> Float[Ten
 
 
 def _window_logits(window: LogitWindow, start: int, stop: int) -> Float[Tensor, "c h w"]:
-    """Return the logits of every pixel of a window for the classes from ``start`` up to ``stop``.
+    """Return the logits of every pixel of a window for the classes ``start`` to ``stop`` (exclusive).
 
-    They are, to the last bit, those that resizing all classes at once gives.
+    They are bit-identical to the result of resizing all classes at once.
     """
     first = start
-    if len(window.grid[start:stop]) == 3:  # for three channels torch has another kernel, which rounds otherwise
+    if len(window.grid[start:stop]) == 3:  # torch has a special kernel for three channels, which rounds differently
         first = max(start - CLASSES_AT_ONCE, 0)
     resized = resize_maps(window.grid[None, first:stop], window.padded_size)[0]
     return resized[start - first :, : window.size[0], : window.size[1]]
 
 
 def full_size_logits(prediction: SemanticLogits) -> Float[Tensor, "k h w"]:
-    """Return the logits of every pixel for all classes: a float for each class and pixel, which can be gigabytes."""
+    """Return the logits of every pixel for all classes; one float per class and pixel can take gigabytes."""
     return class_logits(prediction, 0, prediction.num_classes)
 
 
 def label_map(prediction: SemanticLogits, size: tuple[int, int]) -> UInt8[Tensor, "h w"]:
-    """Return the likeliest class of every pixel; the logits are first resized bilinearly to a (height, width).
+    """Resize the logits bilinearly to a (height, width), and return the class with the highest logit of every pixel.
 
-    A few classes are resized at a time, so that 150 of them on a large photo fit into memory. Of equal logits the first
-    class wins, as in ``argmax``.
+    A few classes are resized at a time, so that 150 classes of a large photo fit into memory. Ties go to the lowest
+    class, as in ``argmax``. Raises ValueError if there are no classes.
     """
     if not prediction.num_classes:
         raise ValueError("a map of classes needs the logits of at least one class; got none")
@@ -70,14 +70,14 @@ def label_map(prediction: SemanticLogits, size: tuple[int, int]) -> UInt8[Tensor
 def _best_class(
     prediction: SemanticLogits, start: int, size: tuple[int, int]
 ) -> tuple[Float[Tensor, "h w"], UInt8[Tensor, "h w"]]:
-    """Return the greatest logit of every pixel, and its class, among the ``CLASSES_AT_ONCE`` classes from ``start``."""
+    """Return the highest logit of every pixel, and its class, among the ``CLASSES_AT_ONCE`` classes from ``start``."""
     logits = class_logits(prediction, start, start + CLASSES_AT_ONCE).float()
     logits, labels = resize_maps(logits[None], size)[0].max(dim=0)
     return logits, (labels + start).to(torch.uint8)
 
 
 def pad_maps(maps: Sequence[Int64[Tensor, "_ _"]], size: tuple[int, int]) -> Int64[Tensor, "b h w"]:
-    """Stack maps of different sizes, padded to a (height, width) with ``IGNORE``."""
+    """Pad maps of different sizes to a (height, width) with ``IGNORE``, and stack them."""
     padded = maps[0].new_full((len(maps), *size), IGNORE)
     for row, labels in zip(padded, maps, strict=True):
         row[: labels.shape[0], : labels.shape[1]] = labels

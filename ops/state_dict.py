@@ -1,4 +1,4 @@
-"""Why a state dict does not fit a network, in words."""
+"""Error messages for a state dict that does not fit a network."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,10 +12,10 @@ def state_dict_problems(
     may_lack: Callable[[str], bool] = lambda name: False,
     may_have: Callable[[str], bool] = lambda name: False,
 ) -> list[str]:
-    """Describe each tensor that is missing, unexpected, of another shape than the network's, or not finite.
+    """Describe each tensor that is missing, unexpected or not finite, or has another shape than the network's.
 
-    ``expected`` is the network's own state dict. ``may_lack`` and ``may_have`` tell whether the absence, or the
-    presence, of a name is fine.
+    ``expected`` is the state dict of the network. ``may_lack(name)`` returns whether a missing tensor is accepted,
+    ``may_have(name)`` whether an unexpected one is.
     """
     problems = [f"{name} is missing" for name in sorted(expected.keys() - tensors.keys()) if not may_lack(name)]
     problems += [f"{name} is unexpected" for name in sorted(tensors.keys() - expected.keys()) if not may_have(name)]
@@ -29,6 +29,6 @@ def state_dict_problems(
 
 
 def join_first(words: Sequence[str], count: int = 6, separator: str = "; ") -> str:
-    """Join the first ``count`` words, and say how many more there are."""
+    """Join the first ``count`` words, and append the number of omitted words ("a; b and 3 more")."""
     more = f" and {len(words) - count} more" if len(words) > count else ""
     return separator.join(words[:count]) + more

@@ -1,4 +1,4 @@
-"""Batch norm with the statistics of all processes' images together."""
+"""Batch norm with statistics over the images of all processes."""
 
 import torch
 import torch.distributed as dist
@@ -11,11 +11,11 @@ from .distributed import all_reduce_sum, get_world_size
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Normalize over the images of all processes, however unevenly these are divided: every value weighs the same.
+    """Batch norm over the images of all processes; every value has the same weight, also if batch sizes differ.
 
-    On a GPU the arithmetic is that of torch's ``nn.SyncBatchNorm``, which has none for a CPU (and which DDP refuses
-    there). On a CPU it is written here: it exchanges two sums forward and two backward, and keeps more for the backward
-    pass. The gradient is that of the sum of all processes' losses, as with torch's.
+    On a GPU it runs the kernels of torch's ``nn.SyncBatchNorm``, which does not support CPUs (DDP refuses it there).
+    The CPU implementation here exchanges two sums in the forward and two in the backward pass, and saves more
+    activations. As in torch, the gradient is that of the sum of the losses of all processes.
     """
 
     def forward(self, input: Float[Tensor, "b c *d"]) -> Float[Tensor, "b c *d"]:
@@ -31,10 +31,10 @@ class SyncBatchNorm(_BatchNorm):
         )
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Accept maps of any number of dimensions."""
+        """Accept inputs of any number of dimensions."""
 
     def _count_batch(self) -> float:
-        """Return how far this step moves the running statistics; without a momentum they are the mean of all steps."""
+        """Count this step and return its momentum for the running statistics; None averages all steps equally."""
         if self.num_batches_tracked is None:
             return 0.0
         self.num_batches_tracked.add_(1)

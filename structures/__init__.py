@@ -1,15 +1,15 @@
-"""Floor 0: the typed values that all other floors use. No ``nn``, no input or output.
+"""Floor 0: the typed values that all other floors use. No ``nn.Module`` and no file access.
 
-The conventions of the whole project stand here, once:
+The conventions of the project:
 
-- Boxes are ``xyxy``, absolute pixels of the *resized* image, continuous (a box of one pixel is 1 wide; no +1).
-- Labels are ``0..K-1`` and never a background; a background logit is private to the head that wants one.
+- Boxes are ``xyxy``, in absolute pixels of the *resized* image, continuous (a box of one pixel is 1 wide; no +1).
+- Labels are ``0..K-1`` and none of them is the background; only a head that needs a background logit knows of it.
 - Padding is at the bottom and right.
 - A semantic map is int64 ``h w``; 255 is ignored.
-- Values are checked at construction; where a tensor has to be read for it, on the CPU alone. What needs the size of an
-  image or the number of classes is checked by :func:`check_targets`, which heads call in their losses.
-- Pyramid levels are named fine to coarse, ``c2..c5`` out of a backbone and ``p2..p7`` out of a neck: names, not
-  indices, since dilation lets two levels share a stride.
+- Values are checked at construction. A check that has to read a tensor runs only on the CPU. Checks that need the size
+  of the image or the number of classes are in :func:`check_targets`, which heads call in their losses.
+- Pyramid levels are named from fine to coarse: ``c2..c5`` for a backbone, ``p2..p7`` for a neck. They have names and
+  not indices because with dilation two levels can have the same stride.
 """
 
 from .classes import Classes

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """The name of each label, and the id that it has in the files that the data came from."""
+    """The classes of a data set: the name of each label, and its category id in the annotation files."""
 
     names: tuple[str, ...]
     ids: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""What a classifier predicts of one image."""
+"""The prediction of a classifier for one image."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
 class Classification:
-    """The likeliest classes of one image, best first, with their softmax probabilities among all classes."""
+    """The top-k classes of one image, best first; the scores are softmax probabilities over all classes."""
 
     labels: Int64[Tensor, " k"]
     scores: Float[Tensor, " k"]

@@ -1,4 +1,4 @@
-"""Configuration objects: frozen, validated pydantic models; an unknown field is an error that names the nearest."""
+"""Config objects: frozen, validated pydantic models. The error for an unknown field suggests the closest name."""
 
 import contextlib
 import difflib
@@ -25,7 +25,7 @@ ConfigType = TypeVar("ConfigType", bound="Config")
 
 
 class Config(BaseModel):
-    """Base class of every config: a frozen value whose fields are checked when it is built."""
+    """Base class of all configs: a frozen pydantic model whose fields are checked at construction."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
@@ -51,13 +51,14 @@ class Config(BaseModel):
         return value.as_posix() if isinstance(value, Path) else serialize(value)
 
     def replace(self: ConfigType, **changes: Any) -> ConfigType:
-        """Return a copy with the given fields changed, validated as a whole.
+        """Return a validated copy with the given fields changed.
 
-        A mapping given for a field that holds a config changes the fields it names, at any depth:
-        ``config.replace(recipe={"batch_size": 4})``. A ``name`` of another kind of part replaces the part, which then
-        has its own defaults: ``config.replace(model={"neck": {"name": "bifpn"}})``. To start anew, pass a config.
+        If a field holds a config, a mapping changes only the nested fields it names, at any depth:
+        ``config.replace(recipe={"batch_size": 4})``. A ``name`` that belongs to another config type replaces the part,
+        and its other fields get their defaults: ``config.replace(model={"neck": {"name": "bifpn"}})``. To reset all
+        fields of a nested config, pass a config object.
 
-        Raises pydantic's ``ValidationError`` for an unknown field, naming the nearest, or for a wrong value.
+        Raises pydantic's ``ValidationError`` for an unknown field, with the closest name, or for an invalid value.
         """
         values = {name: getattr(self, name) for name in self.model_fields_set}
         for name, value in changes.items():
@@ -68,24 +69,24 @@ class Config(BaseModel):
         return type(self).model_validate(values)
 
     def _keeps_type(self, field: str, changes: Mapping[str, Any]) -> bool:
-        """Return whether the config in ``field`` has the same type after ``changes``, so that its other fields stay."""
+        """Return whether the config in ``field`` keeps its type under ``changes``, so that its other fields remain."""
         current = getattr(self, field)
         part_name = getattr(current, "name", None)
         new_name = changes.get("name", part_name)
         if new_name == part_name:
             return True
-        parts = [mark for mark in type(self).model_fields[field].metadata if isinstance(mark, PartField)]
-        return bool(parts) and parts[0].config_type(new_name) is type(current)
+        part_fields = [item for item in type(self).model_fields[field].metadata if isinstance(item, PartField)]
+        return bool(part_fields) and part_fields[0].config_type(new_name) is type(current)
 
 
 class PartConfig(Config):
-    """Hyper-parameters of a part that a registry builds; ``name`` is the part's name in the registry."""
+    """Hyper-parameters of a part that is built by a registry; ``name`` is its name in the registry."""
 
     name: str
 
 
 def _replace_within(field: str, config: Config, changes: Mapping[str, Any]) -> Config:
-    """Return ``config.replace(**changes)``; an error locates its fields below ``field``."""
+    """Return ``config.replace(**changes)``; the locations in a ``ValidationError`` begin with ``field``."""
     try:
         return config.replace(**changes)
     except ValidationError as error:
@@ -101,9 +102,9 @@ def _replace_within(field: str, config: Config, changes: Mapping[str, Any]) -> C
 
 
 def revalidate(config: ConfigType) -> ConfigType:
-    """Return the config validated again, with all configs in it.
+    """Validate a config and all configs nested in it, and return the result.
 
-    pydantic's ``model_copy`` and ``model_construct`` check nothing; what they leave behind raises ValidationError here.
+    pydantic's ``model_copy`` and ``model_construct`` do not validate; their invalid values raise ValidationError here.
     """
     values = {name: _revalidate_value(value) for name, value in vars(config).items() if name in config.model_fields_set}
     return type(config).model_validate(values)
@@ -121,16 +122,16 @@ def _revalidate_value(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class PartField:
-    """Marks a config field that holds a part from a registry; ``config_type`` maps a part's name to its config type."""
+    """Metadata of a config field that holds a part of a registry; ``config_type`` maps part names to config types."""
 
     config_type: Callable[[str], type[PartConfig]]
 
 
 @contextlib.contextmanager
 def value_errors_as_usage_errors() -> Iterator[None]:
-    """Turn a ValueError that this package raises while parts are built from a config into a UsageError.
+    """Convert a ValueError that this package raises while building parts from a config into a UsageError.
 
-    A ValueError from a part that a user wrote passes through with its traceback: it is a bug or a check of theirs.
+    A ValueError raised by a user's own part passes through with its traceback, since it may be a bug in that code.
     """
     try:
         yield
@@ -153,7 +154,7 @@ def _is_raised_by_user_code(error: BaseException) -> bool:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Return the end of an error message about an unknown word: the nearest known words, or all when none is near."""
+    """Return the end of an error message about an unknown word: the closest known words, or all if none is close."""
     known = sorted(known)
     nearest = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
     if nearest:
@@ -162,7 +163,10 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def usage_error_from_validation(source: str, error: ValidationError) -> UsageError:
-    """Return pydantic's complaints about a config as one line: for each field where it is, what is wrong, what came."""
+    """Return pydantic's validation errors as one line: the location, the problem and the value of each field.
+
+    ``source`` is the file or option that the config comes from.
+    """
     problems = []
     for problem in error.errors(include_url=False):
         location = ".".join(str(key) for key in problem["loc"])
@@ -171,7 +175,7 @@ def usage_error_from_validation(source: str, error: ValidationError) -> UsageErr
 
 
 def _describe(problem: ErrorDetails) -> str:
-    """Return what is wrong with one field; pydantic's own messages do not show the value, so it is added to them."""
+    """Return the problem of one field; the value is appended to pydantic's own messages, which do not show it."""
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] in ("unknown_field", "value_error"):
         return message

@@ -1,4 +1,4 @@
-"""What a detector predicts of one image."""
+"""The predictions of a detector for one image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,11 +13,11 @@ from .masks import RoIMasks, RowIndex, as_row_index
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
 class Detections:
-    """The detections of one image, best first, in the frame of the image that the head was given.
+    """The detections of one image, best first, in pixels of the image that the head received.
 
-    An index chooses rows and always gives Detections: ``detections[0]`` is the best one alone (of length 1),
-    ``detections[:10]``, ``detections[detections.scores > 0.5]`` and ``detections[torch.tensor([2, 0])]`` are several,
-    and iteration gives one after the other.
+    Indexing always returns Detections: ``detections[0]`` is the best detection (length 1); ``detections[:10]``,
+    ``detections[detections.scores > 0.5]`` and ``detections[torch.tensor([2, 0])]`` select subsets. Iteration yields
+    one detection at a time.
     """
 
     boxes: Float[Tensor, "n 4"]
@@ -52,9 +52,9 @@ class Detections:
         return Detections(self.boxes.to(device), self.labels.to(device), self.scores.to(device), masks)
 
     def to_original(self, size: tuple[int, int], original_size: tuple[int, int]) -> "Detections":
-        """Return the detections in an image of ``original_size`` (height, width) that was resized to ``size``.
+        """Rescale the detections from an image resized to ``size`` to its ``original_size``, both (height, width).
 
-        Boxes are clipped to the image; masks follow their boxes.
+        Boxes are clipped to the original image; the masks get its size.
         """
         (height, width), (original_height, original_width) = size, original_size
         scale = self.boxes.new_tensor([original_width / width, original_height / height] * 2)

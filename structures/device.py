@@ -1,19 +1,19 @@
-"""Choosing the device that a model runs on."""
+"""Selection of the device that a model runs on."""
 
 import torch
 
 from .errors import UsageError
 
 DeviceLike = torch.device | str
-"""What a function with a ``device`` takes: ``"auto"``, a name such as ``"cuda:1"``, or torch's own."""
+"""The type of a ``device`` argument: ``"auto"``, a name such as ``"cuda:1"``, or a ``torch.device``."""
 
 
 def pick_device(device: DeviceLike = "auto") -> torch.device:
     """Return the device with this name; ``auto`` is a CUDA GPU if there is one, otherwise the CPU.
 
-    ``auto`` never picks Apple's GPU (``mps``), on which some operators are missing and others lack float64: ask for it
-    by name. Operators that it lacks then run on the CPU, if ``vertebra`` was imported before ``torch``. Raises
-    UsageError for a device that is not there.
+    ``auto`` never picks Apple's GPU (``mps``), which lacks float64 and some operators: request it by name. Its missing
+    operators run on the CPU if ``vertebra`` was imported before ``torch``. Raises UsageError if the device is not
+    available.
     """
     if isinstance(device, torch.device):
         return device

@@ -1,7 +1,7 @@
-"""Errors that a user can act on: one line that names the file, image and annotation, what is wrong and what to do.
+"""Errors that a user can fix: one line with the file, the image, the annotation, what is wrong and what to do.
 
-Every class owns its exit code, so that a script around the command-line tools can tell bad data from a bad config.
-Errors keep their fields when pickled, since data-loading workers raise them in another process.
+Every class has its own exit code, so that a script that runs the command-line tools can tell bad data from a bad
+config. Errors keep their fields when pickled, since data-loading workers raise them in another process.
 """
 
 import os
@@ -10,12 +10,16 @@ import torch
 
 
 class VertebraError(Exception):
-    """An expected fault. ``case`` is its short name (``zero-size-box``); ``fix`` says what to do about it."""
+    """Base class of the errors that a user can fix.
+
+    ``what`` says what is wrong, ``fix`` what to do about it, and ``case`` is a short name (``zero-size-box``) by which
+    reports count the errors. ``str(error)`` is one line.
+    """
 
     exit_code = 1
     case = "error"
     reported_by_other_rank = False
-    """Whether another process of the run has this error too, and tells of it."""
+    """Whether another process of the run has the same error and prints it."""
 
     def __init__(
         self,
@@ -36,21 +40,21 @@ class VertebraError(Exception):
         self.annotation_id = annotation_id
 
     def __str__(self) -> str:
-        places = [
+        location = [
             self.file,
             None if self.image_id is None else f"image_id={self.image_id}",
             None if self.annotation_id is None else f"ann_id={self.annotation_id}",
         ]
-        parts = [self.case, *(place for place in places if place is not None), self.what, self.fix]
-        # A file name may hold a line break; a log line may not.
+        parts = [self.case, *(item for item in location if item is not None), self.what, self.fix]
+        # A file name may contain a line break, but the message must stay on one line.
         return ": ".join(part for part in parts if part).replace("\r", "\\r").replace("\n", "\\n")
 
     def __reduce__(self):
         return _rebuild, (type(self), self.__dict__)
 
 
-def _rebuild(kind: type[VertebraError], fields: dict) -> VertebraError:
-    error = kind.__new__(kind, fields["what"])
+def _rebuild(error_type: type[VertebraError], fields: dict) -> VertebraError:
+    error = error_type.__new__(error_type, fields["what"])
     error.__dict__.update(fields)
     return error
 
@@ -70,7 +74,7 @@ class DataError(VertebraError):
 
 
 class CheckpointError(VertebraError):
-    """Weights that cannot be read, or do not belong to this model."""
+    """A checkpoint or weights file that cannot be read or does not fit the model."""
 
     exit_code = 4
     case = "checkpoint"
@@ -91,7 +95,7 @@ class WorkerError(VertebraError):
 
 
 class PeerError(VertebraError):
-    """Another process of the run has gone, or does not answer."""
+    """Another process of the run has ended or does not respond."""
 
     exit_code = 8
     case = "peer"
@@ -105,5 +109,5 @@ class MemoryFullError(VertebraError):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error says that Python, a device or torch's allocator on the host has no memory left."""
+    """Return whether an error means that Python, a device or torch's CPU allocator has run out of memory."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -1,4 +1,4 @@
-"""The pyramid: named feature maps, fine to coarse, and what each level promises."""
+"""Feature pyramids: named feature maps from fine to coarse, with the channels and stride of each level."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 Level = Annotated[str, Field(pattern=r"^c\d$")]
-"""The name of a backbone's level."""
+"""The name of a backbone level, such as ``c4``."""
 
 
 def _require_fine_to_coarse(levels: tuple[str, ...]) -> tuple[str, ...]:
@@ -18,7 +18,7 @@ def _require_fine_to_coarse(levels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Levels = Annotated[tuple[Level, ...], Field(min_length=1), AfterValidator(_require_fine_to_coarse)]
-"""The levels that are read of a backbone."""
+"""The names of the backbone levels to use, fine to coarse, each once."""
 
 Features = dict[str, Float[Tensor, "b _ _ _"]]
 """Feature maps by level name, fine to coarse: ``c2..c5`` out of a backbone, ``p2..p7`` out of a neck."""
@@ -26,7 +26,7 @@ Features = dict[str, Float[Tensor, "b _ _ _"]]
 
 @dataclass(frozen=True, slots=True)
 class FeatureInfo:
-    """The channels and the stride that a pyramid level promises."""
+    """The number of channels and the stride of a pyramid level."""
 
     channels: int
     stride: int  # input pixels per cell

@@ -1,4 +1,4 @@
-"""Frozen values with named fields, to which a new field can be declared without a change of the class."""
+"""Frozen objects with named fields; new fields can be declared without changing the class."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -13,10 +13,10 @@ Table = TypeVar("Table", bound="FieldTable")
 
 
 class FieldTable(ABC):
-    """Named values that are read as attributes and never assigned.
+    """Base class of frozen objects whose fields are read as attributes.
 
-    A declared field without a value is None; a name that nobody declared is an error that suggests the nearest.
-    Subclasses say which fields are declared, and check the values in their constructor.
+    A declared field without a value is None. Reading an undeclared name raises an AttributeError that suggests the
+    closest field. Subclasses define the declared fields and check the values in their constructor.
     """
 
     __slots__ = ("_values",)
@@ -33,11 +33,11 @@ class FieldTable(ABC):
         return MappingProxyType(self._values)
 
     def replace(self: Table, **changes: Any) -> Table:
-        """Return a copy with the given fields changed and checked again; None removes a field's value."""
+        """Return a copy with the given fields changed, and all fields checked; None removes a field's value."""
         return type(self)(**(self._values | changes))
 
     def _set_fields(self, values: Mapping[str, Any]) -> None:
-        """Keep the values that are not None; TypeError for a field that is not declared."""
+        """Store the values that are not None; raise TypeError for an undeclared field."""
         declared = list(self.declared_fields())
         unknown = sorted(values.keys() - set(declared))
         if unknown:
@@ -49,13 +49,13 @@ class FieldTable(ABC):
         object.__setattr__(self, "_values", present)
 
     def replace_unchecked(self: Table, **changes: Any) -> Table:
-        """Return a copy with the given fields changed to values that are known to be right."""
-        twin = copy.copy(self)
-        object.__setattr__(twin, "_values", self._values | changes)
-        return twin
+        """Return a copy with the given fields changed to values that are known to be valid."""
+        changed = copy.copy(self)
+        object.__setattr__(changed, "_values", self._values | changes)
+        return changed
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # while it is being unpickled there are no values yet
+        if name.startswith("_"):  # _values does not exist yet while the object is being unpickled
             raise AttributeError(name)
         if name in self._values:
             return self._values[name]
@@ -77,12 +77,12 @@ class FieldTable(ABC):
 
 
 def require_one_per_box(what: str, value: Sized, count: int) -> None:
-    """Raise ValueError where there are more or fewer values than boxes."""
+    """Raise ValueError unless there is one value per box; ``what`` names a value in the message ("label")."""
     if len(value) != count:
         raise ValueError(f"one {what} per box is needed, got {count} boxes and {len(value)} {what}s")
 
 
 def _describe(value: Any) -> str:
-    """Return the shape of an array or tensor, or how many values there are."""
+    """Return the shape of an array or tensor, or the number of values of any other collection."""
     shape = getattr(value, "shape", None)
     return f"{len(value)} values" if shape is None else str(tuple(shape))

@@ -8,12 +8,12 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 MAX_PIXELS = 500_000_000
-"""Pixels of the largest image that is read, or that a file may declare (1.5 GB decoded)."""
+"""The maximum number of pixels of an image, in a file or as an annotation file declares it (1.5 GB decoded)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Images:
-    """Pixels 0..255, padded with zeros at the bottom and right; ``sizes`` are the unpadded (height, width)."""
+    """A batch of images 0..255, zero-padded at the bottom and right; ``sizes`` are the unpadded (height, width)."""
 
     pixels: UInt8[Tensor, "b c h w"]
     sizes: Int64[Tensor, "b 2"]
@@ -35,7 +35,11 @@ class Images:
 
     @classmethod
     def from_list(cls, images: Sequence[UInt8[Tensor, "_ _ _"]], divisor: int = 32) -> "Images":
-        """Pad images to the largest height and width among them, each rounded up to a multiple of ``divisor``."""
+        """Pad and stack images (c h w).
+
+        The height and width of the batch are the largest among the images, rounded up to a multiple of ``divisor``.
+        Raises ValueError if the list is empty, or an image is not uint8 or has another number of channels.
+        """
         _require_batchable(images)
         height, width = (-(-max(image.shape[axis] for image in images) // divisor) * divisor for axis in (1, 2))
         pixels = images[0].new_zeros(len(images), images[0].shape[0], height, width)
@@ -49,12 +53,12 @@ class Images:
         return Images(self.pixels.to(device, non_blocking=True), self.sizes.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Images":
-        """Return the batch in page-locked memory, from which a copy to a GPU is asynchronous."""
+        """Return a copy of the batch in pinned memory, from which copies to a GPU can be asynchronous."""
         return Images(self.pixels.pin_memory(), self.sizes.pin_memory())
 
 
 def _require_batchable(images: Sequence[Tensor]) -> None:
-    """Raise ValueError where there is no image, one is not uint8 c h w, or they differ in channels."""
+    """Raise ValueError if there is no image, an image is not uint8 c h w, or the channel counts differ."""
     if not images:
         raise ValueError("Images.from_list needs at least one image")
     for image in images:
@@ -66,6 +70,6 @@ def _require_batchable(images: Sequence[Tensor]) -> None:
     if len({image.shape[0] for image in images}) > 1:
         shapes = ", ".join(str(tuple(image.shape)) for image in images)
         raise ValueError(
-            f"the images of a batch need equally many channels, got shapes {shapes}; a gray image becomes RGB by "
-            "image.expand(3, -1, -1)"
+            f"the images of a batch need the same number of channels, got shapes {shapes}; convert a gray image to RGB "
+            "with image.expand(3, -1, -1)"
         )

@@ -1,4 +1,4 @@
-"""How a network wants its pixels."""
+"""The pixel normalisation that a network expects."""
 
 from typing import Literal
 
@@ -8,10 +8,10 @@ from .config import Config
 
 
 class InputConfig(Config):
-    """The normalisation that weights were trained with; it travels with them.
+    """The pixel normalisation that weights were trained with; it is stored with them.
 
-    ``mean`` and ``std`` are in the unit of ``scale`` (1 for 0..1, 255 for 0..255) and in the order of ``channels``.
-    The defaults are ImageNet's, as torchvision and timm train.
+    ``mean`` and ``std`` are in the unit of ``scale`` (1: pixels 0..1, 255: pixels 0..255) and in the order of
+    ``channels``. The defaults are the ImageNet values that torchvision and timm train with.
     """
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -27,9 +27,9 @@ class InputConfig(Config):
 
     @classmethod
     def for_channels(cls, count: int) -> "InputConfig":
-        """Return ImageNet's values for three channels, and their average for every channel of any other number."""
+        """Return ImageNet's values for three channels; for any other number, their average in every channel."""
         return cls() if count == 3 else cls(mean=(0.449,) * count, std=(0.226,) * count)
 
 
 CAFFE_INPUT = InputConfig(mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0), scale=255, channels="bgr")
-"""Caffe's convention, with the mean that most of its weights want; detectron2's want 103.53, 116.28, 123.675."""
+"""Caffe's BGR convention, with the mean of most Caffe weights; detectron2's weights use 103.53, 116.28, 123.675."""

@@ -1,4 +1,4 @@
-"""The ground truth of one image's objects, as a head learns from it."""
+"""The ground-truth objects of one image, as the training target of a head."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -12,31 +12,31 @@ from .field_table import FieldTable, require_one_per_box
 from .polygons import PolygonMasks
 
 TOLERANCE = 1.0
-"""Pixels by which a box may reach beyond its image: rounding, and boxes whose last pixel is counted in, do."""
+"""Pixels by which a box may extend beyond its image: some are rounded, some include their last pixel."""
 
 FieldCheck = Callable[[Any, int, tuple[int, int] | None], None]
-"""``check(value, count, size)`` raises ValueError where the value is not one for ``count`` objects, or not one in an
-image of this (height, width); the size is None where it is not known."""
+"""``check(value, count, size)`` raises ValueError if the value of a field does not fit ``count`` objects or an image of
+``size`` (height, width); ``size`` is None if it is unknown."""
 
 
 @runtime_checkable
 class TensorGroup(Protocol):
-    """The value of a field that takes several tensors, such as :class:`PolygonMasks`."""
+    """The value of a field that consists of several tensors, such as :class:`PolygonMasks`."""
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "TensorGroup":
-        """Return the value with every tensor changed: copied to a device, or to page-locked memory."""
+        """Return a copy with ``change`` applied to every tensor, such as a copy to a device or to pinned memory."""
         ...
 
 
 class Instances(FieldTable):
-    """The ground truth of one image's objects, in pixels of its resized frame.
+    """The ground-truth objects of one image, in pixels of the resized image.
 
-    Everything is checked at construction: how many values each field has, and on the CPU that boxes are finite and
-    ordered (x1 < x2, y1 < y2) and labels are not negative. On a GPU no value is read back. Whether boxes lie in their
-    image is checked where its size is known: by ``Sample`` in the data pipeline, and by the heads' losses.
+    The constructor raises ValueError if a field has not one value per object and, for tensors on the CPU, if a box is
+    not finite or not ordered (x1 < x2, y1 < y2) or a label is negative. No value is read back from a GPU. Whether boxes
+    lie inside the image is checked where its size is known: by ``Sample`` in the data pipeline and by heads' losses.
 
-    A field that the package does not have is declared with ``vertebra.data.declare_object_field`` and then given by its
-    name: ``Instances(boxes, labels, points=points)``.
+    To add a field, declare it with ``vertebra.data.declare_object_field`` and pass it by name:
+    ``Instances(boxes, labels, points=points)``.
     """
 
     __slots__ = ("max_label",)
@@ -45,11 +45,11 @@ class Instances(FieldTable):
     labels: Int64[Tensor, " n"]
     masks: Bool[Tensor, "n h w"] | None
     ignored: Float[Tensor, "m 4"] | None
-    """Regions that are neither object nor background: COCO's crowds, VOC's difficult objects."""
+    """Ignore regions, neither object nor background: COCO's crowds, VOC's difficult objects."""
     polygon_masks: PolygonMasks | None
-    """The masks as polygons, for heads that want them more exact than pixels."""
+    """The masks as polygons, for heads that need sub-pixel precision."""
     max_label: int | None
-    """The greatest label, -1 without objects; None where the labels were on a GPU from the beginning."""
+    """The largest label, -1 without objects; None if the labels were already on a GPU at construction."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Instances(FieldTable):
         return len(self.boxes)
 
     def require_size(self, size: tuple[int, int]) -> None:
-        """Raise ValueError for what cannot be in an image of this (height, width): boxes outside, other masks."""
+        """Raise ValueError if boxes lie outside an image of this (height, width) or masks have another size."""
         self._check(size)
 
     def to(self, device: torch.device | str) -> "Instances":
@@ -81,7 +81,7 @@ class Instances(FieldTable):
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Instances":
-        """Return the instances in page-locked memory, from which a copy to a GPU is asynchronous."""
+        """Return a copy of the instances in pinned memory, from which copies to a GPU can be asynchronous."""
         return self._map(Tensor.pin_memory)
 
     def _check(self, size: tuple[int, int] | None) -> None:
@@ -98,9 +98,10 @@ class Instances(FieldTable):
 
 
 def declare_instance_field(name: str, check: FieldCheck) -> None:
-    """Let :class:`Instances` have a field of this name, whose values ``check`` refuses or accepts.
+    """Add a field to :class:`Instances`; ``check`` validates its values, see ``FieldCheck``.
 
-    Data pipelines call ``vertebra.data.declare_object_field``, which calls this.
+    For a field that a data pipeline fills, call ``vertebra.data.declare_object_field``, which calls this function.
+    Raises ValueError if the name is taken or is no valid attribute name.
     """
     if name in INSTANCE_FIELDS:
         raise ValueError(f"the field {name!r} is declared already; choose another name")
@@ -114,18 +115,18 @@ def _check_boxes(boxes: Tensor, count: int, size: tuple[int, int] | None) -> Non
 
 
 def _check_ignored(regions: Tensor, count: int, size: tuple[int, int] | None) -> None:
-    _check_regions("ignored", regions, None)  # one that is larger than its image means all of it
+    _check_regions("ignored", regions, None)  # an ignore region may be larger than its image
 
 
 def _check_regions(name: str, boxes: Tensor, size: tuple[int, int] | None) -> None:
-    """Raise ValueError for a wrong shape, and on the CPU for the first row that is no box, or not in the image."""
+    """Raise ValueError for a wrong shape and, on the CPU, for the first row that is invalid or outside the image."""
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"{name} must have shape (n, 4), got {tuple(boxes.shape)}")
     if not boxes.is_floating_point():
         raise ValueError(f"{name} must be floating-point pixels, got {boxes.dtype}; convert them with .float()")
-    if boxes.device.type != "cpu" or not len(boxes):  # a value that is read back would stop the GPU
+    if boxes.device.type != "cpu" or not len(boxes):  # reading a value back would wait for the GPU
         return
-    # Every image of a training passes here, so the row at fault is looked for only where there is one.
+    # This runs for every training image, so the invalid row is searched for only if there is one.
     least, (right, bottom) = boxes.min().item(), boxes[:, 2:].amax(dim=0).tolist()
     ordered = boxes[:, :2] < boxes[:, 2:]  # false for NaN
     if not ordered.all() or math.inf in (-least, right, bottom):
@@ -138,7 +139,7 @@ def _check_regions(name: str, boxes: Tensor, size: tuple[int, int] | None) -> No
 
 
 def _row_error(name: str, boxes: Tensor, valid: Bool[Tensor, " n"], rule: str) -> ValueError:
-    """Return an error with the number and the values of the first row that is not valid."""
+    """Return an error with the index and the values of the first row that is not valid."""
     row = int(valid.logical_not().nonzero()[0])
     values = ", ".join(f"{value:g}" for value in boxes[row].tolist())
     return ValueError(f"{name}[{row}] is ({values}): {rule}")
@@ -150,7 +151,7 @@ def _check_labels(labels: Tensor, count: int, size: tuple[int, int] | None) -> N
         raise ValueError(f"labels must be int64 of shape (n,), got {labels.dtype} of shape {tuple(labels.shape)}")
     if labels.device.type == "cpu" and len(labels) and int(labels.min()) < 0:
         row = int((labels < 0).nonzero()[0])
-        raise ValueError(f"labels[{row}] is {int(labels[row])}; labels go from 0, and the background has none")
+        raise ValueError(f"labels[{row}] is {int(labels[row])}; labels start at 0, and the background has no label")
 
 
 def _max_label(labels: Int64[Tensor, " n"]) -> int | None:
@@ -162,13 +163,13 @@ def _max_label(labels: Int64[Tensor, " n"]) -> int | None:
 def _check_masks(masks: Tensor, count: int, size: tuple[int, int] | None) -> None:
     require_one_per_box("mask", masks, count)
     if masks.dtype != torch.bool:
-        raise ValueError(f"masks are true or false (torch.bool), got {masks.dtype}; compare them with > 0")
+        raise ValueError(f"masks must be torch.bool, got {masks.dtype}; convert them with masks > 0")
     if masks.ndim != 3:
         raise ValueError(f"masks must have shape (n, height, width), got {tuple(masks.shape)}")
     if size is not None and tuple(masks.shape[1:]) != tuple(size):
         raise ValueError(
-            f"the image is (height, width) {tuple(size)}, its masks are {tuple(masks.shape[1:])}: "
-            "each needs a value for every pixel"
+            f"the image has the (height, width) {tuple(size)}, its masks {tuple(masks.shape[1:])}: "
+            "a mask needs a value for every pixel"
         )
 
 
@@ -183,4 +184,4 @@ INSTANCE_FIELDS: dict[str, FieldCheck] = {
     "ignored": _check_ignored,
     "polygon_masks": _check_polygon_masks,
 }
-"""What :class:`Instances` may hold, and the check of each field's value."""
+"""The declared fields of :class:`Instances`, each with the check of its value."""

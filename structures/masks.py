@@ -1,4 +1,4 @@
-"""Predicted masks on their way from a head to an image."""
+"""Predicted masks on the grids of a head, before they are pasted into the image."""
 
 import operator
 from dataclasses import dataclass, replace
@@ -9,28 +9,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 MaskFormat = Literal["bitmaps", "polygons"]
-"""How ground-truth masks come to a head: as pixels of the resized image, or as polygons."""
+"""The form in which a head receives ground-truth masks: bitmaps of the resized image, or polygons."""
 
 PasteRule = Literal["centers", "padded"]
-"""``centers``: probabilities are read at pixel centres, on the box as it is (detectron2). ``padded``: the grid gets a
-border of zeros, the box grows by it, is cut to whole pixels and spans from its first to its last (torchvision)."""
+"""How a mask is pasted into the image. ``centers``: its probabilities are sampled at the pixel centres inside the
+unchanged box (detectron2). ``padded``: the grid gets a border of zeros; the box grows by that border and is truncated
+to whole pixels, both ends included (torchvision)."""
 
 RowIndex = SupportsIndex | slice | list[int] | list[bool] | Tensor
-"""What chooses rows: a number, a slice, a list or tensor of numbers, or one of a bool for each row."""
+"""An index of rows: an int, a slice, a list or tensor of ints, or a list or tensor with one bool per row."""
 
 _INDEX_TYPES = (torch.bool, torch.int32, torch.int64)
-_ACCEPTED = "rows are chosen by an int, a slice, a list, or a tensor of ints or bools with one axis"
+_ACCEPTED = "rows are selected by an int, a slice, a list, or a 1-D tensor of ints or bools"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoIMasks:
     """The predicted mask of each object, as probabilities on a grid over its box.
 
-    :func:`vertebra.ops.paste_masks` puts them on the image. An index chooses rows, as that of ``Detections`` does.
+    :func:`vertebra.ops.paste_masks` pastes them into the image. Indexing selects rows, as in ``Detections``.
     """
 
     grids: Float[Tensor, "n s s"]
-    size: tuple[int, int]  # height, width of the image that the boxes are in
+    size: tuple[int, int]
+    """(height, width) of the image that the boxes are in."""
     rule: PasteRule = "centers"
 
     def __post_init__(self) -> None:
@@ -49,9 +51,10 @@ class RoIMasks:
 
 
 def as_row_index(index: RowIndex, count: int) -> slice | Tensor:
-    """Return an index that keeps the axis of ``count`` rows: one number becomes a slice of length 1.
+    """Return an index that keeps the row axis: an int becomes a slice of length 1.
 
-    IndexError for a number beyond the rows, TypeError for what would not choose rows, such as a tuple.
+    Raises IndexError for an int that is out of range for ``count`` rows, and TypeError for an index that does not
+    select rows, such as a tuple.
     """
     if isinstance(index, slice):
         return index

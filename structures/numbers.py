@@ -1,11 +1,11 @@
-"""Numbers that are read from files."""
+"""A check of numbers that are read from files."""
 
 from typing import Any
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value of a JSON file is a number that can be computed with.
+    """Return whether a value from a JSON file is a float (NaN and infinity included) or an int below 2^63.
 
-    Python takes true and false for numbers, and JSON has whole numbers that no float can hold.
+    Booleans are ints in Python, and JSON allows integers that no float can hold: neither counts as a number.
     """
     return type(value) is float or (type(value) is int and abs(value) < 2**63)

@@ -1,4 +1,4 @@
-"""Masks as polygons, which lose nothing when they are resized."""
+"""Masks as polygons, which can be resized without loss."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,23 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolygonMasks:
-    """The polygon masks of one image's objects, in its frame, as edges padded to the longest with edges of length 0.
+    """The masks of one image's objects as polygon edges, in pixels of the image.
 
-    An object is the union of its parts; a point is in a part where a ray from it crosses the part's edges an odd number
-    of times, which is COCO's rule for polygons. The order and the direction of edges mean nothing.
-    :func:`vertebra.ops.rasterize_polygon_masks` turns them into bitmaps.
+    Every object has the same number of edges, padded with edges of length 0. An object is the union of its parts. A
+    point is inside a part if a ray from it crosses the part's edges an odd number of times (COCO's rule for polygons);
+    the order and direction of edges do not matter. :func:`vertebra.ops.rasterize_polygon_masks` computes bitmaps.
     """
 
-    edges: Float32[Tensor, "n e 4"]  # x1, y1, x2, y2
-    parts: Int64[Tensor, "n e"]  # the number of the part of its object that an edge belongs to
+    edges: Float32[Tensor, "n e 4"]
+    """(x1, y1, x2, y2) of each edge."""
+    parts: Int64[Tensor, "n e"]
+    """The part that each edge belongs to, counted from 0 within its object."""
     most_parts: int
-    """The most parts that an object has; known without reading a tensor, since memory is laid out by it."""
+    """The largest number of parts of an object; stored, so that memory can be allocated without reading a tensor."""
 
     @classmethod
     def pad(cls, edges: Sequence[Float32[Tensor, "_ 4"]], parts: Sequence[Int64[Tensor, " _"]]) -> "PolygonMasks":
-        """Return the masks of objects with these edges, and the part, counted from 0, of each edge."""
+        """Pad and stack the edges of each object, and the part, counted from 0, that each edge belongs to."""
         longest = max(map(len, parts), default=0)
         padded = cls(
             torch.zeros(len(edges), longest, 4),
@@ -40,5 +42,5 @@ class PolygonMasks:
         return len(self.edges)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "PolygonMasks":
-        """Return the masks with every tensor changed: copied to a device, or to page-locked memory."""
+        """Return a copy with ``change`` applied to every tensor, such as a copy to a device or to pinned memory."""
         return PolygonMasks(change(self.edges), change(self.parts), self.most_parts)

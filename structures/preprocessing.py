@@ -1,6 +1,6 @@
-"""What happens to a photo between its file and the model when a model is evaluated or used, as plain values.
+"""Configs of the preprocessing of images for evaluation and inference.
 
-:func:`vertebra.inference.preprocess_image` carries it out.
+:func:`vertebra.inference.preprocess_image` applies it.
 """
 
 from typing import Annotated, Literal
@@ -11,28 +11,28 @@ from .config import Config
 
 
 class ShortSideResize(Config):
-    """Resize the image so that its short side has one length, or its long side the limit if that makes it smaller."""
+    """Resize to the given length of the short side, or less if the long side would exceed its limit."""
 
     name: Literal["short_side_resize"] = "short_side_resize"
     short_side: PositiveInt
-    """Pixels of the short side."""
+    """Length of the short side in pixels."""
     long_side: PositiveInt
-    """The most pixels of the long side."""
+    """Maximum length of the long side in pixels."""
 
 
 class ResizedCenterCrop(Config):
-    """Resize the image so that its short side has one length, and cut a square out of the middle."""
+    """Resize to the given length of the short side, then crop a square from the centre."""
 
     name: Literal["resized_center_crop"] = "resized_center_crop"
     short_side: PositiveInt
-    """Pixels of the short side before the cut."""
+    """Length of the short side in pixels before the crop."""
     size: PositiveInt
-    """Pixels of each side of the square."""
+    """Side of the cropped square in pixels."""
 
     @model_validator(mode="after")
     def _check_sizes(self) -> "ResizedCenterCrop":
         if self.size > self.short_side:
-            raise ValueError(f"a crop of {self.size} px does not fit a short side of {self.short_side} px")
+            raise ValueError(f"a crop of {self.size} px does not fit into a short side of {self.short_side} px")
         return self
 
 

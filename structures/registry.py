@@ -1,4 +1,4 @@
-"""Registries: the names that a user chooses parts by (backbones, necks, heads, data sets, ...)."""
+"""Registries: parts (backbones, necks, heads, data sets, ...) by the name that a config selects them with."""
 
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,17 +16,17 @@ Builder = TypeVar("Builder", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class RegistryEntry(Generic[T]):
-    """A registered part: the type of its config, and the callable that builds it and takes the config last."""
+    """A registered part: its config type, and the callable that builds it and takes the config as its last argument."""
 
     config: type[PartConfig]
     build: Callable[..., T]
 
 
 class Registry(Generic[T]):
-    """Part names, each with a config type and a builder.
+    """A mapping from part names to config types and builders.
 
-    ``noun`` is what messages call such a part (``"head"``). Registering a name twice raises; asking for an unknown
-    name raises an error that ends with the advice of ``suggest``, by default the nearest names.
+    ``noun`` is the word for a part in error messages (``"head"``). Registering a name twice raises ValueError. Looking
+    up an unknown name raises UsageError; ``suggest`` writes the end of its message, by default the closest names.
     """
 
     def __init__(self, noun: str, suggest: Callable[[str, Iterable[str]], str] = suggest) -> None:
@@ -38,8 +38,8 @@ class Registry(Generic[T]):
     def register(self, name: str, config: type[PartConfig]) -> Callable[[Builder], Builder]:
         """Return a decorator that registers a class or function ``build(*parts, config)`` under ``name``.
 
-        A name that ends in ``/`` registers a family: it serves every name that begins with it, and is not listed. A
-        definition that is run again, as in a notebook, takes the place of the one before.
+        A name that ends in ``/`` registers a family: it matches every name with that prefix and is not listed. Running
+        a definition again, as in a notebook, replaces the earlier entry.
         """
         entries = self._families if name.endswith("/") else self._entries
 
@@ -74,9 +74,9 @@ class Registry(Generic[T]):
         return [name for name in self._entries if fnmatch.fnmatchcase(name, pattern)]
 
     def resolve(self, value: PartConfig | Mapping[str, Any]) -> PartConfig:
-        """Return the config of a part from a mapping with its ``name``; check and return a config that is one already.
+        """Return the config of a part, built from a mapping with its ``name``; a config is checked and returned.
 
-        Raises ValueError for a mapping without a name and for the config of a part from another registry.
+        Raises ValueError for a mapping without a name and for a config of a part from another registry.
         """
         if isinstance(value, PartConfig):
             expected = self[value.name].config
@@ -92,19 +92,19 @@ class Registry(Generic[T]):
         return self[value["name"]].config.model_validate(dict(value))
 
     def build(self, config: PartConfig, *parts: Any) -> T:
-        """Build the part that ``config.name`` names from the parts and values that its builder takes first."""
+        """Build the part named ``config.name``; ``parts`` are passed to its builder before the config."""
         return self[config.name].build(*parts, config)
 
     def field(self) -> tuple[Any, ...]:
-        """Return the annotations that make a config field hold a part of this registry.
+        """Return the pydantic annotations of a config field that holds a part of this registry.
 
-        ``backbone: Annotated[PartConfig, *BACKBONES.field()]``
+        Example: ``backbone: Annotated[PartConfig, *BACKBONES.field()]``.
         """
-        serialize: Any = SerializeAsAny  # a type to a type checker, and an annotation to pydantic
+        serialize: Any = SerializeAsAny  # type checkers see a type, pydantic an annotation
         return (BeforeValidator(self.resolve), serialize(), PartField(lambda name: self[name].config))
 
 
 def _is_same_definition(first: Any, second: Any) -> bool:
-    """Return whether two classes or functions come from one definition, whose module or cell was run again."""
+    """Return whether two classes or functions have the same definition, so that its module or cell was run twice."""
     names = [(getattr(value, "__module__", None), getattr(value, "__qualname__", None)) for value in (first, second)]
     return names[0] == names[1] and "<lambda>" not in str(names[0][1])

@@ -1,4 +1,4 @@
-"""Semantic maps: a class for every pixel."""
+"""Predictions of semantic segmentation: class logits for every pixel."""
 
 from dataclasses import dataclass, replace
 
@@ -7,20 +7,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 IGNORE = 255
-"""The value of a semantic map where the class is unknown; such a pixel is neither learned nor scored."""
+"""The value of a semantic map where the class is unknown; these pixels count neither in the loss nor in the metric."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
 class LogitWindow:
-    """The class logits of one window of an image, on the grid that the head computed them on."""
+    """The class logits of one window of an image, at the resolution at which the head computed them."""
 
     grid: Float[Tensor, "k _ _"]
     padded_size: tuple[int, int]
-    """(height, width) in pixels that the grid covers: the window and its padding at the bottom and right."""
+    """(height, width) in pixels of the area under the grid: the window and its padding at the bottom and right."""
     size: tuple[int, int]
     """(height, width) of the window in pixels."""
     corner: tuple[int, int] = (0, 0)
-    """(top, left) of the window in its frame."""
+    """(top, left) of the window in the image that the model saw, in pixels."""
 
     def __post_init__(self) -> None:
         if self.grid.ndim != 3:
@@ -29,29 +29,29 @@ class LogitWindow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SemanticLogits:
-    """The class logits of one image.
+    """The class logits of one image, at the resolution at which the head computed them.
 
-    They are kept as small as the head computed them. :func:`vertebra.ops.label_map` makes a map of classes of them at
-    any size, :func:`vertebra.ops.full_size_logits` the logits of every pixel.
+    :func:`vertebra.ops.label_map` turns them into a class map of any size, :func:`vertebra.ops.full_size_logits` into
+    logits of every pixel.
     """
 
     windows: tuple[LogitWindow, ...]
-    """They cover the frame; where they overlap, their logits are averaged."""
+    """Windows that together cover the frame; overlapping logits are averaged."""
     frame: tuple[int, int]
     """(height, width) of the image as the model saw it."""
     size: tuple[int, int]
-    """(height, width) of the image that the prediction is for, to which the frame is resized."""
+    """(height, width) of the original image, to which the logits of the frame are resized."""
 
     @classmethod
     def from_grid(
         cls, grid: Float[Tensor, "k _ _"], padded_size: tuple[int, int], size: tuple[int, int]
     ) -> "SemanticLogits":
-        """Return the logits of an image of ``size`` that the model saw at once, padded to ``padded_size``."""
+        """Return the logits of an image of ``size`` that the model processed as one window of ``padded_size``."""
         return cls((LogitWindow(grid, padded_size, size),), size, size)
 
     @classmethod
     def from_pixels(cls, logits: Float[Tensor, "k h w"]) -> "SemanticLogits":
-        """Return logits that have a value for every pixel already."""
+        """Return the prediction whose logits have the resolution of the image."""
         size = (logits.shape[1], logits.shape[2])
         return cls.from_grid(logits, size, size)
 

@@ -1,4 +1,4 @@
-"""Checks of targets against the model and the images that they are for."""
+"""Checks of training targets against the model's classes and the batch of images."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from .semantic import IGNORE
 
 
 def check_targets(targets: Sequence[Instances | Tensor], images: Images, num_classes: int) -> None:
-    """Raise ValueError for targets that a head of ``num_classes`` classes would learn nonsense from.
+    """Raise ValueError if the targets do not fit the images or a head of ``num_classes`` classes.
 
-    That is a label of no class, in the objects, the class or the semantic map of an image; boxes or masks that cannot
-    be in their image; and more or fewer targets than images. Nothing is read back from a GPU: there, only what
-    :class:`Instances` remembers of its labels from the CPU is checked.
+    That is: the number of targets differs from the number of images, a label (of an object, an image or a pixel) is out
+    of range, a box lies outside its image, or a mask has another size. Nothing is read back from a GPU; there, only
+    the largest label is checked, which :class:`Instances` recorded while the labels were on the CPU.
     """
     if len(targets) != len(images):
         raise ValueError(f"one target per image is needed, got {len(images)} images and {len(targets)} targets")
@@ -30,12 +30,12 @@ def check_targets(targets: Sequence[Instances | Tensor], images: Images, num_cla
 
 
 def require_labels_below(targets: Sequence[Instances | Tensor], num_classes: int) -> None:
-    """Raise ValueError for a label that is not one of 0..num_classes-1; a semantic map may have 255 too.
+    """Raise ValueError for a label outside 0..num_classes-1; a semantic map may also contain 255.
 
-    Labels that were never on the CPU are not checked.
+    Labels on a GPU are checked only if :class:`Instances` recorded their maximum on the CPU.
     """
     for index, target in enumerate(targets):
-        label = _label_of_no_class(target, num_classes)
+        label = _out_of_range_label(target, num_classes)
         if label is not None:
             raise ValueError(
                 f"target {index} has the label {label}, but the head has {num_classes} classes, 0..{num_classes - 1} "
@@ -43,11 +43,11 @@ def require_labels_below(targets: Sequence[Instances | Tensor], num_classes: int
             )
 
 
-def _label_of_no_class(target: Instances | Tensor, num_classes: int) -> int | None:
-    """Return a label that is out of range, or None where there is none or it would have to be read from a GPU."""
+def _out_of_range_label(target: Instances | Tensor, num_classes: int) -> int | None:
+    """Return a label that is out of range; None if there is none or it would have to be read from a GPU."""
     if isinstance(target, Instances):
-        greatest = target.max_label
-        return greatest if greatest is not None and greatest >= num_classes else None
+        largest = target.max_label
+        return largest if largest is not None and largest >= num_classes else None
     if target.device.type != "cpu":
         return None
     wrong = (target < 0) | (target >= num_classes)

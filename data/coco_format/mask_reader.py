@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from ...formats.coco import CocoMaskAnnotation, RunLengths
 from ...formats.rle import encode_segmentations, mask_areas, rle_problem
-from ...formats.segmentations import FlatPolygons, Polygons, near_images, surely_fill_pixels, well_formed
+from ...formats.segmentations import FlatPolygons, Polygons, is_near_image, is_well_formed, surely_covers_pixels
 from ...structures import MaskFormat
 from .masks import MaskCollector, MaskTable
 from .polygons import PolygonCollector, PolygonMaskTable
@@ -47,10 +47,10 @@ class MaskReader:
                     self._keep_run_lengths(int(indices[position]), run_lengths, (height, width))
         positions = np.array([position for position, mask in enumerate(masks) if isinstance(mask, list)], np.int64)
         polygons: Any = [mask for mask in masks if isinstance(mask, list)]
-        formed = well_formed(polygons)
+        formed = is_well_formed(polygons)
         positions, polygons = positions[formed], list(itertools.compress(polygons, formed))
         flat = FlatPolygons.of(polygons)
-        near = near_images(flat, sizes[positions])
+        near = is_near_image(flat, sizes[positions])
         sound[positions] = near
         kept = near & wanted[positions]
         if not kept.all():
@@ -90,7 +90,7 @@ class MaskReader:
             self.empty[indices] = self._bitmaps.areas[indices] == 0
             return
         self._polygons.add(indices, flat)
-        doubtful = ~surely_fill_pixels(flat, sizes)
+        doubtful = ~surely_covers_pixels(flat, sizes)
         drawn = encode_segmentations(
             list(itertools.compress(polygons, doubtful)), list(itertools.compress(pairs, doubtful))
         )

@@ -19,7 +19,7 @@ from ...formats.coco import (
     CocoMaskAnnotation,
     Row,
     decode_blocks,
-    paused_garbage_search,
+    paused_garbage_collection,
     read_row,
 )
 from ...formats.segmentations import segmentation_problem
@@ -96,7 +96,7 @@ class AnnotationReader:
     def read(self, report: DataReport) -> tuple[ObjectTable, MaskTable | None, PolygonMaskTable | None]:
         """Return the usable objects, image after image, and their masks in the form that was asked for."""
         row_type = CocoAnnotation if self._masks is None else CocoMaskAnnotation
-        with paused_garbage_search():
+        with paused_garbage_collection():
             for first, block in decode_blocks(self._rows, row_type):
                 self._read_block(first, block)
         for row in np.flatnonzero(self._indices == REFUSED).tolist():

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int64
 from numpy import ndarray
 from pydantic import Field
 
-from ...formats.coco import digest_file, paused_garbage_search, read_coco_file
+from ...formats.coco import digest_file, paused_garbage_collection, read_coco_file
 from ...formats.images import check_image
 from ...structures import DataError, MaskFormat
 from ..cache import Contents, open_cached
@@ -101,7 +101,7 @@ class _FolderCheck:
 
 
 def _build(config: CocoConfig, boxes: bool, report: DataReport, digest: str) -> Contents:
-    with paused_garbage_search():
+    with paused_garbage_collection():
         file = read_coco_file(config.annotations)
         if file.digest != digest:
             raise DataError(

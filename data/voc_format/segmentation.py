@@ -11,7 +11,7 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
 from ...formats import check_class_map, check_image, image_size, read_class_map, read_class_names
-from ...formats.class_maps import read_end
+from ...formats.class_maps import read_last_bytes
 from ...structures import UsageError
 from ..dataset import DATASETS, LazyClassMaps
 from ..file_checks import check_files
@@ -91,7 +91,7 @@ class VocSegmentation(VocImages):
         """Return the SHA-256 of the checksums at the end of every mask's file."""
         digest = hashlib.sha256()
         for path in self._masks.tolist():
-            digest.update(read_end(Path(os.fsdecode(path))))
+            digest.update(read_last_bytes(Path(os.fsdecode(path))))
         return digest.hexdigest()
 
     def ground_truth(self) -> Any:

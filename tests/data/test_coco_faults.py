@@ -77,9 +77,9 @@ BYTES = {
     "blank": (b" \n", r"bad-json: .*the file is empty"),
     "cut": (json.dumps(tiny_content(), indent=1).encode()[:300], r"bad-json: .*line \d+, column \d+"),
     "list": (b"[]", r"bad-json: .*expected an object at the top, found a list"),
-    "not UTF-8": (b'{"images": "\xff\xfe"}', r"bad-json: .*no valid UTF-8 at byte 12"),
+    "not UTF-8": (b'{"images": "\xff\xfe"}', r"bad-json: .*not valid UTF-8 at byte 12"),
     "too deep": (b"[" * 100_000, r"bad-json: .*nested too deeply"),
-    "endless number": (b'{"images": ' + b"1" * 5000 + b"}", r"bad-json: .*no valid JSON"),
+    "endless number": (b'{"images": ' + b"1" * 5000 + b"}", r"bad-json: .*not valid JSON"),
 }
 
 

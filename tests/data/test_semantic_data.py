@@ -137,21 +137,29 @@ def valued(value: int) -> Callable[[Path], object]:
 # name: (what is done to the mask of a, case, what the line says)
 BAD_MASKS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "missing": (lambda root: (root / MASK).unlink(), "missing-mask", "has no mask: add it"),
-    "colours": (saved("RGB"), "colour-mask", r"holds colours \(RGB\), not numbers of classes: convert each colour"),
+    "colours": (saved("RGB"), "colour-mask", r"holds colours \(RGB\), not class numbers: convert each colour"),
     "colours with alpha": (saved("RGBA"), "colour-mask", r"holds colours \(RGBA\)"),
     "gray with alpha": (saved("LA"), "colour-mask", r"holds colours \(gray with transparency\)"),
-    "black and white": (saved("1"), "bad-mask-depth", "gray of 1 bits a pixel"),
-    "16 bits": (saved("I;16"), "bad-mask-depth", "gray of 16 bits a pixel"),
-    "JPEG": (saved("L", format="JPEG"), "not-a-mask", "is no PNG file: save it as PNG"),
-    "empty": (lambda root: (root / MASK).write_bytes(b""), "not-a-mask", "is no PNG file"),
-    "header alone": (lambda root: (root / MASK).write_bytes((root / MASK).read_bytes()[:20]), "not-a-mask", "no PNG"),
+    "black and white": (saved("1"), "bad-mask-depth", "gray with 1 bits per pixel"),
+    "16 bits": (saved("I;16"), "bad-mask-depth", "gray with 16 bits per pixel"),
+    "JPEG": (saved("L", format="JPEG"), "not-a-mask", "is not a PNG file: save it as PNG"),
+    "empty": (lambda root: (root / MASK).write_bytes(b""), "not-a-mask", "is not a PNG file"),
+    "header alone": (
+        lambda root: (root / MASK).write_bytes((root / MASK).read_bytes()[:20]),
+        "not-a-mask",
+        "not a PNG",
+    ),
     "cut": (lambda root: (root / MASK).write_bytes((root / MASK).read_bytes()[:2000]), "damaged-mask", "damaged"),
-    "other size": (saved("P", (WIDTH, 60)), "mask-size", "the mask is 60x96 .*, its image 64x96: draw the mask anew"),
-    "turned": (saved("P", (HEIGHT, WIDTH)), "mask-size", "is 96x64 .*, its image 64x96: turn it as the EXIF data"),
+    "other size": (
+        saved("P", (WIDTH, 60)),
+        "mask-size",
+        "the mask is 60x96 .*, its image 64x96: save a mask of",
+    ),
+    "turned": (saved("P", (HEIGHT, WIDTH)), "mask-size", "is 96x64 .*, its image 64x96: rotate the mask by the image"),
     "a value beyond": (valued(21), "mask-value", r"the value 21 \(row 5, column 7\), .* the 21 classes \(0\.\.20\)"),
     "a value before 255": (valued(254), "mask-value", "the value 254"),
     "image missing": (lambda root: (root / "JPEGImages/a.jpg").unlink(), "missing-image", "no such .jpg"),
-    "image damaged": (lambda root: (root / "JPEGImages/a.jpg").write_bytes(b"x"), "not-an-image", "no image file"),
+    "image damaged": (lambda root: (root / "JPEGImages/a.jpg").write_bytes(b"x"), "not-an-image", "not an image file"),
 }
 
 

@@ -43,24 +43,24 @@ def cut(name: str, share: float) -> Callable[[Path], object]:
 XML, JPG = "Annotations/a.xml", "JPEGImages/a.jpg"
 # name: (what is done to the valid folder, case, what the line says, objects of a that are counted)
 BAD_IMAGES: dict[str, tuple[Callable[[Path], object], str, str, int]] = {
-    "cut annotation": (cut(XML, 0.6), "bad-xml", r"a\.xml: image_id=a: no valid XML at line \d+, column \d+", 0),
-    "empty annotation": (write(XML, ""), "bad-xml", "no valid XML at line 1, column 1: no element found", 0),
+    "cut annotation": (cut(XML, 0.6), "bad-xml", r"a\.xml: image_id=a: not valid XML at line \d+, column \d+", 0),
+    "empty annotation": (write(XML, ""), "bad-xml", "not valid XML at line 1, column 1: no element found", 0),
     "a page": (write(XML, "<html><body></body></html>"), "bad-xml", "expected <annotation> .*, found <html>", 0),
-    "zeros": (write(XML, b"\0" * 100), "bad-xml", "no valid XML at line 1", 0),
-    "not UTF-8": (write(XML, b"<annotation>\xff</annotation>"), "bad-xml", "no valid XML at line 1, column 13", 0),
+    "zeros": (write(XML, b"\0" * 100), "bad-xml", "not valid XML at line 1", 0),
+    "not UTF-8": (write(XML, b"<annotation>\xff</annotation>"), "bad-xml", "not valid XML at line 1, column 13", 0),
     "unknown encoding": (write(XML, '<?xml version="1.0" encoding="x"?><a/>'), "bad-xml", "unknown encoding: x", 0),
     "encoding of two bytes": (
-        write(XML, '<?xml version="1.0" encoding="shift_jis"?><a/>'), "bad-xml", "no readable XML: multi-byte", 0,
+        write(XML, '<?xml version="1.0" encoding="shift_jis"?><a/>'), "bad-xml", "XML cannot be read: multi-byte", 0,
     ),
-    "very deep": (write(XML, "<annotation>" * 100_000), "bad-xml", "no valid XML at line 1", 0),
-    "entity bomb": (write(XML, BOMB), "unsafe-xml", "defines entities of its own", 0),
-    "external entity": (write(XML, LEAK), "unsafe-xml", "defines entities of its own", 0),
+    "very deep": (write(XML, "<annotation>" * 100_000), "bad-xml", "not valid XML at line 1", 0),
+    "entity bomb": (write(XML, BOMB), "unsafe-xml", "declares XML entities", 0),
+    "external entity": (write(XML, LEAK), "unsafe-xml", "declares XML entities", 0),
     "no annotation": (lambda root: (root / XML).unlink(), "missing-annotation", r"a\.xml: .*has no annotation file", 0),
     "a folder": (
         lambda root: ((root / XML).unlink(), (root / XML).mkdir()), "unreadable-file", "Is a directory: check", 0,
     ),
     "no image": (lambda root: (root / JPG).unlink(), "missing-image", r"JPEGImages/a: .*no such \.jpg, \.jpeg or", 2),
-    "empty image": (write(JPG, ""), "not-an-image", "this is no image file", 2),
+    "empty image": (write(JPG, ""), "not-an-image", "this is not an image file", 2),
     "cut image": (cut(JPG, 0.5), "damaged-image", "the image is damaged", 2),
     "other width": (replace_in(XML, ">96<", ">97<"), "wrong-size", "says 64x97 .*, the image is 64x96", 2),
     "swapped": (write(XML, describe([], "<size><width>64</width><height>96</height></size>")), "wrong-size", "EXIF", 0),
@@ -115,7 +115,7 @@ def test_a_list_does_not_lead_out_of_the_folder(line, case, root):
 BOX = "<xmin>41.5</xmin><ymin>9</ymin><xmax>70</xmax><ymax>38</ymax>"
 # name: (what of the second object of a is replaced, by what, case, what the line says)
 BAD_OBJECTS: dict[str, tuple[str, str, str, str]] = {
-    "unknown name": ("dog", "dgo", "unknown-category", "is a 'dgo', which is none of .*: did you mean 'dog'"),
+    "unknown name": ("dog", "dgo", "unknown-category", "is a 'dgo', which is not one of .*: did you mean 'dog'"),
     "empty name": ("dog", " ", "no-name", "has no name"),
     "no name": ("<name>dog</name>", "", "no-name", "has no name"),
     "no box": (f"<bndbox>{BOX}</bndbox>", "", "malformed-box", "has no xmin and no ymin and no xmax and no ymax"),
@@ -175,8 +175,11 @@ def test_what_sticks_out_is_clipped_and_counted(root):
 
 
 LISTS = {
-    "missing id": (b"a\nnot there\n", r"missing-annotation: .*not there\.xml: image_id=not there: .*off the list"),
-    "not UTF-8": (b"a\n\xff\n", r"bad-list: .*train\.txt: no valid UTF-8 at byte 2"),
+    "missing id": (
+        b"a\nnot there\n",
+        r"missing-annotation: .*not there\.xml: image_id=not there: .*from the list",
+    ),
+    "not UTF-8": (b"a\n\xff\n", r"bad-list: .*train\.txt: not valid UTF-8 at byte 2"),
     "empty": (b"", "empty-dataset: .*no image is left to use"),
     "blank": (b"\r\n \n", "empty-dataset: .*no image is left to use"),
 }

@@ -187,7 +187,7 @@ BAD = {
     "too short": ({"segmentation": GOOD | {"counts": "3"}}, "bad-mask", "covers 3 pixels, its size says 4"),
     "too long": ({"segmentation": GOOD | {"counts": "35"}}, "bad-mask", "covers 8 pixels, its size says 4"),
     "garbage": ({"segmentation": GOOD | {"counts": "\xff\x01"}}, "bad-mask", "a character that run lengths do not"),
-    "negative run": ({"segmentation": GOOD | {"counts": "6N"}}, "bad-mask", "has a run of the length -2"),
+    "negative run": ({"segmentation": GOOD | {"counts": "6N"}}, "bad-mask", "has a run of length -2"),
 }
 
 

@@ -84,5 +84,5 @@ def test_text_that_is_no_utf8_is_found_in_fields_that_nobody_reads(tmp_path):
     """docs/faults.md row 27: a caption in another encoding, in an entry that is fine otherwise."""
     path = tmp_path / "file.json"
     path.write_bytes(b'{"images": [], "annotations": [{"caption": "gr\xf6\xdfe"}], "categories": []}')
-    with pytest.raises(DataError, match=r"bad-json: .*no valid UTF-8 at byte 46"):
+    with pytest.raises(DataError, match=r"bad-json: .*not valid UTF-8 at byte 46"):
         coco.read_coco_file(path)

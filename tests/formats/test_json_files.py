@@ -60,11 +60,11 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
     [
         (b"", "bad-json: .*the file is empty"),
         (b" \n", "bad-json: .*the file is empty"),
-        (b'{"a": 1,\n "b"', "bad-json: .*no valid JSON at line 2, column "),
+        (b'{"a": 1,\n "b"', "bad-json: .*not valid JSON at line 2, column "),
         (b"[1, 2,]", "bad-json: .*line 1, column "),
         (b"[" * 100_000, "bad-json: .*nested too deeply"),
-        (b"[" + b"1" * 5000 + b"]", "bad-json: .*no valid JSON: .*digits"),
-        (b'["\xff"]', "bad-json: .*no valid UTF-8 at byte 2"),
+        (b"[" + b"1" * 5000 + b"]", "bad-json: .*not valid JSON: .*digits"),
+        (b'["\xff"]', "bad-json: .*not valid UTF-8 at byte 2"),
     ],
 )
 def test_a_file_that_is_no_json_is_named_with_the_place_where_it_breaks(data, message, tmp_path):

@@ -101,7 +101,7 @@ def test_results_whose_images_are_unknown_say_that_ids_must_be_the_files():
     """By hand: 50 images numbered from 1000 on, of which the ground truth has none; and one wrong id among 50."""
     images = [{"id": number} for number in range(50)]
     ground_truth = GROUND_TRUTH | {"images": images}
-    with pytest.raises(DataError, match=r"of the 50 images of the results it has 0.*vertebra predict --annotations"):
+    with pytest.raises(DataError, match=r"it has 0 of the 50 images of the results.*vertebra predict --annotations"):
         check_results([GOOD | {"image_id": 1000 + number} for number in range(50)], ground_truth)
     mostly_known = [GOOD | {"image_id": number} for number in range(49)] + [GOOD | {"image_id": 1000}]
     with pytest.raises(DataError, match="entry 49 is about image 1000, which is not in the ground truth: correct"):
@@ -170,7 +170,7 @@ def test_a_file_that_holds_no_results(content, message, tmp_path):
             json.dumps({**GROUND_TRUTH, "categories": [{"id": 7, "name": 5}]}),
             "bad-entry: .* categories has the name 5",
         ),
-        (json.dumps(GROUND_TRUTH).replace("40", "4" * 5000), "bad-json: .*no valid JSON: .*digits"),
+        (json.dumps(GROUND_TRUTH).replace("40", "4" * 5000), "bad-json: .*not valid JSON: .*digits"),
         (
             json.dumps({**GROUND_TRUTH, "categories": [{"id": 7}]}),
             "bad-entry: .*entry 0 of categories has the name None",

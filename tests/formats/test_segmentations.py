@@ -6,10 +6,10 @@ import pytest
 from vertebra.formats.rle import encode_segmentations, mask_areas
 from vertebra.formats.segmentations import (
     FlatPolygons,
-    near_images,
+    is_near_image,
+    is_well_formed,
     segmentation_problem,
-    surely_fill_pixels,
-    well_formed,
+    surely_covers_pixels,
 )
 
 SIZES = np.array([[64, 96], [1, 1], [7, 300]])
@@ -44,7 +44,7 @@ def test_points_too_far_away_are_found_as_one_by_one(spread):
         segmentation_problem(polygons, (height, width)) is None
         for polygons, (height, width) in zip(objects, sizes.tolist(), strict=True)
     ]
-    near = near_images(FlatPolygons.of(objects), sizes)
+    near = is_near_image(FlatPolygons.of(objects), sizes)
     assert near.tolist() == expected
     assert 0 < near.sum() < len(near) or spread < 1
 
@@ -54,8 +54,8 @@ def test_malformed_polygons_are_found_as_one_by_one():
     good = [0.0, 0.0, 9.0, 0.0, 9.0, 9.0]
     objects = [[good], [], [good, good[:4]], [good[:5]], [[]], [[*good, 1.0]], [good, good], [[*good, 1.0, 2.0]]]
     expected = [segmentation_problem(polygons, (64, 96)) is None for polygons in objects]
-    assert well_formed(objects).tolist() == expected == [True, False, False, False, False, False, True, True]
-    assert well_formed([]).tolist() == []
+    assert is_well_formed(objects).tolist() == expected == [True, False, False, False, False, False, True, True]
+    assert is_well_formed([]).tolist() == []
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -63,7 +63,7 @@ def test_what_surely_fills_pixels_does(seed):
     """hotcoco's rasterizer: whatever is said to have a pixel has one, and few of the others do."""
     objects, sizes = random_objects(np.random.default_rng(seed), 1500, 0.3)
     areas = mask_areas(encode_segmentations(objects, [tuple(size) for size in sizes.tolist()]))
-    sure = surely_fill_pixels(FlatPolygons.of(objects), sizes)
+    sure = surely_covers_pixels(FlatPolygons.of(objects), sizes)
     assert (areas[sure] > 0).all()
     assert (areas == 0).sum() > 100
     assert sure[areas > 300].mean() > 0.8
@@ -72,5 +72,5 @@ def test_what_surely_fills_pixels_does(seed):
 def test_no_objects_are_no_fault():
     """Law: of nothing, nothing."""
     nothing = FlatPolygons.of([])
-    assert near_images(nothing, np.zeros((0, 2), np.int64)).tolist() == []
-    assert surely_fill_pixels(nothing, np.zeros((0, 2), np.int64)).tolist() == []
+    assert is_near_image(nothing, np.zeros((0, 2), np.int64)).tolist() == []
+    assert surely_covers_pixels(nothing, np.zeros((0, 2), np.int64)).tolist() == []

@@ -73,7 +73,7 @@ def test_a_box_outside_its_image_is_refused(box):
 def test_masks_of_another_size_than_their_image_are_refused():
     """docs/faults.md row 56, through the Python API."""
     masks = torch.ones(1, 64, 64) > 0
-    with pytest.raises(ValueError, match=r"target 1: the image is .* \(48, 64\), its masks are \(64, 64\)"):
+    with pytest.raises(ValueError, match=r"target 1: the image has .* \(48, 64\), its masks \(64, 64\)"):
         detector_loss(objects(), objects().replace(masks=masks))
 
 

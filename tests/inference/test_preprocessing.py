@@ -70,7 +70,7 @@ def test_a_transform_that_may_but_does_not_draw_prepares_photos():
 
 def test_a_crop_that_does_not_fit_is_refused():
     """ValueError with both sizes."""
-    with pytest.raises(ValueError, match="a crop of 65 px does not fit a short side of 64 px"):
+    with pytest.raises(ValueError, match="a crop of 65 px does not fit into a short side of 64 px"):
         ResizedCenterCrop(short_side=64, size=65)
 
 
@@ -147,7 +147,7 @@ REFUSED = {
     "a float tensor": (torch.rand(3, 4, 5), TypeError, r"dtype uint8, .* got float32 of shape \(3, 4, 5\)"),
     "a tensor with channels last": (torch.from_numpy(RGB), ValueError, r"\(1, 3 or 4, height, width\); got uint8 of"),
     "a PIL image of floats": (Image.fromarray(np.ones((4, 5), np.float32)), DataError, "mode F have no known range"),
-    "bytes of no image": (b"photo", DataError, "this is no image file"),
+    "bytes of no image": (b"photo", DataError, "this is not an image file"),
     "a path to nothing": ("no/such.png", DataError, "no/such.png: the image file does not exist"),
 }
 

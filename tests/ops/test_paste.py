@@ -69,7 +69,7 @@ def test_a_gpu_and_a_cpu_paste_the_same(rule, count, threshold, monkeypatch):
     grids, boxes = grids_and_boxes()
     masks = RoIMasks(grids, SIZE, rule)
     one_by_one = paste_masks(masks, boxes, threshold)
-    monkeypatch.setattr(paste, "can_count", lambda device: False)
+    monkeypatch.setattr(paste, "allows_dynamic_shapes", lambda device: False)
     monkeypatch.setattr(paste, "BUDGET", count * SIZE[0] * SIZE[1])
     assert torch.equal(one_by_one, paste_masks(masks, boxes, threshold))
 

@@ -14,7 +14,7 @@ STRIDES = (4, 8, 16, 32)
 @pytest.fixture(params=[True, False], ids=["as a CPU", "as a GPU"], autouse=True)
 def as_device(request, monkeypatch):
     """Let every test hold for a CPU, which pools level by level, and for a GPU, which gives all boxes to each level."""
-    monkeypatch.setattr("vertebra.ops.roi_align.can_count", lambda device: request.param)
+    monkeypatch.setattr("vertebra.ops.roi_align.allows_dynamic_shapes", lambda device: request.param)
 
 
 def pyramid(size: int = 256) -> list[torch.Tensor]:

@@ -32,7 +32,7 @@ REFUSED = {
     "Instances(boxes.long(), labels)": "boxes must be floating-point pixels, got torch.int64; convert them with .float",
     "Instances(torch.ones(4), labels)": "boxes must have shape (n, 4), got (4,)",
     # labels
-    "Instances(boxes, labels - 1)": "labels[0] is -1; labels go from 0, and the background has none",
+    "Instances(boxes, labels - 1)": "labels[0] is -1; labels start at 0, and the background has no label",
     "Instances(boxes, labels.float())": "labels must be int64 of shape (n,), got torch.float32 of shape (1,)",
     "Instances(boxes, labels[:, None])": "labels must be int64 of shape (n,), got torch.int64 of shape (1, 1)",
     # counts
@@ -42,7 +42,7 @@ REFUSED = {
     "Objects(box, label, none, np.zeros((0, 4, 6), np.uint8))": "one mask per box is needed, got 1 boxes and 0 masks",
     "Objects(box, label, none, np.zeros((2, 4, 6), np.uint8))": "one mask per box is needed, got 1 boxes and 2 masks",
     # masks
-    "Instances(boxes, labels, torch.full((1, 4, 5), 255))": "masks are true or false (torch.bool), got torch.int64",
+    "Instances(boxes, labels, torch.full((1, 4, 5), 255))": "masks must be torch.bool, got torch.int64",
     "Instances(boxes, labels, bitmap[0, :1] > 0)": "masks must have shape (n, height, width), got (1, 5)",
     "Objects(box, label, none, np.full((1, 4, 6), 255, np.uint8))": (
         "masks are 1 on the object and 0 elsewhere, got 255"
@@ -52,7 +52,7 @@ REFUSED = {
         "image 3: the image is (height, width) (4, 6), its semantic map is (4, 5)"
     ),
     "Sample(pixels, Instances(boxes, labels, bitmap), 3, (4, 6), '')": (
-        "image 3: the image is (height, width) (4, 6), its masks are (4, 5)"
+        "image 3: the image has the (height, width) (4, 6), its masks (4, 5)"
     ),
     "Sample(pixels, instances(2.0, 0.0, 7.5, 4.0), 3, (4, 6), '')": (
         "image 3: boxes[1] is (2, 0, 7.5, 4): it must lie in its image of (height, width) (4, 6); clip it"
@@ -63,7 +63,7 @@ REFUSED = {
     "Images(torch.zeros(1, 3, 4, 6), torch.tensor([[4, 6]]))": "Images hold uint8 pixels 0..255",
     "Images(pixels[None], torch.tensor([4, 6]))": "sizes need a (height, width) for each of the 1 images; got shape (2",
     "Images.from_list([])": "needs at least one image",
-    "Images.from_list([pixels, pixels[:1]])": "equally many channels, got shapes (3, 4, 6), (1, 4, 6)",
+    "Images.from_list([pixels, pixels[:1]])": "the same number of channels, got shapes (3, 4, 6), (1, 4, 6)",
     # predictions
     "Detections(torch.ones(4), labels, labels.float())": "boxes must have shape (n, 4), got (4,)",
     "Detections(boxes, labels, torch.ones(2))": "one score per box is needed, got 1 boxes and 2 scores",
@@ -71,11 +71,11 @@ REFUSED = {
     "Detections(boxes, labels, torch.ones(1, 2))": "scores must have shape (n,), got (1, 2)",
     "Detections(boxes, labels, torch.ones(1), RoIMasks(torch.ones(2, 7, 7), (4, 6)))": "one mask per box is needed",
     "RoIMasks(torch.ones(7, 7), (4, 6))": "grids must have shape (n, size, size), got (7, 7)",
-    "DETECTIONS[0, 1]": "rows are chosen by an int, a slice, a list, or a tensor of ints or bools with one axis",
-    "DETECTIONS[None]": "with one axis; got None",
-    "DETECTIONS[0.5]": "with one axis; got 0.5",
-    "DETECTIONS[labels[:, None]]": "with one axis; got a tensor of torch.int64, shape (1, 1)",
-    "DETECTIONS[labels.float()]": "with one axis; got a tensor of torch.float32, shape (1,)",
+    "DETECTIONS[0, 1]": "rows are selected by an int, a slice, a list, or a 1-D tensor of ints or bools",
+    "DETECTIONS[None]": "a 1-D tensor of ints or bools; got None",
+    "DETECTIONS[0.5]": "a 1-D tensor of ints or bools; got 0.5",
+    "DETECTIONS[labels[:, None]]": "a 1-D tensor of ints or bools; got a tensor of torch.int64, shape (1, 1)",
+    "DETECTIONS[labels.float()]": "a 1-D tensor of ints or bools; got a tensor of torch.float32, shape (1,)",
     "list(Objects(box, label, none))": "objects are chosen by an array of numbers or of bools with one axis, got 0",
     "Classification(labels, torch.ones(2))": "one score for each label, got shapes (1,) and (2,)",
 }
