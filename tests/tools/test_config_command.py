@@ -114,7 +114,7 @@ def test_a_copy_needs_no_other_file(tmp_path):
     [
         (["quickstart", "--copy", "there.py"], "there.py: this file exists already"),
         (["quickstart", "--copy", "mine.txt"], "mine.txt: a config is a Python file: give a name that ends in .py"),
-        (["quickstart", "--copy", "new.py", "--set", "name=x"], "--copy writes the file as it is"),
+        (["quickstart", "--copy", "new.py", "--set", "name=x"], "--copy copies the file unchanged"),
         (["quikstart", "--copy", "new.py"], "there is no config named 'quikstart': did you mean 'quickstart'?"),
         (["quikstart"], "there is no config named 'quikstart': did you mean 'quickstart'?"),
         (["quickstart", "--set", "recipe.sead=1"], "there is no field 'sead' in recipe: did you mean 'seed'?"),
