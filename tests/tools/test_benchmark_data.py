@@ -50,7 +50,7 @@ def test_the_tool_shows_a_line_for_each(shapes, capsys):
     assert main(["benchmark-data", *paths, "--count", "2", "--rounds", "1", "--decode-short-side", "8"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" images/s, ")[1].rpartition(" ratio")[0][:14].strip() for line in lines[1:]] == [
-        "ours, decoded", "torchvision v2", "torchvision v2", "albumentations",
+        "ours, full dec", "torchvision v2", "torchvision v2", "albumentations",
     ]  # fmt: skip
     assert main(["benchmark-data", paths[0]]) == 2
     assert "give both the folder" in capsys.readouterr().err
