@@ -1,7 +1,7 @@
-"""Vertebra: vision backbones for detection and segmentation.
+"""Vertebra: vision backbones for classification, detection and segmentation.
 
-An image becomes a dict of named feature maps, and a head turns those into losses or predictions. The names below are
-imported on first use (PEP 562), so that ``import vertebra`` is instant.
+A backbone and a neck turn images into a dict of named feature maps, and a head turns these into losses or predictions.
+The names below are imported on first use (PEP 562), so that ``import vertebra`` is instant.
 """
 
 import os
@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if sys.platform == "darwin":
-    # What Apple's GPU cannot compute runs on the CPU instead of failing. torch reads this once, when it is imported.
+    # Run operators that Apple's GPU lacks on the CPU instead of failing. torch reads this once, when it is imported.
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 if TYPE_CHECKING:
@@ -114,10 +114,10 @@ _FOLDER_OF_NAME = {
     "Instances": "structures",
 }
 _NAME_IN_FOLDER = {"evaluate": "evaluate_run"}
-"""The names that are longer in their folder."""
+"""Names that differ in their folder: ``vertebra.evaluate`` is ``vertebra.engine.evaluate_run``."""
 
 
-if not TYPE_CHECKING:  # to a type checker every name would exist
+if not TYPE_CHECKING:  # with __getattr__ a type checker would accept any name
 
     def __getattr__(name: str) -> object:
         if name in _FOLDER_OF_NAME:

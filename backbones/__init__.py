@@ -1,6 +1,6 @@
-"""Backbones (floor 2): networks that turn an image into a pyramid of feature maps, and their pretrained weights.
+"""Backbones: networks that turn images into feature maps of several resolutions, and pretrained weights (floor 2).
 
-The imports below fill the registry ``BACKBONES``.
+Importing this package registers the built-in backbones in ``BACKBONES``.
 """
 
 from .base import BACKBONES, Backbone, BackboneConfig, HasParameterLayers, HasUndecayedParameters

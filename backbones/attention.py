@@ -1,4 +1,4 @@
-"""Channel attention, which a residual block may apply to the output of its last convolution."""
+"""Channel attention for residual blocks, applied to the output of the last convolution."""
 
 import math
 
@@ -26,7 +26,7 @@ class SqueezeExcite(nn.Module):
 class EfficientChannelAttention(nn.Module):
     """Efficient channel attention (1910.03151 section 3.2): gates from a 1-D convolution over the channel means.
 
-    The size of the convolution follows from the number of channels (Eq. 12).
+    The kernel size follows from the number of channels (Eq. 12).
     """
 
     def __init__(self, channels: int) -> None:

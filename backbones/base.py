@@ -1,4 +1,4 @@
-"""The interface of a backbone: a network that turns images into a pyramid of feature maps."""
+"""The interface of backbones: networks that turn images into feature maps of several resolutions."""
 
 from abc import ABC, abstractmethod
 from typing import Protocol, runtime_checkable
@@ -11,54 +11,54 @@ from .names import suggest_backbones
 
 
 class BackboneConfig(PartConfig, ABC):
-    """The hyper-parameters of a backbone; ``name`` is the name it is registered under."""
+    """Base class of backbone configs; ``name`` is the name under which the backbone is registered."""
 
     @abstractmethod
     def default_input(self) -> InputConfig:
-        """Return the normalisation of the pixels that the backbone expects when its weights do not state one."""
+        """Return the pixel normalization to use if the weights do not state the one they were trained with."""
 
 
 class Backbone(nn.Module, ABC):
-    """A network that turns normalised pixels into feature maps of several resolutions.
+    """Base class of backbones, which turn normalized pixels into feature maps of several resolutions.
 
-    A subclass sets ``config`` and ``feature_info`` when it is built. It may also implement
-    :class:`HasParameterLayers` and :class:`HasUndecayedParameters`, which optimizers look for.
+    Subclasses must set ``config`` and ``feature_info`` in their constructor. To support layer-wise learning-rate decay
+    and parameters without weight decay, implement :class:`HasParameterLayers` and :class:`HasUndecayedParameters`.
     """
 
     config: BackboneConfig
     feature_info: dict[str, FeatureInfo]
-    """Channels and stride of every level that ``forward`` returns, in the same order, fine to coarse.
+    """Channels and stride of every level that ``forward`` returns, in the same order, from fine to coarse.
 
     A map of stride ``s`` has ceil(height / s) x ceil(width / s) cells.
     """
     input: InputConfig = InputConfig()
-    """The normalisation of the pixels that the weights expect. Loading pretrained weights sets it."""
+    """The pixel normalization that the weights were trained with. Loading pretrained weights sets it."""
 
     @abstractmethod
     def forward(self, pixels: Float[Tensor, "b c h w"]) -> Features:
-        """Return the feature maps of normalised pixels by level name, fine to coarse."""
+        """Compute the feature maps of normalized pixels, by level name, from fine to coarse."""
 
 
 @runtime_checkable
 class HasParameterLayers(Protocol):
-    """A backbone that knows how deep each of its parameters lies, as layer-wise learning rate decay needs it."""
+    """A backbone that supports layer-wise learning-rate decay: it knows the layer of each parameter."""
 
     def parameter_layers(self) -> dict[str, int]:
-        """Return the layer of every parameter by its name: 0 is the stem, each block after it is one more.
+        """Return the layer index of every parameter by its name: 0 for the stem, then 1, 2, ... for the blocks.
 
-        Raises UsageError where this network has no such layers.
+        Raises UsageError if layers are not defined for this network.
         """
         ...
 
 
 @runtime_checkable
 class HasUndecayedParameters(Protocol):
-    """A backbone with parameters, such as positional embeddings, that weight decay must leave alone."""
+    """A backbone with parameters, such as positional embeddings, that must have no weight decay."""
 
     def undecayed_parameters(self) -> frozenset[str]:
-        """Return the names of the parameters that must not decay."""
+        """Return the names of the parameters that must have no weight decay."""
         ...
 
 
 BACKBONES: Registry[Backbone] = Registry("backbone", suggest=suggest_backbones)
-"""The backbones by name. An entry builds its backbone from ``(config)``."""
+"""The registry of backbones; each entry is a class or function that builds a backbone from its config."""

@@ -1,4 +1,4 @@
-"""The parts of a residual network: its stem, its two kinds of blocks and their shortcuts."""
+"""The building blocks of residual networks: stems, basic and bottleneck blocks, and shortcuts."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,19 +15,19 @@ from .variants import ResNetSpec
 
 @dataclass(frozen=True, slots=True)
 class BlockPlan:
-    """The settings of one residual block that depend on its position in the network."""
+    """Settings of one residual block that depend on its position in the network."""
 
     in_channels: int
-    planes: int  # output channels / expansion
+    planes: int  # output channels / expansion of the block
     stride: int = 1
-    stride_in_1x1: bool = False  # a bottleneck strides in its first 1x1 convolution, as in Caffe's ResNets
-    first_dilation: int = 1  # of the 3x3 convolution that carries the stride
-    dilation: int = 1  # of the convolutions after that one
-    drop_path: float = 0.0  # probability that training skips the residual branch of an image (1603.09382)
+    stride_in_1x1: bool = False  # the stride of a bottleneck is in its first 1x1 convolution, as in Caffe's ResNets
+    first_dilation: int = 1  # dilation of the 3x3 convolution that has the stride
+    dilation: int = 1  # dilation of later convolutions
+    drop_path: float = 0.0  # probability of skipping the residual branch of an image in training (1603.09382)
 
 
 class BasicBlock(nn.Module):
-    """A residual block of two 3x3 convolutions (1512.03385 Figure 5, left). The second one may be deformable."""
+    """A residual block of two 3x3 convolutions (1512.03385 Figure 5, left); the second may be deformable."""
 
     expansion = 1
 
@@ -54,8 +54,8 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """A residual block of a 1x1, a 3x3 and a 1x1 convolution (1512.03385 Figure 5, right).
 
-    The 3x3 convolution has the groups of ResNeXt (1611.05431), may be deformable, and carries the stride unless
-    ``plan.stride_in_1x1``.
+    The 3x3 convolution has ``spec.groups`` groups (ResNeXt, 1611.05431), may be deformable, and has the stride unless
+    ``plan.stride_in_1x1`` is set.
     """
 
     expansion = 4
@@ -93,7 +93,7 @@ def _make_drop_path(plan: BlockPlan) -> nn.Module:
 
 
 def make_shortcut(plan: BlockPlan, out_channels: int, spec: ResNetSpec, layers: Layers) -> nn.Module | None:
-    """Build the shortcut of a block: the identity where the shape stays the same, None in a plain network."""
+    """Build the shortcut of a block: the identity if the block keeps the shape, None in a network without shortcuts."""
     if spec.shortcut == "none":
         return None
     if plan.stride == 1 and plan.in_channels == out_channels:
@@ -108,14 +108,14 @@ def make_shortcut(plan: BlockPlan, out_channels: int, spec: ResNetSpec, layers: 
 
 
 def _make_projection(in_channels: int, out_channels: int, stride: int, layers: Layers) -> nn.Sequential:
-    """Build a strided 1x1 convolution with its norm (1512.03385 section 3.3, option B)."""
+    """Build a projection shortcut: a strided 1x1 convolution and a norm (1512.03385 section 3.3, option B)."""
     return nn.Sequential(layers.convolution(in_channels, out_channels, 1, stride), layers.norm(out_channels))
 
 
 def _make_average_projection(plan: BlockPlan, out_channels: int, layers: Layers) -> nn.Sequential:
     """Build the shortcut of ResNet-D: 2x2 average pooling, then a 1x1 convolution (1812.01187 Figure 2c).
 
-    Under dilation the pooling has stride 1 and counts zeros past the edge. Both cases pad as timm does.
+    In a dilated stage the pooling has stride 1 and zero padding at the right and bottom. Padding is as in timm.
     """
     pool: nn.Module = nn.Identity()
     if plan.stride > 1:
@@ -128,7 +128,7 @@ def _make_average_projection(plan: BlockPlan, out_channels: int, layers: Layers)
 class PaddedIdentity(nn.Module):
     """A shortcut without parameters (1512.03385 section 3.3, option A).
 
-    It takes every ``stride``-th cell and pads with zeros to the new number of channels.
+    It takes every ``stride``-th cell, and pads the channels with zeros.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -140,10 +140,10 @@ class PaddedIdentity(nn.Module):
 
 
 def make_stem(in_channels: int, spec: ResNetSpec, layers: Layers) -> nn.Conv2d | nn.Sequential:
-    """Build the convolutions before the first stage; the norm after the last of them is not included.
+    """Build the convolutions before the first stage, without the norm after the last of them.
 
-    They are one 7x7 convolution of stride 2 (1512.03385), or several 3x3 ones (1812.01187 section 4.2), or, for small
-    images, one 3x3 convolution of stride 1. Indices inside the sequence are timm's, so that its weights load.
+    These are a 7x7 convolution of stride 2 (1512.03385), several 3x3 convolutions (1812.01187 section 4.2) or, for
+    small images, a 3x3 convolution of stride 1. The indices in the ``Sequential`` are timm's, so that its weights load.
     """
     first, stride = spec.stem[0], 1 if spec.stem_stride == 1 else 2
     if len(spec.stem) == 1:
@@ -155,5 +155,5 @@ def make_stem(in_channels: int, spec: ResNetSpec, layers: Layers) -> nn.Conv2d |
 
 
 def make_stem_pool(spec: ResNetSpec) -> nn.Module:
-    """Build the max pooling after the stem; the identity in a network for small images."""
+    """Build the max pooling after the stem, or an identity in a network for small images."""
     return nn.Identity() if spec.stem_stride == 1 else nn.MaxPool2d(3, stride=2, padding=1)

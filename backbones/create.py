@@ -14,16 +14,18 @@ from .weights import load_weights_with_report
 
 
 def create_backbone(name: str, weights: str | os.PathLike[str] | None = None, **options: Any) -> Backbone:
-    """Build the backbone ``name`` with the fields of its config given by ``options``, and load its pretrained weights.
+    """Build the backbone ``name`` and load pretrained weights into it.
 
-    ``weights`` is a file or a source such as ``torchvision/IMAGENET1K_V2`` or ``timm``; see
-    :func:`load_backbone_weights`, whose summary goes to the log ``vertebra``. Without it the weights are random.
+    ``options`` are fields of the backbone's config. ``weights`` is a file or a source such as
+    ``torchvision/IMAGENET1K_V2`` or ``timm``; see :func:`load_backbone_weights`, whose summary is logged to the logger
+    ``vertebra``. With None the weights are random.
 
-    Raises UsageError for an unknown name or option, and CheckpointError for weights that are missing or do not fit.
+    Raises UsageError for an unknown name or an invalid option, and CheckpointError if the weights do not exist or do
+    not fit.
     """
     config_type = BACKBONES[name].config
     if "pretrained" in options:
-        raise UsageError("there is no option 'pretrained'; weights have a source", suggest_weights("", name))
+        raise UsageError("there is no option 'pretrained'; use weights=SOURCE", suggest_weights("", name))
     try:
         config = config_type.model_validate({"name": name, **options})
     except ValidationError as error:
@@ -39,9 +41,9 @@ def create_backbone(name: str, weights: str | os.PathLike[str] | None = None, **
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
-    """Return the names of backbones that match a shell pattern, e.g. ``resnext*``.
+    """Return the names of the backbones that match a shell pattern, such as ``resnext*``.
 
-    Names of timm's models are listed only for patterns that begin with ``timm/``, such as ``timm/convnext*``.
+    timm's models are only included if the pattern begins with ``timm/``, such as ``timm/convnext*``.
     """
     if not pattern.startswith(TIMM_PREFIX):
         return BACKBONES.names(pattern)

@@ -1,4 +1,4 @@
-"""The size, cost and levels of a backbone, for a table of backbones."""
+"""Measuring the number of parameters, the cost and the levels of a backbone."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,15 @@ from ..structures import FeatureInfo
 from .create import create_backbone
 from .names import TIMM_PREFIX
 
-IMAGE_SIZE = 224  # pixels; papers state the cost of a backbone at this size
+IMAGE_SIZE = 224  # pixels; the size at which papers state the cost
 
 
 @dataclass(frozen=True, slots=True)
 class BackboneDescription:
-    """The size and cost of a backbone without its classifier.
+    """The number of parameters, cost and levels of a backbone, without a classifier.
 
-    ``gflops`` counts 10^9 multiply-adds of convolutions and matrix products (a multiply-add counts once) for one image
-    of 224 x 224 pixels, as papers and torchvision do: 4.09 for ResNet-50 with its classifier.
+    ``gflops`` is the number of multiply-adds of convolutions and matrix products, in 10^9, for an image of 224 x 224
+    pixels. A multiply-add counts once, as in papers and in torchvision: 4.09 for ResNet-50 with its classifier.
     """
 
     name: str
@@ -29,7 +29,8 @@ class BackboneDescription:
 def describe_backbone(name: str) -> BackboneDescription:
     """Measure the backbone ``name`` with its default options.
 
-    Networks of the residual family are measured on the meta device, without memory or time; timm's models are run.
+    Networks of the residual family are measured on the meta device, which needs no memory; timm's models are run on
+    the CPU.
     """
     with torch.device("cpu" if name.startswith(TIMM_PREFIX) else "meta"), torch.no_grad():
         backbone = create_backbone(name).eval()

@@ -1,4 +1,4 @@
-"""Names of backbones: the prefix of timm's models, and suggestions for a name that nobody knows."""
+"""Names of backbones: the prefix of timm's models, and suggestions for unknown names."""
 
 import difflib
 import re
@@ -9,16 +9,16 @@ TIMM_PREFIX = "timm/"
 _SIZES = {
     "n": "nano", "t": "tiny", "s": "small", "m": "medium", "b": "base", "l": "large", "xl": "xlarge", "h": "huge",
 }  # fmt: skip
-"""What torchvision's one-letter sizes are called in timm."""
+"""timm's names for torchvision's one-letter model sizes."""
 
 _LIST_COMMAND = "list them with `vertebra list backbones` and `vertebra list backbones 'timm/*'`"
 
 
 def suggest_backbones(name: str, known: Iterable[str]) -> str:
-    """Return the advice for an unknown name of a backbone: the nearest of ``known`` and of timm's models.
+    """Return a suggestion for an unknown backbone name: the nearest names in ``known`` and among timm's models.
 
-    It understands names from timm without the prefix (``convnext_tiny``), with a tag (``resnet50.a1_in1k``), and from
-    torchvision (``swin_t``).
+    It recognizes names of timm without the prefix (``convnext_tiny``) or with a tag (``resnet50.a1_in1k``), and names
+    of torchvision (``swin_t``).
     """
     import timm
 
@@ -36,24 +36,24 @@ def suggest_backbones(name: str, known: Iterable[str]) -> str:
 
 
 def nearest_timm_models(model: str, count: int = 3) -> list[str]:
-    """Return the names of timm's models that are most like ``model``, those with pretrained weights first.
+    """Return the names of timm's models that are most similar to ``model``, models with pretrained weights first.
 
-    Names that begin alike once sizes are spelled out (``swin_t`` and ``swin_tiny_patch4_window7_224``) come before
-    names that are merely spelled alike.
+    If names begin with ``model`` after sizes are spelled out (``swin_tiny_patch4_window7_224`` for ``swin_t``), only
+    these are returned; otherwise names with similar spelling.
     """
     import timm
 
-    wanted = _spell_out(model)
+    query = _spell_out(model)
     spelled = {name: _spell_out(name) for name in timm.list_models()}
     pretrained = {name.partition(".")[0] for name in timm.list_pretrained()}
-    alike = [name for name, words in spelled.items() if words.startswith(wanted)]
-    if alike:
-        return sorted(alike, key=lambda name: (name not in pretrained, len(name), name))[:count]
-    by_words = {words: name for name, words in spelled.items()}
-    return [by_words[words] for words in difflib.get_close_matches(wanted, by_words, n=count, cutoff=0.7)]
+    matches = [name for name, full_name in spelled.items() if full_name.startswith(query)]
+    if matches:
+        return sorted(matches, key=lambda name: (name not in pretrained, len(name), name))[:count]
+    by_full_name = {full_name: name for name, full_name in spelled.items()}
+    return [by_full_name[full_name] for full_name in difflib.get_close_matches(query, by_full_name, count, 0.7)]
 
 
 def _spell_out(name: str) -> str:
-    """Return a name as one word with its size in full: ``vit_b_16`` and ``vit_base_patch16`` become ``vitbase16``."""
+    """Return a name without separators, with its size in full: ``vitbase16`` for ``vit_b_16``."""
     parts = re.split(r"[^a-z0-9]+", name.lower())
     return "".join(_SIZES.get(part, part.removeprefix("patch")) for part in parts)

@@ -1,4 +1,4 @@
-"""Activation checkpointing: a stage keeps its input only and recomputes its activations in the backward pass."""
+"""Activation checkpointing: a stage stores only its input, and recomputes its activations in the backward pass."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,9 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute(stage: nn.Module, x: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
-    """Return ``stage(x)`` with activation checkpointing (1604.06174), counting batch norm statistics once."""
+    """Return ``stage(x)`` with activation checkpointing (1604.06174); batch norm statistics are updated only once."""
     if torch.compiler.is_compiling():
-        # A compiled graph updates the statistics once however often it recomputes, and cannot trace the contexts.
+        # A compiled graph updates the statistics only once anyway, and cannot trace the context managers.
         return checkpoint(stage, x, use_reentrant=False)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -24,7 +24,7 @@ def recompute(stage: nn.Module, x: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b
 
 @contextmanager
 def _frozen_statistics(stage: nn.Module) -> Iterator[None]:
-    """Keep the running statistics of batch norms as they are, since the recomputation sees the same batch again."""
+    """Keep the running statistics of batch norms unchanged in the recomputation, which repeats the same batch."""
     norms = [module for module in stage.modules() if isinstance(module, _NormBase) and module.track_running_stats]
     saved = [(norm.momentum, norm.get_buffer("num_batches_tracked").clone()) for norm in norms]
     for norm in norms:

@@ -1,6 +1,6 @@
-"""The residual family as one class: ResNet, ResNeXt, Wide ResNet, ResNet-B/C/D/S, SE-ResNet and ECA-ResNet.
+"""The residual family: ResNet, ResNeXt, Wide ResNet, ResNet-B/C/D/S, SE-ResNet and ECA-ResNet.
 
-``variants.py`` has a row for each network.
+All are one class, with a row for each network in ``variants.py``.
 """
 
 from collections.abc import Iterator
@@ -20,41 +20,42 @@ from .variants import RESNETS, ResNetSpec, Style
 
 
 class ResNetConfig(BackboneConfig):
-    """The options of a network of the residual family; ``name`` is its row in ``variants.py``.
+    """The options of a network of the residual family; ``name`` is a row of the table in ``variants.py``.
 
-    A published state dict fits every combination of options that builds all stages.
+    Published weights fit every combination of options.
     """
 
     levels: Levels | None = None
-    """The levels to return, fine to coarse; stages after the last one are not built. None: every level."""
+    """The levels to return, from fine to coarse; stages after the last are not built. None: all levels."""
     in_channels: PositiveInt = 3
     style: Style = "pytorch"
-    """``caffe`` builds ResNets as Caffe's were published: a bottleneck has its stride in the first 1x1 convolution
-    instead of the 3x3, and pixels are BGR, 0..255. Weights of one style compute nothing sensible in the other."""
+    """``caffe`` builds ResNets for weights published for Caffe: the stride of a bottleneck is in its first 1x1
+    convolution instead of the 3x3, and pixels are BGR, 0..255. Weights of one style are useless in the other."""
     output_stride: Literal[8, 16, 32] = 32
-    """The stride that no level exceeds: later stages are dilated instead of strided (1606.00915)."""
+    """Maximum stride: stages that would exceed it are dilated instead of strided (1606.00915)."""
     multi_grid: tuple[PositiveInt, ...] | None = None
-    """Factors on the dilation of each block of the last stage, such as (1, 2, 4) (1706.05587 section 3.2.1)."""
+    """Multipliers of the dilation of each block of the last stage, such as (1, 2, 4) (1706.05587 section 3.2.1)."""
     norm: Literal["batch", "frozen", "sync", "group", "none"] = "batch"
-    """``frozen`` keeps the loaded statistics and affine weights; ``sync`` collects statistics over all processes;
-    ``none`` gives the convolutions biases instead of a norm."""
+    """Normalization layer. ``frozen``: batch norm with fixed statistics and affine weights; ``sync``: batch norm with
+    statistics over all processes; ``none``: no norms, but biases in the convolutions."""
     norm_eps: NonNegativeFloat = 1e-5
-    """The epsilon added to the variance. torchvision's COCO_V1 detectors use 0."""
+    """Epsilon added to the variance. torchvision's COCO_V1 detectors use 0."""
     freeze_at: int = Field(default=0, ge=0, le=5)
-    """How many stages are frozen, weights and norms, as detectron2 counts: 1 is the stem, 2 adds the first stage."""
+    """Number of stages whose weights and norms are frozen, counted as in detectron2: 1 freezes the stem, 2 also the
+    first stage."""
     deformable: tuple[Level, ...] = ()
-    """The levels whose stage has deformable 3x3 convolutions (DCNv2); published detectors use c3, c4 and c5."""
+    """Levels whose stages have deformable 3x3 convolutions (DCNv2); published detectors use c3, c4 and c5."""
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     """Stochastic depth (1603.09382): the probability of skipping the last block in training. It rises linearly from 0
     at the first block, as in timm."""
     zero_init_residual: bool = False
-    """Whether every block starts as its shortcut, the weights of its last norm being zero (1706.02677 section 5.1).
-    timm's default."""
+    """Zero-initialize the last norm of every block, so that blocks start as their shortcuts (1706.02677 section 5.1).
+    timm does so by default."""
     checkpointed: tuple[Level, ...] = ()
-    """The levels whose stage uses activation checkpointing, which trades time for memory."""
+    """Levels whose stages use activation checkpointing, which saves memory and costs time."""
 
     def default_input(self) -> InputConfig:
-        """Return Caffe's pixels (BGR, 0..255) for ``style="caffe"``, otherwise ImageNet's normalisation of 0..1."""
+        """Return Caffe's normalization (BGR, 0..255) for ``style="caffe"``, otherwise ImageNet's (RGB, 0..1)."""
         return CAFFE_INPUT if self.style == "caffe" else InputConfig.for_channels(self.in_channels)
 
     @property
@@ -64,7 +65,7 @@ class ResNetConfig(BackboneConfig):
 
     @property
     def built_levels(self) -> tuple[str, ...]:
-        """The levels whose stages are built, whether they are returned or not."""
+        """The levels whose stages are built, including levels that are not returned."""
         levels = self.spec.levels
         return levels if self.levels is None else levels[: levels.index(self.levels[-1]) + 1]
 
@@ -90,35 +91,35 @@ class ResNetConfig(BackboneConfig):
                 raise ValueError(f"{field} names levels that are not built: {sorted(unknown)}; built are {built}")
         if self.freeze_at > 1 + len(built):
             raise ValueError(
-                f"freeze_at counts the stem and the stages built, here up to {built[-1]}, so at most "
-                f"{1 + len(built)}; got {self.freeze_at}: lower it or ask for a coarser level"
+                f"freeze_at is at most {1 + len(built)}, the stem and the stages built (up to {built[-1]}); "
+                f"got {self.freeze_at}: lower it or request a coarser level"
             )
         depth = self.spec.depths[len(built) - 1]
         if self.multi_grid is not None and len(self.multi_grid) != depth:
-            raise ValueError(f"multi_grid needs a factor for each of {built[-1]}'s {depth} blocks")
+            raise ValueError(f"multi_grid needs {depth} factors, one for each block of {built[-1]}")
         return self
 
     @model_validator(mode="after")
     def _check_combinations(self) -> "ResNetConfig":
         if self.zero_init_residual and self.norm == "none":
-            raise ValueError("zero_init_residual zeroes a norm's weights, and norm='none' has none: leave one out")
+            raise ValueError("zero_init_residual needs norms, but norm='none' has none: leave one of them out")
         if self.zero_init_residual and self.spec.shortcut == "none":
-            raise ValueError(f"zero_init_residual would zero every block of {self.name}, which has no shortcuts")
+            raise ValueError(f"zero_init_residual would make every block of {self.name} output 0: it has no shortcuts")
         if self.style == "caffe" and self.in_channels != 3:
-            raise ValueError(f"style='caffe' is for blue, green and red; got in_channels={self.in_channels}")
+            raise ValueError(f"style='caffe' needs 3 channels (BGR); got in_channels={self.in_channels}")
         frozen = {level for stage, level in enumerate(self.built_levels, start=1) if self.is_frozen(stage)}
         if frozen_deformable := sorted(set(self.deformable) & frozen):
             raise ValueError(
-                f"deformable {frozen_deformable} would never learn their offsets, being frozen by "
-                f"freeze_at={self.freeze_at}: lower it, or name other levels"
+                f"deformable {frozen_deformable} would never learn offsets, since freeze_at={self.freeze_at} freezes "
+                "them: lower freeze_at, or leave out these levels"
             )
         return self
 
 
 class ResNet(Backbone):
-    """A network of the residual family: image -> c2..c5, or c0..c2 for the networks for small images.
+    """A network of the residual family, which returns the levels c2..c5, or c0..c2 in networks for small images.
 
-    Parameters have torchvision's names, or timm's where torchvision lacks the network, so that their weights load.
+    Parameters have torchvision's names, or timm's if torchvision lacks the network, so that published weights load.
     """
 
     config: ResNetConfig
@@ -135,7 +136,7 @@ class ResNet(Backbone):
         self.maxpool = make_stem_pool(spec)
         for module in (self.conv1, self.bn1):
             module.requires_grad_(not config.is_frozen(0))
-        self.stages: dict[str, str] = {}  # level -> the name of the stage that makes it
+        self.stages: dict[str, str] = {}  # level -> name of the module that computes it
         self.feature_info = {}
         stride = spec.stem_stride
         block = BLOCKS[spec.block]
@@ -171,7 +172,7 @@ class ResNet(Backbone):
         return features
 
     def parameter_layers(self) -> dict[str, int]:
-        """Return the layer of every parameter by its name: 0 for the stem, then one for each block."""
+        """Return the layer index of every parameter by its name: 0 for the stem, then 1, 2, ... for the blocks."""
         stages = self.stages.values()
         blocks = [f"{stage}.{block}" for stage in stages for block, _ in self.get_submodule(stage).named_children()]
         depths = {block: depth for depth, block in enumerate(blocks, start=1)}
@@ -179,10 +180,10 @@ class ResNet(Backbone):
 
 
 def _stage_layers(config: ResNetConfig, stage: int) -> Layers:
-    """Return the factory of a stage's layers; the stem is stage 0.
+    """Return the layer factory of a stage; the stem is stage 0.
 
-    Norms of a frozen stage that collect statistics are replaced by frozen norms; for the others it is enough that
-    their weights get no gradient.
+    In a frozen stage, norms with running statistics are replaced by frozen norms; other norms only need weights
+    without gradient.
     """
     frozen = config.is_frozen(stage) and config.norm in ("batch", "sync")
     deformable = stage > 0 and config.built_levels[stage - 1] in config.deformable
@@ -190,11 +191,11 @@ def _stage_layers(config: ResNetConfig, stage: int) -> Layers:
 
 
 def _plan_stages(config: ResNetConfig) -> Iterator[list[BlockPlan]]:
-    """Yield the blocks of each stage of the network, all of its stages.
+    """Yield the block plans of each stage, including stages that are not built.
 
-    A stage that would stride past ``output_stride`` doubles the dilation instead. The 3x3 convolution that would have
-    carried the stride then still sees the finer grid of the stage before, so it keeps that stage's dilation. Two
-    cases dilate it too: Caffe's, where the stride comes before the 3x3, and a multi-grid, as in its paper.
+    A stage that would exceed ``output_stride`` doubles the dilation instead of striding. Its first 3x3 convolution,
+    which would have had the stride, keeps the dilation of the previous stage, as in torchvision. It is dilated in two
+    cases: in Caffe's style, where the stride comes before the 3x3 convolution, and with a multi-grid (1706.05587).
     """
     spec = config.spec
     expansion, stride_in_1x1 = BLOCKS[spec.block].expansion, config.style == "caffe"

@@ -1,4 +1,4 @@
-"""timm's models as backbones: any model of timm's that computes feature maps."""
+"""timm's models as backbones: any model that computes feature maps."""
 
 import math
 from collections.abc import Iterator
@@ -19,32 +19,34 @@ from .timm_norms import freeze_norms, synchronize_norms
 from .timm_probe import FeatureMap, UnfitModelError, first_line, freeze_unreached, probe, takes_any_size
 
 FLEXIBLE_OPTIONS: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-"""timm's options that make a model take images of any size: a ViT's, a Swin's, none for the others."""
+"""timm's options that let a model accept images of any size: for ViT, for Swin, and none for other models."""
 
 
 class TimmConfig(BackboneConfig):
-    """The options of a model of timm's; ``name`` is timm's name with a prefix, e.g. ``timm/convnext_tiny``."""
+    """The options of a timm model; ``name`` is its name in timm with the prefix ``timm/``: ``timm/convnext_tiny``."""
 
     levels: Levels | None = None
-    """The levels to return, fine to coarse. None: all from c2 on. Of several maps of a stride the last is the level."""
+    """The levels to return, from fine to coarse; the last of several maps of the same stride is the level. None: c2 and
+    coarser."""
     in_channels: PositiveInt = 3
     output_stride: Literal[8, 16, 32] | None = None
-    """The stride that no level exceeds, for models that timm can dilate. None: the model's own strides."""
+    """Maximum stride, for models that timm can dilate. None: the model's original strides."""
     image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
-    """Height and width in pixels (or one number for both) of a model that is built for one size. Smaller images are
-    padded to it, larger ones refused."""
+    """Height and width in pixels (or one number for both) for models with a fixed image size. Smaller images are
+    padded to it; larger images are an error."""
     patch_size: PositiveInt | None = None
-    """The patch size of a ViT; timm resizes the weights. Take 16 for models of 14, which fits no pyramid."""
+    """The patch size of a ViT; timm resizes the weights. Use 16 for models with 14, since strides must be powers of
+    two."""
     norm: Literal["default", "frozen", "sync"] = "default"
-    """``frozen`` and ``sync`` replace batch norms by frozen or synchronised ones; other norms stay as they are."""
+    """``frozen`` and ``sync`` replace batch norms by frozen or synchronized batch norms; other norms are unchanged."""
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     """Stochastic depth (1603.09382): the probability of skipping the last block in training."""
     checkpointed: bool = False
-    """Whether to use activation checkpointing, which trades time for memory, where timm can. It is refused for batch
-    norms that collect statistics, since timm's way would count every batch twice."""
+    """Use timm's activation checkpointing, which saves memory and costs time. It is an error with batch norms that
+    update statistics, since timm's implementation would update them twice per batch."""
 
     def default_input(self) -> InputConfig:
-        """Return the normalisation that timm states for its default weights of the model."""
+        """Return the pixel normalization of timm's default weights for the model."""
         import timm
 
         published = timm.get_pretrained_cfg(self.model, allow_unregistered=True)
@@ -59,7 +61,7 @@ class TimmConfig(BackboneConfig):
 
     @property
     def fixed_size(self) -> tuple[int, int] | None:
-        """Height and width of the images that the model is built for; None where it takes any size."""
+        """Height and width of the images that the model is built for; None if it accepts any size."""
         size = self.image_size
         return (size, size) if isinstance(size, int) else size
 
@@ -71,14 +73,17 @@ class TimmConfig(BackboneConfig):
         model, dot, tag = name.removeprefix(TIMM_PREFIX).partition(".")
         if not timm.is_model(model):
             nearest = " or ".join(f"'{TIMM_PREFIX}{other}'" for other in nearest_timm_models(model))
-            fix = f"did you mean {nearest}?" if nearest else "`vertebra list backbones 'timm/*'` lists them"
+            fix = f"did you mean {nearest}?" if nearest else "list them with `vertebra list backbones 'timm/*'`"
             raise ValueError(f"timm has no model {model!r}: {fix}")
         if dot:
-            raise ValueError(f"a tag names weights, not a model: create {TIMM_PREFIX}{model} with weights='timm/{tag}'")
+            raise ValueError(
+                f"the tag {tag!r} belongs to weights, not to a model: create {TIMM_PREFIX}{model} with "
+                f"weights='timm/{tag}'"
+            )
         return name
 
     def build_options(self) -> Iterator[dict[str, Any]]:
-        """Yield the arguments to try for timm's ``create_model``, the most flexible image size first."""
+        """Yield the keyword arguments of timm's ``create_model`` to try, the most flexible image size first."""
         options: dict[str, Any] = {"in_chans": self.in_channels}
         for name in ("output_stride", "patch_size"):
             if (value := getattr(self, name)) is not None:
@@ -93,25 +98,26 @@ class TimmConfig(BackboneConfig):
 
 @dataclass(frozen=True, slots=True)
 class FittedModel:
-    """A feature extractor of timm's that computes the wanted levels and no others."""
+    """A timm feature extractor that computes only the requested levels."""
 
     net: nn.Module
-    options: dict[str, Any]  # timm's arguments that it was built with
+    options: dict[str, Any]  # keyword arguments of timm.create_model
     maps: dict[str, FeatureMap]  # by level
     size: tuple[int, int]  # height and width of the image on which the maps were measured
 
 
 @BACKBONES.register(TIMM_PREFIX, TimmConfig)
 class TimmBackbone(Backbone):
-    """A model of timm's: image -> the levels that it was found to compute when it was run on a small image.
+    """A timm model as a backbone.
 
-    Strides, channels and layout are measured, not taken from what the model states. Where the model does not round
-    sizes up, or works on multiples of some size only, images are padded with zeros at the bottom and right.
+    Channels, strides and memory layout of its feature maps are measured on a small image, since the model's own
+    description may be wrong. Images are padded with zeros at the bottom and right if the model only accepts multiples
+    of some size, or rounds the size of its maps down.
     """
 
     config: TimmConfig
     options: dict[str, Any]
-    """timm's arguments that the model was built with."""
+    """The keyword arguments with which timm built the model."""
 
     def __init__(self, config: TimmConfig) -> None:
         super().__init__()
@@ -133,15 +139,17 @@ class TimmBackbone(Backbone):
         return features
 
     def parameter_layers(self) -> dict[str, int]:
-        """Return the layer of every parameter by its name, by timm's own grouping of the model.
+        """Return the layer index of every parameter by its name, from timm's grouping of the model.
 
-        Raises UsageError where timm has no grouping of it.
+        Raises UsageError if timm does not define one.
         """
         names = [name for name, _ in self.named_parameters()]
         try:
             return parameter_layers(full_model(self.net, self.config.model, self.options), names)
-        except UnfitModelError as reason:
-            raise UsageError(f"{self.config.name} has no layer_decay: {reason}", "leave out layer_decay") from None
+        except UnfitModelError as error:
+            raise UsageError(
+                f"{self.config.name} does not support layer_decay: {error}", "leave out layer_decay"
+            ) from None
 
     def undecayed_parameters(self) -> frozenset[str]:
         """Return the names of parameters that timm exempts from weight decay, such as positional embeddings."""
@@ -154,8 +162,8 @@ class TimmBackbone(Backbone):
             bottom, right = self.config.fixed_size[0] - height, self.config.fixed_size[1] - width
             if min(bottom, right) < 0:
                 raise ValueError(
-                    f"{self.config.name} was built for images of up to {self.config.fixed_size} pixels, got "
-                    f"{(height, width)}: make image_size larger, or the images smaller"
+                    f"{self.config.name} was built for images of at most {self.config.fixed_size} pixels (height, "
+                    f"width), got {(height, width)}: raise image_size, or make the images smaller"
                 )
         else:
             bottom, right = -height % self.multiple, -width % self.multiple
@@ -163,29 +171,29 @@ class TimmBackbone(Backbone):
 
 
 def _fit(config: TimmConfig) -> FittedModel:
-    """Build the model in the most flexible way that works.
+    """Build the model with the most flexible image size that works.
 
-    Raises UsageError with the reason why it cannot be a backbone, and the option that would help.
+    Raises UsageError with the reason if the model cannot be a backbone, and an option that would help.
     """
     try:
         return _try_to_fit(config)
-    except UnfitModelError as reason:
-        raise UsageError(f"{config.name} cannot be a backbone: {reason}", _find_fix(config)) from None
+    except UnfitModelError as error:
+        raise UsageError(f"{config.name} cannot be a backbone: {error}", _find_fix(config)) from None
 
 
 def _try_to_fit(config: TimmConfig) -> FittedModel:
-    reason: UnfitModelError | None = None
+    failure: UnfitModelError | None = None
     for options in config.build_options():
         try:
             net = _build(config, options)
         except UnfitModelError as error:
-            reason = reason or error
+            failure = failure or error
             continue
         try:
             declared = list(zip(net.feature_info.channels(), net.feature_info.reduction(), strict=True))
             maps, size = probe(net, declared, _candidate_sizes(net, config), config.in_channels)
         except UnfitModelError as error:
-            reason = error
+            failure = error
             continue
         chosen = _choose_outputs(config, maps)
         if len(chosen) < len(maps):
@@ -194,11 +202,11 @@ def _try_to_fit(config: TimmConfig) -> FittedModel:
         net = _apply_options(net, config)
         freeze_unreached(net, size, config.in_channels)
         return FittedModel(net, options, {level: maps[output] for level, output in chosen.items()}, size)
-    raise reason or UnfitModelError("timm cannot build it")
+    raise failure or UnfitModelError("timm cannot build it")
 
 
 def _find_fix(config: TimmConfig) -> str:
-    """Return advice with the option that makes the model fit, found by trying; empty where none does."""
+    """Return advice with an option that makes the model work, found by trying; empty if there is none."""
     import timm
 
     published = timm.get_pretrained_cfg(config.model, allow_unregistered=True)
@@ -209,7 +217,7 @@ def _find_fix(config: TimmConfig) -> str:
             _try_to_fit(config.replace(**{option: value}))
         except UnfitModelError:
             continue
-        return f"it can with {option}={value}"
+        return f"use {option}={value}"
     return ""
 
 
@@ -218,12 +226,12 @@ def _build(config: TimmConfig, options: dict[str, Any]) -> Any:
 
     try:
         return timm.create_model(config.model, features_only=True, **options)
-    except Exception as error:  # a wrong argument may be a TypeError, an assertion or anything else
+    except Exception as error:  # an argument that a model lacks may raise a TypeError, AssertionError or anything else
         raise UnfitModelError(f"timm cannot build it: {first_line(error)}") from error
 
 
 def _apply_options(net: Any, config: TimmConfig) -> nn.Module:
-    """Return the extractor with its batch norms replaced and activation checkpointing on, as the config asks."""
+    """Return the extractor with norms replaced and activation checkpointing switched on as the config says."""
     if config.norm == "frozen":
         net = freeze_norms(net)
     elif config.norm == "sync":
@@ -231,17 +239,17 @@ def _apply_options(net: Any, config: TimmConfig) -> nn.Module:
     if config.checkpointed:
         if any(isinstance(module, _NormBase) and module.track_running_stats for module in net.modules()):
             raise UnfitModelError(
-                "recomputing would count every batch twice in its batch norms: take norm='frozen' with it"
+                "with checkpointed=True timm would update its batch norm statistics twice per batch: use norm='frozen'"
             )
         try:
             (net if hasattr(net, "set_grad_checkpointing") else net.model).set_grad_checkpointing()
         except AssertionError as error:
-            raise UnfitModelError(f"timm cannot recompute its activations: {first_line(error)}") from error
+            raise UnfitModelError(f"timm has no activation checkpointing for it: {first_line(error)}") from error
     return net
 
 
 def _candidate_sizes(net: Any, config: TimmConfig) -> list[tuple[int, int]]:
-    """Return the image sizes to try: some models cut their maps into windows, of 7 or 8 cells as a rule."""
+    """Return the image sizes to try; some models divide their maps into windows, usually of 7 or 8 cells a side."""
     if config.fixed_size is not None:
         return [config.fixed_size]
     coarsest = max(net.feature_info.reduction())
@@ -249,25 +257,25 @@ def _candidate_sizes(net: Any, config: TimmConfig) -> list[tuple[int, int]]:
 
 
 def _choose_outputs(config: TimmConfig, maps: list[FeatureMap]) -> dict[str, int]:
-    """Return the index of the output that makes each wanted level."""
+    """Return the index of the model's output for each requested level."""
     outputs = _name_levels(maps, dilated=config.output_stride is not None)
-    odd_strides = sorted({known.stride for known in maps if known.stride.bit_count() != 1})
-    wanted = config.levels or tuple(level for level in outputs if level >= "c2")
-    if odd_strides and (config.levels is None or not set(wanted) <= outputs.keys()):
-        raise UnfitModelError(f"it has maps of stride {odd_strides}, and levels are powers of two")
-    if missing := [level for level in wanted if level not in outputs]:
+    invalid_strides = sorted({known.stride for known in maps if known.stride.bit_count() != 1})
+    levels = config.levels or tuple(level for level in outputs if level >= "c2")
+    if invalid_strides and (config.levels is None or not set(levels) <= outputs.keys()):
+        raise UnfitModelError(f"it has maps of stride {invalid_strides}, but strides must be powers of two")
+    if missing := [level for level in levels if level not in outputs]:
         raise UnfitModelError(f"it has levels {', '.join(outputs)}, not {', '.join(missing)}")
-    coarsest = max(maps[outputs[level]].stride for level in wanted)
+    coarsest = max(maps[outputs[level]].stride for level in levels)
     if config.output_stride is not None and coarsest > config.output_stride:
-        raise UnfitModelError(f"its stride is {coarsest} whatever output_stride says")
-    return {level: outputs[level] for level in wanted}
+        raise UnfitModelError(f"it ignores output_stride: its stride is {coarsest}")
+    return {level: outputs[level] for level in levels}
 
 
 def _name_levels(maps: list[FeatureMap], dilated: bool) -> dict[str, int]:
-    """Return the index of the output for each level name: ``cN`` has a stride of 2^N.
+    """Return the index of the output for each level name: ``cN`` has stride 2^N.
 
-    Of several maps of one stride the last is the level. In a dilated model they count on instead: c3, c4 and c5 may
-    all have stride 8.
+    The last of several maps of the same stride is the level. In a dilated model each of them gets the next name
+    instead: c3, c4 and c5 may all have stride 8.
     """
     outputs: dict[str, int] = {}
     number = -1

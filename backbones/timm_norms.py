@@ -1,4 +1,4 @@
-"""Replacing the batch norms of timm's models by frozen or synchronised ones, which keep their names and tensors."""
+"""Replacing batch norms in timm's models by frozen or synchronized norms with the same names and tensors."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from ..ops import SyncBatchNorm
 
 
 def freeze_norms(net: nn.Module) -> nn.Module:
-    """Return the network with every batch norm replaced by one whose statistics and affine weights are fixed."""
+    """Return the network with every batch norm replaced by a norm with fixed statistics and affine weights."""
     from timm.layers.norm_act import freeze_batch_norm_2d
 
     return freeze_batch_norm_2d(net)
 
 
 def synchronize_norms(net: nn.Module) -> nn.Module:
-    """Replace every batch norm, in place, by one that takes its statistics over all processes."""
+    """Replace every batch norm in place by a norm that computes its statistics over all processes."""
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, _BatchNorm):
@@ -32,7 +32,7 @@ def _synchronized(norm: Any) -> SyncBatchNorm:
     result.running_mean, result.running_var = norm.running_mean, norm.running_var
     result.num_batches_tracked = norm.num_batches_tracked
     result.train(norm.training)
-    if isinstance(norm, BatchNormAct2d):  # timm's norm that ends in a dropout and an activation
+    if isinstance(norm, BatchNormAct2d):  # timm's norm with a dropout and an activation
         result.drop, result.act = norm.drop, norm.act
         result.register_forward_hook(_drop_and_activate)
     return result

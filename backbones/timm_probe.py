@@ -1,4 +1,4 @@
-"""Measuring a network's feature maps by running it on a small image, instead of trusting what it states."""
+"""Measuring a network's feature maps by running it on a small image, since its own description may be wrong."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-ODD_SIZE = (65, 97)  # pixels; no stride divides them
+ODD_SIZE = (65, 97)  # height and width in pixels that no stride divides
 
 
 class UnfitModelError(Exception):
-    """The reason, in one line, why a network's feature maps cannot be those of a backbone."""
+    """Raised if a network cannot be used as a backbone; the message is the reason in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +24,19 @@ class FeatureMap:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of another library's error message, or the error's type where it has none."""
+    """Return the first line of an error message, or the error's type if the message is empty."""
     return str(error).partition("\n")[0] or type(error).__name__
 
 
 def probe(
     net: nn.Module, declared: Sequence[tuple[int, int]], sizes: Iterable[tuple[int, int]], in_channels: int
 ) -> tuple[list[FeatureMap], tuple[int, int]]:
-    """Return the network's feature maps and the first of the image sizes on which it computes them.
+    """Return the network's feature maps, and the first (height, width) of ``sizes`` that the network accepts.
 
-    ``declared`` are the channels and stride that the network states for each output, ``sizes`` (height, width) are
-    tried in turn. Raises UnfitModelError with the reason of the last size.
+    ``declared`` holds (channels, stride) of each output as the network describes it. Raises UnfitModelError with the
+    reason for the last size if no size works.
     """
-    reason = UnfitModelError("there is no size to try")
+    failure = UnfitModelError("there is no size to try")
     for size in sizes:
         try:
             outputs = run_on_zeros(net, size, in_channels)
@@ -46,27 +46,27 @@ def probe(
             ]
             return maps, size
         except UnfitModelError as error:
-            reason = error
-    raise reason
+            failure = error
+    raise failure
 
 
 def run_on_zeros(net: nn.Module, size: tuple[int, int], in_channels: int) -> Sequence[Tensor]:
-    """Return the network's outputs, in evaluation mode, for one image of zeros.
+    """Run the network on an image of zeros in evaluation mode, and return its outputs.
 
-    Raises UnfitModelError with the network's own error message.
+    Raises UnfitModelError with the message of any error in the network.
     """
     was_training = net.training
     try:
         with torch.no_grad():
             return net.eval()(torch.zeros(1, in_channels, *size))
-    except Exception as error:  # whatever a network meets in a size that it was not made for
+    except Exception as error:  # a network may raise anything for a size that it does not support
         raise UnfitModelError(f"at {size[0]} x {size[1]} pixels: {first_line(error)}") from error
     finally:
         net.train(was_training)
 
 
 def takes_any_size(net: nn.Module, maps: Sequence[FeatureMap], in_channels: int) -> bool:
-    """Return whether every map of an image of odd size has ceil(size / stride) cells, as a backbone promises."""
+    """Return whether the network accepts ``ODD_SIZE`` and every map then has ceil(size / stride) cells."""
     try:
         outputs = run_on_zeros(net, ODD_SIZE, in_channels)
     except UnfitModelError:
@@ -78,10 +78,7 @@ def takes_any_size(net: nn.Module, maps: Sequence[FeatureMap], in_channels: int)
 
 
 def freeze_unreached(net: nn.Module, size: tuple[int, int], in_channels: int) -> None:
-    """Set ``requires_grad`` to False for parameters that no output depends on.
-
-    Distributed training would wait for their gradients.
-    """
+    """Freeze the parameters that no output depends on, since distributed training would wait for their gradients."""
     was_training = net.training
     try:
         with torch.enable_grad():
@@ -97,10 +94,10 @@ def freeze_unreached(net: nn.Module, size: tuple[int, int], in_channels: int) ->
 
 
 def _measure(output: Tensor, channels: int, stride: int, size: tuple[int, int]) -> FeatureMap:
-    """Return the layout and stride of an output for an image of ``size``.
+    """Return the channels, stride and layout of an output for an image of ``size`` (height, width).
 
-    The declared stride is kept where it explains the number of cells; otherwise the stride is the exact ratio of
-    pixels to cells. Raises UnfitModelError where the output is no map of ``channels`` over a grid of cells.
+    The declared stride is used if it matches the number of cells; otherwise the stride is the exact ratio of pixels to
+    cells. Raises UnfitModelError if the output is not a feature map with ``channels`` channels.
     """
     for channels_last in (False, True):
         if output.ndim != 4 or output.shape[-1 if channels_last else 1] != channels:
@@ -113,7 +110,7 @@ def _measure(output: Tensor, channels: int, stride: int, size: tuple[int, int]) 
             return FeatureMap(channels, measured, channels_last)
     raise UnfitModelError(
         f"an output of {channels} channels for {size[0]} x {size[1]} pixels has shape {tuple(output.shape)}, "
-        "which is no map of cells"
+        "which is not a feature map"
     )
 
 

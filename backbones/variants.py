@@ -1,11 +1,11 @@
-"""The residual family as a table: every row is one published network."""
+"""The table of the residual family: each row defines one published network."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Style = Literal["pytorch", "caffe"]
-"""How a ResNet's weights were trained: ``pytorch`` has the stride of a bottleneck in its 3x3 convolution and takes RGB
-pixels of 0..1; ``caffe`` has it in the first 1x1 convolution and takes BGR pixels of 0..255."""
+"""The convention of a ResNet's weights. ``pytorch``: the stride of a bottleneck is in its 3x3 convolution, pixels are
+RGB, 0..1; ``caffe``: the stride is in the first 1x1 convolution, pixels are BGR, 0..255."""
 
 PLAIN_STEM = (64,)
 DEEP_STEM = (32, 32, 64)  # ResNet-C and -D: 1812.01187 Figure 2
@@ -23,26 +23,26 @@ class ResNetSpec:
 
     block: Literal["basic", "bottleneck"]
     depths: tuple[int, ...]  # blocks per stage
-    planes: int = 64  # of the first stage: its output channels / the block's expansion; each later stage doubles it
-    groups: int = 1  # of the 3x3 convolution: ResNeXt's cardinality
-    width_per_group: int = 64  # channels of a group in a first stage of 64 planes
-    stem: tuple[int, ...] = PLAIN_STEM  # output channels of the stem's convolutions: one, or several 3x3
-    stem_stride: Literal[1, 4] = 4  # 1 is a 3x3 convolution without pooling, for small images
+    planes: int = 64  # output channels / expansion of the first stage; each later stage doubles it
+    groups: int = 1  # groups of the 3x3 convolution: ResNeXt's cardinality
+    width_per_group: int = 64  # channels per group for 64 planes
+    stem: tuple[int, ...] = PLAIN_STEM  # output channels of the stem's convolutions: one 7x7, or several 3x3
+    stem_stride: Literal[1, 4] = 4  # 1: a 3x3 convolution without pooling, for small images
     shortcut: Literal["projection", "average", "pad", "none"] = "projection"
-    """How a shortcut changes its shape (1512.03385 section 3.3): by a strided 1x1 convolution (option B), by average
-    pooling and a 1x1 convolution (ResNet-D), or by padding channels with zeros (option A). ``none``: the network has
-    no shortcuts at all, a plain network."""
+    """Type of the shortcuts that change the shape (1512.03385 section 3.3). ``projection``: a strided 1x1 convolution
+    (option B); ``average``: average pooling and a 1x1 convolution (ResNet-D); ``pad``: zero-padded channels (option A);
+    ``none``: the network has no shortcuts (a plain network)."""
     attention: Literal["none", "se", "eca"] = "none"
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The names of the levels that the stages make: ``cN`` has a stride of 2^N, before any dilation."""
+        """The names of the levels of the stages: ``cN`` has stride 2^N, before any dilation."""
         first = {1: 0, 4: 2}[self.stem_stride]
         return tuple(f"c{first + stage}" for stage in range(len(self.depths)))
 
 
 def _cifar(depth: int, shortcut: Literal["pad", "none"]) -> ResNetSpec:
-    """Return the network of 6n + 2 layers for images of 32 pixels (1512.03385 section 4.2)."""
+    """Return a network with ``depth`` = 6n + 2 layers for images of 32 x 32 pixels (1512.03385 section 4.2)."""
     blocks = (depth - 2) // 6
     return ResNetSpec("basic", (blocks,) * 3, planes=16, stem=SMALL_STEM, stem_stride=1, shortcut=shortcut)
 
@@ -59,7 +59,7 @@ RESNETS = {
     # Wide ResNet: 1605.07146, in torchvision's ImageNet form.
     "wide_resnet50_2": ResNetSpec("bottleneck", D50, width_per_group=128),
     "wide_resnet101_2": ResNetSpec("bottleneck", D101, width_per_group=128),
-    # ResNeXt: 1611.05431. The wide ones were trained on Instagram's photos (1805.00932).
+    # ResNeXt: 1611.05431. The 32x16d and 32x32d weights were trained on Instagram photos (1805.00932).
     "resnext50_32x4d": ResNetSpec("bottleneck", D50, groups=32, width_per_group=4),
     "resnext101_32x4d": ResNetSpec("bottleneck", D101, groups=32, width_per_group=4),
     "resnext101_32x8d": ResNetSpec("bottleneck", D101, groups=32, width_per_group=8),
@@ -125,7 +125,7 @@ RESNETS = {
     "ecaresnext50t_32x4d": ResNetSpec(
         "bottleneck", D50, groups=32, width_per_group=4, stem=TIERED_STEM, shortcut="average", attention="eca"
     ),
-    # 1512.03385 section 4.2: networks for images of 32 pixels, and the plain networks that they are compared with.
+    # 1512.03385 section 4.2: networks for images of 32 x 32 pixels, and plain networks without shortcuts.
     **{f"cifar_resnet{depth}": _cifar(depth, "pad") for depth in (20, 32, 44, 56, 110, 1202)},
     **{f"cifar_plain{depth}": _cifar(depth, "none") for depth in (20, 32, 44, 56, 110, 1202)},
 }

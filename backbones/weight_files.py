@@ -1,4 +1,4 @@
-"""Files of weights: their tensors, and what a .safetensors file of Vertebra's states about them."""
+"""Reading weights files: their tensors, and the metadata that Vertebra stores in .safetensors files."""
 
 import json
 from collections.abc import Mapping
@@ -19,28 +19,28 @@ from .variants import Style
 UNKNOWN = "unknown"
 
 _KEY = "vertebra"
-"""The one metadata key of a file. safetensors writes several keys in random order, and then equal weights would not
-give equal bytes."""
+"""The single metadata key of a file. safetensors writes several keys in random order, so that files with equal weights
+would differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsOrigin:
-    """Where weights come from and on what terms, as their source states it. It is no legal advice."""
+    """The origin and license of weights as stated by their publisher; not legal advice."""
 
     source: str
-    """The source or path, as a config names it."""
+    """The source or path, as written in a config."""
     license: str = UNKNOWN
     url: str = UNKNOWN
     """Where the weights were published."""
 
     def trained_further(self, path: str) -> "WeightsOrigin":
         """Return the origin of the weights at ``path``, which were trained from these."""
-        return WeightsOrigin(f"{path}, which began with {self.source}", self.license, self.url)
+        return WeightsOrigin(f"{path}, which was trained from {self.source}", self.license, self.url)
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsMetadata:
-    """The facts that a file states about its weights; None where it does not say."""
+    """The facts that a file states about its weights; None if it does not state a fact."""
 
     input: InputConfig | None = None
     style: Style | None = None
@@ -48,10 +48,10 @@ class WeightsMetadata:
 
 
 def weights_metadata(input: InputConfig, config: BackboneConfig, origin: WeightsOrigin | None) -> dict[str, str]:
-    """Return the metadata to save with the weights of a backbone or model in a .safetensors file.
+    """Return the metadata to save in a .safetensors file with the weights of a backbone or model.
 
-    It states how the weights expect their pixels, the style of a ResNet, and where the weights began; ``origin`` is
-    None for weights that were random at the start.
+    They hold the pixel normalization, the style of a ResNet, and the origin of the initial weights; ``origin`` is None
+    if these were random.
     """
     facts = {
         "input": input.model_dump(mode="json"),
@@ -62,9 +62,9 @@ def weights_metadata(input: InputConfig, config: BackboneConfig, origin: Weights
 
 
 def read_weights_metadata(path: Path) -> WeightsMetadata:
-    """Read what a file states about its weights. Files that Vertebra did not write state nothing.
+    """Read the facts that a file states about its weights; a file that Vertebra did not write states none.
 
-    Raises CheckpointError where the file cannot be read.
+    Raises CheckpointError if the file cannot be read.
     """
     text = read_header(path).get(_KEY)
     if text is None:
@@ -86,37 +86,39 @@ def _parse_origin(facts: Mapping[str, Any]) -> WeightsOrigin:
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """Read the metadata of a .safetensors file as it stands there; empty for a file of another format."""
+    """Read the raw metadata of a .safetensors file; empty for a file in another format."""
     if path.suffix != ".safetensors":
         return {}
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
-    except Exception as error:  # a reader raises whatever it meets in a damaged file
+    except Exception as error:  # readers raise various errors for damaged files
         raise unreadable_file(path, error) from None
 
 
 def read_state_dict(path: Path) -> Mapping[str, Tensor]:
-    """Read the tensors of a ``.safetensors`` file, or of a file by ``torch.save`` that holds tensors only.
+    """Read the tensors of a ``.safetensors`` file, or of a ``torch.save`` file that holds a plain state dict.
 
-    No code in the file is run. Raises CheckpointError where it cannot be read or is no state dict.
+    No code in the file is run. Raises CheckpointError if the file cannot be read or is not a state dict.
     """
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a reader raises whatever it meets in a damaged or hostile file
+    except Exception as error:  # readers raise various errors for damaged or malicious files
         raise unreadable_file(path, error) from None
     if not isinstance(tensors, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
     ):
-        raise CheckpointError("holds no state dict of tensors", "save model.state_dict()", file=path)
+        raise CheckpointError("this is not a state dict of tensors", "save model.state_dict()", file=path)
     return tensors
 
 
 def unreadable_file(path: Path, error: Exception) -> CheckpointError:
-    """Return the error for a file of weights that could not be read because of ``error``."""
+    """Return the CheckpointError for a weights file whose reader raised ``error``."""
     return CheckpointError(
-        f"cannot be read: {first_line(error)}", "give .safetensors, or .pth of tensors only", file=path
+        f"cannot be read: {first_line(error)}",
+        "use a .safetensors file, or a .pth file that holds only tensors",
+        file=path,
     )

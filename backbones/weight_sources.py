@@ -1,4 +1,4 @@
-"""Sources of pretrained weights: files, and what torchvision and timm publish, through their own download and cache."""
+"""Sources of pretrained weights: files, and torchvision and timm, whose own downloads and caches are used."""
 
 import difflib
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _SHIPPED = Path(__file__).parent / "pretrained"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """A state dict, and what its source states about it (None where it does not say)."""
+    """A state dict, with the pixel normalization and the style that its source states; None if it does not."""
 
     tensors: Mapping[str, Tensor]
     input: InputConfig | None
@@ -31,9 +31,9 @@ class Weights:
 def read_weights(source: str, name: str, timm_options: Mapping[str, Any] | None) -> Weights:
     """Read the weights ``source`` for the network ``name``; :func:`load_backbone_weights` lists the sources.
 
-    ``timm_options`` are the arguments that a model of timm's was created with, None for other networks. With them
-    timm makes the weights fit (it resizes positional embeddings, for instance), and the result is the state dict of
-    timm's whole model; a checkpoint of Vertebra's, whose keys begin with ``backbone.``, fits as it is.
+    ``timm_options`` holds the keyword arguments with which a timm model was created; None for other networks. timm
+    then adapts the weights to the model (for example, it resizes positional embeddings), and the result is the state
+    dict of the complete timm model. A Vertebra checkpoint, whose keys begin with ``backbone.``, is not adapted.
     """
     library, entry = parse_source(source)
     if library == "torchvision":
@@ -48,7 +48,7 @@ def read_weights(source: str, name: str, timm_options: Mapping[str, Any] | None)
 
 
 def read_source_metadata(source: str, name: str) -> WeightsMetadata:
-    """Return what the weights ``source`` for the network ``name`` expect of it; nothing is loaded or downloaded."""
+    """Return the metadata of the weights ``source`` for the network ``name``, without loading or downloading them."""
     library, entry = parse_source(source)
     if library == "torchvision":
         return WeightsMetadata(_statistics_of(find_torchvision_member(entry, name).transforms()), "pytorch")
@@ -58,7 +58,7 @@ def read_source_metadata(source: str, name: str) -> WeightsMetadata:
 
 
 def list_weights(name: str) -> list[str]:
-    """Return the sources of pretrained weights that torchvision and timm publish for a network of this name."""
+    """Return the sources of pretrained weights for the network ``name`` in torchvision and timm."""
     import timm
     from torchvision.models import get_model_weights, list_models
 
@@ -68,9 +68,9 @@ def list_weights(name: str) -> list[str]:
 
 
 def suggest_weights(source: str, name: str) -> str:
-    """Return the advice for a source of weights that does not exist: the nearest ones for the network ``name``.
+    """Return a suggestion for a source of weights that does not exist: the nearest sources for the network ``name``.
 
-    It understands names without their library (``IMAGENET1K_V2``, ``a1_in1k``) and whole names
+    It recognizes names without the library (``IMAGENET1K_V2``, ``a1_in1k``) and full names
     (``ResNet50_Weights.IMAGENET1K_V2``, ``resnet50.a1_in1k``).
     """
     sources = list_weights(name) + [f"vertebra/{path.stem}" for path in sorted(_SHIPPED.glob(f"*{name}.safetensors"))]
@@ -82,11 +82,11 @@ def suggest_weights(source: str, name: str) -> str:
     if nearest:
         return f"did you mean {' or '.join(map(repr, nearest))}?"
     examples = f", such as {', '.join(map(repr, sources[:3]))}" if sources else ""
-    return f"give the path of a file, or a source{examples} (`vertebra list backbones {name}` lists them)"
+    return f"give the path of a file, or a source{examples} (list all with `vertebra list backbones {name}`)"
 
 
 def parse_source(source: str) -> tuple[Literal["torchvision", "timm", "file"], str]:
-    """Split a source into the library that publishes the weights, or "file", and their name there."""
+    """Split a source into the library that publishes the weights and their name there, or ("file", ``source``)."""
     library, slash, entry = source.partition("/")
     if library == "timm":
         return "timm", entry
@@ -94,9 +94,9 @@ def parse_source(source: str) -> tuple[Literal["torchvision", "timm", "file"], s
 
 
 def source_path(source: str, name: str) -> Path:
-    """Return the path of a source that is a file, or ships with the package (``vertebra/...``).
+    """Return the path of a source that is a file or ships with the package (``vertebra/...``).
 
-    Raises CheckpointError where there is no such file, with the nearest sources for the network ``name``.
+    Raises CheckpointError, suggesting the nearest sources for the network ``name``, if the file does not exist.
     """
     path = Path(source).expanduser()
     if source.startswith("vertebra/"):
@@ -107,7 +107,7 @@ def source_path(source: str, name: str) -> Path:
 
 
 def find_torchvision_member(entry: str, name: str) -> Any:
-    """Find weights of torchvision's by the name of the enum's member, or by ``ENUM.MEMBER``."""
+    """Find torchvision's weights for the network ``name`` by the name of the enum member, or by ``ENUM.MEMBER``."""
     from torchvision.models import get_model_weights, get_weight
 
     source = f"torchvision/{entry}"
@@ -119,7 +119,7 @@ def find_torchvision_member(entry: str, name: str) -> Any:
         ) from None
     if not hasattr(member.transforms(), "mean"):
         raise CheckpointError(
-            "these are not weights of a classifier", "a backbone starts from a classifier's weights", file=source
+            "these are not weights of a classifier", "choose weights of a classifier for a backbone", file=source
         )
     return member
 
@@ -131,18 +131,20 @@ def _from_torchvision(entry: str, name: str) -> Weights:
         tensors = member.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu")
     except (URLError, OSError) as error:
         raise CheckpointError(
-            f"{member.url} could not be downloaded: {error}", "download it elsewhere and put it here", file=path
+            f"{member.url} could not be downloaded: {error}",
+            "download it elsewhere and save it to this path",
+            file=path,
         ) from error
-    except Exception as error:  # the cache holds whatever somebody put there
+    except Exception as error:  # the cached file may be damaged
         raise CheckpointError(f"cannot be read: {first_line(error)}", "delete it", file=path) from None
     return Weights(tensors, _statistics_of(member.transforms()), "pytorch")
 
 
 def find_timm_config(tag: str, name: str) -> Any:
-    """Find timm's description of pretrained weights.
+    """Find timm's config of pretrained weights for the network ``name``.
 
-    ``tag`` is a tag of the model ``name``, ``MODEL.TAG`` for weights that timm lists under another model, or empty
-    for timm's default weights.
+    ``tag`` is a tag of that model, ``MODEL.TAG`` for weights that timm lists under another model, or empty for timm's
+    default weights. Raises CheckpointError if timm has no such weights.
     """
     import timm
 
@@ -150,7 +152,9 @@ def find_timm_config(tag: str, name: str) -> Any:
     tagged = tag if "." in tag else f"{model}.{tag}" if tag else model
     owner = tagged.partition(".")[0]
     if name.startswith(TIMM_PREFIX) and owner != model:
-        raise CheckpointError(f"are {owner}'s weights, not {model}'s", f"create timm/{owner}", file=source)
+        raise CheckpointError(
+            f"these are weights of {owner}, not of {model}", f"create timm/{owner} instead", file=source
+        )
     known = timm.list_pretrained(f"{owner}.*")
     if known and (tagged == model or tagged in known):
         return timm.get_pretrained_cfg(tagged)
@@ -177,7 +181,7 @@ def _from_timm(tag: str, name: str, options: Mapping[str, Any]) -> Weights:
 
 
 def _loading_error(source: str, error: Exception) -> CheckpointError:
-    """Return the error for weights that timm could not load, other than by a failed download."""
+    """Return the CheckpointError for weights that timm could not load, if the cause is not a failed download."""
     import huggingface_hub
     import timm
     from timm.models._hub import has_hf_hub
@@ -186,7 +190,7 @@ def _loading_error(source: str, error: Exception) -> CheckpointError:
         return CheckpointError(f"timm cannot load them: {first_line(error)}", file=source)
     return CheckpointError(
         f"timm {timm.__version__} cannot use huggingface_hub {huggingface_hub.__version__} to download them",
-        "upgrade timm, or install the huggingface_hub of its time",
+        "upgrade timm, or install an older huggingface_hub",
         file=source,
     )
 
@@ -194,7 +198,7 @@ def _loading_error(source: str, error: Exception) -> CheckpointError:
 def _fit_to_timm_model(
     tensors: Mapping[str, Tensor], name: str, options: Mapping[str, Any], source: str
 ) -> Mapping[str, Tensor]:
-    """Return the state dict of timm's whole model after timm has loaded the tensors strictly, resizing what it can."""
+    """Load tensors strictly into the complete timm model, where timm resizes some, and return its state dict."""
     import timm
 
     model = name.removeprefix(TIMM_PREFIX)
@@ -206,33 +210,34 @@ def _fit_to_timm_model(
         network = timm.create_model(
             model, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes, **options
         )
-    except Exception as error:  # torch's message has a line for each kind of mismatch, after a first line without any
+    except Exception as error:  # torch's message lists the mismatches by type from the second line
         mismatches = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
-        what = mismatches or first_line(error)
-        raise CheckpointError(f"does not fit {model}: {what:.400}", "is it of another model?", file=source) from error
+        detail = mismatches or first_line(error)
+        fix = "check that these weights belong to this model"
+        raise CheckpointError(f"does not fit {model}: {detail:.400}", fix, file=source) from error
     return network.state_dict()
 
 
 def _download_error(config: Any, error: Exception) -> CheckpointError:
-    """Return the error for a failed download of timm's: the URL to fetch, and where the file would have been."""
+    """Return the CheckpointError for a failed download by timm, with the URL and the path in the cache."""
     import huggingface_hub.constants
 
     if not config.hf_hub_id:
         path = Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name
         return CheckpointError(
             f"{config.url} could not be downloaded: {first_line(error)}",
-            "download it elsewhere and put it here",
+            "download it elsewhere and save it to this path",
             file=path,
         )
     url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
     cache = Path(huggingface_hub.constants.HF_HUB_CACHE) / f"models--{config.hf_hub_id.replace('/', '--')}"
     return CheckpointError(
         f"{url} could not be downloaded and is not in the cache: {first_line(error)}",
-        "download it elsewhere and give its path as the weights",
+        "download it elsewhere and use its path as the weights",
         file=cache,
     )
 
 
 def _statistics_of(published: Any) -> InputConfig:
-    """Return the normalisation that torchvision's transforms or timm's description of weights state."""
+    """Return the pixel normalization in torchvision's transforms or in timm's config of weights."""
     return InputConfig(mean=tuple(published.mean), std=tuple(published.std))

@@ -1,13 +1,15 @@
-"""Whether weights were trained in the style that a ResNet is built in: PyTorch's or Caffe's.
+"""Checking that ResNet weights have the style, PyTorch's or Caffe's, of the network they are loaded into.
 
-Both styles have the same tensors, so that weights of the wrong one load, and then compute nothing sensible. The style
-is known of weights that Vertebra wrote (it is in the file's metadata) and of torchvision's and timm's (PyTorch's):
-the wrong one is refused. Of any other file it is guessed from the statistics of the first norm, and a doubt is told.
+Both styles have the same tensors, so that weights of the wrong style load without an error but give useless features.
+The style is known for weights that Vertebra wrote (from the file's metadata) and for torchvision's and timm's weights
+(PyTorch's); the wrong style is then an error. For any other file the style is estimated from the statistics of the
+first norm, and a mismatch gives a warning.
 
-The guess: the norm's running variance is that of the first convolution's output for real images. Divided by the
-squared norm of the filter it gives the squared scale of the pixels that the network saw. Normalised pixels have a
-scale of about 1; Caffe's, 0..255 less a mean, of about 58. The median over the filters of real weights is 1 to 4 for
-PyTorch's and 40 for Caffe's. Where the stride is cannot be told from the tensors, but it goes with the pixels.
+The estimate: the running variance of the first norm is the variance of the first convolution's output on real images.
+Divided by the squared norm of the filter, it is the squared scale of the pixels in training. Normalized pixels have a
+scale of about 1, Caffe's (0..255 minus a mean) about 58. The median over the filters of published weights is 1 to 4 for
+PyTorch's style and 40 for Caffe's. The position of the stride cannot be seen in the tensors, but it is part of the
+style.
 """
 
 from collections.abc import Mapping
@@ -29,31 +31,30 @@ _STEM_NORMS = (("conv1.weight", "bn1.running_var"), ("conv1.0.weight", "conv1.1.
 
 
 def check_style(config: BackboneConfig, style: Style | None, source: str) -> None:
-    """Raise CheckpointError where the source of weights states a style other than that of the ResNet ``config``."""
+    """Raise CheckpointError if the style of the weights is known and differs from that of the ResNet ``config``."""
     if isinstance(config, ResNetConfig) and style is not None and style != config.style:
         raise CheckpointError(
-            f"these weights were trained with {_DESCRIPTIONS[style]}, and the backbone is built with "
-            f"style={config.style!r}",
-            f"build it with style={style!r}, or take other weights",
+            f"these weights were trained with {_DESCRIPTIONS[style]}, but the backbone has style={config.style!r}",
+            f"build it with style={style!r}, or choose other weights",
             file=source,
         )
 
 
 def style_warning(config: BackboneConfig, tensors: Mapping[str, Tensor]) -> str:
-    """Return a warning where weights of unknown style look as if they had the other one; else an empty text."""
+    """Return a warning if weights of unknown style seem to have the other style than ``config``; otherwise ``""``."""
     if not isinstance(config, ResNetConfig):
         return ""
     guess = guess_style(tensors)
     if guess is None or guess == config.style:
         return ""
     return (
-        f"WARNING: read as {_DESCRIPTIONS[config.style]}, but the first norm's statistics are those of "
-        f"{_DESCRIPTIONS[guess]}: if the file is, build the backbone with style={guess!r}"
+        f"WARNING: loaded as {_DESCRIPTIONS[config.style]}, but the statistics of the first norm indicate "
+        f"{_DESCRIPTIONS[guess]}: if that is right, build the backbone with style={guess!r}"
     )
 
 
 def guess_style(tensors: Mapping[str, Tensor]) -> Style | None:
-    """Estimate the style of a ResNet's weights from its first norm; None where that has no running statistics."""
+    """Estimate the style of a ResNet's weights from the first norm; None if it has no running statistics."""
     for weight_name, variance_name in _STEM_NORMS:
         if weight_name in tensors and variance_name in tensors:
             filters, variance = tensors[weight_name].double().flatten(1), tensors[variance_name].double()

@@ -1,4 +1,4 @@
-"""Floor 7: training and evaluation."""
+"""Training and evaluation: configs, optimizers, the loops, distributed runs, checkpoints and tasks (floor 7)."""
 
 from .checkpoints import save_checkpoint
 from .config import (

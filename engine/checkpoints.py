@@ -1,7 +1,7 @@
-"""A run's checkpoints: the state of its training saved and restored, each in a folder that is complete or not there.
+"""Saving and restoring checkpoints: each is a folder that appears only once it is complete.
 
-:mod:`vertebra.inference.checkpoint` reads what prediction needs of them. ``SHA256SUMS`` holds the sums of a folder's
-files, as ``sha256sum -c`` reads them.
+:mod:`vertebra.inference.checkpoint` reads the part of a checkpoint that prediction needs. ``SHA256SUMS`` lists the
+checksums of the folder's files in the format of ``sha256sum -c``.
 """
 
 import contextlib
@@ -47,26 +47,27 @@ from .loop.step import TrainingState
 
 PACKAGES = ("vertebra", "torch", "torchvision", "timm", "safetensors")
 UNFINISHED = ".writing-"
-"""The start of the names of folders and links that are not complete yet."""
+"""Prefix of the names of folders and links that are still being written."""
 
 
 def save_checkpoint(folder: Path, step: int, state: TrainingState, description: Mapping[str, Any]) -> Path:
-    """Write ``folder/step-N``. A kill or a full disk at any moment leaves the earlier checkpoints as they were.
+    """Write the checkpoint ``folder/step-N`` and return its path.
 
-    ``description`` holds the fields of :class:`~vertebra.inference.Checkpoint` that the state does not tell: the config
-    and what prediction needs of it, classes, digests, origin, pending values and user modules. The file of the weights
-    also says by itself how they want their pixels, and their origin. Every rank calls this, since each may hold a shard
-    of the weights; rank zero writes.
+    If the process is killed or the disk is full, earlier checkpoints stay intact. ``description`` holds the fields of
+    :class:`~vertebra.inference.Checkpoint` that are not in ``state``: the config, the inference config, the classes,
+    the digests of the data, the origin of the weights, pending values and user modules. The metadata of the weights
+    file repeats the pixel preprocessing and the origin, so that the file can be used alone. Every rank must call this,
+    since each may hold a shard of the weights; only rank zero writes.
     """
     target = checkpoint_path(folder, step)
     tensors, groups = _collect_tensors(state)
     if not state.distributed.is_rank_zero:
         return target
-    with write_atomic_folder(target) as writing:
+    with write_atomic_folder(target) as temporary:
         model, origin = state.model, description.get("origin")
         metadata = weights_metadata(model.preprocess.config, model.backbone.config, origin)
         for name, named_tensors in tensors.items():
-            save_tensors(writing / name, named_tensors, {} if name == OPTIMIZER else metadata)
+            save_tensors(temporary / name, named_tensors, {} if name == OPTIMIZER else metadata)
         facts = {
             "format": FORMAT,
             "step": step,
@@ -78,15 +79,18 @@ def save_checkpoint(folder: Path, step: int, state: TrainingState, description: 
             "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
             "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        (writing / STATE).write_text(json.dumps(facts, indent=1, default=asdict), encoding="utf-8")
+        (temporary / STATE).write_text(json.dumps(facts, indent=1, default=asdict), encoding="utf-8")
     return target
 
 
 def restore_state(checkpoint: Checkpoint, state: TrainingState, say: Callable[[str], None]) -> None:
-    """Restore all that a step changes: weights, momentum, averages, scales."""
+    """Load a checkpoint into ``state``: the weights, their EMA, the optimizer's state and the gradient scaler."""
     device = state.distributed.device.type
     if checkpoint.device != device:
-        say(f"the run was trained on {checkpoint.device}, this is {device}: it goes on, but not to the same bits")
+        say(
+            f"the run was trained on {checkpoint.device} and resumes on {device}: "
+            "its results will not be bit-identical to those of an uninterrupted run"
+        )
     load_weights(checkpoint, state.model, convert=shard_like)
     if state.average is not None:
         load_weights(checkpoint, state.average.model, averaged=True, convert=shard_like)
@@ -102,9 +106,9 @@ def restore_state(checkpoint: Checkpoint, state: TrainingState, say: Callable[[s
 
 
 def add_scores(folder: Path, step: int, scores: str) -> None:
-    """Add the scores of a step (JSON) to the checkpoint ``folder/step-N``, unless it has some.
+    """Add the scores of a step (JSON text) to the checkpoint ``folder/step-N``, unless it has scores already.
 
-    A kill at any moment leaves the checkpoint as it was, or with its scores.
+    If the process is killed, the checkpoint is valid either without the scores or with them.
     """
     target = checkpoint_path(folder, step)
     if SCORES in read_checksums(target):
@@ -120,7 +124,7 @@ def add_scores(folder: Path, step: int, scores: str) -> None:
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints and the best one, and what a killed save left behind."""
+    """Delete all checkpoints except the newest ``keep`` and the best, and the remains of interrupted saves."""
     best = follow_best(folder / BEST).resolve()
     old = [path for path in checkpoint_paths(folder)[:-keep] if path.resolve() != best]
     for path in [*old, *folder.glob(f"{UNFINISHED}*")]:
@@ -128,14 +132,14 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
 
 
 def link_best(folder: Path, step: int) -> None:
-    """Let ``folder/best`` lead to the checkpoint of a step.
+    """Link ``folder/best`` to the checkpoint of a step.
 
-    It is a link, or a text file with the checkpoint's name where there are no links: on Windows they need a right that
-    few users have.
+    It is a symbolic link, or a text file with the checkpoint's name where links cannot be created: on Windows they need
+    a privilege that few users have.
     """
     link, temporary, name = folder / BEST, folder / f"{UNFINISHED}{BEST}", checkpoint_path(folder, step).name
     with write_errors(link):
-        if link.is_dir() and not link.is_symlink():  # a copy of the run in which the link became what it led to
+        if link.is_dir() and not link.is_symlink():  # the run was copied, and the copy replaced the link by its target
             shutil.rmtree(link)
         temporary.unlink(missing_ok=True)
         try:
@@ -147,19 +151,19 @@ def link_best(folder: Path, step: int) -> None:
         temporary.replace(link)
 
 
-def rename_damaged_checkpoints(folder: Path, sound: Path) -> None:
-    """Rename the checkpoints that are newer than the newest sound one: a resumed run writes those steps again."""
+def rename_damaged_checkpoints(folder: Path, newest_valid: Path) -> None:
+    """Rename the checkpoints newer than ``newest_valid`` to ``damaged-step-N``; the resumed run writes them again."""
     for path in checkpoint_paths(folder):
-        if path > sound:
+        if path > newest_valid:
             renamed = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(renamed, ignore_errors=True)
             path.rename(renamed)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file whose bytes depend on nothing but the tensors and the metadata.
+    """Write a safetensors file whose bytes depend only on the tensors and the metadata.
 
-    Tensors that share memory, as tied weights do, are each written in full.
+    Tensors that share memory, such as tied weights, are each written in full.
     """
     separate: dict[str, Tensor] = {}
     storages: set[int] = set()
@@ -167,7 +171,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         storage = tensor.untyped_storage().data_ptr()
         separate[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
-    save_file(separate, path, dict(metadata) or None)  # without tensors and with {} the library writes broken JSON
+    save_file(separate, path, dict(metadata) or None)  # with no tensors and empty metadata safetensors writes bad JSON
     _sort_metadata(path)
 
 
@@ -185,9 +189,10 @@ def _sort_metadata(path: Path) -> None:
 
 
 def _collect_tensors(state: TrainingState) -> tuple[dict[str, dict[str, Tensor]], list[dict[str, Any]]]:
-    """Return what each file holds, empty but on rank zero, and the optimizer's groups, which are plain JSON.
+    """Return the tensors of each checkpoint file by name, and the optimizer's parameter groups as plain JSON.
 
-    The optimizer's tensors are named ``parameter.key``.
+    The optimizer's tensors are named ``INDEX.KEY``, with the index of their parameter. On ranks other than zero the
+    files are empty.
     """
     models = {MODEL: state.model} | ({} if state.average is None else {AVERAGE: state.average.model})
     tensors = {name: model.state_dict() for name, model in models.items()}
@@ -198,29 +203,32 @@ def _collect_tensors(state: TrainingState) -> tuple[dict[str, dict[str, Tensor]]
         for key, value in values.items()
         if value is not None
     }
-    keep = state.distributed.is_rank_zero
-    return {name: _unsharded(named, keep) for name, named in tensors.items()}, optimizer["param_groups"]
+    is_rank_zero = state.distributed.is_rank_zero
+    return {name: _unsharded(named, is_rank_zero) for name, named in tensors.items()}, optimizer["param_groups"]
 
 
-def _unsharded(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
-    """Return full tensors on the CPU, since a device may not have room for all; none of them unless ``keep``."""
+def _unsharded(tensors: Mapping[str, Tensor], is_rank_zero: bool) -> dict[str, Tensor]:
+    """Gather the shards of each tensor; return the full tensors on rank zero, and an empty dict on the other ranks.
+
+    Each is moved to the CPU before the next is gathered, since a GPU may not have room for all.
+    """
     full: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         tensor = full_tensor(tensor.detach())
-        if keep:
+        if is_rank_zero:
             full[name] = tensor.cpu().contiguous()
     return full
 
 
 @contextlib.contextmanager
 def write_atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield a folder to write files into, which becomes ``target`` at the end.
+    """Yield a temporary folder to write files into, and rename it to ``target`` at the end.
 
-    A kill, a full disk or an error at any moment leaves nothing at ``target``; the name of what a kill leaves beside it
-    begins with ``UNFINISHED``.
+    If the block raises, the process is killed or the disk is full, there is nothing at ``target``. A killed process
+    may leave the temporary folder beside it, whose name begins with ``UNFINISHED``.
     """
     temporary = target.with_name(UNFINISHED + target.name)
-    shutil.rmtree(temporary, ignore_errors=True)  # of a save that was killed
+    shutil.rmtree(temporary, ignore_errors=True)  # a killed save may have left it
     with write_errors(target):
         try:
             temporary.mkdir(parents=True)
@@ -237,20 +245,20 @@ def write_atomic_folder(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def write_errors(target: Path) -> Iterator[None]:
-    """Turn what the system says of a write that it refuses into a CheckpointError."""
+    """Convert errors of the operating system and of safetensors while writing ``target`` to CheckpointError."""
     try:
         yield
     except (OSError, SafetensorError) as error:
-        fix = "free some space" if is_disk_full(error) else "look at the disk and the rights to it"
+        fix = "free some space" if is_disk_full(error) else "check the disk and its permissions"
         raise CheckpointError(
             f"could not be written: {error}", f"{fix}; earlier checkpoints are intact", file=target
         ) from error
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Return whether the system refused a write because the disk, or the user's quota of it, is full."""
+    """Return whether a write failed because the disk or the user's quota is full, or the file is too large."""
     numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if isinstance(error, SafetensorError):  # it has the system's words only
+    if isinstance(error, SafetensorError):  # it carries the system's error as text only
         return any(f"(os error {number})" in str(error) for number in numbers)
     return isinstance(error, OSError) and error.errno in numbers
 
@@ -260,7 +268,7 @@ def _checksum_line(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
+    """Sync a file or folder to the disk (fsync)."""
     if os.name == "nt" and path.is_dir():
         return  # Windows cannot open a folder
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""The config of an experiment: everything that a run depends on, as one typed value in five groups."""
+"""The config of an experiment: everything that a run depends on, as one typed and validated value."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -27,16 +27,16 @@ from .optim.schedule import ScheduleConfig
 
 
 class SplitConfig(Config):
-    """The images of one split, and what happens to them on the way to the model."""
+    """The data set of one split, and how its images are transformed, mixed and sampled."""
 
     dataset: Annotated[DatasetConfig, *DATASETS.field()]
     bad_data: Policy = "error"
-    """What to do about images and annotations that cannot be used: stop at the first, or skip and count them."""
+    """What to do with invalid images and annotations: ``error`` stops at the first, ``skip`` skips and counts them."""
     transform: Annotated[TransformConfig, *TRANSFORMS.field()] = ResizeConfig()
     mix: Annotated[PartConfig, *MIXES.field()] | None = None
-    """How several transformed images become one sample; for training only."""
+    """How several transformed images are combined into one sample, such as mosaic; training split only."""
     sampling: SamplingConfig = SamplingConfig()
-    """Which images an epoch shows, and which share a batch; for training only."""
+    """Which images an epoch contains, and how they are grouped into batches; training split only."""
 
     @model_validator(mode="after")
     def _check_decoded_size(self) -> "SplitConfig":
@@ -45,105 +45,106 @@ class SplitConfig(Config):
 
 
 class RecipeConfig(Config):
-    """How the weights are trained: every field of this group changes the numbers of a run."""
+    """How the weights are trained. Every field of this group affects the results of a run."""
 
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=16, gt=0)
-    """Images of one step, over all processes."""
+    """Images per step, summed over all processes."""
     accumulate: int = Field(default=1, gt=0)
-    """Micro-batches into which each process splits its images of a step, to save memory. Losses are then normalized
-    within each micro-batch."""
+    """Gradient accumulation: the number of micro-batches into which each process splits its images of a step, to save
+    memory. Losses are normalized within each micro-batch."""
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     clip_norm: float | None = Field(default=None, gt=0)
-    """Total norm to which larger gradients are scaled down; None leaves them as they are."""
+    """Maximum total norm of the gradients; larger gradients are scaled down to it. None: no clipping."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Decay of an exponential moving average of the weights, such as 0.9998. With it evaluations and loaded models use
-    the averaged weights."""
+    """Decay of an exponential moving average (EMA) of the weights, such as 0.9998. Evaluations and loaded models then
+    use the averaged weights. None: no EMA."""
     precision: Precision = "fp32"
-    """Arithmetic of a training step; evaluations run in float32, or in ``tf32`` unless this is ``fp32``."""
+    """Numeric precision of training steps. Evaluations run in ``fp32`` if this is ``fp32``, otherwise in ``tf32``."""
     channels_last: bool = False
-    """Keep feature maps in channels-last memory format, which is faster on a GPU in half precision."""
+    """Use the channels-last memory format for weights and feature maps, which is faster on a GPU in half precision."""
     compile: bool = False
-    """Compile the backbone, the neck and the dense parts of the head with torch.compile. The first steps take minutes,
-    and so does the first image of a new shape."""
+    """Compile the backbone, the neck and the dense parts of the head with torch.compile. The first steps, and the first
+    batch of each new shape, take minutes."""
     deterministic: bool = False
-    """Use deterministic kernels only, so that a run gives the same bits each time on a GPU too, and predict image by
-    image in evaluations, so that their batch size does not matter. On a CPU training is deterministic in any case."""
+    """Use deterministic kernels only, so that a run on a GPU is bit-reproducible, and predict one image at a time in
+    evaluations, so that the batch size does not affect them. Training on a CPU is always deterministic."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """What each of several processes holds of the weights: all of them (DDP), or a shard (FSDP2), for models that do
-    not fit otherwise. Checkpoints are the same."""
+    """Data parallelism over several processes: ``ddp`` keeps all weights on every process, ``fsdp`` (FSDP2) only a
+    shard, for models that do not fit otherwise. Both write the same checkpoints."""
 
     @model_validator(mode="after")
     def _check_combinations(self) -> "RecipeConfig":
         if self.parallel == "fsdp" and (self.precision == "fp16" or self.channels_last or self.compile):
             raise ValueError(
-                "parallel='fsdp' goes with precision fp32, tf32 or bf16, without channels_last and compile"
+                "parallel='fsdp' needs precision fp32, tf32 or bf16, and channels_last and compile switched off"
             )
         return self
 
 
 class EvaluationConfig(Config):
-    """How and when a run is evaluated on its validation split; may change when the run is resumed."""
+    """How and when a run is evaluated on its validation split. May change when the run is resumed."""
 
     every: int = Field(default=0, ge=0)
-    """Steps between evaluations; 0 evaluates after the last step only."""
+    """Steps between evaluations; 0: evaluate after the last step only."""
     batch_size: int = Field(default=1, gt=0)
-    """Images that are predicted together. Above 1 an image that is smaller than its batch mates is padded, and its
-    predictions change at the borders a little: on the quickstart 0.3 box AP between 1 and 4."""
+    """Images per batch. Above 1, smaller images are padded to the largest in their batch, which slightly changes
+    predictions near the borders: 0.3 box AP between batch sizes 1 and 4 on the quickstart."""
     losses: bool = False
-    """Compute the losses of the validation images too, which reads and runs them once more."""
+    """Also compute the losses of the validation images, in a second pass over them."""
     patience: int | None = Field(default=None, gt=0)
-    """End the run once this many evaluations in a row are no better than the best; None never does."""
+    """Early stopping: end the run after this many consecutive evaluations without improvement. None: never."""
     patience_for: Literal["score", "loss"] = "score"
-    """What patience waits for: a higher main score, or a lower sum of the validation losses."""
+    """What must improve for ``patience``: the main score, or the sum of the validation losses."""
     engine: Engine = "hotcoco"
-    """Library that computes COCO's numbers; both give the same digits."""
+    """Library that computes the COCO metrics; both give identical numbers."""
     boundary: bool = True
-    """Compute boundary AP (2103.16562) beside mask AP where masks are scored."""
+    """Also compute boundary AP (2103.16562) where mask AP is computed."""
     inference: SemanticInference = SemanticInference()
-    """How a semantic head predicts an image: whole or by windows, at which scales."""
+    """How a semantic head predicts an image: at once or in sliding windows, and at which scales."""
 
     @model_validator(mode="after")
     def _check_patience(self) -> "EvaluationConfig":
         if self.patience is not None and not self.every:
-            raise ValueError("patience counts evaluations, and every=0 has one after the last step only: set every")
+            raise ValueError("patience needs regular evaluations, but every=0 evaluates after the last step: set every")
         if self.patience is not None and self.patience_for == "loss" and not self.losses:
             raise ValueError("patience_for='loss' needs losses=True")
         return self
 
 
 class RunConfig(Config):
-    """How a run is carried out and reported; changes no number, and may change when the run is resumed."""
+    """How a run loads data, saves checkpoints and logs. Affects no result, and may change when the run is resumed."""
 
     loader: LoaderConfig = LoaderConfig()
     checkpoint_every: int = Field(default=1000, gt=0)
-    """Steps between checkpoints; every evaluated step has one too."""
+    """Steps between checkpoints; one is also saved before every evaluation."""
     keep_checkpoints: int = Field(default=2, gt=0)
-    """How many of the newest checkpoints stay, beside the best one."""
+    """Number of newest checkpoints to keep, in addition to the best one."""
     log_every: int = Field(default=20, gt=0)
-    """Steps between records of the log."""
+    """Steps between log records."""
     expected_ranges: dict[str, tuple[float, float]] = Field(default={})
-    """Ranges that logged numbers should be in, such as ``{"loss_mask": (0.2, 0.8)}``: a warning says where one is not.
-    State them wide, from runs that went well."""
+    """Expected (low, high) ranges of logged values, such as ``{"loss_mask": (0.2, 0.8)}``; a value outside its range
+    gives a warning. Choose wide ranges, from successful runs."""
     expected_from_step: int = Field(default=500, gt=0)
-    """The step from which ``expected_ranges`` hold; they are checked once, at the first record from there on."""
+    """Step at which to check ``expected_ranges``: once, at the first log record at or after it."""
     imports: tuple[str, ...] = ()
-    """Modules or Python files with parts of your own that this config names; ``--import`` adds to them. They are
-    imported when a JSON config is trained; what opens a run imports none of them by itself."""
+    """Modules or Python files that define custom parts used in this config; ``--import`` adds more. They are imported
+    when a JSON config is trained. Opening a finished run does not import them."""
 
     @model_validator(mode="after")
     def _check_ranges(self) -> "RunConfig":
         for name, (low, high) in self.expected_ranges.items():
             if low > high:
-                raise ValueError(f"expected_ranges: a range goes from low to high; {name} has {low} to {high}")
+                raise ValueError(f"expected_ranges: the low end of {name} is above the high end: {low}, {high}")
         return self
 
 
 class ExperimentConfig(Config):
     """An experiment: the model, its data, the recipe, the evaluation and the run.
 
-    When a run is resumed, ``name``, ``evaluation`` and ``run`` may differ; the other groups decide its numbers.
+    When a run is resumed, only ``name``, ``evaluation`` and ``run`` may change; the other groups determine the
+    trained weights.
     """
 
     name: str
@@ -158,7 +159,7 @@ class ExperimentConfig(Config):
     def _check_validation_split(self) -> "ExperimentConfig":
         if self.val.mix is not None or self.val.sampling != SamplingConfig():
             raise ValueError(
-                "val: mix and sampling are for training; every validation image is shown once: leave them out"
+                "val: mix and sampling apply to training only; every validation image is used once: leave them out"
             )
         return self
 
@@ -166,29 +167,32 @@ class ExperimentConfig(Config):
     def _check_inference(self) -> "ExperimentConfig":
         task = task_of_head(self.model.head.name)
         if task != "semantic" and self.evaluation.inference != SemanticInference():
-            who = "several heads look" if isinstance(self.model.head, MultiHeadConfig) else f"a head for {task} looks"
-            raise ValueError(f"{who} at an image whole and once: leave evaluation.inference as it is")
+            head = "a model with several heads" if isinstance(self.model.head, MultiHeadConfig) else f"a {task} head"
+            raise ValueError(f"{head} cannot predict in windows or at several scales: leave out evaluation.inference")
         return self
 
     def inference(self) -> InferenceConfig:
-        """Return what prediction needs of the experiment: evaluations of a run go by it, and so does a Predictor."""
+        """Return the part of the config that prediction needs; evaluations and :class:`Predictor` use it."""
         return InferenceConfig(
             model=self.model,
             preprocessing=as_preprocessing(self.val.transform),
             semantic=self.evaluation.inference,
-            # The size of a batch decides in which order sums are taken.
+            # The batch size determines the order of floating-point sums.
             batch_size=1 if self.recipe.deterministic else self.evaluation.batch_size,
             precision="fp32" if self.recipe.precision == "fp32" else "tf32",
             deterministic=self.recipe.deterministic,
         )
 
     def is_logged(self, step: int) -> bool:
-        """Return whether the log has a record at ``step``: every ``run.log_every`` steps, and at the last."""
+        """Return whether a log record is written at ``step``: every ``run.log_every`` steps and at the last step."""
         return step % self.run.log_every == 0 or step == self.recipe.schedule.steps
 
 
 def parse_config(values: Mapping[str, Any], source: str = "config") -> ExperimentConfig:
-    """Return the experiment that plain data describe; UsageError names a wrong or unknown field."""
+    """Return the experiment config that plain data describe.
+
+    Raises UsageError, which begins with ``source`` and names the invalid or unknown fields.
+    """
     try:
         return ExperimentConfig.model_validate(values)
     except ValidationError as error:
@@ -196,7 +200,10 @@ def parse_config(values: Mapping[str, Any], source: str = "config") -> Experimen
 
 
 def experiment_config(checkpoint: Checkpoint) -> ExperimentConfig:
-    """Return the experiment that a checkpoint is of; CheckpointError for a part that is not registered."""
+    """Return the config of the experiment that wrote a checkpoint.
+
+    Raises CheckpointError if the config is invalid, for example because a custom part is not registered.
+    """
     try:
         return ExperimentConfig.model_validate(checkpoint.config)
     except ValidationError as error:

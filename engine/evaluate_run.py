@@ -1,4 +1,4 @@
-"""Score a trained model on the validation data of an experiment, from its folder or in memory."""
+"""Evaluate a trained model, from a run folder, a checkpoint or memory, on the validation data of an experiment."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -25,9 +25,10 @@ class CheckpointScores:
     """The scores of a checkpoint."""
 
     scores: Mapping[str, Scores]
+    """Scores by name, such as ``bbox``."""
     step: int
     images: int
-    """The number of images that were scored."""
+    """The number of images in the validation data."""
 
 
 def evaluate_run(
@@ -37,22 +38,22 @@ def evaluate_run(
     device: torch.device | str = "auto",
     imports: Sequence[str | os.PathLike[str]] = (),
 ) -> dict[str, Any]:
-    """Score a model on the ``val`` data of an experiment, and return the numbers as ``eval.json`` has them.
+    """Score a model on the ``val`` data of an experiment, and return the scores in the format of ``eval.json``.
 
-    ``{"bbox": {"AP": 0.48, ...}, "per_class": {...}}``: a dict of numbers for each thing scored. ``model`` is a run
-    folder or a checkpoint, whose own experiment is used unless ``config`` is another one, or a model, which needs a
-    ``config`` and stays where it is. Under ``torchrun`` the processes share the images, and rank zero gets the numbers;
-    the others get an empty dict. ``imports`` are modules or Python files with parts of your own, which are imported
-    first.
+    The result has a dict of numbers for each thing scored: ``{"bbox": {"AP": 0.48, ...}, "per_class": {...}}``.
+    ``model`` is the path of a run folder or a checkpoint, whose stored config is used unless ``config`` is given; or a
+    model, which needs ``config`` and stays on its device. ``imports`` are modules or Python files that define custom
+    parts; they are imported first. Under ``torchrun`` each process predicts a shard of the images; rank zero gets the
+    scores, and the other ranks an empty dict.
     """
     if isinstance(model, Model):
         if config is None:
-            raise UsageError("a model alone does not say on which data to score it", "give a config too")
+            raise UsageError("evaluating a model object needs a config, which names the data", "pass config=...")
         dataset = build_dataset(config.val.dataset, config.val.bad_data)
         require_targets(config.model.head, dataset)
         evaluated = evaluate(pick_task(model.head, dataset.classes), model, dataset, config)
         return {} if evaluated is None else scores_as_json(evaluated[1])
-    result = evaluate_checkpoint(model, device, lambda own: own if config is None else config, imports=imports)
+    result = evaluate_checkpoint(model, device, lambda stored: stored if config is None else config, imports=imports)
     return {} if result is None else scores_as_json(result.scores)
 
 
@@ -64,11 +65,11 @@ def evaluate_checkpoint(
     imports: Sequence[str | os.PathLike[str]] = (),
     console: Console | None = None,
 ) -> CheckpointScores | None:
-    """Score a run folder's newest checkpoint, or one checkpoint, on its ``val`` data.
+    """Score a checkpoint, or the newest checkpoint of a run folder, on the ``val`` data of its experiment.
 
-    ``change`` returns the config to evaluate with, given the checkpoint's. ``imports`` are modules or Python files with
-    parts of your own, and the ``console`` shows how far it has come. The processes of a distributed evaluation share
-    the images; those that are not rank zero get None.
+    ``change`` maps the checkpoint's config to the config to evaluate with. ``imports`` are modules or Python files that
+    define custom parts; they are imported first. ``console`` shows the progress. In a distributed evaluation each
+    process predicts a shard of the images; ranks other than zero get None.
     """
     with init_distributed(pick_device(device)) as distributed:
         with distributed.fail_together():

@@ -1,4 +1,4 @@
-"""Changes of a config that a command line makes: ``--set KEY=VALUE``."""
+"""Overriding config fields from the command line: ``--set KEY=VALUE``."""
 
 import ast
 import json
@@ -13,12 +13,13 @@ from .config import ExperimentConfig
 
 
 def override(config: ExperimentConfig, assignments: Sequence[str]) -> ExperimentConfig:
-    """Return the config with ``KEY=VALUE`` assignments applied, as ``--set`` takes them.
+    """Return the config with ``KEY=VALUE`` assignments (the values of ``--set``) applied.
 
-    A key is a dotted path to a field (``recipe.optimizer.lr``). In a field that is a dict, the rest of the path is the
-    key, and a new one is added (``recipe.optimizer.lr_multipliers.head.mask=0.1``). Setting a part's ``name`` to that
-    of another kind of part gives that part with its defaults. A value is JSON or a Python literal where the field takes
-    that, and otherwise text.
+    A key is a dotted path to a field (``recipe.optimizer.lr``). Below a field that is a dict, the rest of the path is
+    the dict's key, which may be new (``recipe.optimizer.lr_multipliers.head.mask=0.1``). Changing the ``name`` of a
+    part (``model.neck.name=bifpn``) replaces it by that part with its defaults. A value is parsed as JSON or a Python
+    literal, and otherwise used as text; a leading ``~`` in a path is expanded. Raises
+    UsageError for an unknown field or an invalid value.
     """
     changes: dict[str, Any] = {}
     for assignment in assignments:
@@ -33,9 +34,10 @@ def override(config: ExperimentConfig, assignments: Sequence[str]) -> Experiment
 
 
 def _add_change(changes: dict[str, Any], node: Config | None, path: Sequence[str], text: str, parent: str = "") -> None:
-    """Add one assignment to ``changes``, the nested mapping that :meth:`Config.replace` takes.
+    """Add one assignment to ``changes``, a nested mapping for :meth:`Config.replace`.
 
-    ``node`` is the config that the path starts in, None below a part that an earlier assignment replaces.
+    ``path`` starts in the config ``node``; None stands for a part that an earlier assignment replaces, whose fields
+    are not known yet.
     """
     name, rest = path[0], path[1:]
     if node is None:
@@ -62,7 +64,7 @@ def _add_change(changes: dict[str, Any], node: Config | None, path: Sequence[str
 
 
 def _add_item(values: dict[Any, Any], path: Sequence[str], text: str) -> None:
-    """Set one item of a dict field: a field of an item that is a config, or the item that the whole path names."""
+    """Set an item of a dict field: a field of an existing config in the dict, or else the item with the dotted key."""
     item = values.get(path[0])
     if isinstance(item, Config) and len(path) > 1:
         change: dict[str, Any] = {}
@@ -73,14 +75,14 @@ def _add_item(values: dict[Any, Any], path: Sequence[str], text: str) -> None:
 
 
 def _add_unchecked(changes: dict[str, Any], path: Sequence[str], text: str) -> None:
-    """Set a field of a part that is built anew, whose config type checks it later."""
+    """Set a field of a replaced part; :meth:`Config.replace` validates it later."""
     for name in path[:-1]:
         changes = changes.setdefault(name, {})
     changes[path[-1]] = _parse_literal(text)
 
 
 def _parse_value(text: str, field: FieldInfo) -> Any:
-    """Return the value that ``text`` stands for in a config field: a literal if the field takes it, otherwise text."""
+    """Parse ``text`` for a config field: as a literal if the field accepts it, otherwise as a string."""
     literal = _parse_literal(text)
     adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
     for candidate in (literal, text):
@@ -89,11 +91,11 @@ def _parse_value(text: str, field: FieldInfo) -> Any:
             return candidate
         except ValidationError:
             continue
-    return literal  # the error that it raises in its place names the field
+    return literal  # invalid: validation of the complete config raises an error that names the field
 
 
 def _parse_literal(text: str) -> Any:
-    """Return the JSON value or Python literal that ``text`` spells, or the text itself."""
+    """Parse ``text`` as JSON or as a Python literal; return the text itself if it is neither."""
     for parse in (json.loads, ast.literal_eval):
         try:
             return parse(text)

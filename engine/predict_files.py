@@ -1,4 +1,4 @@
-"""Predictions of image files: a picture of each, and results files with ids that a data set knows."""
+"""Prediction of image files: a picture of each image, and results files."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from ..structures import Classes, UsageError, suggest
 from .tasks import Rows, pick_task, results_files
 
 NamedFile = tuple[Path, str]
-"""An image file, and its name in what is written: its path below the folder that was asked for."""
+"""The path of an image file, and its name in the output: its path relative to the folder that the user gave."""
 
 
 def predict_files(
@@ -23,12 +23,12 @@ def predict_files(
     annotations: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> list[str]:
-    """Predict image files, draw what has at least ``score``, and return the names of the results files.
+    """Predict image files, draw the predictions scoring at least ``score``, and return the names of the results files.
 
-    ``output`` gets a picture of each image, the results files, and ``images.json`` with the id of each image. Ids count
-    from 1, unless ``annotations`` names a COCO file: then they are that file's, by file name, and so are the ids of
-    categories, by name; results can be scored against the file. Raises UsageError for an image or a class that the file
-    does not have, and for a picture that would overwrite an image.
+    Writes to ``output`` a picture of each image, the results files, and ``images.json`` with the id of each image.
+    Image ids count from 1. With ``annotations``, a COCO file, image ids (matched by file name) and category ids
+    (matched by class name) are those of that file, so that the results can be scored against it. Raises UsageError if
+    an image or a class is missing in that file, or if a picture would overwrite an image.
     """
     pictures = _choose_pictures(files, output)
     names, classes = [name for _, name in files], predictor.checkpoint.classes
@@ -52,25 +52,33 @@ def predict_files(
     for name, rows_of_file in results.items():
         write_results(output / name, rows_of_file)
     write_json(output / "images.json", entries)
-    origin = "count from 1 and belong to no annotation file" if annotations is None else f"are those of {annotations}"
-    say(f"image ids in {', '.join(results)} {origin}; images.json has them by file name")
+    origin = "count from 1 and match no annotation file" if annotations is None else f"are those of {annotations}"
+    say(f"image ids in {', '.join(results)} {origin}; images.json lists them with their file names")
     return list(results)
 
 
 def _choose_pictures(files: Sequence[NamedFile], output: Path) -> list[Path]:
-    """Return the file that each picture is drawn into; UsageError if that is one of the images or another's."""
+    """Return the path of each picture to write.
+
+    Raises UsageError if a picture would overwrite an input image or the picture of another image.
+    """
     inputs = {path.resolve() for path, _ in files}
     pictures = [output / Path(name).with_suffix(".png") for _, name in files]
     for picture, count in Counter(pictures).items():
         if picture.resolve() in inputs:
             raise UsageError("the picture would overwrite this image", "choose another --output", file=picture)
         if count > 1:
-            raise UsageError("two images would give this picture", "draw them into different folders", file=picture)
+            raise UsageError(
+                "two images would be drawn into this picture", "predict them in separate commands", file=picture
+            )
     return pictures
 
 
 def find_image_ids(names: Sequence[str], truth: Mapping[str, Any], file: Path) -> list[int | str]:
-    """Return the ids that a COCO file has for images, by their names or else by the last part of their names."""
+    """Return the ids in a COCO file of the images with these names.
+
+    A name that is not in the file is matched by its last path component, if only one image has it.
+    """
     by_name = {str(image.get("file_name")): image["id"] for image in truth["images"]}
     short_names = Counter(Path(name).name for name in by_name)
     by_short_name = {Path(name).name: image_id for name, image_id in by_name.items()}
@@ -92,7 +100,7 @@ def find_image_ids(names: Sequence[str], truth: Mapping[str, Any], file: Path) -
 
 
 def find_category_ids(classes: Classes, truth: Mapping[str, Any], file: Path) -> Classes:
-    """Return classes with the ids that a COCO file has for them, by name."""
+    """Return the classes with their category ids in a COCO file, matched by name."""
     ids = {str(category.get("name")): category["id"] for category in truth["categories"]}
     missing = [name for name in classes.names if name not in ids]
     if missing:

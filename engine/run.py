@@ -1,8 +1,4 @@
-"""A run from where it starts: new or resumed, its config compared, its data opened, its model built.
-
-When a run is resumed, the groups of its config that are named in ``FREE_ON_RESUME`` may differ; the others decide its
-numbers.
-"""
+"""Starting or resuming a run: check the config and the checkpoint, open the data, build the model."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -26,32 +22,34 @@ from .user_code import store_user_code
 
 Say = Callable[[str], None]
 
-FREE_ON_RESUME = ("name", "evaluation", "run")
+CHANGEABLE_ON_RESUME = ("name", "evaluation", "run")
+"""Config groups that may change when a run is resumed; the others determine the trained weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartingPoint:
-    """The config and checkpoint that a run begins with or resumes from; rank zero determines it for all ranks."""
+    """The config and the checkpoint that a run starts or resumes from; rank zero determines it for all ranks."""
 
     config: ExperimentConfig
-    """The resolved config: with the input that the weights want."""
+    """The resolved config: ``model.input`` is set to the preprocessing of the initial weights."""
     description: Mapping[str, Any]
-    """What checkpoints say of the run beside its data: config, what prediction needs, origin and user modules."""
+    """Facts for every checkpoint of the run: config, inference config, origin of the weights, user modules."""
     resumed: Checkpoint | None = None
-    """The run's newest sound checkpoint, if it is resumed and has one."""
+    """The newest valid checkpoint of the run, if it is resumed and has one."""
     source: Checkpoint | None = None
-    """The checkpoint that ``start_from`` names, for a new run that has it."""
+    """The checkpoint that ``model.start_from`` names, in a new run."""
 
     @property
     def step(self) -> int:
-        """The last step that was taken."""
+        """The last step already taken; 0 in a new run."""
         return 0 if self.resumed is None else self.resumed.step
 
 
 def find_starting_point(folder: RunFolder, config: ExperimentConfig, resume: bool, say: Say) -> StartingPoint:
-    """Return where a run begins or resumes; store the resolved config and the user's modules in its folder.
+    """Find out where a run starts or resumes, and store its resolved config and the user's modules in its folder.
 
-    Raises UsageError where a new run finds another in the folder, or a resumed one finds none or one of other numbers.
+    Raises UsageError if a new run would overwrite another run, if there is no run to resume, or if the config differs
+    from that of the resumed run in a group that determines the weights.
     """
     has_checkpoint = bool(checkpoint_paths(folder.checkpoints))
     if not resume and (has_checkpoint or folder.metrics.exists()):
@@ -61,12 +59,12 @@ def find_starting_point(folder: RunFolder, config: ExperimentConfig, resume: boo
         if not folder.config.exists():
             fix = "check --output, or leave out --resume"
             raise UsageError("there is no run here to resume", fix, file=folder.path)
-        say(f"{folder.path}: there is no checkpoint yet, so the run begins anew, with this config")
+        say(f"{folder.path}: there is no checkpoint yet, so the run starts from step 0, with this config")
     resumed = open_checkpoint(folder.path, say) if has_checkpoint else None
     source = None
     if resumed is not None:
-        config = _require_same_numbers(resumed, config, folder.path)
-        # The file that the run's weights came from is not needed again.
+        # The pretrained weights or start_from checkpoint of the original run need not exist any more.
+        config = _resumed_config(resumed, config, folder.path)
         rename_damaged_checkpoints(folder.checkpoints, resumed.path)
     else:
         source = None if config.model.start_from is None else open_checkpoint(config.model.start_from)
@@ -81,40 +79,45 @@ def find_starting_point(folder: RunFolder, config: ExperimentConfig, resume: boo
         "origin": _find_origin(config, resumed, source),
         "user_modules": store_user_code(config, folder.path),
     }
-    write_json(folder.config, description["config"])  # from here on it is data and runs no code
+    write_json(folder.config, description["config"])  # as JSON: reading it later runs no code
     return StartingPoint(config, description, resumed, source)
 
 
 def _find_origin(
     config: ExperimentConfig, resumed: Checkpoint | None, source: Checkpoint | None
 ) -> WeightsOrigin | None:
-    """Return where the weights come from that the run began with; None where they were random."""
+    """Return the origin of the run's initial weights; None if they were random."""
     if resumed is not None:
         return resumed.origin
     if source is not None:
-        path, before = str(source.path), source.origin
-        return WeightsOrigin(path) if before is None else before.trained_further(path)
+        path, origin = str(source.path), source.origin
+        return WeightsOrigin(path) if origin is None else origin.trained_further(path)
     model = config.model
     return None if model.weights is None else weights_origin(model.weights, model.backbone.name)
 
 
-def _require_same_numbers(checkpoint: Checkpoint, config: ExperimentConfig, folder: Path) -> ExperimentConfig:
-    """Return the config that a run is resumed with; UsageError where it would give other numbers."""
+def _resumed_config(checkpoint: Checkpoint, config: ExperimentConfig, folder: Path) -> ExperimentConfig:
+    """Return the config to resume a run with: ``config``, with the checkpoint's ``model.input`` if it has none.
+
+    Raises UsageError if it differs from the checkpoint's outside ``CHANGEABLE_ON_RESUME``.
+    """
     before = experiment_config(checkpoint)
     if config.model.input is None:
         config = config.replace(model={"input": before.model.input})
     changes = config_changes(before.model_dump(mode="json"), config.model_dump(mode="json"))
-    refused = {key: pair for key, pair in sorted(changes.items()) if key.split(".")[0] not in FREE_ON_RESUME}
+    refused = {key: pair for key, pair in sorted(changes.items()) if key.split(".")[0] not in CHANGEABLE_ON_RESUME}
     if refused:
         shown = ", ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in refused.items())
         raise UsageError(
-            f"the config differs from the run's: {shown}", "resume with the same, or start anew", file=folder
+            f"the config differs from the run's: {shown}",
+            "resume with the same config, or start a new run with another --output",
+            file=folder,
         )
     return config
 
 
 def config_changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Return the (old, new) values of the fields in which two dumped configs differ, by dotted path."""
+    """Return the fields in which two dumped configs differ: (old value, new value) by dotted path."""
     changes: dict[str, tuple[Any, Any]] = {}
     for key in old.keys() | new.keys():
         before, after = old.get(key), new.get(key)
@@ -137,11 +140,15 @@ class Run:
     model: Model
     task: Task
     description: Mapping[str, Any]
-    """What its checkpoints say of it beside their step."""
+    """Facts that are stored in every checkpoint of the run, such as config, classes and digests of the data."""
 
 
 def open_run(start: StartingPoint, folder: RunFolder, distributed: DistributedContext, say: Say) -> Run:
-    """Return the run before its first step; UsageError or DataError where something does not fit."""
+    """Open the data and build the model of a run.
+
+    Raises UsageError or DataError on all ranks if the data are invalid, do not fit the head, or differ from the data
+    of the resumed run.
+    """
     config = start.config
     with distributed.fail_together():
         _require_even_shards(config, distributed.world_size)
@@ -151,7 +158,7 @@ def open_run(start: StartingPoint, folder: RunFolder, distributed: DistributedCo
             require_same_processes(start.resumed, distributed.world_size)
             require_same_data(start.resumed, data)
         model = _build_model(start, train_set, say).to(distributed.device).train()
-        task = pick_task(model.head, val_set.classes)  # results have the ids of the data that is evaluated
+        task = pick_task(model.head, val_set.classes)  # results files use the category ids of the validation data
     return Run(config, folder, distributed, train_set, val_set, model, task, {**start.description, **data})
 
 
@@ -159,14 +166,14 @@ def _require_even_shards(config: ExperimentConfig, world_size: int) -> None:
     micro_batches = world_size * config.recipe.accumulate
     if config.recipe.batch_size % micro_batches:
         raise UsageError(
-            f"batch_size {config.recipe.batch_size} cannot be shared out evenly to {world_size} processes, "
-            f"accumulate {config.recipe.accumulate}",
-            f"choose a multiple of {micro_batches}: it is the images of a whole step",
+            f"batch_size {config.recipe.batch_size} cannot be divided evenly among {world_size} processes "
+            f"with accumulate {config.recipe.accumulate}",
+            f"choose a multiple of {micro_batches}: batch_size counts the images of a step on all processes",
         )
 
 
 def _open_data(config: ExperimentConfig, folder: Path | None, say: Say) -> tuple[Dataset, Dataset]:
-    """Return the training and the validation data, validated; a report of each is written to ``folder``."""
+    """Open and check the training and the validation data; write a report of each into ``folder`` if there is one."""
     train_set = _open_split(config.train, "train", folder and folder / "data_report.json", say)
     val_set = _open_split(config.val, "val", folder and folder / "data_report_val.json", say)
     require_same_classes(train_set.classes, val_set.classes)
@@ -184,7 +191,7 @@ def _open_split(split: SplitConfig, name: str, report: Path | None, say: Say) ->
 
 
 def _build_model(start: StartingPoint, train_set: Dataset, say: Say) -> Model:
-    """Return the model with the weights that a new run begins with; a resumed run restores its own later."""
+    """Build the model with the initial weights of a new run; a resumed run loads its weights later."""
     config = start.config
     seed_step(config.recipe.seed, 0)
     with value_errors_as_usage_errors():
@@ -200,7 +207,7 @@ def _build_model(start: StartingPoint, train_set: Dataset, say: Say) -> Model:
 
 
 def describe_data(train: Dataset, val: Dataset) -> dict[str, Any]:
-    """Return what a checkpoint keeps of the data: classes, and digests of image ids and annotations."""
+    """Return the facts about the data that a checkpoint stores: classes, and digests of image ids and annotations."""
     ids = {
         split: hashlib.sha256("\n".join(map(str, dataset.image_ids)).encode(errors="surrogateescape")).hexdigest()
         for split, dataset in (("train", train), ("val", val))
@@ -210,7 +217,7 @@ def describe_data(train: Dataset, val: Dataset) -> dict[str, Any]:
 
 
 def require_same_data(checkpoint: Checkpoint, data: Mapping[str, Any]) -> None:
-    """Raise UsageError where ``data``, from :func:`describe_data`, is not what the checkpoint was trained on."""
+    """Raise UsageError if ``data``, from :func:`describe_data`, differ from the data the checkpoint was trained on."""
     require_same_classes(checkpoint.classes, data["classes"], ("the run", "the data"))
     changed = [
         f"{split} {what}"
@@ -225,19 +232,19 @@ def require_same_data(checkpoint: Checkpoint, data: Mapping[str, Any]) -> None:
         changed.append("category ids")
     if changed:
         raise UsageError(
-            f"the {' and the '.join(changed)} are no longer those that the run began with",
-            "resume with the same data, or start anew",
+            f"the {' and the '.join(changed)} have changed since the run started",
+            "resume with the same data, or start a new run with another --output",
         )
 
 
 def require_same_processes(checkpoint: Checkpoint, world_size: int) -> None:
-    """Raise UsageError where a run is resumed by another number of processes.
+    """Raise UsageError if a run is resumed with a different number of processes.
 
-    Sums in another order round differently, and batch norms would see other shards of a batch.
+    Sums over ranks would round differently, and batch norm would see other shards of a batch.
     """
     before = checkpoint.world_size
     if before != world_size:
         raise UsageError(
-            f"the run was trained by {before} processes, this is {world_size}: it would not go on exactly",
-            f"resume with {before}",
+            f"the run was trained with {before} processes, not {world_size}: its results would change",
+            f"resume with {before} processes",
         )

@@ -1,4 +1,4 @@
-"""A run's folder: who may write in it, and what its files say."""
+"""The folder of a run: its lock, the paths of its files, and the scores logged in it."""
 
 import contextlib
 import json
@@ -17,9 +17,10 @@ from .checkpoints import is_disk_full
 
 
 class RunFolder:
-    """The folder of a run, held by one process at a time.
+    """The folder of a run. As a context manager it locks the folder, so that only one process writes to it.
 
-    A file lock holds it, which the system lifts when the process ends, however it ends.
+    The operating system releases the file lock when the process ends, even if it is killed. Raises UsageError if
+    another process holds the lock, if the folder cannot be written, or if the disk is full.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -39,7 +40,7 @@ class RunFolder:
             self._holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         except LockTimeout:
             raise UsageError(
-                f"another run writes here ({self._read_holder()})",
+                f"another run is writing to this folder ({self._read_holder()})",
                 "wait for it, or choose another --output",
                 file=self.path,
             ) from None
@@ -64,33 +65,33 @@ class RunFolder:
             ) from error
 
     def _read_holder(self) -> str:
-        """Return which process holds the folder. The lock file itself cannot be read on every system."""
+        """Return the process that holds the lock, as text, from a second file: Windows cannot read a locked file."""
         try:
             return self._holder.read_text() or "another process"
         except OSError:
             return "another process"
 
     def evaluated_step(self) -> int:
-        """Return the step that ``eval.json`` is of; 0 where there is none."""
+        """Return the step of the scores in ``eval.json``; 0 if there are none."""
         return json.loads(self.scores.read_text(encoding="utf-8"))["step"] if self.scores.exists() else 0
 
     def best_step(self, higher_is_better: bool = True) -> int:
-        """Return the step with the best first score, the earliest of equals; 0 where nothing was scored."""
+        """Return the step with the best main score, the earliest in a tie; 0 if there are no scores."""
         merits = {step: merit for step, merit in self._merits("score", higher_is_better).items() if merit > -math.inf}
         return max(merits, key=merits.__getitem__, default=0)
 
     def evaluations_since_best(self, measure: Literal["score", "loss"], higher_is_better: bool = True) -> int:
-        """Return how many evaluations came after the best one: that with the best first score, or the lowest loss.
+        """Return how many evaluations followed the best one, by the main score or by the lowest validation loss.
 
-        Of equals the earliest is the best; what could not be computed is the worst. This depends on ``metrics.jsonl``
-        alone, so that a resumed run decides as the unbroken one.
+        The earliest wins a tie, and a missing value counts as the worst. Only ``metrics.jsonl`` is read, so that a
+        resumed run stops at the same step as an uninterrupted one.
         """
         merits = self._merits(measure, higher_is_better and measure == "score")
         best = max(merits, key=merits.__getitem__, default=0)
         return sum(step > best for step in merits)
 
     def _merits(self, measure: Literal["score", "loss"], higher_is_better: bool) -> dict[int, float]:
-        """Return a number for each evaluated step that is higher for a better one."""
+        """Return the score or the negated loss of each evaluated step, so that higher is better."""
         merits: dict[int, float] = {}
         for step, numbers in self._evaluations().items():
             value = next(iter(numbers.values())) if measure == "score" else numbers.get("loss")
@@ -101,27 +102,27 @@ class RunFolder:
         return merits
 
     def _evaluations(self) -> dict[int, dict[str, float | None]]:
-        """Return the numbers of every evaluation by step, the main score first."""
+        """Return the values of each evaluation by step; the main score is the first value."""
         lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
         records = [json.loads(line) for line in lines]
         return {record.pop("step"): record for record in records if record.pop("group") == "val"}
 
     def rewind(self, step: int) -> None:
-        """Delete what was written after a step, and by a killed evaluation of it: a resumed run writes it again."""
+        """Delete everything written after ``step``, or by an unfinished evaluation of it: a resumed run repeats it."""
         if self.evaluated_step() > step:
             for file in (self.scores, self.picture):
                 file.unlink(missing_ok=True)
         scored = self.evaluated_step() == step
         if not self.metrics.exists():
             return
-        kept: list[str] = []
+        lines: list[str] = []
         for line in self.metrics.read_text(encoding="utf-8").splitlines():
             try:
                 record: dict[str, Any] = json.loads(line)
-            except json.JSONDecodeError:  # a kill may cut the last line
+            except json.JSONDecodeError:  # the last line may be incomplete if the run was killed
                 continue
             if record["step"] < step or (record["step"] == step and (record["group"] == "train" or scored)):
-                kept.append(line + "\n")
+                lines.append(line + "\n")
         temporary = self.path / ".metrics.jsonl.writing"
-        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.write_text("".join(lines), encoding="utf-8")
         temporary.replace(self.metrics)

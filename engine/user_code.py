@@ -1,4 +1,4 @@
-"""The user's own modules that an experiment's parts are defined in: found by the parts, and kept with the run."""
+"""Copying the user's modules that define an experiment's custom parts into the run folder."""
 
 import os
 import shutil
@@ -23,10 +23,11 @@ REGISTRIES: tuple[Registry, ...] = (BACKBONES, NECKS, HEADS, DATASETS, TRANSFORM
 
 
 def store_user_code(config: ExperimentConfig, folder: Path) -> dict[str, str]:
-    """Copy the user's modules that the experiment's parts are defined in to ``folder/code``.
+    """Copy the user's modules that define parts of the experiment to ``folder/code``.
 
-    Returns their names, each with its file in that folder, or with its own path where it is not copied: a script that
-    was run as the main program, or an installed package. What a module imports from beside it is copied too.
+    Files that a module imports from its own folder are copied too. Returns for each module the path of its copy
+    relative to ``folder/code``; for a script run as the main program, which is not copied, its path from the current
+    folder. Modules of installed packages are left out.
     """
     record: dict[str, str] = {}
     for name in sorted(set(_module_names(config))):
@@ -47,7 +48,7 @@ def store_user_code(config: ExperimentConfig, folder: Path) -> dict[str, str]:
 
 
 def _module_names(config: ExperimentConfig) -> Iterator[str]:
-    """Yield the names of the modules outside this package that the experiment's configs, parts and tasks are from."""
+    """Yield the names of the modules outside this package that define the experiment's configs, parts and tasks."""
     package = __name__.partition(".")[0]
     for value in _configs_in(config):
         defined_in = {type(value).__module__}
@@ -60,7 +61,7 @@ def _module_names(config: ExperimentConfig) -> Iterator[str]:
 
 
 def _configs_in(value: Any) -> Iterator[Config]:
-    """Yield a config and all configs in it."""
+    """Yield a config and all configs nested in it."""
     if isinstance(value, Config):
         yield value
         for name in type(value).model_fields:
@@ -74,6 +75,6 @@ def _configs_in(value: Any) -> Iterator[Config]:
 
 
 def _is_installed(file: Path) -> bool:
-    """Return whether a file belongs to an installed package or to Python."""
+    """Return whether a file belongs to an installed package or to Python's standard library."""
     folders = (Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib"))
     return any(file.is_relative_to(folder) for folder in folders)

@@ -1,6 +1,6 @@
-"""Necks (floor 3): modules that turn a backbone's pyramid into the pyramid that heads read.
+"""Necks: modules that turn a backbone's feature maps into the pyramid that heads read (floor 3).
 
-The imports below fill the registry ``NECKS``.
+Importing this package registers the built-in necks in ``NECKS``.
 """
 
 from .base import NECKS, Neck

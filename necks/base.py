@@ -1,4 +1,4 @@
-"""The interface of a neck: a module that turns a backbone's pyramid into the pyramid that heads read."""
+"""The interface of necks: modules that turn a backbone's feature maps into the pyramid that heads read."""
 
 from abc import ABC, abstractmethod
 
@@ -8,21 +8,24 @@ from ..structures import FeatureInfo, Features, Registry
 
 
 class Neck(nn.Module, ABC):
-    """A module that computes new levels from a backbone's, built from the backbone's ``feature_info``."""
+    """Base class of necks, which compute new levels from a backbone's levels.
+
+    A neck is built from the backbone's ``feature_info``, and its constructor must set ``levels`` and ``feature_info``.
+    """
 
     levels: tuple[str, ...]
-    """The levels that it reads, fine to coarse."""
+    """The levels that the neck reads, from fine to coarse."""
     feature_info: dict[str, FeatureInfo]
-    """Channels and stride of every level that ``forward`` returns, in the same order, fine to coarse.
+    """Channels and stride of every level that ``forward`` returns, in the same order, from fine to coarse.
 
-    A map of stride ``s`` has ceil(height / s) x ceil(width / s) cells. A level finer than any that is read is the
-    exception: it divides the cells of the finest level read, since the size of the image is not known here.
+    A map of stride ``s`` has ceil(height / s) x ceil(width / s) cells. The exception are levels finer than every input
+    level: they subdivide the cells of the finest input, since the neck does not know the size of the image.
     """
 
     @abstractmethod
     def forward(self, features: Features) -> Features:
-        """Return the new levels; ``features`` is not changed."""
+        """Compute the new levels by name; ``features`` is not changed."""
 
 
 NECKS: Registry[Neck] = Registry("neck")
-"""The necks by name. An entry builds its neck from ``(feature_info, config)``."""
+"""The registry of necks; each entry is a class or function that builds a neck from ``(feature_info, config)``."""

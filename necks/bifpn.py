@@ -20,18 +20,19 @@ FUSION_EPS = 1e-4  # 1911.09070 section 3.3
 
 
 class BiFPNConfig(PartConfig):
-    """The options of a BiFPN. The defaults are those of EfficientDet-D0 (Table 1), which reads c3..c5."""
+    """The options of a BiFPN. The defaults are those of EfficientDet-D0 (1911.09070 Table 1), which reads c3..c5."""
 
     name: str = "bifpn"
     channels: PositiveInt = 64
     repeats: PositiveInt = 3
-    """The number of layers, each a top-down and a bottom-up path with weights of its own."""
+    """The number of layers; each has a top-down and a bottom-up path with separate weights."""
     levels: InputLevels | None = None
-    """The levels to read, fine to coarse; None takes every ``c`` level."""
+    """The levels to read, from fine to coarse. None: all ``c`` levels."""
     extra: ExtraMethod = "pool_from_input"
-    """How extra levels are made. They are merged like the others."""
+    """How extra coarser levels are computed: ``none``, ``pool``, ``conv``, ``conv_from_input`` or ``pool_from_input``.
+    They are merged like the other levels."""
     extra_count: ExtraCount | None = None
-    """How many extra levels; None is one by ``pool`` and two by any other method."""
+    """The number of extra levels. None: one for ``pool``, two for the other methods."""
     norm: NormKind = "batch"
     """The norm after each convolution that is not depthwise. Batch norms have PyTorch's momentum of 0.1 instead of the
     paper's 0.01."""
@@ -41,10 +42,10 @@ class BiFPNConfig(PartConfig):
 
 
 class Fusion(nn.Module):
-    """A weighted sum of maps of one size and a separable convolution (section 3.3, fast normalised fusion).
+    """A weighted sum of maps of equal size, followed by a separable convolution.
 
-    The order (activation, depthwise 3x3, 1x1, norm) is that of the authors' release; in the paper's text the
-    activation comes after the norm.
+    The weights use fast normalized fusion (1911.09070 section 3.3). The order activation, depthwise 3x3, 1x1, norm is
+    that of the authors' code; in the paper's text the activation comes after the norm.
     """
 
     def __init__(self, count: int, channels: int, norm: NormLayer, activation: ActivationKind) -> None:
@@ -57,15 +58,15 @@ class Fusion(nn.Module):
     def forward(self, maps: Sequence[Float[Tensor, "b c h w"]]) -> Float[Tensor, "b c h w"]:
         weights = F.relu(self.weights)
         normalized = (weights / (weights.sum() + FUSION_EPS)).unbind()
-        first, *others = (weight * feature for weight, feature in zip(normalized, maps, strict=True))
-        return self.pointwise(self.depthwise(self.activation(sum(others, start=first))))
+        first, *rest = (weight * feature for weight, feature in zip(normalized, maps, strict=True))
+        return self.pointwise(self.depthwise(self.activation(sum(rest, start=first))))
 
 
 class BiFPNLayer(nn.Module):
-    """One layer of a BiFPN: a top-down path of fusions and a bottom-up path after it (Figure 2d).
+    """One layer of a BiFPN: a top-down path of fusions, then a bottom-up path (1911.09070 Figure 2d).
 
-    A fusion on the bottom-up path also gets the layer's input of its level. The coarsest level has no fusion on the
-    top-down path and the finest none on the bottom-up path, where there would be a single map to fuse.
+    Fusions on the bottom-up path also get the layer's input of the same level. The coarsest level has no fusion on the
+    top-down path, and the finest level none on the bottom-up path, since there is only one map.
     """
 
     def __init__(self, levels: Sequence[str], channels: int, norm: NormLayer, activation: ActivationKind) -> None:
@@ -89,9 +90,9 @@ class BiFPNLayer(nn.Module):
 
 @NECKS.register("bifpn", BiFPNConfig)
 class BiFPN(Neck):
-    """Repeated top-down and bottom-up paths that merge levels with learned weights. Image sizes may be odd.
+    """BiFPN: repeated top-down and bottom-up paths that merge levels with learned weights. Image sizes may be odd.
 
-    Every input passes one 1x1 convolution. In the authors' release the inputs that are read twice have two.
+    Every input has one 1x1 convolution; in the authors' code inputs that are read twice have two.
     """
 
     def __init__(self, feature_info: Mapping[str, FeatureInfo], config: BiFPNConfig = BiFPNConfig()) -> None:

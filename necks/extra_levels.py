@@ -1,4 +1,4 @@
-"""Extra levels: coarser than the backbone's coarsest, which a neck adds at the end of its pyramid."""
+"""Extra levels that a neck adds to its pyramid, coarser than the coarsest level of the backbone."""
 
 from abc import ABC, abstractmethod
 from typing import Annotated, Literal
@@ -12,21 +12,23 @@ from ..ops import NormLayer, conv_block
 from .layers import halve
 
 ExtraMethod = Literal["none", "pool", "conv", "conv_from_input", "pool_from_input"]
-"""How extra levels are made.
+"""How extra levels are computed.
 
-- ``pool``: every second cell of the neck's coarsest output, for the anchors of R-CNN (1612.03144 section 4.1).
-- ``conv``: strided 3x3 convolutions of the coarsest output (torchvision's first RetinaNet).
-- ``conv_from_input``: the same of the coarsest input (1708.02002, detectron2, torchvision's second RetinaNet).
-- ``pool_from_input``: the coarsest input through a 1x1 convolution, then max pooling (EfficientDet).
+- ``none``: there are no extra levels.
+- ``pool``: every second cell of the neck's coarsest output, for R-CNN's anchors (1612.03144 section 4.1).
+- ``conv``: strided 3x3 convolutions on the neck's coarsest output (torchvision's first RetinaNet).
+- ``conv_from_input``: strided 3x3 convolutions on the neck's coarsest input (1708.02002, detectron2, torchvision's
+  second RetinaNet).
+- ``pool_from_input``: a 1x1 convolution on the neck's coarsest input, then max pooling (EfficientDet).
 """
 
-NAMES = ("first", "second", "third", "fourth", "fifth", "sixth")
+MODULE_NAMES = ("first", "second", "third", "fourth", "fifth", "sixth")
 
-ExtraCount = Annotated[int, Field(ge=1, le=len(NAMES))]
+ExtraCount = Annotated[int, Field(ge=1, le=len(MODULE_NAMES))]
 
 
 class ExtraLevels(nn.Module, ABC):
-    """A module that makes ``count`` more levels, each half the size of the one before."""
+    """A module that computes ``count`` extra levels, each half the size of the previous level."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -36,11 +38,14 @@ class ExtraLevels(nn.Module, ABC):
     def forward(
         self, source: Float[Tensor, "b _ _ _"], output: Float[Tensor, "b c _ _"]
     ) -> list[Float[Tensor, "b c _ _"]]:
-        """Return the extra levels, fine to coarse, from a neck's coarsest input and its coarsest output."""
+        """Compute the extra levels, from fine to coarse.
+
+        ``source`` is the neck's coarsest input, ``output`` its coarsest output.
+        """
 
 
 class PooledLevels(ExtraLevels):
-    """Extra levels that take every second cell of the level before; none for a count of 0."""
+    """Extra levels that take every second cell of the previous level; no levels if ``count`` is 0."""
 
     def forward(
         self, source: Float[Tensor, "b _ _ _"], output: Float[Tensor, "b c _ _"]
@@ -49,27 +54,27 @@ class PooledLevels(ExtraLevels):
 
 
 class ConvolvedLevels(ExtraLevels):
-    """Extra levels by strided 3x3 convolutions with a ReLU between them."""
+    """Extra levels from strided 3x3 convolutions with a ReLU between them."""
 
     def __init__(self, count: int, in_channels: int, channels: int, from_input: bool, norm: NormLayer) -> None:
         super().__init__(count)
         self.from_input = from_input
-        for name in NAMES[:count]:
+        for name in MODULE_NAMES[:count]:
             self.add_module(name, conv_block(in_channels, channels, 3, norm, stride=2))
             in_channels = channels
 
     def forward(
         self, source: Float[Tensor, "b _ _ _"], output: Float[Tensor, "b c _ _"]
     ) -> list[Float[Tensor, "b c _ _"]]:
-        first, *others = self.children()
+        first, *rest = self.children()
         levels = [first(source if self.from_input else output)]
-        for convolution in others:
+        for convolution in rest:
             levels.append(convolution(F.relu(levels[-1])))
         return levels
 
 
 class ProjectedLevels(ExtraLevels):
-    """Extra levels by a 1x1 convolution of the coarsest input and repeated max pooling."""
+    """Extra levels from a 1x1 convolution on the neck's coarsest input and repeated max pooling."""
 
     def __init__(self, count: int, in_channels: int, channels: int, norm: NormLayer) -> None:
         super().__init__(count)
@@ -87,13 +92,14 @@ class ProjectedLevels(ExtraLevels):
 def extra_levels(
     method: ExtraMethod, count: int | None, in_channels: int, channels: int, norm: NormLayer = nn.Identity
 ) -> ExtraLevels:
-    """Build the module for extra levels of a neck whose coarsest input and output have these numbers of channels.
+    """Build the module that computes the extra levels of a neck.
 
-    ``count`` None means the papers' number: one by ``pool``, two by any other method.
+    ``in_channels`` is the number of channels of the neck's coarsest input, ``channels`` that of its output. With
+    ``count=None`` there are as many levels as in the papers: one for ``pool``, two for the other methods.
     """
     match method:
         case "none" if count is not None:
-            raise ValueError(f"extra_count={count} and extra='none' contradict each other: leave one of them out")
+            raise ValueError(f"extra_count={count} contradicts extra='none': leave out one of them")
         case "none":
             return PooledLevels(0)
         case "pool":

@@ -16,27 +16,28 @@ from .levels import InputLevels, choose_levels, pyramid_info
 
 
 class FPNConfig(PartConfig):
-    """The options of an FPN. The defaults are the paper's for R-CNN, as in torchvision and detectron2."""
+    """The options of an FPN. The defaults are those of the paper for R-CNN, as in torchvision and detectron2."""
 
     name: str = "fpn"
     channels: PositiveInt = 256
     levels: InputLevels | None = None
-    """The levels to read, fine to coarse; None takes every ``c`` level."""
+    """The levels to read, from fine to coarse. None: all ``c`` levels."""
     extra: ExtraMethod = "pool"
-    """How levels coarser than the backbone's are made."""
+    """How extra coarser levels are computed: ``none``, ``pool``, ``conv``, ``conv_from_input`` or
+    ``pool_from_input``."""
     extra_count: ExtraCount | None = None
-    """How many extra levels; None is one by ``pool`` and two by any other method."""
+    """The number of extra levels. None: one for ``pool``, two for the other methods."""
     norm: NormKind = "none"
-    """The norm after each convolution, except those of the extra levels."""
+    """The norm after each convolution, except in the extra levels."""
     activation: ActivationKind = "none"
     """The activation after each norm. The paper has none."""
 
 
 @NECKS.register("fpn", FPNConfig)
 class FPN(Neck):
-    """A top-down path that adds coarse features to fine ones: c2..c5 -> p2..p5 and the extra levels.
+    """Feature pyramid network: a top-down path adds coarse features to finer ones. Image sizes may be odd.
 
-    Image sizes may be odd.
+    It computes p2..p5 from c2..c5, and the extra levels.
     """
 
     def __init__(self, feature_info: Mapping[str, FeatureInfo], config: FPNConfig = FPNConfig()) -> None:

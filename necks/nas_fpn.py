@@ -16,9 +16,10 @@ from .levels import InputLevels, choose_levels, pyramid_info
 
 
 class Cell(NamedTuple):
-    """A merging cell: it resizes two maps to one level, merges them and convolves the result.
+    """A merging cell: it resizes two maps to the level of ``output``, merges them and applies a convolution.
 
-    The digit of a map's name is its level. ``residual`` is an input of the layer that no other cell uses, and is added.
+    The digit in the name of a map is its level. ``residual`` is an input of the layer that no other cell reads; it is
+    added before the convolution.
     """
 
     output: str
@@ -37,22 +38,23 @@ CELLS = (
     Cell("n7", "attend", "n5", "b4", residual="p7"),
     Cell("n6", "attend", "n7", "n5"),
 )
-"""The 7 cells of Figure 6, from inputs p3..p7 to outputs n3..n7, as in the authors' release (tensorflow/tpu,
+"""The 7 cells of 1904.07392 Figure 6, from inputs p3..p7 to outputs n3..n7, as in the authors' code (tensorflow/tpu,
 detection/modeling/architecture/nasfpn.py)."""
 
 LEVEL_NUMBERS = ("3", "4", "5", "6", "7")
-"""The levels of the cells. A pyramid that begins elsewhere is numbered in the same way from its finest level on."""
+"""The levels in the names of the cells' maps. If the finest input is not level 3, it still takes the place of p3."""
 
 
 class NASFPNConfig(PartConfig):
-    """The options of a NAS-FPN. The defaults are the authors' release, which reads c3..c5: the paper's 7 @ 256."""
+    """The options of a NAS-FPN. The defaults are the authors' code (7 @ 256 in the paper), which reads c3..c5."""
 
     name: str = "nas_fpn"
     channels: PositiveInt = 256
     repeats: PositiveInt = 7
-    """The number of layers, each all the cells with weights of its own."""
+    """The number of layers; each has all cells, with separate weights."""
     levels: InputLevels | None = None
-    """The levels to read, fine to coarse, at most five; None takes every ``c`` level. Missing levels are pooled."""
+    """The levels to read, from fine to coarse, at most five; missing coarse levels are max-pooled. None: all ``c``
+    levels."""
     norm: NormKind = "batch"
     """The norm after each convolution."""
     norm_eps: NonNegativeFloat = 1e-4
@@ -61,7 +63,7 @@ class NASFPNConfig(PartConfig):
 
 
 class NASFPNLayer(nn.Module):
-    """One layer of a NAS-FPN: every cell once."""
+    """One layer of a NAS-FPN, which applies each of ``CELLS`` once."""
 
     def __init__(self, channels: int, norm: NormLayer, activation: ActivationKind) -> None:
         super().__init__()
@@ -85,10 +87,10 @@ class NASFPNLayer(nn.Module):
 
 @NECKS.register("nas_fpn", NASFPNConfig)
 class NASFPN(Neck):
-    """Five levels merged along the paths that the search found, repeatedly. Image sizes may be odd.
+    """NAS-FPN: repeated merging of five levels along paths found by architecture search. Image sizes may be odd.
 
-    As in the authors' release, levels coarser than the coarsest input are max-pooled from its 1x1 convolution. The
-    paper pools the input itself; mmdetection convolves before each pooling.
+    As in the authors' code, missing coarse levels are max-pooled from the coarsest input after its lateral 1x1
+    convolution. The paper pools the input itself; mmdetection applies a convolution before each pooling.
     """
 
     def __init__(self, feature_info: Mapping[str, FeatureInfo], config: NASFPNConfig = NASFPNConfig()) -> None:
@@ -97,7 +99,7 @@ class NASFPN(Neck):
         self.levels = choose_levels("NASFPN", feature_info, config.levels)
         if len(self.levels) > len(LEVEL_NUMBERS):
             raise ValueError(
-                f"NASFPN merges {len(LEVEL_NUMBERS)} levels; got {self.levels}: name at most five in `levels`"
+                f"NASFPN merges {len(LEVEL_NUMBERS)} levels; got {self.levels}: choose at most five in `levels`"
             )
         channels, norm = config.channels, norm_layer(config.norm, config.norm_eps)
         self.lateral = lateral_blocks(feature_info, self.levels, channels, norm)
@@ -116,16 +118,15 @@ class NASFPN(Neck):
 
 
 def _attend(coarse: Float[Tensor, "b c h w"], fine: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Return coarse + gate x fine, the gate of each channel being from the coarse map's maximum (Figure 3).
+    """Return ``coarse + gate * fine``, with gate = sigmoid(max over the coarse map) per channel (1904.07392 Figure 3).
 
-    Taking the maximum, and the coarse map for the gate, is the authors' release; mmdetection takes the mean of the
-    fine map and gates the coarse one.
+    This is the authors' code; mmdetection computes the gate from the mean of the fine map, and gates the coarse map.
     """
     return coarse + fine * coarse.amax(dim=(-2, -1), keepdim=True).sigmoid()
 
 
 def _resize(maps: Mapping[str, Float[Tensor, "b c _ _"]], name: str, number: str) -> Float[Tensor, "b c _ _"]:
-    """Return the map ``name`` at level ``number``: by nearest neighbour if that is finer, by max pooling if coarser."""
+    """Resize the map ``name`` to level ``number``, by nearest neighbour if that is finer, by max pooling if coarser."""
     steps_finer = int(name[-1]) - int(number)
     if steps_finer > 0:
         height, width = maps[f"p{number}"].shape[-2:]
@@ -134,5 +135,5 @@ def _resize(maps: Mapping[str, Float[Tensor, "b c _ _"]], name: str, number: str
 
 
 def _pool(fine: Float[Tensor, "b c _ _"], factor: int) -> Float[Tensor, "b c _ _"]:
-    """Reduce a map to ceil(size / factor) by max pooling of factor x factor cells."""
+    """Reduce a map to ceil(size / factor) by ``factor`` x ``factor`` max pooling."""
     return F.max_pool2d(fine, factor, stride=factor, ceil_mode=True)

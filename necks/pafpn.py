@@ -1,4 +1,4 @@
-"""The pyramid of the path aggregation network, PANet (1803.01534 section 3.1)."""
+"""PAFPN, the feature pyramid of the path aggregation network PANet (1803.01534 section 3.1)."""
 
 from collections.abc import Mapping
 
@@ -15,26 +15,27 @@ from .levels import InputLevels, pyramid_info
 
 
 class PAFPNConfig(PartConfig):
-    """The options of a PAFPN. The defaults are the paper's."""
+    """The options of a PAFPN. The defaults are those of the paper."""
 
     name: str = "pafpn"
     channels: PositiveInt = 256
     levels: InputLevels | None = None
-    """The levels to read, fine to coarse; None takes every ``c`` level."""
+    """The levels to read, from fine to coarse. None: all ``c`` levels."""
     extra: ExtraMethod = "pool"
-    """How levels coarser than those of the bottom-up path are made."""
+    """How extra coarser levels are computed: ``none``, ``pool``, ``conv``, ``conv_from_input`` or
+    ``pool_from_input``."""
     extra_count: ExtraCount | None = None
-    """How many extra levels; None is one by ``pool`` and two by any other method."""
+    """The number of extra levels. None: one for ``pool``, two for the other methods."""
     norm: NormKind = "none"
-    """The norm after each convolution, also of the FPN inside, except those of the extra levels."""
+    """The norm after each convolution, including the FPN's, except in the extra levels."""
     activation: ActivationKind = "relu"
     """The activation after each convolution of the bottom-up path. mmdetection, and the authors' code without norms,
-    have none."""
+    have no activation."""
 
 
 @NECKS.register("pafpn", PAFPNConfig)
 class PAFPN(Neck):
-    """An FPN and a bottom-up path after it, by which fine detail reaches the coarse levels. Image sizes may be odd."""
+    """PAFPN: an FPN followed by a bottom-up path, which brings fine detail to coarse levels. Image sizes may be odd."""
 
     def __init__(self, feature_info: Mapping[str, FeatureInfo], config: PAFPNConfig = PAFPNConfig()) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The neck of a model that needs none: it returns the backbone's levels."""
+"""The neck of a model that needs no neck: it returns the backbone's levels."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ class PassthroughConfig(PartConfig):
 
 @NECKS.register("passthrough", PassthroughConfig)
 class Passthrough(Neck):
-    """A neck that returns the backbone's pyramid unchanged."""
+    """A neck that returns the backbone's levels unchanged."""
 
     def __init__(
         self, feature_info: Mapping[str, FeatureInfo], config: PassthroughConfig = PassthroughConfig()

@@ -1,4 +1,4 @@
-"""The simple feature pyramid of ViTDet, made from a backbone's single resolution (2203.16527 section 3)."""
+"""The simple feature pyramid of ViTDet, built from a single resolution of the backbone (2203.16527 section 3)."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -16,20 +16,20 @@ from .levels import InputLevels, backbone_levels, pyramid_info
 
 
 class SimplePyramidConfig(PartConfig):
-    """The options of a simple pyramid. The defaults are the paper's, as in detectron2."""
+    """The options of a simple pyramid. The defaults are those of the paper and of detectron2."""
 
     name: str = "simple_pyramid"
     channels: PositiveInt = 256
     levels: Annotated[InputLevels, Field(max_length=1)] | None = None
-    """The one level to read; None takes the coarsest ``c`` level."""
+    """The level to read. None: the coarsest ``c`` level."""
     strides: tuple[PositiveInt, ...] = Field(default=(4, 8, 16, 32), min_length=1)
-    """The strides of the levels to make, in pixels: powers of two, each twice the one before."""
+    """The strides of the output levels in pixels: powers of two, each twice the previous one."""
     extra: Literal["none", "pool", "conv"] = "pool"
-    """How levels coarser than these are made."""
+    """How extra coarser levels are computed."""
     extra_count: ExtraCount | None = None
-    """How many extra levels; None is one by ``pool`` and two by ``conv``."""
+    """The number of extra levels. None: one for ``pool``, two for ``conv``."""
     norm: NormKind = "layer"
-    """The norm after each convolution, except those of the extra levels, and between two transposed convolutions."""
+    """The norm after each convolution, except in the extra levels, and between two transposed convolutions."""
     norm_eps: NonNegativeFloat = 1e-6
     activation: ActivationKind = "gelu"
     """The activation between two transposed convolutions, after the norm."""
@@ -38,16 +38,17 @@ class SimplePyramidConfig(PartConfig):
     @classmethod
     def _check_strides(cls, strides: tuple[int, ...]) -> tuple[int, ...]:
         if strides[0].bit_count() != 1 or any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
-            raise ValueError(f"strides are powers of two, each twice the one before, like (4, 8, 16); got {strides}")
+            raise ValueError(f"strides must be powers of two, each twice the previous, as (4, 8, 16); got {strides}")
         return strides
 
 
 @NECKS.register("simple_pyramid", SimplePyramidConfig)
 class SimplePyramid(Neck):
-    """One map enlarged by transposed convolutions and reduced by pooling: c4 -> p2..p5 and the extra levels.
+    """Simple feature pyramid: one map, upsampled by transposed convolutions and downsampled by pooling.
 
-    pN has a stride of 2^N, whatever the stride of the input. A level finer than the input divides the input's cells, so
-    it has more than ceil(size / stride) cells where the input's stride does not divide the image.
+    It computes p2..p5, where pN has stride 2^N for any stride of the input, and the extra levels. A level finer than
+    the input subdivides the input's cells, so it has more than ceil(size / stride) cells if the input's stride does not
+    divide the image size.
     """
 
     def __init__(
@@ -79,9 +80,9 @@ class SimplePyramid(Neck):
 
 
 def _rescale(info: FeatureInfo, stride: int, norm: NormLayer, activation: ActivationKind) -> tuple[nn.Module, int]:
-    """Build the layers that bring a map to another stride; also return their number of output channels.
+    """Build the layers that resample a map to another stride; return them with their number of output channels.
 
-    Each doubling of the resolution halves the channels.
+    Each doubling of the resolution halves the number of channels.
     """
     if stride == info.stride:
         return nn.Identity(), info.channels
@@ -98,18 +99,18 @@ def _rescale(info: FeatureInfo, stride: int, norm: NormLayer, activation: Activa
 
 
 def _choose_level(feature_info: Mapping[str, FeatureInfo], config: SimplePyramidConfig) -> str:
-    """Return the level to read. Raises ValueError where it is not there or its stride is no power of two."""
+    """Return the level to read; raise ValueError if it is missing or its stride is not a power of two."""
     levels = config.levels or backbone_levels(feature_info)[-1:]
     if not levels or levels[0] not in feature_info:
         raise ValueError(
-            f"SimplePyramid reads a level {levels or 'c2, c3, ...'}; the pyramid has {tuple(feature_info)}: "
-            "name one of a backbone's in `levels`"
+            f"SimplePyramid reads a level {levels or 'c2, c3, ...'}, but the input has {tuple(feature_info)}: "
+            "choose a level of the backbone in `levels`"
         )
     stride = feature_info[levels[0]].stride
     if stride.bit_count() != 1:
         raise ValueError(
-            f"SimplePyramid doubles and halves one map to strides {config.strides}, so the map's stride must be a "
-            f"power of two; got {levels[0]} of stride {stride}: take a backbone with a patch size of 8, 16 or 32"
+            f"SimplePyramid doubles and halves the map's stride to {config.strides}, so it must be a power of two; "
+            f"got {levels[0]} of stride {stride}: choose a backbone with a patch size of 8, 16 or 32"
         )
     return levels[0]
 

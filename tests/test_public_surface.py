@@ -96,7 +96,7 @@ def test_evaluating_goes_by_the_config_that_is_given(run):
 
 def test_evaluating_what_does_not_fit_is_refused(run, shapes):
     """By hand: a UsageError for a model without a config, and for data of another task."""
-    with pytest.raises(UsageError, match="give a config too"):
+    with pytest.raises(UsageError, match="needs a config, which names the data"):
         vertebra.evaluate(load_model(run, device="cpu"))
     with pytest.raises(UsageError):
         vertebra.evaluate(run, tiny_config(shapes))

@@ -1,4 +1,4 @@
-"""Time our models against torchvision's, in turn, on the same images."""
+"""Benchmark of our models against torchvision's, run alternately on the same images."""
 
 import statistics
 import time
@@ -17,10 +17,10 @@ MODELS = ("faster_rcnn", "mask_rcnn", "deeplabv3")
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Return the height and width that ``800x1216`` spells; raise BadParameter for anything else."""
+    """Parse a size such as ``800x1216`` into (height, width) in pixels; raise BadParameter if it is not one."""
     height, _, width = text.partition("x")
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise click.BadParameter(f"{text!r} is no size such as 800x1216")
+        raise click.BadParameter(f"{text!r} is not a size such as 800x1216 (height x width)")
     return int(height), int(width)
 
 
@@ -30,15 +30,16 @@ def parse_size(text: str) -> tuple[int, int]:
     short_help="Time a model against torchvision's.",
     epilog="Example: vertebra benchmark --size 480x640 --rounds 3",
 )
-@click.option("--model", type=click.Choice(MODELS), default=MODELS[0], help="Which pair of models.")
+@click.option("--model", type=click.Choice(MODELS), default=MODELS[0], help="The model to time.")
 @click.option("--size", type=parse_size, default="800x1216", metavar="HxW", help="Size of the images in pixels.")
-@integer_option("--batch", 1, "Images in a step.")
-@integer_option("--rounds", 5, "Timed rounds of each model.")
+@integer_option("--batch", 1, "Images per step.")
+@integer_option("--rounds", 5, "Timed rounds per model.")
 @device_option
 def command(model: str, size: tuple[int, int], batch: int, rounds: int, device: str) -> None:
-    """Time a training step and inference, ours and torchvision's in turn (A B A B).
+    """Time a training step and inference of our model and torchvision's, alternately (A B A B).
 
-    Shows the median seconds and their ratio for Faster or Mask R-CNN R50-FPN, or DeepLabv3 R50 at output stride 8.
+    The models are Faster or Mask R-CNN R50-FPN, or DeepLabv3 R50 at output stride 8. Shows the median seconds of each
+    and the median ratio, ours divided by theirs.
     """
     import torch
 
@@ -79,18 +80,18 @@ def command(model: str, size: tuple[int, int], batch: int, rounds: int, device: 
 def alternate(
     first: Callable[[], None], second: Callable[[], None], rounds: int, device: "torch.device"
 ) -> tuple[list[float], list[float]]:
-    """Run two functions in turn and return the seconds of each, one number per round after a warm-up of both."""
+    """Time two functions alternately; return the seconds of each round for both, after one warm-up round."""
     import torch
 
     seconds: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds + 1):
+    for round_index in range(rounds + 1):
         for function, record in zip((first, second), seconds, strict=True):
-            began = time.perf_counter()
+            started = time.perf_counter()
             function()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            if number:
-                record.append(time.perf_counter() - began)
+            if round_index > 0:
+                record.append(time.perf_counter() - started)
     return seconds
 
 

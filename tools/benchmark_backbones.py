@@ -1,4 +1,4 @@
-"""Time our backbones against torchvision's and timm's, in turn, with the same weights and images."""
+"""Benchmark of our backbones against torchvision's and timm's, run alternately with the same weights and images."""
 
 import statistics
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,11 +25,12 @@ DEFAULT_PATTERNS = (
 
 
 class Twins(NamedTuple):
-    """A network in two libraries, with the same weights."""
+    """A network in this library and in another, with the same weights."""
 
     ours: "nn.Module"
     theirs: "nn.Module"
     library: str
+    """The other library: ``torchvision`` or ``timm``."""
 
 
 @click.command(
@@ -39,15 +40,16 @@ class Twins(NamedTuple):
     epilog='Example: vertebra benchmark-backbones "resnet*" "seresnext50*" --size 320',
 )
 @click.argument("patterns", nargs=-1)
-@integer_option("--size", 224, "Length of an image's sides in pixels.", least=32)
-@integer_option("--batch", 4, "Images in a batch.")
-@integer_option("--rounds", 7, "Timed rounds of each network.")
+@integer_option("--size", 224, "Height and width of the images in pixels.", least=32)
+@integer_option("--batch", 4, "Images per batch.")
+@integer_option("--rounds", 7, "Timed rounds per network.")
 @device_option
 def command(patterns: tuple[str, ...], size: int, batch: int, rounds: int, device: str) -> None:
-    """Time backbones, ours and torchvision's (or timm's, where torchvision has none) in turn (A B A B).
+    """Time our backbones and torchvision's (or timm's, if torchvision has none), alternately (A B A B).
 
-    Shows the median milliseconds of a forward pass in evaluation, and of forward and backward in training, and their
-    ratio. PATTERNS are shell patterns of names; without one, seven backbones of different design are timed.
+    Shows the median milliseconds of a forward pass in evaluation mode, and of forward and backward in training mode,
+    and the ratio, ours divided by theirs. PATTERNS are shell patterns of backbone names; without any, seven backbones
+    of different designs are timed.
     """
     import torch
     from rich.console import Console
@@ -60,7 +62,7 @@ def command(patterns: tuple[str, ...], size: int, batch: int, rounds: int, devic
     pixels = torch.randn(batch, 3, size, size, device=chosen_device)
     threads = torch.get_num_threads()
     click.echo(f"{chosen_device}, torch {torch.__version__}, {threads} threads, {tuple(pixels.shape)}")
-    table = Table("name", "beside", "forward ms", "theirs", "ratio", "with backward ms", "theirs", "ratio")
+    table = Table("name", "against", "forward ms", "theirs", "ratio", "with backward ms", "theirs", "ratio")
     names = [name for pattern in patterns or DEFAULT_PATTERNS for name in list_backbones(pattern) if name in RESNETS]
     for name in names:
         twins = _build_twins(name, chosen_device)
@@ -70,18 +72,18 @@ def command(patterns: tuple[str, ...], size: int, batch: int, rounds: int, devic
 
 
 def _build_twins(name: str, device: "torch.device") -> Twins | None:
-    """Build a backbone in our library and in torchvision or timm; return None where neither has it."""
+    """Build a backbone in our library and in torchvision or timm; return None if neither of the two has it."""
     import timm
     import torch
     from torchvision.models import get_model, list_models
 
     import vertebra
 
-    by_torchvision = name in list_models()
-    if not by_torchvision and not timm.is_model(name):
+    in_torchvision = name in list_models()
+    if not in_torchvision and not timm.is_model(name):
         return None
     torch.manual_seed(0)
-    if by_torchvision:
+    if in_torchvision:
         classifier = get_model(name, weights=None)
         theirs = _cut_into_levels(classifier)
     else:
@@ -90,18 +92,18 @@ def _build_twins(name: str, device: "torch.device") -> Twins | None:
     ours = vertebra.create_backbone(name)
     weights = {key: value for key, value in classifier.state_dict().items() if not key.startswith("fc.")}
     ours.load_state_dict(weights)
-    return Twins(ours.to(device), theirs.to(device), "torchvision" if by_torchvision else "timm")
+    return Twins(ours.to(device), theirs.to(device), "torchvision" if in_torchvision else "timm")
 
 
 def _cut_into_levels(classifier: "nn.Module") -> "nn.Module":
-    """Return a torchvision classifier as a pyramid, in the way that torchvision's detectors use it."""
+    """Return a torchvision classifier as a module that returns feature maps, as torchvision's detectors use it."""
     from torchvision.models._utils import IntermediateLayerGetter
 
     return IntermediateLayerGetter(classifier, {f"layer{number}": str(number) for number in range(1, 5)})
 
 
 def _time(twins: Twins, pixels: "torch.Tensor", rounds: int) -> list[str]:
-    """Return milliseconds and ratios as cells of the table."""
+    """Return the median milliseconds and ratios as the cells of a table row."""
     import torch
 
     def forward(network: torch.nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Time our way from files to tensors against torchvision's and albumentations', in turn, on the same photos."""
+"""Benchmark of our data pipeline against torchvision's and albumentations', run alternately on the same images."""
 
 import statistics
 import tempfile
@@ -23,23 +23,29 @@ if TYPE_CHECKING:
     epilog="Example: vertebra benchmark-data coco/val2017 coco/annotations/instances_val2017.json",
 )
 @click.argument("files", nargs=-1, metavar="[IMAGES ANNOTATIONS]", type=click.Path(path_type=Path))
-@click.option("--policy", type=click.Choice(("resize", "jitter")), default="resize", help="The transform of an image.")
+@click.option(
+    "--policy",
+    type=click.Choice(("resize", "jitter")),
+    default="resize",
+    help="The transform: a resize to 800/1333, or large-scale jitter.",
+)
 @integer_option(
     "--decode-short-side",
     None,
-    "Decode JPEGs at a half, a quarter or an eighth that keeps this many pixels, and time ours without it too.",
+    "Let our pipeline decode JPEGs at 1/2, 1/4 or 1/8 size if the short side keeps this many pixels; also time it "
+    "without that.",
 )
-@integer_option("--count", 50, "Images in a round.")
-@integer_option("--rounds", 5, "Timed rounds of each pipeline.")
+@integer_option("--count", 50, "Images per round.")
+@integer_option("--rounds", 5, "Timed rounds per pipeline.")
 def command(files: tuple[Path, ...], policy: "Policy", decode_short_side: int | None, count: int, rounds: int) -> None:
-    """Time reading and transforming images in one process with one thread, ours and other pipelines in turn (A B A B).
+    """Time reading and transforming images with our pipeline and others, alternately (A B A B), in a single thread.
 
-    Shows the median images a second: decoding, masks, resize to 800/1333 or large-scale jitter, flip, tensors; and how
-    many times as fast ours is. IMAGES ANNOTATIONS are a COCO folder and a file with masks; without them, 50 pictures
-    of about 640 pixels are generated.
+    Each pipeline decodes an image and its masks, applies the transform and a flip, and converts to tensors. Shows the
+    median images per second and the speed-up, ours divided by theirs. IMAGES ANNOTATIONS are a folder of images and a
+    COCO file with masks; without them, pictures of about 640 pixels are generated.
     """
     if len(files) not in (0, 2):
-        raise click.UsageError("two paths are needed, or none: the folder of the images and the annotation file")
+        raise click.UsageError("give both the folder of the images and the annotation file, or neither")
 
     import cv2
     import torch
@@ -55,9 +61,9 @@ def command(files: tuple[Path, ...], policy: "Policy", decode_short_side: int | 
             coco = Path(folder) / "shapes" / "coco"
             files = (coco / "train", coco / "annotations" / "instances_train.json")
         images, annotations = files
-        ours, others, found = build_pipelines(images, annotations, policy, decode_short_side)
-        count = min(count, found)
-        click.echo(f"{policy}, {count} images a round, one thread, torch {torch.__version__}")
+        ours, others, available = build_pipelines(images, annotations, policy, decode_short_side)
+        count = min(count, available)
+        click.echo(f"{policy}, {count} images per round, one thread, torch {torch.__version__}")
         for name, theirs in others.items():
             seconds = alternate(_over_images(ours, count), _over_images(theirs, count), rounds, torch.device("cpu"))
             our_speed, their_speed = (count / statistics.median(series) for series in seconds)
@@ -66,13 +72,13 @@ def command(files: tuple[Path, ...], policy: "Policy", decode_short_side: int | 
 
 
 def _over_images(pipeline: Callable[[int, int], object], count: int) -> Callable[[], None]:
-    """Return a function that runs a pipeline over all images; every call of it has a round number of its own."""
-    numbers = iter(range(1_000_000))
+    """Return a function that runs a pipeline over all images; each call uses the next epoch number."""
+    epochs = iter(range(1_000_000))
 
     def run_round() -> None:
-        number = next(numbers)
+        epoch = next(epochs)
         for index in range(count):
-            pipeline(number, index)
+            pipeline(epoch, index)
 
     return run_round
 

@@ -1,4 +1,4 @@
-"""Pairs of models that do the same work, ours and torchvision's, on the same images: what ``benchmark`` times."""
+"""Pairs of equivalent models, ours and torchvision's, on the same images, for ``vertebra benchmark``."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ OBJECTS, CLASSES, PIXEL_CLASSES = 10, 80, 21
 
 
 class Pair(NamedTuple):
-    """A training step, up to the losses, and an inference of each side."""
+    """Our model and torchvision's, each with functions that compute its training losses and its predictions."""
 
     ours: nn.Module
     theirs: nn.Module
@@ -33,34 +33,35 @@ class Pair(NamedTuple):
 
 
 def rcnn_pair(pixels: list[Tensor], device: torch.device, masks: bool) -> Pair:
-    """Return Faster or Mask R-CNN R50-FPN, ours at its default conventions; norms are frozen, three stages trained.
+    """Return Faster or Mask R-CNN R50-FPN in both libraries, with frozen norms and three trainable stages.
 
-    With masks, both inferences end with masks of the image's size.
+    Ours uses this library's default conventions. With masks, inference includes pasting them to the image size.
     """
     height, width = pixels[0].shape[1:]
     backbone = vertebra.create_backbone("resnet50", norm="frozen", freeze_at=2)
     neck = FPN(backbone.feature_info)
     config = RCNNConfig(mask=MaskBranchConfig() if masks else None)
     ours = Model(backbone, neck, RCNNHead(neck.feature_info, CLASSES, config)).to(device)
-    trunk = resnet_fpn_backbone(
+    their_backbone = resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3
     )
-    make = MaskRCNN if masks else FasterRCNN
-    theirs = make(trunk, num_classes=CLASSES + 1, min_size=min(height, width), max_size=max(height, width)).to(device)
+    model_class = MaskRCNN if masks else FasterRCNN
+    sizes = {"min_size": min(height, width), "max_size": max(height, width)}
+    theirs = model_class(their_backbone, num_classes=CLASSES + 1, **sizes).to(device)
     theirs.backbone.get_submodule("body").load_state_dict(backbone.state_dict())
     images = Images.from_list(pixels).to(device)
     objects = [_objects(height, width, seed, masks) for seed in range(len(pixels))]
-    targets = [each.to(device) for each in objects]
+    targets = [instances.to(device) for instances in objects]
     inputs = [image.to(device) / 255 for image in pixels]
-    their_targets = [{"boxes": each.boxes, "labels": each.labels + 1} for each in targets]
+    their_targets = [{"boxes": target.boxes, "labels": target.labels + 1} for target in targets]
     if masks:
-        for own, each in zip(their_targets, targets, strict=True):
-            own["masks"] = (each.masks if each.masks is not None else each.boxes[:0]).to(torch.uint8)
+        for theirs_of_image, target in zip(their_targets, targets, strict=True):
+            theirs_of_image["masks"] = (target.masks if target.masks is not None else target.boxes[:0]).to(torch.uint8)
 
     def predict() -> None:
-        for found in ours.predict(images):
-            if found.masks is not None:
-                paste_masks(found.masks, found.boxes)
+        for detections in ours.predict(images):
+            if detections.masks is not None:
+                paste_masks(detections.masks, detections.boxes)
 
     return Pair(
         ours, theirs, lambda: ours(images, targets), lambda: theirs(inputs, their_targets), predict,
@@ -69,7 +70,7 @@ def rcnn_pair(pixels: list[Tensor], device: torch.device, masks: bool) -> Pair:
 
 
 def _objects(height: int, width: int, seed: int, masks: bool) -> Instances:
-    """Return objects in random places; each mask is its box."""
+    """Return ``OBJECTS`` objects with random boxes; each mask fills its box."""
     generator = torch.Generator().manual_seed(seed)
     corners = torch.rand(OBJECTS, 2, generator=generator) * torch.tensor([width * 0.7, height * 0.7])
     sides = 20 + torch.rand(OBJECTS, 2, generator=generator) * torch.tensor([width * 0.25, height * 0.25])
@@ -83,7 +84,7 @@ def _objects(height: int, width: int, seed: int, masks: bool) -> Instances:
 
 
 def deeplab_pair(pixels: list[Tensor], device: torch.device) -> Pair:
-    """Return DeepLabv3 R50 at output stride 8 with the auxiliary classifier, the same weights on both sides."""
+    """Return DeepLabv3 R50 at output stride 8 with the auxiliary head in both libraries, with the same weights."""
     height, width = pixels[0].shape[1:]
     theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True, num_classes=PIXEL_CLASSES)
     backbone = vertebra.create_backbone("resnet50", output_stride=8)
@@ -99,11 +100,11 @@ def deeplab_pair(pixels: list[Tensor], device: torch.device) -> Pair:
     pooling = theirs.classifier.get_submodule("0.convs.4")
 
     def their_losses() -> dict[str, Tensor]:
-        pooling.train(len(pixels) > 1)  # on one image torchvision cannot train: its batch norm would have one value
-        found = theirs(inputs)
+        pooling.train(len(pixels) > 1)  # with one image, batch norm after global pooling has one value and would raise
+        logits = theirs(inputs)
         return {
-            "loss_semantic": F.cross_entropy(found["out"], truth),
-            "loss_auxiliary": 0.4 * F.cross_entropy(found["aux"], truth),
+            "loss_semantic": F.cross_entropy(logits["out"], truth),
+            "loss_auxiliary": 0.4 * F.cross_entropy(logits["aux"], truth),
         }
 
     return Pair(

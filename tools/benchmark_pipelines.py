@@ -1,7 +1,7 @@
-"""From files to tensors in several ways, on the same photos and objects: what ``benchmark-data`` times.
+"""Data pipelines of three libraries on the same images and objects, for ``vertebra benchmark-data``.
 
-Each way reads a photo, makes bitmaps of its objects' masks, resizes, flips and gives tensors: boxes, labels, masks and
-an image of bytes. (torchvision's references go on to floats; our models do that on their device.)
+Each pipeline reads an image, rasterizes the masks of its objects, resizes, flips and returns tensors: boxes, labels,
+masks and a uint8 image. (torchvision's reference presets also convert to float; our models do that on their device.)
 """
 
 import contextlib
@@ -26,18 +26,18 @@ Policy = Literal["resize", "jitter"]
 SHORT, LONG, WINDOW, SCALES = 800, 1333, 1024, (0.1, 2.0)
 
 Pipeline = Callable[[int, int], Any]
-"""What makes a sample of a round's number and the image's."""
+"""A function that returns the sample of an (epoch, image index)."""
 
 
 def build_pipelines(
     images: Path, annotations: Path, policy: Policy, decode_short_side: int | None = None
 ) -> tuple[Pipeline, Mapping[str, Pipeline], int]:
-    """Return our pipeline, the others by name, and how many images there are, each with an object.
+    """Return our pipeline, the other pipelines by name, and the number of images that have an object.
 
-    ``decode_short_side`` is for ours; where it is given, ours without it is one of the others.
+    ``decode_short_side`` applies to our pipeline; if it is given, the others include ours without it.
     """
     ours, ids = _ours(images, annotations, policy, decode_short_side)
-    others = {} if decode_short_side is None else {"ours, decoded whole": _ours(images, annotations, policy)[0]}
+    others = {} if decode_short_side is None else {"ours, full decode": _ours(images, annotations, policy)[0]}
     return ours, others | _theirs(images, annotations, ids, policy), len(ids)
 
 
@@ -58,13 +58,16 @@ def _ours(
     resize = ResizeConfig(short_sides=(SHORT,), long_side=LONG, flip=0.5)
     transform = build_transform(resize if policy == "resize" else window)
     ids = [image_id for image_id in dataset.image_ids if isinstance(image_id, int)]
-    return lambda number, index: transform(dataset.read(index), number, index), ids
+    return lambda epoch, index: transform(dataset.read(index), epoch, index), ids
 
 
 def _torchvision(
     images: Path, annotations: Path, ids: list[int], policy: Policy, to_tensor: v2.Transform, first: bool
 ) -> Pipeline:
-    """Return the references' detection presets ``multiscale`` (one scale) and ``lsj``; tensors come first or last."""
+    """Return torchvision's reference detection presets: ``multiscale`` with one scale, or ``lsj``.
+
+    ``first``: convert to tensors before all other steps instead of after them.
+    """
     fill = {tv_tensors.Mask: 0, "others": FILL}
     steps: list[v2.Transform] = [v2.RandomShortestSize([SHORT], LONG)]
     if policy == "jitter":
@@ -75,13 +78,13 @@ def _torchvision(
     transforms = v2.Compose([*steps, v2.SanitizeBoundingBoxes(), v2.ToPureTensor()])
     with contextlib.redirect_stdout(io.StringIO()):
         files = CocoDetection(images, str(annotations), transforms=transforms)
-    places = {image_id: place for place, image_id in enumerate(files.ids)}
+    index_of_id = {image_id: index for index, image_id in enumerate(files.ids)}
     dataset = wrap_dataset_for_transforms_v2(files, target_keys=("boxes", "labels", "masks"))
-    return lambda number, index: dataset[places[ids[index]]]
+    return lambda epoch, index: dataset[index_of_id[ids[index]]]
 
 
 def _albumentations(images: Path, annotations: Path, ids: list[int], policy: Policy) -> Pipeline:
-    """Return the pipeline that albumentations documents; it has no limit for the long side."""
+    """Return the pipeline of albumentations' documentation, which does not limit the long side."""
     steps: list[A.BasicTransform] = [A.SmallestMaxSize(SHORT)]
     if policy == "jitter":
         steps = [
@@ -94,10 +97,10 @@ def _albumentations(images: Path, annotations: Path, ids: list[int], policy: Pol
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(annotations))
 
-    def make(number: int, index: int) -> Any:
+    def make_sample(epoch: int, index: int) -> Any:
         entries = coco.loadAnns(coco.getAnnIds(ids[index]))
         pixels = cv2.imread(str(images / coco.imgs[ids[index]]["file_name"]))
-        assert pixels is not None, "the data set has looked at every file"
+        assert pixels is not None, "our data set has checked that every image can be read"
         return transform(
             image=cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB),
             masks=[coco.annToMask(entry) for entry in entries],
@@ -106,4 +109,4 @@ def _albumentations(images: Path, annotations: Path, ids: list[int], policy: Pol
             rows=list(range(len(entries))),
         )
 
-    return make
+    return make_sample

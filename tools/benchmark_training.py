@@ -1,4 +1,4 @@
-"""Time a config's training step, and measure its memory, in several numbers, layouts and compiled."""
+"""Benchmark of a config's training step: speed and memory with several precisions, memory formats and compilation."""
 
 import statistics
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "bf16+channels-last+compile": {"precision": "bf16", "channels_last": True, "compile": True},
     "deterministic": {"deterministic": True},
 }
-"""Changes of the recipe by a name; the others are compared with the first."""
+"""Changes to the recipe by setting name; the first setting is the baseline."""
 
 
 @click.command(
@@ -32,18 +32,18 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 @config_argument()
 @click.argument("settings", nargs=-1, metavar="[SETTING]...", type=click.Choice(tuple(SETTINGS)))
 @set_option
-@integer_option("--steps", 5, "Timed steps of a measurement.")
-@integer_option("--rounds", 3, "Measurements of each setting.")
+@integer_option("--steps", 5, "Timed steps per measurement.")
+@integer_option("--rounds", 3, "Measurements per setting.")
 @device_option
 def command(
     config: str, settings: tuple[str, ...], assignments: tuple[str, ...], steps: int, rounds: int, device: str
 ) -> None:
-    """Time a config's training step, and measure its memory, under several settings in turn (A B C A B C).
+    """Measure the speed and memory of a config's training step under several settings, alternately (A B C A B C).
 
-    Shows images a second on the config's own first batch, without reading it, beside those of plain fp32, and the peak
-    memory: the GPU's, or on a CPU the process's. Each measurement is a process of its own. CONFIG is a config file or
-    the name of a shipped one. SETTING is fp32, tf32, bf16, fp16, channels-last, bf16+channels-last, compile,
-    bf16+channels-last+compile or deterministic; without one, all are measured.
+    Every step trains on the config's first batch; reading it is not timed. Shows images per second, their ratio to
+    fp32, and the peak memory of the GPU, or of the process on a CPU. Each measurement runs in a new process. CONFIG is
+    a config file or the name of a shipped config. SETTING is fp32, tf32, bf16, fp16, channels-last, bf16+channels-last,
+    compile, bf16+channels-last+compile or deterministic; without any, all are measured.
     """
     import torch
     from rich.console import Console
@@ -62,12 +62,12 @@ def command(
     measurements: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            measurements[name].append(_measure_alone(_with_recipe(experiment, SETTINGS[name]), device, steps))
-    table = Table("setting", "images/s", f"beside {baseline}", "memory, GiB")
+            measurements[name].append(_measure_in_process(_with_recipe(experiment, SETTINGS[name]), device, steps))
+    table = Table("setting", "images/s", f"against {baseline}", "memory, GiB")
     for name, measured in measurements.items():
         speeds, memory = zip(*measured, strict=True)
         pairs = zip(speeds, measurements[baseline], strict=True)
-        ratio = statistics.median(speed / plain for speed, (plain, _) in pairs)
+        ratio = statistics.median(speed / baseline_speed for speed, (baseline_speed, _) in pairs)
         table.add_row(name, f"{statistics.median(speeds):.2f}", f"{ratio:.2f}", f"{max(memory):.2f}")
     Console(width=100).print(table)
 
@@ -77,17 +77,17 @@ def _with_recipe(config: Mapping[str, Any], changes: Mapping[str, Any]) -> Mappi
     return {**config, "recipe": {**config["recipe"], **changes}}
 
 
-def _measure_alone(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, float]:
-    """Run :func:`measure` in a process of its own, in which nothing ran before."""
+def _measure_in_process(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, float]:
+    """Run :func:`measure` in a new process, so that earlier measurements do not affect it."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-        return alone.submit(measure, config, device, steps).result()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(measure, config, device, steps).result()
 
 
 def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, float]:
-    """Return images a second, by the median step after two for warming up, and the peak memory in GiB."""
+    """Return (images per second, peak memory in GiB) of the median step after two warm-up steps."""
     import time
 
     from vertebra.data import Shard, build_dataset, train_loader
@@ -119,9 +119,9 @@ def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, 
     with matrix_precision(experiment.recipe.precision), deterministic_kernels(experiment.recipe.deterministic):
         state = TrainingState.create(model, experiment)
         for step in range(1, steps + 3):
-            began = time.perf_counter()
-            train_step(state, batches, experiment, step)  # ends by reading numbers back, so the device is done
-            seconds.append(time.perf_counter() - began)
+            started = time.perf_counter()
+            train_step(state, batches, experiment, step)  # synchronizes: it reads the losses from the device
+            seconds.append(time.perf_counter() - started)
     return experiment.recipe.batch_size / statistics.median(seconds[2:]), peak_memory(model.device)
 
 

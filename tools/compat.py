@@ -1,4 +1,4 @@
-"""Trying timm's models as backbones under every head, and recording which pass and why the others do not."""
+"""Compatibility test of timm's models as backbones with every head, with a record of the result for each model."""
 
 import importlib
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(
     "compat",
     context_settings=CONTEXT,
-    short_help="Try timm's models under every head.",
+    short_help="Test timm's models with every head.",
     epilog="Example: vertebra compat --minutes 60 --results compat.jsonl --table docs/compatibility.md",
 )
 @click.argument("patterns", nargs=-1)
@@ -29,23 +29,27 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The file for a line of JSON per model; models that it has already are not tried again.",
+    help="Add a line of JSON per model to this file; models that are in it already are skipped.",
 )
 @click.option(
-    "--table", type=click.Path(path_type=Path), metavar="FILE", help="Write the results to this file as a page too."
+    "--table",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write the results to this file as a Markdown page.",
 )
 @click.option(
-    "--minutes", default=60.0, metavar="NUMBER", help="Start no model after this long; 0 only writes the table."
+    "--minutes", default=60.0, metavar="NUMBER", help="Start no model after this time; 0 only writes the table."
 )
-@click.option("--limit", default=120.0, metavar="NUMBER", help="Seconds for one model.")
-@click.option("--parameters", default=100.0, metavar="NUMBER", help="Try no larger model, in millions of parameters.")
+@click.option("--limit", default=120.0, metavar="NUMBER", help="Time limit per model in seconds.")
+@click.option("--parameters", default=100.0, metavar="NUMBER", help="Skip models with more parameters, in millions.")
 def command(
     patterns: tuple[str, ...], results: Path, table: Path | None, minutes: float, limit: float, parameters: float
 ) -> None:
     """Build timm's models as backbones and train each for two steps with every head.
 
-    A head passes if its loss falls in both steps. PATTERNS are shell patterns of names; without one, all models are
-    tried: the smallest of every family first, then the next of every family, so that a time limit covers them all.
+    A head passes if its loss falls in both steps. PATTERNS are shell patterns of model names; without any, all models
+    are tested: the smallest of every family first, then the next of every family, so that all families are covered
+    within the time limit.
     """
     import timm
 
@@ -68,21 +72,21 @@ def command(
 
 
 def _read_records(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the records of earlier runs by model."""
+    """Return the records in a results file by model; none if the file does not exist."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return {record["model"]: record for record in map(json.loads, lines)}
 
 
 def _format_record(record: dict[str, Any]) -> str:
-    """Return a record as a line: the result of every head, or the reason why there is none."""
+    """Return a record as a line: the result of every head, or the reason why the model was refused."""
     heads = "  ".join(f"{head}: {result}" for head, result in record.get("heads", {}).items())
     return f"{record['model']}: {heads or record['reason']}"
 
 
 def _alternate_families(wanted: set[str], max_parameters: float) -> Iterator[tuple[str, str]]:
-    """Yield family and name: the smallest model of every family, then the next of every family.
+    """Yield (family, model): the smallest model of every family, then the next of every family, and so on.
 
-    Models of more than ``max_parameters`` million parameters are left out.
+    Models with more than ``max_parameters`` million parameters are left out.
     """
     import timm
 
@@ -96,21 +100,21 @@ def _alternate_families(wanted: set[str], max_parameters: float) -> Iterator[tup
 
 
 def _count_parameters(name: str) -> float | None:
-    """Return a model's parameters in millions; None for one that cannot be built on the meta device."""
+    """Return a model's number of parameters in millions; None if it cannot be built on the meta device."""
     import timm
     import torch
 
     try:
         with torch.device("meta"):
             return sum(parameter.numel() for parameter in timm.create_model(name).parameters()) / 1e6
-    except Exception:  # some models compute with their weights while they are built
+    except Exception:  # some constructors compute with weights, which fails on the meta device
         return None
 
 
 def process_context() -> "BaseContext":
-    """Return the context that starts child processes fastest: fork where the system has it, else spawn.
+    """Return the multiprocessing context that starts processes fastest: fork if available, otherwise spawn.
 
-    The modules for a trial are imported here once, so that forked processes have them.
+    With fork, the modules of a trial are imported here once, so that child processes share them.
     """
     import multiprocessing
 
@@ -121,7 +125,7 @@ def process_context() -> "BaseContext":
 
 
 def try_in_process(name: str, limit: float, context: "BaseContext") -> dict[str, Any]:
-    """Return the record of one model, tried in a child process that is killed after ``limit`` seconds."""
+    """Test one model in a child process, which is killed after ``limit`` seconds; return the model's record."""
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_result, args=(name, sender))  # type: ignore[attr-defined]  # all have it
     started = time.monotonic()
@@ -138,7 +142,7 @@ def try_in_process(name: str, limit: float, context: "BaseContext") -> dict[str,
 
 
 def _send_result(name: str, sender: "Connection") -> None:
-    """Send the record of a model to the parent process, or the reason why there is none."""
+    """Send a model's record to the parent process, or the reason why it was refused."""
     from vertebra.tools import compat_trial
 
     try:

@@ -1,4 +1,4 @@
-"""The Markdown page of the results of ``tools/compat.py``."""
+"""Writing the results of ``tools/compat.py`` as a Markdown page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ HEADS = {"rcnn": "Mask R-CNN", "deeplab": "DeepLab", "classification": "classifi
 
 
 def write_page(path: Path, records: Sequence[dict[str, Any]], untried: Sequence[str]) -> None:
-    """Write a table of models by family, the refused models with reasons, and the names of ``untried`` ones."""
+    """Write a table of the tested models by family, the refused models with reasons, and the ``untried`` names."""
     import timm
     import torch
 

@@ -1,4 +1,4 @@
-"""Trying one of timm's models as a backbone under every head, which ``compat`` does in a child process."""
+"""Test of one timm model as a backbone with every head; ``vertebra compat`` runs it in a child process."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ LEARNING_RATES = (1e-3, 1e-4, 1e-5, 1e-6)
 
 
 def try_model(name: str) -> dict[str, Any]:
-    """Return the size, the levels and the options of a model, and for each head ``yes`` or why it does not learn."""
+    """Return a model's record: its size, levels, options and neck, and for each head ``yes`` or why it fails."""
     torch.set_num_threads(1)
     backbone, options = _create_backbone(name)
     millions = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
@@ -51,7 +51,7 @@ def try_model(name: str) -> dict[str, Any]:
 
 
 def _create_backbone(name: str) -> tuple[Backbone, dict[str, Any]]:
-    """Return the backbone and the options that it needed: a patch or an image size, if the defaults are refused."""
+    """Return a backbone and the options it needs: a patch size or an image size if the defaults are refused."""
     published = timm.get_pretrained_cfg(name, allow_unregistered=True)
     size = published.input_size[-1] if published is not None else 224
     first_error = None
@@ -66,7 +66,7 @@ def _create_backbone(name: str) -> tuple[Backbone, dict[str, Any]]:
 
 
 def _small_rcnn() -> RCNNConfig:
-    """Return a small Mask R-CNN that learns from every anchor and proposal, so that sampling changes no loss."""
+    """Return a small Mask R-CNN trained on every anchor and proposal, so that random sampling changes no loss."""
     unlimited = (10_000, 10_000)
     return RCNNConfig(
         rpn=RPNConfig(pre_nms=unlimited, post_nms=unlimited, nms_threshold=1.0, samples=10_000),
@@ -76,7 +76,7 @@ def _small_rcnn() -> RCNNConfig:
 
 
 def _small_deeplab(feature_info: Mapping[str, FeatureInfo]) -> DeepLabConfig:
-    """Return a small DeepLab on the deepest level of stride 16, or of the stride that is nearest to it."""
+    """Return a small DeepLab on the deepest level with stride 16, or with the nearest stride if there is none."""
     strides = {level: info.stride for level, info in feature_info.items()}
     wanted = 16 if 16 in strides.values() else min(strides.values(), key=lambda stride: abs(stride - 16))
     level = [level for level, stride in strides.items() if stride == wanted][-1]
@@ -84,10 +84,7 @@ def _small_deeplab(feature_info: Mapping[str, FeatureInfo]) -> DeepLabConfig:
 
 
 def _try_head(backbone: Backbone, neck: Neck, config: HeadConfig) -> str:
-    """Return ``yes`` if the loss falls in two steps, otherwise what went wrong.
-
-    A loss that rises counts only after lower learning rates were tried.
-    """
+    """Return ``yes`` if the loss falls in both of two steps with any of ``LEARNING_RATES``, otherwise the reason."""
     losses: list[float] = []
     try:
         head = HEADS.build(config, backbone.feature_info | neck.feature_info, NUM_CLASSES)
@@ -104,18 +101,18 @@ def _try_head(backbone: Backbone, neck: Neck, config: HeadConfig) -> str:
 
 
 def describe_error(error: Exception) -> str:
-    """Return an error as one line; Vertebra's errors need no class name before their text."""
+    """Return an error as one line, with its class name unless it is a VertebraError."""
     return getattr(error, "what", "") or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _take_two_steps(model: Model, task: str, rate: float) -> list[float]:
-    """Return the loss of the same two images before, between and after two training steps."""
+    """Train two steps on the same two images; return the loss before, between and after the steps."""
     images, targets = _make_batch(model.size_divisor, task)
     optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=rate)
     losses = []
     model.train()
     for _ in range(3):
-        torch.manual_seed(0)  # samples the same proposals and drops the same units in every step
+        torch.manual_seed(0)  # the same random samples and dropout masks in every step
         loss = total_loss(model(images, targets))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

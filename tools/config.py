@@ -1,4 +1,4 @@
-"""Show a config as it is resolved, with what each field means and where its value came from."""
+"""Print a resolved config: each field with its value, the source of the value, and the field's description."""
 
 import ast
 import inspect
@@ -25,7 +25,7 @@ class Field(NamedTuple):
     value: Any
     source: str
     """Where the value came from: ``default``, ``config file`` or ``--set``."""
-    note: str
+    description: str
 
 
 @click.command(
@@ -40,21 +40,21 @@ class Field(NamedTuple):
 )
 @config_argument("name")
 @set_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, which vertebra train takes as a config file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, which vertebra train accepts as a config file.")
 @click.option(
     "--copy",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the shipped config to this new Python file instead, to be changed and trained from any folder.",
+    help="Instead, copy the shipped config to this new Python file, to edit and train it from any folder.",
 )
 def command(name: str, assignments: tuple[str, ...], as_json: bool, copy: Path | None) -> None:
-    """Print a resolved config: every field with its value, where that came from, and what the field means.
+    """Print a resolved config: every field with its value, where the value came from, and what the field means.
 
     NAME is the name of a shipped config (see vertebra list configs), a config file, or a run's config.json.
     """
     if copy is not None:
         if assignments or as_json:
-            raise click.UsageError("--copy writes the file as it is: leave out --set and --json, and change the copy")
+            raise click.UsageError("--copy copies the file unchanged: leave out --set and --json, and edit the copy")
         copy_config(name, copy)
         click.echo(f"{copy}: a copy of {name}; train it with vertebra train {copy}")
         return
@@ -68,12 +68,12 @@ def command(name: str, assignments: tuple[str, ...], as_json: bool, copy: Path |
     keys = [assignment.partition("=")[0].strip() for assignment in assignments]
     for field in list_fields(config, keys):
         click.echo(f"{click.style(field.path, bold=True)} = {field.value!r}  # {field.source}")
-        if field.note:
-            click.echo(textwrap.indent(textwrap.fill(field.note, WIDTH), "    "))
+        if field.description:
+            click.echo(textwrap.indent(textwrap.fill(field.description, WIDTH), "    "))
 
 
 def copy_config(name: str, target: Path) -> None:
-    """Write a shipped config to a new file; raise UsageError if ``target`` exists or is no Python file."""
+    """Copy a shipped config to a new file; raise UsageError if ``target`` exists or does not end in ``.py``."""
     from vertebra.configs import find_shipped_config
     from vertebra.structures import UsageError
 
@@ -85,17 +85,17 @@ def copy_config(name: str, target: Path) -> None:
         with target.open("x", encoding="utf-8") as file:
             file.write(source.read_text(encoding="utf-8"))
     except FileExistsError:
-        raise UsageError("this file exists already", "choose another name, or delete it", file=target) from None
+        raise UsageError("this file exists already", "choose another name, or delete the file", file=target) from None
 
 
 def list_fields(config: "Config", changed: Sequence[str], prefix: str = "") -> Iterator[Field]:
-    """Yield every field of a config and of the configs in it, in order.
+    """Yield every field of a config and of its nested configs, in order.
 
-    ``changed`` are the dotted paths that ``--set`` changed.
+    ``changed`` holds the dotted paths that ``--set`` changed.
     """
     from vertebra.structures import Config
 
-    notes = read_field_notes(type(config))
+    descriptions = read_field_notes(type(config))
     for name in type(config).model_fields:
         path, value = f"{prefix}{name}", getattr(config, name)
         parts = value if isinstance(value, dict) else {"": value}
@@ -107,16 +107,16 @@ def list_fields(config: "Config", changed: Sequence[str], prefix: str = "") -> I
         if name in config.model_fields_set:
             is_changed = any(_is_below(path, key) or _is_below(key, path) for key in changed)
             source = "--set" if is_changed else "config file"
-        yield Field(path, value, source, notes.get(name, ""))
+        yield Field(path, value, source, descriptions.get(name, ""))
 
 
-def _is_below(path: str, above: str) -> bool:
-    """Return whether a dotted path is ``above`` or leads through it."""
-    return path == above or path.startswith(f"{above}.")
+def _is_below(path: str, prefix: str) -> bool:
+    """Return whether a dotted path equals ``prefix`` or begins with it."""
+    return path == prefix or path.startswith(f"{prefix}.")
 
 
 def read_field_notes(config_type: "type[Config]") -> dict[str, str]:
-    """Return the docstrings that stand below the fields of a config type and of its base classes, each on one line."""
+    """Return the docstrings below the fields of a config type and of its base classes, by field, each on one line."""
     from vertebra.structures import Config
 
     notes: dict[str, str] = {}
@@ -125,15 +125,15 @@ def read_field_notes(config_type: "type[Config]") -> dict[str, str]:
             continue
         try:
             source = textwrap.dedent(inspect.getsource(base))
-        except (OSError, TypeError):  # typed into an interpreter
+        except (OSError, TypeError):  # no source file: the class was defined in an interactive session
             continue
         definition = ast.parse(source).body[0]
         assert isinstance(definition, ast.ClassDef), "the source of a class begins with its definition"
-        for field, below in zip(definition.body, definition.body[1:], strict=False):
-            if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+        for statement, following in zip(definition.body, definition.body[1:], strict=False):
+            if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
                 continue
-            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-                notes[field.target.id] = " ".join(str(below.value.value).split())
+            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                notes[statement.target.id] = " ".join(str(following.value.value).split())
     return notes
 
 

@@ -1,4 +1,4 @@
-"""Describe a trained model: its classes, its scores, what it was trained on and which weights it began with."""
+"""Describe a trained model: its classes, scores, training data and initial weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 @click.command(
     "describe",
     context_settings=CONTEXT,
-    short_help="Describe a trained model and what it began with.",
+    short_help="Describe a trained model.",
     epilog="Example: vertebra describe runs/quickstart",
 )
 @run_argument
 def command(run: str) -> None:
-    """Describe a trained model: its classes and scores, its data, and the weights it began with.
+    """Describe a trained model: its classes, scores, training data and initial weights.
 
-    RUN is a run folder or a checkpoint. Its files are checked for damage; no weights are loaded.
+    RUN is a run folder or a checkpoint. The checksums of its files are verified; no weights are loaded.
     """
     from vertebra.inference import open_checkpoint
 
@@ -31,7 +31,7 @@ def command(run: str) -> None:
 
 
 def _facts(checkpoint: "Checkpoint") -> Iterator[tuple[str, str]]:
-    """Yield what a checkpoint tells, as names and lines."""
+    """Yield the facts about a checkpoint as (name, text)."""
     config, origin = checkpoint.config, checkpoint.origin
     steps, model = config["recipe"]["schedule"]["steps"], config["model"]
     yield "name", f"{config['name']}, step {checkpoint.step} of {steps}, saved {checkpoint.saved_at}"
@@ -44,18 +44,18 @@ def _facts(checkpoint: "Checkpoint") -> Iterator[tuple[str, str]]:
         known = [f"{name} {of_splits[split][:12]}" for name, of_splits in digests.items() if of_splits.get(split)]
         yield split, ", ".join([_describe_source(config[split]["dataset"]), *known])
     if origin is None:
-        yield "weights", "began at random"
+        yield "weights", "initialized at random"
     else:
-        yield "weights", f"began with {origin.source}"
-        yield "license", f"of those: {origin.license}"
+        yield "weights", f"initialized from {origin.source}"
+        yield "license", f"of the initial weights: {origin.license}"
         yield "url", origin.url
     if checkpoint.user_modules:
-        yield "code", f"parts are from its user's {', '.join(checkpoint.user_modules.values())}"
+        yield "code", f"custom parts are defined in {', '.join(checkpoint.user_modules.values())}"
     yield "made with", ", ".join(f"{package} {number}" for package, number in checkpoint.versions.items())
 
 
 def _score_lines(scores: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
-    """Yield a line of numbers for everything that was scored, without those that are null."""
+    """Yield a line for each of the scores of a checkpoint, without the values that are null."""
     if scores is None:
         yield "scores", "not evaluated at this step"
         return
@@ -66,13 +66,13 @@ def _score_lines(scores: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
 
 
 def _describe_source(dataset: Mapping[str, Any]) -> str:
-    """Return the registered name of a data set with the path in its config."""
+    """Return the registered name of a data set, followed by the paths in its config."""
     paths = (dataset.get(key) for key in ("annotations", "root"))
     return " ".join([dataset["name"], *[path for path in paths if path]])
 
 
 def _shorten(names: Sequence[str], count: int = 10) -> str:
-    """Return the first ``count`` names, separated by commas."""
+    """Return the first ``count`` names, separated by commas, and an ellipsis if there are more."""
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 

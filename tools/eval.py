@@ -1,4 +1,4 @@
-"""Score a trained run, or results in a file."""
+"""Score a trained run, or a results file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vertebra.evaluation import Scores
 
 FIELDS_OF_RESULTS = ("val", "evaluation.engine", "evaluation.boundary")
-"""The fields of a config that scoring a file reads."""
+"""The config fields that scoring a results file reads."""
 FIELDS_OF_RUN = (
     "val",
     "evaluation.batch_size",
@@ -26,7 +26,7 @@ FIELDS_OF_RUN = (
     "recipe.precision",
     "recipe.deterministic",
 )
-"""The fields of a run's config that an evaluation reads; the model is the checkpoint's."""
+"""The config fields that evaluating a run reads; the model comes from the checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Options:
       vertebra eval --annotations instances_val2017.json --results results.json --task segm""",
 )
 @click.argument("run", metavar="[RUN]", required=False, type=click.Path())
-@click.option("--json", type=click.Path(path_type=Path), metavar="FILE", help="Write the scores to this file too.")
+@click.option("--json", type=click.Path(path_type=Path), metavar="FILE", help="Also write the scores to this file.")
 @set_option
 @click.option(
     "--results",
@@ -70,7 +70,7 @@ class Options:
     "--data",
     metavar="CONFIG",
     shell_complete=complete_config,
-    help="Score --results on the val data of this config (a name or a file).",
+    help="Score --results on the val data of this config (a shipped name or a file).",
 )
 @click.option(
     "--annotations",
@@ -82,13 +82,13 @@ class Options:
     "--task",
     type=click.Choice(("bbox", "segm", "boundary")),
     show_default="bbox",
-    help="What is compared with --annotations.",
+    help="What to score against --annotations.",
 )
 @click.option(
     "--engine",
     type=click.Choice(("hotcoco", "pycocotools")),
-    show_default="as the config says",
-    help="The library that computes COCO's numbers; both give the same digits.",
+    show_default="as in the config",
+    help="The library that computes the COCO metrics; both give identical numbers.",
 )
 @device_option
 @bad_data_option
@@ -97,8 +97,8 @@ class Options:
 def command(context: click.Context, **values: Any) -> None:
     """Score a trained run on its val data, or a results file of any task without a model.
 
-    Shows the numbers of COCO or PASCAL VOC, IoUs of classes, or accuracies, and the first of them for each class. RUN
-    is a run folder or a checkpoint. Under torchrun the processes share the images of a run.
+    Shows the metrics of the task (COCO or PASCAL VOC AP, IoU, or accuracy), and the main metric for each class. RUN is
+    a run folder or a checkpoint. Under torchrun each process predicts a shard of the images.
     """
     options = Options(**values)
     _check_combination(options, device_given=_is_given(context, "device"))
@@ -131,22 +131,22 @@ def _is_given(context: click.Context, name: str) -> bool:
 
 
 def _check_combination(options: Options, device_given: bool) -> None:
-    """Raise click's UsageError for an option that has no effect beside another."""
-    truths = [truth for truth in (options.run, options.data, options.annotations) if truth is not None]
-    if len(truths) != 1:
+    """Raise click's UsageError if options are missing, contradict each other, or would have no effect."""
+    ground_truths = [source for source in (options.run, options.data, options.annotations) if source is not None]
+    if len(ground_truths) != 1:
         raise click.UsageError("give exactly one of RUN, --data and --annotations")
     if options.results is None and options.run is None:
-        raise click.UsageError("--data and --annotations say what --results is compared with: give --results too")
+        raise click.UsageError("--data and --annotations are ground truth to score --results against: add --results")
     if options.annotations is None and options.task is not None:
-        raise click.UsageError("--task goes with --annotations: of other data everything in the results is scored")
+        raise click.UsageError("--task needs --annotations; with RUN or --data everything in the results is scored")
     if options.annotations is not None and options.assignments:
-        raise click.UsageError("--set changes a config, and --annotations has none")
+        raise click.UsageError("--set has no effect with --annotations, which uses no config")
     if options.annotations is not None and options.bad_data is not None:
-        raise click.UsageError("--bad-data goes with the data of a config; all of --annotations must be usable")
+        raise click.UsageError("--bad-data has no effect with --annotations, whose data must all be valid")
     if options.results is not None and device_given:
-        raise click.UsageError("--device is where a model runs, and --results needs none")
+        raise click.UsageError("--device has no effect with --results, which needs no model")
     if options.task == "boundary" and options.engine == "hotcoco":
-        raise click.UsageError("--task boundary is computed by neither engine: leave out --engine")
+        raise click.UsageError("--engine has no effect with --task boundary: leave out --engine")
 
 
 Scored = tuple[Mapping[str, "Scores"], dict[str, Any]]
@@ -188,7 +188,7 @@ def _score_results(options: Options) -> Scored:
 
 
 def _score_run(options: Options) -> Scored | None:
-    """Score a run's model on its ``val`` data; return None on a process that is not rank zero."""
+    """Score a run's model on its ``val`` data; return None on ranks other than zero."""
     from rich.console import Console
 
     from vertebra.engine import evaluate_checkpoint
@@ -208,7 +208,10 @@ def _score_run(options: Options) -> Scored | None:
 
 
 def _changed(config: "ExperimentConfig", options: Options, read: Sequence[str]) -> "ExperimentConfig":
-    """Return the config with the options' changes; raise UsageError for one that would change nothing."""
+    """Return the config with the changes of ``--set``, ``--engine`` and ``--bad-data``.
+
+    Raises UsageError if ``--set`` changes a field that is not in ``read``, since that would have no effect.
+    """
     from vertebra.engine import override
     from vertebra.structures import UsageError
 
@@ -218,7 +221,7 @@ def _changed(config: "ExperimentConfig", options: Options, read: Sequence[str]) 
     config = override(config, [*options.assignments, *flags])
     for key in (assignment.partition("=")[0].strip() for assignment in options.assignments):
         if not any(f"{key}.".startswith(f"{field}.") for field in read):
-            raise UsageError(f"--set {key}: evaluation does not read it", f"it reads {', '.join(read)}")
+            raise UsageError(f"--set {key} has no effect on this evaluation", f"it only reads {', '.join(read)}")
     return config
 
 

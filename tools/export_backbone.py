@@ -1,4 +1,4 @@
-"""Write the backbone of a trained run, alone, as weights that another model can start from."""
+"""Export the backbone of a trained run as pretrained weights for other models."""
 
 from pathlib import Path
 
@@ -11,17 +11,17 @@ from vertebra.tools.options import import_option, run_argument
 @click.command(
     "export-backbone",
     context_settings=CONTEXT,
-    short_help="Write a trained run's backbone as weights.",
+    short_help="Export a trained run's backbone as pretrained weights.",
     epilog="Example: vertebra export-backbone runs/resnet10t_shapes shapes_resnet10t.safetensors --half",
 )
 @run_argument
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--half", is_flag=True, help="Write float16, which halves the file.")
+@click.option("--half", is_flag=True, help="Write float16, which halves the file size.")
 @import_option
 def command(run: str, out: Path, half: bool, imports: tuple[str, ...]) -> None:
-    """Write the backbone of a trained run as one safetensors file, which tells how it wants its pixels.
+    """Export the backbone of a trained run as a safetensors file, whose metadata hold the pixel preprocessing.
 
-    RUN is a run folder or a checkpoint, OUT the file to write. A config starts from it by model.weights, a backbone by
+    RUN is a run folder or a checkpoint, OUT the file to write. Use the file as model.weights in a config, or pass it to
     load_backbone_weights.
     """
     from safetensors.torch import save_file

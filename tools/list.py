@@ -1,4 +1,4 @@
-"""List the names that there are to choose from."""
+"""List the available backbones, necks, heads, configs and models."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ from vertebra.tools.cli import CONTEXT, run_command
 def command(subject: str, pattern: str) -> None:
     """List backbones, necks, heads, configs or models by name.
 
-    SUBJECT is one of these words. PATTERN is a shell pattern; quote it. One that begins with timm/ lists timm's
-    backbones.
+    SUBJECT is one of these words. PATTERN is a shell pattern, in quotes; a pattern that begins with timm/ lists timm's
+    models as backbones.
     """
     if subject == "backbones":
         _show_backbones(pattern)
@@ -32,9 +32,9 @@ def command(subject: str, pattern: str) -> None:
 
 
 def _show_backbones(pattern: str) -> None:
-    """Show a row as soon as it is known, since some networks take seconds to measure.
+    """Print a table of backbones, row by row, since measuring a large network takes seconds.
 
-    If only one backbone matches, all its pretrained weights are named.
+    If only one backbone matches, the names of all its pretrained weights are shown.
     """
     from rich.live import Live
     from rich.table import Column, Table
@@ -50,8 +50,8 @@ def _show_backbones(pattern: str) -> None:
             weights = "\n".join(sources) if len(names) == 1 else _count_by_library(sources)
             try:
                 facts = describe_backbone(name)
-            except UsageError as refusal:
-                table.add_row(name, "", "", refusal.what, weights)
+            except UsageError as error:
+                table.add_row(name, "", "", error.what, weights)
                 continue
             levels = (f"{level}:{info.channels}/{info.stride}" for level, info in facts.feature_info.items())
             table.add_row(name, f"{facts.parameters / 1e6:.1f}", f"{facts.gflops:.1f}", "  ".join(levels), weights)
@@ -59,13 +59,13 @@ def _show_backbones(pattern: str) -> None:
 
 
 def _count_by_library(sources: Sequence[str]) -> str:
-    """Return how many of the weights each library has, as text."""
+    """Return the number of weights per library as text, such as ``torchvision 2, timm 5``."""
     libraries = Counter(source.partition("/")[0] for source in sources)
     return ", ".join(f"{library} {count}" for library, count in libraries.items())
 
 
 def _show_names(subject: str, pattern: str) -> None:
-    """Show a table of names with a line about each."""
+    """Print a table of names and descriptions."""
     from rich.console import Console
     from rich.table import Table
 
@@ -76,7 +76,7 @@ def _show_names(subject: str, pattern: str) -> None:
 
 
 def _describe_names(subject: str, pattern: str) -> Mapping[str, str]:
-    """Return the matching names of necks, heads, configs or models, each with a line about it."""
+    """Return a one-line description of each matching neck, head, config or model by name."""
     if subject in ("configs", "models"):
         from vertebra.configs import list_configs, list_models
 

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, so that one thing has one name everywhere."""
+"""Command-line arguments and options that several commands share."""
 
 import math
 from collections.abc import Callable
@@ -14,14 +14,14 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def complete_config(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the names of shipped configs that begin with ``incomplete``, or what makes a shell complete files."""
+    """Return the shipped configs that begin with ``incomplete``; if there are none, let the shell complete files."""
     names = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")
     items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
     return items or [CompletionItem(incomplete, type="file")]
 
 
 def config_argument(name: str = "config") -> Decorator:
-    """Return the decorator that adds the argument for a config: a file, or the name of a shipped one."""
+    """Return a decorator that adds an argument for a config: a file, or the name of a shipped config."""
     return click.argument(name, metavar=name.upper(), shell_complete=complete_config)
 
 
@@ -32,14 +32,14 @@ set_option: Decorator = click.option(
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change a field of the config; may be given several times.",
+    help="Change a field of the config; can be repeated.",
 )
 
 device_option: Decorator = click.option(
     "--device",
     type=click.Choice(("auto", "cpu", "cuda", "mps")),
     default="auto",
-    help="Where the model runs: auto is a CUDA GPU if there is one, otherwise the CPU; mps is Apple's GPU.",
+    help="The device to use: auto is a CUDA GPU if there is one, otherwise the CPU; mps is Apple's GPU.",
 )
 
 import_option: Decorator = click.option(
@@ -47,28 +47,28 @@ import_option: Decorator = click.option(
     "imports",
     multiple=True,
     metavar="MODULE_OR_FILE",
-    help="Import this module or Python file, with parts of your own, first; may be given several times.",
+    help="First import this module or Python file, which defines custom parts; can be repeated.",
 )
 
 bad_data_option: Decorator = click.option(
     "--bad-data",
     type=click.Choice(("error", "skip")),
-    show_default="as the config says",
-    help="Stop at images or annotations that cannot be used, or leave them out and count them.",
+    show_default="as in the config",
+    help="What to do with invalid images and annotations: stop at the first, or skip and count them.",
 )
 
 
 def integer_option(flag: str, default: int | None, text: str, least: int = 1, most: int | None = None) -> Decorator:
-    """Return the decorator that adds an option for a whole number from ``least`` to ``most``."""
+    """Return a decorator that adds an option for an integer from ``least`` to ``most``; ``text`` is its help."""
     return click.option(flag, type=click.IntRange(least, most), default=default, metavar="N", help=text)
 
 
 def parse_fraction(text: str) -> float:
-    """Return the number from 0 to 1 that ``text`` spells; raise BadParameter for anything else, NaN included."""
+    """Parse a number from 0 to 1; raise BadParameter for anything else, including NaN."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise click.BadParameter(f"{text!r} is no number from 0 to 1")
+        raise click.BadParameter(f"{text!r} is not a number from 0 to 1")
     return value

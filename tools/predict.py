@@ -1,4 +1,4 @@
-"""Draw what a trained model predicts in images."""
+"""Predict image files with a trained model, and draw the predictions."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,26 +12,30 @@ from vertebra.tools.options import device_option, import_option, parse_fraction,
 @click.command(
     "predict",
     context_settings=CONTEXT,
-    short_help="Draw what a trained model predicts in images.",
+    short_help="Predict images with a trained model.",
     epilog="Example: vertebra predict runs/quickstart photos --output found",
 )
 @run_argument
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The folder for the pictures."
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The folder for pictures and results.",
 )
 @click.option(
     "--score",
     type=parse_fraction,
     default="0.5",
     metavar="NUMBER",
-    help="Draw predictions with this score or a higher one.",
+    help="Draw predictions with at least this score.",
 )
 @click.option(
     "--annotations",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Give the results the image and category ids of this COCO file, by name, so that they can be scored on it.",
+    help="Use the image and category ids of this COCO file, matched by name, so that results can be scored against it.",
 )
 @device_option
 @import_option
@@ -44,9 +48,9 @@ def command(
     device: str,
     imports: tuple[str, ...],
 ) -> None:
-    """Draw what a trained model predicts in images, and write it: boxes as COCO results, or classes.
+    """Predict images with a trained model; write a picture of each, and a results file.
 
-    RUN is a run folder or a checkpoint; IMAGE is an image file or a folder of them.
+    RUN is a run folder or a checkpoint; IMAGE is an image file or a folder of image files.
     """
     from vertebra.engine import predict_files
     from vertebra.inference import Predictor
@@ -59,7 +63,7 @@ def command(
 
 
 def _find_images(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Yield every image file with its name in the output, folder by folder in order."""
+    """Yield (image file, name in the output) for every file in ``paths``, and for the images below folders, sorted."""
     from vertebra.formats import IMAGE_SUFFIXES
     from vertebra.structures import UsageError
 

@@ -11,7 +11,7 @@ from vertebra.tools.options import bad_data_option, config_argument, device_opti
 @click.command(
     "train",
     context_settings=CONTEXT,
-    short_help="Train, evaluate and draw predictions from a config.",
+    short_help="Train a model from a config.",
     epilog="Example: vertebra train quickstart --set recipe.schedule.steps=20",
 )
 @config_argument()
@@ -34,10 +34,10 @@ def command(
     imports: tuple[str, ...],
     profile: bool,
 ) -> None:
-    """Train a model, evaluate it and draw what it predicts.
+    """Train a model, evaluate it and draw its predictions.
 
-    CONFIG is a config file, or the name of a shipped one (see vertebra list configs). Everything is written to one run
-    folder.
+    CONFIG is a config file, or the name of a shipped config (see vertebra list configs). Everything is written to the
+    run folder.
     """
     from vertebra.configs import load_config
     from vertebra.engine import override, train

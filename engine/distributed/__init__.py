@@ -1,1 +1,1 @@
-"""Several processes: ranks, collectives, sharded weights."""
+"""Distributed training: ranks, collectives and sharded weights."""

@@ -1,4 +1,4 @@
-"""The processes of one run: those that ``torchrun`` or SLURM's ``srun`` started, or one alone."""
+"""The process group of a run: started by ``torchrun`` or SLURM's ``srun``, or a single process."""
 
 import contextlib
 import datetime
@@ -25,26 +25,26 @@ from ...structures import PeerError, UsageError, VertebraError, pick_device
 T = TypeVar("T")
 
 TIMEOUT = datetime.timedelta(minutes=30)
-"""How long a rank waits for another of which it hears nothing."""
+"""How long a rank waits for another rank that does not answer."""
 HEARTBEAT = 5.0
-"""Seconds between the signs of life of rank zero while it works and the others wait."""
+"""Seconds between the heartbeats that rank zero sends while the other ranks wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """The place of a process among others, as its launcher gives it."""
+    """The rank, world size and rendezvous address that a launcher assigned to this process."""
 
     rank: int
     world_size: int
     local_rank: int
-    """The rank among the processes of its own machine."""
+    """The rank among the processes on this machine."""
     address: str
-    """Where all ranks meet: ``tcp://host:port``."""
+    """The rendezvous address of all ranks: ``tcp://host:port``."""
     by_slurm: bool = False
 
 
 def read_launch(environment: Mapping[str, str]) -> Launch | None:
-    """Return what torchrun or srun told this process in its environment; None where it is alone."""
+    """Return the launch settings that torchrun or srun put into the environment; None for a single process."""
     if "WORLD_SIZE" in environment and "RANK" in environment:
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         rank, world_size, local_rank = (int(environment.get(name, "0")) for name in names)
@@ -54,7 +54,7 @@ def read_launch(environment: Mapping[str, str]) -> Launch | None:
         names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
         rank, world_size, local_rank = (int(environment[name]) for name in names)
         host = environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"])
-        # Jobs that run on one machine must not meet at one port.
+        # Jobs that run on the same machine need different ports.
         port = environment.get("MASTER_PORT") or str(20000 + int(environment.get("SLURM_JOB_ID", "0")) % 20000)
         by_slurm = True
     else:
@@ -63,32 +63,36 @@ def read_launch(environment: Mapping[str, str]) -> Launch | None:
 
 
 def _first_host(nodes: str) -> str:
-    """Return the first machine of SLURM's list: ``node[07-09,12],gpu3`` begins with ``node07``."""
+    """Return the first host of a SLURM node list: ``node07`` for ``node[07-09,12],gpu3``."""
     match = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\]([^,]*))?", nodes)
     if match is None:
-        raise UsageError(f"SLURM's list of machines cannot be read: {nodes!r}", "set MASTER_ADDR")
+        raise UsageError(f"cannot parse SLURM's node list {nodes!r}", "set MASTER_ADDR")
     return "".join(part or "" for part in match.groups())
 
 
 @dataclass(frozen=True, slots=True)
 class DistributedContext:
-    """This process among the ranks of its run; alone, everything here costs nothing."""
+    """The rank of this process, and collectives over all ranks; in a single process they return their input."""
 
     device: torch.device
     rank: int = 0
     world_size: int = 1
     store: Store | None = None
-    """Where ranks leave signs for each other; None where the caller made the process group."""
-    _turns: Iterator[int] = field(default_factory=itertools.count)
+    """Key-value store shared by the ranks, for heartbeats; None if the caller initialized the process group."""
+    _call_ids: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this rank is the one that prints, writes and scores."""
+        """Whether this is rank zero, which prints, writes files and computes scores."""
         return self.rank == 0
 
     @contextlib.contextmanager
     def fail_together(self) -> Iterator[None]:
-        """Raise an error of any rank on all of them; only the lowest rank that has one reports it."""
+        """Raise a :class:`VertebraError` of any rank in the block on every rank.
+
+        If several ranks fail, all raise the error of the lowest; only that rank reports it. Every rank must enter the
+        block.
+        """
         error = None
         try:
             yield
@@ -101,7 +105,7 @@ class DistributedContext:
             raise first
 
     def all_gather(self, value: T) -> list[T]:
-        """Return the values of all ranks, in order of rank, on all of them."""
+        """Return the values of all ranks, in rank order, on every rank."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -109,12 +113,15 @@ class DistributedContext:
         return values
 
     def on_rank_zero(self, work: Callable[[], T]) -> T:
-        """Return on all ranks what rank zero alone computes, however long that takes; its error is raised on all."""
+        """Call ``work`` on rank zero only, and return its result on every rank; an error is raised on every rank too.
+
+        Unlike in a collective, the other ranks wait without a timeout as long as rank zero sends heartbeats.
+        """
         if self.world_size == 1:
             return work()
-        key = f"rank_zero/{next(self._turns)}"
+        key = f"rank_zero/{next(self._call_ids)}"
         if self.store is not None and not self.is_rank_zero:
-            # Not in a collective, which would give up after TIMEOUT.
+            # A collective would time out after TIMEOUT, even while rank zero is working.
             wait_for_heartbeats_to_end(self.store, key, TIMEOUT.total_seconds())
         values: list[Any] = [None]
         with self.fail_together():
@@ -125,7 +132,7 @@ class DistributedContext:
         return values[0]
 
     def gather_to_rank_zero(self, value: T) -> list[T]:
-        """Return the values of all ranks, in order of rank, on rank zero; an empty list on the others."""
+        """Return the values of all ranks, in rank order, on rank zero; an empty list on the other ranks."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size if self.is_rank_zero else []
@@ -133,7 +140,7 @@ class DistributedContext:
         return values
 
     def all_reduce_max(self, number: int) -> int:
-        """Return the greatest of all ranks' numbers."""
+        """Return the maximum over all ranks."""
         if self.world_size == 1:
             return number
         value = torch.tensor(number)
@@ -141,27 +148,28 @@ class DistributedContext:
         return int(value)
 
     def all_reduce_mean(self, values: Tensor) -> Tensor:
-        """Return the mean of all ranks' values; ``values`` may be overwritten."""
+        """Return the elementwise mean over all ranks; ``values`` may be overwritten."""
         if self.world_size > 1:
             dist.all_reduce(values)
         return values / self.world_size
 
     def broadcast_buffers_from_rank_zero(self, module: nn.Module) -> None:
-        """Overwrite the buffers of every rank with rank zero's: each rank has batch norm statistics of its own."""
+        """Overwrite the module's buffers on every rank by rank zero's: batch norm statistics differ between ranks."""
         if self.world_size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
 
     def wrap_ddp(self, module: nn.Module, accumulates: bool = False) -> nn.Module:
-        """Return the module with its gradients averaged over all ranks; ``accumulates``: not in every backward pass.
+        """Return the module wrapped in DDP, which averages gradients over all ranks.
 
-        Levels that no head reads get no gradient in any step. Shapes follow from the config, so the first backward pass
-        can tell which parameters those are; but DDP learns it only from one that ends in an exchange.
+        ``accumulates``: some backward passes run under ``no_sync``. Parameters of levels that no head reads get no
+        gradient. They are the same in every step, so a static graph finds them in the first backward pass; but DDP
+        only does so in a pass that synchronizes gradients, so with ``accumulates`` it searches in every pass.
         """
         if self.world_size == 1:
             return module
         on_gpu = self.device.type == "cuda"
-        with warnings.catch_warnings():  # torch 2.15 renames broadcast_buffers, and has no other way to say never
+        with warnings.catch_warnings():  # torch 2.15 deprecates broadcast_buffers, without another way to switch it off
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             return DistributedDataParallel(
                 module,
@@ -175,7 +183,10 @@ class DistributedContext:
 
 @contextlib.contextmanager
 def heartbeats(store: Store | None, key: str) -> Iterator[None]:
-    """Count up a key of the store every ``HEARTBEAT`` seconds inside, and set another at the end, also of an error."""
+    """Send heartbeats inside the block: increment ``KEY/beats`` in the store every ``HEARTBEAT`` seconds.
+
+    At the end ``KEY/ended`` is set, even if the block raises.
+    """
     if store is None:
         yield
         return
@@ -195,17 +206,20 @@ def heartbeats(store: Store | None, key: str) -> Iterator[None]:
         store.set(f"{key}/ended", "1")
 
 
-def wait_for_heartbeats_to_end(store: Store, key: str, patience: float) -> None:
-    """Wait until :func:`heartbeats` has ended; PeerError after ``patience`` seconds without a beat."""
-    pause, beats, heard = 0.001, 0, time.monotonic()
+def wait_for_heartbeats_to_end(store: Store, key: str, timeout: float) -> None:
+    """Wait until :func:`heartbeats` with this key has ended on rank zero.
+
+    Raises PeerError after ``timeout`` seconds without a heartbeat.
+    """
+    pause, beats, last_beat = 0.001, 0, time.monotonic()
     while not store.check([f"{key}/ended"]):
-        now = store.add(f"{key}/beats", 0)
-        if now != beats:
-            beats, heard = now, time.monotonic()
-        if time.monotonic() - heard > patience:
+        new_beats = store.add(f"{key}/beats", 0)
+        if new_beats != beats:
+            beats, last_beat = new_beats, time.monotonic()
+        if time.monotonic() - last_beat > timeout:
             raise PeerError(
-                f"another process of the run is gone or does not answer (rank zero, for {patience:.0f} s)",
-                "look at what it says",
+                f"another process of the run is gone or does not answer (rank zero, for {timeout:.0f} s)",
+                "see the output of rank zero",
             )
         time.sleep(pause)
         pause = min(2 * pause, 0.5)
@@ -213,10 +227,11 @@ def wait_for_heartbeats_to_end(store: Store, key: str, patience: float) -> None:
 
 @contextlib.contextmanager
 def init_distributed(device: torch.device | str) -> Iterator[DistributedContext]:
-    """Join the other ranks of the run, and leave them at the end. ``cuda`` becomes a GPU of this rank's own.
+    """Initialize the process group of the run, and destroy it at the end of the block.
 
-    A process that its caller has joined to a process group stays in that. Raises UsageError where a machine has fewer
-    devices than ranks, and :class:`PeerError` where another process is gone, in here or in the block.
+    The device ``cuda`` becomes the GPU of this rank. If the caller has initialized a process group, that one is used
+    and stays. Raises UsageError if a machine has fewer GPUs than ranks, and :class:`PeerError` if another process has
+    ended or does not answer, here or in the block.
     """
     device = pick_device(device)
     launch = read_launch(os.environ)
@@ -237,25 +252,25 @@ def init_distributed(device: torch.device | str) -> Iterator[DistributedContext]
             timeout=TIMEOUT,
         )
         yield DistributedContext(device, rank, world_size, store)
-        # Not after an error: NCCL would wait here for the others, who wait for this one and are told by its end.
+        # Not after an error: NCCL would wait here for the other ranks, which only notice when this process ends.
         dist.destroy_process_group()
 
 
 def local_device_index(launch: Launch, count: int) -> int:
-    """Return which of the ``count`` GPUs that a process sees is its own; UsageError where there are too few."""
+    """Return the index of this rank's GPU among the ``count`` visible ones; UsageError if there are too few."""
     if launch.by_slurm and count == 1:
-        return 0  # --gpus-per-task shows each process its own one alone
+        return 0  # with --gpus-per-task each process sees only its GPU
     if launch.local_rank >= count:
         raise UsageError(
-            f"this process sees {count} GPUs, and is number {launch.local_rank + 1} on its machine",
-            "start as many processes as there are GPUs, and look at CUDA_VISIBLE_DEVICES",
+            f"this process has local rank {launch.local_rank}, but sees {count} GPUs",
+            "start one process per GPU, and check CUDA_VISIBLE_DEVICES",
         )
     return launch.local_rank
 
 
 @contextlib.contextmanager
 def peer_errors() -> Iterator[None]:
-    """Turn what torch says of a process that is gone or does not answer into a :class:`PeerError`."""
+    """Convert torch's communication errors, raised when another process has ended, to :class:`PeerError`."""
     try:
         yield
     except RuntimeError as error:
@@ -264,5 +279,5 @@ def peer_errors() -> Iterator[None]:
             raise
         raise PeerError(
             f"another process of the run is gone or does not answer ({text.splitlines()[0]:.200})",
-            "look at what the others say",
+            "see the output of the other processes",
         ) from error

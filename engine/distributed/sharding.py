@@ -1,6 +1,6 @@
-"""Sharded weights: each rank keeps a shard, and has the other shards while a layer computes (torch's FSDP2).
+"""Sharded weights with torch's FSDP2: each rank stores a shard, and gathers the others while a layer computes.
 
-A run of one process has no shards: everything here leaves its weights as they are.
+In a single process nothing is sharded, and these functions leave tensors and modules unchanged.
 """
 
 import contextlib
@@ -16,7 +16,10 @@ from .context import DistributedContext
 
 
 def shard_model(model: Model, distributed: DistributedContext) -> None:
-    """Shard the weights, block by block of the backbone and the rest as one; gradients are averaged over ranks."""
+    """Shard the model in place with FSDP2: each block of the backbone is one unit, and the rest is another.
+
+    Gradients are averaged over the ranks.
+    """
     if distributed.world_size == 1:
         return
     mesh = init_device_mesh(distributed.device.type, (distributed.world_size,))
@@ -26,7 +29,10 @@ def shard_model(model: Model, distributed: DistributedContext) -> None:
 
 
 def blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the blocks that a network repeats: the outermost members of its sequences that have several layers."""
+    """Yield the repeated blocks of a network: the outermost members of ``Sequential``s and ``ModuleList``s.
+
+    Members without child modules, such as single convolutions, are not blocks.
+    """
     for child in module.children():
         in_sequence = isinstance(module, nn.Sequential | nn.ModuleList)
         is_block = in_sequence and not isinstance(child, nn.Sequential | nn.ModuleList) and any(child.children())
@@ -38,9 +44,9 @@ def blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 @contextlib.contextmanager
 def unsharded(model: nn.Module) -> Iterator[None]:
-    """Keep all weights on every rank inside, so that each may use the model as often as it likes, or never.
+    """Gather all weights on every rank inside the block, so that ranks may call the model different numbers of times.
 
-    All ranks enter this together.
+    All ranks must enter the block together.
     """
     units = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for unit in units:
@@ -55,17 +61,20 @@ def unsharded(model: nn.Module) -> Iterator[None]:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """Return a tensor with the shards of all ranks, which call this together."""
+    """Return the full tensor, gathered from the shards of all ranks; all ranks must call this together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def local_shard(tensor: Tensor) -> Tensor:
-    """Return this rank's shard of a tensor."""
+    """Return this rank's shard of a tensor; a tensor that is not sharded is returned as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
-    """Return a full tensor, which every rank has, sharded as another of its shape is."""
+    """Return a full tensor, present on every rank, sharded in the same way as ``other``.
+
+    It is returned as it is if ``other`` is not sharded or has another shape.
+    """
     if not isinstance(other, DTensor) or tensor.shape != other.shape:
         return tensor
     return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)

@@ -1,1 +1,1 @@
-"""What a run reports: metrics, progress, curves, pictures."""
+"""Reporting of a run: metrics, progress bars, TensorBoard curves and pictures."""

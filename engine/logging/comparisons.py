@@ -1,4 +1,4 @@
-"""A sheet of pictures, ground truth beside prediction, for people."""
+"""A sheet of pictures that shows ground truth and predictions side by side."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,9 +17,9 @@ from ..loop.evaluate import evaluation_mode
 from ..tasks import Task
 
 COUNT, SCORE = 8, 0.5
-"""How many images are shown, and the least score of the predictions in them."""
+"""The number of images shown, and the minimum score of the predictions drawn."""
 LONG_SIDE = 640
-"""The most pixels of the long side of each picture, so that a sheet of large photos can still be looked at."""
+"""Maximum length of the long side of each picture in pixels, so that sheets of large photos stay viewable."""
 
 
 def draw_comparisons(
@@ -30,9 +30,9 @@ def draw_comparisons(
     path: str | os.PathLike[str],
     semantic: SemanticInference = SemanticInference(),
 ) -> None:
-    """Write a grid of a data set's first images: ground truth on the left of each pair, prediction on the right.
+    """Write a grid of pictures of a data set's first images: in each pair ground truth left, prediction right.
 
-    ``semantic`` says how a semantic head predicts an image.
+    ``transform`` is the validation transform; ``semantic`` sets the windows and scales of a semantic head.
     """
     with evaluation_mode(model):
         pairs = list(_compare(task, model, dataset, transform, semantic))
@@ -42,20 +42,20 @@ def draw_comparisons(
 def _compare(
     task: Task, model: Model, dataset: Dataset, transform: PartConfig, semantic: SemanticInference
 ) -> Iterator[ndarray]:
-    """Yield the pairs of pictures of the first images."""
+    """Yield a captioned (ground truth, prediction) picture for each of the first ``COUNT`` images."""
     prepare = build_transform(transform)
     for index in range(min(COUNT, len(dataset))):
         record = dataset.read(index)
         batch = collate([prepare(record, 0, index)], model.size_divisor)
         shown = shrink_record(record, LONG_SIDE)
-        # The model gets the image at its usual size; its prediction is converted to the size that is drawn on.
+        # The model gets the image at the size it was trained for; only the prediction is resized to the picture.
         sizes = [(shown.image.shape[0], shown.image.shape[1])]
         (prediction,) = predict_originals(model, batch.images, sizes, semantic)
         yield _captioned(task.draw_truth(shown), task.draw(shown.image, prediction, SCORE))
 
 
 def shrink_record(record: Record, long_side: int) -> Record:
-    """Return a record with its image, and the annotations, shrunk to at most ``long_side`` pixels a side."""
+    """Return a record with its image and annotations shrunk so that no side exceeds ``long_side`` pixels."""
     height, width = record.image.shape[:2]
     scale = long_side / max(height, width)
     if scale >= 1:
@@ -66,7 +66,7 @@ def shrink_record(record: Record, long_side: int) -> Record:
 
 
 def _captioned(truth: ndarray, prediction: ndarray) -> ndarray:
-    """Return two pictures side by side, with a strip above them that names them."""
+    """Return two pictures side by side, below a strip with their captions."""
     strip = np.full((18, truth.shape[1] + prediction.shape[1], 3), 255, dtype=np.uint8)
     for text, left in (("truth", 4), ("found", truth.shape[1] + 4)):
         cv2.putText(strip, text, (left, 13), FONT, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
@@ -74,7 +74,7 @@ def _captioned(truth: ndarray, prediction: ndarray) -> ndarray:
 
 
 def _grid(tiles: Sequence[ndarray], columns: int) -> ndarray:
-    """Return pictures of any size in rows on a white sheet."""
+    """Return a white sheet with the pictures, which may differ in size, in a grid."""
     height, width = (max(tile.shape[axis] for tile in tiles) + 6 for axis in (0, 1))
     rows = -(-len(tiles) // columns)
     sheet = np.full((rows * height, columns * width, 3), 255, dtype=np.uint8)

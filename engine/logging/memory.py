@@ -1,4 +1,4 @@
-"""How much memory a run has needed."""
+"""Peak memory use."""
 
 import sys
 
@@ -7,12 +7,12 @@ import torch
 
 
 def peak_memory(device: torch.device) -> float:
-    """Return the most memory in GiB that was in use at once: a GPU's tensors, or without a CUDA GPU this process."""
+    """Return the peak memory in GiB: of tensors on a CUDA device, otherwise of this process (resident set size)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset / 2**30
-    import resource  # psutil knows a peak on Windows alone, and Windows alone has no resource module
+    import resource  # not at the top: Windows lacks this module; psutil reports the peak on Windows only
 
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others kilobytes
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS reports bytes, other systems kilobytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

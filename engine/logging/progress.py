@@ -1,4 +1,4 @@
-"""How far a command has come: a bar on a terminal, and a line now and then elsewhere."""
+"""Progress of a command: bars on a terminal, a line every half minute elsewhere."""
 
 import contextlib
 import time
@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class ProgressDisplay:
-    """Bars on a console that is a terminal, one below the other; on any other console a line every half minute."""
+    """Progress bars if the console is a terminal; otherwise a line every ``SECONDS_BETWEEN_LINES``."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -31,36 +31,36 @@ class ProgressDisplay:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator["ProgressDisplay"]:
-        """Show the bars inside."""
+        """Show the bars inside the block."""
         with self._bars:
             yield self
 
     def say(self, line: str) -> None:
-        """Print a line, above the bars."""
+        """Print a line above the bars."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def add_bar(self, label: str, total: int, completed: int = 0) -> TaskID:
-        """Add a bar, and return its number."""
+        """Add a bar for ``total`` steps and return its ID."""
         return self._bars.add_task(label, total=total, completed=completed, numbers="")
 
     def advance(self, bar: TaskID) -> None:
-        """Move a bar one step on."""
+        """Move a bar forward by one step."""
         self._bars.advance(bar)
 
     def set_numbers(self, bar: TaskID, numbers: str) -> None:
-        """Show numbers beside a bar."""
+        """Show a text with numbers, such as losses, beside a bar."""
         self._bars.update(bar, numbers=numbers)
 
     def track(self, items: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
-        """Yield the items, and show how many of ``total`` are done and how long the others will take."""
+        """Yield the items, and show how many of ``total`` are done and the estimated remaining time."""
         bar = self.add_bar(label, total)
-        began = said = time.monotonic()
+        started = last_line = time.monotonic()
         for done, item in enumerate(items, start=1):
             yield item
             self.advance(bar)
             now = time.monotonic()
-            if not self.console.is_terminal and now - said >= SECONDS_BETWEEN_LINES and done < total:
-                remaining = (now - began) / done * (total - done)
+            if not self.console.is_terminal and now - last_line >= SECONDS_BETWEEN_LINES and done < total:
+                remaining = (now - started) / done * (total - done)
                 self.say(f"{label}: {done}/{total} {unit}  ETA {remaining:.0f} s")
-                said = now
+                last_line = now
         self._bars.remove_task(bar)

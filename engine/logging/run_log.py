@@ -1,4 +1,4 @@
-"""What a run reports while it goes: a bar or plain lines, ``metrics.jsonl`` and TensorBoard curves."""
+"""The log of a training run: a progress bar or plain lines, ``metrics.jsonl`` and TensorBoard curves."""
 
 import contextlib
 import json
@@ -16,14 +16,15 @@ from ..config import ExperimentConfig
 from .memory import peak_memory
 from .progress import ProgressDisplay
 
-TOO_HIGH = "the learning rate may be too high for the batch, the first weights others, or the labels another image's"
-TOO_LOW = "annotations may be missing from the data, or the images be all alike"
+TOO_HIGH = "the learning rate may be too high, or the initial weights or the labels may be wrong"
+TOO_LOW = "annotations may be missing, or the images may be nearly identical"
 
 
 class RunLog:
-    """Collects each step's numbers, and writes their means at the steps that the config says.
+    """Collect the values of each step, and write their means every ``run.log_every`` steps.
 
-    ``start`` is the step that a run goes on from, and ``pending_values`` what :attr:`pending_values` was there.
+    ``start`` is the last step already taken (0 in a new run), and ``pending_values`` the value of
+    :attr:`pending_values` at that step, from the checkpoint.
     """
 
     def __init__(
@@ -52,17 +53,20 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         threading.excepthook = self._show_error
-        # A full disk refuses what is left too, and that it is full is reported already.
+        # On a full disk closing the writer fails too, and the error on its way out already reports that.
         with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext(), self._file:
             self._writer.close()
 
     def _show_all_but_write_errors(self, error: threading.ExceptHookArgs) -> None:
-        """Show an error of a thread, except for TensorBoard's on a full disk: its next flush raises that one here."""
+        """Show an error of a thread unless it is an OSError of TensorBoard's writer, which its next flush raises."""
         if not isinstance(error.exc_value, OSError):
             self._show_error(error)
 
     def step(self, step: int, numbers: Mapping[str, float], *, images: int, waited: float) -> None:
-        """Take in step ``step``, counted from 1: its numbers, and the seconds that it waited for its ``images``."""
+        """Add the values of step ``step`` (counted from 1), its number of images, and its seconds of waiting for data.
+
+        At a log step, or after the first step of the process, it also writes or shows them.
+        """
         for name, value in numbers.items():
             self.pending_values.setdefault(name, []).append(value)
         self._count += 1
@@ -71,16 +75,16 @@ class RunLog:
         self.display.advance(self._bar)
         if self.config.is_logged(step):
             self._write_means(step, numbers["lr"])
-        elif step == self._first_step:  # the first record may be minutes away
+        elif step == self._first_step:  # show a sign of life: the first record may be minutes away
             self._show(step, f"{_loss_text(numbers)}  lr {numbers['lr']:.2e}  first step {self._elapsed():.1f} s")
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self._since
 
     def _write_means(self, step: int, lr: float) -> None:
-        """Write a record of the steps since the last one, and show it."""
+        """Write and show a record with the means over the steps since the last record."""
         elapsed = self._elapsed()
-        # Some numbers are not there in every step.
+        # Each value has its own count: some are not reported in every step.
         record = {name: sum(values) / len(values) for name, values in self.pending_values.items()}
         record |= {"lr": lr, "images_per_second": self._images / elapsed, "data_wait": self._waited / elapsed}
         record["peak_memory"] = peak_memory(self.device)
@@ -95,7 +99,7 @@ class RunLog:
         self._restart()
 
     def _show(self, step: int, line: str, seconds_per_step: float | None = None) -> None:
-        """Show numbers beside the bar, or in a line with the time that the other steps will take."""
+        """Show text beside the bar, or print it in a line with the estimated remaining time."""
         if self.display.console.is_terminal:
             self.display.set_numbers(self._bar, line)
             return
@@ -104,15 +108,15 @@ class RunLog:
         self.display.say(f"step {step}/{steps}  {line}{eta}")
 
     def _restart(self) -> None:
-        """Start to collect the numbers of the next record."""
+        """Start a new record: clear the values and reset the time."""
         self.pending_values: dict[str, list[float]] = {}
-        """The numbers of the steps since the last record."""
+        """Values of the steps since the last record, by name."""
         self._count = self._images = 0
         self._waited = 0.0
         self._since = time.perf_counter()
 
     def record(self, step: int, numbers: Mapping[str, float | None], group: str) -> None:
-        """Write numbers of a step to the file and the curves."""
+        """Write the values of a step to ``metrics.jsonl`` and TensorBoard, as ``GROUP/NAME``."""
         print(json.dumps({"step": step, "group": group, **numbers}), file=self._file, flush=True)
         for name, value in numbers.items():
             if value is not None:
@@ -121,27 +125,30 @@ class RunLog:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave the time that is spent inside, by an evaluation, out of the training's."""
-        began = time.perf_counter()
+        """Leave the time spent inside the block, by an evaluation, out of the logged training speed."""
+        started = time.perf_counter()
         yield
-        self._since += time.perf_counter() - began
+        self._since += time.perf_counter() - started
 
 
 def _loss_text(numbers: Mapping[str, float]) -> str:
-    """Return the losses among numbers as text."""
+    """Return a text with the losses among the values, such as ``class 0.512  box 0.130``."""
     return "  ".join(f"{name.removeprefix('loss_')} {numbers[name]:.3f}" for name in numbers if "loss" in name)
 
 
 def range_warnings(config: ExperimentConfig, step: int, means: Mapping[str, float]) -> list[str]:
-    """Return a line for each mean outside its expected range, at the first record from ``expected_from_step`` on."""
+    """Return a warning for each mean outside its expected range.
+
+    The check takes place once, at the first record at or after ``run.expected_from_step``; other steps return nothing.
+    """
     first = config.run.expected_from_step
     if step < first or any(map(config.is_logged, range(first, step))):
         return []
     lines = []
     for name, (low, high) in config.run.expected_ranges.items():
         if name not in means:
-            lines.append(f"WARNING: the range of {name!r} is of nothing that is logged: {suggest(name, means)}")
+            lines.append(f"WARNING: run.expected_ranges: no value named {name!r} is logged: {suggest(name, means)}")
         elif not low <= (value := means[name]) <= high:
-            meaning = TOO_HIGH if value > high else TOO_LOW
-            lines.append(f"WARNING: {name} is {value:.3g} by step {step}, and expected from {low} to {high}: {meaning}")
+            cause = TOO_HIGH if value > high else TOO_LOW
+            lines.append(f"WARNING: {name} is {value:.3g} at step {step}, expected {low} to {high}: {cause}")
     return lines

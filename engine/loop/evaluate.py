@@ -1,4 +1,4 @@
-"""Evaluating a model over a data set: its results, their scores, and its losses."""
+"""Evaluating a model on a data set: results, scores and validation losses."""
 
 import contextlib
 import math
@@ -32,9 +32,9 @@ def evaluate(
     distributed: DistributedContext | None = None,
     display: ProgressDisplay | None = None,
 ) -> tuple[Rows, dict[str, Scores]] | None:
-    """Return the results rows of a validation set, evaluated as the experiment says, and their scores.
+    """Predict a validation set as the experiment's config says, and return (results rows, scores by name).
 
-    Each rank predicts a shard of the images. Rank zero, which scores them, gets the result; the others get None.
+    Each rank predicts a shard of the images. Rank zero computes the scores; the other ranks get None.
     """
     distributed = distributed or DistributedContext(model.device)
     display = display or ProgressDisplay(Console(quiet=True))
@@ -59,7 +59,7 @@ def evaluate(
 def collect_results(
     task: Task, model: Model, batches: Iterable[Batch], semantic: SemanticInference = SemanticInference()
 ) -> Rows:
-    """Return the results rows of every image; ``semantic`` says how a semantic head predicts an image."""
+    """Return the results rows of all images in ``batches``; ``semantic`` sets a semantic head's windows and scales."""
     rows: Rows = []
     with evaluation_mode(model), worker_errors():
         for batch in batches:
@@ -71,7 +71,7 @@ def collect_results(
 
 @contextlib.contextmanager
 def evaluation_mode(model: Model) -> Iterator[None]:
-    """Put the model into evaluation mode inside: norms use their statistics and nothing is dropped."""
+    """Put the model into evaluation mode inside the block, and restore its mode afterwards."""
     training = model.training
     model.eval()
     try:
@@ -86,10 +86,10 @@ def score_results(
     head: HeadConfig,
     config: EvaluationConfig = EvaluationConfig(),
 ) -> dict[str, Scores]:
-    """Return the scores of a results file, equal to those of the run that wrote it; no model is needed.
+    """Return the scores of a results file, without a model; they equal the scores of the run that wrote the file.
 
-    ``head`` is the head of the experiment that the file belongs to. Raises DataError naming the file and the row that
-    cannot be scored.
+    ``head`` is the head config of the experiment that the file belongs to. Raises DataError naming the file and the
+    invalid row.
     """
     require_same_images(path, {image_id: dataset.file_name(index) for index, image_id in enumerate(dataset.image_ids)})
     with open_results(path) as rows:
@@ -102,10 +102,10 @@ def score_results(
 def validation_losses(
     model: Model, dataset: Dataset, config: ExperimentConfig, distributed: DistributedContext | None = None
 ) -> dict[str, float | None]:
-    """Return the mean over the images of each loss, and of their sum ``loss``; None for one that is not finite.
+    """Return the mean over all images of each loss and of their sum, ``loss``; None for a mean that is not finite.
 
-    Every image is a batch of its own, and its random numbers are a function of the seed and its index: neither the step
-    nor the number of ranks changes a bit. Rank zero gets the result; the others get an empty dict.
+    The batch size is 1, and random numbers depend only on the seed and the image's index, so that the result is
+    bit-identical at every step and for any number of ranks. Ranks other than zero get an empty dict.
     """
     distributed = distributed or DistributedContext(model.device)
     shard = Shard(distributed.rank, distributed.world_size)
@@ -115,8 +115,8 @@ def validation_losses(
     names: list[str] = []
     rows: list[Tensor] = []
     with evaluation_mode(model), single_process(), worker_errors():
-        for number, batch in enumerate(batches):
-            seed_step(config.recipe.seed, shard.rank + number * shard.world_size)
+        for index, batch in enumerate(batches):
+            seed_step(config.recipe.seed, shard.rank + index * shard.world_size)
             batch = batch.to(model.device)
             losses, _ = split_losses(model(batch.images, batch.targets))
             names = [*losses, "loss"]
@@ -131,18 +131,18 @@ def validation_losses(
 
 
 def describe_losses(losses: Mapping[str, float | None]) -> str:
-    """Return a line with the validation losses."""
+    """Return the validation losses as a line for the log."""
     values = {name: "not finite" if value is None else f"{value:.3f}" for name, value in losses.items()}
     return "validation: " + "  ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _exact_mean(values: Sequence[float]) -> float | None:
-    """Return the mean, whose bits do not depend on the order of the values; None where it is not finite."""
+    """Return the mean, exact up to one rounding so that the order does not matter; None if it is not finite."""
     mean = math.fsum(values) / len(values)
     return mean if math.isfinite(mean) else None
 
 
 def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]:
-    """Return what ``eval.json`` holds: the numbers of each thing scored (``bbox``), the first per class, and facts."""
+    """Return the content of ``eval.json``: the summary of each scores by name, ``per_class`` values, and ``facts``."""
     summaries = {name: scored.summary for name, scored in scores.items()}
     return {**summaries, "per_class": {name: scored.per_class for name, scored in scores.items()}, **facts}

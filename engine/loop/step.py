@@ -1,4 +1,4 @@
-"""One step of a training: everything that changes in it, the change, and the batch that it fails on."""
+"""A training step: the state it updates, the update itself, and the errors it may raise."""
 
 import contextlib
 import json
@@ -29,23 +29,21 @@ from ..optim.optimizers import build_optimizer, scaled_learning_rate, set_learni
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """The state that a step changes.
-
-    ``parallel`` is the model, or the module that averages its gradients over the ranks.
-    """
+    """The model, optimizer, gradient scaler and EMA that a training step updates."""
 
     model: Model
     optimizer: optim.Optimizer
     scaler: torch.amp.GradScaler
     average: ModelEMA | None
     parallel: nn.Module
+    """The module to call in training: the model itself, or its DDP wrapper."""
     distributed: DistributedContext
 
     @classmethod
     def create(
         cls, model: Model, config: ExperimentConfig, distributed: DistributedContext | None = None
     ) -> "TrainingState":
-        """Return the state before the first step; the model is compiled and sharded as the config says."""
+        """Return the state before the first step; the model is compiled, sharded or wrapped as the config says."""
         distributed = distributed or DistributedContext(model.device)
         recipe = config.recipe
         if recipe.channels_last:
@@ -67,17 +65,17 @@ class TrainingState:
 
     @property
     def evaluated_model(self) -> Model:
-        """The model that is evaluated: that of the averaged weights, if there are any."""
+        """The model to evaluate: the EMA model if there is one, otherwise the trained model."""
         return self.model if self.average is None else self.average.model
 
 
 def train_step(state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig, step: int) -> dict[str, float]:
-    """Take step ``step``, counted from 1, with this rank's micro-batches, and return its numbers.
+    """Take training step ``step`` (counted from 1) with this rank's micro-batches, and return the values to log.
 
-    These are the losses, the gradient norm and the learning rate, as means over micro-batches and ranks; in steps that
-    are logged also the means of the numbers to watch that the head returns. Raises :class:`NonFiniteError` before the
-    weights are touched, naming the images. Under ``fp16`` gradients that overflow skip the update: ``skipped`` is 1,
-    otherwise 0.
+    These are the losses, their sum ``loss``, the gradient norm ``grad_norm`` before clipping and the learning rate
+    ``lr``, averaged over micro-batches and ranks; at log steps also the means of the head's metrics. With ``fp16``,
+    overflowing gradients skip the update: ``skipped`` is then 1, otherwise 0. Raises :class:`NonFiniteError`, naming
+    the images, before the weights change.
     """
     seed_step(config.recipe.seed, step, state.distributed.rank)
     lr = scaled_learning_rate(config.recipe.optimizer, config.recipe.batch_size)
@@ -90,27 +88,27 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
         norm = full_tensor(nn.utils.clip_grad_norm_(state.model.parameters(), config.recipe.clip_norm or math.inf))
         total = torch.stack(list(losses.values())).sum()
         metrics = metrics if config.is_logged(step) else {}
-        numbers, watched = _read_means(state.distributed, losses | {"loss": total, "grad_norm": norm}, metrics)
+        numbers, metric_means = _read_means(state.distributed, losses | {"loss": total, "grad_norm": norm}, metrics)
         if state.scaler.is_enabled():
             overflow = not math.isfinite(numbers["grad_norm"]) and state.scaler.get_scale() >= 1
             numbers["skipped"] = float(overflow)
             if overflow:
-                numbers["grad_norm"] = 0.0  # what overflowed is no gradient; the scaler takes no step with it
+                numbers["grad_norm"] = 0.0  # not an error: the scaler skips this update
         if not all(math.isfinite(value) for value in numbers.values()):
             raise _non_finite_error(state.distributed, step, numbers, batches)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         if state.average is not None:
             state.average.update(state.model, step)
-    return numbers | watched | {"lr": lr}
+    return numbers | metric_means | {"lr": lr}
 
 
 def _read_means(
     distributed: DistributedContext, scalars: Mapping[str, Tensor], metrics: Mapping[str, Sequence[Tensor]]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the means over all ranks of scalars, and of the values of each metric where it has any.
+    """Return the means over all ranks of the scalars, and of the values of each metric that has any.
 
-    All numbers of a step take one exchange between ranks and one read from the device together.
+    All values share one all-reduce and one copy from the device.
     """
     columns = [torch.cat([part.detach().flatten().float() for part in parts]) for parts in metrics.values()]
     sums = [column.sum() for column in columns]
@@ -126,9 +124,9 @@ def _read_means(
 def _accumulate(
     state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig
 ) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
-    """Leave the mean gradient in the parameters.
+    """Run the forward and backward passes of all micro-batches, and leave the mean gradient in the parameters.
 
-    Returns the mean of each loss, detached, and the values of each number to watch, micro-batch by micro-batch.
+    Returns the mean of each loss, detached, and the values of each metric, with one tensor per micro-batch.
     """
     state.optimizer.zero_grad(set_to_none=True)
     means: dict[str, Tensor] = {}
@@ -148,7 +146,7 @@ def _accumulate(
 
 
 def _gradient_exchange(parallel: nn.Module, enabled: bool) -> contextlib.AbstractContextManager[Any]:
-    """Return the context of a backward pass that exchanges gradients between ranks, or does not."""
+    """Return the context for a pass that synchronizes gradients between ranks if ``enabled``, and otherwise not."""
     if isinstance(parallel, FSDPModule):
         parallel.set_requires_gradient_sync(enabled)
         return contextlib.nullcontext()
@@ -159,11 +157,11 @@ def _gradient_exchange(parallel: nn.Module, enabled: bool) -> contextlib.Abstrac
 def _non_finite_error(
     distributed: DistributedContext, step: int, numbers: dict[str, float], batches: Sequence[Batch]
 ) -> NonFiniteError:
-    """Return the error that names the numbers and images of all ranks, which call this together."""
+    """Return an error naming the values and the images of all ranks; all ranks must call this together."""
     terms = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
     ids = [image_id for batch in batches for image_id in batch.image_ids]
     shown = ", ".join(str(image_id) for ids_of_rank in distributed.all_gather(ids) for image_id in ids_of_rank)
-    fix = "lower optimizer.lr in a new run (start_from takes the weights over), or look at these images"
+    fix = "lower optimizer.lr in a new run (start_from takes over the weights), or check these images"
     error = NonFiniteError(f"step {step}: {terms}; images {shown}", fix)
     error.reported_by_other_rank = not distributed.is_rank_zero
     return error
@@ -171,7 +169,7 @@ def _non_finite_error(
 
 @contextlib.contextmanager
 def _memory_errors(step: int, batches: Sequence[Batch]) -> Iterator[None]:
-    """Turn the error of a step that does not fit into memory into one that tells the sizes of its images."""
+    """Convert torch's out-of-memory errors to a :class:`MemoryFullError` that names the sizes of the images."""
     try:
         yield
     except Exception as error:
@@ -179,13 +177,13 @@ def _memory_errors(step: int, batches: Sequence[Batch]) -> Iterator[None]:
             raise
         sizes = ", ".join(f"{height}x{width}" for batch in batches for height, width in batch.images.sizes.tolist())
         raise MemoryFullError(
-            f"step {step} did not fit with images of {sizes}",
+            f"step {step} ran out of memory with images of {sizes} pixels",
             "raise accumulate, or lower batch_size or the transform's sizes, in a new run",
         ) from error
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Seed torch's generators for a rank's step, so that resuming needs no generator's state."""
+    """Seed torch's global generators from (seed, step, rank), so that a checkpoint needs no generator state."""
     torch.manual_seed(_seed_from(seed, step, rank))
 
 
@@ -195,23 +193,24 @@ def _seed_from(*numbers: int) -> int:
 
 @contextlib.contextmanager
 def save_bad_batch(path: Path, batches: Sequence[Batch]) -> Iterator[None]:
-    """Write a step's micro-batches to ``path`` (.safetensors) if its numbers are not finite, and say so in the error.
+    """Save the micro-batches to ``path`` (.safetensors) if the block raises NonFiniteError, and name it in the error.
 
-    Tensors are named by where they are: ``0.images.pixels``, ``0.targets.1.boxes``. The metadata has the image ids.
+    Tensors are named by their path in the list of batches, such as ``0.images.pixels`` or ``0.targets.1.boxes``. The
+    metadata hold the image ids and the error message.
     """
     try:
         yield
     except NonFiniteError as error:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _named_tensors(batches, "")}
         image_ids = [list(batch.image_ids) for batch in batches]
-        with contextlib.suppress(OSError, SafetensorError):  # the numbers matter more than the file
+        with contextlib.suppress(OSError, SafetensorError):  # failing to write must not hide the NonFiniteError
             save_file(tensors, path, {"image_ids": json.dumps(image_ids), "fault": error.what})
             error.what += f"; the batch is in {path}"
         raise
 
 
 def _named_tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor in sequences, mappings, field tables and dataclasses, with the path to it."""
+    """Yield (dotted path, tensor) for every tensor in nested sequences, mappings, field tables and dataclasses."""
     if isinstance(value, Tensor):
         yield name.removeprefix("."), value
     elif isinstance(value, FieldTable):

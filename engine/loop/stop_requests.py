@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it ends after the current step, with a checkpoint."""
+"""Stopping a run by SIGTERM or Ctrl-C: it ends after the current step, with a checkpoint."""
 
 import contextlib
 import signal
@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from ...structures import VertebraError
 
 REPEAT_WINDOW = 3.0
-"""Seconds in which a second signal is the same request: a scheduler or terminal that signals every process of a job
-reaches a training twice, the second time through ``torchrun``."""
+"""Seconds within which further signals count as the same request. A scheduler or terminal that signals every process of
+a job reaches each rank twice: directly and through ``torchrun``."""
 
 
 class Interrupted(VertebraError):
-    """A signal asked the run to stop, and its checkpoint is written."""
+    """Raised after a signal asked the run to stop, once its checkpoint is written."""
 
     case = "interrupted"
 
@@ -24,17 +24,19 @@ class Interrupted(VertebraError):
 
 
 class StopRequests:
-    """The signals that came since :func:`stop_requests` was entered."""
+    """The first signal received inside a :func:`stop_requests` block."""
 
     def __init__(self) -> None:
         self.number = 0
-        """The first signal's number; 0 if none came."""
+        """The number of the first signal; 0 if none was received."""
         self._saved_step: int | None = None
 
     @contextlib.contextmanager
     def at_once(self, saved_step: int) -> Iterator[None]:
-        """Let a signal raise :class:`Interrupted` at any moment of the block, whose work can be done again from the
-        checkpoint of ``saved_step``."""
+        """Raise :class:`Interrupted` as soon as a signal is received inside the block, or was received before it.
+
+        Use it for work that a resumed run can repeat from the checkpoint of ``saved_step``.
+        """
         self._saved_step = saved_step
         try:
             self._raise_if_asked()
@@ -42,8 +44,8 @@ class StopRequests:
         finally:
             self._saved_step = None
 
-    def note(self, number: int) -> None:
-        """Take in a signal. Another one of the same request does not break into the end that the first has begun."""
+    def receive(self, number: int) -> None:
+        """Record a signal; only the first can raise, so that a repeated signal does not interrupt the shutdown."""
         if not self.number:
             self.number = number
             self._raise_if_asked()
@@ -55,20 +57,20 @@ class StopRequests:
 
 @contextlib.contextmanager
 def stop_requests(notify: Callable[[str], None] | None = None) -> Iterator[StopRequests]:
-    """Take SIGTERM and Ctrl-C as requests to stop; a second signal, ``REPEAT_WINDOW`` or more later, acts at once.
+    """Take SIGTERM and Ctrl-C inside the block as requests to stop after the current step.
 
-    Only the main thread of a process gets signals. In another thread they stay as they are, and ``notify`` is told.
+    A second signal ``REPEAT_WINDOW`` seconds or more after the first ends the process at once. Python delivers signals
+    to the main thread only: in any other thread no handler is installed, and ``notify`` gets a warning.
     """
     requests = StopRequests()
     if threading.current_thread() is not threading.main_thread():
         if notify is not None:
             notify(
-                "training in a thread: Ctrl-C and SIGTERM are the program's to handle, and end no run with a checkpoint"
+                "training in a thread: Ctrl-C and SIGTERM are not handled here, and stop the run without a checkpoint"
             )
         yield requests
         return
-    # What Python does by itself; not what was there before, since a shell lets what it starts in the background ignore
-    # Ctrl-C.
+    # Python's defaults, not the handlers installed before: a shell makes background processes ignore Ctrl-C.
     default_handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     first: float | None = None
 
@@ -76,7 +78,7 @@ def stop_requests(notify: Callable[[str], None] | None = None) -> Iterator[StopR
         nonlocal first
         first = time.monotonic() if first is None else first
         if time.monotonic() - first < REPEAT_WINDOW:
-            requests.note(number)
+            requests.receive(number)
             return
         signal.signal(number, default_handlers[signal.Signals(number)])
         signal.raise_signal(number)

@@ -1,4 +1,4 @@
-"""The training loop. Data, seeds and learning rate are functions of the step, so resume is exact."""
+"""The training loop. Data, seeds and learning rate are functions of the step, so that resuming is bit-exact."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ from .step import TrainingState, save_bad_batch, train_step
 from .stop_requests import Interrupted, StopRequests, stop_requests
 
 FIRST_PROFILED, LAST_PROFILED = 10, 14
-"""The steps that a profile has, counted from 1 where a run begins or goes on; those before are no measure."""
+"""The steps to profile, counted from 1 at the start or resumption of a run; earlier steps are not representative."""
 
 
 def train(
@@ -45,10 +45,11 @@ def train(
     profile: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Train a model, evaluate it and draw pictures, all in the folder ``output``; return what ``eval.json`` holds.
+    """Train a model, evaluate it and draw predictions, all in the run folder ``output``.
 
-    ``profile`` writes a trace of a few steps there, too. Under ``torchrun`` or ``srun`` every process calls this, and
-    they train together; rank zero writes and prints.
+    Returns the content of ``eval.json``: the scores of the last evaluation. ``resume`` continues the run in ``output``;
+    ``profile`` also writes a trace of steps 10 to 14. Under ``torchrun`` or ``srun`` every process must call this; rank
+    zero writes and prints, and all ranks return the scores.
     """
     with init_distributed(device) as distributed, contextlib.ExitStack() as stack:
         console = (console or Console(stderr=True)) if distributed.is_rank_zero else Console(quiet=True)
@@ -58,7 +59,7 @@ def train(
             lambda: find_starting_point(stack.enter_context(folder), config, resume, display.say)
         )
         run = open_run(start, folder, distributed, display.say)
-        with distributed.fail_together():  # apart from the above: all ranks get here, and a config fails on all or none
+        with distributed.fail_together():  # a config error occurs on every rank here; this reports it once
             state = TrainingState.create(run.model, run.config, distributed)
         if start.resumed is not None:
             restore_state(start.resumed, state, display.say)
@@ -83,7 +84,7 @@ def train(
 
 @dataclass(frozen=True, slots=True)
 class _Training:
-    """A run and its reports; rank zero has a ``log``."""
+    """A run in progress: takes its steps, saves and evaluates it; ``log`` is None except on rank zero."""
 
     run: Run
     state: TrainingState
@@ -91,15 +92,16 @@ class _Training:
     log: RunLog | None
 
     def take_steps(self, start: int, after_step: Callable[[], None]) -> None:
-        """Take the steps after ``start`` up to the last, with checkpoints and evaluations."""
+        """Take all steps after ``start``, with checkpoints and evaluations."""
         run, config = self.run, self.run.config
         notify = self.display.say if run.distributed.is_rank_zero else None
         with stop_requests(notify) as stop, worker_errors(), self._interruptions_reported_once():
-            self._evaluate_if_due(start, stop)  # a run may have ended between the checkpoint and its evaluation
+            self._evaluate_if_due(start, stop)  # the run may have stopped after the checkpoint, before its evaluation
             if self._ends_early(start):
                 return
-            source = self._batches(start)  # outlives the loop: if a worker dies, it knows what that one was reading
-            for step, (batches, waited) in enumerate(_timed(source, config.recipe.accumulate), start + 1):
+            # This reference keeps the loader alive: if a worker dies, worker_errors asks it for the image being read.
+            loader = self._batches(start)
+            for step, (batches, waited) in enumerate(_timed(loader, config.recipe.accumulate), start + 1):
                 with save_bad_batch(run.folder.path / f"bad_batch_{run.distributed.rank}.safetensors", batches):
                     numbers = train_step(self.state, batches, config, step)
                 if self.log is not None:
@@ -115,7 +117,7 @@ class _Training:
                     break
 
     def finish(self) -> None:
-        """Draw a picture of the last step, if it is not there yet."""
+        """Draw predictions of the last step unless the picture exists already."""
         run, model = self.run, self.state.evaluated_model
         with unsharded(model):
             if self.log is not None and not run.folder.picture.exists():
@@ -124,7 +126,7 @@ class _Training:
         self.display.say(f"results are in {run.folder.path}")
 
     def _batches(self, start: int) -> Iterator[Batch]:
-        """Return this rank's micro-batches of all steps after ``start``."""
+        """Return an iterator over this rank's micro-batches of all steps after ``start``."""
         run, config = self.run, self.run.config
         return train_loader(
             run.train_set,
@@ -141,7 +143,7 @@ class _Training:
         )
 
     def _save(self, step: int) -> None:
-        """Write the checkpoint of a step, and delete old ones."""
+        """Write the checkpoint of a step, and delete old checkpoints."""
         run = self.run
         for model in dict.fromkeys((run.model, self.state.evaluated_model)):
             run.distributed.broadcast_buffers_from_rank_zero(model)
@@ -155,7 +157,10 @@ class _Training:
         return step == last or (every > 0 and step > 0 and step % every == 0)
 
     def _ends_early(self, step: int) -> bool:
-        """Return whether the evaluations leave no patience for the steps that remain."""
+        """Return whether early stopping ends the run after ``step``: the last ``patience`` evaluations did not improve.
+
+        The last step of the schedule is not early.
+        """
         config, folder = self.run.config, self.run.folder
         patience, measure = config.evaluation.patience, config.evaluation.patience_for
         if patience is None or step == config.recipe.schedule.steps:
@@ -164,14 +169,14 @@ class _Training:
         count = self.run.distributed.on_rank_zero(lambda: folder.evaluations_since_best(measure, higher))
         if count < patience:
             return False
-        self.display.say(f"the run ends after step {step}: {count} evaluations brought no better {measure}")
+        self.display.say(f"early stopping: the run ends after step {step}: no better {measure} in {count} evaluations")
         return True
 
     def _evaluate_if_due(self, step: int, stop: StopRequests) -> None:
-        """Score a step that is saved, if the config wants it and it is not scored yet, and keep the best checkpoint.
+        """Evaluate a saved step if the config says so and it has no scores yet; update the link to the best checkpoint.
 
-        An evaluation may take longer than a scheduler waits after its signal: then it is given up, and a resumed run
-        begins it again.
+        A signal aborts the evaluation at once, since it may take longer than a scheduler waits; a resumed run repeats
+        it.
         """
         if not self._is_evaluated(step):
             return
@@ -207,11 +212,11 @@ class _Training:
             for name, rows_of_file in results_files(run.task, rows).items():
                 write_results(run.folder.path / name, rows_of_file)
             write_json(run.folder.scores, scores_as_json(scores, **facts))
-            run.folder.picture.unlink(missing_ok=True)  # of an earlier step, where a run with less patience ended
+            run.folder.picture.unlink(missing_ok=True)  # of an earlier step, if the run was resumed with more patience
 
     @contextlib.contextmanager
     def _interruptions_reported_once(self) -> Iterator[None]:
-        """Let rank zero alone report a signal, which stops all ranks."""
+        """Mark :class:`Interrupted` as reported on all ranks except rank zero."""
         try:
             yield
         except Interrupted as interrupted:
@@ -220,18 +225,21 @@ class _Training:
 
 
 def _timed(batches: Iterator[Batch], count: int) -> Iterator[tuple[Sequence[Batch], float]]:
-    """Yield the ``count`` micro-batches of each step with the seconds that the step waited for them."""
-    began, group = time.perf_counter(), []
+    """Yield (the ``count`` micro-batches of a step, seconds spent waiting for them) for each step."""
+    started, group = time.perf_counter(), []
     for batch in batches:
         group.append(batch)
         if len(group) == count:
-            yield group, time.perf_counter() - began
-            began, group = time.perf_counter(), []
+            yield group, time.perf_counter() - started
+            started, group = time.perf_counter(), []
 
 
 @contextlib.contextmanager
 def _profiled(path: Path | None, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Yield a function to call after every step; it writes a trace in Chrome's format to ``path``, if there is one."""
+    """Yield a function to call after every step.
+
+    After step ``LAST_PROFILED`` a trace in Chrome's format is written to ``path``; with None, nothing is profiled.
+    """
     if path is None:
         yield lambda: None
         return

@@ -1,1 +1,1 @@
-"""Optimizers, learning-rate schedules, parameter groups, the moving average of the weights."""
+"""Optimizers, learning-rate schedules, parameter groups and the EMA of the weights."""

@@ -1,4 +1,7 @@
-"""A moving average of the weights (1412.6980 section 7.2 averages so), which often scores better than the last ones."""
+"""Exponential moving average (EMA) of the weights, which often scores better than the last weights.
+
+See 1412.6980 section 7.2.
+"""
 
 import copy
 
@@ -10,10 +13,11 @@ from ..distributed.sharding import local_shard
 
 
 class ModelEMA:
-    """``average = decay * average + (1 - decay) * weights`` after each step; statistics of norms are averaged too.
+    """A copy of the model with averaged weights: ``average = decay * average + (1 - decay) * weights`` after each step.
 
-    Early on the decay is no more than (1 + step) / (10 + step), so that the first weights are soon forgotten
-    (TensorFlow's ``ExponentialMovingAverage``).
+    Floating-point buffers, such as batch norm statistics, are averaged too; other buffers are copied. The decay is at
+    most (1 + step) / (10 + step), as in TensorFlow's ``ExponentialMovingAverage``, so that the initial weights are soon
+    forgotten.
     """
 
     def __init__(self, model: Model, decay: float) -> None:
@@ -22,7 +26,7 @@ class ModelEMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after step ``step``, counted from 1."""
+        """Update the average with the weights after step ``step`` (counted from 1)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averages, weights = _floating_tensors(self.model), _floating_tensors(model)
         torch._foreach_lerp_(averages, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
@@ -32,6 +36,6 @@ class ModelEMA:
 
 
 def _floating_tensors(model: nn.Module) -> list[Tensor]:
-    """Return the floating-point tensors of a state dict, tied ones once, in a rank's shards."""
+    """Return this rank's shards of the floating-point tensors in the state dict; tied weights appear once."""
     tensors = [local_shard(tensor) for tensor in model.state_dict().values() if tensor.is_floating_point()]
     return list({(tensor.data_ptr(), tensor.shape): tensor for tensor in tensors}.values())

@@ -1,4 +1,4 @@
-"""Optimizers, and the learning rate that goes with a batch size."""
+"""Optimizers, and the scaling of their learning rate with the batch size."""
 
 from typing import Annotated, Literal
 
@@ -16,8 +16,8 @@ class SGDConfig(ParameterGroupsConfig):
     name: Literal["sgd"] = "sgd"
     lr: float = Field(default=0.02, gt=0)
     lr_batch_size: int | None = Field(default=None, gt=0)
-    """The batch size that ``lr`` was chosen for; a run with another one scales it in proportion (1706.02677 section
-    2.1). None: ``lr`` as it is, whatever the batch size."""
+    """The batch size that ``lr`` was chosen for; a run with another batch size scales ``lr`` in proportion (1706.02677
+    section 2.1). None: use ``lr`` unscaled."""
     momentum: float = Field(default=0.9, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
 
@@ -28,8 +28,8 @@ class AdamWConfig(ParameterGroupsConfig):
     name: Literal["adamw"] = "adamw"
     lr: float = Field(default=1e-4, gt=0)
     lr_batch_size: int | None = Field(default=None, gt=0)
-    """The batch size that ``lr`` was chosen for; a run with another one scales it by the square root of the ratio
-    (2205.10287). None: ``lr`` as it is, whatever the batch size."""
+    """The batch size that ``lr`` was chosen for; a run with another batch size scales ``lr`` by the square root of the
+    ratio (2205.10287). None: use ``lr`` unscaled."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = Field(default=0.05, ge=0)
 
@@ -56,9 +56,10 @@ def set_learning_rate(optimizer: optim.Optimizer, lr: float) -> None:
 
 
 def scaled_learning_rate(config: SGDConfig | AdamWConfig, batch_size: int) -> float:
-    """Return the learning rate that the schedule multiplies: ``lr``, scaled from its batch size to ``batch_size``.
+    """Return the base learning rate of the schedule: ``lr``, scaled from ``lr_batch_size`` to ``batch_size``.
 
-    SGD's grows in proportion to the batch (1706.02677 section 2.1), AdamW's with its square root (2205.10287).
+    It is proportional to the batch size for SGD (1706.02677 section 2.1), and to its square root for AdamW
+    (2205.10287).
     """
     if config.lr_batch_size is None:
         return config.lr
@@ -67,11 +68,11 @@ def scaled_learning_rate(config: SGDConfig | AdamWConfig, batch_size: int) -> fl
 
 
 def describe_learning_rate(config: SGDConfig | AdamWConfig, batch_size: int) -> str:
-    """Return a line with the learning rate, and the rule by which it follows the batch size."""
+    """Return a line for the log with the learning rate, and how it was scaled with the batch size."""
     if config.lr_batch_size is None:
-        return f"learning rate {config.lr:g}, whatever the batch size: optimizer.lr_batch_size is not set"
-    rule = "in proportion to" if isinstance(config, SGDConfig) else "by the square root of"
+        return f"learning rate {config.lr:g}, not scaled with the batch size: optimizer.lr_batch_size is not set"
+    rule = "in proportion to the batch size" if isinstance(config, SGDConfig) else "by the square root of the ratio"
     return (
-        f"learning rate {scaled_learning_rate(config, batch_size):g} for {batch_size} images a step: "
-        f"{config.lr:g} for {config.lr_batch_size}, scaled {rule} the batch"
+        f"learning rate {scaled_learning_rate(config, batch_size):g} for batch size {batch_size}: "
+        f"{config.lr:g} for batch size {config.lr_batch_size}, scaled {rule}"
     )

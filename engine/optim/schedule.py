@@ -1,4 +1,4 @@
-"""Learning rates as a function of the step."""
+"""Learning-rate schedules."""
 
 import math
 from typing import Literal
@@ -9,36 +9,38 @@ from ...structures import Config
 
 
 class ScheduleConfig(Config):
-    """How long to train, and how the learning rate changes: a linear warm-up, and then a decay.
+    """The number of training steps, and the learning-rate schedule: a linear warm-up, then a decay.
 
-    ``onecycle`` (1708.07120) rises and falls by half a cosine each, and has no other warm-up.
+    ``onecycle`` (1708.07120) rises and falls along half a cosine each; ``warmup_steps`` does not apply to it.
     """
 
     steps: int = Field(gt=0)
     decay: Literal["multistep", "cosine", "poly", "onecycle", "none"] = "multistep"
     milestones: tuple[float, ...] = (2 / 3, 8 / 9)
-    """When ``multistep`` multiplies by ``gamma``, as fractions of ``steps``, so that a shorter run keeps its shape."""
+    """When ``multistep`` multiplies the learning rate by ``gamma``, as fractions of ``steps``."""
     gamma: float = Field(default=0.1, ge=0)
     power: float = Field(default=0.9, gt=0)
-    """The exponent of ``poly``, which multiplies the rate by (1 - step / steps) ** power (1606.00915 section 4.1)."""
+    """Exponent of ``poly``, which multiplies the learning rate by (1 - step / steps) ** power (1606.00915 section
+    4.1)."""
     peak: float = Field(default=0.3, gt=0, lt=1)
-    """The fraction of ``steps`` after which ``onecycle`` reaches the full learning rate."""
+    """Fraction of ``steps`` after which ``onecycle`` reaches the full learning rate."""
     floor: float = Field(default=0.0, ge=0, lt=1)
-    """The fraction of the learning rate at which ``cosine``, ``poly`` and ``onecycle`` end."""
+    """Final learning rate of ``cosine``, ``poly`` and ``onecycle``, as a fraction of the full rate."""
     warmup_steps: int = Field(default=1000, ge=0)
     warmup_factor: float = Field(default=1e-3, gt=0, le=1)
-    """The fraction of the learning rate at step 0; torch's ``OneCycleLR`` begins at 0.04 of it."""
+    """Learning rate at step 0, as a fraction of the full rate; also for ``onecycle`` (torch's ``OneCycleLR`` starts at
+    0.04)."""
 
     @model_validator(mode="after")
     def _milestones_rise(self) -> "ScheduleConfig":
         if list(self.milestones) != sorted(self.milestones) or not all(
             0 < fraction <= 1 for fraction in self.milestones
         ):
-            raise ValueError(f"milestones are rising fractions of steps in (0, 1]; got {self.milestones}")
+            raise ValueError(f"milestones must be increasing fractions of steps in (0, 1]; got {self.milestones}")
         return self
 
     def factor(self, step: int) -> float:
-        """Return the factor that multiplies the learning rate at ``step``, counted from 0."""
+        """Return the factor of the learning rate at ``step``, counted from 0."""
         if self.decay == "onecycle":
             return self._cycle(step)
         if self.decay == "cosine":
@@ -55,19 +57,19 @@ class ScheduleConfig(Config):
         return factor
 
     def warmup_warning(self) -> str | None:
-        """Return a warning where the learning rate never reaches its full value; None where it does."""
+        """Return a warning if the warm-up is longer than the run, so that the full rate is never reached; else None."""
         if self.decay == "onecycle" or self.warmup_steps < self.steps:
             return None
         highest = max(self.factor(step) for step in range(self.steps))
         return (
-            f"WARNING: the warm-up takes {self.warmup_steps} steps and the run has {self.steps}: the learning rate "
-            f"gets no higher than {highest:.0%} of its full value; lower recipe.schedule.warmup_steps"
+            f"WARNING: the warm-up takes {self.warmup_steps} steps, but the run has only {self.steps}: the learning "
+            f"rate reaches only {highest:.0%} of its full value; lower recipe.schedule.warmup_steps"
         )
 
     def _cycle(self, step: int) -> float:
-        """Return the factor of ``onecycle``: the last step is at the floor.
+        """Return the factor of ``onecycle`` at ``step``; the last step is at ``floor``.
 
-        The peak is reached one step before its fraction of the steps is over, as in torch.
+        As in torch's ``OneCycleLR``, the peak is at step ``peak * steps - 1``.
         """
         top, last = self.peak * self.steps - 1, self.steps - 1
         if step < top:
@@ -76,5 +78,5 @@ class ScheduleConfig(Config):
 
 
 def _cosine(start: float, end: float, progress: float) -> float:
-    """Return the value of half a period of a cosine from ``start`` to ``end``, at ``progress`` from 0 to 1."""
+    """Return the value at ``progress`` (0 to 1) on the half cosine from ``start`` to ``end``."""
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))

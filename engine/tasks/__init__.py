@@ -1,6 +1,7 @@
-"""The kinds of predictions that the engine knows, by the name that heads have in ``task``.
+"""Tasks: how the predictions of a head become results rows, scores and pictures.
 
-The imports below fill ``TASKS``; a user's own file adds to it with ``TASKS.register``.
+``TASKS`` maps the ``task`` attribute of heads to task classes. The imports below register the built-in tasks; user code
+adds its own with ``TASKS.register``.
 """
 
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ __all__ = [
 
 
 def pick_task(head: Head, classes: Mapping[str, Classes]) -> Task:
-    """Return the task of a head; ``classes`` says what labels mean, by the task of the data set that has them."""
+    """Return the task of a head; ``classes`` holds the classes of the data set for each of its target tasks."""
     if isinstance(head, MultiHead):
         parts = {name: TaskOfHead(pick_task(part, classes), part.targets()) for name, part in head.named_heads()}
         return MultiTask(parts)
@@ -47,12 +48,12 @@ def pick_task(head: Head, classes: Mapping[str, Classes]) -> Task:
 
 
 def require_targets(head: HeadConfig, dataset: Dataset) -> None:
-    """Raise UsageError where a data set does not have the targets that a head of this config learns from."""
+    """Raise UsageError if a data set does not provide the targets that a head with this config is trained with."""
     task = target_task_of_head(head.name)
     if task != dataset.task:
         fitting = [name for name in HEADS if target_task_of_head(name) == dataset.task]
         raise UsageError(
-            f"the head is for {task}, the data set for {dataset.task}",
+            f"the head is for {task}, but the data set is for {dataset.task}",
             f"choose another data set, or one of the heads {', '.join(fitting)}",
         )
     mask_format = required_mask_format(head)
@@ -61,31 +62,31 @@ def require_targets(head: HeadConfig, dataset: Dataset) -> None:
             require_targets(part, dataset.part(target_task_of_head(part.name)))
     elif mask_format is not None and not dataset.masks:
         raise UsageError(
-            "the head learns masks, the data set gives boxes only",
-            "set masks=true in its config if its files have masks, or leave out the head's mask branch",
+            "the head needs masks, but the data set provides boxes only",
+            "set masks=true in the data set's config if its files have masks, or leave out the head's mask branch",
         )
     elif mask_format is not None and mask_format != dataset.mask_format:
         raise UsageError(
-            f"the head learns masks from {mask_format}, the data set gives {dataset.mask_format}",
-            f"set mask_format={mask_format} in its config, or other targets in the head's mask branch",
+            f"the head needs masks as {mask_format}, but the data set provides {dataset.mask_format}",
+            f"set mask_format={mask_format} in the data set's config, or change the targets of the head's mask branch",
         )
 
 
 def task_of_results(rows: Rows, head: HeadConfig, dataset: Dataset) -> tuple[Task, Dataset]:
-    """Return the task that the rows of a results file are of, and the part of a data set with its ground truth.
+    """Return the task of the rows of a results file, and the part of the data set that holds its ground truth.
 
-    That is the task of the head, or of one of several heads, or one of the data set's own: the fields of the first row
-    tell. Raises DataError where they do not.
+    The fields of the first row identify the task among those of the head or heads and of the data set. Raises DataError
+    if the model has several heads and the first row fits none of them, or there are no rows.
     """
     heads = list(head.heads.values()) if isinstance(head, MultiHeadConfig) else [head]
     targets = {task: task for task in TASKS if task in dataset.classes}
     targets |= {task_of_head(part.name): target_task_of_head(part.name) for part in heads}
     candidates = [task for task in TASKS if targets.get(task) in dataset.classes]
-    if len(heads) == 1:  # a user's own task goes before that of the data set it is scored on
+    if len(heads) == 1:  # a custom task of the head goes before the built-in task of the data set
         candidates.sort(key=lambda task: task != task_of_head(head.name))
     known = [task for task in candidates if rows and TASKS[task].row_field in rows[0]]
     if not known and len(heads) > 1:
-        what = f"the first row is none of {' or '.join(candidates)}" if rows else "no row tells whose results it is"
-        raise DataError(what, "give a file of one head's results", case="bad-results")
+        fault = f"the first row is not a result of {' or '.join(candidates)}" if rows else "the file has no rows"
+        raise DataError(f"{fault}, so its head is unknown", "give the results file of one head", case="bad-results")
     task = (known or candidates)[0]
     return TASKS[task](dataset.classes[targets[task]]), dataset.part(targets[task])

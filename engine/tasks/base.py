@@ -1,7 +1,7 @@
-"""What the engine must know of a kind of prediction: its results rows, its scores, its pictures.
+"""The interface between the engine and one type of prediction: results rows, scores and pictures.
 
-The loops, the commands and the pictures speak to a :class:`Task` alone, so that a new kind of prediction is one more
-file, in this folder or in a user's own.
+The loops and the commands only use :class:`Task`, so that a new type of prediction needs one new file, in this folder
+or in user code.
 """
 
 from abc import ABC, abstractmethod
@@ -20,45 +20,49 @@ TaskClass = TypeVar("TaskClass", bound="type[Task]")
 
 
 class Task(ABC, Generic[Prediction]):
-    """One kind of prediction, from what the model predicts in an image's original pixels to its scores and pictures.
+    """Convert predictions, in the original pixels of an image, to results rows, scores and pictures.
 
-    A class that is registered in ``TASKS`` is built from what the labels mean: ``TASKS["detection"](classes)``.
+    Register a subclass with ``TASKS.register(name)``; it is built from the classes: ``TASKS["detection"](classes)``.
     """
 
     row_field: ClassVar[str] = ""
-    """A field that the rows of a results file have in this task and in none of those after it in ``TASKS``."""
+    """A field of results rows that identifies this task: no task after it in ``TASKS`` has it."""
     higher_is_better: bool = True
-    """Whether the best checkpoint of a run has the highest first number of the first scores, or the lowest."""
+    """Whether a higher main score (the first number of the first scores) is better; it picks the best checkpoint."""
 
     @abstractmethod
     def rows(self, prediction: Prediction, image_id: int | str) -> Rows:
-        """Return the rows of a results file for one image's prediction, as JSON has them; each has an ``image_id``."""
+        """Return the rows of a results file for one image's prediction: JSON objects, each with an ``image_id``."""
 
     @abstractmethod
     def score(self, dataset: Dataset, rows: Rows, config: EvaluationConfig) -> dict[str, Scores]:
-        """Return the scores of rows against the data set's ground truth, by what was scored (``bbox``)."""
+        """Score results rows against the data set's ground truth; return the scores by name, such as ``bbox``."""
 
     @abstractmethod
     def draw_truth(self, record: Record) -> Picture:
-        """Return the image with its ground truth."""
+        """Return the record's image with its ground truth drawn on it."""
 
     @abstractmethod
     def draw(self, image: Picture, prediction: Prediction, score: float) -> Picture:
-        """Return the image, in its original pixels, with what is predicted with at least ``score``."""
+        """Return the original image with the predictions that score at least ``score`` drawn on it."""
 
     @abstractmethod
     def describe(self, prediction: Prediction, score: float) -> str:
-        """Return a line on what is predicted with at least ``score``."""
+        """Return a one-line summary of the predictions that score at least ``score``."""
 
 
 class TaskRegistry:
-    """Task classes by the name that heads have in ``task``."""
+    """A registry of task classes, by the name that heads give in their ``task`` attribute."""
 
     def __init__(self) -> None:
         self._classes: dict[str, type[Task]] = {}
 
     def register(self, name: str) -> Callable[[TaskClass], TaskClass]:
-        """Return a decorator that registers a class, built from :class:`~vertebra.structures.Classes`, under a name."""
+        """Return a decorator that registers a task class under a name.
+
+        The class must be constructible from a :class:`~vertebra.structures.Classes`. Raises ValueError if another class
+        has the name.
+        """
 
         def add(task: TaskClass) -> TaskClass:
             known = self._classes.get(name)
@@ -71,8 +75,8 @@ class TaskRegistry:
 
     def __getitem__(self, name: str) -> Any:  # a type[Task] whose constructor takes Classes
         if name not in self._classes:
-            fix = f"{suggest(name, self._classes)}; a task of your own is registered with TASKS.register({name!r})"
-            raise UsageError(f"the engine knows no task {name!r}", fix)
+            fix = f"{suggest(name, self._classes)}; register a custom task with TASKS.register({name!r})"
+            raise UsageError(f"there is no task {name!r}", fix)
         return self._classes[name]
 
     def __contains__(self, name: object) -> bool:
@@ -83,4 +87,4 @@ class TaskRegistry:
 
 
 TASKS = TaskRegistry()
-"""The tasks of one head by the name that heads have in ``task``."""
+"""The registry of tasks; :class:`MultiTask`, which combines several, is not in it."""

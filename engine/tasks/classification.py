@@ -1,4 +1,4 @@
-"""Classification: the class of the whole image."""
+"""Image classification."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from .base import TASKS, Rows, Task
 
 @TASKS.register("classification")
 class ClassificationTask(Task[Classification]):
-    """The likeliest classes of the whole image."""
+    """Image classification; a prediction holds the most likely classes and their probabilities."""
 
     row_field: ClassVar[str] = "labels"
 
@@ -36,7 +36,7 @@ class ClassificationTask(Task[Classification]):
         return ", ".join(self._class_lines(prediction, score))
 
     def _class_lines(self, prediction: Classification, score: float) -> list[str]:
-        """Return names and scores of the classes with at least ``score``, and of the likeliest one in any case."""
+        """Return a line for each class with a probability of at least ``score``, and for the most likely if none."""
         pairs = list(zip(prediction.labels.tolist(), prediction.scores.tolist(), strict=True))
         shown = [pair for pair in pairs if pair[1] >= score] or pairs[:1]
         return [f"{self.classes.names[label]} {probability:.2f}" for label, probability in shown]

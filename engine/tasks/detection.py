@@ -1,4 +1,4 @@
-"""Detection: boxes, and masks where the head predicts them."""
+"""Object detection and instance segmentation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
@@ -20,7 +20,7 @@ VOC_RULES: Mapping[str, Literal["11-point", "area"]] = {"voc07": "11-point", "vo
 
 @TASKS.register("detection")
 class Detection(Task[Detections]):
-    """Boxes with a class and a score, and masks where there are some."""
+    """Object detection, and instance segmentation if the head predicts masks."""
 
     row_field: ClassVar[str] = "score"
 
@@ -60,11 +60,14 @@ class Detection(Task[Detections]):
         return draw_boxes(image, drawn.boxes, drawn.labels, self.classes.names, drawn.scores)
 
     def describe(self, prediction: Detections, score: float) -> str:
-        return f"{int((prediction.scores >= score).sum())} of {len(prediction)} detections from {score} up"
+        return f"{int((prediction.scores >= score).sum())} of {len(prediction)} detections with a score >= {score}"
 
 
 def _scored_tasks(dataset: Dataset, rows: Rows, boundary: bool) -> list[Literal["bbox", "segm", "boundary"]]:
-    """Return what the rows hold and the data set can judge; where there are no rows, all that it can judge."""
+    """Return what can be scored: the rows have the field, and the data set the ground truth.
+
+    If there are no rows, everything with ground truth is scored, as 0.
+    """
     fields = {field for row in rows for field in row} if rows else {"bbox", "segmentation"}
     masks = dataset.masks and "segmentation" in fields
     tasks: list[Literal["bbox", "segm", "boundary"]] = []
@@ -80,7 +83,7 @@ def _scored_tasks(dataset: Dataset, rows: Rows, boundary: bool) -> list[Literal[
 def _colored_masks(
     detections: Detections, masks: RoIMasks
 ) -> Iterator[tuple[Bool[np.ndarray, "h w"], tuple[int, int, int]]]:
-    """Yield each mask on the whole image with its class's colour; the best comes last, and so lies on top."""
+    """Yield (full-image mask, colour of its class) in order of rising score, so that the best is drawn on top."""
     for index in reversed(range(len(detections))):
         row = slice(index, index + 1)
         mask = paste_masks(masks[row], detections.boxes[row])[0].cpu().numpy()
@@ -88,7 +91,7 @@ def _colored_masks(
 
 
 def _rasterize(polygon_masks: Sequence[PolygonMask], size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
-    """Return polygon masks as bitmaps of an image of this (height, width)."""
+    """Rasterize polygon masks to binary masks of an image with this (height, width)."""
     frames = torch.tensor([[0.0, 0.0, size[1], size[0]]]).expand(len(polygon_masks), 4)
     indices = torch.arange(len(polygon_masks))
     return rasterize_polygon_masks(pad_polygon_masks(polygon_masks), indices, frames, size).numpy()

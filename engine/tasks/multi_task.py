@@ -1,4 +1,4 @@
-"""The predictions of several heads on one image, each by the rules of its own task."""
+"""Predictions of a model with several heads, each handled by its own task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from .base import Rows, Task
 
 @dataclass(frozen=True, slots=True)
 class TaskOfHead:
-    """The task of one of several heads."""
+    """The task of one head of a model with several heads."""
 
     task: Task
     target_task: str
-    """The part of a joint data set that has its ground truth."""
+    """The part of a joint data set that holds the head's ground truth."""
 
 
 class MultiTask(Task[dict[str, Any]]):
-    """A prediction is a dict with what each head predicts, by the name of the head.
+    """The task of a model with several heads; a prediction is a dict with the prediction of each head by its name.
 
-    A results row says in ``head`` whose it is, and scores are named ``boxes/bbox``. Each head has a results file and a
-    part of a picture.
+    Each results row has the name of its head in ``head``, and scores are named ``HEAD/SCORE`` (``boxes/bbox``). Each
+    head has its own results file, and its own panel in pictures.
     """
 
     def __init__(self, parts: Mapping[str, TaskOfHead]) -> None:
@@ -58,12 +58,12 @@ class MultiTask(Task[dict[str, Any]]):
 
 
 def results_files(task: Task, rows: Rows) -> dict[str, Rows]:
-    """Return the rows by the name of the results file that they belong in: one file for each of several heads."""
+    """Return the rows by file name: ``results.json``, or ``results_HEAD.json`` for each of several heads."""
     if isinstance(task, MultiTask):
         return {f"results_{name}.json": _rows_of_head(name, rows) for name in task.parts}
     return {"results.json": rows}
 
 
 def _rows_of_head(head: str, rows: Rows) -> Rows:
-    """Return a head's rows as the head's own task writes them."""
+    """Return the rows of one head without their ``head`` field."""
     return [{key: value for key, value in row.items() if key != "head"} for row in rows if row["head"] == head]

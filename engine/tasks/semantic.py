@@ -1,4 +1,4 @@
-"""Semantic segmentation: the class of every pixel."""
+"""Semantic segmentation."""
 
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ LabelMap = UInt8[Tensor, "h w"]
 
 @TASKS.register("semantic")
 class Semantic(Task[LabelMap]):
-    """A map of classes as large as the image."""
+    """Semantic segmentation; a prediction is a label map of the image's size."""
 
     row_field: ClassVar[str] = "segmentation"
 
@@ -32,7 +32,7 @@ class Semantic(Task[LabelMap]):
         return {"semantic": evaluate_semantic(truth, rows, self.classes.names, self.classes.ids)}
 
     def draw_truth(self, record: Record) -> Picture:
-        assert record.semantic is not None, "a data set for segmentation has a map of classes"
+        assert record.semantic is not None, "a data set for semantic segmentation has label maps"
         return draw_classes(record.image, record.semantic, self.classes.names)
 
     def draw(self, image: Picture, prediction: LabelMap, score: float) -> Picture:

@@ -219,7 +219,11 @@ def test_list_backbones_takes_a_shell_pattern():
         ),
         ("resnet50", {"levels": ("c2", "c2")}, "each once"),
         ("resnet50", {"levels": ()}, "resnet50: levels: tuple should have at least 1 item"),
-        ("resnet50", {"levels": ("c2", "c3"), "freeze_at": 4}, "up to c3, so at most 3; got 4: lower it"),
+        (
+            "resnet50",
+            {"levels": ("c2", "c3"), "freeze_at": 4},
+            "freeze_at is at most 3, the stem and the stages built (up to c3); got 4: lower it",
+        ),
     ],
 )
 def test_wrong_name_or_option_is_refused_with_the_nearest(name, options, message):

@@ -225,16 +225,16 @@ def test_freeze_at_freezes_sync_norms_too():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet50", {"multi_grid": (1, 2)}, "multi_grid needs a factor for each of c5's 3 blocks"),
+        ("resnet50", {"multi_grid": (1, 2)}, "multi_grid needs 3 factors, one for each block of c5"),
         ("resnet50", {"deformable": ("c5",), "levels": ("c2", "c4")}, "deformable names levels that are not built"),
         ("resnet50", {"checkpointed": ("c9",)}, "checkpointed names levels that are not built: ['c9']"),
-        ("resnet50", {"zero_init_residual": True, "norm": "none"}, "zero_init_residual zeroes a norm's weights"),
-        ("cifar_plain20", {"zero_init_residual": True}, "would zero every block of cifar_plain20"),
-        ("resnet50", {"style": "caffe", "in_channels": 1}, "is for blue, green and red; got in_channels=1"),
-        ("resnet50", {"deformable": ("c3", "c5"), "freeze_at": 3}, "deformable ['c3'] would never learn their offsets"),
+        ("resnet50", {"zero_init_residual": True, "norm": "none"}, "zero_init_residual needs norms"),
+        ("cifar_plain20", {"zero_init_residual": True}, "would make every block of cifar_plain20 output 0"),
+        ("resnet50", {"style": "caffe", "in_channels": 1}, "needs 3 channels (BGR); got in_channels=1"),
+        ("resnet50", {"deformable": ("c3", "c5"), "freeze_at": 3}, "deformable ['c3'] would never learn offsets"),
         ("resnet50", {"style": "tensorflow"}, "style: input should be 'pytorch' or 'caffe', got 'tensorflow'"),
         ("cifar_resnet20", {"levels": ("c5",)}, "cifar_resnet20 has levels c0, c1, c2; got c5"),
-        ("cifar_resnet20", {"freeze_at": 5}, "up to c2, so at most 4; got 5"),
+        ("cifar_resnet20", {"freeze_at": 5}, "freeze_at is at most 4, the stem and the stages built (up to c2); got 5"),
     ],
 )
 def test_contradictory_options_are_refused_with_the_reason(name, options, message):

@@ -121,7 +121,9 @@ def test_model_of_fixed_size_pads_smaller_images_and_refuses_larger():
     with torch.no_grad():
         feature, expected = backbone(pixels)["c4"], backbone(F.pad(pixels, (0, 63, 0, 63)))["c4"]
     assert torch.equal(feature, expected[..., :5, :7])
-    with pytest.raises(ValueError, match=r"built for images of up to \(128, 160\) pixels, got \(129, 97\)"):
+    with pytest.raises(
+        ValueError, match=r"built for images of at most \(128, 160\) pixels \(height, width\), got \(129, 97\)"
+    ):
         backbone(torch.randn(1, 3, 129, 97))
 
 
@@ -194,22 +196,26 @@ def test_default_input_is_that_of_timms_weights():
     [
         ("convnext_tinyy", {}, "timm has no model 'convnext_tinyy': did you mean 'timm/convnext_tiny'"),
         ("swin_t", {}, "timm has no model 'swin_t': did you mean 'timm/swin_tiny_patch4_window7_224'?"),
-        ("abcdefgh", {}, "`vertebra list backbones 'timm/*'` lists them"),
+        ("abcdefgh", {}, "list them with `vertebra list backbones 'timm/*'`"),
         (
             "vit_small_patch14_dinov2",
             {},
-            "stride [14], and levels are powers of two: it can with patch_size=16",
+            "stride [14], but strides must be powers of two: use patch_size=16",
         ),
-        ("sequencer2d_s", {}, "it has maps of stride [7, 14], and levels are powers of two"),
+        ("sequencer2d_s", {}, "it has maps of stride [7, 14], but strides must be powers of two"),
         ("test_convnext.r160_in1k", {}, "create timm/test_convnext with weights='timm/r160_in1k'"),
-        ("test_resnet", {"checkpointed": True}, "count every batch twice in its batch norms: take norm='frozen'"),
-        ("twins_pcpvt_small", {"checkpointed": True}, "timm cannot recompute its activations: gradient checkpointing"),
+        ("test_resnet", {"checkpointed": True}, "update its batch norm statistics twice per batch: use norm='frozen'"),
+        (
+            "twins_pcpvt_small",
+            {"checkpointed": True},
+            "timm has no activation checkpointing for it: gradient checkpointing",
+        ),
         ("test_resnet", {"levels": ("c3", "c2")}, "levels go fine to coarse"),
         ("swin_tiny_patch4_window7_224", {"output_stride": 16}, "swin_tiny_patch4_window7_224 cannot be a backbone: "),
         (
             "eca_botnext26ts_256",
             {},
-            "cannot be a backbone: at 256 x 512 pixels: AssertionError: it can with image_size=256",
+            "cannot be a backbone: at 256 x 512 pixels: AssertionError: use image_size=256",
         ),
         ("test_resnet", {"levels": ("c2", "c7")}, "it has levels c1, c2, c3, c4, c5, not c7"),
         ("test_vit", {"checkpoint": True}, "there is no field 'checkpoint'; did you mean 'checkpointed'?"),
@@ -262,10 +268,10 @@ class FixedShapes(nn.Module):
         ((7, 8, 12), FeatureMap(7, 8, channels_last=False)),
         ((7, 4, 6), FeatureMap(7, 16, channels_last=False)),
         ((8, 12, 7), FeatureMap(7, 8, channels_last=True)),
-        ((8, 8, 12), "which is no map of cells"),
-        ((7, 8, 13), "which is no map of cells"),
-        ((7, 9, 13), "which is no map of cells"),
-        ((96, 7), "which is no map of cells"),
+        ((8, 8, 12), "which is not a feature map"),
+        ((7, 8, 13), "which is not a feature map"),
+        ((7, 9, 13), "which is not a feature map"),
+        ((96, 7), "which is not a feature map"),
     ],
 )
 def test_strides_and_layout_are_measured(shape, expected):

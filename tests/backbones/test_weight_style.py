@@ -62,7 +62,7 @@ def test_file_that_looks_like_the_other_style_is_warned_of(name, saved, built, e
     suspicious, plain = caplog.records
     assert suspicious.levelno == logging.WARNING and f"build the backbone with style='{saved}'" in suspicious.message
     assert plain.levelno == logging.INFO and "WARNING" not in plain.message
-    assert "WARNING: read as" in load_backbone_weights(create_backbone(name, style=built), path)
+    assert "WARNING: loaded as" in load_backbone_weights(create_backbone(name, style=built), path)
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="needs the published weights resnet50_msra_c4.pt")

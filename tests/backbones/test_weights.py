@@ -88,7 +88,9 @@ def test_failed_torchvision_download_names_url_and_path(tmp_path, monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
-    with pytest.raises(CheckpointError, match=r"hub/checkpoints/resnet18-.*\.pth: https://.*put it here") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"hub/checkpoints/resnet18-.*\.pth: https://.*save it to this path"
+    ) as caught:
         vertebra.load_backbone_weights(
             vertebra.create_backbone("resnet18"), "torchvision/ResNet18_Weights.IMAGENET1K_V1"
         )
@@ -138,7 +140,7 @@ def test_failed_timm_download_names_url_and_cache(tmp_path, monkeypatch):
     if not has_hf_hub():
         pytest.skip("this timm cannot use the installed huggingface_hub")
     hub_cache(tmp_path, monkeypatch)
-    with pytest.raises(CheckpointError, match=r"models--timm--resnet18\.a1_in1k: https://.*give its path") as caught:
+    with pytest.raises(CheckpointError, match=r"models--timm--resnet18\.a1_in1k: https://.*use its path") as caught:
         vertebra.create_backbone("resnet18", weights="timm/a1_in1k")
     assert caught.value.exit_code == 4
     assert "\n" not in str(caught.value)
@@ -232,7 +234,7 @@ class Canary:
 # name: (how the state dict is spoiled, what the error says)
 UNFIT = {
     "not finite": (lambda s: s | {"bn1.weight": s["bn1.weight"] * float("nan")}, r"bn1\.weight has NaN or infinite"),
-    "numbered": (lambda s: {1: s["conv1.weight"]}, "holds no state dict"),
+    "numbered": (lambda s: {1: s["conv1.weight"]}, "this is not a state dict"),
     "another model": (lambda s: {f"model.{name}": tensor for name, tensor in s.items()}, "is missing"),
     "nothing": (lambda s: {}, "conv1.weight is missing"),
     "classifier only": (lambda s: {"fc.weight": s["fc.weight"]}, "is missing"),
@@ -242,7 +244,7 @@ UNFIT = {
         lambda s: s | {"conv1.weight": torch.zeros(64, 1, 7, 7)},
         r"conv1\.weight has shape \(64, 1, 7, 7\), wanted \(64, 3, 7, 7\)",
     ),
-    "not a state dict": (lambda s: {"epoch": 3}, "holds no state dict"),
+    "not a state dict": (lambda s: {"epoch": 3}, "this is not a state dict"),
 }
 
 
@@ -299,7 +301,7 @@ def test_line_counts_what_was_loaded_and_what_was_left(state_dict, tmp_path):
     torch.save(state_dict, tmp_path / "resnet18.pth")
     backbone = vertebra.create_backbone("resnet18", levels=("c2", "c4"), norm="frozen")
     line = vertebra.load_backbone_weights(backbone, tmp_path / "resnet18.pth")
-    assert line.endswith(": loaded 75 tensors; left batch counters (20), fc (2), layer4 (25)")
+    assert line.endswith(": loaded 75 tensors; ignored batch counters (20), fc (2), layer4 (25)")
 
 
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])

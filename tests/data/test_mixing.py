@@ -177,7 +177,7 @@ def test_a_mix_that_cannot_be_is_refused_by_its_config(shapes):
     with pytest.raises(ValidationError, match="middle goes from the least to the greatest"):
         MosaicConfig(middle=(0.6, 0.4))
     config = tiny_config(shapes)
-    with pytest.raises(ValidationError, match="val: mix and sampling are for training"):
+    with pytest.raises(ValidationError, match="val: mix and sampling apply to training only"):
         tiny_config(shapes, val=config.val.replace(mix=MOSAIC))
     split = config.train.replace(mix=MOSAIC)
     assert SplitConfig.model_validate(split.model_dump(mode="json")).mix == MOSAIC

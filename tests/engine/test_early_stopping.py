@@ -52,7 +52,7 @@ def test_a_run_ends_when_its_patience_does(tmp_path, capsys):
     run = tmp_path / "run"
     assert open_checkpoint(run).step == records(run)[-1]["step"] == 6
     assert json.loads((run / "eval.json").read_text())["step"] == 6 and (run / "predictions.png").exists()
-    assert "the run ends after step 6: 2 evaluations brought no better score" in capsys.readouterr().err
+    assert "the run ends after step 6: no better score in 2 evaluations" in capsys.readouterr().err
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*.*") if "tensorboard" not in str(path)}
     again = main(["train", str(run / "config.json"), "--output", str(run), "--resume", "--device", "cpu"])
     assert again == 0 and "the run ends after step 6" in capsys.readouterr().err

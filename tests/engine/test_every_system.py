@@ -67,7 +67,7 @@ def test_training_works_in_a_thread(tmp_path, capsys):
     thread = threading.Thread(target=train, args=(config, tmp_path / "thread"))
     thread.start()
     thread.join()
-    assert "training in a thread: Ctrl-C and SIGTERM are the program's to handle" in capsys.readouterr().err
+    assert "training in a thread: Ctrl-C and SIGTERM are not handled here" in capsys.readouterr().err
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
     train(config, tmp_path / "main")
     assert "training in a thread" not in capsys.readouterr().err
@@ -79,7 +79,9 @@ def test_a_second_run_in_a_folder_is_refused_and_told_by_whom(tmp_path, capsys):
     config = tiny_classifier(recipe={"schedule": {"steps": 100_000}}, run={"checkpoint_every": 1})
     process = run_in_process(config, tmp_path / "run")
     wait_for_steps(process, tmp_path / "run")
-    with pytest.raises(UsageError, match=f"another run writes here \\(process {process.pid} on .*\\)") as caught:
+    with pytest.raises(
+        UsageError, match=f"another run is writing to this folder \\(process {process.pid} on .*\\)"
+    ) as caught:
         train(config, tmp_path / "run", resume=True)
     assert caught.value.exit_code == 2
     os.killpg(process.pid, signal.SIGKILL)

@@ -63,7 +63,7 @@ def test_a_save_on_a_full_disk_leaves_the_earlier_checkpoint(mount, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "fix"), [(errno.ENOSPC, "free some space;"), (errno.EACCES, "look at the disk and the rights to it;")]
+    ("number", "fix"), [(errno.ENOSPC, "free some space;"), (errno.EACCES, "check the disk and its permissions;")]
 )
 def test_the_fix_depends_on_the_error_of_the_system(number, fix, tmp_path):
     """By hand: where the disk refuses for another reason than room, deleting files does not help."""

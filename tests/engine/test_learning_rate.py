@@ -17,14 +17,14 @@ from ..helpers.tiny import tiny_classifier
         (
             SGDConfig(lr=0.01, lr_batch_size=16),
             0.0025,
-            "0.0025 for 4 images a step: 0.01 for 16, scaled in proportion to",
+            "0.0025 for batch size 4: 0.01 for batch size 16, scaled in proportion to",
         ),
         (
             AdamWConfig(lr=1e-3, lr_batch_size=16),
             5e-4,
-            "0.0005 for 4 images a step: 0.001 for 16, scaled by the square",
+            "0.0005 for batch size 4: 0.001 for batch size 16, scaled by the square",
         ),
-        (SGDConfig(lr=0.01), 0.01, "0.01, whatever the batch size"),
+        (SGDConfig(lr=0.01), 0.01, "0.01, not scaled with the batch size"),
     ],
     ids=["sgd", "adamw", "as it is"],
 )

@@ -26,11 +26,9 @@ def with_ranges(**changes):
 def test_numbers_outside_their_range_get_a_warning():
     """By hand: one number inside, one above, one below, and one that is not logged."""
     above, below, unknown = range_warnings(with_ranges(), 40, MEANS)
-    assert above.startswith("WARNING: loss_box is 3 by step 40, and expected from 0.2 to 1.0: the learning rate may be")
-    assert below.startswith(
-        "WARNING: rpn_recall is 0.1 by step 40, and expected from 0.4 to 1.0: annotations may be missing"
-    )
-    assert unknown == ("WARNING: the range of 'loss_maks' is of nothing that is logged: did you mean 'loss_class'?")
+    assert above.startswith("WARNING: loss_box is 3 at step 40, expected 0.2 to 1.0: the learning rate may be")
+    assert below.startswith("WARNING: rpn_recall is 0.1 at step 40, expected 0.4 to 1.0: annotations may be missing")
+    assert unknown == ("WARNING: run.expected_ranges: no value named 'loss_maks' is logged: did you mean 'loss_class'?")
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ class Layerless(Backbone):
 
 @pytest.mark.parametrize(
     ("backbone", "message"),
-    [(Layerless, "resnet18 does not say what its layers are"), ("poolformer_s12", "timm does not say")],
+    [(Layerless, "backbone resnet18 does not define layers"), ("poolformer_s12", "timm does not define its layers")],
 )
 def test_a_backbone_without_layers_has_no_layer_decay(backbone, message):
     """UsageError, and not one rate for all layers."""

@@ -62,7 +62,7 @@ def test_predictions_without_a_coco_file_say_so(run, shapes, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["predict", str(run), str(shapes / "val"), "--output", str(out), "--device", "cpu"]) == 0
     assert [image["id"] for image in json.loads((out / "images.json").read_text())] == [1, 2, 3, 4]
-    assert "image ids in results.json count from 1 and belong to no annotation file" in capsys.readouterr().out
+    assert "image ids in results.json count from 1 and match no annotation file" in capsys.readouterr().out
 
 
 def test_an_image_that_the_file_does_not_have_is_refused(run, shapes, tmp_path, capsys):

@@ -76,7 +76,7 @@ def test_every_rank_gets_one_gpu():
     assert local_device_index(Launch(9, 16, 1, "tcp://host:1"), 8) == 1
     assert local_device_index(Launch(9, 16, 1, "tcp://host:1", by_slurm=True), 8) == 1
     assert local_device_index(Launch(9, 16, 1, "tcp://host:1", by_slurm=True), 1) == 0
-    with pytest.raises(UsageError, match="this process sees 1 GPUs, and is number 2 on its machine"):
+    with pytest.raises(UsageError, match="this process has local rank 1, but sees 1 GPUs"):
         local_device_index(Launch(1, 2, 1, "tcp://host:1"), 1)
 
 

@@ -124,7 +124,9 @@ def test_a_run_resumes_after_the_memory_was_full(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(torch.optim.AdamW, "step", full)
-        with pytest.raises(MemoryFullError, match="step 3 did not fit with images of 32x32, 32x32: raise") as caught:
+        with pytest.raises(
+            MemoryFullError, match="step 3 ran out of memory with images of 32x32, 32x32 pixels: raise"
+        ) as caught:
             train(tiny_classifier(), tmp_path / "run")
     assert caught.value.exit_code == 7
     train(tiny_classifier(), tmp_path / "run", resume=True)

@@ -80,5 +80,5 @@ def test_one_cycle_equals_torch(steps, peak, floor):
 @pytest.mark.parametrize("milestones", [(0.9, 0.5), (0.0,), (1.2,)])
 def test_milestones_rise(milestones):
     """ValueError that says what milestones are."""
-    with pytest.raises(ValueError, match="rising fractions of steps"):
+    with pytest.raises(ValueError, match="increasing fractions of steps"):
         ScheduleConfig(steps=10, milestones=milestones)

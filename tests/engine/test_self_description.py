@@ -108,7 +108,7 @@ def test_changed_annotations_are_other_data(change, run, tmp_path):
     require_same_data(checkpoint, describe_data(again, again))
     change(root)
     changed = build_dataset(config, "skip")
-    with pytest.raises(UsageError, match=r"the train annotations and the val annotations are no longer those that the"):
+    with pytest.raises(UsageError, match=r"the train annotations and the val annotations have changed since the"):
         require_same_data(checkpoint, describe_data(changed, changed))
 
 
@@ -171,7 +171,7 @@ def test_describe_prints_the_facts_in_a_few_lines(run, tmp_path, capsys):
         "step 4 of 4",
         "resnet10t",
         "8 of classification: circle",
-        "began at random",
+        "initialized at random",
         f"torch {version('torch')}",
     ):
         assert fact in shown, fact

@@ -137,7 +137,7 @@ def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
     _, printed = process.communicate(timeout=100)
     assert process.returncode != 0 and printed.count("stopped by SIGTERM after step") == 1
     assert 1 <= open_checkpoint(broken / "run").step < 24
-    with pytest.raises(UsageError, match="trained by 2 processes, this is 1"):
+    with pytest.raises(UsageError, match="trained with 2 processes, not 1"):
         train(config, broken / "run", resume=True)
     launch(2, broken, config, "--resume")
     assert equal(weights(unbroken / "run"), weights(broken / "run"))
@@ -162,7 +162,7 @@ def test_an_error_of_all_ranks_is_reported_once(fault, shapes, tmp_path):
     if fault == "batch":
         config, words = (
             config.replace(recipe={"batch_size": 5}),
-            "batch_size 5 cannot be shared out evenly to 2 proc",
+            "batch_size 5 cannot be divided evenly among 2 proc",
         )
     else:
         dataset = config.val.dataset.replace(annotations=tmp_path / "gone.json")

@@ -84,5 +84,5 @@ def test_half_precision_and_channels_last_cannot_be_sharded(shapes):
     """By hand: one line for each."""
     config = experiment(shapes)
     for change in ("recipe.precision=fp16", "recipe.channels_last=true"):
-        with pytest.raises(UsageError, match="parallel='fsdp' goes with"):
+        with pytest.raises(UsageError, match="parallel='fsdp' needs"):
             override(config, ["recipe.parallel=fsdp", change])

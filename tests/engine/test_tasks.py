@@ -71,7 +71,7 @@ def test_a_head_of_an_unknown_task_is_refused():
         task = "count"
         loss = predict = None
 
-    with pytest.raises(UsageError, match=r"knows no task 'count': known: .*semantic; .* TASKS.register\('count'\)"):
+    with pytest.raises(UsageError, match=r"there is no task 'count': known: .*semantic; .* TASKS.register\('count'\)"):
         pick_task(Counter.__new__(Counter), {"count": CLASSES})
 
 
@@ -196,9 +196,9 @@ def test_a_results_file_of_one_of_several_heads_is_known_by_its_first_row(shapes
     ):
         known, part = task_of_results(rows, head, dataset)
         assert isinstance(known, TASKS[task]) and part.task == task
-    with pytest.raises(DataError, match="no row tells whose results it is"):
+    with pytest.raises(DataError, match="the file has no rows, so its head is unknown"):
         task_of_results([], head, dataset)
-    with pytest.raises(DataError, match="the first row is none of detection or semantic"):
+    with pytest.raises(DataError, match="the first row is not a result of detection or semantic"):
         task_of_results([{"image_id": 7}], head, dataset)
 
 
@@ -229,7 +229,7 @@ def test_masks_are_scored_where_the_data_has_them(shapes):
     assert list(task.score(data, rows, EvaluationConfig(boundary=False))) == ["bbox", "segm"]
     boxes_only = build_dataset(files.replace(masks=False))
     assert list(task.score(boxes_only, rows, EvaluationConfig())) == ["bbox"]
-    with pytest.raises(UsageError, match="the head learns masks, the data set gives boxes only: set masks=true"):
+    with pytest.raises(UsageError, match="the head needs masks, but the data set provides boxes only: set masks=true"):
         require_targets(RCNNConfig(mask=MaskBranchConfig()), boxes_only)
 
 
@@ -245,10 +245,12 @@ def test_masks_have_the_form_that_the_head_learns_from(shapes):
     bitmaps, polygons = (build_dataset(files.replace(mask_format=form)) for form in ("bitmaps", "polygons"))
     sharp, exact = (RCNNConfig(mask=MaskBranchConfig(truth=truth)) for truth in ("sharp", "polygons"))
     with pytest.raises(
-        UsageError, match="learns masks from polygons, the data set gives bitmaps: set mask_format=poly"
+        UsageError, match="needs masks as polygons, but the data set provides bitmaps: set mask_format=poly"
     ):
         require_targets(exact, bitmaps)
-    with pytest.raises(UsageError, match="learns masks from bitmaps, the data set gives polygons: set mask_format=bit"):
+    with pytest.raises(
+        UsageError, match="needs masks as bitmaps, but the data set provides polygons: set mask_format=bit"
+    ):
         require_targets(sharp, polygons)
     require_targets(exact, polygons)
     task = Detection(polygons.classes["detection"])

@@ -130,7 +130,7 @@ def test_a_run_with_a_head_of_ones_own_is_opened_again(project, tmp_path):
         ["eval", str(run), *head, *transform, "--device", "cpu", "--json", str(again)],
     )
     assert codes == [0, 4, 0, 0], errors
-    assert "passthrough + count" in output and "parts are from its user's config.py, count.py" in output
+    assert "passthrough + count" in output and "custom parts are defined in config.py, count.py" in output
     assert errors.count("error: ") == 1 and "there is no head named 'count'" in errors
     assert f"add {' '.join(transform)} {' '.join(head)} (imports= in Python)" in errors
     assert " objects" in output and len(list(out.glob("*.png"))) == 4

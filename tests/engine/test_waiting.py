@@ -26,7 +26,7 @@ def test_a_rank_waits_while_rank_zero_shows_signs_of_life(monkeypatch):
 
     thread = threading.Thread(target=work)
     thread.start()
-    wait_for_heartbeats_to_end(store, "turn", patience=0.5)
+    wait_for_heartbeats_to_end(store, "turn", timeout=0.5)
     assert ended and time.monotonic() - ended[0] < 1.0
     thread.join()
 
@@ -35,7 +35,7 @@ def test_a_rank_waits_no_longer_than_rank_zero_lives():
     """By hand: nobody counts, as where rank zero hangs or is gone."""
     began = time.monotonic()
     with pytest.raises(PeerError, match=r"gone or does not answer \(rank zero, for 0 s\)"):
-        wait_for_heartbeats_to_end(HashStore(), "turn", patience=0.2)
+        wait_for_heartbeats_to_end(HashStore(), "turn", timeout=0.2)
     assert 0.2 <= time.monotonic() - began < 2.0
 
 
@@ -44,7 +44,7 @@ def test_an_error_of_rank_zero_ends_the_wait():
     store = HashStore()
     with pytest.raises(ValueError, match="broken"), heartbeats(store, "turn"):
         raise ValueError("broken")
-    wait_for_heartbeats_to_end(store, "turn", patience=0.0)
+    wait_for_heartbeats_to_end(store, "turn", timeout=0.0)
 
 
 SCRIPT = """

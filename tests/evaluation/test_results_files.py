@@ -217,22 +217,25 @@ def test_of_a_bad_annotation_the_annotation_file_is_named(folder, tmp_path, caps
         ([], "give exactly one of RUN, --data and --annotations"),
         (["--results", "r.json"], "give exactly one of RUN, --data and --annotations"),
         (["run", "--data", "quickstart", "--results", "r.json"], "give exactly one of RUN, --data and --annotations"),
-        (["--data", "quickstart"], "say what --results is compared with: give --results too"),
-        (["--annotations", "a.json"], "say what --results is compared with: give --results too"),
-        (["run", "--results", "r.json", "--task", "segm"], "--task goes with --annotations"),
-        (["run", "--task", "segm"], "--task goes with --annotations"),
-        (["run", "--results", "r.json", "--device", "cpu"], "--device is where a model runs, and --results needs none"),
+        (["--data", "quickstart"], "are ground truth to score --results against: add --results"),
+        (["--annotations", "a.json"], "are ground truth to score --results against: add --results"),
+        (["run", "--results", "r.json", "--task", "segm"], "--task needs --annotations"),
+        (["run", "--task", "segm"], "--task needs --annotations"),
+        (
+            ["run", "--results", "r.json", "--device", "cpu"],
+            "--device has no effect with --results, which needs no model",
+        ),
         (
             ["--annotations", "a.json", "--results", "r.json", "--bad-data", "skip"],
-            "--bad-data goes with the data of a config",
+            "--bad-data has no effect with --annotations",
         ),
         (
             ["--annotations", "a.json", "--results", "r.json", "--task", "boundary", "--engine", "hotcoco"],
-            "--task boundary is computed by neither engine",
+            "--engine has no effect with --task boundary",
         ),
         (
             ["--annotations", "a.json", "--results", "r.json", "--set", "val.dataset.masks=true"],
-            "--set changes a config",
+            "--set has no effect with --annotations",
         ),
     ],
     ids=" ".join,
@@ -249,5 +252,5 @@ def test_settings_change_the_data_and_nothing_else(folder, capsys):
     assert main(["eval", *files, "--set", "val.dataset.masks=false"]) == 0
     assert "segm" not in capsys.readouterr().out
     assert main(["eval", *files, "--set", "evaluation.batch_size=2"]) == 2
-    assert "--set evaluation.batch_size: evaluation does not read it: it reads val" in capsys.readouterr().err
+    assert "--set evaluation.batch_size has no effect on this evaluation: it only reads val" in capsys.readouterr().err
     assert main(["eval", *files, "--engine", "pycocotools"]) == 0

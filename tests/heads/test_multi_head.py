@@ -177,7 +177,7 @@ def test_data_without_the_annotations_of_a_head_are_refused(shapes):
     head = config.model.head
     require_targets(head, data)
     without = joint(shapes).parts["detection"].replace(masks=False)
-    with pytest.raises(UsageError, match="the head learns masks, the data set gives boxes only"):
+    with pytest.raises(UsageError, match="the head needs masks, but the data set provides boxes only"):
         require_targets(head, build_dataset(joint(shapes, detection=without)))
     with pytest.raises(UsageError, match="head is for multi_head, the data set for detection"):
         require_targets(head, build_dataset(without))
@@ -235,8 +235,8 @@ def test_a_run_of_two_heads_trains_evaluates_and_predicts(shapes, tmp_path, caps
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "no row tells whose results it is"),
-        ('[{"labels": []}]', "the first row is none of detection or semantic"),
+        ("[]", "the file has no rows, so its head is unknown"),
+        ('[{"labels": []}]', "the first row is not a result of detection or semantic"),
     ],
 )
 def test_results_of_none_of_the_tasks_are_refused(content, message, shapes, tmp_path, capsys):

@@ -148,17 +148,17 @@ def test_passthrough_changes_nothing():
         (
             BACKBONE | {"c5": FeatureInfo(64, 16)},
             FPNConfig(),
-            "FPN needs each level to have twice the stride of the one before; got {'c2': 4, 'c3': 8, 'c4': 16,",
+            "FPN needs levels that each have twice the stride of the previous; got {'c2': 4, 'c3': 8, 'c4': 16,",
         ),
         (BACKBONE, FPNConfig(levels=("c2", "c4")), "got {'c2': 4, 'c4': 16}"),
         (BACKBONE, FPNConfig(levels=("c3", "c2")), "got {'c3': 8, 'c2': 4}"),
-        (BACKBONE, FPNConfig(levels=("c5", "c6")), "FPN reads levels ('c5', 'c6'); the pyramid has ('c2', 'c3',"),
-        (BACKBONE, FPNConfig(extra="none", extra_count=2), "extra_count=2 and extra='none' contradict each other"),
-        ({"p2": FeatureInfo(8, 4)}, FPNConfig(), "FPN reads levels c2, c3, ...; the pyramid has ('p2',)"),
+        (BACKBONE, FPNConfig(levels=("c5", "c6")), "FPN reads levels ('c5', 'c6'), but the input has ('c2', 'c3',"),
+        (BACKBONE, FPNConfig(extra="none", extra_count=2), "extra_count=2 contradicts extra='none'"),
+        ({"p2": FeatureInfo(8, 4)}, FPNConfig(), "FPN reads levels c2, c3, ..., but the input has ('p2',)"),
         (
             {"c4": FeatureInfo(8, 16), "c5": FeatureInfo(8, 16)},
             FPNConfig(),
-            "got {'c4': 16, 'c5': 16}: the neck 'simple_pyramid' makes a pyramid out of one resolution",
+            "got {'c4': 16, 'c5': 16}: use the neck 'simple_pyramid'",
         ),
     ],
 )
@@ -201,7 +201,7 @@ def test_every_backbone_has_a_default_neck(feature_info, expected):
 
 def test_pyramid_without_backbone_levels_has_no_default_neck():
     """By hand: the error says what came."""
-    with pytest.raises(ValueError, match=r"the pyramid has \('p2',\): give it a backbone's"):
+    with pytest.raises(ValueError, match=r"but the input has \('p2',\): pass a backbone's"):
         default_neck(info_of(p2=4))
 
 

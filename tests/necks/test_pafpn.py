@@ -58,5 +58,5 @@ def test_norms_are_on_both_paths():
 
 def test_pafpn_refuses_levels_it_cannot_merge():
     """By hand: the check is the FPN's."""
-    with pytest.raises(ValueError, match="needs each level to have twice the stride of the one before"):
+    with pytest.raises(ValueError, match="needs levels that each have twice the stride of the previous"):
         PAFPN(BACKBONE, PAFPNConfig(levels=("c2", "c4")))

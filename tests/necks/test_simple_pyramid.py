@@ -97,8 +97,8 @@ def test_strides_of_the_levels_can_be_chosen():
     ("feature_info", "config", "message"),
     [
         ({"c4": FeatureInfo(8, 14)}, SimplePyramidConfig(), "a patch size of 8, 16 or 32"),
-        ({"p2": FeatureInfo(8, 4)}, SimplePyramidConfig(), "name one of a backbone's in `levels`"),
-        ({"c4": FeatureInfo(8, 16)}, SimplePyramidConfig(levels=("c5",)), "the pyramid has ('c4',)"),
+        ({"p2": FeatureInfo(8, 4)}, SimplePyramidConfig(), "choose a level of the backbone in `levels`"),
+        ({"c4": FeatureInfo(8, 16)}, SimplePyramidConfig(levels=("c5",)), "but the input has ('c4',)"),
     ],
 )
 def test_simple_pyramid_refuses_a_level_it_cannot_scale(feature_info, config, message):

@@ -41,7 +41,7 @@ def test_compat_tries_every_head_and_says_why_not(tmp_path, capsys):
     every = dict.fromkeys(("rcnn", "deeplab", "classification"), "yes")
     assert records["test_vit"]["heads"] == records["test_resnet"]["heads"] == every
     assert records["test_vit"]["neck"] == "simple_pyramid"
-    assert "no map of cells" in records["crossvit_tiny_240"]["reason"]
+    assert "not a feature map" in records["crossvit_tiny_240"]["reason"]
     page = (tmp_path / "docs" / "page.md").read_text()
     assert (
         "3 models of 3 families tried: 2 pass with every head, 0 with some or none, 1 are refused. 1 were not" in page

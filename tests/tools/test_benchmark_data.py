@@ -38,10 +38,10 @@ def test_photos_can_be_decoded_smaller(tmp_path):
     given = write_files(tmp_path)  # four times as high and wide as is to be decoded
     place = given["images"], given["annotations"], "resize"
     ours, others, _ = build_pipelines(*place, given["decode_short_side"])
-    reduced, whole = ours(0, 0), others["ours, decoded whole"](0, 0)
+    reduced, whole = ours(0, 0), others["ours, full decode"](0, 0)
     assert reduced.image.shape == whole.image.shape and not reduced.image.equal(whole.image)
     ours, others, _ = build_pipelines(*place)
-    assert "ours, decoded whole" not in others and ours(0, 0).image.equal(whole.image)
+    assert "ours, full decode" not in others and ours(0, 0).image.equal(whole.image)
 
 
 def test_the_tool_shows_a_line_for_each(shapes, capsys):
@@ -50,7 +50,7 @@ def test_the_tool_shows_a_line_for_each(shapes, capsys):
     assert main(["benchmark-data", *paths, "--count", "2", "--rounds", "1", "--decode-short-side", "8"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" images/s, ")[1].rpartition(" ratio")[0][:14].strip() for line in lines[1:]] == [
-        "ours, decoded", "torchvision v2", "torchvision v2", "albumentations",
+        "ours, full dec", "torchvision v2", "torchvision v2", "albumentations",
     ]  # fmt: skip
     assert main(["benchmark-data", paths[0]]) == 2
-    assert "two paths are needed" in capsys.readouterr().err
+    assert "give both the folder" in capsys.readouterr().err

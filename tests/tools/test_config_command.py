@@ -43,7 +43,7 @@ def test_notes_are_the_docstrings_below_the_fields():
         "second": "What comes second.",
         "bare": "No longer bare.",
     }
-    assert read_field_notes(RecipeConfig)["batch_size"] == "Images of one step, over all processes."
+    assert read_field_notes(RecipeConfig)["batch_size"] == "Images per step, summed over all processes."
 
 
 def test_every_field_is_listed_with_its_value():
@@ -78,7 +78,7 @@ def test_the_page_shows_values_origins_and_notes(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "name = 'quickstart'  # config file" in lines
     place = lines.index("recipe.accumulate = 2  # --set")
-    assert lines[place + 1].startswith("    Micro-batches into which")
+    assert lines[place + 1].startswith("    Gradient accumulation: the number")
     assert "evaluation.every = 0  # default" in lines or any(line.startswith("evaluation.every = ") for line in lines)
 
 
@@ -114,7 +114,7 @@ def test_a_copy_needs_no_other_file(tmp_path):
     [
         (["quickstart", "--copy", "there.py"], "there.py: this file exists already"),
         (["quickstart", "--copy", "mine.txt"], "mine.txt: a config is a Python file: give a name that ends in .py"),
-        (["quickstart", "--copy", "new.py", "--set", "name=x"], "--copy writes the file as it is"),
+        (["quickstart", "--copy", "new.py", "--set", "name=x"], "--copy copies the file unchanged"),
         (["quikstart", "--copy", "new.py"], "there is no config named 'quikstart': did you mean 'quickstart'?"),
         (["quikstart"], "there is no config named 'quikstart': did you mean 'quickstart'?"),
         (["quickstart", "--set", "recipe.sead=1"], "there is no field 'sead' in recipe: did you mean 'seed'?"),

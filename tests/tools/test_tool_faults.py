@@ -60,7 +60,7 @@ def test_a_step_that_does_not_fit_names_its_images(tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch.optim.AdamW, "step", full)
-    with pytest.raises(MemoryFullError, match="step 1 did not fit with images of 32x32, 32x32"):
+    with pytest.raises(MemoryFullError, match="step 1 ran out of memory with images of 32x32, 32x32"):
         train(tiny_classifier(), tmp_path / "run")
 
 
@@ -133,14 +133,14 @@ def test_a_setting_that_evaluation_does_not_read_is_refused(run, capsys):
     """Exit code 2: it would change nothing, and a user would believe that it had."""
     for setting in ("model.head.top=1", "recipe.optimizer.lr=1", "train.transform.size=64"):
         assert main(["eval", str(run), "--set", setting]) == 2
-        assert f"--set {setting.split('=')[0]}: evaluation does not read it" in capsys.readouterr().err
+        assert f"--set {setting.split('=')[0]} has no effect on this evaluation" in capsys.readouterr().err
     assert main(["eval", str(run), "--set", "val.transform.size=16", "--set", "run.loader.workers=0"]) == 0
 
 
 def test_how_a_map_is_predicted_is_no_setting_of_other_heads(run, capsys):
     """Exit code 2: windows and scales would change nothing of a classifier, nor of a detector."""
     assert main(["eval", str(run), "--set", "evaluation.inference.window=64"]) == 2
-    assert "a head for classification looks at an image whole and once" in capsys.readouterr().err
+    assert "a classification head cannot predict in windows or at several scales" in capsys.readouterr().err
     assert main(["eval", str(run), "--set", "evaluation.inference.scales=[1]"]) == 0
 
 
@@ -178,14 +178,14 @@ def test_what_fails_once_they_have_met_fails_for_all(run, monkeypatch):
     monkeypatch.setattr(DistributedContext, "all_gather", lambda self, value: heard.append(str(value)) or [value])
     assert main(["eval", str(run), "--set", "val.dataset.count=0"]) == 2
     assert main(["eval", str(run), "--set", "evaluation.inference.window=64"]) == 2
-    assert "val.dataset.count" in heard[0] and "looks at an image whole and once" in heard[1]
+    assert "val.dataset.count" in heard[0] and "cannot predict in windows or at several scales" in heard[1]
 
 
 @pytest.mark.parametrize("score", ["nan", "7", "-0.1", "high", "inf"])
 def test_a_score_that_nothing_can_have_is_refused(score, capsys):
     """Exit code 2, naming the option."""
     assert main(["predict", "run", "photos", "--output", "out", "--score", score]) == 2
-    assert f"Invalid value for '--score': '{score}' is no number from 0 to 1" in capsys.readouterr().err
+    assert f"Invalid value for '--score': '{score}' is not a number from 0 to 1" in capsys.readouterr().err
 
 
 def test_a_folder_may_be_called_by_a_number(tmp_path, capsys):
@@ -212,7 +212,7 @@ def test_predict_gives_every_picture_a_file_of_its_own(run, tmp_path, capsys):
     photos = write_folder(tmp_path / "photos")
     shutil.copy(photos / "ant" / "1.png", photos / "ant" / "1.bmp")
     assert main(["predict", str(run), str(photos), "--output", str(tmp_path / "out")]) == 2
-    assert "two images would give this picture" in capsys.readouterr().err
+    assert "two images would be drawn into this picture" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["picture.xyz", "picture"])
