@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..ops import (
     NO_CANDIDATE,
     PyramidAnchors,
+    StrideRule,
     all_reduce_mean,
     assign_boxes,
     clip_boxes,
@@ -46,7 +47,7 @@ class RPNConfig(Config):
     """Height over width."""
     round_anchors: bool = False
     """Whether anchors are rounded to whole pixels. torchvision: True."""
-    anchor_stride: Literal["exact", "grid"] = "exact"
+    anchor_stride: StrideRule = "exact"
     """``grid`` is torchvision's: padded image size // grid size, so 61 instead of 64 on p6 of an 800 px image."""
     match_thresholds: tuple[float, float] = (0.3, 0.7)
     """An anchor is negative below the first IoU, positive from the second up, ignored between."""
@@ -86,11 +87,11 @@ class RPN(nn.Module):
         self.levels = config.levels or tuple(level for level in feature_info if level.startswith("p")) or LEVELS
         require_levels("the RPN", feature_info, self.levels)
         channels = require_equal_channels("the RPN", feature_info, self.levels)
-        self.strides = [feature_info[level].stride for level in self.levels]
-        sizes = config.anchor_sizes or tuple((8.0 * stride,) for stride in self.strides)
-        if len(sizes) != len(self.levels):
-            raise ValueError(f"anchor_sizes needs a tuple for each of the levels {self.levels}; got {len(sizes)}")
-        self.anchors = PyramidAnchors(sizes, config.anchor_ratios, config.round_anchors)
+        strides = [feature_info[level].stride for level in self.levels]
+        sizes = config.anchor_sizes or tuple((8.0 * stride,) for stride in strides)
+        self.anchors = PyramidAnchors(
+            strides, sizes, config.anchor_ratios, rounded=config.round_anchors, stride_rule=config.anchor_stride
+        )
         per_cell = self.anchors.per_cell
         self.convolutions = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1) for _ in range(config.convolutions)
@@ -103,19 +104,15 @@ class RPN(nn.Module):
 
     def forward(self, features: Features, images: Images) -> DensePrediction:
         """Score and correct every anchor."""
-        logits, offsets, grids, strides = [], [], [], []
-        for level, stride in zip(self.levels, self.strides, strict=True):
+        logits, offsets, grids = [], [], []
+        for level in self.levels:
             hidden = features[level]
             for convolution in self.convolutions:
                 hidden = F.relu(convolution(hidden))
             logits.append(flatten_cells(self.objectness(hidden), 1).flatten(1).float())
             offsets.append(flatten_cells(self.offsets(hidden), 4).float())
-            rows, columns = hidden.shape[-2:]
-            grids.append((rows, columns))
-            height, width = images.pixels.shape[-2:]
-            exact = self.config.anchor_stride == "exact"
-            strides.append((stride, stride) if exact else (height // rows, width // columns))
-        return DensePrediction(self.anchors(grids, strides), logits, offsets)
+            grids.append((hidden.shape[2], hidden.shape[3]))
+        return DensePrediction(self.anchors(grids, images.padded_size), logits, offsets)
 
     @torch.no_grad()
     def propose(self, dense: DensePrediction, images: Images, training: bool) -> Proposals:

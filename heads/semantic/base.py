@@ -64,7 +64,7 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
     ) -> dict[str, Float[Tensor, ""]]:
         """Return ``loss_semantic``, and with an auxiliary classifier ``loss_auxiliary``, already times its weight."""
         check_targets(targets, images, self.num_classes)
-        height, width = images.pixels.shape[-2:]
+        height, width = images.padded_size
         target = pad_maps(targets, (height, width))
         losses = {"loss_semantic": self._full_size_loss(self(features, images), target)}
         if self.auxiliary is not None and (auxiliary := self.config.auxiliary) is not None:
@@ -79,7 +79,7 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
     def predict(self, features: Features, images: Images) -> list[SemanticLogits]:
         """Return the logits of each image, on the grid of the level."""
         grids = self(features, images).float()
-        height, width = images.pixels.shape[-2:]
+        height, width = images.padded_size
         return [
             SemanticLogits.from_grid(grid, (height, width), (size[0], size[1]))
             for grid, size in zip(grids, images.sizes.tolist(), strict=True)
