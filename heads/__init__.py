@@ -4,10 +4,12 @@ from .base import HEADS, Head, HeadConfig, LearnsMasks, required_mask_format, ta
 from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput
 from .class_rows import ClassRows, class_rows_by_tensor
 from .classification import ClassificationConfig, ClassificationHead
+from .dense import DenseSelectionConfig
 from .mask_branch import MaskBranch, MaskBranchConfig
 from .multi_head import MultiHead, MultiHeadConfig
 from .rcnn import RCNNConfig, RCNNHead
 from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionPooler, RegionSamples
+from .retinanet import RetinaNetConfig, RetinaNetHead
 from .rpn import RPN, RPNConfig, proposal_recall
 from .semantic import (
     TORCHVISION_DEEPLAB,
@@ -26,7 +28,13 @@ from .semantic import (
     UNetConfig,
     UNetHead,
 )
-from .torchvision import TORCHVISION, TORCHVISION_MASK, TORCHVISION_V2
+from .torchvision import (
+    TORCHVISION,
+    TORCHVISION_MASK,
+    TORCHVISION_RETINANET,
+    TORCHVISION_RETINANET_V2,
+    TORCHVISION_V2,
+)
 
 __all__ = [
     "HEADS",
@@ -34,6 +42,8 @@ __all__ = [
     "TORCHVISION",
     "TORCHVISION_DEEPLAB",
     "TORCHVISION_MASK",
+    "TORCHVISION_RETINANET",
+    "TORCHVISION_RETINANET_V2",
     "TORCHVISION_V2",
     "AuxiliaryConfig",
     "BoxBranch",
@@ -44,6 +54,7 @@ __all__ = [
     "ClassificationHead",
     "DeepLabConfig",
     "DeepLabHead",
+    "DenseSelectionConfig",
     "FCNConfig",
     "FCNHead",
     "Head",
@@ -62,6 +73,8 @@ __all__ = [
     "RegionBranchConfig",
     "RegionPooler",
     "RegionSamples",
+    "RetinaNetConfig",
+    "RetinaNetHead",
     "SemanticConfig",
     "SemanticFPNConfig",
     "SemanticFPNHead",

@@ -18,13 +18,23 @@ class ClassRows:
     """Rows of one class."""
     background: Literal["first", "last"] | None = None
     """Where the background has rows too; None where it has none."""
+    repeats: int = 1
+    """How often the rows of all classes are repeated: once for each anchor of a cell."""
 
-    def slices(self, class_names: Sequence[str]) -> dict[str | None, slice]:
+    def indices(self, class_names: Sequence[str]) -> dict[str | None, list[int]]:
         """Return the rows of each class by its name, and those of the background by None."""
         names: list[str | None] = [*class_names]
         if self.background is not None:
             names.insert(0 if self.background == "first" else len(names), None)
-        return {name: slice(index * self.per_class, (index + 1) * self.per_class) for index, name in enumerate(names)}
+        total = len(names) * self.per_class
+        return {
+            name: [
+                repeat * total + index * self.per_class + row
+                for repeat in range(self.repeats)
+                for row in range(self.per_class)
+            ]
+            for index, name in enumerate(names)
+        }
 
 
 def class_rows_by_tensor(head: Head) -> dict[str, tuple[str, ClassRows]]:

@@ -30,8 +30,8 @@ from ..ops import (
     uniform_from_seed,
 )
 from ..structures import Config, FeatureInfo, Features, Images, Instances
-from .base import require_equal_channels, require_levels
-from .regions import LEVELS, Proposals
+from .dense import PyramidLevels, grids_of
+from .regions import Proposals
 
 
 class RPNConfig(Config):
@@ -84,10 +84,8 @@ class RPN(nn.Module):
     def __init__(self, feature_info: Mapping[str, FeatureInfo], config: RPNConfig = RPNConfig()) -> None:
         super().__init__()
         self.config = config
-        self.levels = config.levels or tuple(level for level in feature_info if level.startswith("p")) or LEVELS
-        require_levels("the RPN", feature_info, self.levels)
-        channels = require_equal_channels("the RPN", feature_info, self.levels)
-        strides = [feature_info[level].stride for level in self.levels]
+        self.levels = PyramidLevels.choose("the RPN", feature_info, config.levels)
+        strides, channels = self.levels.strides, self.levels.channels
         sizes = config.anchor_sizes or tuple((8.0 * stride,) for stride in strides)
         self.anchors = PyramidAnchors(
             strides, sizes, config.anchor_ratios, rounded=config.round_anchors, stride_rule=config.anchor_stride
@@ -104,15 +102,14 @@ class RPN(nn.Module):
 
     def forward(self, features: Features, images: Images) -> DensePrediction:
         """Score and correct every anchor."""
-        logits, offsets, grids = [], [], []
-        for level in self.levels:
-            hidden = features[level]
+        logits, offsets = [], []
+        maps = self.levels.read(features)
+        for hidden in maps:
             for convolution in self.convolutions:
                 hidden = F.relu(convolution(hidden))
             logits.append(flatten_cells(self.objectness(hidden), 1).flatten(1).float())
             offsets.append(flatten_cells(self.offsets(hidden), 4).float())
-            grids.append((hidden.shape[2], hidden.shape[3]))
-        return DensePrediction(self.anchors(grids, images.padded_size), logits, offsets)
+        return DensePrediction(self.anchors(grids_of(maps), images.padded_size), logits, offsets)
 
     @torch.no_grad()
     def propose(self, dense: DensePrediction, images: Images, training: bool) -> Proposals:

@@ -2,8 +2,10 @@
 
 from ..ops import RoIAlignConfig
 from .box_branch import BoxBranchConfig
+from .dense import DenseSelectionConfig
 from .mask_branch import MaskBranchConfig
 from .rcnn import RCNNConfig
+from .retinanet import OCTAVE, RetinaNetConfig
 from .rpn import RPNConfig
 
 
@@ -46,3 +48,15 @@ TORCHVISION_V2 = RCNNConfig(
 )
 """The head of ``maskrcnn_resnet50_fpn_v2``, and without its mask branch that of ``fasterrcnn_resnet50_fpn_v2``. The
 backbone and the neck have batch norm there; torchvision's scripts train it as ``sync``."""
+
+TORCHVISION_RETINANET = RetinaNetConfig(
+    anchor_sizes=tuple(tuple(float(int(size * step)) for step in OCTAVE) for size in (32, 64, 128, 256, 512)),
+    round_anchors=True,
+    anchor_stride="grid",
+    normalizer="image",
+    selection=DenseSelectionConfig(max_detections=300),
+)
+"""The head of ``retinanet_resnet50_fpn`` on levels p3..p7, of which the neck makes p6 and p7 with ``extra="conv"``."""
+
+TORCHVISION_RETINANET_V2 = TORCHVISION_RETINANET.replace(norm="group", box_loss="giou")
+"""The head of ``retinanet_resnet50_fpn_v2``; the neck makes p6 and p7 with ``extra="conv_from_input"``."""

@@ -38,16 +38,18 @@ def _is_batch_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
 
 
-_Slices = dict[str | None, slice]
+_Rows = dict[str | None, list[int]]
 
 
-def _class_rows(model: Model) -> dict[str, _Slices]:
+def _class_rows(model: Model) -> dict[str, _Rows]:
     """Return the rows of each class in every tensor that has such rows, by the tensor's name in the model."""
     names = model.class_names
-    return {f"head.{name}": rows.slices(names[task]) for name, (task, rows) in class_rows_by_tensor(model.head).items()}
+    return {
+        f"head.{name}": rows.indices(names[task]) for name, (task, rows) in class_rows_by_tensor(model.head).items()
+    }
 
 
-def _copy_rows(target: Tensor, target_rows: _Slices, source: Tensor, source_rows: _Slices) -> Tensor:
+def _copy_rows(target: Tensor, target_rows: _Rows, source: Tensor, source_rows: _Rows) -> Tensor:
     """Return a copy of ``target`` in which the classes that both know have their rows of ``source``."""
     mixed = target.clone()
     for name in target_rows.keys() & source_rows.keys():

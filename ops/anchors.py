@@ -90,7 +90,8 @@ class PyramidAnchors(nn.Module):
         counts = {len(level_sizes) * len(ratios) for level_sizes in sizes}
         if len(counts) != 1:
             raise ValueError(f"every level needs the same number of anchors per cell; got the sizes {tuple(sizes)}")
-        self.strides, self.stride_rule = tuple(strides), stride_rule
+        self.strides = tuple(strides)
+        self.stride_rule: StrideRule = stride_rule
         self.per_cell = counts.pop()
         for level, level_sizes in enumerate(sizes):
             self.register_buffer(f"cells_{level}", cell_anchors(level_sizes, ratios, rounded), persistent=False)

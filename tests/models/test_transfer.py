@@ -1,5 +1,6 @@
 """Weights into a model of other classes: what a class has learned goes by its name."""
 
+import itertools
 import json
 
 import pytest
@@ -18,6 +19,7 @@ from vertebra.heads import (
     MaskBranchConfig,
     MultiHeadConfig,
     RCNNConfig,
+    RetinaNetConfig,
     SemanticFPNConfig,
     class_rows_by_tensor,
 )
@@ -142,6 +144,7 @@ def test_each_of_several_heads_has_classes_of_its_own():
         *(rcnn(background, class_agnostic=agnostic) for background in ("last", "first") for agnostic in (False, True)),
         *(HEADS[name].config(name=name, auxiliary=AuxiliaryConfig()) for name in NAMES),
         ClassificationConfig(),
+        RetinaNetConfig(),
     ],
     ids=lambda config: config.name,
 )
@@ -153,9 +156,11 @@ def test_a_head_says_which_of_its_tensors_have_rows_of_classes(config):
         for name, tensor in many.state_dict().items()
         if tensor.shape != few.state_dict()[name].shape
     }
-    assert grown and grown == {name: rows.per_class for name, (_, rows) in class_rows_by_tensor(many).items()}
-    for name, (_, rows) in class_rows_by_tensor(many).items():
-        assert sum(place.stop - place.start for place in rows.slices("abc").values()) == len(many.state_dict()[name])
+    declared = {name: rows for name, (_, rows) in class_rows_by_tensor(many).items()}
+    assert grown and grown == {name: rows.per_class * rows.repeats for name, rows in declared.items()}
+    for name, rows in declared.items():
+        indices = itertools.chain.from_iterable(rows.indices("abc").values())
+        assert sorted(indices) == list(range(len(many.state_dict()[name])))
 
 
 @pytest.mark.parametrize("other", [rcnn(class_agnostic=True), rcnn(fc=(9,)), DeepLabConfig(level="c4", channels=8)])
