@@ -241,6 +241,9 @@ def _apply_options(net: Any, config: TimmConfig) -> nn.Module:
             raise UnfitModelError(
                 "with checkpointed=True timm would update its batch norm statistics twice per batch: use norm='frozen'"
             )
+        for module in net.modules():
+            if getattr(module, "inplace", False):
+                module.inplace = False  # what is recomputed must find its inputs as they were
         try:
             (net if hasattr(net, "set_grad_checkpointing") else net.model).set_grad_checkpointing()
         except AssertionError as error:

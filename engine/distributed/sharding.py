@@ -24,7 +24,9 @@ def shard_model(model: Model, distributed: DistributedContext) -> None:
         return
     mesh = init_device_mesh(distributed.device.type, (distributed.world_size,))
     for unit in (*blocks(model.backbone), model):
-        fully_shard(unit, mesh=mesh)
+        sharded = fully_shard(unit, mesh=mesh)
+        if distributed.device.type == "cpu":
+            sharded.set_force_sum_reduction_for_comms(True)  # torch 2.8's gloo gives the sum for the average
     register_fsdp_forward_method(model, "predict")
 
 

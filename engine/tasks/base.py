@@ -16,7 +16,6 @@ from ..config import EvaluationConfig
 
 Prediction = TypeVar("Prediction")
 Rows = list[dict[str, Any]]
-TaskClass = TypeVar("TaskClass", bound="type[Task]")
 
 
 class Task(ABC, Generic[Prediction]):
@@ -49,6 +48,9 @@ class Task(ABC, Generic[Prediction]):
     @abstractmethod
     def describe(self, prediction: Prediction, score: float) -> str:
         """Return a one-line summary of the predictions that score at least ``score``."""
+
+
+TaskClass = TypeVar("TaskClass", bound=type[Task])
 
 
 class TaskRegistry:

@@ -78,7 +78,8 @@ def test_weights_are_resized_to_another_patch_size(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "norm"), [("test_vit", "default"), ("test_convnext", "default"), ("test_efficientnet", "frozen")]
+    ("name", "norm"),
+    [("test_vit", "default"), ("test_convnext", "default"), ("test_efficientnet", "frozen"), ("test_resnet", "frozen")],
 )
 def test_activation_checkpointing_changes_no_gradient(name, norm, tmp_path):
     """Law (1604.06174): equal gradients from fewer saved tensors."""
