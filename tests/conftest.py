@@ -8,7 +8,7 @@ import torch
 
 from vertebra.data.shapes import SceneConfig, write_shapes
 
-from .helpers.runs import end_processes
+from .helpers.runs import kill_started_processes
 
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
 
@@ -17,7 +17,7 @@ torch.set_num_threads(1)  # tiny tensors: threads would only wait for one anothe
 def no_process_outlives_its_test() -> Iterator[None]:
     """Also where the test fails."""
     yield
-    end_processes()
+    kill_started_processes()
 
 
 @pytest.fixture(scope="session")

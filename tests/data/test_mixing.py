@@ -23,12 +23,12 @@ from vertebra.data import (
 from vertebra.engine import SplitConfig
 from vertebra.structures import DataError, UsageError
 
-from ..helpers.telltale import (
+from ..helpers.coordinate_dataset import (
     AS_IT_IS,
     FILL,
     HEIGHT,
     WIDTHS,
-    Telltale,
+    CoordinateDataset,
     boxes_of,
     ignored_of,
     masks_of,
@@ -50,7 +50,7 @@ def as_bytes(sample: Sample) -> list[bytes]:
 def test_mixup_is_the_weighted_mean_of_two_images(form):
     """By hand: the formula with the weight that the same generator draws, on a canvas as large as the larger image;
     the objects of both images stay where they were."""
-    dataset = Telltale(form)
+    dataset = CoordinateDataset(form)
     records = [dataset.read(1), replace(dataset.read(2), image=np.full((HEIGHT, WIDTHS[2], 3), 250, np.uint8))]
     result = build_mix(MixupConfig(), dataset).join(records, np.random.default_rng(3))
     weight = np.random.default_rng(3).beta(1.5, 1.5)
@@ -84,7 +84,7 @@ def test_mixed_sample_depends_on_seed_epoch_and_index_only(config, transform):
     with a transform that draws nothing itself."""
 
     def samples(seed: int = 0, epoch: int = 0) -> list[list[bytes]]:
-        dataset = Telltale()
+        dataset = CoordinateDataset()
         mix, change = build_mix(config, dataset), build_transform(transform, seed)
         mix(dataset.read, change, 98, 3)
         return [as_bytes(mix(dataset.read, change, epoch, index)) for index in range(5)]
@@ -101,7 +101,7 @@ def test_mixed_batches_do_not_depend_on_workers_or_resuming(config):
 
     def stream(workers: int, start: int = 0) -> list[bytes]:
         batches = train_loader(
-            Telltale(), ScaledCropConfig(size=(64, 64)), LoaderConfig(workers=workers),
+            CoordinateDataset(), ScaledCropConfig(size=(64, 64)), LoaderConfig(workers=workers),
             batch_size=2, divisor=32, seed=5, start_step=start, end_step=6, mix=config,
         )  # fmt: skip
         return [
@@ -118,7 +118,7 @@ def test_mixed_batches_do_not_depend_on_workers_or_resuming(config):
 @pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
 def test_unmixed_samples_equal_samples_without_a_mix(config):
     """Law: all of them at a probability of 0, and about half of them at 0.5 (5 sigma)."""
-    dataset, change = Telltale(), build_transform(ScaledCropConfig(size=(64, 64)), 4)
+    dataset, change = CoordinateDataset(), build_transform(ScaledCropConfig(size=(64, 64)), 4)
     never, half = (build_mix(config.replace(probability=probability), dataset) for probability in (0.0, 0.5))
     unmixed = 0
     for epoch in range(40):
@@ -130,7 +130,7 @@ def test_unmixed_samples_equal_samples_without_a_mix(config):
 
 def test_partners_are_drawn_uniformly():
     """Law (5 sigma): five images, the image itself included, as partners in 60 mosaics."""
-    dataset = Telltale()
+    dataset = CoordinateDataset()
     mix, change = build_mix(MOSAIC, dataset), build_transform(AS_IT_IS)
     for epoch in range(60):
         mix(dataset.read, change, epoch, 0)
@@ -154,15 +154,23 @@ def test_unreadable_partner_is_named_in_the_error(tmp_path):
 @pytest.mark.parametrize(
     ("config", "dataset", "message"),
     [
-        (CopyPasteConfig(), Telltale(None), "copy_paste .* needs as bitmaps: set masks=true and mask_format=bitmaps"),
-        (CopyPasteConfig(), Telltale("polygons"), "needs as bitmaps"),
-        (CopyPasteConfig(), Telltale(tasks=("semantic",)), "needs as bitmaps"),
+        (
+            CopyPasteConfig(),
+            CoordinateDataset(None),
+            "copy_paste .* needs as bitmaps: set masks=true and mask_format=bitmaps",
+        ),
+        (CopyPasteConfig(), CoordinateDataset("polygons"), "needs as bitmaps"),
+        (CopyPasteConfig(), CoordinateDataset(tasks=("semantic",)), "needs as bitmaps"),
         (
             MixupConfig(),
-            Telltale(tasks=("semantic",)),
+            CoordinateDataset(tasks=("semantic",)),
             "mixup mixes images with ground truth for detection; .* semantic",
         ),
-        (MOSAIC, Telltale(tasks=("detection", "classification")), "have it for classification: leave train.mix out"),
+        (
+            MOSAIC,
+            CoordinateDataset(tasks=("detection", "classification")),
+            "have it for classification: leave train.mix out",
+        ),
     ],
 )
 def test_data_that_cannot_be_mixed_is_refused(config, dataset, message):
@@ -187,7 +195,7 @@ def test_invalid_mix_config_is_refused(shapes):
 def test_mix_keeps_one_image_at_full_size_in_memory():
     """Oracle: Python's count of allocated memory: a mosaic of four images of 18 MB takes less than two of them."""
     image = np.zeros((2000, 3000, 3), np.uint8)
-    dataset = Telltale(tasks=("semantic",))
+    dataset = CoordinateDataset(tasks=("semantic",))
     mix, change = build_mix(MOSAIC, dataset), build_transform(ResizeConfig(short_sides=(64,)))
 
     def read(index: int) -> Record:

@@ -11,16 +11,16 @@ from vertebra.data import MosaicConfig, Sample
 from vertebra.ops import rasterize_polygon_masks
 from vertebra.structures import IGNORE, Instances
 
-from ..helpers.telltale import (
+from ..helpers.coordinate_dataset import (
     AS_IT_IS,
     FILL,
     HEIGHT,
     WIDTHS,
-    Telltale,
+    CoordinateDataset,
     boxes_of,
     ignored_of,
     masks_of,
-    mixed,
+    mix_sample,
     pixels_of,
     semantic_of,
 )
@@ -75,7 +75,7 @@ def test_mosaic_is_four_rectangles_around_a_point(index):
     """Law: every pixel belongs to one of four images, each at one offset, or has the mean color; an image fills as
     much of its quarter as it can, and the point where the quarters meet is in its range."""
     for epoch in range(6):
-        sample = mixed(MOSAIC, epoch=epoch, index=index)
+        sample = mix_sample(MOSAIC, epoch=epoch, index=index)
         quarters = quarters_of(sample)
         assert sample.image.shape == (3, 90, 130) and sample.image_id == index and len(quarters) == 4
         corners = [boxes_of(quarter.pixels[None])[0] for quarter in quarters]
@@ -96,7 +96,7 @@ def test_part_of_an_image_in_a_mosaic_is_uniform():
     """Law (5 sigma): if a quarter shows only a part of an image, every position of the part is equally likely."""
     positions = []
     for epoch in range(60):
-        for quarter in quarters_of(mixed(MOSAIC, epoch=epoch)):
+        for quarter in quarters_of(mix_sample(MOSAIC, epoch=epoch)):
             left, top, right, bottom = boxes_of(quarter.pixels[None])[0]
             for start, length, side in (
                 (left - quarter.left, right - left, WIDTHS[quarter.image]),
@@ -114,7 +114,7 @@ def test_every_image_of_a_mosaic_is_transformed_independently():
     them are (5 sigma)."""
     flips = []
     for epoch in range(60):
-        sample = mixed(MOSAIC, epoch=epoch, transform=AS_IT_IS.replace(flip=0.5))
+        sample = mix_sample(MOSAIC, epoch=epoch, transform=AS_IT_IS.replace(flip=0.5))
         blue, shown = pixels_of(sample)[..., 2], (pixels_of(sample) != FILL).any(axis=2)
         steps = np.where(shown[:, 1:] & shown[:, :-1], np.diff(blue, axis=1), 0)
         flips.append([steps[rows, columns].sum() < 0 for rows in (10, 80) for columns in (slice(38), slice(92, None))])
@@ -128,7 +128,7 @@ def test_masks_of_a_mosaic_follow_their_pixels(form):
     Regions to ignore are moved and clipped with their image."""
     dropped = 0
     for epoch in range(12):
-        sample = mixed(MOSAIC, Telltale(form), epoch, epoch % 5)
+        sample = mix_sample(MOSAIC, CoordinateDataset(form), epoch, epoch % 5)
         expected, ignored = [], []
         for quarter in quarters_of(sample):
             for number, mask in enumerate(quarter.visible(masks_of(quarter.image))):
@@ -151,7 +151,7 @@ def test_masks_of_a_mosaic_follow_their_pixels(form):
 def test_boxes_without_masks_are_clipped_to_their_quarter():
     """Law: without masks, a box is moved with its image and clipped to its quarter."""
     for epoch in range(10):
-        sample = mixed(MOSAIC, Telltale(None), epoch, 2)
+        sample = mix_sample(MOSAIC, CoordinateDataset(None), epoch, 2)
         expected = [
             (10 * quarter.image + number, *quarter.visible_box(box))
             for quarter in quarters_of(sample)
@@ -166,7 +166,7 @@ def test_boxes_without_masks_are_clipped_to_their_quarter():
 def test_semantic_map_of_a_mosaic_follows_its_pixels():
     """Law: a pixel keeps its class, and the map is 255 where no image is."""
     for epoch in range(10):
-        sample = mixed(MOSAIC, Telltale(tasks=("semantic",)), epoch, 1)
+        sample = mix_sample(MOSAIC, CoordinateDataset(tasks=("semantic",)), epoch, 1)
         expected = np.full((90, 130), IGNORE)
         for quarter in quarters_of(sample):
             expected[quarter.pixels] = quarter.visible(semantic_of(quarter.image))[quarter.pixels]

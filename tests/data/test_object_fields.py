@@ -24,7 +24,7 @@ from vertebra.data import (
 from vertebra.data.objects import concatenate_objects
 from vertebra.structures import Instances
 
-from ..helpers.telltale import AS_IT_IS, Telltale
+from ..helpers.coordinate_dataset import AS_IT_IS, CoordinateDataset
 
 NOSE, LEFT, RIGHT = range(3)
 
@@ -156,7 +156,7 @@ def test_objects_with_and_without_a_field_cannot_be_concatenated():
 def test_objects_are_indexed_by_integers_or_bools(form):
     """By hand: the third and the first object, or the first and the third, with their masks; regions to ignore are
     all kept."""
-    objects = Telltale(form).read(1).objects
+    objects = CoordinateDataset(form).read(1).objects
     masks = objects.masks if form == "bitmaps" else objects.polygon_masks
     for rows, expected in ((np.array([2, 0]), [2, 0]), (np.array([True, False, True]), [0, 2])):
         chosen = objects[rows]
@@ -182,7 +182,7 @@ def test_fields_of_a_target_cannot_be_assigned():
 def test_mosaic_keeps_every_built_in_field():
     """Law: a mosaic has the fields of the images that it is made of."""
     for form in ("bitmaps", "polygons", None):
-        dataset = Telltale(form)
+        dataset = CoordinateDataset(form)
         record = build_mix(MosaicConfig(size=(90, 130)), dataset).join(
             [dataset.read(index) for index in range(4)], np.random.default_rng(0)
         )

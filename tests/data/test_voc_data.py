@@ -13,7 +13,7 @@ from vertebra.evaluation import evaluate_coco, evaluate_voc
 from vertebra.structures import UsageError
 
 from ..helpers.tiny_coco_file import totals_add_up
-from ..helpers.tiny_voc_folder import describe, write_voc
+from ..helpers.tiny_voc_folder import to_xml, write_voc
 
 
 def open_voc(root: Path, policy="error", **changes) -> VocDetection:
@@ -153,7 +153,7 @@ def test_image_is_found_by_its_stem(suffix, root):
 )
 def test_missing_size_is_read_from_the_image(size, root):
     """By hand: no size, zeros as some tools write them, and a size without a height; it is reported."""
-    (root / "Annotations" / "a.xml").write_text(describe([("cat", (11, 11, 200, 40), 0)], size))
+    (root / "Annotations" / "a.xml").write_text(to_xml([("cat", (11, 11, 200, 40), 0)], size))
     dataset = open_voc(root)
     assert dataset.report.as_json()["noted"]["size-from-image"] == {"count": 1, "ids": ["a"]}
     assert dataset.read(0).objects.boxes.tolist() == [[10, 10, 96, 40]]

@@ -9,7 +9,7 @@ from vertebra.data import VocConfig, VocDetection
 from vertebra.structures import DataError
 
 from ..helpers.tiny_coco_file import totals_add_up
-from ..helpers.tiny_voc_folder import describe, write_voc
+from ..helpers.tiny_voc_folder import to_xml, write_voc
 
 BOMB = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]><annotation>&c;</annotation>'
 LEAK = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]><annotation><filename>&b;</filename></annotation>'
@@ -64,7 +64,7 @@ BAD_IMAGES: dict[str, tuple[Callable[[Path], object], str, str, int]] = {
     "empty image": (write(JPG, ""), "not-an-image", "this is no image file", 2),
     "cut image": (cut(JPG, 0.5), "damaged-image", "the image is damaged", 2),
     "other width": (replace_in(XML, ">96<", ">97<"), "wrong-size", "says 64x97 .*, the image is 64x96", 2),
-    "swapped": (write(XML, describe([], "<size><width>64</width><height>96</height></size>")), "wrong-size", "EXIF", 0),
+    "swapped": (write(XML, to_xml([], "<size><width>64</width><height>96</height></size>")), "wrong-size", "EXIF", 0),
     "a link out": (
         lambda root: (root / JPG).rename(root / "a.jpg") and (root / JPG).symlink_to(root / "a.jpg"),
         "outside-root", "the file lies outside .*JPEGImages: set allow_outside", 2,
@@ -136,7 +136,7 @@ def test_bad_object_is_an_error_or_skipped_and_counted(name, root):
     """docs/faults.md rows 29-32, 37, 85, 87. By hand: exit code 3 naming file, image, object and the numbers in the
     file; with skip it is counted."""
     old, new, case, message = BAD_OBJECTS[name]
-    first, dog = describe([("cat", (11, 11, 30, 40), 0)]), describe([("dog", (41.5, 9, 70, 38), 0)])
+    first, dog = to_xml([("cat", (11, 11, 30, 40), 0)]), to_xml([("dog", (41.5, 9, 70, 38), 0)])
     dog = dog[dog.index("<object>") : dog.index("</annotation>")]
     assert old in dog
     (root / XML).write_text(first.replace("</annotation>", dog.replace(old, new, 1) + "</annotation>"))
@@ -160,7 +160,7 @@ def test_bad_object_is_an_error_or_skipped_and_counted(name, root):
 def test_boxes_outside_or_tiny_are_skipped_in_training_only(box, case, root):
     """docs/faults.md rows 34, 35. By hand: skipped and counted with bad_data=error too; the evaluator still gets the
     object."""
-    (root / XML).write_text(describe([("cat", (11, 11, 30, 40), 0), ("dog", box, 0)]))
+    (root / XML).write_text(to_xml([("cat", (11, 11, 30, 40), 0), ("dog", box, 0)]))
     dataset = open_voc(root, min_box=1.2)
     assert dataset.report.as_json()["skipped"]["annotations"][case]["ids"][0] == "a#2"
     assert totals_add_up(dataset.report)
@@ -169,7 +169,7 @@ def test_boxes_outside_or_tiny_are_skipped_in_training_only(box, case, root):
 
 def test_box_partly_outside_is_clipped_and_counted(root):
     """docs/faults.md row 33. By hand: clipped for training; the evaluator gets the annotated box."""
-    (root / XML).write_text(describe([("cat", (0, 11, 120, 40), 0)]))
+    (root / XML).write_text(to_xml([("cat", (0, 11, 120, 40), 0)]))
     dataset = open_voc(root)
     assert dataset.report.as_json()["noted"]["clipped-box"] == {"count": 1, "ids": ["a#1"]}
     assert dataset.read(0).objects.boxes.tolist() == [[0, 10, 96, 40]]

@@ -10,7 +10,7 @@ from vertebra.engine import AdamWConfig, ExperimentConfig, ScheduleConfig, train
 from vertebra.heads import FCNConfig
 from vertebra.necks import PassthroughConfig
 
-from ..helpers.runs import numbers, rescored
+from ..helpers.runs import eval_scores, read_scores
 from ..helpers.tiny import BACKBONE, tiny_config
 
 
@@ -42,9 +42,9 @@ def check_same_scores(same: ExperimentConfig, other: ExperimentConfig, folder: P
     for name, config in (("same", same), ("other", other)):
         run = folder / name
         train(config, run)
-        scores.append(numbers(run / "eval.json"))
-        assert rescored([str(run), "--device", "cpu"], folder) == scores[-1]
-        assert rescored([str(run), "--results", str(run / "results.json")], folder) == scores[-1]
+        scores.append(read_scores(run / "eval.json"))
+        assert eval_scores([str(run), "--device", "cpu"], folder) == scores[-1]
+        assert eval_scores([str(run), "--results", str(run / "results.json")], folder) == scores[-1]
     assert scores[0] == scores[1]
     first = next(iter(scores[0].values()))
     assert next(iter(first.values())) > 0.01  # something was found, so that ids matter

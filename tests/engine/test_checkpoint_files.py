@@ -15,7 +15,7 @@ from vertebra.engine.checkpoints import save_tensors
 from vertebra.inference import Checkpoint, checkpoint_paths, load_weights, open_checkpoint
 from vertebra.models import build_model
 
-from ..helpers.runs import equal, weights
+from ..helpers.runs import equal_tensors, newest_weights
 from ..helpers.tiny import tiny_classifier
 
 
@@ -30,7 +30,7 @@ def test_equal_weights_are_files_with_equal_checksums(tmp_path):
     for number in range(40):
         save_tensors(tmp_path / f"{number}.safetensors", tensors, metadata)
     assert len({digest(path) for path in tmp_path.iterdir()}) == 1
-    assert equal(load_file(tmp_path / "0.safetensors"), tensors)
+    assert equal_tensors(load_file(tmp_path / "0.safetensors"), tensors)
     with safe_open(tmp_path / "0.safetensors", "pt") as file:
         assert file.metadata() == metadata
 
@@ -49,10 +49,10 @@ def test_a_run_whose_optimizer_keeps_nothing_is_resumed(tmp_path):
     """Law: plain gradient descent has no momentum to save, and its run resumes to the unbroken one all the same."""
     config = tiny_classifier(recipe={"optimizer": SGDConfig(lr=0.01, momentum=0.0)})
     train(config, tmp_path / "run")
-    unbroken = weights(tmp_path / "run")
+    unbroken = newest_weights(tmp_path / "run")
     shutil.rmtree(checkpoint_paths(tmp_path / "run" / "checkpoints")[-1])
     train(config, tmp_path / "run", resume=True)
-    assert equal(weights(tmp_path / "run"), unbroken)
+    assert equal_tensors(newest_weights(tmp_path / "run"), unbroken)
 
 
 class TiedHead(nn.Module):
@@ -81,7 +81,7 @@ def test_tied_weights_are_saved_and_restored(tmp_path):
         for parameter in model.parameters():
             parameter.zero_()
     load_weights(checkpoint, model)
-    assert equal(model.state_dict(), saved) and saved["head.tied.first.weight"].abs().sum() > 0
+    assert equal_tensors(model.state_dict(), saved) and saved["head.tied.first.weight"].abs().sum() > 0
     assert model.head.tied.first.weight is model.head.tied.second.weight
     assert isinstance(checkpoint, Checkpoint) and (path / "average.safetensors").exists()
 

@@ -17,7 +17,7 @@ from vertebra.models import InputConfig
 from vertebra.tools.cli import main
 
 from ..data.test_image_folder import write_folder
-from ..helpers.runs import equal, numbers, records, rescored, weights
+from ..helpers.runs import equal_tensors, eval_scores, newest_weights, read_metrics, read_scores
 from ..helpers.tiny import tiny_classifier
 
 
@@ -70,7 +70,7 @@ def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
     monkeypatch.setattr("vertebra.inference.checkpoint.build_model", None)
     results = ["--results", str(run / "results.json")]
     for source in ([str(run)], ["--data", str(run / "config.json")]):
-        assert rescored([*source, *results], tmp_path) == numbers(run / "eval.json")
+        assert eval_scores([*source, *results], tmp_path) == read_scores(run / "eval.json")
 
 
 def test_a_predictor_predicts_as_the_evaluation_did(run):
@@ -87,8 +87,8 @@ def test_one_seed_gives_one_result(run, tmp_path):
     """Law: the same weights and log again, whatever the number of workers."""
     config = experiment_config(open_checkpoint(run)).replace(run={"loader": LoaderConfig(workers=2)})
     train(config, tmp_path / "run")
-    assert equal(weights(tmp_path / "run"), weights(run))
-    assert records(tmp_path / "run") == records(run)
+    assert equal_tensors(newest_weights(tmp_path / "run"), newest_weights(run))
+    assert read_metrics(tmp_path / "run") == read_metrics(run)
 
 
 def test_a_run_resumes_to_the_unbroken_one(run, tmp_path):
@@ -99,8 +99,8 @@ def test_a_run_resumes_to_the_unbroken_one(run, tmp_path):
     (broken / "eval.json").unlink()
     assert open_checkpoint(broken).step == 2
     train(experiment_config(open_checkpoint(broken)), broken, resume=True)
-    assert equal(weights(broken), weights(run))
-    assert records(broken) == records(run)
+    assert equal_tensors(newest_weights(broken), newest_weights(run))
+    assert read_metrics(broken) == read_metrics(run)
     assert (broken / "eval.json").read_text() == (run / "eval.json").read_text()
 
 
@@ -163,7 +163,7 @@ def test_a_run_starts_from_the_weights_of_another(run, tmp_path):
         model=base.model.replace(weights=str(source)), recipe={"optimizer": AdamWConfig(lr=1e-12, weight_decay=0.0)}
     )
     train(config, tmp_path / "run")
-    before, after = weights(run), weights(tmp_path / "run")
+    before, after = newest_weights(run), newest_weights(tmp_path / "run")
     name = "backbone.layer2.0.conv1.weight"
     torch.testing.assert_close(after[name], before[name], atol=1e-9, rtol=0)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["input"] is not None

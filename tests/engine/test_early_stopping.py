@@ -10,7 +10,7 @@ from vertebra.engine.run_folder import RunFolder
 from vertebra.inference import open_checkpoint
 from vertebra.tools.cli import main
 
-from ..helpers.runs import equal, records, weights
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics
 from ..helpers.tiny import tiny_classifier
 from .test_several_processes import launch
 
@@ -50,7 +50,7 @@ def test_a_run_ends_when_its_patience_does(tmp_path, capsys):
     """By hand: evaluations after 2, 4 and 6 steps, the last two no better; the run folder is complete."""
     train(stagnant(), tmp_path / "run")
     run = tmp_path / "run"
-    assert open_checkpoint(run).step == records(run)[-1]["step"] == 6
+    assert open_checkpoint(run).step == read_metrics(run)[-1]["step"] == 6
     assert json.loads((run / "eval.json").read_text())["step"] == 6 and (run / "predictions.png").exists()
     assert "the run ends after step 6: 2 evaluations brought no better score" in capsys.readouterr().err
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*.*") if "tensorboard" not in str(path)}
@@ -63,10 +63,10 @@ def test_a_run_ends_when_its_patience_does(tmp_path, capsys):
 def test_a_killed_run_ends_where_the_unbroken_one_does(tmp_path):
     """Law: a run that lost its sixth step evaluates it again, and ends with the same bits."""
     train(stagnant(), tmp_path / "run")
-    unbroken, lines = weights(tmp_path / "run"), records(tmp_path / "run")
+    unbroken, lines = newest_weights(tmp_path / "run"), read_metrics(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-0000006")
     train(stagnant(), tmp_path / "run", resume=True)
-    assert equal(weights(tmp_path / "run"), unbroken) and records(tmp_path / "run") == lines
+    assert equal_tensors(newest_weights(tmp_path / "run"), unbroken) and read_metrics(tmp_path / "run") == lines
 
 
 def test_more_patience_takes_a_run_further(tmp_path):
@@ -77,8 +77,8 @@ def test_more_patience_takes_a_run_further(tmp_path):
     before = picture.stat().st_mtime_ns
     train(stagnant(evaluation={"patience": 4}), tmp_path / "short", resume=True)
     assert open_checkpoint(tmp_path / "short").step == 10 and picture.stat().st_mtime_ns > before
-    assert equal(weights(tmp_path / "short"), weights(tmp_path / "long"))
-    assert records(tmp_path / "short") == records(tmp_path / "long")
+    assert equal_tensors(newest_weights(tmp_path / "short"), newest_weights(tmp_path / "long"))
+    assert read_metrics(tmp_path / "short") == read_metrics(tmp_path / "long")
 
 
 def test_patience_can_be_for_the_loss(tmp_path):
@@ -88,7 +88,7 @@ def test_patience_can_be_for_the_loss(tmp_path):
         evaluation={"losses": True, "patience_for": "loss"},
     )
     train(config, tmp_path / "run")
-    losses = [line["loss"] for line in records(tmp_path / "run") if line["group"] == "val"]
+    losses = [line["loss"] for line in read_metrics(tmp_path / "run") if line["group"] == "val"]
     assert len(losses) < 20 and losses.index(min(losses)) == len(losses) - 3
 
 

@@ -17,7 +17,7 @@ from vertebra.engine.run_folder import RunFolder
 from vertebra.inference import Predictor, checkpoint_paths, load_model, open_checkpoint
 from vertebra.structures import UsageError, pick_device
 
-from ..helpers.runs import equal, run_in_process, wait_for_steps, weights
+from ..helpers.runs import equal_tensors, newest_weights, start_training, wait_for_steps
 from ..helpers.tiny import tiny_classifier
 
 UNIX_ONLY = ("fcntl", "resource", "pwd", "grp", "termios")
@@ -71,13 +71,13 @@ def test_training_works_in_a_thread(tmp_path, capsys):
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
     train(config, tmp_path / "main")
     assert "training in a thread" not in capsys.readouterr().err
-    assert equal(weights(tmp_path / "thread"), weights(tmp_path / "main"))
+    assert equal_tensors(newest_weights(tmp_path / "thread"), newest_weights(tmp_path / "main"))
 
 
 def test_a_second_run_in_a_folder_is_refused_and_told_by_whom(tmp_path, capsys):
     """By hand: exit code 2 while another process trains there; once that one is killed, its folder is free."""
     config = tiny_classifier(recipe={"schedule": {"steps": 100_000}}, run={"checkpoint_every": 1})
-    process = run_in_process(config, tmp_path / "run")
+    process = start_training(config, tmp_path / "run")
     wait_for_steps(process, tmp_path / "run")
     with pytest.raises(UsageError, match=f"another run writes here \\(process {process.pid} on .*\\)") as caught:
         train(config, tmp_path / "run", resume=True)

@@ -22,7 +22,7 @@ from vertebra.engine.loop.stop_requests import REPEAT_WINDOW, Interrupted
 from vertebra.inference import checkpoint_paths, open_checkpoint
 from vertebra.models import build_model
 
-from ..helpers.runs import equal, records, run_in_process, start_process, wait_for_steps, weights
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics, start_process, start_training, wait_for_steps
 from ..helpers.tiny import tiny_classifier, tiny_config
 
 SCHEDULE = ScheduleConfig(steps=12, warmup_steps=2)
@@ -46,7 +46,7 @@ def finish_with_kills(config: ExperimentConfig, output: Path, kills: int, proces
     generator = random.Random(kills)
     for kill in range(kills + 1):
         resume = ["--resume"] if (output / "config.json").exists() else []
-        process = run_in_process(config, output, *resume, processes=processes)
+        process = start_training(config, output, *resume, processes=processes)
         if kill < kills:
             kill_after_save(generator.uniform(0, 0.5), process, output / "checkpoints")
     _, printed = process.communicate(timeout=300)
@@ -82,11 +82,11 @@ def test_two_processes_killed_at_random_end_as_unbroken_ones(shapes, tmp_path, w
 
 def check_equal_runs(first: Path, second: Path) -> None:
     """Check that everything that a later step or an evaluation would read is bit-equal."""
-    assert equal(weights(first), weights(second))
-    assert records(first) == records(second)
+    assert equal_tensors(newest_weights(first), newest_weights(second))
+    assert read_metrics(first) == read_metrics(second)
     for name in ("average.safetensors", "optimizer.safetensors"):
         ours, theirs = (load_file(checkpoint_paths(run / "checkpoints")[-1] / name) for run in (first, second))
-        assert equal(ours, theirs), name
+        assert equal_tensors(ours, theirs), name
     ours, theirs = (checkpoint_paths(run / "checkpoints")[-1] / "state.json" for run in (first, second))
     assert json.loads(ours.read_text())["scaler"] == json.loads(theirs.read_text())["scaler"]
 
@@ -98,12 +98,12 @@ def test_resuming_at_the_boundary_of_an_epoch_is_exact(tmp_path):
     """
     config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=8, warmup_steps=2)}, run={"checkpoint_every": 4})
     train(config, tmp_path / "run")
-    whole, log = weights(tmp_path / "run"), records(tmp_path / "run")
+    whole, log = newest_weights(tmp_path / "run"), read_metrics(tmp_path / "run")
     last = checkpoint_paths(tmp_path / "run" / "checkpoints")[-1]
     last.rename(tmp_path / "aside")
     assert open_checkpoint(tmp_path / "run").step == 4
     train(config, tmp_path / "run", resume=True)
-    assert equal(weights(tmp_path / "run"), whole) and records(tmp_path / "run") == log
+    assert equal_tensors(newest_weights(tmp_path / "run"), whole) and read_metrics(tmp_path / "run") == log
 
 
 def save_forever(folder: Path, state: TrainingState, facts: Mapping[str, Any], first: int) -> None:
@@ -148,7 +148,7 @@ def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
 def test_ctrl_c_stops_after_the_step_with_a_checkpoint(tmp_path):
     """docs/faults.md row 109: exit code 130, and one line that says the step."""
     config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=100_000)}, run={"checkpoint_every": 100_000})
-    process = run_in_process(config, tmp_path / "run")
+    process = start_training(config, tmp_path / "run")
     wait_for_steps(process, tmp_path / "run")
     os.killpg(process.pid, signal.SIGINT)
     _, printed = process.communicate(timeout=60)
@@ -183,8 +183,8 @@ def test_a_signal_ends_an_evaluation_at_once(tmp_path, monkeypatch, step):
     assert caught.value.exit_code == 143 and open_checkpoint(tmp_path / "run").step == step
     assert ends == ["put away"]
     train(config, tmp_path / "run", resume=True)
-    assert equal(weights(tmp_path / "run"), weights(tmp_path / "unbroken"))
-    assert records(tmp_path / "run") == records(tmp_path / "unbroken")
+    assert equal_tensors(newest_weights(tmp_path / "run"), newest_weights(tmp_path / "unbroken"))
+    assert read_metrics(tmp_path / "run") == read_metrics(tmp_path / "unbroken")
 
 
 SLOW_STEP = """

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from vertebra.engine import AdamWConfig, ScheduleConfig, SGDConfig, train
 
-from ..helpers.runs import records
+from ..helpers.runs import read_metrics
 from ..helpers.tiny import tiny_classifier
 
 
@@ -34,7 +34,7 @@ def test_the_learning_rate_follows_the_batch_size(optimizer, rate, line, tmp_pat
     steps = ScheduleConfig(steps=1, decay="none", warmup_steps=0)
     config = tiny_classifier(recipe={"batch_size": 4, "schedule": steps, "optimizer": optimizer})
     train(config, tmp_path / "run", console=Console(file=printed))
-    assert next(record["lr"] for record in records(tmp_path / "run") if record["group"] == "train") == pytest.approx(
-        rate
-    )
+    assert next(
+        record["lr"] for record in read_metrics(tmp_path / "run") if record["group"] == "train"
+    ) == pytest.approx(rate)
     assert f"learning rate {line}" in printed.getvalue()

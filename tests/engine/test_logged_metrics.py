@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from vertebra.engine import TrainingState, train, train_step
 from vertebra.ops import split_losses
 
-from ..helpers.runs import equal, records, weights
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics
 from ..helpers.tiny import tiny_config
 from .test_step import detector
 
@@ -21,8 +21,8 @@ def test_logging_more_often_changes_no_bit(shapes, tmp_path):
     """Law: logged every step or every other, the weights are the same, and the curves show the numbers to watch."""
     for every in (1, 2):
         train(tiny_config(shapes, run={"log_every": every}), tmp_path / str(every))
-    assert equal(weights(tmp_path / "1"), weights(tmp_path / "2"))
-    first, second = ([line for line in records(tmp_path / name) if line["group"] == "train"] for name in "12")
+    assert equal_tensors(newest_weights(tmp_path / "1"), newest_weights(tmp_path / "2"))
+    first, second = ([line for line in read_metrics(tmp_path / name) if line["group"] == "train"] for name in "12")
     assert all(line.keys() >= NAMES for line in first + second)
     assert [line["rpn_recall"] for line in second] == [line["rpn_recall"] for line in first[1::2]]
     curves = EventAccumulator(str(tmp_path / "1" / "tensorboard")).Reload().Tags()["scalars"]
@@ -53,7 +53,7 @@ def test_the_last_record_has_what_the_others_have(shapes, tmp_path, capsys):
         ),
         tmp_path / "run",
     )
-    lines = {line["step"]: line.keys() for line in records(tmp_path / "run") if line["group"] == "train"}
+    lines = {line["step"]: line.keys() for line in read_metrics(tmp_path / "run") if line["group"] == "train"}
     assert list(lines) == [3, 4] and lines[3] == lines[4] >= NAMES
     assert "WARNING" not in capsys.readouterr().err
 
@@ -65,7 +65,7 @@ def test_a_step_without_an_object_has_no_recall(shapes, tmp_path):
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "annotations": []}))
     train(tiny_config(empty), tmp_path / "run")
-    lines = [line for line in records(tmp_path / "run") if line["group"] == "train"]
+    lines = [line for line in read_metrics(tmp_path / "run") if line["group"] == "train"]
     assert all("rpn_recall" not in line and line["box_positives"] == 0 for line in lines) and len(lines) == 4
 
 

@@ -11,7 +11,7 @@ from vertebra.engine.predict_files import find_category_ids, find_image_ids
 from vertebra.structures import Classes, UsageError
 from vertebra.tools.cli import main
 
-from ..helpers.runs import numbers
+from ..helpers.runs import read_scores
 from ..helpers.tiny import tiny_config
 
 TRUTH = {
@@ -53,8 +53,8 @@ def test_predictions_of_files_are_scored_against_a_coco_file(run, shapes, tmp_pa
     assert {image["file_name"]: image["id"] for image in json.loads((out / "images.json").read_text())} == ids
     score = ["eval", "--annotations", str(annotations), "--results", str(out / "results.json")]
     assert main([*score, "--json", str(tmp_path / "scores.json")]) == 0
-    scores = numbers(tmp_path / "scores.json")["bbox"]
-    assert scores == numbers(run / "eval.json")["bbox"] and scores["AR100"] > 0
+    scores = read_scores(tmp_path / "scores.json")["bbox"]
+    assert scores == read_scores(run / "eval.json")["bbox"] and scores["AR100"] > 0
 
 
 def test_predictions_without_a_coco_file_say_so(run, shapes, tmp_path, capsys):

@@ -16,7 +16,7 @@ from vertebra.engine.logging.progress import ProgressDisplay
 from vertebra.engine.logging.run_log import RunLog
 from vertebra.inference import checkpoint_paths
 
-from ..helpers.runs import records
+from ..helpers.runs import read_metrics
 from ..helpers.tiny import tiny_classifier
 
 
@@ -35,7 +35,7 @@ def test_an_evaluation_between_two_records_changes_no_mean(tmp_path):
     train(tiny_classifier(run={"log_every": 4}), tmp_path / "plain")
     train(tiny_classifier(run={"log_every": 4}, evaluation={"every": 3}), tmp_path / "evaluated")
     plain, evaluated = (
-        [line for line in records(tmp_path / name) if line["group"] == "train"] for name in ("plain", "evaluated")
+        [line for line in read_metrics(tmp_path / name) if line["group"] == "train"] for name in ("plain", "evaluated")
     )
     assert plain == evaluated
 
@@ -66,12 +66,12 @@ def test_a_log_resumed_between_two_records_is_the_unbroken_one(saved, tmp_path, 
         recipe={"schedule": schedule},
     )
     train(config, tmp_path / "run")
-    unbroken, warning = records(tmp_path / "run"), read_warning(capsys)
+    unbroken, warning = read_metrics(tmp_path / "run"), read_warning(capsys)
     for path in checkpoint_paths(tmp_path / "run" / "checkpoints"):
         if path.name > f"step-{saved:07d}":
             shutil.rmtree(path)
     train(config, tmp_path / "run", resume=True)
-    assert records(tmp_path / "run") == unbroken and read_warning(capsys) == warning
+    assert read_metrics(tmp_path / "run") == unbroken and read_warning(capsys) == warning
 
 
 def test_the_first_line_comes_after_the_first_step(tmp_path, capsys):
@@ -84,7 +84,7 @@ def test_the_first_line_comes_after_the_first_step(tmp_path, capsys):
     lines_printed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
     train(config.replace(run={"log_every": 1}), tmp_path / "dense")
     sparse, dense = (
-        [line for line in records(tmp_path / name) if line["group"] == "train"] for name in ("sparse", "dense")
+        [line for line in read_metrics(tmp_path / name) if line["group"] == "train"] for name in ("sparse", "dense")
     )
     assert [line.split()[1] for line in lines_printed] == ["1/4", "4/4"]
     assert f"class {dense[0]['loss_class']:.3f}" in lines_printed[0] and "first step" in lines_printed[0]

@@ -13,7 +13,7 @@ from vertebra.models import ModelConfig
 from vertebra.necks import PassthroughConfig
 from vertebra.tools.cli import main
 
-from ..helpers.runs import numbers, rescored
+from ..helpers.runs import eval_scores, read_scores
 from ..helpers.tiny import BACKBONE, tiny_config
 
 
@@ -118,4 +118,4 @@ def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
     monkeypatch.setattr("vertebra.inference.checkpoint.build_model", None)
     results = ["--results", str(folder / "results.json")]
     for source in ([str(folder)], ["--data", str(folder / "config.json")]):
-        assert rescored([*source, *results], tmp_path) == numbers(folder / "eval.json")
+        assert eval_scores([*source, *results], tmp_path) == read_scores(folder / "eval.json")

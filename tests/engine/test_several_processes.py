@@ -19,7 +19,7 @@ from vertebra.heads import MaskBranchConfig
 from vertebra.inference import open_checkpoint
 from vertebra.structures import UsageError
 
-from ..helpers.runs import equal, records, wait_for_steps, weights
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics, wait_for_steps
 from ..helpers.tiny import tiny_config
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -85,12 +85,12 @@ def alone(shapes, tmp_path_factory) -> Path:
 
 def assert_same_steps(run: Path, alone: Path, weights_within: float = 1e-6) -> None:
     """Check that losses, gradient norms and final weights of four steps agree."""
-    ours, theirs = ([line for line in records(folder) if line.pop("group") == "train"] for folder in (run, alone))
+    ours, theirs = ([line for line in read_metrics(folder) if line.pop("group") == "train"] for folder in (run, alone))
     assert len(ours) == 4
     for mine, reference in zip(ours, theirs, strict=True):
         assert mine == pytest.approx(reference, rel=1e-5, abs=1e-7)
-    for name, tensor in weights(run).items():
-        torch.testing.assert_close(tensor, weights(alone)[name], rtol=1e-4, atol=weights_within)
+    for name, tensor in newest_weights(run).items():
+        torch.testing.assert_close(tensor, newest_weights(alone)[name], rtol=1e-4, atol=weights_within)
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
@@ -98,7 +98,7 @@ def test_any_number_of_processes_takes_the_same_steps(processes, alone, shapes, 
     """Law: all numbers agree up to rounding (1e-5 relative; 2e-7 was measured), the numbers to watch too."""
     printed = launch(processes, tmp_path, experiment(shapes))
     assert_same_steps(tmp_path / "run", alone)
-    assert {"rpn_recall", "rpn_positives", "box_positives"} <= records(alone)[0].keys()
+    assert {"rpn_recall", "rpn_positives", "box_positives"} <= read_metrics(alone)[0].keys()
     assert printed.count("step 4/4") == 1  # the first one speaks
 
 
@@ -140,8 +140,8 @@ def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
     with pytest.raises(UsageError, match="trained by 2 processes, this is 1"):
         train(config, broken / "run", resume=True)
     launch(2, broken, config, "--resume")
-    assert equal(weights(unbroken / "run"), weights(broken / "run"))
-    assert records(unbroken / "run") == records(broken / "run")
+    assert equal_tensors(newest_weights(unbroken / "run"), newest_weights(broken / "run"))
+    assert read_metrics(unbroken / "run") == read_metrics(broken / "run")
 
 
 def test_a_process_that_dies_ends_the_others(shapes, tmp_path):

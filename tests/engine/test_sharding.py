@@ -13,7 +13,7 @@ from vertebra.engine.distributed.sharding import blocks
 from vertebra.inference import checkpoint_paths, load_model
 from vertebra.structures import UsageError
 
-from ..helpers.runs import equal
+from ..helpers.runs import equal_tensors
 from .test_several_processes import assert_same_steps, experiment, launch
 
 
@@ -72,7 +72,7 @@ def test_sharded_weights_resume_exactly(config, folder, tmp_path):
     launch(2, tmp_path, config, "--resume")
     assert len(unbroken) == 3
     for name, tensors in unbroken.items():
-        assert equal(load_file(ours / name), tensors)
+        assert equal_tensors(load_file(ours / name), tensors)
 
 
 def describe(file: Path) -> dict[str, tuple[torch.dtype, torch.Size]]:

@@ -13,7 +13,7 @@ from vertebra.inference import checkpoint_paths, load_model, load_weights, open_
 from vertebra.inference.numerics import matrix_precision
 from vertebra.models import build_model
 
-from ..helpers.runs import equal, records, weights
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics
 from ..helpers.tiny import tiny_classifier, tiny_config
 
 
@@ -58,10 +58,10 @@ def test_gradients_that_overflow_skip_the_step(shapes):
     state.scaler.update(2.0**120)
     numbers = train_step(state, [batch], config, 1)
     assert (numbers["skipped"], numbers["grad_norm"]) == (1, 0)
-    assert equal(dict(model.named_parameters()), before) and state.scaler.get_scale() == 2.0**119
+    assert equal_tensors(dict(model.named_parameters()), before) and state.scaler.get_scale() == 2.0**119
     state.scaler.update(1024.0)
     assert train_step(state, [batch], config, 2)["skipped"] == 0
-    assert not equal(dict(model.named_parameters()), before)
+    assert not equal_tensors(dict(model.named_parameters()), before)
 
 
 def test_the_precision_of_products_is_restored():
@@ -101,8 +101,8 @@ def test_accumulated_runs_end_as_others(tmp_path):
     config = config.replace(model=config.model.replace(backbone=frozen))
     train(config, tmp_path / "one_batch")
     train(config.replace(recipe={"accumulate": 2}), tmp_path / "two_batches")
-    for name, tensor in weights(tmp_path / "one_batch").items():
-        torch.testing.assert_close(weights(tmp_path / "two_batches")[name], tensor, rtol=1e-3, atol=1e-5)
+    for name, tensor in newest_weights(tmp_path / "one_batch").items():
+        torch.testing.assert_close(newest_weights(tmp_path / "two_batches")[name], tensor, rtol=1e-3, atol=1e-5)
 
 
 def test_averaged_weights_follow_their_formula():
@@ -129,12 +129,16 @@ def test_averaged_weights_are_evaluated_loaded_and_resumed(shapes, tmp_path):
     config = tiny_config(shapes, recipe={"ema_decay": 0.9})
     run = tmp_path / "run"
     train(config, run)
-    loaded, last = load_model(run), weights(run)
-    assert not equal(loaded.state_dict(), last)
-    lines, averaged = records(run), {name: tensor.clone() for name, tensor in loaded.state_dict().items()}
+    loaded, last = load_model(run), newest_weights(run)
+    assert not equal_tensors(loaded.state_dict(), last)
+    lines, averaged = read_metrics(run), {name: tensor.clone() for name, tensor in loaded.state_dict().items()}
     newest = checkpoint_paths(run / "checkpoints")[-1]
     shutil.rmtree(newest)
     train(config, run, resume=True)
-    assert equal(weights(run), last) and equal(load_model(run).state_dict(), averaged) and records(run) == lines
+    assert (
+        equal_tensors(newest_weights(run), last)
+        and equal_tensors(load_model(run).state_dict(), averaged)
+        and read_metrics(run) == lines
+    )
     load_weights(open_checkpoint(run), loaded)
-    assert equal(loaded.state_dict(), last)
+    assert equal_tensors(loaded.state_dict(), last)

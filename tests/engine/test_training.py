@@ -27,7 +27,7 @@ from vertebra.inference import checkpoint_paths, load_model, open_checkpoint
 from vertebra.models import build_model
 from vertebra.structures import CheckpointError, NonFiniteError, UsageError, WorkerError
 
-from ..helpers.runs import equal, records, run_in_process, wait_for_steps, weights
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics, start_training, wait_for_steps
 from ..helpers.tiny import tiny_classifier, tiny_config
 
 
@@ -54,14 +54,14 @@ def test_a_run_folder_holds_what_the_readme_lists(unbroken):
 def test_one_seed_gives_one_result(shapes, unbroken, tmp_path, workers):
     """Law: the same seed gives the same weights and log, whatever the number of workers."""
     train(tiny_config(shapes, run={"loader": LoaderConfig(workers=workers)}), tmp_path / "run")
-    assert equal(weights(tmp_path / "run"), weights(unbroken))
-    assert records(tmp_path / "run") == records(unbroken)
+    assert equal_tensors(newest_weights(tmp_path / "run"), newest_weights(unbroken))
+    assert read_metrics(tmp_path / "run") == read_metrics(unbroken)
 
 
 def test_another_seed_gives_another_result(shapes, unbroken, tmp_path):
     """Law: another seed gives other weights, the control of the one above."""
     train(tiny_config(shapes, recipe={"seed": 1}), tmp_path / "run")
-    assert not equal(weights(tmp_path / "run"), weights(unbroken))
+    assert not equal_tensors(newest_weights(tmp_path / "run"), newest_weights(unbroken))
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
@@ -73,7 +73,7 @@ def test_a_killed_run_resumes_to_the_unbroken_one(shapes, tmp_path, workers):
     )
     train(config, tmp_path / "unbroken")
     broken = tmp_path / "broken"
-    process = run_in_process(config, broken)
+    process = start_training(config, broken)
     while len(checkpoint_paths(broken / "checkpoints")) < 2:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
@@ -82,8 +82,8 @@ def test_a_killed_run_resumes_to_the_unbroken_one(shapes, tmp_path, workers):
     reached = open_checkpoint(broken).step
     assert 3 <= reached < 40
     train(config, broken, resume=True)
-    assert equal(weights(broken), weights(tmp_path / "unbroken"))
-    assert records(broken) == records(tmp_path / "unbroken")
+    assert equal_tensors(newest_weights(broken), newest_weights(tmp_path / "unbroken"))
+    assert read_metrics(broken) == read_metrics(tmp_path / "unbroken")
 
 
 def test_resuming_a_finished_run_changes_nothing(shapes, unbroken):
@@ -101,7 +101,7 @@ def test_sigterm_ends_a_run_with_a_checkpoint(shapes, tmp_path, workers):
     """
     schedule, loader = ScheduleConfig(steps=10_000), LoaderConfig(workers=workers)
     config = tiny_config(shapes, recipe={"schedule": schedule}, run={"checkpoint_every": 10_000, "loader": loader})
-    process = run_in_process(config, tmp_path / "run")
+    process = start_training(config, tmp_path / "run")
     wait_for_steps(process, tmp_path / "run")
     os.killpg(process.pid, signal.SIGTERM)
     _, output = process.communicate(timeout=60)
@@ -232,7 +232,7 @@ def test_a_save_that_fails_leaves_no_trace(shapes, tmp_path, monkeypatch):
 def test_a_model_is_loaded_from_its_run_folder(shapes, unbroken):
     """By hand: the checkpoint's weights and class names, in evaluation mode."""
     model = load_model(unbroken)
-    assert equal(model.state_dict(), weights(unbroken))
+    assert equal_tensors(model.state_dict(), newest_weights(unbroken))
     assert not model.training
     assert model.class_names == {"detection": open_checkpoint(unbroken).classes["detection"].names}
 
@@ -274,4 +274,4 @@ def test_a_run_killed_before_its_evaluation_is_evaluated_on_resume(shapes, tmp_p
     )
     (broken / "eval.json").unlink()
     train(config, broken, resume=True)
-    assert records(broken) == records(tmp_path / "unbroken")
+    assert read_metrics(broken) == read_metrics(tmp_path / "unbroken")

@@ -17,7 +17,7 @@ from vertebra.inference import checkpoint_paths, import_user_code
 from vertebra.structures import CheckpointError
 from vertebra.tools.cli import main
 
-from ..helpers.runs import equal, numbers, records, rescored, weights
+from ..helpers.runs import equal_tensors, eval_scores, newest_weights, read_metrics, read_scores
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -87,13 +87,13 @@ def run_tools(*commands: list[str]) -> tuple[list[int], str, str]:
 
 def test_it_is_trained_and_scored_by_its_own_metric(project):
     """By hand: the mean of the errors in the results file; the best checkpoint is that of the lowest."""
-    scores = numbers(project / "run" / "eval.json")
+    scores = read_scores(project / "run" / "eval.json")
     truth = json.loads((project / "run" / "config.json").read_text())["val"]["dataset"]["annotations"]
     annotations = json.loads(Path(truth).read_text())["annotations"]
     rows = json.loads((project / "run" / "results.json").read_text())
     errors = [abs(row["count"] - sum(a["image_id"] == row["image_id"] for a in annotations)) for row in rows]
     assert scores["counting"] == {"MAE": pytest.approx(sum(errors) / len(errors))} and len(rows) == 4
-    evaluated = {line["step"]: line["MAE"] for line in records(project / "run") if line["group"] == "val"}
+    evaluated = {line["step"]: line["MAE"] for line in read_metrics(project / "run") if line["group"] == "val"}
     best = (project / "run" / "checkpoints" / "best").resolve().name
     assert best == f"step-{min(evaluated, key=evaluated.__getitem__):07d}"
 
@@ -104,15 +104,15 @@ def test_it_resumes_exactly(project, tmp_path):
     shutil.rmtree(checkpoint_paths(broken / "checkpoints")[-1])
     command = ["train", str(project / "config.py"), "--output", str(broken), "--resume", "--device", "cpu"]
     assert main([*command, "--set", "evaluation.every=2"]) == 0
-    assert equal(weights(broken), weights(project / "run"))
-    assert records(broken) == records(project / "run")
+    assert equal_tensors(newest_weights(broken), newest_weights(project / "run"))
+    assert read_metrics(broken) == read_metrics(project / "run")
 
 
 def test_its_results_file_is_scored_again(project, tmp_path):
     """Law: to the last digit, by the run or by its config, although the data set is one for detection."""
     for source in ([str(project / "run")], ["--data", str(project / "config.py")]):
         arguments = [*source, "--results", str(project / "run" / "results.json")]
-        assert rescored(arguments, tmp_path) == numbers(project / "run" / "eval.json")
+        assert eval_scores(arguments, tmp_path) == read_scores(project / "run" / "eval.json")
 
 
 def test_a_run_with_a_head_of_ones_own_is_opened_again(project, tmp_path):
@@ -135,7 +135,7 @@ def test_a_run_with_a_head_of_ones_own_is_opened_again(project, tmp_path):
     assert f"add {' '.join(transform)} {' '.join(head)} (imports= in Python)" in errors
     assert " objects" in output and len(list(out.glob("*.png"))) == 4
     assert len(json.loads((out / "results.json").read_text())) == 4
-    assert numbers(again) == numbers(run / "eval.json")
+    assert read_scores(again) == read_scores(run / "eval.json")
 
 
 def test_no_code_runs_from_a_run_folder_by_itself(project, tmp_path):
