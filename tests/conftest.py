@@ -1,4 +1,4 @@
-"""What several tests share."""
+"""Fixtures for all tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +14,15 @@ torch.set_num_threads(1)  # tiny tensors: threads would only wait for one anothe
 
 
 @pytest.fixture(autouse=True)
-def no_process_outlives_its_test() -> Iterator[None]:
-    """Also where the test fails."""
+def kill_processes_after_test() -> Iterator[None]:
+    """Kill the processes that a test started, also if the test fails."""
     yield
     kill_started_processes()
 
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory) -> Path:
-    """Generated scenes in COCO's layout: 8 to train on, 4 to validate."""
+    """Return a folder of generated scenes in COCO's layout: 8 for training, 4 for validation."""
     root = tmp_path_factory.mktemp("data") / "shapes"
     write_shapes(root, train=8, val=4, config=SceneConfig(size=80))
     return root / "coco"

@@ -1,4 +1,4 @@
-"""The files of a checkpoint: a function of what was trained, whatever shares memory in the model."""
+"""The files of a checkpoint: equal weights give equal bytes, and tied weights are kept."""
 
 import hashlib
 import shutil
@@ -23,8 +23,9 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_equal_weights_are_files_with_equal_checksums(tmp_path):
-    """Law: forty files of the same tensors and two facts; the library alone writes the facts in a random order."""
+def test_saving_equal_tensors_gives_equal_bytes(tmp_path):
+    """Law: forty files of the same tensors and metadata are equal; safetensors alone writes the metadata in random
+    order."""
     tensors = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.ones(3)}
     metadata = {"vertebra.input": '{"scale": 1}', "vertebra.origin": '{"source": "mine é"}', "other": "x"}
     for number in range(40):
@@ -35,8 +36,8 @@ def test_equal_weights_are_files_with_equal_checksums(tmp_path):
         assert file.metadata() == metadata
 
 
-def test_equal_runs_have_weights_with_equal_checksums(tmp_path):
-    """Law: the files of weights, averages and momentum of two runs from one seed."""
+def test_equal_runs_have_equal_checkpoint_files(tmp_path):
+    """Law: the files of weights, EMA and momentum of two runs with the same seed are equal."""
     sums = []
     for name in ("first", "second"):
         train(tiny_classifier(recipe={"ema_decay": 0.9}), tmp_path / name)
@@ -45,8 +46,8 @@ def test_equal_runs_have_weights_with_equal_checksums(tmp_path):
     assert sums[0] == sums[1] and len(sums[0]) == 3
 
 
-def test_a_run_whose_optimizer_keeps_nothing_is_resumed(tmp_path):
-    """Law: plain gradient descent has no momentum to save, and its run resumes to the unbroken one all the same."""
+def test_optimizer_without_state_resumes_exactly(tmp_path):
+    """Law: SGD without momentum has no state to save, and the resumed run still ends like an uninterrupted one."""
     config = tiny_classifier(recipe={"optimizer": SGDConfig(lr=0.01, momentum=0.0)})
     train(config, tmp_path / "run")
     unbroken = newest_weights(tmp_path / "run")
@@ -56,7 +57,7 @@ def test_a_run_whose_optimizer_keeps_nothing_is_resumed(tmp_path):
 
 
 class TiedHead(nn.Module):
-    """Two layers with one weight between them, and a buffer that is a part of another."""
+    """Two layers that share one weight, and a buffer that is a view of another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +68,7 @@ class TiedHead(nn.Module):
 
 
 def test_tied_weights_are_saved_and_restored(tmp_path):
-    """Law: a model with tied weights is saved under both names, restored, and still tied; its average too."""
+    """Law: tied weights are saved under both names, restored, and still tied; so is their EMA."""
     config = tiny_classifier(recipe={"ema_decay": 0.5})
     torch.manual_seed(0)
     model = build_model(config.model, ["a", "b"])
@@ -87,8 +88,8 @@ def test_tied_weights_are_saved_and_restored(tmp_path):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_the_average_of_tied_weights_is_taken_once(tied):
-    """By hand: from 0 to 1 with a decay of 2 / 11 after the first step; a tied weight is no exception."""
+def test_ema_of_tied_weights_is_updated_once(tied):
+    """By hand: from 0 to 1 with a decay of 2 / 11 after the first step, with and without tied weights."""
     config = tiny_classifier(recipe={"ema_decay": 0.9})
     model = build_model(config.model, ["a", "b"])
     if tied:
