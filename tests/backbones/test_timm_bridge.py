@@ -16,7 +16,7 @@ from vertebra.backbones.timm_probe import FeatureMap, UnfitModelError, probe
 from vertebra.ops import SyncBatchNorm
 from vertebra.structures import CheckpointError, InputConfig, UsageError
 
-from ..helpers.resnet_peer import randomize
+from ..helpers.reference_resnets import randomize
 
 # timm's miniatures for tests: ViTs and convolutional networks, with channels first and last.
 SMALL = ["test_vit", "test_vit3", "test_convnext", "test_efficientnet", "test_resnet", "test_mambaout", "test_nfnet"]

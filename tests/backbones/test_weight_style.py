@@ -11,7 +11,7 @@ from vertebra.backbones import create_backbone, load_backbone_weights, weights_i
 from vertebra.backbones.weight_style import guess_style
 from vertebra.structures import CheckpointError
 
-from ..helpers.resnet_peer import randomize
+from ..helpers.reference_resnets import randomize
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "weights" / "resnet50_msra_c4.pt"
 SHIPPED = Path(__file__).parents[2] / "backbones" / "pretrained" / "shapes_resnet10t.safetensors"

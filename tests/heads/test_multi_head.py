@@ -32,7 +32,7 @@ from vertebra.ops import full_size_logits, split_losses
 from vertebra.structures import DataError, UsageError
 from vertebra.tools.cli import main
 
-from ..helpers.runs import rescored
+from ..helpers.runs import eval_scores
 from ..helpers.tiny import tiny_config
 
 
@@ -215,7 +215,7 @@ def test_a_run_of_two_heads_trains_evaluates_and_predicts(shapes, tmp_path, caps
     from_files = {
         f"{head}/{name}": numbers
         for head in ("boxes", "semantic")
-        for name, numbers in rescored([str(run), "--results", str(run / f"results_{head}.json")], tmp_path).items()
+        for name, numbers in eval_scores([str(run), "--results", str(run / f"results_{head}.json")], tmp_path).items()
     }
     assert {name: scores[name] for name in names} == {name: from_files[name] for name in names}
 

@@ -16,7 +16,7 @@ from vertebra.necks import Passthrough
 from vertebra.ops import full_size_logits, semantic, total_loss
 from vertebra.structures import CheckpointError, Images
 
-from ..helpers.resnet_peer import randomize
+from ..helpers.reference_resnets import randomize
 
 CLASSES = 21
 CLOSE, FAR = 1e-5, 1e-2

@@ -30,7 +30,7 @@ from vertebra.structures import CheckpointError, Images, InputConfig, UsageError
 from vertebra.tools.cli import main
 
 from ..helpers.pyramids import features_of
-from ..helpers.runs import equal, weights
+from ..helpers.runs import equal_tensors, newest_weights
 from ..helpers.semantic import NAMES, build_head, pyramid
 from ..helpers.tiny import BACKBONE, tiny_classifier, tiny_config
 
@@ -97,7 +97,7 @@ def test_another_class_starts_as_it_was_made():
         assert torch.equal(box.box_offsets.bias[4 * row : 4 * row + 4], fresh.box_offsets.bias[4 * row : 4 * row + 4])
     assert torch.equal(model.head.mask.logits.weight[[0, 3]], twin.head.mask.logits.weight[[0, 3]])
     assert torch.equal(box.box_offsets.weight[8:12], old.box_offsets.weight[12:16])  # owl: row 2 here, row 3 there
-    assert equal(model.backbone.state_dict(), source.backbone.state_dict())
+    assert equal_tensors(model.backbone.state_dict(), source.backbone.state_dict())
 
 
 @pytest.mark.parametrize("name", [*NAMES, "classification"])
@@ -170,7 +170,7 @@ def test_another_architecture_is_refused(other):
     with pytest.raises(CheckpointError, match=r"does not fit this model: head\.") as caught:
         transfer_weights(model, build(other, OLD, 1))
     assert caught.value.exit_code == 4
-    assert equal(model.state_dict(), twin.state_dict())
+    assert equal_tensors(model.state_dict(), twin.state_dict())
 
 
 def test_frozen_norms_take_what_batch_norms_learned():
@@ -229,11 +229,11 @@ def test_resuming_needs_not_what_the_run_started_from(shapes, trained, tmp_path)
     """Law: once it has a checkpoint, its start may be gone; another start is refused with exit code 2."""
     config = fewer_classes(shapes, trained)
     train(config, tmp_path / "run")
-    before = weights(tmp_path / "run")
+    before = newest_weights(tmp_path / "run")
     gone = trained.rename(trained.with_name("gone"))
     try:
         train(config, tmp_path / "run", resume=True)
-        assert equal(weights(tmp_path / "run"), before)
+        assert equal_tensors(newest_weights(tmp_path / "run"), before)
         with pytest.raises(UsageError, match="start_from was"):
             train(config.replace(model={"start_from": None}), tmp_path / "run", resume=True)
     finally:
