@@ -51,7 +51,7 @@ def test_a_run_outside_its_ranges_warns_and_goes_on(tmp_path, capsys):
 
 def test_a_range_goes_from_low_to_high():
     """ValueError naming the number and both ends."""
-    with pytest.raises(ValueError, match=r"loss_class has 2\.0 to 1\.0"):
+    with pytest.raises(ValueError, match=r"the low end of loss_class is above the high end: 2\.0, 1\.0"):
         with_ranges(expected_ranges={"loss_class": (2.0, 1.0)})
 
 
