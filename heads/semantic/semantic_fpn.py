@@ -29,7 +29,7 @@ class SemanticFPNConfig(SemanticConfig):
 
 
 class UpsampleBranch(nn.Module):
-    """Upsample a level to the finest, step by step: a 3x3 convolution and a bilinear resize for each finer level."""
+    """Upsampling of a level to the finest: a 3x3 convolution and a bilinear resize for each level in between."""
 
     def __init__(self, in_channels: int, channels: int, count: int, norm: NormLayer) -> None:
         super().__init__()
