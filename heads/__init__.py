@@ -1,4 +1,7 @@
-"""Floor 4: pyramid -> losses or predictions. The imports below fill the registry."""
+"""Heads: modules that turn feature maps into losses or predictions (floor 4).
+
+Importing this package registers the built-in heads in ``HEADS``.
+"""
 
 from .base import HEADS, Head, HeadConfig, LearnsMasks, required_mask_format, target_task_of_head, task_of_head
 from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput

@@ -1,4 +1,4 @@
-"""The conventions of torchvision's detectors: with them its weights give its numbers."""
+"""Head configs with the conventions of torchvision's detectors, for its pretrained weights."""
 
 from ..ops import RoIAlignConfig
 from .box_branch import BoxBranchConfig
@@ -28,7 +28,7 @@ def _rpn(convolutions: int = 1) -> RPNConfig:
 _BOX = BoxBranchConfig(pool=_pool(7), background="first", beta=1 / 9, min_size=1e-2)
 
 TORCHVISION = RCNNConfig(rpn=_rpn(), box=_BOX)
-"""The head of ``fasterrcnn_resnet50_fpn`` (which counts the background as a class)."""
+"""The head of ``fasterrcnn_resnet50_fpn``, whose number of classes includes the background."""
 
 TORCHVISION_MASK = RCNNConfig(rpn=_rpn(), box=_BOX, mask=MaskBranchConfig(pool=_pool(14), truth="soft", paste="padded"))
 """The head of ``maskrcnn_resnet50_fpn``."""
@@ -46,8 +46,8 @@ TORCHVISION_V2 = RCNNConfig(
     ),
     mask=MaskBranchConfig(pool=_pool(14), norm="batch", truth="soft", paste="padded"),
 )
-"""The head of ``maskrcnn_resnet50_fpn_v2``, and without its mask branch that of ``fasterrcnn_resnet50_fpn_v2``. The
-backbone and the neck have batch norm there; torchvision's scripts train it as ``sync``."""
+"""The head of ``maskrcnn_resnet50_fpn_v2``; without its mask branch, that of ``fasterrcnn_resnet50_fpn_v2``. In these
+models the backbone and the neck have batch norm, which torchvision's scripts train with ``sync``."""
 
 TORCHVISION_RETINANET = RetinaNetConfig(
     anchor_sizes=tuple(tuple(float(int(size * step)) for step in OCTAVE) for size in (32, 64, 128, 256, 512)),

@@ -1,4 +1,4 @@
-"""Converts the weights of other toolkits' detectors and segmenters to the names of this one."""
+"""Converting the weights of torchvision's detectors and segmentation models to this library's parameter names."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -79,11 +79,11 @@ def from_torchvision_detector(state_dict: Mapping[str, Tensor]) -> dict[str, Ten
 
 def _convert_rcnn(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     converted = _rename(state_dict, _RCNN_NAMES, "torchvision's Faster or Mask R-CNN with a ResNet-FPN")
-    if "neck.lateral.c2.1.weight" not in converted:  # without a norm our convolution is not in a sequence
+    if "neck.lateral.c2.1.weight" not in converted:  # without a norm our convolutions are not in a Sequential
         converted = {re.sub(r"^(neck\.\w+\.\w\d)\.0\.", r"\1.", name): tensor for name, tensor in converted.items()}
     for name in ("head.mask.logits.weight", "head.mask.logits.bias"):
         if name in converted:
-            converted[name] = converted[name][1:]  # torchvision has a mask for the background too
+            converted[name] = converted[name][1:]  # torchvision predicts a mask for the background too
     return converted
 
 
@@ -99,9 +99,9 @@ def _convert_retinanet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def from_torchvision_segmenter(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert the state dict of torchvision's ``deeplabv3_resnet*`` or ``fcn_resnet*`` for a ``Model`` with that head.
 
-    The backbone is a ResNet with ``output_stride=8``, the neck is ``passthrough``, and the head's conventions are
-    ``vertebra.heads.TORCHVISION_DEEPLAB`` or ``FCNConfig``, with an auxiliary classifier where the weights have one, as
-    published ones do. Raises :class:`CheckpointError` for other names.
+    Build the model with a ResNet with ``output_stride=8``, the neck ``passthrough``, and the head config
+    ``vertebra.heads.TORCHVISION_DEEPLAB`` or ``FCNConfig``; it needs an auxiliary classifier if the weights have one,
+    as published weights do. Raises :class:`CheckpointError` for an unknown tensor name.
     """
     if any(name.startswith("classifier.0.convs.") for name in state_dict):
         return _rename(state_dict, _DEEPLAB_NAMES, "torchvision's DeepLabv3 with a ResNet")
@@ -109,7 +109,7 @@ def from_torchvision_segmenter(state_dict: Mapping[str, Tensor]) -> dict[str, Te
 
 
 def _rename(state_dict: Mapping[str, Tensor], patterns: _NamePatterns, source: str) -> dict[str, Tensor]:
-    """Return each tensor under the name that the first matching pattern makes of its own."""
+    """Rename each tensor by the first pattern that matches its name; raise CheckpointError if none does."""
     converted: dict[str, Tensor] = {}
     for name, tensor in state_dict.items():
         for pattern, replacement in patterns:
@@ -118,5 +118,5 @@ def _rename(state_dict: Mapping[str, Tensor], patterns: _NamePatterns, source: s
                 converted[renamed] = tensor
                 break
         else:
-            raise CheckpointError(f"{name} is no tensor of {source}")
+            raise CheckpointError(f"{name} is not a tensor of {source}")
     return converted

@@ -239,7 +239,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
     save_file(vit | {"extra.weight": torch.ones(2)}, tmp_path / "more.safetensors")
     with pytest.raises(CheckpointError, match=r"does not fit test_vit: Unexpected key.*extra\.weight"):
         create_backbone("timm/test_vit", weights=tmp_path / "more.safetensors")
-    with pytest.raises(CheckpointError, match="are test_convnext's weights, not test_vit's"):
+    with pytest.raises(CheckpointError, match="these are weights of test_convnext, not of test_vit"):
         create_backbone("timm/test_vit", weights="timm/test_convnext.r160_in1k")
 
 

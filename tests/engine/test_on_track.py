@@ -52,7 +52,7 @@ def test_run_outside_its_ranges_warns_and_continues(tmp_path, capsys):
 
 def test_reversed_range_is_refused():
     """By hand: ValueError naming the metric and both ends."""
-    with pytest.raises(ValueError, match=r"loss_class has 2\.0 to 1\.0"):
+    with pytest.raises(ValueError, match=r"the low end of loss_class is above the high end: 2\.0, 1\.0"):
         with_ranges(expected_ranges={"loss_class": (2.0, 1.0)})
 
 

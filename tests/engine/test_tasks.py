@@ -60,7 +60,9 @@ def test_head_on_data_of_another_task_is_refused():
     require_targets(ClassificationConfig(), data)
     head = ClassificationHead.__new__(ClassificationHead)
     assert isinstance(pick_task(head, data.classes), ClassificationTask)
-    with pytest.raises(UsageError, match=r"head is for detection, the data set for classification: .* classification$"):
+    with pytest.raises(
+        UsageError, match=r"head is for detection, but the data set is for classification: .* classification$"
+    ):
         require_targets(RCNNConfig(), data)
 
 
@@ -80,7 +82,7 @@ def test_head_registered_as_a_function_is_refused():
     HEADS.register("function_of_test_tasks", HeadConfig)(lambda feature_info, num_classes, config: None)
     try:
         for ask in (task_of_head, target_task_of_head):
-            with pytest.raises(UsageError, match=r"registered as <function .*register a class that derives from"):
+            with pytest.raises(UsageError, match=r"registered as <function .*register a subclass of"):
                 ask("function_of_test_tasks")
     finally:
         del HEADS._entries["function_of_test_tasks"]
@@ -103,7 +105,7 @@ def test_training_on_data_of_another_task_stops_before_the_first_step(direction,
         config = classifier.replace(model=detector.model)
     else:
         config = detector.replace(model=classifier.model)
-    with pytest.raises(UsageError, match=r"the head is for \w+, the data set for \w+") as caught:
+    with pytest.raises(UsageError, match=r"the head is for \w+, but the data set is for \w+") as caught:
         train(config, tmp_path / "run")
     assert caught.value.exit_code == 2 and not (tmp_path / "run" / "metrics.jsonl").exists()
 
@@ -116,7 +118,7 @@ def test_rows_description_and_picture_of_detections():
         (7, 20, [5, 5, 25, 25]),
         (7, 30, [20, 10, 30, 25]),
     ]
-    assert task.describe(DETECTIONS, 0.5) == "1 of 2 detections from 0.5 up"
+    assert task.describe(DETECTIONS, 0.5) == "1 of 2 detections with a score >= 0.5"
     expected = draw_boxes(IMAGE, BOXES[:1], DETECTIONS.labels[:1], NAMES, DETECTIONS.scores[:1])
     np.testing.assert_array_equal(task.draw(IMAGE, DETECTIONS, 0.5), expected)
     truth = Objects(BOXES.numpy(), DETECTIONS.labels.numpy(), np.zeros((0, 4), np.float32))

@@ -111,5 +111,5 @@ def test_losses_equal_torchvisions(pair):
 
 def test_foreign_names_are_refused():
     """Exit code 4, naming the tensor."""
-    with pytest.raises(CheckpointError, match=r"roi_heads.keypoint_head.0.weight is no tensor of torchvision's"):
+    with pytest.raises(CheckpointError, match=r"roi_heads.keypoint_head.0.weight is not a tensor of torchvision's"):
         from_torchvision_detector({"roi_heads.keypoint_head.0.weight": torch.zeros(1)})

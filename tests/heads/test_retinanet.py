@@ -24,7 +24,7 @@ from vertebra.necks import FPN, FPNConfig
 from vertebra.ops import split_losses, total_loss
 from vertebra.structures import FeatureInfo, Images, Instances
 
-from ..helpers.torchvision_peer import random_images
+from ..helpers.reference_detector import random_images
 
 NUM_CLASSES = 5
 CONVENTIONS = {"v1": TORCHVISION_RETINANET, "v2": TORCHVISION_RETINANET_V2}
@@ -160,7 +160,9 @@ def detections(peer: RetinaNet, config: RetinaNetConfig) -> list[tuple[float, in
         near = (ours.boxes[:, None] - theirs["boxes"]).abs().amax(dim=2) < 1e-2
         near &= (ours.scores[:, None] - theirs["scores"]).abs() < 1e-4
         near &= ours.labels[:, None] == theirs["labels"]
-        results.append((near.any(dim=0).float().mean().item() * (len(ours) == len(theirs["boxes"])), len(theirs["boxes"])))
+        results.append(
+            (near.any(dim=0).float().mean().item() * (len(ours) == len(theirs["boxes"])), len(theirs["boxes"]))
+        )
     return results
 
 

@@ -84,7 +84,7 @@ def test_a_shared_class_is_told_as_before(before, after):
     ours, theirs = region_outputs(model.head, NEW), region_outputs(source.head, OLD)
     for name in (*SHARED, ""):
         torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-5)
-    assert said.endswith("detection: owl, cat mapped by name; newt, eel initialised; dog dropped")
+    assert said.endswith("detection: owl, cat mapped by name; newt, eel initialized; dog dropped")
 
 
 def test_another_class_starts_as_it_was_made():
