@@ -8,6 +8,7 @@ from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput
 from .class_rows import ClassRows, class_rows_by_tensor
 from .classification import ClassificationConfig, ClassificationHead
 from .dense import DenseSelectionConfig
+from .fcos import FCOSConfig, FCOSHead
 from .mask_branch import MaskBranch, MaskBranchConfig
 from .multi_head import MultiHead, MultiHeadConfig
 from .rcnn import RCNNConfig, RCNNHead
@@ -33,6 +34,7 @@ from .semantic import (
 )
 from .torchvision import (
     TORCHVISION,
+    TORCHVISION_FCOS,
     TORCHVISION_MASK,
     TORCHVISION_RETINANET,
     TORCHVISION_RETINANET_V2,
@@ -44,6 +46,7 @@ __all__ = [
     "RPN",
     "TORCHVISION",
     "TORCHVISION_DEEPLAB",
+    "TORCHVISION_FCOS",
     "TORCHVISION_MASK",
     "TORCHVISION_RETINANET",
     "TORCHVISION_RETINANET_V2",
@@ -60,6 +63,8 @@ __all__ = [
     "DenseSelectionConfig",
     "FCNConfig",
     "FCNHead",
+    "FCOSConfig",
+    "FCOSHead",
     "Head",
     "HeadConfig",
     "LearnsMasks",

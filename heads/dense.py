@@ -22,9 +22,7 @@ from ..ops import (
 )
 from ..structures import Config, FeatureInfo, Features
 from .base import require_equal_channels, require_levels
-
-LEVELS = ("p2", "p3", "p4", "p5")
-"""The levels that a head names in an error if the pyramid has no ``p`` level."""
+from .regions import LEVELS
 
 PRIOR = 0.01
 """The probability that an untrained head gives to every class (1708.02002 section 3.3): the many negatives would

@@ -3,6 +3,7 @@
 from ..ops import RoIAlignConfig
 from .box_branch import BoxBranchConfig
 from .dense import DenseSelectionConfig
+from .fcos import FCOSConfig
 from .mask_branch import MaskBranchConfig
 from .rcnn import RCNNConfig
 from .retinanet import OCTAVE, RetinaNetConfig
@@ -60,3 +61,6 @@ TORCHVISION_RETINANET = RetinaNetConfig(
 
 TORCHVISION_RETINANET_V2 = TORCHVISION_RETINANET.replace(norm="group", box_loss="giou")
 """The head of ``retinanet_resnet50_fpn_v2``; the neck makes p6 and p7 with ``extra="conv_from_input"``."""
+
+TORCHVISION_FCOS = FCOSConfig(points="corner", point_stride="grid")
+"""The head of ``fcos_resnet50_fpn``; the neck makes p6 and p7 with ``extra="conv"``."""

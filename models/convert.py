@@ -9,6 +9,13 @@ from ..structures import CheckpointError
 
 _NamePatterns = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 
+
+def _in_blocks_of_three(index: str) -> str:
+    """Return the name of a layer of a sequence in a sequence of sequences of three."""
+    block, layer = divmod(int(index), 3)
+    return f"{block}.{layer}"
+
+
 _RCNN_NAMES: _NamePatterns = (
     (r"backbone\.body\.", r"backbone."),
     (r"backbone\.fpn\.inner_blocks\.(\d)\.", lambda match: f"neck.lateral.c{int(match[1]) + 2}."),
@@ -25,16 +32,27 @@ _RCNN_NAMES: _NamePatterns = (
     (r"roi_heads\.mask_predictor\.conv5_mask\.", r"head.mask.deconvolution."),
     (r"roi_heads\.mask_predictor\.mask_fcn_logits\.", r"head.mask.logits."),
 )
-_RETINANET_NAMES: _NamePatterns = (
+_DENSE_NAMES: _NamePatterns = (
     (r"backbone\.body\.", r"backbone."),
     (r"backbone\.fpn\.inner_blocks\.(\d)\.0\.", lambda match: f"neck.lateral.c{int(match[1]) + 3}."),
     (r"backbone\.fpn\.layer_blocks\.(\d)\.0\.", lambda match: f"neck.output.p{int(match[1]) + 3}."),
     (r"backbone\.fpn\.extra_blocks\.p6\.", r"neck.extra.first."),
     (r"backbone\.fpn\.extra_blocks\.p7\.", r"neck.extra.second."),
-    (r"head\.classification_head\.conv\.", r"head.class_tower."),
     (r"head\.classification_head\.cls_logits\.", r"head.class_logits."),
+)
+_RETINANET_NAMES: _NamePatterns = (
+    *_DENSE_NAMES,
+    (r"head\.classification_head\.conv\.", r"head.class_tower."),
     (r"head\.regression_head\.conv\.", r"head.box_tower."),
     (r"head\.regression_head\.bbox_reg\.", r"head.box_offsets."),
+)
+_FCOS_NAMES: _NamePatterns = (
+    *_DENSE_NAMES,
+    # There, convolutions, norms and activations follow one another in one sequence.
+    (r"head\.classification_head\.conv\.(\d+)\.", lambda match: f"head.class_tower.{_in_blocks_of_three(match[1])}."),
+    (r"head\.regression_head\.conv\.(\d+)\.", lambda match: f"head.box_tower.{_in_blocks_of_three(match[1])}."),
+    (r"head\.regression_head\.bbox_reg\.", r"head.box_distances."),
+    (r"head\.regression_head\.bbox_ctrness\.", r"head.quality."),
 )
 _BACKBONE_AND_AUXILIARY_NAMES: _NamePatterns = (
     (r"backbone\.", r"backbone."),
@@ -69,9 +87,12 @@ def from_torchvision_detector(state_dict: Mapping[str, Tensor]) -> dict[str, Ten
     - ``fasterrcnn_resnet*_fpn``, ``maskrcnn_resnet*_fpn``, ``*_v2``: ``TORCHVISION``, ``TORCHVISION_MASK``,
       ``TORCHVISION_V2``.
     - ``retinanet_resnet*_fpn``, ``*_v2``: ``TORCHVISION_RETINANET``, ``TORCHVISION_RETINANET_V2``.
+    - ``fcos_resnet*_fpn``: ``TORCHVISION_FCOS``.
 
     Raises :class:`CheckpointError` for other names.
     """
+    if any(name.startswith("head.regression_head.bbox_ctrness.") for name in state_dict):
+        return _rename(state_dict, _FCOS_NAMES, "torchvision's FCOS with a ResNet-FPN")
     if any(name.startswith("head.classification_head.") for name in state_dict):
         return _convert_retinanet(state_dict)
     return _convert_rcnn(state_dict)

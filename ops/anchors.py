@@ -56,13 +56,16 @@ def grid_anchors(cells: Float[Tensor, "a 4"], grid: tuple[int, int], stride: tup
     return (shifts[:, :, None] + cells).reshape(-1, 4)
 
 
-def grid_points(grid: tuple[int, int], stride: tuple[int, int], device: torch.device) -> Float[Tensor, "_ 2"]:
-    """Return the centre (x, y) of every cell of a grid, in input pixels; the first cell begins at (0, 0).
+def grid_points(
+    grid: tuple[int, int], stride: tuple[int, int], device: torch.device, offset: float = 0.5
+) -> Float[Tensor, "_ 2"]:
+    """Return a point (x, y) in every cell of a grid, in input pixels; the first cell begins at (0, 0).
 
-    ``grid`` is (rows, columns), ``stride`` is (vertical, horizontal) in input pixels per cell.
+    ``grid`` is (rows, columns), ``stride`` is (vertical, horizontal) in input pixels per cell. An ``offset`` of 0.5
+    cells gives their centres, 0 their top left corners.
     """
-    rows = (torch.arange(grid[0], device=device) + 0.5) * stride[0]
-    columns = (torch.arange(grid[1], device=device) + 0.5) * stride[1]
+    rows = (torch.arange(grid[0], device=device) + offset) * stride[0]
+    columns = (torch.arange(grid[1], device=device) + offset) * stride[1]
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack([x, y], dim=-1).reshape(-1, 2)
 

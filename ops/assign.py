@@ -1,8 +1,9 @@
 """Assignment of ground-truth objects to the references of a head, and sampling of references for a loss.
 
-A reference is a box that a head predicts from: an anchor, a proposal, or the box of a query.
+A reference is what a head predicts from: an anchor, a point, a proposal, or the box of a query.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from ..structures import Instances
-from .boxes import box_areas, pairwise_intersection, pairwise_iou
+from .boxes import box_areas, encode_distances, pairwise_intersection, pairwise_iou
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 
@@ -21,7 +22,7 @@ class Match(NamedTuple):
     labels: Int64[Tensor, " n"]
     """``POSITIVE``, ``NEGATIVE`` or ``IGNORED``."""
     target_indices: Int64[Tensor, " n"]
-    """The index of the object with the highest IoU; 0 if the image has no objects."""
+    """The index of the object that the reference fits best; 0 if the image has no objects."""
 
 
 def assign_boxes(
@@ -64,6 +65,65 @@ def match_boxes(
         best = iou.amax(dim=1, keepdim=True)
         positive |= ((iou == best) & (best > 0)).any(dim=0)
     return Match(torch.where(positive, POSITIVE, labels), target_indices)
+
+
+def match_points(
+    points: Float[Tensor, "n 2"],
+    boxes: Float[Tensor, "m 4"],
+    strides: Float[Tensor, " n"],
+    ranges: Float[Tensor, "n 2"],
+    radius: float | None,
+) -> Match:
+    """Match points to the objects that they lie in (FCOS, 1904.01355 section 3 and 2006.09214 section 3.1).
+
+    A point is positive for an object if it is inside the object's box, if the largest distance to the box's sides is
+    within the ``ranges`` (above, below) of its level, and, unless ``radius`` is None, if it is less than ``radius``
+    times its level's stride from the centre of the box along both axes. Of several objects it takes the smallest. The
+    other points are negative.
+    """
+    if not len(boxes):
+        labels = torch.full((len(points),), NEGATIVE, dtype=torch.int64, device=points.device)
+        return Match(labels, torch.zeros_like(labels))
+    distances = encode_distances(boxes[None], points[:, None])
+    largest = distances.amax(dim=2)
+    fits = distances.amin(dim=2) > 0
+    fits &= (largest > ranges[:, :1]) & (largest < ranges[:, 1:])
+    if radius is not None:
+        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+        from_center = (points[:, None] - centers).abs().amax(dim=2)
+        fits &= from_center < radius * strides[:, None]
+    areas = torch.where(fits, box_areas(boxes), torch.inf)
+    return Match(torch.where(fits.any(dim=1), POSITIVE, NEGATIVE), areas.argmin(dim=1))
+
+
+def match_by_statistics(
+    references: Float[Tensor, "n 4"], boxes: Float[Tensor, "m 4"], counts: Sequence[int], candidates: int = 9
+) -> Match:
+    """Match references to objects with a threshold of IoU for each object (ATSS, 1912.02424 Algorithm 1).
+
+    ``counts`` is the number of references per level. The candidates for an object are, on every level, the references
+    whose centres are nearest to its own. A candidate is positive if its centre is inside the box, and its IoU is at
+    least the mean plus the standard deviation of the IoUs of all the object's candidates. Of several objects it takes
+    that of the highest IoU. The other references are negative.
+    """
+    if not len(boxes):
+        labels = torch.full((len(references),), NEGATIVE, dtype=torch.int64, device=references.device)
+        return Match(labels, torch.zeros_like(labels))
+    iou = pairwise_iou(boxes, references)
+    centers = (references[:, :2] + references[:, 2:]) / 2
+    from_center = torch.cdist((boxes[:, :2] + boxes[:, 2:]) / 2, centers)
+    first, nearest = 0, []
+    for level in from_center.split(list(counts), dim=1):
+        nearest.append(level.topk(min(candidates, level.shape[1]), largest=False).indices + first)
+        first += level.shape[1]
+    rows = torch.cat(nearest, dim=1)
+    overlaps = iou.gather(1, rows)
+    thresholds = overlaps.mean(dim=1) + overlaps.std(dim=1)
+    inside = encode_distances(boxes[:, None], centers[None]).amin(dim=2) > 0
+    is_candidate = torch.zeros_like(inside).scatter(1, rows, True)
+    fits = is_candidate & inside & (iou >= thresholds[:, None])
+    best = torch.where(fits, iou, -1).max(dim=0)
+    return Match(torch.where(best.values >= 0, POSITIVE, NEGATIVE), best.indices)
 
 
 def ignore_regions(

@@ -37,6 +37,18 @@ def pairwise_iou(first: Float[Tensor, "n 4"], second: Float[Tensor, "m 4"]) -> F
     return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
+def paired_iou(first: Float[Tensor, "*n 4"], second: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+    """Return the intersection over union of corresponding boxes, from 0 to 1; it is 0 if both boxes are empty."""
+    top_left, bottom_right = (
+        torch.maximum(first[..., :2], second[..., :2]),
+        torch.minimum(first[..., 2:], second[..., 2:]),
+    )
+    sides = (bottom_right - top_left).clamp(min=0)
+    intersection = sides[..., 0] * sides[..., 1]
+    union = box_areas(first) + box_areas(second) - intersection
+    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
 def encode_boxes(
     boxes: Float[Tensor, "*n 4"],
     references: Float[Tensor, "*n 4"],
@@ -66,7 +78,7 @@ def decode_boxes(
     return torch.cat([centers - half_sizes, centers + half_sizes], dim=-1)
 
 
-def encode_distances(boxes: Float[Tensor, "*n 4"], points: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n 4"]:
+def encode_distances(boxes: Float[Tensor, "*#n 4"], points: Float[Tensor, "*#n 2"]) -> Float[Tensor, "*n 4"]:
     """Return the distances (left, top, right, bottom) from points to the sides of boxes (1904.01355 Eq. 1).
 
     A distance is negative if the point lies outside the box on that side.

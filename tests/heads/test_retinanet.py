@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead as TorchvisionHead
 from torchvision.models.detection.retinanet import _default_anchorgen
 from torchvision.models.resnet import resnet18
@@ -24,12 +23,19 @@ from vertebra.necks import FPN, FPNConfig
 from vertebra.ops import split_losses, total_loss
 from vertebra.structures import FeatureInfo, Images, Instances
 
+from ..helpers.reference_dense import (
+    LEVELS,
+    NUM_CLASSES,
+    SIZES,
+    by_level,
+    prepare,
+    reference_features,
+    shared_fractions,
+    targets,
+)
 from ..helpers.reference_detector import random_images
 
-NUM_CLASSES = 5
 CONVENTIONS = {"v1": TORCHVISION_RETINANET, "v2": TORCHVISION_RETINANET_V2}
-SIZES = [(128, 160), (150, 200)]  # padded to 160 x 224, whose coarsest levels have odd sizes
-LEVELS = ("p3", "p4", "p5", "p6", "p7")
 
 
 def torchvision_retinanet(version: str) -> RetinaNet:
@@ -45,15 +51,7 @@ def torchvision_retinanet(version: str) -> RetinaNet:
         head = TorchvisionHead(256, anchors.num_anchors_per_location()[0], NUM_CLASSES, norm_layer=group_norm)
         head.regression_head._loss_type = "giou"
         options = {"anchor_generator": anchors, "head": head}
-    model = RetinaNet(body, NUM_CLASSES, **options)
-    model.transform.resize = lambda image, target=None: (image, target)
-    with torch.no_grad():
-        for head in (model.head.classification_head, model.head.regression_head):
-            for convolution in head.conv.modules():
-                if isinstance(convolution, nn.Conv2d):
-                    nn.init.kaiming_normal_(convolution.weight)
-        model.head.classification_head.cls_logits.bias.fill_(-2)
-    return model.eval()
+    return prepare(RetinaNet(body, NUM_CLASSES, **options))
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
@@ -77,20 +75,12 @@ def our_twin(peer: RetinaNet, config: RetinaNetConfig) -> Model:
     return model.eval()
 
 
-def peer_features(peer: RetinaNet) -> tuple[ImageList, list[torch.Tensor], Images]:
-    """Return two images as torchvision has them, its features of them, and the images as ours."""
-    pixels, images = random_images(SIZES)
-    with torch.no_grad():
-        image_list, _ = peer.transform(pixels)
-        return image_list, list(peer.backbone(image_list.tensors).values()), images
-
-
 @torch.no_grad()
 def outputs(peer: RetinaNet, config: RetinaNetConfig):
     """Return the peer's logits, offsets and anchors of two images, and ours on the peer's features."""
-    image_list, maps, images = peer_features(peer)
+    image_list, maps, images = reference_features(peer)
     theirs, anchors = peer.head(maps), peer.anchor_generator(image_list, maps)[0]
-    ours = our_twin(peer, config).head(dict(zip(LEVELS, maps, strict=True)), images)
+    ours = our_twin(peer, config).head(by_level(maps), images)
     return theirs, anchors, ours
 
 
@@ -118,20 +108,13 @@ def test_anchors_and_outputs_equal_torchvisions(peer, version):
         torch.testing.assert_close(rows, by_size(theirs[expected]), atol=1e-5, rtol=1e-5)
 
 
-def targets() -> tuple[list[dict], list[Instances]]:
-    """Return the objects of two images, as torchvision wants them and as ours; the second image has none."""
-    boxes = torch.tensor([[10.0, 8.0, 60.0, 50.0], [40.0, 30.0, 120.0, 126.0], [4.0, 70.0, 25.0, 101.0]])
-    ours = [Instances(boxes, torch.tensor([4, 1, 0])), Instances(boxes[:0], torch.zeros(0, dtype=torch.int64))]
-    return [{"boxes": target.boxes, "labels": target.labels} for target in ours], ours
-
-
 def losses(peer: RetinaNet, config: RetinaNetConfig) -> tuple[dict, dict, Model]:
     """Return torchvision's losses on its features by our names, ours on the same features, and our model."""
-    image_list, maps, images = peer_features(peer)
+    image_list, maps, images = reference_features(peer)
     theirs, ours = targets()
     expected = peer.compute_loss(theirs, peer.head(maps), peer.anchor_generator(image_list, maps))
     twin = our_twin(peer, config)
-    found, _ = split_losses(twin.head.loss(dict(zip(LEVELS, maps, strict=True)), images, ours))
+    found, _ = split_losses(twin.head.loss(by_level(maps), images, ours))
     return {"loss_class": expected["classification"], "loss_box": expected["bbox_regression"]}, found, twin
 
 
@@ -150,20 +133,11 @@ def test_losses_and_gradients_equal_torchvisions(peer, version):
         torch.testing.assert_close(twin.get_parameter(name).grad / scale, gradient / scale, atol=1e-4, rtol=0, msg=name)
 
 
+@torch.no_grad()
 def detections(peer: RetinaNet, config: RetinaNetConfig) -> list[tuple[float, int]]:
     """Return per image the fraction of torchvision's detections that ours has too, and how many those are."""
     pixels, images = random_images(SIZES)
-    with torch.no_grad():
-        expected, found = peer(pixels), our_twin(peer, config).predict(images)
-    results = []
-    for ours, theirs in zip(found, expected, strict=True):
-        near = (ours.boxes[:, None] - theirs["boxes"]).abs().amax(dim=2) < 1e-2
-        near &= (ours.scores[:, None] - theirs["scores"]).abs() < 1e-4
-        near &= ours.labels[:, None] == theirs["labels"]
-        results.append(
-            (near.any(dim=0).float().mean().item() * (len(ours) == len(theirs["boxes"])), len(theirs["boxes"]))
-        )
-    return results
+    return shared_fractions(our_twin(peer, config).predict(images), peer(pixels))
 
 
 def test_detections_equal_torchvisions_from_pixels(peer, version):

@@ -1,0 +1,228 @@
+"""FCOS: points on a pyramid, each with a score per class and the distances to the sides of a box (1904.01355).
+
+The improvements of the journal version are the defaults: centre sampling, GIoU, and the centerness beside the boxes
+(2006.09214).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from pydantic import Field
+from torch import Tensor, nn
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+
+from ..ops import (
+    IGNORED,
+    POSITIVE,
+    NormKind,
+    PaddedDetections,
+    StrideRule,
+    all_reduce_mean,
+    decode_distances,
+    encode_distances,
+    flatten_cells,
+    gather_rows,
+    grid_points,
+    grid_stride,
+    ignore_regions,
+    match_by_statistics,
+    match_points,
+    paired_iou,
+    take_targets,
+)
+from ..structures import Detections, FeatureInfo, Features, Images, Instances, check_targets
+from .base import HEADS, Head, HeadConfig
+from .class_rows import ClassRows
+from .dense import (
+    DenseSelectionConfig,
+    PyramidLevels,
+    dense_tower,
+    grids_of,
+    initialize_dense,
+    initialize_prior,
+    select_on_levels,
+)
+
+SIZE_RANGE = (4.0, 8.0)
+"""The size range of a level: a point is positive if the largest distance to a side of the box lies between these many
+strides. The finest level has no lower limit and the coarsest no upper one (1904.01355 section 3.2)."""
+ANCHOR_STRIDES = 8
+"""The side of the squares that ATSS compares with objects, in strides (1912.02424 section 3.1)."""
+
+
+class FCOSConfig(HeadConfig):
+    """The options of an FCOS. Defaults are the paper's; where torchvision differs, the field says so."""
+
+    name: Literal["fcos"] = "fcos"
+    levels: tuple[str, ...] | None = None
+    """Levels to read; None takes every ``p`` level."""
+    convolutions: int = Field(default=4, ge=0)
+    """3x3 convolutions before the class logits, and as many before the boxes."""
+    norm: NormKind = "group"
+    """The norm that follows each of them."""
+    points: Literal["center", "corner"] = "center"
+    """Where the point of a cell lies. torchvision: ``corner``, the top left."""
+    point_stride: StrideRule = "exact"
+    """Spacing of the points. torchvision: ``grid``."""
+    assign: Literal["center", "statistics"] = "center"
+    """How objects are assigned to points. ``center``: by the distance from their centre and the size range of each
+    level. ``statistics``: by the IoU of a square of 8 strides around the point (ATSS, 1912.02424)."""
+    center_radius: float | None = Field(default=1.5, gt=0)
+    """Under ``center``, positive points are less than this many strides from the centre of an object. None: anywhere in
+    its box, as in the first version of the paper."""
+    ignore_coverage: float = 0.5
+    """A negative point is ignored if at least this fraction of its cell is inside an ignore region."""
+    quality: Literal["centerness", "iou"] = "centerness"
+    """What the branch beside the boxes predicts, by which the class scores are multiplied before suppression."""
+    focal_alpha: float = Field(default=0.25, ge=0, le=1)
+    """The weight of positives in the focal loss; negatives have one minus it."""
+    focal_gamma: float = Field(default=2.0, ge=0)
+    """How strongly the focal loss discounts what is classified well already."""
+    selection: DenseSelectionConfig = DenseSelectionConfig(score_threshold=0.2, nms_threshold=0.6)
+    """A score is the geometric mean of the class probability and the quality, as in torchvision and detectron2."""
+
+
+class FCOSLevel(NamedTuple):
+    """The output for every point of one level."""
+
+    points: Float[Tensor, "n 2"]
+    logits: Float[Tensor, "b n c"]
+    distances: Float[Tensor, "b n 4"]
+    """From the point to the left, top, right and bottom side of the box, in pixels."""
+    quality: Float[Tensor, "b n 1"]
+    """The logit of the centerness or IoU."""
+
+    def scores(self) -> Float[Tensor, "b n c"]:
+        """Return the geometric mean of the probability of each class and the quality."""
+        return (self.logits.sigmoid() * self.quality.sigmoid()).sqrt()
+
+    def boxes(self, indices: Int64[Tensor, "b k"]) -> Float[Tensor, "b k 4"]:
+        """Return the boxes of some points."""
+        return decode_distances(gather_rows(self.distances, indices), self.points[indices])
+
+
+class PointTargets(NamedTuple):
+    """What every point of an image learns."""
+
+    known: Bool[Tensor, " n"]
+    """False for points that an ignore region covers."""
+    positive: Bool[Tensor, " n"]
+    labels: Int64[Tensor, " n"]
+    """The class of the assigned object; any for a point that is not positive."""
+    boxes: Float[Tensor, "n 4"]
+    """The box of the assigned object; any for a point that is not positive."""
+
+
+@HEADS.register("fcos", FCOSConfig)
+class FCOSHead(Head[Instances, Detections]):
+    """Pyramid -> boxes with a class and a score, without anchors."""
+
+    task: ClassVar[str] = "detection"
+
+    def __init__(
+        self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: FCOSConfig = FCOSConfig()
+    ) -> None:
+        super().__init__()
+        self.config, self.num_classes = config, num_classes
+        self.levels = PyramidLevels.choose("FCOS", feature_info, config.levels)
+        channels = self.levels.channels
+        self.class_tower = dense_tower(channels, config.convolutions, config.norm, bias=True)
+        self.box_tower = dense_tower(channels, config.convolutions, config.norm, bias=True)
+        self.class_logits = nn.Conv2d(channels, num_classes, 3, padding=1)
+        self.box_distances = nn.Conv2d(channels, 4, 3, padding=1)
+        self.quality = nn.Conv2d(channels, 1, 3, padding=1)
+        for layer in (self.class_logits, self.box_distances, self.quality):
+            initialize_dense(layer)
+        initialize_prior(self.class_logits)
+        self.class_rows = {"class_logits": ClassRows()}
+
+    def forward(self, features: Features, images: Images) -> list[FCOSLevel]:
+        """Compute class logits, distances and quality of every point."""
+        maps = self.levels.read(features)
+        outputs = []
+        for grid, stride, level in zip(grids_of(maps), self.levels.strides, maps, strict=True):
+            spacing = grid_stride(stride, grid, images.padded_size, self.config.point_stride)
+            offset = 0.5 if self.config.points == "center" else 0.0
+            hidden = self.box_tower(level)
+            outputs.append(
+                FCOSLevel(
+                    grid_points(grid, spacing, level.device, offset),
+                    flatten_cells(self.class_logits(self.class_tower(level)), self.num_classes).float(),
+                    F.relu(flatten_cells(self.box_distances(hidden), 4).float()) * stride,
+                    flatten_cells(self.quality(hidden), 1).float(),
+                )
+            )
+        return outputs
+
+    def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
+        """Return ``loss_class``, the focal loss of every point and class, ``loss_box`` (GIoU) and ``loss_quality``.
+
+        All are divided by the number of positive points in the step; the last two are of positive points. To watch:
+        ``positives``, the positive points per image.
+        """
+        check_targets(targets, images, self.num_classes)
+        levels = self(features, images)
+        points, logits, distances, quality = (torch.cat(column, dim=-2) for column in zip(*levels, strict=True))
+        rows = [self._assign(levels, target) for target in targets]
+        truth = PointTargets(*(torch.stack(column) for column in zip(*rows, strict=True)))
+        positive = truth.positive
+        classes = torch.zeros_like(logits).scatter(2, truth.labels[:, :, None], positive[:, :, None].to(logits.dtype))
+        focal = sigmoid_focal_loss(logits, classes, self.config.focal_alpha, self.config.focal_gamma).sum(dim=2)
+        boxes = decode_distances(distances, points)
+        expected = self._expected_quality(points, boxes.detach(), truth)
+        entropy = F.binary_cross_entropy_with_logits(quality[:, :, 0], expected, reduction="none")
+        count = all_reduce_mean(positive.sum().float()).clamp(min=1)
+        return {
+            "loss_class": (focal * truth.known).sum() / count,
+            "loss_box": (generalized_box_iou_loss(boxes, truth.boxes) * positive).sum() / count,
+            "loss_quality": (entropy * positive).sum() / count,
+            "positives": positive.sum(dim=1),
+        }
+
+    @torch.no_grad()
+    def _assign(self, levels: Sequence[FCOSLevel], target: Instances) -> PointTargets:
+        """Assign the objects of one image to points."""
+        config, counts = self.config, [len(level.points) for level in levels]
+        points = torch.cat([level.points for level in levels])
+        repeats = torch.tensor(counts, device=points.device)
+        strides = points.new_tensor(self.levels.strides).repeat_interleave(repeats, output_size=len(points))
+        if config.assign == "statistics":
+            match = match_by_statistics(_squares(points, ANCHOR_STRIDES * strides), target.boxes, counts)
+        else:
+            limits = points.new_tensor(SIZE_RANGE) * strides[:, None]
+            limits[: counts[0], 0], limits[-counts[-1] :, 1] = 0, torch.inf
+            match = match_points(points, target.boxes, strides, limits, config.center_radius)
+        labels = ignore_regions(match.labels, _squares(points, strides), target.ignored, config.ignore_coverage)
+        return PointTargets(
+            labels != IGNORED,
+            labels == POSITIVE,
+            take_targets(target.labels, match.target_indices, default=match.target_indices),
+            take_targets(target.boxes, match.target_indices, default=_squares(points, strides)),
+        )
+
+    def _expected_quality(
+        self, points: Float[Tensor, "n 2"], boxes: Float[Tensor, "b n 4"], truth: PointTargets
+    ) -> Float[Tensor, "b n"]:
+        """Return the centerness of each positive point in its object's box, or the IoU of the predicted box with it."""
+        if self.config.quality == "iou":
+            return paired_iou(boxes, truth.boxes)
+        distances = torch.where(truth.positive[:, :, None], encode_distances(truth.boxes, points), 1)
+        pairs = distances.unflatten(-1, (2, 2))  # (left, top), (right, bottom)
+        return (pairs.amin(dim=-2) / pairs.amax(dim=-2)).prod(dim=-1).sqrt()
+
+    def detect(self, features: Features, images: Images) -> PaddedDetections:
+        """Return a fixed number of detections per image: the form for export, whose shapes follow from the config."""
+        return select_on_levels(self(features, images), images.sizes, self.config.selection)
+
+    def predict(self, features: Features, images: Images) -> list[Detections]:
+        """Return the detections of each image, best first."""
+        return self.detect(features, images).unpad()
+
+
+def _squares(points: Float[Tensor, "n 2"], sides: Float[Tensor, " n"]) -> Float[Tensor, "n 4"]:
+    """Return the squares around points with these sides in pixels."""
+    half = sides[:, None] / 2
+    return torch.cat([points - half, points + half], dim=1)
