@@ -34,7 +34,7 @@ from .test_image_folder import write_folder
 def own_cache(tmp_path, monkeypatch) -> Path:
     """A cache folder of the test's own, in which files of any size are kept."""
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(opening, "KEPT_FROM", 0)
+    monkeypatch.setattr(opening, "MIN_CACHED_BYTES", 0)
     return tmp_path / "cache"
 
 
@@ -192,7 +192,7 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "file" / "cache"))
     dataset = open_tiny(tmp_path)
     assert dataset.annotations.entry is None and len(dataset.read(0).objects.boxes) == 2
-    assert "what was found is not kept for the next time" in dataset.report.summary()
+    assert "the checks are not cached" in dataset.report.summary()
 
 
 def test_a_full_disk_is_no_error(tmp_path, own_cache, monkeypatch):
@@ -209,7 +209,7 @@ def test_a_full_disk_is_no_error(tmp_path, own_cache, monkeypatch):
 
 def test_small_files_are_not_kept(tmp_path, own_cache, monkeypatch):
     """Hand-made: reading a kilobyte takes no longer than finding what was kept of it."""
-    monkeypatch.setattr(opening, "KEPT_FROM", 2**20)
+    monkeypatch.setattr(opening, "MIN_CACHED_BYTES", 2**20)
     assert open_tiny(tmp_path).annotations.entry is None
     assert not own_cache.exists()
 
@@ -227,7 +227,7 @@ def test_an_entry_that_is_gone_is_named(tmp_path):
     dataset = open_tiny(tmp_path)
     sent = pickle.dumps(dataset)
     shutil.rmtree(dataset.annotations.entry)
-    with pytest.raises(DataError, match="the entry of the cache is gone"):
+    with pytest.raises(DataError, match="the cache entry of this data set is gone"):
         pickle.loads(sent)
 
 
@@ -251,7 +251,7 @@ def _open_in_a_process(folder: Path, barrier: Barrier, log: Path, first_dies: bo
 
     The one that builds begins when all have come to the lock.
     """
-    opening.KEPT_FROM = 0
+    opening.MIN_CACHED_BYTES = 0
     read, acquire = opening.read_coco_file, cache.filelock.FileLock.acquire
 
     def tell(line: str) -> int:
@@ -354,7 +354,7 @@ def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
 def test_image_files_in_folders_of_classes_are_looked_at_once(tmp_path, monkeypatch, own_cache):
     """By hand: the files are opened by the first opening, and again once one of them has changed; what was wrong with
     one is reported by all openings."""
-    monkeypatch.setattr(file_checks, "KEPT_FROM", 0)
+    monkeypatch.setattr(file_checks, "MIN_CACHED_FILES", 0)
     root = write_folder(tmp_path / "photos")
     (root / "cat" / "cut.png").write_bytes((root / "cat" / "b.png").read_bytes()[:50])
     config = ImageFolderConfig(root=root)

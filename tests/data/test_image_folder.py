@@ -77,7 +77,7 @@ def test_a_class_that_a_subset_leaves_out_is_noted(root):
 
 def test_one_class_alone_is_warned_of(root):
     """A classifier of one class has loss 0 from the first step."""
-    assert "one class alone teaches nothing" in open_folder(root, class_names=("dog",)).report.summary()
+    assert "there is only one class" in open_folder(root, class_names=("dog",)).report.summary()
     assert not open_folder(root).report.warnings
 
 
@@ -142,8 +142,8 @@ def cut(name: str):
 # name: (what is done to the valid folder, case, file named, what the line says)
 BAD_IMAGES = {
     "cut": (cut("dog/a.png"), "damaged-image", "dog/a.png", "damaged"),
-    "empty": (add("dog/a.png"), "not-an-image", "dog/a.png", "no image file"),
-    "a page": (add("cat/new.jpg", b"<html>"), "not-an-image", "cat/new.jpg", "no image file"),
+    "empty": (add("dog/a.png"), "not-an-image", "dog/a.png", "not an image file"),
+    "a page": (add("cat/new.jpg", b"<html>"), "not-an-image", "cat/new.jpg", "not an image file"),
     "in no class": (add("new.jpg", b"x"), "no-class", "new.jpg", "lies in no class folder: move it into one"),
 }
 

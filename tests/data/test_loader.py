@@ -94,7 +94,9 @@ def test_several_workers_change_nothing_with_a_mix(method, tmp_path):
 def test_a_start_method_that_the_system_lacks_is_refused(tmp_path, monkeypatch):
     """By hand: what Windows says about fork, as a UsageError that names those it has."""
     monkeypatch.setattr(multiprocessing, "get_context", lambda method: (_ for _ in ()).throw(ValueError(method)))
-    with pytest.raises(UsageError, match=r"cannot start processes by 'fork': set run\.loader\.start_method to one of "):
+    with pytest.raises(
+        UsageError, match=r"does not support the start method 'fork': set run\.loader\.start_method to one of "
+    ):
         batches(open_tiny(tmp_path), 1, start_method="fork")
 
 
@@ -232,7 +234,7 @@ def test_a_hanging_worker_is_noticed_and_ended(method, tmp_path):
     behind."""
     dataset = Spoiled(open_tiny(tmp_path), "hangs")
     timeout = 60.0 if method == "spawn" else 5.0  # a worker's start counts, and a fork server's
-    with pytest.raises(WorkerError, match=f"image_id=12: no batch came for {timeout:g} s"):
+    with pytest.raises(WorkerError, match=f"image_id=12: no batch arrived for {timeout:g} s"):
         batches(dataset, workers=2, timeout=timeout, start_method=method)
     for worker in multiprocessing.active_children():
         worker.join(timeout=20)

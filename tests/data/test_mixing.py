@@ -153,15 +153,19 @@ def test_a_partner_that_cannot_be_read_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("config", "dataset", "message"),
     [
-        (CopyPasteConfig(), Telltale(None), "copy_paste .* needs as bitmaps: set masks=true and mask_format=bitmaps"),
-        (CopyPasteConfig(), Telltale("polygons"), "needs as bitmaps"),
-        (CopyPasteConfig(), Telltale(tasks=("semantic",)), "needs as bitmaps"),
+        (CopyPasteConfig(), Telltale(None), "copy_paste needs .* as bitmaps: set masks=true and mask_format=bitmaps"),
+        (CopyPasteConfig(), Telltale("polygons"), "needs the masks of objects as bitmaps"),
+        (CopyPasteConfig(), Telltale(tasks=("semantic",)), "needs the masks of objects as bitmaps"),
         (
             MixupConfig(),
             Telltale(tasks=("semantic",)),
             "mixup mixes images with ground truth for detection; .* semantic",
         ),
-        (MOSAIC, Telltale(tasks=("detection", "classification")), "have it for classification: leave train.mix out"),
+        (
+            MOSAIC,
+            Telltale(tasks=("detection", "classification")),
+            "the data set has it for classification: leave train.mix out",
+        ),
     ],
 )
 def test_data_that_cannot_be_mixed_is_refused(config, dataset, message):
@@ -174,7 +178,7 @@ def test_data_that_cannot_be_mixed_is_refused(config, dataset, message):
 
 def test_a_mix_that_cannot_be_is_refused_by_its_config(shapes):
     """By hand: in words, at construction; a mix that can be comes back from the JSON of its config."""
-    with pytest.raises(ValidationError, match="middle goes from the least to the greatest"):
+    with pytest.raises(ValidationError, match="middle must be"):
         MosaicConfig(middle=(0.6, 0.4))
     config = tiny_config(shapes)
     with pytest.raises(ValidationError, match="val: mix and sampling are for training"):
