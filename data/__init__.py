@@ -1,8 +1,9 @@
-"""Floor 2*: images and what is known of them, checked, transformed, batched. The imports below fill the registries."""
+"""Floor 2*: data sets, their validation, transforms, sampling and loading. The imports below fill the registries."""
 
 import os
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read at import: no look at the network for a newer version
+# Albumentations reads this when it is imported; without it, it would check the network for a newer version.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from .coco_format import COCO_CLASSES, CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
 from .dataset import DATASETS, Dataset, DatasetConfig, build_dataset, require_same_classes

@@ -1,4 +1,4 @@
-"""Clipping boxes to the borders of their images."""
+"""Clipping of boxes to the borders of their images."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from numpy import ndarray
 from .report import DataReport
 
 MARGIN = 1e-3
-"""Pixels. What reaches no further into an image than this is taken for the rounding of a border."""
+"""Pixels: what extends into an image by no more than this is treated as a rounding error at the border."""
 
 
 def clip_boxes_to_images(
@@ -20,31 +20,31 @@ def clip_boxes_to_images(
     report: DataReport,
     min_box: float,
 ) -> tuple[Float64[ndarray, "n 4"], Bool[ndarray, " n"]]:
-    """Return boxes (xyxy) clipped to their images of ``sizes`` (height, width), and which of them can be learned from.
+    """Clip boxes (xyxy) to their images of ``sizes`` (height, width); return them, and which are usable for training.
 
-    A box that lies outside, or has a side below ``min_box`` pixels, cannot; the report counts it as skipped under its
-    ``id_of``, and a box that was clipped as such.
+    A box outside its image, or with a side below ``min_box`` pixels, is unusable and counted as skipped in the report,
+    with its annotation id ``id_of(index)``. Clipped boxes are counted as ``clipped-box``.
     """
     clipped = np.clip(boxes, 0, sizes[:, [1, 0, 1, 0]])
     sides = clipped[:, 2:] - clipped[:, :2]
-    kept = np.ones(len(boxes), bool)
+    usable = np.ones(len(boxes), bool)
     for case, rejected in (
         ("outside-box", (sides <= 0).any(axis=1)),
         ("tiny-box", (sides < min_box).any(axis=1)),
     ):
-        for index in np.flatnonzero(kept & rejected).tolist():
+        for index in np.flatnonzero(usable & rejected).tolist():
             report.skip("annotations", case, id_of(index))
-        kept &= ~rejected
-    for index in np.flatnonzero(kept & (clipped != boxes).any(axis=1)).tolist():
+        usable &= ~rejected
+    for index in np.flatnonzero(usable & (clipped != boxes).any(axis=1)).tolist():
         report.note("clipped-box", id_of(index))
-    return clipped, kept
+    return clipped, usable
 
 
 def visible_rows(boxes: Float32[ndarray, "n 4"]) -> Int64[ndarray, " k"]:
-    """Return the numbers of the boxes, clipped to their image already, that show anything of it.
+    """Return the indices of the boxes that are visible in their image; the boxes must be clipped to it.
 
-    A box that a transform leaves or makes smaller than a pixel is kept, as torchvision and detectron2 keep it: a data
-    set's ``min_box`` is in original pixels. What is dropped is a box that ends at a border and is left with a side of
-    some hundred-thousandths of a pixel, because albumentations has boxes in fractions of the image, in 32 bits.
+    A box smaller than a pixel after a transform is kept, as in torchvision and detectron2: the ``min_box`` of a data
+    set is in original pixels. Dropped are boxes outside the image that end up with a tiny side at its border, because
+    albumentations stores boxes as float32 fractions of the image.
     """
     return np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > MARGIN).all(axis=1))

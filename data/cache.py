@@ -1,9 +1,9 @@
-"""The user's cache folder, and in it what opening a data set found: flat arrays that all processes map.
+"""The user's cache folder, and the cache of opened data sets in it: flat arrays that all processes memory-map.
 
-An entry is a folder of ``.npy`` files and ``facts.json``, written under another name and then renamed, and never
-changed afterwards. The first process of a machine that asks for it makes it while the others wait at a lock; then all
-map the same files, so that their memory is shared. An entry is used only if its files have the checksums that they
-were written with. Where the folder cannot be written everything works without it.
+A cache entry is a folder of ``.npy`` files and ``facts.json``. It is written under a temporary name, renamed, and never
+changed afterwards. The first process of a machine that needs an entry builds it while the others wait for a lock; then
+all map the same files and share their memory. An entry is used only if its files match their checksums. If the cache
+folder is not writable, everything works without it.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ from ..formats.json_files import write_json
 from ..structures import DataError, UsageError
 
 FACTS = "facts.json"
-KEPT_FOR = 30 * 24 * 3600.0
-"""Seconds for which an entry is kept after it was last used."""
-KEPT_WHEN_REPLACED = 24 * 3600.0
-"""Seconds for which it is kept where a newer one has taken its place: processes may still be using it."""
+MAX_UNUSED_SECONDS = 30 * 24 * 3600.0
+"""An entry that was not used for this time is removed."""
+MAX_REPLACED_SECONDS = 24 * 3600.0
+"""The same time for an entry that a newer one replaces; it is not 0 since processes may still be using the entry."""
 _UNFINISHED = ".writing-"
 _FAILURE = "failure.json"
 _ERROR_FIELDS = ("what", "fix", "case", "file", "image_id", "annotation_id")
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made anew: ``$VERTEBRA_CACHE``, else ``vertebra`` in ``$XDG_CACHE_HOME`` or
-    ``~/.cache``."""
+    """Return the cache folder: ``$VERTEBRA_CACHE`` or, if it is unset, ``vertebra`` in ``$XDG_CACHE_HOME`` or
+    ``~/.cache``. Everything in it can be built again."""
     chosen = os.environ.get("VERTEBRA_CACHE")
     if chosen:
         return Path(chosen)
@@ -45,34 +45,34 @@ def cache_folder() -> Path:
 
 
 def short_digest(value: Any) -> str:
-    """Return a short name for a value of JSON's types; equal values have equal names."""
+    """Return the first 12 hexadecimal digits of the SHA-256 of a value of JSON types."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contents:
-    """The result of opening a data set: arrays, and facts of JSON's types."""
+    """The contents of a cache entry: named arrays, and named values of JSON types."""
 
     arrays: Mapping[str, ndarray]
     facts: Mapping[str, Any]
     entry: Path | None = None
-    """The folder whose files are mapped; None where the arrays are in the memory of this process alone."""
+    """The folder of the entry whose files are mapped; None if the arrays are in the memory of this process."""
 
 
 def open_cached(
     kind: str, key: Mapping[str, Any], build: Callable[[], Contents], is_current: Callable[[Contents], bool]
 ) -> tuple[Contents, str]:
-    """Return the contents for a key from the cache; where it has none that ``is_current``, build and keep them.
+    """Return the contents for a key from the cache; build and store them if no entry satisfies ``is_current``.
 
-    ``kind`` begins the name of the entries, ``key`` has all that the contents depend on beside what ``is_current``
-    looks at. The second value says why the contents could not be kept, and is empty where they were. What ``build``
-    raises is raised in the processes that waited for it too.
+    ``kind`` is the prefix of the entry's folder name. ``key`` holds everything that the contents depend on, except for
+    what ``is_current`` checks. The second return value is a message if the contents could not be stored, and otherwise
+    empty. An error of ``build`` is also raised in the processes that were waiting for it.
     """
     folder = cache_folder() / "datasets" / f"{kind}-{short_digest(key)}"
-    asked = time.time_ns()
+    requested_at = time.time_ns()
     while True:
-        seen = _entries(folder)
-        contents = _first_current(seen, is_current)
+        entries = _entries(folder)
+        contents = _first_current(entries, is_current)
         if contents is not None:
             return contents, ""
         lock = filelock.FileLock(folder / "lock")
@@ -80,31 +80,33 @@ def open_cached(
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except (OSError, NotImplementedError) as error:
-            return build(), _why_not_kept(error)
+            return build(), _not_stored_message(error)
         try:
-            if _entries(folder) != seen:
-                continue  # another process was quicker: all that waited look at its entry at the same time
-            _raise_failure_since(asked, folder)
-            return _build_and_keep(build, folder)
+            if _entries(folder) != entries:
+                continue  # another process has built one; releasing the lock lets all waiting processes check it too
+            _raise_failure_since(requested_at, folder)
+            return _build_and_store(build, folder)
         finally:
             lock.release()
 
 
-def _build_and_keep(build: Callable[[], Contents], folder: Path) -> tuple[Contents, str]:
-    """Build, write an entry and map it; to be called by the holder of the lock."""
-    contents = _build_noting_failure(build, folder)
+def _build_and_store(build: Callable[[], Contents], folder: Path) -> tuple[Contents, str]:
+    """Build the contents, write an entry and map it; the caller must hold the lock."""
+    contents = _build_recording_failure(build, folder)
     try:
         _remove_damaged(folder)
         entry = _write(folder, contents)
         _remove_unused(folder.parent, entry)
         return map_entry(entry), ""
     except (OSError, ValueError) as error:
-        return contents, _why_not_kept(error)
+        return contents, _not_stored_message(error)
 
 
 def map_entry(folder: Path, verified: bool = False) -> Contents:
-    """Map the files of an entry; ValueError or OSError where one is missing or, unless they were ``verified`` before,
-    is not what was written."""
+    """Map the files of an entry into memory; raise ValueError or OSError if one is missing or damaged.
+
+    With ``verified`` the checksums of the arrays, which were verified before, are not computed again.
+    """
     checksum, _, text = (folder / FACTS).read_text(encoding="utf-8").partition("\n")
     if checksum != f"{zlib.crc32(text.encode()):08x}":
         raise ValueError(f"{folder / FACTS} is damaged")
@@ -118,16 +120,16 @@ def map_entry(folder: Path, verified: bool = False) -> Contents:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return the entries of a folder, the newest first."""
+    """Return the entries of a folder, newest first."""
     return sorted(folder.glob("[0-9]*"), reverse=True)
 
 
 def _first_current(entries: Iterable[Path], is_current: Callable[[Contents], bool]) -> Contents | None:
-    """Return the first entry that is sound and current."""
+    """Return the contents of the first entry that is undamaged and current; None if there is none."""
     for entry in entries:
         contents = _try_entry(entry)
         if contents is not None and is_current(contents):
-            with contextlib.suppress(OSError):  # the time of the file says when the entry was last used
+            with contextlib.suppress(OSError):  # the file's modification time records when the entry was last used
                 os.utime(entry / FACTS)
             return contents
     return None
@@ -136,7 +138,7 @@ def _first_current(entries: Iterable[Path], is_current: Callable[[Contents], boo
 def _try_entry(entry: Path) -> Contents | None:
     try:
         return map_entry(entry)
-    except Exception:  # damaged bytes make numpy's reader of headers raise anything
+    except Exception:  # damaged bytes make numpy's header parser raise exceptions of any type
         return None
 
 
@@ -145,14 +147,17 @@ def _map(path: Path) -> ndarray:
 
 
 def _describe(array: ndarray) -> list[Any]:
-    """Return what tells an array from others: its type, shape and checksum."""
+    """Return the dtype, shape and checksum of an array, as values of JSON types."""
     return [array.dtype.str, list(array.shape), zlib.crc32(np.ascontiguousarray(array).data)]
 
 
 def _write(folder: Path, contents: Contents) -> Path:
-    """Write an entry, and return its folder. Only the holder of the lock writes: any other unfinished entry is dead."""
-    for left in folder.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    """Write an entry and return its folder; the caller must hold the lock.
+
+    Only the holder of the lock writes, so unfinished entries are left from processes that ended, and are removed.
+    """
+    for unfinished in folder.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
     temporary = folder / f"{_UNFINISHED}{os.getpid()}"
     temporary.mkdir()
     try:
@@ -173,17 +178,17 @@ def _remove_damaged(folder: Path) -> None:
 
 
 def _remove_unused(datasets: Path, newest: Path) -> None:
-    """Remove the entries that nobody has used for long, and soon those that the newest one replaces."""
+    """Remove the entries in all ``datasets`` folders that were not used for long, or that ``newest`` replaces."""
     now = time.time()
     for facts in datasets.glob(f"*/[0-9]*/{FACTS}"):
-        kept_for = KEPT_WHEN_REPLACED if facts.parent.parent == newest.parent else KEPT_FOR
+        max_age = MAX_REPLACED_SECONDS if facts.parent.parent == newest.parent else MAX_UNUSED_SECONDS
         with contextlib.suppress(OSError):
-            if facts.parent != newest and now - facts.stat().st_mtime > kept_for:
+            if facts.parent != newest and now - facts.stat().st_mtime > max_age:
                 shutil.rmtree(facts.parent, ignore_errors=True)
 
 
-def _build_noting_failure(build: Callable[[], Contents], folder: Path) -> Contents:
-    """Call ``build``; write its error to the folder, so that the processes that wait fail at once and not in turn."""
+def _build_recording_failure(build: Callable[[], Contents], folder: Path) -> Contents:
+    """Call ``build``; write its error to the folder, so that waiting processes raise it and do not build in turn."""
     try:
         return build()
     except (DataError, UsageError) as error:
@@ -193,17 +198,17 @@ def _build_noting_failure(build: Callable[[], Contents], folder: Path) -> Conten
         raise
 
 
-def _raise_failure_since(asked: int, folder: Path) -> None:
-    """Raise the error that another process met while this one, which ``asked`` at that time, waited for it."""
+def _raise_failure_since(requested_at: int, folder: Path) -> None:
+    """Raise the recorded error of another process if it occurred after ``requested_at`` (nanoseconds)."""
     try:
         failure = json.loads((folder / _FAILURE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
-    if failure["time"] > asked:
+    if failure["time"] > requested_at:
         error_type = UsageError if failure["usage"] else DataError
         fields = {name: failure[name] for name in _ERROR_FIELDS}
         raise error_type(fields.pop("what"), fields.pop("fix"), **fields)
 
 
-def _why_not_kept(error: Exception) -> str:
-    return f"what was found is not kept for the next time, {cache_folder()} cannot be written: {error}"
+def _not_stored_message(error: Exception) -> str:
+    return f"the checks are not cached, since {cache_folder()} cannot be written: {error}"

@@ -1,4 +1,4 @@
-"""What a data set is, and how one is made from a config."""
+"""The interface of data sets, their registry, and checks of their classes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,45 +16,45 @@ from .types import Record
 
 
 class DatasetConfig(PartConfig):
-    """Where a data set is and what of it is used."""
+    """Base class of the configs of data sets."""
 
     @field_validator("class_names", check_fields=False)
     @classmethod
     def _require_distinct_names(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        """Refuse a class name that comes twice, which would be two labels, in any config that lets users choose."""
+        """Refuse repeated names in the field ``class_names``, if the config has it: each would get two labels."""
         if names is not None and len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise ValueError(f"these classes are named twice: {', '.join(twice)}")
         return names
 
     def classes(self) -> Any:
-        """Return the class names as far as they are known without looking at the data; label ``i`` is ``classes()[i]``.
+        """Return the class names without reading the data; label ``i`` is ``classes()[i]``.
 
-        A config for several tasks returns a dict by task. UsageError where the names are in the files.
+        A config for several tasks returns a dict by task. Raises UsageError if the names are known only from the files.
         """
         raise UsageError(f"the classes of {self.name} are in its files", "name them in the config")
 
     def decoded_short_side(self) -> int | None:
-        """Return the fewest pixels to which the short side of a larger image is reduced in decoding; None where images
-        are decoded in full."""
+        """Return the minimum length in pixels of the short side when images are decoded at a reduced size; None if
+        images are decoded in full."""
         return None
 
 
 class Dataset(ABC):
-    """Images and their annotations, validated when the data set is opened."""
+    """Base class of data sets: images with annotations, validated when the data set is opened."""
 
     task: str
-    """What its annotations teach; only a head of the same task can learn from it."""
+    """The task of the annotations, such as ``detection``; it must be the task of the head."""
     masks: bool = False
-    """Whether its objects have masks."""
+    """Whether the objects have masks."""
     mask_format: MaskFormat = "bitmaps"
-    """The form in which a head gets the masks."""
+    """The form in which heads receive the masks."""
     metrics: tuple[str, ...] = ("coco",)
-    """What detections are scored with, the main one first: ``coco``, ``voc07``, ``voc12``."""
+    """The metrics for detections, the main one first: ``coco``, ``voc07``, ``voc12``."""
     class_names: tuple[str, ...]
-    """Label ``i`` is ``class_names[i]``. A joint data set has none of its own; ``classes`` has those of all tasks."""
+    """The name of each label. A joint data set has no such attribute; ``classes`` has the names for every task."""
     category_ids: tuple[int, ...]
-    """The id that the files have for each label; results are written with these."""
+    """The category id of each label in the annotation files; results are written with these ids."""
     image_ids: Sequence[int | str]
     report: DataReport
 
@@ -63,12 +63,14 @@ class Dataset(ABC):
 
     @property
     def classes(self) -> Mapping[str, Classes]:
-        """The classes that labels stand for, by task."""
+        """The classes of the labels, by task."""
         return {self.task: Classes(self.class_names, self.category_ids)}
 
     def part(self, task: str) -> "Dataset":
-        """Return the same images with the annotations of one task: that part of a joint data set, otherwise this data
-        set. UsageError where it has none for the task."""
+        """Return the data set for one task: a part of a joint data set, with the same images, or this data set itself.
+
+        Raises UsageError if there are no annotations for the task.
+        """
         if task not in self.classes:
             what = f"the data set has no annotations for {task}, only for {' and '.join(self.classes)}"
             raise UsageError(what, f"give it as parts.{task} of a joint data set")
@@ -76,23 +78,29 @@ class Dataset(ABC):
 
     @property
     def sizes(self) -> Int64[ndarray, "n 2"]:
-        """(height, width) of every image, upright. UsageError where they are not known without reading the files."""
-        raise self._not_known("the sizes of its images", "set sampling.group_by_shape to false")
+        """(height, width) of every upright image. Raises UsageError if they are unknown without reading the files."""
+        raise self._unknown_error("the sizes of its images", "set sampling.group_by_shape to false")
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
-        """Return the (image index, label) pairs of all objects, or of all images where the image has the label; the
-        background of semantic maps is left out. UsageError where they are not known without reading the files."""
-        raise self._not_known("what classes an image has", "set sampling.images to each_once")
+        """Return the (image index, label) pairs of all objects or, for classification, of all images.
 
-    def _not_known(self, what: str, fix: str) -> UsageError:
-        return UsageError(f"a data set of this kind ({type(self).__name__}) does not know {what}", fix)
+        The background of semantic maps is left out. Raises UsageError if the labels are unknown without reading the
+        files.
+        """
+        raise self._unknown_error("the classes of its images", "set sampling.images to each_once")
+
+    def _unknown_error(self, what: str, fix: str) -> UsageError:
+        return UsageError(f"a data set of this type ({type(self).__name__}) does not know {what}", fix)
 
     def file_name(self, index: int) -> str:
-        """Return the path of an image's file; empty where images are not read from files."""
+        """Return the path of an image's file; empty if images are not read from files."""
         return ""
 
     def read(self, index: int) -> Record:
-        """Return the image, decoded, with its annotations in the same pixels. DataError where it cannot be decoded."""
+        """Decode an image and return it with its annotations, both at the decoded size.
+
+        Raises DataError if the image cannot be decoded.
+        """
         record = self.add_annotations(self.read_image(index), index)
         if record.original_size is None:
             return record
@@ -100,27 +108,27 @@ class Dataset(ABC):
 
     @abstractmethod
     def read_image(self, index: int) -> Record:
-        """Return the image, decoded, without its annotations. DataError where it cannot be decoded."""
+        """Decode an image and return it without annotations; raise DataError if it cannot be decoded."""
 
     @abstractmethod
     def add_annotations(self, record: Record, index: int) -> Record:
-        """Return the record of :meth:`read_image` with its annotations, in original pixels."""
+        """Add the annotations, in original pixels, to a record that :meth:`read_image` returned."""
 
     def annotation_digest(self) -> str:
-        """Return a checksum that changes with the annotations; empty where image ids and config determine them."""
+        """Return a checksum of the annotations; empty if they are determined by the image ids and the config."""
         return ""
 
     @abstractmethod
     def ground_truth(self) -> Any:
-        """Return the annotations of exactly these images, in original ids and pixels, for the task's evaluator.
+        """Return the annotations of all images of the data set for evaluation, in original pixels and category ids.
 
-        For detection a dict in COCO's format; for classification the label of each image id; for semantic data a
-        mapping from each image id to its map, which is read when it is asked for.
+        For detection, this is a dict in COCO's format; for classification, a mapping from image id to label; for
+        semantic segmentation, a mapping from image id to class map, which is read lazily.
         """
 
 
 class LazyClassMaps(Mapping[str | int, UInt8[ndarray, "h w"]]):
-    """The map of classes of each image id, read when it is asked for: all of them would fill the memory."""
+    """A mapping from image id to class map that reads a map on access, since all maps would not fit into memory."""
 
     def __init__(self, image_ids: Sequence[str | int], read: Callable[[int], UInt8[ndarray, "h w"]]) -> None:
         self._indices = {image_id: index for index, image_id in enumerate(image_ids)}
@@ -139,7 +147,10 @@ class LazyClassMaps(Mapping[str | int, UInt8[ndarray, "h w"]]):
 def select_image_labels(
     pairs: Int64[ndarray, "p 2"], chosen: Int64[ndarray, " k"], length: int
 ) -> Int64[ndarray, "q 2"]:
-    """Return the (image index, label) pairs of the ``chosen`` images out of ``length``, renumbered from 0."""
+    """Return the (image index, label) pairs of the ``chosen`` images, with image indices into ``chosen``.
+
+    ``length`` is the number of images that ``pairs`` refers to.
+    """
     indices = np.full(length, -1)
     indices[chosen] = np.arange(len(chosen))
     renumbered = np.stack([indices[pairs[:, 0]], pairs[:, 1]], axis=1)
@@ -147,13 +158,14 @@ def select_image_labels(
 
 
 DATASETS: Registry[Dataset] = Registry("data set")
-"""Data sets by name; an entry builds from ``(policy, config)``."""
+"""Data sets by name; builders take ``(policy, config)``."""
 
 
 def build_dataset(config: PartConfig, bad_data: Policy = "error") -> Dataset:
-    """Open the data set that a config describes; ``bad_data`` says whether to stop at what is unusable or to skip it.
+    """Open the data set that a config describes.
 
-    ValueError for any other policy.
+    If an image or annotation cannot be used, ``bad_data="error"`` raises DataError and ``"skip"`` leaves it out.
+    Raises ValueError for any other value.
     """
     require_policy(bad_data)
     return DATASETS.build(config, bad_data)
@@ -162,7 +174,10 @@ def build_dataset(config: PartConfig, bad_data: Policy = "error") -> Dataset:
 def require_same_classes(
     first: Mapping[str, Classes], second: Mapping[str, Classes], names: tuple[str, str] = ("train", "val")
 ) -> None:
-    """Refuse classes, by task, whose labels mean different things; ``names`` says whose they are."""
+    """Raise UsageError if two data sets have different classes for a task, by name or order.
+
+    ``names`` are the names of the data sets in the message.
+    """
     for task in first.keys() & second.keys():
         _require_same_names(first[task].names, second[task].names, names)
 

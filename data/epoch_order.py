@@ -1,4 +1,4 @@
-"""The images of an epoch and their order: pure functions of the epoch's number, so there is no state to save."""
+"""The images of each epoch and their order, as pure functions of the epoch index, so that there is no state to save."""
 
 from abc import ABC, abstractmethod
 
@@ -8,25 +8,25 @@ from numpy import ndarray
 
 
 class EpochOrder(ABC):
-    """The indices of a data set that each epoch shows, in its order."""
+    """Base class of the orders in which epochs go through the indices of a data set."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
     @abstractmethod
     def length(self, epoch: int) -> int:
-        """Return how many indices epoch ``epoch``, counted from 0, shows."""
+        """Return the number of samples of an epoch, counted from 0."""
 
     @abstractmethod
     def order(self, epoch: int) -> Int64[ndarray, " k"]:
-        """Return the indices that epoch ``epoch`` shows, in order."""
+        """Return the data set index of each sample of an epoch, in order."""
 
     def _generator(self, epoch: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence((self._seed, epoch))))
 
 
 class EachOnceOrder(EpochOrder):
-    """An order in which every index comes once."""
+    """A random permutation of all indices in every epoch."""
 
     def __init__(self, length: int, seed: int) -> None:
         super().__init__(seed)
@@ -40,9 +40,9 @@ class EachOnceOrder(EpochOrder):
 
 
 class RepeatFactorOrder(EpochOrder):
-    """An order in which every index comes as often as its factor says.
+    """A random order in which every index is repeated by its repeat factor (1908.03195).
 
-    The fraction of a factor is the chance that the index comes one time more.
+    The fractional part of a factor is the probability of one more repetition, drawn in each epoch.
     """
 
     def __init__(self, factors: Float64[ndarray, " n"], seed: int) -> None:
@@ -50,27 +50,30 @@ class RepeatFactorOrder(EpochOrder):
         self._factors = factors
 
     def length(self, epoch: int) -> int:
-        return int(self._times(self._generator(epoch)).sum())
+        return int(self._repeats(self._generator(epoch)).sum())
 
     def order(self, epoch: int) -> Int64[ndarray, " k"]:
         generator = self._generator(epoch)
-        return generator.permutation(np.repeat(np.arange(len(self._factors)), self._times(generator)))
+        return generator.permutation(np.repeat(np.arange(len(self._factors)), self._repeats(generator)))
 
-    def _times(self, generator: np.random.Generator) -> Int64[ndarray, " n"]:
-        at_least = np.floor(self._factors)
-        return (at_least + (generator.random(len(at_least)) < self._factors - at_least)).astype(np.int64)
+    def _repeats(self, generator: np.random.Generator) -> Int64[ndarray, " n"]:
+        whole_part = np.floor(self._factors)
+        return (whole_part + (generator.random(len(whole_part)) < self._factors - whole_part)).astype(np.int64)
 
 
 class ClassBalancedOrder(EpochOrder):
-    """An order of as many draws as there are images, the same number for every class (to within one).
+    """Class-aware sampling (1512.05830): every class gets the same number of samples in an epoch, give or take one.
 
-    Each draw for a class is of an image that has it. A class goes through its images in a random order and then through
-    them anew: class-aware sampling (1512.05830). So an image without classes is never drawn, and one with several
-    classes may be drawn for each.
+    The samples of a class are images that have it, in a random order, repeated in a new random order when all were
+    shown. So an image without classes is never shown, and one with several classes may be shown for each of them.
     """
 
     def __init__(self, images: Int64[ndarray, " p"], labels: Int64[ndarray, " p"], length: int, seed: int) -> None:
-        """Take pairs ``(images[i], labels[i])``, one for each class of each image; ``length`` is that of an epoch."""
+        """Group the images by class.
+
+        ``(images[i], labels[i])`` are pairs of an image index and a label, one for each class of each image. ``length``
+        is the number of samples of an epoch.
+        """
         super().__init__(seed)
         self._length = length
         by_class = np.argsort(labels, kind="stable")
@@ -91,7 +94,7 @@ class ClassBalancedOrder(EpochOrder):
 
 
 def _cycle_images(images: Int64[ndarray, " n"], count: int, generator: np.random.Generator) -> Int64[ndarray, " k"]:
-    """Return ``count`` images, each as often as the others (to within one)."""
+    """Return ``count`` images in random order, each the same number of times, give or take one."""
     rounds = [generator.permutation(images) for _ in range(-(-count // len(images)))]
     return np.concatenate([images[:0], *rounds])[:count]
 
@@ -99,15 +102,15 @@ def _cycle_images(images: Int64[ndarray, " n"], count: int, generator: np.random
 def repeat_factors(
     images: Int64[ndarray, " p"], labels: Int64[ndarray, " p"], length: int, threshold: float
 ) -> Float64[ndarray, " n"]:
-    """Return how often an epoch shows each of ``length`` images.
+    """Return the repeat factor of each of ``length`` images (1908.03195, appendix B.2).
 
-    ``images`` and ``labels`` are pairs, one for each class of each image. A class that is on a fraction f of the images
-    asks for max(1, sqrt(threshold / f)), an image gets what its most demanding class asks for (1908.03195, appendix
-    B.2). One without classes gets 1.
+    ``(images[i], labels[i])`` are pairs of an image index and a label, one for each class of each image. The factor of
+    a class is max(1, sqrt(threshold / f)), where f is the fraction of the images that have it. The factor of an image
+    is the largest of its classes, and 1 without classes.
     """
-    shares = np.bincount(labels) / length
+    frequencies = np.bincount(labels) / length
     factors = np.ones(length)
     with np.errstate(divide="ignore"):
-        asked = np.maximum(1, np.sqrt(threshold / shares))
-    np.maximum.at(factors, images, asked[labels])
+        class_factors = np.maximum(1, np.sqrt(threshold / frequencies))
+    np.maximum.at(factors, images, class_factors[labels])
     return factors

@@ -1,4 +1,4 @@
-"""Looking at every image file before the first step, and noticing later that one has changed."""
+"""Checks of all image files before training, and detection of files that have changed since they were checked."""
 
 import hashlib
 import itertools
@@ -17,38 +17,41 @@ from .cache import Contents, open_cached
 from .report import DataReport
 
 VERSION = 1
-"""Counted up when the same files come to be judged in another way, so that no outcome of before is taken."""
-KEPT_FROM = 20_000
-"""Files from which on the outcome is kept: fewer are looked at in a second or two."""
-_PER_TASK = 64
-"""Images that a thread looks at before it hands over what it found."""
-_IN_FLIGHT = 64 * _PER_TASK
-"""Images handed to the threads at a time: each that waits costs memory."""
+"""Cache version: increase it when checks of the same files would give other results, so that old entries are not
+reused."""
+MIN_CACHED_FILES = 20_000
+"""The results are cached for at least this number of files; fewer are checked in a second or two."""
+_IMAGES_PER_TASK = 64
+"""Number of images that a thread checks per task."""
+_MAX_IN_FLIGHT = 64 * _IMAGES_PER_TASK
+"""Maximum number of images submitted to the threads at a time, which limits memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileListing:
-    """The sizes and times of files as their folders list them; a change of either means that the file has changed."""
+    """The sizes and modification times of files; if either differs later, the file has changed."""
 
     sizes: Int64[ndarray, " n"]
-    """Bytes; -1 where there is no such file."""
+    """Size in bytes; -1 for a file that does not exist."""
     times: Int64[ndarray, " n"]
-    """When each file was last written, in nanoseconds."""
+    """Modification time in nanoseconds."""
     inside: Bool[ndarray, " n"]
-    """Which files certainly lie below the root: where a link is on the path, only following it tells."""
+    """Which files are certainly inside the root; False if the path has a symbolic link, which must be followed."""
 
     def is_same(self, sizes: Int64[ndarray, " n"], times: Int64[ndarray, " n"]) -> bool:
-        """Return whether no file was changed, added or removed since a listing of the same names gave these."""
+        """Return whether no file has changed since an earlier listing of the same names with these sizes and times."""
         return np.array_equal(self.sizes, sizes) and np.array_equal(self.times, times)
 
 
 def list_files(root: str | os.PathLike[str], names: Sequence[bytes]) -> FileListing:
-    """List files by their paths below ``root`` (UTF-8), a whole folder at a time, which disks of a network answer many
-    times faster than single questions."""
-    first_of: dict[bytes, int] = {}
-    listed_at = [first_of.setdefault(name, index) for index, name in enumerate(names)]
+    """List the sizes and times of files, given by their encoded paths below ``root``.
+
+    Each folder is listed as a whole, which on network disks is many times faster than one request per file.
+    """
+    first_index_of: dict[bytes, int] = {}
+    first_indices = [first_index_of.setdefault(name, index) for index, name in enumerate(names)]
     folders: dict[bytes, dict[bytes, int]] = defaultdict(dict)
-    for name, index in first_of.items():
+    for name, index in first_index_of.items():
         folder, slash, file = name.rpartition(b"/")
         folders[folder or slash][file] = index
     sizes, times, inside = [-1] * len(names), [0] * len(names), [False] * len(names)
@@ -63,10 +66,12 @@ def list_files(root: str | os.PathLike[str], names: Sequence[bytes]) -> FileList
             if index is not None:
                 sizes[index], times[index] = _size_and_time(entry)
                 inside[index] = is_inside and not entry.is_symlink()
-        for file, index in files.items():  # absent, or found by a file system that ignores case
+        for file, index in files.items():  # missing, or listed with another case on a case-insensitive file system
             sizes[index], times[index] = _size_and_time(os.path.join(path, file))  # noqa: PTH118
     return FileListing(
-        np.array(sizes, np.int64)[listed_at], np.array(times, np.int64)[listed_at], np.array(inside, bool)[listed_at]
+        np.array(sizes, np.int64)[first_indices],
+        np.array(times, np.int64)[first_indices],
+        np.array(inside, bool)[first_indices],
     )
 
 
@@ -89,21 +94,22 @@ def _size_and_time(file: os.DirEntry[bytes] | bytes) -> tuple[int, int]:
 def check_files(
     image_ids: Sequence[int | str], check: Callable[[int], list[str]], report: DataReport
 ) -> Bool[ndarray, " n"]:
-    """Look at every image file by threads, and return which can be used.
+    """Check every image file in threads, and return which files are usable.
 
-    ``check(index)`` returns what is worth counting of an image, or raises DataError; both go to the report, in the
-    order of the images.
+    ``check(index)`` returns the cases to count for an image, or raises DataError; both go to the report, in the order
+    of the images.
     """
 
-    def look(indices: range) -> list[DataError | list[str]]:
+    def check_range(indices: range) -> list[DataError | list[str]]:
         return [_outcome(check, index) for index in indices]
 
     usable = np.ones(len(image_ids), bool)
     with ThreadPoolExecutor(max_workers=min(16, 4 * (os.cpu_count() or 1))) as pool:
-        for first in range(0, len(image_ids), _IN_FLIGHT):
-            end = min(first + _IN_FLIGHT, len(image_ids))
-            tasks = [range(start, min(start + _PER_TASK, end)) for start in range(first, end, _PER_TASK)]
-            outcomes = list(itertools.chain.from_iterable(pool.map(look, tasks)))
+        for first in range(0, len(image_ids), _MAX_IN_FLIGHT):
+            end = min(first + _MAX_IN_FLIGHT, len(image_ids))
+            starts = range(first, end, _IMAGES_PER_TASK)
+            tasks = [range(start, min(start + _IMAGES_PER_TASK, end)) for start in starts]
+            outcomes = list(itertools.chain.from_iterable(pool.map(check_range, tasks)))
             for index, outcome in enumerate(outcomes, start=first):
                 if isinstance(outcome, DataError):
                     report.reject("images", outcome)
@@ -117,20 +123,21 @@ def check_files(
 def check_files_once(
     root: str | os.PathLike[str], names: Sequence[str], check: Callable[[int], list[str]], report: DataReport
 ) -> Bool[ndarray, " n"]:
-    """Return what :func:`check_files` does for files below ``root``, whose names are their ids.
+    """Check image files as :func:`check_files` does, and cache the results if there are many files.
 
-    Of many files the outcome is kept in the cache, and the files are not opened again while none of them changes.
+    ``names`` are the paths of the files below ``root`` and also their image ids. With cached results the files are not
+    opened again until one of them changes.
     """
 
-    def look() -> Contents:
-        outcome = DataReport(report.policy, report.source, kinds=tuple(report.read))
-        arrays = {"usable": check_files(names, check, outcome), "sizes": listing.sizes, "times": listing.times}
-        return Contents(arrays, {"report": outcome.state()})
+    def build() -> Contents:
+        build_report = DataReport(report.policy, report.source, kinds=tuple(report.read))
+        arrays = {"usable": check_files(names, check, build_report), "sizes": listing.sizes, "times": listing.times}
+        return Contents(arrays, {"report": build_report.state()})
 
     encoded = [os.fsencode(name) for name in names]
     listing = list_files(root, encoded)
-    if len(names) < KEPT_FROM:
-        contents, why_not_kept = look(), ""
+    if len(names) < MIN_CACHED_FILES:
+        contents, not_stored_message = build(), ""
     else:
         key = {
             "version": VERSION,
@@ -138,11 +145,11 @@ def check_files_once(
             "names": hashlib.sha256(b"\0".join(encoded)).hexdigest(),
             "policy": report.policy,
         }
-        contents, why_not_kept = open_cached(
-            "files", key, look, lambda kept: listing.is_same(kept.arrays["sizes"], kept.arrays["times"])
+        contents, not_stored_message = open_cached(
+            "files", key, build, lambda cached: listing.is_same(cached.arrays["sizes"], cached.arrays["times"])
         )
     report.add(contents.facts["report"])
-    report.warnings += [why_not_kept] if why_not_kept else []
+    report.warnings += [not_stored_message] if not_stored_message else []
     return np.array(contents.arrays["usable"])
 
 

@@ -1,4 +1,4 @@
-"""Photos read from files: in full, or decoded no larger than they are needed."""
+"""Reading of image files for data sets, at full size or decoded at a reduced size."""
 
 import os
 
@@ -11,30 +11,33 @@ from .types import Record
 
 
 class ImageFilesConfig(DatasetConfig):
-    """A data set of photos in files."""
+    """Base class of the configs of data sets whose images are files."""
 
     decode_short_side: int | None = Field(default=None, gt=0)
-    """Decode a JPEG at a half, a quarter or an eighth of its size if that is a whole number of pixels either way, so
-    that annotations stay in place, and its short side keeps this many. Give it what the transform asks for at most:
-    large photos are read several times faster, their small details averaged where a plain resize would skip pixels.
-    Boxes and predictions stay in the file's own pixels."""
+    """Decode a JPEG at 1/2, 1/4 or 1/8 of its size if the factor divides both sides (so that annotations stay in place)
+    and the short side keeps at least this number of pixels; None decodes at full size. Set it to the largest short side
+    of the transform: large images are read several times faster, and are downscaled by averaging. Annotations and
+    predictions stay in the pixels of the file."""
 
     def decoded_short_side(self) -> int | None:
         return self.decode_short_side
 
 
 def require_enough_pixels(dataset: DatasetConfig, transform: TransformConfig) -> None:
-    """Raise ValueError where photos would be decoded smaller than what a transform resizes them to."""
-    decoded, shown = dataset.decoded_short_side(), transform.output_short_side()
-    if decoded is not None and decoded < shown:
+    """Raise ValueError if images would be decoded smaller than the size that a transform resizes them to."""
+    decoded, required = dataset.decoded_short_side(), transform.output_short_side()
+    if decoded is not None and decoded < required:
         raise ValueError(
-            f"decode_short_side={decoded} is below the {shown} px the transform resizes to: raise it or leave it out"
+            f"decode_short_side={decoded} is below the {required} px the transform resizes to: raise it or leave it out"
         )
 
 
 def read_image_record(path: str | os.PathLike[str], image_id: int | str, short_side: int | None) -> Record:
-    """Return the record of a file without annotations; its image may be smaller than the file's, see
-    :attr:`ImageFilesConfig.decode_short_side`."""
+    """Decode an image file and return its record without annotations.
+
+    ``short_side`` allows a reduced size, see :attr:`ImageFilesConfig.decode_short_side`. Raises DataError if the file
+    cannot be decoded.
+    """
     image, size = read_reduced_image(path, image_id, short_side)
     reduced = image.shape[:2] != size
     return Record(image, image_id=image_id, file=os.fspath(path), original_size=size if reduced else None)

@@ -1,4 +1,4 @@
-"""Classification data in one folder per class: torchvision's layout, and ImageNet's once it is unpacked."""
+"""Classification data with one folder per class: the layout of torchvision's ImageFolder and of unpacked ImageNet."""
 
 import itertools
 import os
@@ -22,23 +22,26 @@ from .types import Record
 
 
 class ImageFolderConfig(ImageFilesConfig):
-    """A folder of class folders; images may lie deeper in them: ``root/CLASS/.../IMAGE``."""
+    """A classification data set with one folder per class, and images at any depth in it: ``root/CLASS/.../IMAGE``."""
 
     name: Literal["image_folder"] = "image_folder"
     root: Path
     class_names: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Which class folders, in which order; None takes all, sorted by name."""
+    """The class folders to use, in the order of their labels; None takes all, sorted by name."""
     subset: int | None = Field(default=None, gt=0)
-    """Use this many images only, evenly spaced over all."""
+    """Use only this number of images, evenly spaced over the sorted list of all images."""
 
     def classes(self) -> tuple[str, ...]:
-        """Return the class names that the config states; UsageError where it states none."""
+        """Return ``class_names``; raise UsageError if it is None."""
         return self.class_names if self.class_names is not None else super().classes()
 
 
 @DATASETS.register("image_folder", ImageFolderConfig)
 class ImageFolder(Dataset):
-    """Images with the labels of their folders; an image's id is its path below the root. Hidden folders are skipped."""
+    """A classification data set of images in class folders.
+
+    The id of an image is its path below the root. Hidden folders are skipped.
+    """
 
     task: ClassVar[str] = "classification"
 
@@ -49,7 +52,7 @@ class ImageFolder(Dataset):
         self.category_ids = tuple(range(len(self.class_names)))
         names, labels = _list_images(config.root, self.class_names, report)
         if len(self.class_names) == 1:
-            report.warnings.append("one class alone teaches nothing: every image has the same label")
+            report.warnings.append("there is only one class, so nothing can be learned: every image has the same label")
         if config.subset is not None and config.subset < len(names):
             chosen = [number * len(names) // config.subset for number in range(config.subset)]
             names, labels = [names[index] for index in chosen], [labels[index] for index in chosen]
@@ -59,14 +62,14 @@ class ImageFolder(Dataset):
         folder = os.fspath(config.root)
 
         def check(index: int) -> list[str]:
-            path = os.path.join(folder, names[index])  # noqa: PTH118 - a Path takes longer than the look
+            path = os.path.join(folder, names[index])  # noqa: PTH118 - a Path takes longer than the check
             return check_image(path, None, names[index])
 
         usable = check_files_once(config.root, names, check, report)
         report.require_images(int(usable.sum()), "check the path and the classes")
         names = list(itertools.compress(names, usable.tolist()))
         self.image_ids = names
-        # Workers read arrays alone, whose memory processes share.
+        # Arrays and not lists, since worker processes can share their memory.
         self._names = np.array([os.fsencode(name) for name in names])
         self._labels = np.array(labels, np.int64)[usable]
 
@@ -85,11 +88,11 @@ class ImageFolder(Dataset):
         return read_image_record(self._path(name), name, self.config.decode_short_side)
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """Return the record with the label of its image."""
+        """Add the label of the image to its record."""
         return replace(record, label=self._labels[index].item())
 
     def ground_truth(self) -> dict[Any, Any]:
-        """Return the label of each image id."""
+        """Return a dict from image id to label."""
         return dict(zip(self.image_ids, self._labels.tolist(), strict=True))
 
     def _path(self, name: str) -> Path:
@@ -97,7 +100,10 @@ class ImageFolder(Dataset):
 
 
 def _choose_classes(root: Path, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Return the class folders to use, in order of label."""
+    """Return the names of the class folders to use, in the order of their labels; None as ``wanted`` takes all.
+
+    Raises DataError if there are no class folders, and UsageError if a wanted one is missing.
+    """
     try:
         folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
@@ -116,7 +122,10 @@ def _choose_classes(root: Path, wanted: tuple[str, ...] | None) -> tuple[str, ..
 
 
 def _list_images(root: Path, class_names: Sequence[str], report: DataReport) -> tuple[list[str], list[int]]:
-    """Return the paths of the images below the root, in order, and their labels; other files go to the report."""
+    """Return the sorted paths of the images below the root, and their labels; other files are counted in the report.
+
+    Under the policy "error", raises DataError for an empty class folder.
+    """
     label_of = {name: label for label, name in enumerate(class_names)}
     names: list[str] = []
     labels: list[int] = []
@@ -144,9 +153,9 @@ def _list_images(root: Path, class_names: Sequence[str], report: DataReport) -> 
 
 
 def _files_below(root: Path, report: DataReport) -> Iterator[str]:
-    """Yield the path of every file below the root, in order; DataError for a folder that cannot be listed.
+    """Yield the sorted paths of all files below the root; raise DataError if a folder cannot be listed.
 
-    Links to folders are followed, but for one that leads back to a folder above it, which the report counts.
+    Links to folders are followed, except for links to a parent folder, which are counted in the report.
     """
 
     def refuse(error: OSError) -> None:
@@ -157,7 +166,7 @@ def _files_below(root: Path, report: DataReport) -> Iterator[str]:
 
     for parent, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        for loop in [folder for folder in folders if _leads_back(Path(parent, folder), root)]:
+        for loop in [folder for folder in folders if _is_link_to_parent(Path(parent, folder), root)]:
             report.note("link-loop", Path(parent, loop).relative_to(root).as_posix())
             folders.remove(loop)
         below = Path(parent).relative_to(root).as_posix()
@@ -165,7 +174,7 @@ def _files_below(root: Path, report: DataReport) -> Iterator[str]:
         yield from (prefix + file for file in sorted(files))
 
 
-def _leads_back(folder: Path, root: Path) -> bool:
-    """Return whether a folder is, by a link, one of those that it lies in."""
-    above = [parent for parent in folder.parents if parent.is_relative_to(root)]
-    return any(folder.samefile(parent) for parent in above)
+def _is_link_to_parent(folder: Path, root: Path) -> bool:
+    """Return whether a folder is a link to the root or to another of its parent folders below the root."""
+    parents = [parent for parent in folder.parents if parent.is_relative_to(root)]
+    return any(folder.samefile(parent) for parent in parents)

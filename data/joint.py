@@ -1,4 +1,4 @@
-"""Annotations of several tasks about the same images, for a model with several heads."""
+"""Joint data sets: annotations for several tasks on the same images, for models with several heads."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -17,25 +17,27 @@ TargetTask = Literal["detection", "semantic", "classification"]
 
 
 class JointConfig(DatasetConfig):
-    """A data set for each task, over the same images: ``{"detection": ..., "semantic": ...}``."""
+    """One data set per task, on the same images."""
 
     name: Literal["joint"] = "joint"
     parts: dict[TargetTask, Annotated[DatasetConfig, *DATASETS.field()]] = Field(min_length=2)
+    """The data set of each task: ``{"detection": ..., "semantic": ...}``. The first one reads the images."""
 
     def classes(self) -> dict[str, Any]:
         """Return the class names of every part, by task."""
         return {task: part.classes() for task, part in self.parts.items()}
 
     def decoded_short_side(self) -> int | None:
-        """Return that of the first part, which reads the images."""
+        """Return the ``decoded_short_side`` of the first part, which reads the images."""
         return next(iter(self.parts.values())).decoded_short_side()
 
 
 @DATASETS.register("joint", JointConfig)
 class JointDataset(Dataset):
-    """The images that every part has, in the order of the first part; they are matched by their ids.
+    """A data set of the images that all parts have in common, with the annotations of all parts.
 
-    An image that only some parts have is left out, and counted. The pixels are read by the first part.
+    Images are matched by id, in the order of the first part, which also reads the pixels. Other images are left out and
+    counted in the report.
     """
 
     task: ClassVar[str] = "multi_head"
@@ -55,11 +57,11 @@ class JointDataset(Dataset):
 
     @property
     def classes(self) -> Mapping[str, Classes]:
-        """The classes that the labels of every part stand for, by task."""
+        """The classes of every part, by task."""
         return {task: part.classes[task] for task, part in self._parts.items()}
 
     def part(self, task: str) -> Dataset:
-        """Return the part for a task, with exactly the joint images."""
+        """Return the data set of one task, restricted to the joint images; raise UsageError if there is none."""
         super().part(task)
         return self._parts[task]
 
@@ -68,12 +70,12 @@ class JointDataset(Dataset):
 
     @property
     def sizes(self) -> Int64[ndarray, "n 2"]:
-        """(height, width) of every image, as the first part has them."""
+        """(height, width) of every image, from the first part."""
         return self._first.sizes
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
-        """Raise UsageError: the labels of the parts are not of one list of classes."""
-        raise self._not_known("which part's classes to count", f"set sampling.task to {' or '.join(self._parts)}")
+        """Raise UsageError, since each part has its own classes."""
+        raise self._unknown_error("which part's classes to count", f"set sampling.task to {' or '.join(self._parts)}")
 
     def file_name(self, index: int) -> str:
         return self._first.file_name(index)
@@ -82,13 +84,13 @@ class JointDataset(Dataset):
         return self._first.read_image(index)
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """Return the record with the annotations of every part."""
+        """Add the annotations of every part to a record."""
         for part in self._parts.values():
             record = part.add_annotations(record, index)
         return record
 
     def annotation_digest(self) -> str:
-        """Return the digests of all parts."""
+        """Return the annotation digests of all parts in one string."""
         return " ".join(f"{task}:{part.annotation_digest()}" for task, part in self._parts.items())
 
     def ground_truth(self) -> dict[str, Any]:
@@ -97,7 +99,10 @@ class JointDataset(Dataset):
 
 
 def _common_ids(parts: Collection[Dataset], report: DataReport) -> list[int | str]:
-    """Return the ids that all parts have, in the order of the first; the others go to the report."""
+    """Return the image ids that all parts have in common, in the order of the first part; report the others as skipped.
+
+    Raises DataError if there are none.
+    """
     all_ids = dict.fromkeys(image_id for part in parts for image_id in part.image_ids)
     common = set(all_ids).intersection(*(part.image_ids for part in parts))
     report.read["images"] = len(all_ids)

@@ -1,4 +1,4 @@
-"""Batches from a data set, read by worker processes whose failures are reported."""
+"""Loading of batches by worker processes, with errors that name the image a failed worker was reading."""
 
 import contextlib
 import functools
@@ -31,19 +31,19 @@ from .workers import (
 )
 
 POLL_SECONDS = 1.0
-"""Seconds after which a wait for a batch looks whether all workers are still alive."""
+"""Interval in seconds at which a wait for a batch checks that all workers are alive."""
 
 
 class LoaderConfig(Config):
-    """How batches are read; changes nothing in them."""
+    """How batches are loaded; the values have no influence on the batches."""
 
     workers: int = Field(default=2, ge=0)
-    """Processes that read and transform images; 0 does it in the training process."""
+    """Number of worker processes that read and transform images; 0 does it in the training process."""
     timeout: float = Field(default=300.0, ge=0)
-    """Seconds after which a batch that does not come is an error; 0 waits for ever."""
+    """Seconds to wait for a batch before an error; 0 waits forever."""
     start_method: StartMethod | None = None
-    """How workers are started, see Python's ``multiprocessing``; None is the platform's default. By ``spawn`` each
-    imports everything anew, which takes seconds."""
+    """Start method of the workers, see Python's ``multiprocessing``; None is the platform's default. With ``spawn``
+    each worker imports all modules again, which takes seconds."""
 
 
 def train_loader(
@@ -60,10 +60,11 @@ def train_loader(
     sampling: SamplingConfig = SamplingConfig(),
     mix: PartConfig | None = None,
 ) -> Iterator[Batch]:
-    """Yield the batches of steps ``start_step`` to ``end_step``, counted from 0, shuffled anew in each epoch.
+    """Yield the training batches of steps ``start_step`` to ``end_step`` (exclusive), counted from 0.
 
-    ``batch_size`` is that of a step over all processes; this process gets the micro-batches of its ``shard``. Raises
-    UsageError if ``sampling`` goes by something that the data set does not know of its images.
+    Every epoch has its own random order. ``batch_size`` is the number of images of a step over all processes; this
+    process gets the micro-batches of its ``shard``. The height and width of a batch are multiples of ``divisor``.
+    Raises UsageError if ``sampling`` needs labels or sizes that the data set does not know without reading its files.
     """
     sampler = StepSampler(
         build_epoch_order(sampling, dataset, seed),
@@ -86,9 +87,10 @@ def eval_loader(
     divisor: int,
     shard: Shard = Shard(),
 ) -> Iterator[Batch]:
-    """Yield every image once, in order, the batches dealt out to processes; the last may be smaller, none is padded.
+    """Yield the evaluation batches of this process; together, all processes yield every image once, in order.
 
-    Which images come together, and so how each is padded, does not depend on the number of processes.
+    Batch ``i`` goes to rank ``i % world_size``, and the last batch may be smaller. So the images of a batch, and with
+    them the padding, do not depend on the number of processes.
     """
     sample_indices = [SampleIndex(0, index) for index in range(len(dataset))]
     batches = [sample_indices[first : first + batch_size] for first in range(0, len(sample_indices), batch_size)]
@@ -105,7 +107,7 @@ class _SampleReader:
     mix: Mix | None = None
 
     def read(self, sample_index: SampleIndex, progress: WorkerProgress) -> Sample:
-        """Return a sample; ``progress`` is told which images are read for it."""
+        """Read and transform a sample; record the image that is being read in ``progress``."""
         epoch, index, repeat = sample_index.epoch, sample_index.index, sample_index.repeat
 
         def read_record(index: int) -> Record:
@@ -120,14 +122,14 @@ class _SampleReader:
 
 @dataclass(frozen=True, slots=True)
 class _Samples(TorchDataset):
-    """The data set that a worker reads; an error is returned as a value, since torch would rewrap an exception."""
+    """The map-style data set for torch's DataLoader; it returns errors as values, since torch would wrap exceptions."""
 
     reader: _SampleReader | SharedPickle[_SampleReader]
-    """In a worker, and in a process without workers, the reader itself."""
+    """The reader; a pickled stand-in while it is sent to workers that do not inherit memory."""
     progress: WorkerProgress
 
     def __getitem__(self, sample_index: SampleIndex) -> Sample | VertebraError:
-        assert isinstance(self.reader, _SampleReader), "only a worker reads what is shared with workers"
+        assert isinstance(self.reader, _SampleReader), "the stand-in is unpickled to the reader in a worker"
         try:
             return self.reader.read(sample_index, self.progress)
         except VertebraError as error:
@@ -142,7 +144,7 @@ class _Samples(TorchDataset):
 def _load(
     reader: _SampleReader, loader: LoaderConfig, batches: Iterable[list[SampleIndex]], divisor: int
 ) -> Iterator[Batch]:
-    """Yield batches from worker processes, or read here if there are none; raise the error of a sample."""
+    """Yield batches loaded by workers, or by this process if there are none; raise the first error of a sample."""
     progress = WorkerProgress(loader.workers, reader.dataset.image_ids)
     options: dict[str, Any] = {}
     heap = contextlib.nullcontext()
@@ -171,7 +173,7 @@ def _load(
 
 
 def _share(reader: _SampleReader) -> SharedPickle[_SampleReader]:
-    """Return the reader as it is sent to workers that do not inherit memory; raise UsageError if it cannot be sent."""
+    """Pickle the reader for workers that do not inherit memory; raise UsageError if it cannot be pickled."""
     try:
         return SharedPickle(reader)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -184,24 +186,24 @@ def _share(reader: _SampleReader) -> SharedPickle[_SampleReader]:
 def _next_batch(
     stream: Iterator[Batch | VertebraError], timeout: float, progress: WorkerProgress
 ) -> Batch | VertebraError | None:
-    """Return the next batch, None after the last; raise WorkerError if none comes for ``timeout`` seconds.
+    """Return the next batch, or None after the last; raise WorkerError if none arrives for ``timeout`` seconds.
 
-    Torch looks for dead workers whenever its own, short timeout has passed. Nothing else tells of one that is no child
-    of this process, as under a fork server.
+    torch checks for dead workers each time its own, short timeout expires. For a worker that is not a child of this
+    process, as with a fork server, this is the only way to notice that it died.
     """
-    began = time.monotonic()
+    start = time.monotonic()
     while True:
         try:
             return next(stream, None)
         except RuntimeError as error:
             if not str(error).startswith("DataLoader timed out"):
                 raise
-            if timeout and time.monotonic() - began >= timeout:
-                raise worker_error(f"no batch came for {timeout:g} s", progress.images_of()) from error
+            if timeout and time.monotonic() - start >= timeout:
+                raise worker_error(f"no batch arrived for {timeout:g} s", progress.images_of()) from error
 
 
 def _collate(samples: list[Sample | VertebraError], divisor: int) -> Batch | VertebraError:
-    """Return the samples as one batch, or the first error among them."""
+    """Collate samples to a batch; if there are errors among them, return the first."""
     for sample in samples:
         if isinstance(sample, VertebraError):
             return sample

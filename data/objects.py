@@ -1,4 +1,4 @@
-"""The objects of one image, with every declared field, as data sets give them and transforms move them."""
+"""The annotated objects of one image as numpy arrays, from the data set through the transforms."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -13,10 +13,10 @@ from .polygons import PolygonMask
 
 
 class Objects(FieldTable):
-    """The objects of an image, in the pixels of the record's image.
+    """The annotated objects of one image, in pixels of the record's image.
 
-    The fields are those of ``OBJECT_FIELDS``, and their types say what happens to them in each of the methods here. One
-    that the package does not have is declared with ``declare_object_field`` and then given by its name.
+    The fields are declared in ``OBJECT_FIELDS``, whose types define how each method changes their values. To add a
+    field, declare it with ``declare_object_field`` and pass it by name.
     """
 
     __slots__ = ()
@@ -24,11 +24,11 @@ class Objects(FieldTable):
     boxes: Float32[ndarray, "n 4"]
     labels: Int64[ndarray, " n"]
     ignored: Float32[ndarray, "m 4"]
-    """Regions that are neither object nor background."""
+    """Ignore regions, neither object nor background."""
     masks: UInt8[ndarray, "n h w"] | None
-    """1 on the object and 0 elsewhere; None where the data set has no masks, or has them as polygons."""
+    """1 on the object and 0 elsewhere; None if the data set has no masks, or has them as polygons."""
     polygon_masks: tuple[PolygonMask, ...] | None
-    """The masks as polygons."""
+    """The masks as polygons; None if the data set has no masks, or has them as bitmaps."""
 
     def __init__(
         self,
@@ -52,26 +52,26 @@ class Objects(FieldTable):
         return len(self.boxes)
 
     def __getitem__(self, rows: Int64[ndarray, " k"] | Bool[ndarray, " n"]) -> "Objects":
-        """Return the objects of these numbers in this order, or those that are true; regions to ignore all stay."""
+        """Return the objects with these indices, in this order, or where ``rows`` is True; ignore regions remain."""
         if not isinstance(rows, ndarray) or rows.ndim != 1:
-            raise TypeError(f"objects are chosen by an array of numbers or of bools with one axis, got {rows!r}")
-        numbers = np.flatnonzero(rows) if rows.dtype == bool else rows
-        return self._map(lambda field, value: field.select(value, numbers))
+            raise TypeError(f"objects are selected by a 1-D array of ints or bools, got {rows!r}")
+        indices = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return self._map(lambda field, value: field.select(value, indices))
 
     def resize(self, before: tuple[int, int], after: tuple[int, int]) -> "Objects":
-        """Return the objects in an image that was resized from one (height, width) to another."""
+        """Return the objects after the image was resized from ``before`` to ``after``, both (height, width)."""
         return self._map(lambda field, value: field.resize(value, before, after))
 
     def crop(self, window: Window) -> "Objects":
-        """Return the objects in the frame of a window of the image; those that it does not show have empty boxes."""
+        """Return the objects after the image was cropped to a window; an object outside it gets an empty box."""
         return self._map(lambda field, value: field.crop(value, window))
 
     def place(self, left: int, top: int, size: tuple[int, int]) -> "Objects":
-        """Return the objects in a canvas of this (height, width), with the image's corner at (left, top)."""
+        """Return the objects after the image was placed on a canvas of ``size`` (height, width) at (left, top)."""
         return self._map(lambda field, value: field.place(value, left, top, size))
 
     def to_instances(self) -> Instances:
-        """Return the objects as the tensors that a head learns from."""
+        """Convert the objects to tensors, as the training target of a head."""
         tensors: dict[str, Any] = {name: OBJECT_FIELDS[name].to_tensor(value) for name, value in self.fields.items()}
         return Instances(**tensors)
 
@@ -81,7 +81,10 @@ class Objects(FieldTable):
 
 
 def concatenate_objects(tables: Sequence[Objects]) -> Objects:
-    """Return the objects of several images in one frame; ValueError where only some of them have a field."""
+    """Concatenate the objects of several images that share one frame.
+
+    Raises ValueError if a field is missing in some of them.
+    """
     values: dict[str, Any] = {}
     for name, field in OBJECT_FIELDS.items():
         present = [table.fields[name] for table in tables if name in table.fields]

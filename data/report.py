@@ -1,4 +1,4 @@
-"""What validation found in a data set: stop at it, or skip it and say so. Nothing is left out silently."""
+"""The report of a data set's validation: it raises or counts every problem, so that nothing is left out silently."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,22 @@ from ..formats import write_json
 from ..structures import DataError
 
 Policy = Literal["error", "skip"]
-"""What to do with an image or annotation that cannot be used."""
+"""What to do about an image or annotation that cannot be used: raise DataError, or leave it out and count it."""
 Kind = Literal["images", "annotations"]
 
 SHOWN_IDS = 100
+"""Maximum number of ids that a report lists per case."""
 
 
 def require_policy(policy: str) -> None:
-    """Refuse (ValueError) whatever is not a :data:`Policy`."""
+    """Raise ValueError if ``policy`` is not a :data:`Policy`."""
     if policy not in get_args(Policy):
-        raise ValueError(f"bad data is met with 'error' (stop) or 'skip' (leave it out), got {policy!r}")
+        raise ValueError(f"the policy for bad data must be 'error' (stop) or 'skip' (leave it out), got {policy!r}")
 
 
 @dataclass(slots=True)
 class Case:
-    """How often something was met, and where (the first hundred)."""
+    """The number of occurrences of a case, and the ids of the first hundred."""
 
     count: int = 0
     ids: list[int | str] = field(default_factory=list)
@@ -35,7 +36,10 @@ class Case:
 
 
 class DataReport:
-    """Counts by case. For images and for annotations, read = used + skipped."""
+    """Counts of the problems and corrections found while opening a data set, by case.
+
+    For images and for annotations, read = used + skipped.
+    """
 
     def __init__(
         self,
@@ -51,41 +55,41 @@ class DataReport:
         self.noted: dict[str, Case] = {}
         self.warnings: list[str] = []
         self.parts: dict[str, DataReport] = {}
-        """The reports of the data sets that this one joins."""
+        """The reports of the parts of a joint data set, by task."""
         self.rejected_rows: set[int] = set()
-        """The rows of the annotation file that cannot be used."""
+        """The indices of the unusable entries of ``annotations`` in a COCO file."""
 
     def reject(self, kind: Kind, error: DataError) -> None:
-        """Raise the error about something unusable or, under the policy ``skip``, leave it out."""
+        """Raise the error about an unusable image or annotation; under the policy "skip", count it as skipped."""
         if self.policy == "error":
             raise error
         item_id = error.image_id if kind == "images" else error.annotation_id
         self.skip(kind, error.case, "" if item_id is None else item_id)
 
     def skip(self, kind: Kind, case: str, item_id: int | str) -> None:
-        """Count something that is left out by rule, whatever the policy."""
+        """Count an image or annotation that is left out under either policy, such as an object of another class."""
         self.skipped[kind].setdefault(case, Case()).add(item_id)
 
     def note(self, case: str, item_id: int | str) -> None:
-        """Count something that is used after a correction, or worth knowing."""
+        """Count an item that is used, but was corrected (``clipped-box``) or is worth knowing about (``crowd``)."""
         self.noted.setdefault(case, Case()).add(item_id)
 
     def used(self, kind: Kind) -> int:
-        """Return how many of what was read are in the data set."""
+        """Return the number of images or annotations that are in the data set."""
         return self.read[kind] - self.skipped_count(kind)
 
     def skipped_count(self, kind: Kind) -> int:
-        """Return how many were left out."""
+        """Return the number of images or annotations that were left out."""
         return sum(case.count for case in self.skipped[kind].values())
 
     def require_images(self, count: int, fix: str) -> None:
-        """Raise DataError where no image is left to use; ``count`` says how many are."""
+        """Raise DataError if ``count``, the number of usable images, is 0."""
         if not count:
             what = f"no image is left to use: {self.summary()}"
             raise DataError(what, fix, case="empty-dataset", file=self.source)
 
     def summary(self) -> str:
-        """Return one line: what is used, what was skipped and why, what else was counted."""
+        """Return one line with the numbers of used items, skipped items by case and noted items, and the warnings."""
         objects = f" with {self.used('annotations')} objects" if "annotations" in self.read else ""
         sections = [f"{self.used('images')} images{objects} from {self.source}"]
         for kind, cases in self.skipped.items():
@@ -97,7 +101,7 @@ class DataReport:
         return "; ".join([*sections, *(f"{name}: {report.summary()}" for name, report in self.parts.items())])
 
     def as_json(self) -> dict[str, Any]:
-        """Return what ``data_report.json`` holds."""
+        """Return the content of ``data_report.json``."""
         totals = {
             kind: {"read": count, "used": self.used(kind), "skipped": count - self.used(kind)}
             for kind, count in self.read.items()
@@ -113,7 +117,7 @@ class DataReport:
         }
 
     def state(self) -> dict[str, Any]:
-        """Return all that validation has found, in values of JSON's types; :meth:`add` takes it back."""
+        """Return the findings of the validation as values of JSON types, for :meth:`add`."""
         return {
             "read": self.read,
             "skipped": {kind: _cases(cases) for kind, cases in self.skipped.items()},
@@ -123,7 +127,7 @@ class DataReport:
         }
 
     def add(self, state: Mapping[str, Any]) -> None:
-        """Add what the validation of the same data found before."""
+        """Add the findings of an earlier validation of the same data, as :meth:`state` returned them."""
         for kind in self.read:
             self.read[kind] += state["read"][kind]
             _add_cases(self.skipped[kind], state["skipped"][kind])

@@ -1,4 +1,4 @@
-"""The ground truth of an image, in an image of another size."""
+"""Resizing of the annotations of an image."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from .types import Record
 
 
 def resize_annotations(record: Record, before: tuple[int, int], after: tuple[int, int]) -> Record:
-    """Return the record with its ground truth brought from an image of one (height, width) to one of another."""
+    """Resize the objects and the semantic map of a record from ``before`` to ``after``, both (height, width)."""
     return replace(
         record,
         objects=None if record.objects is None else record.objects.resize(before, after),

@@ -1,4 +1,4 @@
-"""Handing one large value to many processes: its arrays are shared between them, not copied into each."""
+"""Pickling of a large object for several processes, with its numpy arrays in memory that the processes share."""
 
 import copyreg
 import io
@@ -15,14 +15,15 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-_ALIGNMENT = 64  # bytes; where an array may begin
+_ALIGNMENT = 64  # bytes; arrays start at multiples of this
 
 
 class SharedPickle(Generic[T]):
-    """A stand-in for a value that is to be pickled for several processes; unpickled, it is the value again.
+    """Stand-in for an object that is sent to several processes: unpickling it returns the object.
 
-    The value is pickled once, here. The bytes of its numpy arrays go to shared memory, which every process maps; arrays
-    that are read-only maps of a file are mapped again from the file. In the other processes all of them are read-only.
+    The object is pickled once, in the constructor. Its numpy arrays are copied to shared memory, which every process
+    maps; read-only memory maps of a file are mapped from the file again. In the receiving processes the arrays are
+    read-only.
     """
 
     def __init__(self, value: T) -> None:
@@ -46,13 +47,13 @@ class SharedPickle(Generic[T]):
 
 
 def _load(pickled: bytes, spans: Sequence[tuple[int, int]], memory: Tensor) -> Any:
-    """Return the value whose arrays lie at ``spans`` of the shared memory."""
+    """Load a pickled object whose arrays are at ``spans`` (start, end), in bytes, of the shared memory."""
     shared = memory.numpy().data.toreadonly()
     return pickle.loads(pickled, buffers=[shared[start:end] for start, end in spans])
 
 
 def _reduce_array(array: ndarray) -> Any:
-    """Reduce an array in the map of a file to its position there, any other one as numpy does."""
+    """Reduce an array in a memory-mapped file to the path and its position, and any other array as numpy does."""
     root = array
     while isinstance(root, ndarray) and not isinstance(root.base, mmap.mmap):
         root = root.base
@@ -63,7 +64,7 @@ def _reduce_array(array: ndarray) -> Any:
 
 
 def _map_file(path: str, dtype: np.dtype, position: int, shape: tuple[int, ...]) -> ndarray:
-    """Map a part of a file as a read-only array."""
+    """Map a part of a file into memory as a read-only array."""
     if 0 in shape:
         return np.empty(shape, dtype)
     return np.memmap(path, dtype, mode="r", offset=position, shape=shape)

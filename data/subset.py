@@ -1,4 +1,4 @@
-"""Some images of a data set, as a data set."""
+"""A data set of some images of another data set."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,12 +13,13 @@ from .types import Record
 
 
 class SubsetDataset(Dataset):
-    """The chosen images of a data set, in the order of ``image_ids``."""
+    """The images of a data set with these ids, in the order of ``image_ids``."""
 
     def __init__(self, dataset: Dataset, image_ids: Sequence[int | str]) -> None:
         index_of = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
         self._dataset = dataset
-        self._indices = np.array([index_of[image_id] for image_id in image_ids], np.int64)  # an array, for workers
+        # An array and not a list, since worker processes can share its memory.
+        self._indices = np.array([index_of[image_id] for image_id in image_ids], np.int64)
         self.task, self.metrics = dataset.task, dataset.metrics
         self.masks, self.mask_format = dataset.masks, dataset.mask_format
         self.report = dataset.report
@@ -48,11 +49,11 @@ class SubsetDataset(Dataset):
         return self._dataset.add_annotations(record, self._indices[index].item())
 
     def annotation_digest(self) -> str:
-        """Return the digest of the whole data set."""
+        """Return the annotation digest of the full data set."""
         return self._dataset.annotation_digest()
 
     def ground_truth(self) -> Any:
-        """Return the ground truth of the chosen images, in the form that the data set gives it."""
+        """Return the ground truth of the chosen images, in the format of the full data set."""
         ground_truth, image_ids = self._dataset.ground_truth(), self.image_ids
         if self.task == "semantic":
             return LazyClassMaps(image_ids, lambda index: ground_truth[image_ids[index]])

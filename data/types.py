@@ -1,4 +1,4 @@
-"""One image on its way to the model: as the file has it, as the model sees it, and many of them together."""
+"""The types of the data pipeline: records (decoded images), samples (transformed images) and batches."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,48 +12,50 @@ from ..structures import Images, Instances
 from .objects import Objects
 
 Truth = Instances | Int64[Tensor, ""] | Int64[Tensor, "h w"]
-"""The ground truth of one image for one task: its objects, the label of the whole image, or a label for every pixel."""
+"""The ground truth of one image for one task: its objects, the label of the image, or a label for every pixel."""
 Target = Truth | dict[str, Truth]
-"""What heads learn of one image; where it has the ground truth of several tasks, by task."""
+"""The ground truth of one image; a dict by task if there are several tasks."""
 
 FILL = (124, 116, 104)
-"""What a transform or a mix has where no image is: ImageNet's mean colour (RGB), near zero once it is normalised."""
+"""The RGB colour of padding in transforms and mixes: ImageNet's mean colour, which is close to zero when normalised."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """An image (RGB) and its ground truth."""
+    """A decoded RGB image and its annotations."""
 
     image: UInt8[ndarray, "h w 3"]
     objects: Objects | None = None
     label: int | None = None
-    """The class of the whole image."""
+    """The class of the image."""
     semantic: UInt8[ndarray, "_ _"] | None = None
-    """The class of every pixel; 255 where none is known. As large as the image, except where the image was decoded
-    smaller and :meth:`Dataset.read` has yet to bring the two together."""
+    """The class of every pixel; 255 is ignored. It has the size of the image, except if the image was decoded at a
+    reduced size and :meth:`Dataset.read` has not resized the map yet."""
     image_id: int | str = 0
     file: str = ""
     original_size: tuple[int, int] | None = None
-    """(height, width) in the file, where the image was decoded smaller or is transformed; None where it is the same."""
+    """(height, width) of the upright image in the file, if the image was resized; None if it has its original size."""
 
     @property
     def full_size(self) -> tuple[int, int]:
-        """(height, width) in the file."""
+        """(height, width) of the upright image in the file."""
         return self.original_size or (self.image.shape[0], self.image.shape[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A transformed image and its target in the resized frame; None where nothing is known of the image.
+    """A transformed image and its target, in pixels of the transformed image.
 
-    ValueError for ground truth that cannot be that of an image of this size: boxes outside it, masks or maps of another
-    size.
+    The constructor raises ValueError if the target does not fit the image: boxes outside it, or masks or a semantic map
+    of another size.
     """
 
     image: UInt8[Tensor, "3 h w"]
     target: Target | None
+    """None if the image has no annotations."""
     image_id: int | str
-    original_size: tuple[int, int]  # height, width
+    original_size: tuple[int, int]
+    """(height, width) of the upright image in the file."""
     file: str
 
     def __post_init__(self) -> None:
@@ -64,8 +66,8 @@ class Sample:
                     truth.require_size(size)
                 elif truth is not None and truth.ndim > 1 and tuple(truth.shape) != size:
                     raise ValueError(
-                        f"the image is (height, width) {size}, its semantic map is {tuple(truth.shape)}: "
-                        "it needs a value for every pixel"
+                        f"the image has the (height, width) {size}, its semantic map {tuple(truth.shape)}: "
+                        "the map needs a value for every pixel"
                     )
             except ValueError as error:
                 raise ValueError(f"image {self.image_id}: {error}") from None
@@ -73,7 +75,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Samples padded into one tensor; sizes are (height, width)."""
+    """A batch of samples, with the images padded into one tensor; sizes are (height, width)."""
 
     images: Images
     targets: tuple[Target | None, ...]
@@ -85,7 +87,7 @@ class Batch:
         return self._map(lambda part: part.to(device))
 
     def pin_memory(self) -> "Batch":
-        """Return the batch in page-locked memory; torch's data loader calls this."""
+        """Return a copy of the batch in pinned memory; torch's DataLoader calls this."""
         return self._map(lambda part: part.pin_memory())
 
     def _map(self, change: Callable) -> "Batch":
@@ -98,7 +100,8 @@ class Batch:
 
 
 def collate(samples: list[Sample], divisor: int) -> Batch:
-    """Pad samples to the largest height and width among them, rounded up to a multiple of ``divisor`` pixels."""
+    """Collate samples to a batch; images are padded to the largest height and width, rounded up to a multiple of
+    ``divisor`` pixels."""
     return Batch(
         Images.from_list([sample.image for sample in samples], divisor),
         tuple(sample.target for sample in samples),

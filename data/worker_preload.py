@@ -1,28 +1,28 @@
-"""What a fork server imports before it starts workers, so that each of them starts in milliseconds and shares it.
+"""The module that a fork server imports before it starts workers, which then start in milliseconds and share memory.
 
-Importing this module is for a fork server alone: see :func:`vertebra.data.workers.process_context`.
+Only a fork server may import it: see :func:`vertebra.data.workers.process_context`.
 """
 
 import gc
 import os
 import signal
 
-from . import loader  # noqa: F401  # with all that a worker needs
+from . import loader  # noqa: F401  # imports all modules that a worker needs
 
 _SERVER = os.getpid()
 
 
-def _obey_sigterm_again() -> None:
-    """Undo in a process that the server starts what is for the server alone."""
+def _restore_sigterm() -> None:
+    """Restore the default SIGTERM handler in a process that the server has started."""
     if os.getppid() == _SERVER:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-# A scheduler sends SIGTERM to every process of a job, and the training process wants its workers until a checkpoint is
-# written. The server ends when the training process does, whatever ends that.
+# A scheduler sends SIGTERM to every process of a job, but the training process needs its workers until it has written a
+# checkpoint. The server ends with the training process in any case.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-os.register_at_fork(after_in_child=_obey_sigterm_again)
+os.register_at_fork(after_in_child=_restore_sigterm)
 
-# A search for garbage writes into every object it looks at, and each process would get these pages for itself.
+# Garbage collection writes to every object that it visits, which would copy the shared pages into each process.
 gc.collect()
 gc.freeze()

@@ -1,4 +1,4 @@
-"""The processes that read and transform images: how they start, what each is reading, and what an error says."""
+"""Worker processes of the data loader: their start, the image that each is reading, and errors that name it."""
 
 import contextlib
 import gc
@@ -24,21 +24,24 @@ from ..structures import UsageError, WorkerError
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
 _CHECK_SECONDS = 2.0
-"""Seconds between looks at whether the training process is still there."""
+"""Interval in seconds at which a worker checks that the training process is alive."""
 _progress_of_loaders: "weakref.WeakSet[WorkerProgress]" = weakref.WeakSet()
-"""The progress of every loader in this process: torch tells no more of a worker that died than its process id."""
+"""The progress of every loader in this process, to look up the image of a dead worker by its process id."""
 _frozen_heaps = 0
 
 
 def process_context(start_method: StartMethod | None) -> BaseContext:
-    """Return what starts worker processes, by a start method or by the platform's default; raise UsageError if the
-    platform does not have it."""
+    """Return the multiprocessing context for worker processes; None is the platform's default start method.
+
+    Raises UsageError if the platform does not support the start method.
+    """
     try:
         context = multiprocessing.get_context(start_method)
     except ValueError as error:
         known = ", ".join(multiprocessing.get_all_start_methods())
         raise UsageError(
-            f"this system cannot start processes by {start_method!r}", f"set run.loader.start_method to one of {known}"
+            f"this system does not support the start method {start_method!r}",
+            f"set run.loader.start_method to one of {known}",
         ) from error
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload(["__main__", "vertebra.data.worker_preload"])
@@ -46,21 +49,20 @@ def process_context(start_method: StartMethod | None) -> BaseContext:
 
 
 class WorkerProgress:
-    """The image that each worker of a loader is reading, in memory that the workers share with their parent."""
+    """The image that each worker of a loader is reading, in memory shared between the workers and their parent."""
 
     def __init__(self, workers: int, image_ids: Sequence[int | str]) -> None:
         self._image_ids = image_ids
-        self._rows = torch.zeros(workers, 2, dtype=torch.int64).share_memory_()  # process, index + 1 or 0 for none
+        self._rows = torch.zeros(workers, 2, dtype=torch.int64).share_memory_()  # process id, image index + 1 or 0
         _progress_of_loaders.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the image ids out of what is sent to a worker, which has no use for them."""
+        """Leave out the image ids, which workers do not need."""
         return {"_image_ids": (), "_rows": self._rows}
 
     @contextlib.contextmanager
     def reading(self, index: int) -> Iterator[None]:
-        """Record for the time of the block that this worker is reading an image; a worker that is killed stays
-        recorded."""
+        """Record inside the block that this worker is reading an image; if it is killed there, the record remains."""
         worker = get_worker_info()
         if worker is None:
             yield
@@ -74,21 +76,21 @@ class WorkerProgress:
             row[1] = before
 
     def images_of(self, processes: Collection[int] | None = None) -> list[int | str]:
-        """Return the ids of the images that workers are reading: those of some processes, or of all."""
+        """Return the ids of the images that the workers with these process ids, or all workers, are reading."""
         rows = self._rows.tolist()
         return [
-            self._image_ids[number - 1]
-            for process, number in rows
-            if number and (processes is None or process in processes)
+            self._image_ids[index_plus_one - 1]
+            for process, index_plus_one in rows
+            if index_plus_one and (processes is None or process in processes)
         ]
 
 
 @contextlib.contextmanager
 def frozen_heap() -> Iterator[None]:
-    """Leave what this process has made so far out of searches for garbage, in it and in workers forked in the block.
+    """Hide all existing objects from garbage collection inside the block, also in workers that are forked in it.
 
-    A search writes into the head of every object it looks at, so that each process that searches comes to have these
-    pages for itself: a hundred megabytes where torch is imported.
+    Garbage collection writes to the header of every object that it visits, which copies the shared memory pages into
+    each process: a hundred megabytes if torch is imported.
     """
     global _frozen_heaps
     if not _frozen_heaps:
@@ -105,10 +107,10 @@ def frozen_heap() -> Iterator[None]:
 
 @contextlib.contextmanager
 def worker_errors() -> Iterator[None]:
-    """Raise what torch says of a dead worker as a :class:`WorkerError` that names the image it was reading.
+    """Convert torch's error about a dead worker into a :class:`WorkerError` that names the image it was reading.
 
-    Where workers are children of this process torch says it from a signal handler, wherever the process is just then:
-    code that takes batches works inside this block.
+    If the workers are children of this process, torch raises the error from a signal handler, at any point of the code.
+    So all code that uses the batches must run inside this block.
     """
     try:
         yield
@@ -123,38 +125,39 @@ def worker_errors() -> Iterator[None]:
 
 
 def worker_error(message: str, images: Sequence[int | str]) -> WorkerError:
-    """Return the error about workers that were reading ``images``."""
-    named = ", ".join(map(str, dict.fromkeys(images))) or None
-    return WorkerError(message, "is the machine out of memory, or a disk not answering?", image_id=named)
+    """Return the error about workers that were reading ``images`` (image ids)."""
+    image_ids = ", ".join(map(str, dict.fromkeys(images))) or None
+    return WorkerError(message, "is the machine out of memory, or a disk not answering?", image_id=image_ids)
 
 
 def init_worker(worker_id: int) -> None:
-    """Prepare a worker process: one thread, and deaf to signals that are meant for the training process.
+    """Set up a worker process: one OpenCV thread, and no reaction to signals meant for the training process.
 
-    A terminal or a scheduler sends Ctrl-C and SIGTERM to every process of a run; the training process handles them, and
-    wants batches until its checkpoint is written.
+    A terminal or a scheduler sends Ctrl-C (SIGINT) and SIGTERM to every process of a run. The training process handles
+    them, and needs batches until it has written its checkpoint.
     """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":  # elsewhere nobody says who sent a signal
+    if sys.platform == "linux":  # other platforms do not report the sender of a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        watch = threading.Thread(target=_end_with_training, daemon=True)
-        watch.start()
-        Finalize(None, _end_watch, args=(watch,), exitpriority=0)  # a thread that wakes in Python's own end aborts it
+        watcher = threading.Thread(target=_end_with_training, daemon=True)
+        watcher.start()
+        # A thread that wakes up while Python shuts down would abort the process.
+        Finalize(None, _stop_watcher, args=(watcher,), exitpriority=0)
 
 
-def _end_watch(watch: threading.Thread) -> None:
-    """End the thread of :func:`_end_with_training` in a worker that ends by itself."""
-    assert watch.ident is not None, "the thread was started"
-    signal.pthread_kill(watch.ident, signal.SIGTERM)
-    watch.join()
+def _stop_watcher(watcher: threading.Thread) -> None:
+    """Stop the thread of :func:`_end_with_training` in a worker that ends normally."""
+    assert watcher.ident is not None, "the thread was started"
+    signal.pthread_kill(watcher.ident, signal.SIGTERM)
+    watcher.join()
 
 
 def _end_with_training() -> None:
-    """End this worker when the training process is gone or asks for it by SIGTERM; ignore SIGTERM from others.
+    """End this worker when the training process has ended or sends SIGTERM; ignore SIGTERM from other processes.
 
-    Torch ends a worker whose parent is gone, but not one that has batches to hand over: the other workers hold its pipe
-    open, and it waits for ever. The parent may also be a fork server, which is not the training process.
+    torch ends a worker whose parent has ended, unless the worker is still sending batches: the other workers keep its
+    pipe open, and it waits forever. Also, the parent may be a fork server instead of the training process.
     """
     training = multiprocessing.parent_process()
     assert training is not None and training.pid is not None, "a worker has a parent"

@@ -25,7 +25,7 @@ _COLOR_TYPES = {2: "RGB", 4: "gray with transparency", 6: "RGBA"}
 def check_class_map(path: Path, size: tuple[int, int], image_id: str) -> None:
     """Check the header of a class map: raise DataError unless it is a gray or palette PNG of this (height, width).
 
-    ``size`` is that of its image, upright.
+    ``size`` is the size of the upright image.
     """
 
     def problem(case: str, what: str, fix: str) -> DataError:

@@ -1,6 +1,6 @@
-"""Floor 6: a trained model at work: checkpoints read, photos prepared, predictions made and drawn.
+"""Floor 6: inference with trained models: reading checkpoints, preprocessing images, predicting and drawing.
 
-Nothing in here imports training, metrics or augmentation.
+Nothing in this folder imports training, metrics or augmentation.
 """
 
 from .checkpoint import (

@@ -1,7 +1,7 @@
-"""Reading checkpoints: folders of safetensors and JSON that describe themselves, and the models that are in them.
+"""Reading of checkpoints, which are self-describing folders of safetensors and JSON files, and of their models.
 
-A checkpoint runs no code: it holds tensors and plain values. Parts that a user wrote must be registered before a model
-with them is built: see :func:`vertebra.inference.import_user_code`.
+Loading a checkpoint runs no code from it, since it contains only tensors and plain values. Custom parts must be
+registered before a model with them is built: see :func:`vertebra.inference.import_user_code`.
 """
 
 import hashlib
@@ -37,62 +37,64 @@ FORMAT = 4
 MODEL, OPTIMIZER, AVERAGE = "model.safetensors", "optimizer.safetensors", "average.safetensors"
 STATE, SCORES, CHECKSUMS = "state.json", "scores.json", "SHA256SUMS"
 BEST = "best"
-"""A link to a run's best checkpoint or, on a system without links, a text file with its name."""
+"""A symbolic link to the best checkpoint of a run or, on a system without links, a text file with its name."""
 USER_CODE = "code"
-"""The folder of a run that holds copies of its user's modules."""
+"""The folder below a run folder with copies of the user's modules."""
 
 
 class InferenceConfig(Config):
-    """The parts of an experiment's config that prediction needs: the model, and how it gets its images."""
+    """The parts of an experiment's config that inference needs: the model, and how images are prepared for it."""
 
     model: ModelConfig
     preprocessing: ImagePreprocessing | None = None
-    """None where the validation transform draws at random or has no such form."""
+    """The preprocessing of the validation images; None if the validation transform is random or custom."""
     semantic: SemanticInference = SemanticInference()
-    """How a semantic head predicts an image."""
+    """How a semantic head predicts an image: as a whole or by windows, at which scales."""
     batch_size: PositiveInt = 1
-    """Images that are predicted together."""
+    """Number of images to predict together."""
     precision: Literal["fp32", "tf32"] = "fp32"
-    """Arithmetic of float32 products."""
+    """Precision of float32 matrix products on a GPU, see ``Precision``."""
     deterministic: bool = False
-    """Use deterministic kernels only."""
+    """Use only deterministic kernels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The facts of a checkpoint as plain values; its tensors stay in its folder until they are asked for."""
+    """The metadata of a checkpoint; the tensors are read from its folder when they are needed."""
 
     path: Path
+    """The folder of the checkpoint."""
     step: int
+    """The number of training steps that were completed."""
     config: Mapping[str, Any]
-    """The config of the experiment as JSON has it; :func:`vertebra.engine.experiment_config` validates it."""
+    """The config of the experiment as JSON values; :func:`vertebra.engine.experiment_config` validates it."""
     inference: Mapping[str, Any]
-    """An :class:`InferenceConfig` as JSON has it; :meth:`inference_config` validates it."""
+    """An :class:`InferenceConfig` as JSON values; :meth:`inference_config` validates it."""
     classes: Mapping[str, Classes]
-    """What labels mean, by the task of the data set that they come from."""
+    """The classes of the labels, by task."""
     image_id_digests: Mapping[str, str]
-    """A digest of the image ids of ``train`` and of ``val``, in order."""
+    """Digests of the image ids, in order, of the data sets ``train`` and ``val``."""
     annotation_digests: Mapping[str, str]
-    """A digest of the annotations of ``train`` and of ``val``."""
+    """Digests of the annotations of the data sets ``train`` and ``val``."""
     origin: WeightsOrigin | None
-    """Where the weights came from that the training began with; None where they were random."""
+    """The source of the initial weights of the training; None if they were random."""
     versions: Mapping[str, str]
-    """The versions of the packages that it was made with."""
+    """The versions of the packages that wrote the checkpoint, by package name."""
     saved_at: str
-    """ISO 8601, UTC."""
+    """The time of saving in ISO 8601, UTC."""
     scores: Mapping[str, Any] | None
-    """What ``eval.json`` held of this very step; None where it was not evaluated."""
+    """The evaluation scores of this step, as in ``eval.json``; None if this step was not evaluated."""
     world_size: int
-    """How many processes trained together."""
+    """The number of processes of the training."""
     device: str
-    """The type of device that they trained on: ``cpu``, ``cuda``."""
+    """The device type of the training: ``cpu`` or ``cuda``."""
     pending_values: Mapping[str, Sequence[float]]
-    """By name the numbers of the steps since the log's last record, which the next record averages."""
+    """The logged values of the steps since the last log record, by name; the next record averages them."""
     user_modules: Mapping[str, str]
-    """The user's modules that parts of the experiment are defined in, by name, each with its file."""
+    """The user's modules that define parts of the experiment: their file names, by module name."""
 
     def inference_config(self) -> InferenceConfig:
-        """Return what prediction needs; CheckpointError for a part that is not registered."""
+        """Return the validated inference config; raise CheckpointError if it is invalid or a part is not registered."""
         try:
             return InferenceConfig.model_validate(self.inference)
         except ValidationError as error:
@@ -101,18 +103,16 @@ class Checkpoint:
             raise self.config_error(error) from None
 
     def config_error(self, error: UsageError) -> CheckpointError:
-        """Return what is wrong with the checkpoint's config, and which of the user's modules it may need."""
+        """Convert an error in the checkpoint's config to a CheckpointError that names the user modules to import."""
         fix = "use another checkpoint"
         if self.user_modules:
             options = " ".join(self._import_option(name) for name in self.user_modules)
-            fix = (
-                f"the run has code of its user's, which runs only where it is named: add {options} (imports= in Python)"
-            )
+            fix = f"the run has custom code, which is imported only if it is named: add {options} (imports= in Python)"
         what = f"{error.what}; {error.fix}" if error.fix else error.what
         return CheckpointError(what, fix, file=self.path / STATE)
 
     def _import_option(self, name: str) -> str:
-        """Return the option that imports one of the user's modules: the copy in the run folder, if there is one."""
+        """Return the command-line option that imports a user module, from its copy in the run folder if it exists."""
         code = self.path.parent.parent / USER_CODE
         copy = code / self.user_modules[name]
         if not copy.is_file():
@@ -131,14 +131,15 @@ def checkpoint_paths(folder: Path) -> list[Path]:
 
 
 def follow_best(path: Path) -> Path:
-    """Return the checkpoint that a text file called ``best`` names; any other path as it is."""
+    """Return the path of the checkpoint that a text file ``best`` names; return any other path unchanged."""
     return path.with_name(path.read_text(encoding="utf-8").strip()) if path.name == BEST and path.is_file() else path
 
 
 def open_checkpoint(path: str | os.PathLike[str], notify: Callable[[str], None] | None = None) -> Checkpoint:
-    """Read the checkpoint at ``path``, or the newest sound one of the run folder at ``path``, and verify its checksums.
+    """Read a checkpoint and verify its checksums; for a run folder, read its newest undamaged checkpoint.
 
-    ``notify`` gets a line for a damaged checkpoint that is passed over for the one before.
+    ``notify`` is called with a message for each damaged checkpoint that is skipped. Raises CheckpointError if there is
+    no checkpoint, or none that can be read.
     """
     path = follow_best(Path(path).expanduser())
     if (path / STATE).exists():
@@ -158,7 +159,7 @@ def open_checkpoint(path: str | os.PathLike[str], notify: Callable[[str], None] 
 
 
 def _read(path: Path) -> Checkpoint:
-    """Return the facts of a checkpoint once its files are verified."""
+    """Verify the files of a checkpoint and return its metadata; raise CheckpointError if that fails."""
     try:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
         _require_format(state, path / STATE)
@@ -192,18 +193,18 @@ def _require_format(state: Mapping[str, Any], path: Path) -> None:
         return
     fix = "upgrade vertebra"
     if number < FORMAT:
-        fix = f"load it with vertebra {state['versions']['vertebra']}, which wrote it, or train anew"
+        fix = f"load it with vertebra {state['versions']['vertebra']}, which wrote it, or train again"
     raise CheckpointError(f"has format {number}, this version reads {FORMAT}", fix, file=path)
 
 
 def read_checksums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 sums in a folder's ``SHA256SUMS``, by file name."""
+    """Return the SHA-256 digests in the file ``SHA256SUMS`` of a folder, by file name."""
     lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def verify_checksums(folder: Path, required: Iterable[str]) -> None:
-    """Raise CheckpointError for a file that is damaged; KeyError where one of the ``required`` has no checksum."""
+    """Raise CheckpointError if a file of the folder is damaged, and KeyError if a ``required`` file has no checksum."""
     sums = read_checksums(folder)
     for name in {*required, *sums}:
         if sha256_of_file(folder / name) != sums[name]:
@@ -211,13 +212,13 @@ def verify_checksums(folder: Path, required: Iterable[str]) -> None:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Return the SHA-256 sum of a file in hexadecimal digits."""
+    """Return the SHA-256 digest of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file; CheckpointError where it cannot be read."""
+    """Read the tensors of a safetensors file; raise CheckpointError if it cannot be read."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -230,10 +231,11 @@ def load_weights(
     averaged: bool = False,
     convert: Callable[[Tensor, Tensor], Tensor] = lambda tensor, parameter: tensor,
 ) -> None:
-    """Load a checkpoint's weights into a model of the same parts; CheckpointError where they do not fit.
+    """Load the weights of a checkpoint into a model with the same parts; raise CheckpointError if they do not fit.
 
-    ``averaged`` takes the moving average of the weights, if the checkpoint has one, and otherwise the last weights.
-    ``convert`` gets a tensor and the model's, and returns what is loaded: the shard of a sharded model, for one.
+    ``averaged`` loads the exponential moving average of the weights if the checkpoint has one. ``convert`` is called
+    with each tensor of the checkpoint and the model's tensor of that name, and returns the tensor to load; for a
+    sharded model, this is the local shard.
     """
     path = checkpoint.path / AVERAGE
     if not averaged or not path.exists():
@@ -251,10 +253,10 @@ def load_model(
     *,
     imports: Sequence[str | os.PathLike[str]] = (),
 ) -> Model:
-    """Return the trained model of a run folder or checkpoint, in evaluation mode.
+    """Load the trained model of a run folder or checkpoint, in evaluation mode.
 
-    ``model.class_names`` names its labels. ``imports`` are modules or Python files with parts of your own, which are
-    imported first.
+    ``model.class_names`` are the names of its labels. ``imports`` are modules or Python files with custom parts, which
+    are imported first. Raises CheckpointError if there is no usable checkpoint.
     """
     for name in imports:
         import_user_code(name)
@@ -262,7 +264,10 @@ def load_model(
 
 
 def load_checkpoint_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Model:
-    """Return the trained model of an open checkpoint, in evaluation mode."""
+    """Build the model of an open checkpoint, load its weights (the averaged ones if there are any) and return it.
+
+    The model is in evaluation mode.
+    """
     names = {task: classes.names for task, classes in checkpoint.classes.items()}
     with value_errors_as_usage_errors():
         model = build_model(checkpoint.inference_config().model, names)

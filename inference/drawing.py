@@ -1,4 +1,4 @@
-"""Drawing predictions into an image, for people."""
+"""Drawing of predictions into images."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -16,16 +16,16 @@ Picture = UInt8[ndarray, "_ _ 3"]
 """An image in RGB."""
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-_HUES, _HUE_STEP = 80, 74.25  # OpenCV's hues are half degrees; 80 of these steps are whole turns
+_HUES, _HUE_STEP = 80, 74.25  # OpenCV's hues are in half degrees; 80 of these steps are a multiple of a full turn
 _TONES = ((200, 255), (110, 255), (255, 200), (140, 200))  # saturation and value
-_LEAST_WIDTH = 160  # pixels of a picture with text below it
-_LINE = 16  # pixels from one line of text to the next
+_MIN_WIDTH = 160  # minimum width of a picture with text below it, in pixels
+_LINE_HEIGHT = 16  # distance of two lines of text in pixels
 
 
 def class_color(label: int) -> tuple[int, int, int]:
-    """Return the colour (RGB) of a label: 80 hues, each far from the one before, in several tones.
+    """Return the RGB colour of a label; consecutive labels have very different hues.
 
-    Every label of a semantic map has another colour.
+    There are 80 hues in four tones, so that all labels of a semantic map (0..254) have different colours.
     """
     tone = _TONES[label // _HUES % len(_TONES)]
     pixel = np.array([[[int(label % _HUES * _HUE_STEP) % 180, *tone]]], dtype=np.uint8)
@@ -40,7 +40,7 @@ def draw_boxes(
     class_names: Sequence[str],
     scores: Tensor | None = None,
 ) -> Picture:
-    """Return the image with boxes, in its pixels, with class names and, if they are given, scores."""
+    """Return a copy of the image with boxes (xyxy in its pixels), their class names and, if given, their scores."""
     image = np.ascontiguousarray(image).copy()
     scale = max(0.35, min(image.shape[:2]) / 1000)
     thickness = max(1, round(2 * scale))
@@ -57,7 +57,10 @@ def draw_boxes(
 
 
 def blend_masks(image: Picture, masks: Iterable[tuple[Bool[ndarray, "_ _"], tuple[int, int, int]]]) -> Picture:
-    """Return the image with each mask half covered by its colour, one after the other, and outlined in full colour."""
+    """Return a copy of the image with each mask blended in half by its colour, and outlined in the full colour.
+
+    ``masks`` are pairs of a mask and an RGB colour.
+    """
     painted = image.copy()
     for mask, color in masks:
         left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
@@ -72,38 +75,38 @@ def blend_masks(image: Picture, masks: Iterable[tuple[Bool[ndarray, "_ _"], tupl
 
 
 def draw_classes(image: Picture, classes: UInt8[ndarray, "_ _"], class_names: Sequence[str]) -> Picture:
-    """Return the image with every pixel half covered by the colour of its class, above a legend.
+    """Return a copy of the image with each pixel blended in half with the colour of its class, and a legend below it.
 
-    Pixels of the background and those without a class (255) stay as they are.
+    Pixels of the background class and ignored pixels (255) are unchanged.
     """
     shown = [label for label in np.unique(classes).tolist() if label != IGNORE and class_names[label] != "background"]
     painted = image.copy()
     for label in shown:
         mask = classes == label
         painted[mask] = (image[mask].astype(np.uint16) + np.array(class_color(label), np.uint16) + 1) // 2
-    picture = draw_lines(painted, [str(class_names[label]) for label in shown], indent=_LINE)
-    top = len(picture) - _LINE * len(shown) - 4
+    picture = draw_lines(painted, [str(class_names[label]) for label in shown], indent=_LINE_HEIGHT)
+    top = len(picture) - _LINE_HEIGHT * len(shown) - 4
     for number, label in enumerate(shown):
-        corner = (4, top + _LINE * number + 4)
+        corner = (4, top + _LINE_HEIGHT * number + 4)
         cv2.rectangle(picture, corner, (corner[0] + 9, corner[1] + 9), class_color(label), cv2.FILLED)
     return picture
 
 
 def draw_lines(image: Picture, lines: Sequence[str], indent: int = 0) -> Picture:
-    """Return the image above lines of text on white, which begin ``indent`` pixels from the left.
+    """Return the image with lines of text below it, on white, indented by ``indent`` pixels.
 
-    An image that is too narrow for text is enlarged.
+    An image that is too narrow for text is enlarged by an integer factor.
     """
-    factor = -(-_LEAST_WIDTH // image.shape[1])
+    factor = -(-_MIN_WIDTH // image.shape[1])
     image = np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
-    strip = np.full((_LINE * len(lines) + 4, image.shape[1], 3), 255, dtype=np.uint8)
+    strip = np.full((_LINE_HEIGHT * len(lines) + 4, image.shape[1], 3), 255, dtype=np.uint8)
     for number, line in enumerate(lines, start=1):
-        cv2.putText(strip, line, (4 + indent, _LINE * number - 3), FONT, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+        cv2.putText(strip, line, (4 + indent, _LINE_HEIGHT * number - 3), FONT, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return np.vstack([image, strip])
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
-    """Return pictures in a row, on white."""
+    """Concatenate pictures from left to right, padded with white at the bottom."""
     height = max(map(len, pictures))
     padded = [
         np.pad(picture, ((0, height - len(picture)), (0, 0), (0, 0)), constant_values=255) for picture in pictures
@@ -112,9 +115,9 @@ def side_by_side(pictures: Sequence[Picture]) -> Picture:
 
 
 def write_image(path: str | os.PathLike[str], image: Picture) -> None:
-    """Write an RGB image in the format that the ending of the name says; ValueError for a format that is not known."""
+    """Write an RGB image to a file; its suffix determines the format. Raises ValueError for an unknown format."""
     path = Path(path)
     if not cv2.haveImageWriter(path.name):
-        raise ValueError(f"cannot encode {path.name}: {path.suffix!r} is no image format")
+        raise ValueError(f"cannot encode {path.name}: {path.suffix!r} is not an image format")
     _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     path.write_bytes(encoded.tobytes())

@@ -1,4 +1,4 @@
-"""The arithmetic that a model is computed with: which precision, and which kernels."""
+"""Settings of torch's arithmetic: precision, and deterministic kernels."""
 
 import contextlib
 import os
@@ -10,17 +10,18 @@ import torch
 from ..structures import UsageError
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
-"""``fp32`` is float32; ``tf32`` is float32 whose products a GPU rounds to 10 bits; ``bf16`` and ``fp16`` are half
-precision where torch's autocast uses it. Weights, losses and boxes are float32 in every case."""
+"""``fp32``: float32; ``tf32``: float32 with TensorFloat-32 products on a GPU (10 bits of mantissa); ``bf16`` and
+``fp16``: half precision in the operations that torch's autocast selects. Weights, losses and boxes are always
+float32."""
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @contextlib.contextmanager
 def matrix_precision(precision: Precision) -> Iterator[None]:
-    """Allow a GPU to round the products of float32 inside, unless the precision is ``fp32``.
+    """Allow TensorFloat-32 in matrix products and convolutions inside the block, unless the precision is ``fp32``.
 
-    torch's own default rounds those of convolutions only.
+    torch's own default allows it only in convolutions.
     """
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
@@ -33,16 +34,17 @@ def matrix_precision(precision: Precision) -> Iterator[None]:
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Return the context of half precision under ``bf16`` and ``fp16``, otherwise one that does nothing."""
-    half = _HALF.get(precision)
-    return contextlib.nullcontext() if half is None else torch.autocast(device.type, half)
+    """Return torch's autocast context for ``bf16`` and ``fp16``, and a null context for the other precisions."""
+    dtype = _HALF.get(precision)
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 @contextlib.contextmanager
 def deterministic_kernels(enabled: bool) -> Iterator[None]:
-    """Let torch use only algorithms inside whose result does not depend on the order in which threads finish.
+    """Make torch use only deterministic algorithms inside the block, if ``enabled``.
 
-    On a CPU every operation used here has one. Raises UsageError naming an operation that has none on this device.
+    Raises UsageError if an operation has no deterministic algorithm on its device; on the CPU, all operations used in
+    this package have one.
     """
     if not enabled:
         yield

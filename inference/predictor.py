@@ -1,4 +1,4 @@
-"""A trained model on photos."""
+"""Prediction of images with a trained model."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +17,15 @@ from .user_code import import_user_code
 
 
 class Predictor:
-    """A trained model that takes photos of any size and answers in their pixels, as the run's evaluations did.
+    """A trained model that predicts images of any size, with the preprocessing and settings of the run's evaluations.
 
-    ``path`` is a run folder or a checkpoint. Every photo goes through the preprocessing of the run's validation images;
-    where that draws at random or is a transform of your own, give ``preprocessing``: a value such as
-    ``ShortSideResize(short_side=800, long_side=1333)``, or a function from an RGB array (height, width, 3) to another.
-    ``batch_size`` says how many photos of a list are predicted together, by default as many as in the run's
-    evaluations. ``imports`` are modules or Python files with parts of your own, which are imported first.
+    ``path`` is a run folder or a checkpoint. ``preprocessing`` defaults to that of the run's validation images; if the
+    validation transform is random or custom, pass a config such as ``ShortSideResize(short_side=800, long_side=1333)``,
+    or a function from an RGB array (height, width, 3) to another. ``batch_size`` is the number of images of a list that
+    are predicted together; the default is that of the run's evaluations. ``imports`` are modules or Python files with
+    custom parts, which are imported first.
+
+    Raises CheckpointError if there is no usable checkpoint, and UsageError if ``preprocessing`` is needed.
     """
 
     def __init__(
@@ -42,23 +44,21 @@ class Predictor:
         self.preprocessing = self.config.preprocessing if preprocessing is None else preprocessing
         if self.preprocessing is None:
             raise UsageError(
-                "the run's validation transform draws at random or is one of its user's own, so it does not say how a "
-                "photo is prepared",
+                "the run's validation transform is random or a custom one, so it cannot be used to preprocess an image",
                 "give Predictor(preprocessing=...), such as ShortSideResize(short_side=800, long_side=1333)",
                 file=self.checkpoint.path,
             )
         self.batch_size = self.config.batch_size if batch_size is None else batch_size
         if self.batch_size < 1:
-            raise ValueError(f"a batch has at least one photo; got batch_size={self.batch_size}")
+            raise ValueError(f"batch_size must be at least 1; got batch_size={self.batch_size}")
         self.model = load_checkpoint_model(self.checkpoint, device)
 
     def __call__(self, images: Any) -> Any:
-        """Return the prediction of one photo, or a list of those of a list of photos.
+        """Predict one image, or a list of images; return its prediction, or a list of predictions.
 
-        A photo is a path, the bytes of an image file, a PIL image, an array (height, width) or (height, width, 1, 3 or
-        4) of uint8 or uint16, or a uint8 tensor (1, 3 or 4, height, width); see :func:`load_photo`. A prediction is
-        what the head predicts, in the pixels of the photo: ``Detections``, a map of classes, a ``Classification``, or a
-        dict of those.
+        An image is a path, the bytes of an image file, a PIL image, an array (height, width) or (height, width, 1, 3 or
+        4) of uint8 or uint16, or a uint8 tensor (1, 3 or 4, height, width); see :func:`load_photo`. A prediction is in
+        the pixels of the original image: ``Detections``, a class map, a ``Classification``, or a dict of these.
         """
         if not isinstance(images, list | tuple):
             return self._predict([load_photo(images)])[0]
@@ -68,7 +68,7 @@ class Predictor:
         return predictions
 
     def _predict(self, photos: Sequence[Photo]) -> list[Any]:
-        """Return the prediction of each photo; they are predicted as one batch."""
+        """Predict photos as one batch, and return the prediction of each."""
         prepared = [self._prepare(photo) for photo in photos]
         images = Images.from_list(prepared, self.model.size_divisor)
         sizes = [(photo.shape[0], photo.shape[1]) for photo in photos]
@@ -76,11 +76,11 @@ class Predictor:
             return predict_originals(self.model, images, sizes, self.config.semantic)
 
     def _prepare(self, photo: Photo) -> torch.Tensor:
-        """Return a photo as the model takes it: preprocessed, uint8, channels first."""
+        """Preprocess a photo, and convert it to a uint8 tensor with channels first."""
         if callable(self.preprocessing):
             image = self.preprocessing(photo)
         else:
-            assert self.preprocessing is not None, "the constructor has seen to it"
+            assert self.preprocessing is not None, "the constructor has checked it"
             image = preprocess_image(photo, self.preprocessing)
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
@@ -91,9 +91,10 @@ def predict_originals(
     original_sizes: Sequence[tuple[int, int]],
     semantic: SemanticInference = SemanticInference(),
 ) -> list[Any]:
-    """Return a prediction for each image, in the pixels of its original of the given (height, width).
+    """Predict a batch of resized images, and return the predictions in pixels of the original images.
 
-    ``semantic`` says how a semantic head predicts an image: as a whole or by windows, at which scales.
+    ``original_sizes`` are the (height, width) of the originals. ``semantic`` defines how a semantic head predicts an
+    image: as a whole or by windows, at which scales.
     """
     images = images.to(model.device)
     if model.head.task == "semantic":
@@ -108,10 +109,11 @@ def predict_originals(
 
 
 def to_original(prediction: Any, size: tuple[int, int], original_size: tuple[int, int]) -> Any:
-    """Return the prediction of a resized image in the pixels of its original; sizes are (height, width).
+    """Convert the prediction of a resized image to pixels of the original image; sizes are (height, width).
 
-    Logits become a map of classes of the original size, and the values of a dict are converted one by one. Any other
-    prediction goes by its method ``to_original(size, original_size)``, and one without it is returned as it is.
+    Semantic logits become a class map of the original size, and the values of a dict are converted one by one. For any
+    other prediction, its method ``to_original(size, original_size)`` is called; without that method it is returned
+    unchanged.
     """
     if isinstance(prediction, SemanticLogits):
         return label_map(prediction, original_size)

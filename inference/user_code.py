@@ -1,8 +1,8 @@
-"""Modules of the user's own: heads, tasks, transforms and whatever else an experiment has from outside the package.
+"""Import of the user's own modules: heads, tasks, transforms and other custom parts of an experiment.
 
-**Code runs only where somebody names it**: a config file that is given to a command, ``--import``, ``imports=``. What a
-run folder or a checkpoint holds is data. A run keeps copies of its user's modules in its folder ``code``, and nothing
-imports them until they are named.
+**Code runs only if the user names it**: as a config file given to a command, by ``--import`` or by ``imports=``. Run
+folders and checkpoints are data. A run stores copies of the user's modules in its folder ``code``, but they are not
+imported unless they are named.
 """
 
 import ast
@@ -21,16 +21,16 @@ from pydantic import ValidationError
 from ..structures import UsageError, usage_error_from_validation
 
 _modules: dict[str, ModuleType] = {}
-"""The modules that files were run as, by the digest of the file and of those that it imports from beside it."""
+"""The modules of the files that were run, by the digest of the file and of the files beside it that it imports."""
 _contents: dict[Path, str] = {}
-"""What each of these files held when it was last run or imported, as a digest."""
+"""The digest of each imported file at the time of its last import."""
 
 
 def import_user_code(name: str | os.PathLike[str]) -> ModuleType:
-    """Import a module by its name, or a Python file by its path, and return the module.
+    """Import a module by its name, or a Python file by its path, so that the parts it registers can be used.
 
-    What it registers is known afterwards. A file may import modules that lie beside it. A file that is unchanged since
-    it was imported, or a copy of one, is not run again. Raises UsageError that names the line of a mistake.
+    A file may import modules beside it. A file that was imported before, or a copy of it, is not run again if nothing
+    has changed. Raises UsageError for a missing module or file, and for an error in the file, with its line.
     """
     path = Path(name)
     if path.suffix != ".py" and len(path.parts) == 1:
@@ -42,12 +42,12 @@ def import_user_code(name: str | os.PathLike[str]) -> ModuleType:
 
 
 def run_file(path: Path) -> ModuleType:
-    """Run a Python file as a module, also where it was run before; a mistake in it is a UsageError with its line."""
+    """Run a Python file as a module, even if it was run before; an error in it becomes a UsageError with its line."""
     folder = str(path.resolve().parent)
     files = find_files_beside(path)
     _forget_changed(files[1:])
-    # While it runs, its folder comes first on the module path, as for a script. Afterwards it stays as the last entry:
-    # functions of the file may import later, and data-loading workers import the file's classes by its module name.
+    # While the file runs, its folder is the first entry of sys.path, as for a script. Afterwards it stays as the last
+    # entry: functions of the file may import later, and data-loading workers import its classes by the module's name.
     sys.path.insert(0, folder)
     try:
         module = _execute(path)
@@ -71,15 +71,15 @@ def _import_by_name(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name.partition(".")[0]:
-            raise  # a module that it imports is missing
+            raise  # the module exists, but a module that it imports is missing
         fix = "install it, or give the path of its file, which ends in .py"
         raise UsageError(f"there is no module named {name!r}", fix) from error
 
 
 def find_files_beside(path: Path, folder: Path | None = None) -> list[Path]:
-    """Return a Python file and those that it imports, directly or through others, from its folder or below it.
+    """Return a Python file, and the files in its folder or below that it imports, directly or indirectly.
 
-    ``folder`` is another one to look in: for a module of a package the folder that the package is in.
+    ``folder`` is the folder to search instead: for a module in a package, the folder that contains the package.
     """
     folder = path.resolve().parent if folder is None else folder.resolve()
     files: dict[Path, None] = {}
@@ -95,7 +95,7 @@ def find_files_beside(path: Path, folder: Path | None = None) -> list[Path]:
 
 
 def _imported_names(path: Path) -> list[str]:
-    """Return the top-level names of the modules that a file imports; none where its syntax is wrong."""
+    """Return the top-level names of the modules that a file imports; an empty list if it has a syntax error."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
@@ -110,7 +110,7 @@ def _imported_names(path: Path) -> list[str]:
 
 
 def _files_of_module(folder: Path, name: str) -> list[Path]:
-    """Return the files of a module or a package in a folder; none where it is not there."""
+    """Return the files of a module or a package in a folder; an empty list if the folder does not have it."""
     if (folder / f"{name}.py").is_file():
         return [folder / f"{name}.py"]
     package = folder / name
@@ -118,7 +118,7 @@ def _files_of_module(folder: Path, name: str) -> list[Path]:
 
 
 def _digest(files: Sequence[Path]) -> str:
-    """Return a digest of a file and of those beside it, the same wherever their folder is."""
+    """Return a digest of the names and contents of files, which does not depend on the path of their folder."""
     folder = files[0].parent
     lines = [f"{file.relative_to(folder).as_posix()} {_content_digest(file)}" for file in sorted(files)]
     return hashlib.sha256("\n".join([files[0].name, *lines]).encode()).hexdigest()
@@ -129,7 +129,7 @@ def _content_digest(file: Path) -> str:
 
 
 def _forget_changed(files: Sequence[Path]) -> None:
-    """Let files that have changed since they were imported be imported again."""
+    """Remove modules whose files have changed from ``sys.modules``, so that they are imported again."""
     contents = {file: _content_digest(file) for file in files}
     changed = {file for file, content in contents.items() if _contents.get(file, content) != content}
     for name, module in list(sys.modules.items()):
@@ -140,17 +140,17 @@ def _forget_changed(files: Sequence[Path]) -> None:
 
 
 def _execute(path: Path) -> ModuleType:
-    """Import a file under its own name, or under a longer one where another module has that name."""
+    """Import a file as a module of its name, or with the prefix ``vertebra_user_`` if another module has that name."""
     name = path.stem
     loaded = getattr(sys.modules.get(name), "__file__", None)
     if loaded is not None and Path(loaded).resolve() == path.resolve():
-        del sys.modules[name]  # it was loaded before, and has changed since
+        del sys.modules[name]  # an earlier import of the same file, which may have changed
     elif name in sys.modules or name in sys.stdlib_module_names:
         name = f"vertebra_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None, "a .py path always has a loader"
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and postponed annotations look their module up
+    sys.modules[name] = module  # needed while it runs: dataclasses and postponed annotations look up their module
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -160,7 +160,7 @@ def _execute(path: Path) -> ModuleType:
 
 
 def _locate(path: Path, error: Exception) -> str:
-    """Return ``file:line`` of a mistake in a Python file."""
+    """Return the location of an error in a Python file as ``file:line``."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""COCO's format: checked annotations, as objects with boxes and masks or as maps of classes."""
+"""Data sets in COCO's format: objects with boxes and masks, or class maps made from the masks."""
 
 from .annotations import CocoAnnotations
 from .categories import COCO_CLASSES

@@ -1,4 +1,4 @@
-"""A COCO annotation file as checked, flat arrays: nothing native ever sees an unchecked number."""
+"""A COCO annotation file as flat arrays, checked so that native code never sees an invalid number."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -22,40 +22,42 @@ from .polygons import PolygonMaskTable
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CocoAnnotations:
-    """Images and their objects; those of image ``i`` are ``starts[i]:starts[i + 1]``. Boxes are xyxy, clipped."""
+    """The images and objects of a COCO annotation file; image ``i`` has the objects ``starts[i]:starts[i + 1]``."""
 
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     image_rows: ndarray
-    """Where in the file each image stands."""
+    """The index of each image in ``images`` of the file."""
     image_ids: ndarray
     file_names: ndarray
     """UTF-8 bytes."""
     sizes: ndarray
-    """(height, width) as the file declares them."""
+    """(height, width) of each image, as declared in the file."""
     starts: ndarray
     rows: ndarray
-    """Where in the file each object stands."""
+    """The index of each object in ``annotations`` of the file."""
     boxes: ndarray
+    """xyxy in pixels, clipped to the image."""
     labels: ndarray
     crowd: ndarray
+    """Whether each object is a crowd."""
     masks: MaskTable | None = None
     polygon_masks: PolygonMaskTable | None = None
     entry: Path | None = None
-    """The entry of the cache whose files are mapped; None where the arrays are in memory."""
+    """The folder of the cache entry whose files are mapped; None if the arrays are in memory."""
 
     def arrays(self) -> dict[str, ndarray]:
-        """Return all arrays by name, those of masks too."""
-        named = {name: getattr(self, name) for name in _ARRAYS}
+        """Return all arrays by name, including the arrays of masks."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
         if self.masks is not None:
-            named |= _arrays_of(self.masks, "masks.")
+            arrays |= _arrays_of(self.masks, "masks.")
         if self.polygon_masks is not None:
-            named |= _arrays_of(self.polygon_masks, "polygons.") | _arrays_of(self.polygon_masks.bitmaps, "bitmaps.")
-        return named
+            arrays |= _arrays_of(self.polygon_masks, "polygons.") | _arrays_of(self.polygon_masks.bitmaps, "bitmaps.")
+        return arrays
 
     @classmethod
     def of_contents(cls, contents: Contents) -> "CocoAnnotations":
-        """Return annotations whose arrays are in an entry of the cache."""
+        """Build the annotations from the contents of a cache entry."""
         arrays, facts = contents.arrays, contents.facts
         masks = polygon_masks = None
         if "masks.text" in arrays:
@@ -73,7 +75,7 @@ class CocoAnnotations:
         )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickle mapped arrays as the name of their entry: a new process maps the same files, and copies nothing."""
+        """Pickle mapped arrays as the path of their cache entry, so that workers map the same files without a copy."""
         return object.__reduce_ex__(self, protocol) if self.entry is None else (_map_again, (self.entry,))
 
 
@@ -87,7 +89,7 @@ def _map_again(entry: Path) -> CocoAnnotations:
         return CocoAnnotations.of_contents(map_entry(entry, verified=True))
     except (OSError, ValueError) as error:
         raise DataError(
-            "the entry of the cache is gone, which this data set is kept in", "open the data set again",
+            "the cache entry of this data set is gone", "open the data set again",
             case="cache", file=entry,
         ) from error  # fmt: skip
 
@@ -111,11 +113,11 @@ def read_annotations(
     masks: MaskFormat | None = None,
     subset: int | None = None,
 ) -> CocoAnnotations:
-    """Check what was read from a COCO file; what is unusable goes to the report, which raises or counts it.
+    """Check the contents of a COCO file and convert them to arrays; the report raises or counts unusable entries.
 
-    ``class_names`` chooses and orders the classes, ``min_box`` drops objects with a shorter side (pixels) or, as None,
-    asks nothing of boxes and gives none, ``masks`` reads their masks too, in one form or the other, ``subset`` takes
-    the first images only.
+    ``class_names`` selects and orders the classes; None takes all. ``min_box`` is the minimum side of a box in pixels;
+    None ignores the boxes. ``masks`` is the form in which masks are read; None reads none. ``subset`` is the number of
+    images to take from the beginning of the file; None takes all.
     """
     categories = read_categories(file.categories, class_names, path)
     images = read_images(file.images, report, path, subset)

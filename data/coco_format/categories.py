@@ -1,4 +1,4 @@
-"""The classes of a COCO file: which labels stand for which of its category ids."""
+"""The classes of a COCO file, and the mapping between labels and category ids."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -22,21 +22,24 @@ COCO_CLASSES = (
 """The 80 object classes of COCO, in the order of their ids in the official files."""
 
 OTHER_CLASS, UNDECLARED = -1, -2
-"""In place of a label: a class that is left out by choice, and one that the file does not declare."""
+"""Used in place of a label: a class that is not selected, and a category id that the file does not declare."""
 
 
 @dataclass(frozen=True, slots=True)
 class Categories:
-    """The classes to learn, in the order of their labels."""
+    """The selected classes, in the order of their labels."""
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
     label_of: Mapping[Any, int]
-    """The label of each category id that the file declares; ``OTHER_CLASS`` for a class that is left out."""
+    """The label of each category id of the file; ``OTHER_CLASS`` for a class that is not selected."""
 
 
 def read_categories(categories: list[Any], wanted: Sequence[str] | None, path: str | os.PathLike[str]) -> Categories:
-    """Return the ``wanted`` classes, in that order; None takes all, by id."""
+    """Return the ``wanted`` classes, in this order; None selects all classes, sorted by id.
+
+    Raises DataError for invalid categories, and UsageError for a wanted class that the file does not have.
+    """
 
     def problem(case: str, what: str) -> DataError:
         return DataError(what, "correct the categories", case=case, file=path)

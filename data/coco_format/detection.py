@@ -1,4 +1,4 @@
-"""Detection data in COCO's format."""
+"""Detection data sets in COCO's format."""
 
 import hashlib
 from dataclasses import replace
@@ -20,12 +20,12 @@ from .opening import CocoConfig, open_coco
 
 @DATASETS.register("coco", CocoConfig)
 class CocoDataset(Dataset):
-    """COCO's images, boxes and masks; crowds are regions to ignore."""
+    """A detection data set in COCO's format, with boxes and masks; crowds are ignore regions."""
 
     task: ClassVar[str] = "detection"
 
     def __init__(self, policy: Policy, config: CocoConfig, boxes: bool = True) -> None:
-        """Open the data set; without ``boxes``, for maps of classes, nothing is asked of boxes and none are read."""
+        """Open and validate the data set; ``boxes=False``, for class maps, neither reads nor checks boxes."""
         self.config, self.masks, self.mask_format = config, config.masks, config.mask_format
         self.report = DataReport(policy, config.annotations)
         self.annotations, self.indices, self._digest = open_coco(config, boxes, self.report)
@@ -37,11 +37,11 @@ class CocoDataset(Dataset):
 
     @property
     def sizes(self) -> Int64[ndarray, "n 2"]:
-        """(height, width) of every image, as the file declares and the headers confirm it."""
+        """(height, width) of every image, as declared in the file and verified in the image headers."""
         return self.annotations.sizes[self.indices]
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
-        """Return the (image index, label) pairs of all objects; a crowd is no object."""
+        """Return the (image index, label) pairs of all objects, without crowds."""
         starts, labels = self.annotations.starts, self.annotations.labels
         pairs = np.stack([np.repeat(np.arange(len(starts) - 1), np.diff(starts)), labels], axis=1)
         return select_image_labels(pairs[~self.annotations.crowd], self.indices, len(starts) - 1)
@@ -54,28 +54,28 @@ class CocoDataset(Dataset):
         return read_image_record(self.file_name(index), image_id, self.config.decode_short_side)
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """Return the record with its objects; crowds are in ``ignored``."""
+        """Add the objects to a record; crowds are in ``ignored``."""
         rows, annotations = self.rows_of(index), self.annotations
         is_crowd = annotations.crowd[rows]
         objects, crowds = rows[~is_crowd], rows[is_crowd]
-        wanted, size = objects.tolist(), record.full_size
-        masks = None if annotations.masks is None else annotations.masks.decode(wanted, size)
-        polygon_masks = None if annotations.polygon_masks is None else annotations.polygon_masks.decode(wanted, size)
+        mask_rows, size = objects.tolist(), record.full_size
+        masks = None if annotations.masks is None else annotations.masks.decode(mask_rows, size)
+        polygon_masks = None if annotations.polygon_masks is None else annotations.polygon_masks.decode(mask_rows, size)
         boxes, labels = annotations.boxes, annotations.labels
         return replace(record, objects=Objects(boxes[objects], labels[objects], boxes[crowds], masks, polygon_masks))
 
     def rows_of(self, index: int) -> Int64[ndarray, " n"]:
-        """Return the rows of ``annotations`` that hold the objects and crowds of an image."""
+        """Return the indices of an image's objects and crowds in the arrays of ``annotations``."""
         image = self.indices[index]
         start, end = self.annotations.starts[image : image + 2].tolist()
         return np.arange(start, end)
 
     def ground_truth(self) -> dict[str, Any]:
-        """Return the file's own entries of these images and classes; ``iscrowd`` and ids are filled in where missing.
+        """Return the file's entries for the images and classes of the data set, as a dict in COCO's format.
 
-        A missing area stays missing: it is the box's or the mask's, whichever an evaluator compares. Objects that were
-        too small to train on are there: an evaluator has rules of its own for them. DataError where the file was
-        changed since it was opened.
+        Missing ids and ``iscrowd`` are filled in. A missing area stays missing, since it depends on whether boxes or
+        masks are evaluated. Objects below ``min_box`` are included, since evaluators have their own rules for small
+        objects. Raises DataError if the file has changed since it was opened.
         """
         content = read_file(self.config.annotations)
         if hashlib.sha256(content).hexdigest() != self._digest:
@@ -102,5 +102,5 @@ class CocoDataset(Dataset):
 
 
 def _complete(entry: dict[str, Any], row: int) -> dict[str, Any]:
-    """Return an annotation with an id and ``iscrowd`` as a number."""
+    """Return an annotation with its id filled in, and with ``iscrowd`` as an int."""
     return {"id": -1 - row, **entry, "iscrowd": int(entry.get("iscrowd", 0))}

@@ -1,4 +1,4 @@
-"""The images that a COCO file lists."""
+"""The entries of ``images`` in a COCO file."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,23 +15,24 @@ from ...structures import MAX_PIXELS, DataError
 from ..report import DataReport
 
 UNKNOWN, OUTSIDE, REFUSED = -1, -2, -3
-"""In place of an image's index: one that the file does not list, that a subset leaves out, that cannot be used."""
+"""Used in place of an image index: an image that the file does not list, that is outside the subset, or that is
+unusable."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageTable:
-    """The usable images, in the order of the file, and the indices of all ids in it."""
+    """The usable images of a COCO file, in the order of the file."""
 
     rows: Int64[ndarray, " m"]
-    """Where in the file each image stands."""
+    """The index of each image in ``images`` of the file."""
     ids: ndarray
-    """Numbers or text."""
+    """The image ids, either all integers or all strings."""
     file_names: ndarray
     """UTF-8 bytes."""
     sizes: Int64[ndarray, "m 2"]
-    """(height, width) as the file declares them."""
+    """(height, width) of each image, as declared in the file."""
     index_of: Mapping[int | str, int]
-    """The index of each id that the file has for an image; ``OUTSIDE`` or ``REFUSED`` for one that is not here."""
+    """The index in this table of each image id in the file; ``OUTSIDE`` or ``REFUSED`` for images not in the table."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -40,9 +41,9 @@ class ImageTable:
 def read_images(
     rows: Sequence[Row], report: DataReport, path: str | os.PathLike[str], subset: int | None
 ) -> ImageTable:
-    """Read the entries of ``images``; what is wrong with unusable ones goes to the report.
+    """Read and check the entries of ``images``; unusable ones are rejected in the report.
 
-    ``subset`` takes the first usable images only.
+    ``subset`` is the number of usable images to take from the beginning of the file; None takes all.
     """
     names: dict[int | str, str] = {}
     refused: list[int | str] = []
@@ -56,12 +57,15 @@ def read_images(
         assert image.id is not None, "an image without an id has a problem"
         if image.id in names:
             what = f"two images have this id: {names[image.id]!r} and {image.file_name!r}"
-            raise _error("duplicate-image-id", what, "give every image an id of its own", path, image.id)
+            raise _error("duplicate-image-id", what, "give every image a unique id", path, image.id)
         names[image.id] = image.file_name
         used_rows.append(row)
         sizes.append((image.height, image.width))
     if len({type(image_id) for image_id in names}) > 1:
-        raise DataError("some image ids are numbers and some text", "use one kind", case="mixed-image-ids", file=path)
+        raise DataError(
+            "some image ids are numbers and some text", "use only numbers or only text",
+            case="mixed-image-ids", file=path,
+        )  # fmt: skip
     ids = list(names)[:subset]
     index_of = dict.fromkeys(names, OUTSIDE) | dict(zip(ids, range(len(ids)), strict=True))
     return ImageTable(
@@ -74,14 +78,14 @@ def read_images(
 
 
 class _Entry(NamedTuple):
-    """The fields of an entry as the file has them, whatever their types; an id that cannot be one is None."""
+    """The fields of an entry as they are in the file, of any type; an invalid id is None."""
 
     id: int | str | None
     file_name: Any
     height: Any
     width: Any
     shown: str
-    """The whole entry, for an error message."""
+    """The text of the entry for error messages."""
 
 
 def _read_entries(rows: Sequence[Row], path: str | os.PathLike[str]) -> Iterator[_Entry]:
@@ -98,7 +102,7 @@ def _read_entries(rows: Sequence[Row], path: str | os.PathLike[str]) -> Iterator
 
 
 def _image_problem(image: _Entry) -> Problem | None:
-    """Return what is wrong with an entry of ``images``."""
+    """Check an entry of ``images``; return None if it is valid."""
     if image.id is None:
         return Problem("bad-image", f"an image needs an id, a number of 64 bits or text; found {image.shown}")
     if not is_text(image.file_name) or not image.file_name:

@@ -1,4 +1,4 @@
-"""The masks of many annotations: checked, and kept in the form that a head learns from."""
+"""Reading of the masks of many annotations: checks, and conversion to the form that heads need."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from .polygons import PolygonCollector, PolygonMaskTable
 
 
 class MaskReader:
-    """Takes segmentations in any order and gives the tables of the usable objects."""
+    """Reader that checks and collects the masks of annotations in any order, and builds the tables of selected ones."""
 
     def __init__(self, count: int, mask_format: MaskFormat) -> None:
         self._bitmaps = MaskCollector(count)
         self._polygons = PolygonCollector(count) if mask_format == "polygons" else None
         self.empty: Bool[ndarray, " n"] = np.zeros(count, bool)
-        """Which of the objects have a mask without a pixel."""
+        """Which annotations have a mask that covers no pixel."""
 
     def read_block(
         self,
@@ -32,52 +32,53 @@ class MaskReader:
         sizes: Int64[ndarray, "k 2"],
         wanted: Bool[ndarray, " k"],
     ) -> Bool[ndarray, " k"]:
-        """Check the masks of annotations on images of these (height, width), and keep the sound ones that are wanted.
+        """Check the masks of annotations, and store the valid ones among those that are ``wanted``.
 
-        Returns which are sound; of the others only :func:`segmentation_problem` tells.
+        ``indices`` are the indices of the annotations in the file, ``sizes`` the (height, width) of their images.
+        Returns which masks are certainly valid; the others have to be checked by :func:`segmentation_problem`.
         """
-        sound = np.zeros(len(indices), bool)
+        valid = np.zeros(len(indices), bool)
         masks = [annotation.segmentation for annotation in annotations]
         for position, mask in enumerate(masks):
             if isinstance(mask, RunLengths):
                 height, width = sizes[position].tolist()
                 run_lengths = {"size": mask.size, "counts": mask.counts}
-                sound[position] = rle_problem(run_lengths, (height, width)) is None
-                if sound[position] and wanted[position]:
-                    self._keep_run_lengths(int(indices[position]), run_lengths, (height, width))
+                valid[position] = rle_problem(run_lengths, (height, width)) is None
+                if valid[position] and wanted[position]:
+                    self._store_run_lengths(int(indices[position]), run_lengths, (height, width))
         positions = np.array([position for position, mask in enumerate(masks) if isinstance(mask, list)], np.int64)
         polygons: Any = [mask for mask in masks if isinstance(mask, list)]
         formed = is_well_formed(polygons)
         positions, polygons = positions[formed], list(itertools.compress(polygons, formed))
         flat = FlatPolygons.of(polygons)
         near = is_near_image(flat, sizes[positions])
-        sound[positions] = near
-        kept = near & wanted[positions]
-        if not kept.all():
-            positions, polygons = positions[kept], list(itertools.compress(polygons, kept))
+        valid[positions] = near
+        stored = near & wanted[positions]
+        if not stored.all():
+            positions, polygons = positions[stored], list(itertools.compress(polygons, stored))
             flat = FlatPolygons.of(polygons)
-        self._keep_polygons(indices[positions], polygons, flat, sizes[positions])
-        return sound
+        self._store_polygons(indices[positions], polygons, flat, sizes[positions])
+        return valid
 
     def read_one(self, index: int, segmentation: Any, size: tuple[int, int]) -> None:
-        """Keep a segmentation in which :func:`segmentation_problem` finds nothing wrong."""
+        """Store the mask of one annotation, which must have passed :func:`segmentation_problem`."""
         if isinstance(segmentation, list):
             flat = FlatPolygons.of([segmentation])
-            self._keep_polygons(np.array([index]), [segmentation], flat, np.array([size], np.int64))
+            self._store_polygons(np.array([index]), [segmentation], flat, np.array([size], np.int64))
         else:
-            self._keep_run_lengths(index, segmentation, size)
+            self._store_run_lengths(index, segmentation, size)
 
     def tables(self, chosen: Int64[ndarray, " k"]) -> tuple[MaskTable | None, PolygonMaskTable | None]:
-        """Return the masks of the chosen objects, in their order: bitmaps or polygons."""
+        """Return the table of the chosen annotations' masks, in their order: (bitmaps, None) or (None, polygons)."""
         if self._polygons is None:
             return self._bitmaps.table(chosen), None
         return None, self._polygons.table(chosen, self._bitmaps)
 
-    def _keep_run_lengths(self, index: int, segmentation: Any, size: tuple[int, int]) -> None:
+    def _store_run_lengths(self, index: int, segmentation: Any, size: tuple[int, int]) -> None:
         self._bitmaps.add([index], [segmentation], [size])
         self.empty[index] = self._bitmaps.areas[index] == 0
 
-    def _keep_polygons(
+    def _store_polygons(
         self,
         indices: Int64[ndarray, " k"],
         polygons: Sequence[Polygons],
@@ -91,7 +92,7 @@ class MaskReader:
             return
         self._polygons.add(indices, flat)
         doubtful = ~surely_covers_pixels(flat, sizes)
-        drawn = encode_segmentations(
+        encoded = encode_segmentations(
             list(itertools.compress(polygons, doubtful)), list(itertools.compress(pairs, doubtful))
         )
-        self.empty[indices[doubtful]] = mask_areas(drawn) == 0
+        self.empty[indices[doubtful]] = mask_areas(encoded) == 0

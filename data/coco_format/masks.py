@@ -1,4 +1,4 @@
-"""The masks of many objects in a few flat arrays, as COCO's run lengths."""
+"""The masks of many objects as COCO's compressed RLE, in a few flat arrays."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,43 +14,45 @@ from ...formats.rle import decode_mask, encode_segmentations, mask_areas
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MaskTable:
-    """Masks by number. Flat arrays, which processes share: an image's masks are decoded when it is read.
+    """The masks of many objects as compressed RLE, in flat arrays that processes share.
 
-    They take about 250 bytes an object in COCO. A polygon is drawn once, by the code that draws it for COCO's metric.
+    The masks of an image are decoded when it is read. In COCO they take about 250 bytes per object. Polygons are
+    rasterized once, when the data set is opened, by the same code as for COCO's metric.
     """
 
     text: UInt8[ndarray, " t"]
+    """The concatenated ``counts`` of all masks."""
     starts: Int64[ndarray, " n1"]
-    """Where in ``text`` each mask's counts begin."""
+    """The position in ``text`` at which the counts of each mask start."""
     areas: Int64[ndarray, " n"]
     """The number of pixels of each mask."""
 
     def decode(self, rows: Iterable[int], size: tuple[int, int]) -> UInt8[ndarray, "n h w"]:
-        """Return the bitmaps of some objects of one image of this (height, width)."""
+        """Return the bitmaps of some objects of one image of ``size`` (height, width)."""
         texts = [self.text[self.starts[row] : self.starts[row + 1]].tobytes() for row in rows]
         masks = np.zeros((len(texts), *size), np.uint8)
         for mask, counts in zip(masks, texts, strict=True):
-            # Decoded masks lie column by column: numpy would copy them element by element, many times slower.
+            # Decoded masks are column-major: numpy would copy them element by element, which is many times slower.
             cv2.transpose(decode_mask({"size": list(size), "counts": counts}).T, dst=mask)
         return masks
 
 
 class MaskCollector:
-    """Collects masks in any order for a :class:`MaskTable`."""
+    """Builder of a :class:`MaskTable`, which accepts masks in any order."""
 
     def __init__(self, count: int) -> None:
         self._texts: list[bytes] = [b""] * count
         self.areas: Int64[ndarray, " n"] = np.zeros(count, np.int64)
 
     def add(self, indices: Sequence[int], segmentations: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> None:
-        """Encode the segmentations of the objects with these indices, on images of these (height, width)."""
+        """Encode and store the segmentations of the objects with these indices; ``sizes`` are those of their images."""
         encoded = encode_segmentations(segmentations, sizes)
         self.areas[list(indices)] = mask_areas(encoded)
         for index, mask in zip(indices, encoded, strict=True):
             self._texts[index] = mask["counts"]
 
     def table(self, chosen: Int64[ndarray, " k"]) -> MaskTable:
-        """Return the masks of the chosen objects, in their order."""
+        """Return the table of the masks of the chosen objects, in their order."""
         texts = [self._texts[index] for index in chosen.tolist()]
         starts = np.cumsum([0, *map(len, texts)])
         return MaskTable(np.frombuffer(b"".join(texts), np.uint8), starts, self.areas[chosen])

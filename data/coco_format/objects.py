@@ -1,7 +1,7 @@
-"""The annotations of a COCO file as objects with a box, a label and, where it is wanted, a mask.
+"""Reading of ``annotations`` in a COCO file: objects with a box, a label and optionally a mask.
 
-All annotations are read into flat arrays and looked at a column at a time. What is not certainly sound by that is
-looked at once more by itself, as it stands in the file, by the checks that results and ground truth go through too.
+All annotations are read into flat arrays and checked by vectorized operations. An annotation that does not pass them is
+checked again on its own, as it is in the file, by the checks of :mod:`vertebra.formats.checks`.
 """
 
 import os
@@ -33,27 +33,29 @@ from .masks import MaskTable
 from .polygons import PolygonMaskTable
 
 XYXY_SUSPICION = 0.2
-"""The fraction of boxes leaving their image beyond which they are probably xyxy in place of xywh."""
-BOXES_ONLY = "draw it, or for boxes alone set masks=false and leave out the head's mask branch"
+"""If more than this fraction of the boxes leaves the image, they are probably xyxy instead of xywh."""
+NO_MASK_FIX = "add it, or for boxes alone set masks=false and leave out the head's mask branch"
 """What to do about an object without a mask."""
 _IRREGULAR = CocoAnnotation(image_id=0, category_id=0)
-"""In place of a row that is not of the usual types, until it is looked at by itself."""
+"""Placeholder for a row whose fields do not have the expected types, until it is read on its own."""
 _NO_BOX = (np.nan,) * 4
-_LARGEST = 2.0**63
-"""From here on a whole number is too large to compute with, as ``structures.is_number`` has it."""
+_TOO_LARGE = 2.0**63
+"""Numbers from this on are refused, as in ``structures.is_number``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ObjectTable:
-    """The usable annotations: boxes are xyxy, clipped to their image."""
+    """The usable annotations of a COCO file."""
 
     rows: Int64[ndarray, " n"]
-    """Where in the file each stands."""
+    """The index of each annotation in the file."""
     images: Int64[ndarray, " n"]
-    """The index of each one's image."""
+    """The index of its image in the :class:`ImageTable`."""
     boxes: Float32[ndarray, "n 4"]
+    """xyxy in pixels, clipped to the image."""
     labels: Int64[ndarray, " n"]
     crowd: Bool[ndarray, " n"]
+    """Whether it is a crowd."""
 
     def take(self, chosen: Int64[ndarray, " k"]) -> "ObjectTable":
         """Return the chosen objects, in this order."""
@@ -61,10 +63,10 @@ class ObjectTable:
 
 
 class AnnotationReader:
-    """Reads the annotations of a file about these images and classes; what is unusable goes to the report.
+    """Reader that checks the annotations of a file and returns those of the selected images and classes.
 
-    A side of a box has at least ``min_box`` pixels; None asks nothing of boxes, which then are zeros. With a
-    ``mask_format`` every object must have a usable mask.
+    ``min_box`` is the minimum side of a box in pixels; None ignores the boxes, which are then zeros. With a
+    ``mask_format`` the masks are read too, and every object must have a valid one.
     """
 
     def __init__(
@@ -82,32 +84,35 @@ class AnnotationReader:
         self._masks = None if mask_format is None else MaskReader(count, mask_format)
         self._image_ids = KnownIds.of(images.index_of, "the file")
         self._category_ids = KnownIds.of(categories.label_of, "the file")
-        self._indices = np.full(count, UNKNOWN, np.int64)  # of images
+        self._indices = np.full(count, UNKNOWN, np.int64)  # image indices
         self._labels = np.full(count, UNDECLARED, np.int64)
         self._boxes = np.zeros((count, 4))  # x, y, width, height
         self._areas = np.zeros(count)
         self._crowd = np.zeros(count, np.int64)
-        self._unsure = np.zeros(count, bool)  # rows to look at by themselves
-        self._mask_missing = np.zeros(count, bool)  # rows whose mask was not kept yet
-        self._numbers = np.zeros(count, np.int64)  # the ids that are numbers
-        self._names: dict[int, str | None] = {}  # by row, the ids that are not: text, or none
-        self._irregular: dict[int, dict[str, Any]] = {}  # by row
+        self._is_irregular = np.zeros(count, bool)  # rows whose fields do not have the expected types
+        self._mask_missing = np.zeros(count, bool)  # rows whose mask has not been stored yet
+        self._number_ids = np.zeros(count, np.int64)  # annotation ids that are integers
+        self._other_ids: dict[int, str | None] = {}  # by row: annotation ids that are text, or None if there is none
+        self._irregular: dict[int, dict[str, Any]] = {}  # by row: the parsed entries of irregular rows
 
     def read(self, report: DataReport) -> tuple[ObjectTable, MaskTable | None, PolygonMaskTable | None]:
-        """Return the usable objects, image after image, and their masks in the form that was asked for."""
+        """Return the usable objects, sorted by image, and their masks as bitmaps or polygons.
+
+        Unusable annotations are rejected or skipped in the report.
+        """
         row_type = CocoAnnotation if self._masks is None else CocoMaskAnnotation
         with paused_garbage_collection():
             for first, block in decode_blocks(self._rows, row_type):
                 self._read_block(first, block)
         for row in np.flatnonzero(self._indices == REFUSED).tolist():
             report.skip("annotations", "on-skipped-image", f"row {row}")
-        asked = self._indices > OUTSIDE
-        report.read["annotations"] += int(asked.sum()) + report.skipped_count("annotations")
-        self._check_ids(asked, report)
-        self._check_fields(asked, report)
-        objects = self._select(asked, report)
+        in_subset = self._indices > OUTSIDE  # includes annotations of unknown images, which are errors
+        report.read["annotations"] += int(in_subset.sum()) + report.skipped_count("annotations")
+        self._check_ids(in_subset, report)
+        self._check_fields(in_subset, report)
+        objects = self._select(in_subset, report)
         objects = objects.take(np.argsort(objects.images, kind="stable"))
-        self._rows = ()  # the text of a large file takes as much memory as the tables that come now
+        self._rows = ()  # free the text, which for a large file takes as much memory as the mask tables built next
         if self._masks is None:
             return objects, None, None
         for row in objects.rows[self._masks.empty[objects.rows]].tolist():
@@ -115,7 +120,7 @@ class AnnotationReader:
         return objects, *self._masks.tables(objects.rows)
 
     def _read_block(self, first: int, block: Sequence[CocoAnnotation | None]) -> None:
-        """Put the rows from ``first`` on into the columns."""
+        """Store a block of annotations, which begins with row ``first``, in the arrays."""
         rows = np.arange(first, first + len(block))
         index_of, label_of = self._images.index_of, self._categories.label_of
         entries = [_IRREGULAR if entry is None else entry for entry in block]
@@ -124,64 +129,65 @@ class AnnotationReader:
         self._boxes[rows] = [_NO_BOX if entry.bbox is None else entry.bbox for entry in entries]
         self._areas[rows] = [np.nan if entry.area is None else entry.area for entry in entries]
         self._crowd[rows] = [entry.iscrowd for entry in entries]
-        self._numbers[rows] = [0 if entry.id is None else entry.id for entry in entries]
-        self._names |= {row: None for row, entry in enumerate(entries, start=first) if entry.id is None}
+        self._number_ids[rows] = [0 if entry.id is None else entry.id for entry in entries]
+        self._other_ids |= {row: None for row, entry in enumerate(entries, start=first) if entry.id is None}
         regular = np.array([entry is not None for entry in block], bool)
         for row in rows[~regular].tolist():
             self._read_irregular(row)
-        self._unsure[rows] = ~regular
+        self._is_irregular[rows] = ~regular
         if self._masks is not None:
-            kept = np.flatnonzero(regular & (self._indices[rows] >= 0))
+            positions = np.flatnonzero(regular & (self._indices[rows] >= 0))
+            mask_rows = rows[positions]
             self._mask_missing[rows] = True
-            self._mask_missing[rows[kept]] = ~self._masks.read_block(
-                rows[kept],
-                [entry for index in kept.tolist() if isinstance(entry := block[index], CocoMaskAnnotation)],
-                self._images.sizes[self._indices[rows[kept]]],
-                self._labels[rows[kept]] >= 0,
+            self._mask_missing[mask_rows] = ~self._masks.read_block(
+                mask_rows,
+                [entry for index in positions.tolist() if isinstance(entry := block[index], CocoMaskAnnotation)],
+                self._images.sizes[self._indices[mask_rows]],
+                self._labels[mask_rows] >= 0,
             )
 
     def _read_irregular(self, row: int) -> None:
-        """Put into the columns what they can hold of a row that is not of the usual types."""
+        """Store the valid fields of a row whose fields do not all have the expected types."""
         value = read_row(self._rows[row], self._path)
         entry = self._irregular[row] = value if isinstance(value, dict) else {"id": f"at {row}"}
-        image_id, category_id, name = (as_id(entry.get(field)) for field in ("image_id", "category_id", "id"))
+        image_id, category_id, annotation_id = (as_id(entry.get(field)) for field in ("image_id", "category_id", "id"))
         self._indices[row] = UNKNOWN if image_id is None else self._images.index_of.get(image_id, UNKNOWN)
         self._labels[row] = self._categories.label_of.get(category_id, UNDECLARED)
         self._areas[row] = np.nan if entry.get("area") is None else 0
-        if isinstance(name, int):
-            self._numbers[row] = name
-            self._names.pop(row)
+        if isinstance(annotation_id, int):
+            self._number_ids[row] = annotation_id
+            self._other_ids.pop(row)
         else:
-            self._names[row] = name
+            self._other_ids[row] = annotation_id
 
-    def _check_ids(self, asked: Bool[ndarray, " n"], report: DataReport) -> None:
-        """Refuse two annotations with one id, whatever the report's policy; count those that have none."""
-        numbered = asked.copy()
-        numbered[list(self._names)] = False
-        rows = np.flatnonzero(numbered)
+    def _check_ids(self, in_subset: Bool[ndarray, " n"], report: DataReport) -> None:
+        """Raise DataError for two annotations with the same id, under either policy; count annotations without id."""
+        has_number_id = in_subset.copy()
+        has_number_id[list(self._other_ids)] = False
+        rows = np.flatnonzero(has_number_id)
         repeated = np.ones(len(rows), bool)
-        repeated[np.unique(self._numbers[rows], return_index=True)[1]] = False
-        twice = rows[repeated].tolist()
+        repeated[np.unique(self._number_ids[rows], return_index=True)[1]] = False
+        duplicate_rows = rows[repeated].tolist()
         seen: set[str] = set()
-        for row, name in sorted(self._names.items()):
-            if asked[row] and name is None:
+        for row, text_id in sorted(self._other_ids.items()):
+            if in_subset[row] and text_id is None:
                 report.note("assigned-id", f"row {row}")
-            elif asked[row] and name in seen:
-                twice.append(row)
-            elif name is not None:
-                seen.add(name)
-        if twice:
-            raise self._error(min(twice), Problem("duplicate-annotation-id", "two annotations have this id"))
+            elif in_subset[row] and text_id in seen:
+                duplicate_rows.append(row)
+            elif text_id is not None:
+                seen.add(text_id)
+        if duplicate_rows:
+            raise self._error(min(duplicate_rows), Problem("duplicate-annotation-id", "two annotations have this id"))
 
-    def _check_fields(self, asked: Bool[ndarray, " n"], report: DataReport) -> None:
-        """Refuse annotations that are about no image or class of the file, or whose fields cannot be used."""
-        for row in np.flatnonzero(asked & np.isnan(self._areas)).tolist():
+    def _check_fields(self, in_subset: Bool[ndarray, " n"], report: DataReport) -> None:
+        """Refuse annotations of unknown images or categories, and those with invalid fields."""
+        for row in np.flatnonzero(in_subset & np.isnan(self._areas)).tolist():
             report.note("computed-area", self._id(row))
-        unsure = self._unsure | (self._indices < 0) | (self._labels == UNDECLARED) | ~np.isin(self._crowd, (0, 1))
-        unsure |= (self._areas < 0) | (self._areas >= _LARGEST) | self._mask_missing
+        suspect = self._is_irregular | self._mask_missing | (self._indices < 0) | (self._labels == UNDECLARED)
+        suspect |= (self._areas < 0) | (self._areas >= _TOO_LARGE) | ~np.isin(self._crowd, (0, 1))
         if self._min_box is not None:
-            unsure |= ~((np.abs(self._boxes) < _LARGEST).all(axis=1) & (self._boxes[:, 2:] > 0).all(axis=1))
-        for row in np.flatnonzero(asked & unsure).tolist():
+            suspect |= ~((np.abs(self._boxes) < _TOO_LARGE).all(axis=1) & (self._boxes[:, 2:] > 0).all(axis=1))
+        for row in np.flatnonzero(in_subset & suspect).tolist():
             entry = self._entry(row)
             problem = self._problem(entry, row)
             if problem is not None:
@@ -195,7 +201,7 @@ class AnnotationReader:
                 self._masks.read_one(row, entry["segmentation"], self._size(row))
 
     def _problem(self, entry: dict[str, Any], row: int) -> Problem | None:
-        """Return what is wrong with an annotation as it stands in the file."""
+        """Check an annotation as it is in the file; return None if it is valid."""
         unknown = id_problem("image", entry.get("image_id"), self._image_ids)
         if unknown is not None:
             return Problem("unknown-image", unknown.what)
@@ -208,10 +214,10 @@ class AnnotationReader:
             problem = segmentation_problem(entry.get("segmentation"), self._size(row))
         return problem
 
-    def _select(self, asked: Bool[ndarray, " n"], report: DataReport) -> ObjectTable:
-        """Return the objects to learn from: of the chosen classes, inside their image and not too small."""
-        asked[list(report.rejected_rows)] = False
-        rows = np.flatnonzero(asked)
+    def _select(self, in_subset: Bool[ndarray, " n"], report: DataReport) -> ObjectTable:
+        """Return the objects for training: valid, of the selected classes, inside their image and not too small."""
+        in_subset[list(report.rejected_rows)] = False
+        rows = np.flatnonzero(in_subset)
         for row in rows[self._labels[rows] < 0].tolist():
             report.skip("annotations", "other-class", self._id(row))
         chosen = rows[self._labels[rows] >= 0]
@@ -219,14 +225,14 @@ class AnnotationReader:
             boxes = np.zeros((len(chosen), 4))
         else:
             warn_of_corners(self._corners(rows), self._images.sizes[self._indices[rows]], report)
-            boxes, kept = clip_boxes_to_images(
+            boxes, usable = clip_boxes_to_images(
                 self._corners(chosen),
                 self._images.sizes[self._indices[chosen]],
                 lambda position: self._id(int(chosen[position])),
                 report=report,
                 min_box=self._min_box,
             )
-            chosen, boxes = chosen[kept], boxes[kept]
+            chosen, boxes = chosen[usable], boxes[usable]
         return ObjectTable(
             chosen, self._indices[chosen], boxes.astype(np.float32), self._labels[chosen], self._crowd[chosen] == 1
         )
@@ -237,16 +243,16 @@ class AnnotationReader:
         return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
     def _entry(self, row: int) -> dict[str, Any]:
-        """Return an annotation as it stands in the file."""
+        """Return an annotation as it is in the file."""
         if row not in self._irregular:
             return read_row(self._rows[row], self._path)
         return self._irregular[row]
 
     def _id(self, row: int) -> int | str:
-        """Return an annotation's id; one without is called by its row."""
-        if row not in self._names:
-            return self._numbers[row].item()
-        return self._names[row] or f"row {row}"
+        """Return the id of an annotation, or ``row N`` if it has none."""
+        if row not in self._other_ids:
+            return self._number_ids[row].item()
+        return self._other_ids[row] or f"row {row}"
 
     def _size(self, row: int) -> tuple[int, int]:
         """Return the (height, width) of an annotation's image."""
@@ -254,7 +260,7 @@ class AnnotationReader:
         return height, width
 
     def _error(self, row: int, problem: Problem) -> DataError:
-        fix = BOXES_ONLY if problem.case == "no-mask" else "correct it"
+        fix = NO_MASK_FIX if problem.case == "no-mask" else "correct it"
         return DataError(
             problem.what, f"{fix}, or pass --bad-data=skip", case=problem.case, file=self._path,
             image_id=as_id(self._entry(row).get("image_id")), annotation_id=self._id(row),
@@ -262,10 +268,13 @@ class AnnotationReader:
 
 
 def warn_of_corners(corners: Float64[ndarray, "n 4"], sizes: Int64[ndarray, "n 2"], report: DataReport) -> None:
-    """Warn where so many boxes leave their image, of (height, width), that their sizes must be corners."""
+    """Add a warning to the report if many boxes leave their image, as xyxy boxes do when they are read as xywh.
+
+    ``sizes`` are the (height, width) of the images.
+    """
     leaving = np.maximum(-corners, corners - sizes[:, [1, 0, 1, 0]]).max(axis=1, initial=0) > 1
     if len(corners) and (fraction := leaving.mean()) > XYXY_SUSPICION:
         report.warnings.append(
             f"warning: {fraction:.0%} of the boxes leave their image by more than a pixel; "
-            "COCO's are x, y, width, height: are these x1, y1, x2, y2?"
+            "COCO boxes are x, y, width, height: are these x1, y1, x2, y2?"
         )

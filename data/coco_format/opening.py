@@ -1,4 +1,4 @@
-"""Opening a COCO data set: its annotations and image files are checked once a machine, and kept in the cache."""
+"""Opening of COCO data sets: annotations and image files are checked once per machine, and the results cached."""
 
 import functools
 import os
@@ -20,58 +20,59 @@ from ..report import DataReport
 from .annotations import CocoAnnotations, read_annotations
 
 VERSION = 2
-"""Counted up when the same files come to give other contents, so that none kept before are taken for them."""
-KEPT_FROM = 2**20
-"""Bytes of an annotation file from which on what was found in it is kept: reading a smaller one takes no longer."""
+"""Cache version: increase it when the same files would give different contents, so that old entries are not reused."""
+MIN_CACHED_BYTES = 2**20
+"""The results are cached for annotation files of at least this size; smaller ones are read as fast as the cache."""
 
 
 class CocoConfig(ImageFilesConfig):
-    """A folder of images and a COCO annotation file."""
+    """A detection data set: a folder of images and a COCO annotation file."""
 
     name: Literal["coco"] = "coco"
     images: Path
     annotations: Path
     class_names: tuple[str, ...] | None = None
-    """Which classes, in which order; None takes all of the file, by id."""
+    """The classes to use, in the order of their labels; None takes all classes of the file, sorted by id."""
     masks: bool = False
-    """Read the objects' masks too, and score predicted ones; then an object without a mask is bad data."""
+    """Read the masks of objects, and evaluate predicted masks; an object without a mask is then bad data."""
     mask_format: MaskFormat = "bitmaps"
-    """The form in which a head gets the masks: pixels, or the polygons, exact at any size, which a mask branch with
-    ``truth="polygons"`` learns from. Run lengths become the outlines of their pixels. Until an image is resized its
-    bitmaps take a byte for each object and each of its pixels, beside those of the resized image: 1.2 GB, at times
-    1.6, for 100 objects in 12 million pixels, in every worker. Polygons take next to nothing."""
+    """The form in which a head receives the masks: bitmaps, or polygons, which are exact at any size, for a mask branch
+    with ``truth="polygons"``. RLE masks become the outlines of their pixels. Bitmaps take one byte per object and pixel
+    of the original image until it is resized: 1.2 GB, at times 1.6 GB, for 100 objects in 12 million pixels, in every
+    worker. Polygons take almost no memory."""
     min_box: float = Field(default=1.0, ge=0)
-    """Objects with a shorter side, in original pixels, are not trained on."""
+    """Objects with a side shorter than this, in original pixels, are not used for training."""
     subset: int | None = Field(default=None, gt=0)
-    """The first images of the file only."""
+    """Use only this number of images, from the beginning of the file."""
     keep_empty: bool = True
-    """Keep images without objects: they teach what background is."""
+    """Keep images without objects, which are pure background."""
     allow_outside: bool = False
-    """Accept file names that lead out of the image folder."""
+    """Accept file names that point outside the image folder."""
 
     def classes(self) -> tuple[str, ...]:
-        """Return the class names, as far as the config states them."""
+        """Return ``class_names``; raise UsageError if it is None."""
         return self.class_names if self.class_names is not None else super().classes()
 
 
 def open_coco(config: CocoConfig, boxes: bool, report: DataReport) -> tuple[CocoAnnotations, Int64[ndarray, " n"], str]:
-    """Return the annotations of a COCO file, the indices of the images to use, and the digest of the file.
+    """Return the annotations of a COCO file, the indices of the usable images, and the SHA-256 of the file.
 
-    What was found goes to the report. Without ``boxes`` nothing is asked of them, and none are read.
+    The findings of the checks go to the report. With ``boxes=False`` boxes are neither read nor checked.
     """
     digest = digest_file(config.annotations)
     build = functools.partial(_build, config, boxes, DataReport(report.policy, report.source), digest)
-    if config.annotations.stat().st_size < KEPT_FROM:
-        contents, why_not_kept = build(), ""
+    if config.annotations.stat().st_size < MIN_CACHED_BYTES:
+        contents, not_stored_message = build(), ""
     else:
-        contents, why_not_kept = open_cached("coco", _key(config, boxes, report, digest), build, _FolderCheck(config))
+        key = _cache_key(config, boxes, report, digest)
+        contents, not_stored_message = open_cached("coco", key, build, _FolderCheck(config))
     report.add(contents.facts["report"])
-    report.warnings += [why_not_kept] if why_not_kept else []
+    report.warnings += [not_stored_message] if not_stored_message else []
     return CocoAnnotations.of_contents(contents), contents.arrays["used"], digest
 
 
-def _key(config: CocoConfig, boxes: bool, report: DataReport, digest: str) -> dict[str, Any]:
-    """Return all that the contents depend on, but for the image files."""
+def _cache_key(config: CocoConfig, boxes: bool, report: DataReport, digest: str) -> dict[str, Any]:
+    """Return everything that the contents depend on, except for the image files."""
     return {
         "version": VERSION,
         "annotations": digest,
@@ -87,7 +88,7 @@ def _key(config: CocoConfig, boxes: bool, report: DataReport, digest: str) -> di
 
 
 class _FolderCheck:
-    """Tells whether the image files are those that an entry of the cache was made of."""
+    """Callable that returns whether the image files are unchanged since a cache entry was built."""
 
     def __init__(self, config: CocoConfig) -> None:
         self._folder = config.images
@@ -95,7 +96,7 @@ class _FolderCheck:
 
     def __call__(self, contents: Contents) -> bool:
         arrays = contents.arrays
-        if self._listing is None:  # the same names in every entry for the same annotations
+        if self._listing is None:  # all entries for the same annotations have the same file names
             self._listing = list_files(self._folder, arrays["file_names"].tolist())
         return self._listing.is_same(arrays["file_sizes"], arrays["file_times"])
 
@@ -135,15 +136,15 @@ def _build(config: CocoConfig, boxes: bool, report: DataReport, digest: str) -> 
 def _check_image_files(
     config: CocoConfig, annotations: CocoAnnotations, listing: FileListing, report: DataReport
 ) -> Bool[ndarray, " n"]:
-    """Return which image files are there and are what the annotations say."""
+    """Return which image files exist and match the sizes in the annotations; the others are rejected in the report."""
     folder, root = os.fspath(config.images), config.images.resolve()
     ids, names, sizes = annotations.image_ids.tolist(), annotations.file_names.tolist(), annotations.sizes.tolist()
 
     def check(index: int) -> list[str]:
-        path = os.path.join(folder, names[index].decode())  # noqa: PTH118 - a Path takes longer than the look
+        path = os.path.join(folder, names[index].decode())  # noqa: PTH118 - a Path takes longer than the check
         if not (config.allow_outside or listing.inside[index] or Path(path).resolve().is_relative_to(root)):
             raise DataError(
-                f"the file name leads out of the image folder {folder}", "set allow_outside if it may",
+                f"the file name points outside the image folder {folder}", "set allow_outside to allow it",
                 case="outside-root", file=path, image_id=ids[index],
             )  # fmt: skip
         height, width = sizes[index]
@@ -153,7 +154,7 @@ def _check_image_files(
 
 
 def _count_objects(annotations: CocoAnnotations, usable: Bool[ndarray, " n"], report: DataReport) -> None:
-    """Count what a person would want to know: objects on images that are skipped, images without objects, crowds."""
+    """Count in the report: objects on skipped images, images without objects, and crowds."""
     starts, rows = annotations.starts, annotations.rows
     for index in np.flatnonzero(~usable).tolist():
         for row in rows[starts[index] : starts[index + 1]].tolist():

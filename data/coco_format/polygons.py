@@ -1,4 +1,4 @@
-"""The outlines of many objects in a few flat arrays: polygons as the file has them."""
+"""The polygon masks of many objects in a few flat arrays."""
 
 import itertools
 from collections.abc import Iterable
@@ -13,27 +13,29 @@ from ..polygons import PolygonMask
 from .masks import MaskCollector, MaskTable
 
 _AT_ONCE = 100_000
-"""Objects whose points are put in order together: the positions of all would take more memory than the points."""
+"""Number of objects to reorder at a time; index arrays for all objects would take more memory than their points."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolygonMaskTable:
-    """Outlines by number. Flat arrays, which processes share; an object given as run lengths keeps those."""
+    """The polygon masks of many objects, in flat arrays that processes share; masks given as RLE are stored as RLE."""
 
     points: Float32[ndarray, "t 2"]
+    """(x, y) of the points of all polygons, in pixels."""
     polygon_starts: Int64[ndarray, " p1"]
-    """Where in ``points`` each polygon begins."""
+    """The position in ``points`` at which each polygon starts."""
     object_starts: Int64[ndarray, " n1"]
-    """Where in ``polygon_starts`` the polygons of each object begin."""
+    """The position in ``polygon_starts`` at which the polygons of each object start."""
     bitmaps: MaskTable
+    """The masks of the objects without polygons."""
     bitmap_rows: Int64[ndarray, " n"]
-    """The row in ``bitmaps`` of an object that has no polygons."""
+    """The row in ``bitmaps`` of each object without polygons; meaningless for the other objects."""
 
     def decode(self, rows: Iterable[int], size: tuple[int, int]) -> tuple[PolygonMask, ...]:
-        """Return the outlines of some objects of one image of this (height, width)."""
-        return tuple(self._outline(row, size) for row in rows)
+        """Return the polygon masks of some objects of one image of ``size`` (height, width)."""
+        return tuple(self._polygon_mask(row, size) for row in rows)
 
-    def _outline(self, row: int, size: tuple[int, int]) -> PolygonMask:
+    def _polygon_mask(self, row: int, size: tuple[int, int]) -> PolygonMask:
         starts = self.polygon_starts[self.object_starts[row] : self.object_starts[row + 1] + 1]
         if len(starts) > 1:
             return PolygonMask.of_polygons([self.points[first:last] for first, last in itertools.pairwise(starts)])
@@ -41,7 +43,7 @@ class PolygonMaskTable:
 
 
 class PolygonCollector:
-    """Collects polygons in any order for a :class:`PolygonMaskTable`."""
+    """Builder of a :class:`PolygonMaskTable`, which accepts polygons in any order."""
 
     def __init__(self, count: int) -> None:
         self._points = [np.zeros((0, 2), np.float32)]
@@ -51,7 +53,7 @@ class PolygonCollector:
         self._points_of_object = np.zeros(count, np.int64)
 
     def add(self, indices: Int64[ndarray, " k"], polygons: FlatPolygons) -> None:
-        """Keep the polygons of the objects with these indices."""
+        """Store the polygons of the objects with these indices."""
         self._points.append(polygons.points.astype(np.float32))
         self._lengths.append(polygons.lengths)
         self._indices.append(indices)
@@ -59,39 +61,39 @@ class PolygonCollector:
         self._points_of_object[indices] = polygons.points_by_object()
 
     def table(self, chosen: Int64[ndarray, " k"], bitmaps: MaskCollector) -> PolygonMaskTable:
-        """Return the outlines of the chosen objects, in their order; ``bitmaps`` has those without polygons."""
+        """Return the table of the chosen objects, in their order; ``bitmaps`` has the masks given as RLE."""
         collected = np.concatenate(self._indices)
         points = np.concatenate(self._points)
         self._points.clear()
         points = _take_runs(points, self._points_of_object, collected, chosen)
         lengths = _take_runs(np.concatenate(self._lengths), self._polygons_of_object, collected, chosen)
         counts = self._polygons_of_object[chosen]
-        drawn = counts == 0
+        is_bitmap = counts == 0
         return PolygonMaskTable(
-            points, _starts(lengths), _starts(counts), bitmaps.table(chosen[drawn]), np.cumsum(drawn) - 1
+            points, _starts(lengths), _starts(counts), bitmaps.table(chosen[is_bitmap]), np.cumsum(is_bitmap) - 1
         )
 
 
 def _starts(lengths: Int64[ndarray, " k"]) -> Int64[ndarray, " k1"]:
-    """Return where runs of these lengths begin, and where the last one ends."""
+    """Return the start of each of a sequence of adjacent runs of these lengths, and the end of the last run."""
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
 def _take_runs(
     values: ndarray, lengths: Int64[ndarray, " n"], order: Int64[ndarray, " m"], chosen: Int64[ndarray, " k"]
 ) -> ndarray:
-    """Return the runs of the chosen objects out of ``values``, which has those of the objects in ``order``.
+    """Return the runs of values of the chosen objects, concatenated.
 
-    ``lengths`` says how long each object's run is.
+    ``values`` has the runs of the objects in ``order``, and ``lengths`` has the length of the run of every object.
     """
     begins = np.zeros(len(lengths), np.int64)
     begins[order] = _starts(lengths[order])[:-1]
     taken = np.empty((int(lengths[chosen].sum()), *values.shape[1:]), values.dtype)
     end = 0
     for first in range(0, len(chosen), _AT_ONCE):
-        some = chosen[first : first + _AT_ONCE]
-        offsets = _starts(lengths[some])
-        positions = np.arange(offsets[-1]) + np.repeat(begins[some] - offsets[:-1], lengths[some])
+        chunk = chosen[first : first + _AT_ONCE]
+        offsets = _starts(lengths[chunk])
+        positions = np.arange(offsets[-1]) + np.repeat(begins[chunk] - offsets[:-1], lengths[chunk])
         taken[end : end + len(positions)] = values[positions]
         end += len(positions)
     return taken

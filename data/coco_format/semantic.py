@@ -1,7 +1,7 @@
-"""COCO's objects as maps of classes: for training and scoring where no maps were drawn.
+"""Semantic segmentation data sets whose class maps are made from the object masks of a COCO file.
 
-The conventions that differ between codebases are fields of the config; the defaults are those of torchvision's
-references, whose published models are scored on COCO val2017 with the classes of PASCAL VOC.
+Conventions that differ between codebases are fields of the config. The defaults are those of torchvision's reference
+scripts, whose published models are evaluated on COCO val2017 with the classes of PASCAL VOC.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,38 +32,41 @@ COCO_NAMES_OF_VOC = {
     "sofa": "couch",
     "tvmonitor": "tv",
 }
-"""Where COCO names a class of VOC differently."""
+"""COCO's names of the VOC classes that it names differently."""
 
 Overlap = Literal["ignore", "ignore_other_class", "smallest"]
 
 
 class CocoSemanticConfig(ImageFilesConfig):
-    """A folder of images, a COCO annotation file with masks, and how the masks become one map."""
+    """A semantic segmentation data set: a folder of images, and a COCO annotation file with masks."""
 
     name: Literal["coco_semantic"] = "coco_semantic"
     images: Path
     annotations: Path
     categories: Literal["all", "voc"] = "all"
-    """All classes of the file, or VOC's 20 under VOC's names; objects of others are background."""
+    """``all``: all classes of the file. ``voc``: the 20 classes of VOC, under VOC's names; other objects are
+    background."""
     overlap: Overlap = "ignore"
-    """A pixel of two objects is ignored (torchvision), is ignored if they are of two classes, or is the smaller's."""
+    """A pixel that several objects cover is ignored (``ignore``, as in torchvision), is ignored if the objects have
+    different classes (``ignore_other_class``), or gets the class of the smallest object (``smallest``)."""
     crowd: Literal["class", "ignore"] = "class"
-    """A crowd is an object like any other (torchvision), or its pixels that nothing else covers are ignored."""
+    """``class``: a crowd is treated like an object (torchvision). ``ignore``: pixels that only a crowd covers are
+    ignored."""
     min_pixels: int = Field(default=0, ge=0)
-    """Leave out images whose objects have no more pixels together; torchvision trains with 1000."""
+    """Leave out images whose objects have this number of pixels or fewer in total; torchvision trains with 1000."""
     subset: int | None = Field(default=None, gt=0)
-    """The first images of the file only."""
+    """Use only this number of images, from the beginning of the file."""
     allow_outside: bool = False
-    """Accept file names that lead out of the image folder."""
+    """Accept file names that point outside the image folder."""
 
     def classes(self) -> tuple[str, ...]:
-        """Return the class names that the config states; UsageError where they are in the file."""
+        """Return the class names for ``categories="voc"``; raise UsageError if they are known only from the file."""
         return (BACKGROUND, *VOC_CLASSES) if self.categories == "voc" else super().classes()
 
 
 @DATASETS.register("coco_semantic", CocoSemanticConfig)
 class CocoSemantic(Dataset):
-    """COCO's images with a map of classes; 0 is the background, 255 is ignored."""
+    """A semantic segmentation data set made from COCO's masks; label 0 is the background, 255 is ignored."""
 
     task: ClassVar[str] = "semantic"
 
@@ -81,15 +84,18 @@ class CocoSemantic(Dataset):
         )  # fmt: skip
         self.report = coco.report
         self.class_names = (BACKGROUND, *(VOC_CLASSES if config.categories == "voc" else coco.class_names))
-        # The background is no category of the file: it gets the id 0, which COCO leaves free.
-        free = 0 if 0 not in coco.category_ids else max(coco.category_ids) + 1
-        self.category_ids = (free, *coco.category_ids)
+        # The background is not a category of the file: it gets the id 0, which COCO does not use.
+        background_id = 0 if 0 not in coco.category_ids else max(coco.category_ids) + 1
+        self.category_ids = (background_id, *coco.category_ids)
         self._indices = self._choose_images(config.min_pixels)
         self.report.require_images(len(self._indices), "lower min_pixels")
         self.image_ids = [coco.image_ids[index] for index in self._indices.tolist()]
 
     def _choose_images(self, min_pixels: int) -> Int64[ndarray, " n"]:
-        """Return the indices of the images whose objects have more pixels; the others are skipped in the report."""
+        """Return the indices of the images whose objects have more than ``min_pixels`` pixels in total.
+
+        The other images are skipped in the report.
+        """
         if not min_pixels:
             return np.arange(len(self._coco))
         starts = self._coco.annotations.starts
@@ -102,7 +108,7 @@ class CocoSemantic(Dataset):
     @property
     def _masks(self) -> MaskTable:
         masks = self._coco.annotations.masks
-        assert masks is not None, "the masks were asked for"
+        assert masks is not None, "the data set was opened with masks=True"
         return masks
 
     def __len__(self) -> int:
@@ -110,11 +116,11 @@ class CocoSemantic(Dataset):
 
     @property
     def sizes(self) -> Int64[ndarray, "n 2"]:
-        """(height, width) of every image, as the file declares and the headers confirm it."""
+        """(height, width) of every image, as declared in the file and verified in the image headers."""
         return self._coco.sizes[self._indices]
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
-        """Return the (image index, label) pairs of all objects, also where others hide them; a crowd is no object."""
+        """Return the (image index, label) pairs of all objects, without crowds but including hidden objects."""
         return select_image_labels(self._coco.image_labels() + np.array([0, 1]), self._indices, len(self._coco))
 
     def file_name(self, index: int) -> str:
@@ -124,7 +130,7 @@ class CocoSemantic(Dataset):
         return self._coco.read_image(self._indices[index].item())
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """Return the record with its map of classes."""
+        """Add the class map to a record."""
         return replace(record, semantic=self._read_map(index))
 
     def annotation_digest(self) -> str:
@@ -132,7 +138,7 @@ class CocoSemantic(Dataset):
         return self._coco.annotation_digest()
 
     def ground_truth(self) -> Any:
-        """Return the map of each image id, which is drawn when it is asked for."""
+        """Return a mapping from image id to class map; a map is drawn on access."""
         return LazyClassMaps(self.image_ids, self._read_map)
 
     def _read_map(self, index: int) -> UInt8[ndarray, "h w"]:
@@ -150,14 +156,17 @@ class CocoSemantic(Dataset):
         return class_map
 
     def _decode(self, rows: list[int], size: tuple[int, int]) -> Iterator[Bool[ndarray, "h w"]]:
-        """Yield one mask after the other: all of them would take more memory than the image."""
+        """Decode masks one at a time, since all masks of an image can take much more memory than the image."""
         return (self._masks.decode([row], size)[0].astype(bool) for row in rows)
 
 
 def draw_class_map(
     objects: Iterable[tuple[Bool[ndarray, "h w"], int]], size: tuple[int, int], overlap: Overlap
 ) -> UInt8[ndarray, "h w"]:
-    """Return the map of masks and their labels, the largest first; 0 where no object is."""
+    """Draw a class map of ``size`` (height, width) from (mask, label) pairs, sorted from largest to smallest.
+
+    Pixels without an object are 0.
+    """
     class_map = np.zeros(size, np.uint8)
     for mask, label in objects:
         before = class_map[mask]

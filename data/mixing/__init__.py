@@ -1,4 +1,4 @@
-"""Training samples made of several images, after each of them went through the transform."""
+"""Mixes: training samples made of several images, each transformed first (mosaic, mixup, copy-paste)."""
 
 from .base import MIXES, Mix, MixConfig, build_mix
 from .copy_paste import CopyPasteConfig

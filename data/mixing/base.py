@@ -1,4 +1,4 @@
-"""From several transformed records to one training sample."""
+"""The base class of mixes, which make one training sample of several transformed images, and their registry."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
@@ -13,28 +13,28 @@ from ..types import Record, Sample
 
 
 class MixConfig(PartConfig):
-    """How a sample is made of several images."""
+    """Base class of the configs of mixes."""
 
     probability: float = Field(default=1.0, ge=0, le=1)
-    """Probability that a sample is mixed; any other shows its image alone, as it would without a mix."""
+    """Probability that a sample is mixed; the other samples show their image alone, as without a mix."""
 
 
 class Mix(ABC):
-    """An image mixed with partners, other images of the same data set, each of which is transformed first.
+    """Base class of mixes: combine the image of a sample with partners, other images of the data set.
 
-    The image is the one that the sampling shows; a partner may be any image of the data set with equal probability,
-    whatever the sampling says of rare classes.
+    All images are transformed first. The first image is chosen by the sampler; the partners are drawn uniformly from
+    all images, whatever the sampling config says about rare classes.
 
-    Which partners are drawn, what the transform does to them and how they are mixed is a function of (seed, epoch,
-    index) alone. Images are read one after the other, so that only one is in memory in its original size.
+    The partners, their transforms and the mixing depend only on (seed, epoch, index, repeat). Images are read one at a
+    time, so that only one is in memory at its original size.
     """
 
     def __init__(self, dataset: Dataset, config: MixConfig, *, partners: int, tasks: Collection[str]) -> None:
-        """Refuse a data set with ground truth for a task that is not among ``tasks``, with a UsageError."""
-        if unknown := sorted(dataset.classes.keys() - set(tasks)):
+        """Set the number of partners; raise UsageError if the data set has a task that is not among ``tasks``."""
+        if unsupported := sorted(dataset.classes.keys() - set(tasks)):
             raise UsageError(
-                f"{config.name} mixes images with ground truth for {' and '.join(tasks)}; these have it for "
-                f"{unknown[0]}",
+                f"{config.name} mixes images with ground truth for {' and '.join(tasks)}; the data set has it for "
+                f"{unsupported[0]}",
                 "leave train.mix out, or choose another",
             )
         self.count, self.probability, self.partners = len(dataset), config.probability, partners
@@ -42,9 +42,9 @@ class Mix(ABC):
     def __call__(
         self, read: Callable[[int], Record], transform: Transform, epoch: int, index: int, repeat: int = 0
     ) -> Sample:
-        """Return the sample of an index in an epoch; ``repeat`` numbers those that one epoch has of it.
+        """Return the mixed sample of a data set index in an epoch.
 
-        ``read`` returns the record of an index of the data set.
+        ``repeat`` counts the earlier samples of this index in the epoch. ``read`` returns the record of an index.
         """
         seed = transform.seed_sequence(epoch, index, repeat)
         record = transform.move(read(index), seed)
@@ -61,13 +61,13 @@ class Mix(ABC):
 
     @abstractmethod
     def join(self, records: Sequence[Record], generator: np.random.Generator) -> Record:
-        """Return one record made of all; it keeps the image id of the first."""
+        """Combine the records to one, which has the image id of the first."""
 
 
 MIXES: Registry[Mix] = Registry("mix")
-"""Mixes by name; an entry builds from ``(dataset, config)``."""
+"""Mixes by name; builders take ``(dataset, config)``."""
 
 
 def build_mix(config: PartConfig, dataset: Dataset) -> Mix:
-    """Return the mix that a config describes; UsageError where it cannot handle the ground truth of the data set."""
+    """Build the mix of a config; raise UsageError if it does not support the ground truth of the data set."""
     return MIXES.build(config, dataset)

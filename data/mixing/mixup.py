@@ -16,20 +16,19 @@ from .pieces import Piece, compose_canvas, objects_of
 
 
 class MixupConfig(MixConfig):
-    """How two images are weighted; the default is the best of 1902.04103."""
+    """Options of mixup; the default is the best setting of 1902.04103."""
 
     name: Literal["mixup"] = "mixup"
     alpha: float = Field(default=1.5, gt=0)
-    """The first image's weight is drawn from Beta(alpha, alpha): the higher alpha is, the nearer to a half."""
+    """The weight of the first image is drawn from Beta(alpha, alpha); higher values keep it closer to 0.5."""
 
 
 @MIXES.register("mixup", MixupConfig)
 class Mixup(Mix):
-    """Two images in weighted mean, with all objects and regions to ignore of both.
+    """Blend two images as a weighted mean, and join their objects and ignore regions.
 
-    The images share their top left corner; the sample is as high and as wide as the larger, and the smaller one has
-    the mean colour around it. Objects weigh the same however faint they are, as in YOLOX (2107.08430), where 1902.04103
-    weights their loss.
+    The images are aligned at the top left and padded with ImageNet's mean colour to the larger height and width. All
+    objects have the same loss weight, as in YOLOX (2107.08430); 1902.04103 weights the loss by the image's weight.
     """
 
     def __init__(self, dataset: Dataset, config: MixupConfig) -> None:

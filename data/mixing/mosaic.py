@@ -1,4 +1,4 @@
-"""Mosaic (2004.10934): four images around a point."""
+"""Mosaic (2004.10934): four images around a random centre point."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -10,39 +10,39 @@ from ..dataset import Dataset
 from ..object_fields import Window
 from ..types import Record
 from .base import MIXES, Mix, MixConfig
-from .pieces import Piece, compose_canvas, cut
+from .pieces import Piece, compose_canvas, crop_record
 
 InnerFraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class MosaicConfig(MixConfig):
-    """The size of a mosaic, and where its four images meet.
+    """Options of mosaic: its size, and where its four images meet.
 
-    The transform decides at which scale an image is seen, and the mosaic how much of it: with
-    ``ResizeConfig(short_sides=(320, ..., 640))`` a quarter of 640 x 640 shows some images whole and a part of others.
+    The transform determines the scale of an image, and the mosaic how much of it is visible: with
+    ``ResizeConfig(short_sides=(320, ..., 640))``, a quarter of a 640 x 640 mosaic shows some images in full and crops
+    others.
     """
 
     name: Literal["mosaic"] = "mosaic"
     size: tuple[PositiveInt, PositiveInt] = (640, 640)
     """Height and width of the mosaic in pixels."""
     middle: tuple[InnerFraction, InnerFraction] = (0.25, 0.75)
-    """The least and the greatest fraction of a side at which the point lies where the four images meet; every fraction
-    between is equally likely."""
+    """Range of the point where the four images meet, as fractions of each side; it is drawn uniformly."""
 
     @model_validator(mode="after")
     def _check_middle(self) -> "MosaicConfig":
         if self.middle[0] > self.middle[1]:
-            raise ValueError(f"middle goes from the least to the greatest; got {self.middle}")
+            raise ValueError(f"middle must be (minimum, maximum); got {self.middle}")
         return self
 
 
 @MIXES.register("mosaic", MosaicConfig)
 class Mosaic(Mix):
-    """Four images, one in each quarter of a canvas, the first at the top left.
+    """Place four images in the quarters of a canvas, the first image at the top left.
 
-    Of an image that is larger than its quarter a random part is seen, and one that is smaller touches the middle;
-    around it is the mean colour, with no objects and no known class. The box of an object with a mask becomes that of
-    what is seen of it, any other is clipped. Objects and regions to ignore of which nothing is seen are dropped.
+    An image larger than its quarter is cropped at random. A smaller one touches the centre point and is padded with
+    ImageNet's mean colour, ignored in semantic maps. An object with a mask gets the box of its visible pixels; other
+    boxes are clipped. Objects and ignore regions that are no longer visible are dropped.
     """
 
     def __init__(self, dataset: Dataset, config: MosaicConfig) -> None:
@@ -58,26 +58,26 @@ class Mosaic(Mix):
 
 
 Span = tuple[int, int]
-"""Where a quarter begins and ends along one side of the canvas."""
+"""The start and end of a quarter along one side of the canvas, in pixels."""
 
 
 def _split_side(side: int, fraction: float) -> tuple[Span, Span]:
-    """Return the two parts of a side that meet at a fraction of it."""
+    """Split a side of the canvas at a fraction of its length."""
     middle = round(side * fraction)
     return (0, middle), (middle, side)
 
 
 def _fill(quarter: tuple[Span, Span], record: Record, generator: np.random.Generator) -> Piece:
-    """Return the part of an image that is seen in a quarter, and where it is on the canvas."""
+    """Crop an image to a quarter, and return the crop with its position on the canvas."""
     (top, height, canvas_top), (left, width, canvas_left) = (
         _fit(span, length, generator) for span, length in zip(quarter, record.image.shape[:2], strict=True)
     )
-    return Piece(cut(record, Window(left, top, width, height)), canvas_left, canvas_top)
+    return Piece(crop_record(record, Window(left, top, width, height)), canvas_left, canvas_top)
 
 
 def _fit(span: Span, length: int, generator: np.random.Generator) -> tuple[int, int, int]:
-    """Return along one side where in the image the part begins, its length, and where on the canvas it begins."""
+    """Return, along one side: the start of the crop in the image, its length, and its start on the canvas."""
     first, last = span
-    shown = min(last - first, length)
-    start = int(generator.integers(length - shown + 1))
-    return start, shown, (last - shown if first == 0 else first)
+    crop_length = min(last - first, length)
+    start = int(generator.integers(length - crop_length + 1))
+    return start, crop_length, (last - crop_length if first == 0 else first)

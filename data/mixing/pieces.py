@@ -1,4 +1,4 @@
-"""Records that are cut, and laid side by side on one canvas, with their ground truth."""
+"""Cropping of records, and composition of several records on one canvas, with their annotations."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,12 +9,12 @@ import numpy as np
 from ...structures import IGNORE
 from ..object_fields import Window
 from ..objects import Objects, concatenate_objects
-from ..transforms.visible import cut_objects
+from ..transforms.visible import crop_objects
 from ..types import FILL, Record
 
 
 class Piece(NamedTuple):
-    """A record, and where on a canvas its top left corner is."""
+    """A record, and the position of its top left corner on a canvas."""
 
     record: Record
     left: int = 0
@@ -22,37 +22,37 @@ class Piece(NamedTuple):
 
     @property
     def pixels(self) -> tuple[slice, slice]:
-        """The rows and columns of the canvas that it covers."""
+        """The rows and columns of the canvas that the image covers."""
         height, width = self.record.image.shape[:2]
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
 def objects_of(record: Record) -> Objects:
-    """Return the objects of an image of a data set for detection."""
-    assert record.objects is not None, "data sets with objects have them everywhere"
+    """Return the objects of a record of a detection data set."""
+    assert record.objects is not None, "every record of a detection data set has objects"
     return record.objects
 
 
-def cut(record: Record, window: Window) -> Record:
-    """Return what a window shows of a record.
+def crop_record(record: Record, window: Window) -> Record:
+    """Crop the image and the annotations of a record to a window.
 
-    The box of an object with a mask becomes that of what is shown of it, any other is clipped. Objects of which nothing
-    is shown are dropped.
+    An object with a mask gets the box of its visible pixels; other boxes are clipped. Objects that are not visible are
+    dropped.
     """
     left, top, width, height = window
     rows, columns = slice(top, top + height), slice(left, left + width)
     return replace(
         record,
         image=record.image[rows, columns],
-        objects=None if record.objects is None else cut_objects(record.objects, window),
+        objects=None if record.objects is None else crop_objects(record.objects, window),
         semantic=None if record.semantic is None else record.semantic[rows, columns],
     )
 
 
 def compose_canvas(pieces: Sequence[Piece], size: tuple[int, int]) -> Record:
-    """Return the pieces on a canvas of this (height, width), as a record with the image id of the first.
+    """Place pieces on a canvas of ``size`` (height, width), as a record with the image id of the first piece.
 
-    What they leave free has the mean colour, no objects and no known class.
+    The rest of the canvas has ImageNet's mean colour, and is ignored in the semantic map.
     """
     first = pieces[0].record
     image = np.empty((*size, 3), np.uint8)

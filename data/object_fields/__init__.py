@@ -1,4 +1,4 @@
-"""The fields of an image's objects, one file for each type of field."""
+"""The types of the fields of annotated objects (boxes, masks, ...), one file for each type."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from .constants import ConstantField
 from .masks import BitmapField, resize_nearest
 from .polygon_masks import PolygonField
 
-# `Instances` knows these five by itself; every other field is declared with `declare_object_field`.
+# `Instances` declares these five itself; other fields are declared with `declare_object_field`.
 OBJECT_FIELDS.update(
     boxes=BoxField(),
     labels=ConstantField("label", np.int64),

@@ -1,7 +1,7 @@
-"""What a field of an image's objects must be able to do, and the table of all fields.
+"""The interface of the field types of annotated objects, and the table of all fields.
 
-A new field (keypoints, an attribute) is one file with one class, and a line that declares it. Data sets may then give
-it, and transforms, crops, mixes, resizes and batches, which go over the table and name no field, carry it.
+A new field (keypoints, an attribute) needs one class, and a call of ``declare_object_field``. Data sets can then fill
+it, and transforms, crops, mixes, resizes and batches handle it, since they loop over the table of fields.
 """
 
 from abc import ABC, abstractmethod
@@ -32,92 +32,93 @@ class Window(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """The part of a field's value that albumentations moves together with the image; None for what it does not have.
+    """The boxes, points and masks of a field that albumentations transforms together with the image.
 
-    Coordinates are continuous pixels, as everywhere: the corner of the first pixel is (0, 0).
+    None for a type that the field does not have. Coordinates are continuous pixels: the top left corner of the image is
+    (0, 0).
     """
 
     boxes: Float32[ndarray, "k 4"] | None = None
-    """They come back clipped to the new image, and as zeros where it shows nothing of them."""
+    """xyxy. After the transform they are clipped to the new image, and zeros if they are not visible."""
     points: Float[ndarray, "k 2"] | None = None
-    """x, y. They come back where they were moved to, which may be outside of the new image."""
+    """x, y. After the transform they may be outside the new image."""
     masks: UInt8[ndarray, "k h w"] | None = None
-    """1 on the object, 0 elsewhere. They come back with 255 where the new image shows more than the old one did."""
+    """1 on the object, 0 elsewhere. After the transform they are 255 where the new image is padded."""
 
 
 class ObjectField(ABC, Generic[Value]):
-    """How the values of one field behave, wherever objects are chosen, moved and joined.
+    """Base class of field types: how the values of a field are selected, transformed and concatenated.
 
-    A value holds what one image has: an array with a row for each object, or whatever else the methods below know how
-    to handle. Values are never changed in place. Sizes are (height, width) in pixels.
+    A value belongs to one image. It is an array with a row per object, or of any other type that the methods of the
+    class handle. Values are never changed in place. Sizes are (height, width) in pixels.
     """
 
     @abstractmethod
     def check(self, value: Value | Tensor | TensorGroup, count: int, size: tuple[int, int] | None) -> None:
-        """Raise ValueError where a value is not one for ``count`` objects, or not one in an image of ``size``.
+        """Raise ValueError if a value does not fit ``count`` objects or an image of ``size``.
 
-        It is called for the values of a data set and for those of ``to_tensor`` alike; ``size`` is None where it is not
-        known. Values of a tensor on a GPU must not be read.
+        It is called for the values of data sets and for the tensors of ``to_tensor``. ``size`` is None if it is
+        unknown. Tensors on a GPU must not be read.
         """
 
     @abstractmethod
     def select(self, value: Value, rows: Int64[ndarray, " k"]) -> Value:
-        """Return the value for the objects of these numbers, in this order."""
+        """Return the value of the objects with these indices, in this order."""
 
     @abstractmethod
     def concatenate(self, values: Sequence[Value]) -> Value:
-        """Return the value for the objects of several images, which are in one frame already."""
+        """Concatenate the values of several images that share one frame."""
 
     @abstractmethod
     def resize(self, value: Value, before: tuple[int, int], after: tuple[int, int]) -> Value:
-        """Return the value in an image that was resized from one size to another."""
+        """Return the value after the image was resized from ``before`` to ``after``."""
 
     @abstractmethod
     def crop(self, value: Value, window: Window) -> Value:
-        """Return the value in the frame of a window of the image, which shows nothing of what lies outside it."""
+        """Return the value after the image was cropped to a window; the parts outside the window are removed."""
 
     @abstractmethod
     def place(self, value: Value, left: int, top: int, size: tuple[int, int]) -> Value:
-        """Return the value in a canvas of ``size`` with the image's top left corner at (left, top)."""
+        """Return the value after the image was placed on a canvas of ``size`` with its corner at (left, top)."""
 
     @abstractmethod
     def carry(self, value: Value) -> Carried:
-        """Return what albumentations has to move with the image."""
+        """Return the boxes, points and masks that albumentations must transform with the image."""
 
     @abstractmethod
     def restore(self, value: Value, carried: Carried, size: tuple[int, int], mirrored: bool) -> Value:
-        """Return the value after a transform, from the value before and what :meth:`carry` gave, moved.
+        """Return the value after a transform.
 
-        ``size`` is that of the new image. ``mirrored`` says whether it is a mirror image of the old one, so that left
-        and right are swapped; it is known for fields that carry points.
+        ``value`` is the value before it, and ``carried`` the transformed result of :meth:`carry`. ``size`` is the size
+        of the new image. ``mirrored`` is whether left and right were swapped; it is only set for fields with points.
         """
 
     @abstractmethod
     def to_tensor(self, value: Value) -> Tensor | TensorGroup:
-        """Return the value as :class:`Instances` holds it, in memory that the data set does not use."""
+        """Convert the value for :class:`Instances`; the result must not share memory with the data set."""
 
 
 class MaskField(ObjectField[Value]):
-    """A field that says which pixels an object covers, from which its box can be found."""
+    """Base class of field types for masks, from which the boxes of objects can be computed."""
 
     @abstractmethod
     def has_pixels(self, value: Value) -> Bool[ndarray, " n"]:
-        """Return whether each mask covers anything."""
+        """Return whether each mask is not empty."""
 
     @abstractmethod
     def visible_boxes(self, value: Value, window: Window) -> Float32[ndarray, "n 4"]:
-        """Return the box of what a window shows of each mask, in the window's frame; zeros where that is nothing."""
+        """Return the box (xyxy) of the part of each mask inside a window, in its pixels; zeros for an empty part."""
 
 
 OBJECT_FIELDS: dict[str, ObjectField] = {}
-"""All fields of an image's objects, by name; where two fields are masks, boxes are fitted to the first."""
+"""All declared fields, by name; if several of them are masks, boxes are fitted to the first."""
 
 
 def declare_object_field(name: str, field: ObjectField) -> None:
-    """Let objects, from a data set to a batch, have a field of this name: ``Objects(..., name=value)``.
+    """Add a field to ``Objects`` and ``Instances``, which data sets fill by name: ``Objects(..., name=value)``.
 
-    Whatever module declares a field has to be imported in the processes that use it, as the one that registers a data
-    set has.
+    The module that calls this must be imported in every process that uses the field, like the module of a data set.
+    Raises ValueError if the name is taken or is no valid attribute name.
     """
     declare_instance_field(name, field.check)
     OBJECT_FIELDS[name] = field

@@ -1,4 +1,4 @@
-"""Boxes of objects, and regions to ignore."""
+"""Field types of boxes: one per object, and ignore regions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ Boxes = Float32[ndarray, "_ 4"]
 
 
 class BoxField(ObjectField[Boxes]):
-    """The box of each object: x1, y1, x2, y2."""
+    """The field type of the box of each object, xyxy."""
 
     def check(self, value: Any, count: int, size: tuple[int, int] | None) -> None:
         _require_box_shape("boxes", value)
@@ -48,7 +48,7 @@ class BoxField(ObjectField[Boxes]):
 
 
 class RegionField(ObjectField[Boxes]):
-    """Regions of the image, as boxes that belong to no object: choosing objects leaves all of them."""
+    """The field type of regions that belong to no object, such as ignore regions; selecting objects keeps them all."""
 
     def check(self, value: Any, count: int, size: tuple[int, int] | None) -> None:
         _require_box_shape("ignored", value)
@@ -81,18 +81,18 @@ class RegionField(ObjectField[Boxes]):
 
 
 def resize_boxes(boxes: Boxes, before: tuple[int, int], after: tuple[int, int]) -> Boxes:
-    """Return boxes in an image that was resized from one (height, width) to another."""
+    """Rescale boxes from an image of size ``before`` to one of size ``after``, both (height, width)."""
     height_factor, width_factor = np.array(after, np.float32) / np.array(before, np.float32)
     return boxes * np.array([width_factor, height_factor] * 2, np.float32)
 
 
 def shift_boxes(boxes: Boxes, right: int, down: int) -> Boxes:
-    """Return boxes moved by whole pixels."""
+    """Shift boxes by whole pixels."""
     return boxes + np.array([right, down] * 2, np.float32)
 
 
 def crop_boxes(boxes: Boxes, window: Window) -> Boxes:
-    """Return boxes in the frame of a window, clipped to it."""
+    """Return boxes in pixels of a window, clipped to it."""
     limits = np.array([window.width, window.height] * 2, np.float32)
     return shift_boxes(boxes, -window.left, -window.top).clip(0, limits)
 

@@ -1,4 +1,4 @@
-"""Values of objects that no change of the image touches, such as labels."""
+"""The field type of values that do not depend on the geometry of the image, such as labels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,10 +17,10 @@ Values = Shaped[ndarray, "_ ..."]
 
 
 class ConstantField(ObjectField[Values]):
-    """An array with a row for each object that stays as it is wherever the object goes: a label, a track, an attribute.
+    """The field type of arrays with a row per object that no transform changes: labels, track ids, attributes.
 
-    ``what`` names one value in messages, as in ``ConstantField("track")``; ``dtype`` is that of the tensor, where it
-    is not the array's.
+    ``what`` is the word for one value in error messages (``"track"``). ``dtype`` is the dtype of the tensor; None keeps
+    the dtype of the array.
     """
 
     def __init__(self, what: str, dtype: DTypeLike | None = None) -> None:

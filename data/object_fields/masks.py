@@ -1,4 +1,4 @@
-"""Masks as bitmaps."""
+"""The field type of masks as bitmaps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ Bitmaps = UInt8[ndarray, "_ _ _"]
 
 
 class BitmapField(MaskField[Bitmaps]):
-    """The mask of each object, as large as the image: 1 on the object and 0 elsewhere."""
+    """The field type of masks of the size of the image: 1 on the object and 0 elsewhere."""
 
     def check(self, value: Any, count: int, size: tuple[int, int] | None) -> None:
         require_one_per_box("mask", value, count)
@@ -53,7 +53,7 @@ class BitmapField(MaskField[Bitmaps]):
 
     def restore(self, value: Bitmaps, carried: Carried, size: tuple[int, int], mirrored: bool) -> Bitmaps:
         assert carried.masks is not None, "they were carried"
-        return (carried.masks == 1).view(np.uint8)  # where the image was padded they are 255
+        return (carried.masks == 1).view(np.uint8)  # padding is 255
 
     def to_tensor(self, value: Bitmaps) -> Tensor:
         return torch.from_numpy(value.view(bool))
@@ -62,7 +62,7 @@ class BitmapField(MaskField[Bitmaps]):
         return np.asarray(value.view(bool).any(axis=(1, 2)))
 
     def visible_boxes(self, value: Bitmaps, window: Window) -> Float32[ndarray, "n 4"]:
-        """Return the boxes from the first pixel of each mask to the end of its last."""
+        """Return the tight box of each mask, from the start of its first pixel to the end of its last."""
         masks = self.crop(value, window).view(bool)
         boxes = np.zeros((len(masks), 4), np.float32)
         for box, mask in zip(boxes, masks, strict=True):
@@ -73,8 +73,8 @@ class BitmapField(MaskField[Bitmaps]):
 
 
 def resize_nearest(values: UInt8[ndarray, "_ _"], size: tuple[int, int]) -> UInt8[ndarray, "_ _"]:
-    """Return a map at this (height, width), with the value nearest to the centre of each new pixel.
+    """Resize a map to ``size`` (height, width) by nearest-neighbour interpolation at pixel centres.
 
-    OpenCV's plain nearest would take the pixel above and left of it.
+    OpenCV's ``INTER_NEAREST`` takes the pixel above and left of the exact position instead.
     """
     return cv2.resize(values, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,4 +1,4 @@
-"""Masks as polygons."""
+"""The field type of masks as polygons."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ Polygons = tuple[PolygonMask, ...]
 
 
 class PolygonField(MaskField[Polygons]):
-    """The mask of each object as the edges of polygons."""
+    """The field type of masks given as polygon edges."""
 
     def check(self, value: Any, count: int, size: tuple[int, int] | None) -> None:
         require_one_per_box("polygon mask", value, count)
@@ -35,7 +35,7 @@ class PolygonField(MaskField[Polygons]):
         return tuple(mask for masks in values for mask in masks)
 
     def resize(self, value: Polygons, before: tuple[int, int], after: tuple[int, int]) -> Polygons:
-        # An edge is two points, x1, y1, x2, y2, and so moves as a box does.
+        # An edge is stored as x1, y1, x2, y2, so the arithmetic of boxes applies to it.
         return tuple(mask.with_edges(resize_boxes(mask.edges, before, after)) for mask in value)
 
     def crop(self, value: Polygons, window: Window) -> Polygons:

@@ -1,6 +1,6 @@
-"""Generated images of eight shapes with exact annotations, for tests and first steps without a download.
+"""Generated images of eight shapes with pixel-exact annotations, for tests and first steps without a download.
 
-Annotations are exact to the pixel: classes, masks and boxes of visible parts, crowds, images without objects.
+The annotations include classes, masks and boxes of the visible parts of objects, crowds, and images without objects.
 """
 
 from .crops import ShapeCropsConfig, draw_crop

@@ -1,4 +1,4 @@
-"""Backgrounds and camera effects of generated scenes: clouds, thin lines, blur and noise, none like a class."""
+"""Backgrounds and camera effects of generated scenes: clouds, thin lines, blur and noise, unlike any of the classes."""
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -39,7 +39,7 @@ def _clouds(generator: PortableGenerator, height: int, width: int) -> Int[np.nda
 
 
 def _draw_line(generator: PortableGenerator, image: Image) -> None:
-    """Draw a thin straight line a little lighter or darker than what it crosses."""
+    """Draw a thin straight line that is slightly lighter or darker than the background."""
     height, width = image.shape[:2]
     x, y = generator.integer(0, width) * SUBPIXEL, generator.integer(0, height) * SUBPIXEL
     direction, length = generator.integer(0, TURN - 1), generator.integer(width // 4, width) * SUBPIXEL
@@ -51,14 +51,14 @@ def _draw_line(generator: PortableGenerator, image: Image) -> None:
 
 
 def draw_gray(image: Image, patch: Patch, level: int, percent: int) -> None:
-    """Draw a patch in a gray level 0..255, at an opacity of so many percent."""
+    """Draw a patch in a gray level 0..255, with an opacity in percent."""
     patch = patch.crop(*image.shape[:2])
     opacity = patch.cover[..., None].astype(np.int32) * OPAQUE * percent // (FULL_COVER * 100)
     image[patch.window] = blend(image[patch.window], np.array(level, dtype=np.int32), opacity)
 
 
 def add_camera_effects(generator: PortableGenerator, image: Image) -> Image:
-    """Return the image with a little blur in 30 % of cases, and noise of one of four strengths."""
+    """Add slight blur with a probability of 30 %, and noise of one of four strengths."""
     result = image.astype(np.int32)
     if generator.bernoulli(30):
         for _ in range(2):

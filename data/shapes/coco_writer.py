@@ -1,4 +1,4 @@
-"""Writing scenes in COCO's layout: PNG images in ``train/`` and ``val/``, and ``annotations/instances_*.json``."""
+"""Writer of scenes in COCO's layout: PNG images in ``train/`` and ``val/``, and ``annotations/instances_*.json``."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from .scene import SPLITS, Scene, SceneObject, Split
 from .shape_polygons import CLASS_NAMES
 
 CATEGORY_IDS = (1, 3, 4, 7, 12, 18, 44, 90)
-"""The category id of each label in the file. They have gaps, as in COCO, so that labels and ids are not confused."""
+"""The category id of each label. As in COCO, the ids have gaps, so that confusing labels with ids is noticed."""
 
 _FIRST_VAL_ID = 1_000_000
 
@@ -26,13 +26,13 @@ class CocoWriter:
         self._annotation_file = root / "annotations" / f"instances_{split}.json"
         for folder in (self._images_folder, self._annotation_file.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        # No id is in both splits, so that confusing the two is noticed.
+        # The splits have no ids in common, so that confusing them is noticed.
         self._offset = SPLITS.index(split) * _FIRST_VAL_ID
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
 
     def add(self, scene: Scene) -> None:
-        """Write the next scene's image and keep its annotations."""
+        """Write the image of the next scene, and collect its annotations."""
         image_id = self._offset + len(self._images) + 1
         height, width = scene.image.shape[:2]
         name = f"{image_id:07d}.png"

@@ -1,4 +1,4 @@
-"""Single shapes as a classification data set: crops of generated scenes, drawn when they are read."""
+"""A classification data set of crops around single shapes in generated scenes; a crop is drawn when it is read."""
 
 import functools
 from dataclasses import replace
@@ -19,15 +19,16 @@ from .shape_polygons import CLASS_NAMES
 
 _SCENE = SceneConfig(size=128)
 _LAST_SCENE = 2**32 - 1
-_STREAM = 1  # makes the random numbers of a crop independent of those of the scene with the same index
+_STREAM = 1  # part of the seed, so that a crop has other random numbers than the scene with the same index
 
 
 class ShapeCropsConfig(DatasetConfig):
-    """The options of the data set ``shape_crops``. Crop ``i`` is the same whatever ``count`` is."""
+    """The options of the data set ``shape_crops``. Crop ``i`` does not depend on ``count``."""
 
     name: Literal["shape_crops"] = "shape_crops"
     split: Split
     count: int = Field(default=10_000, gt=0)
+    """The number of images."""
     size: int = Field(default=48, ge=16, le=256)
     """The height and width of a crop in pixels."""
     seed: Seed = 0
@@ -39,7 +40,7 @@ class ShapeCropsConfig(DatasetConfig):
 
 @DATASETS.register("shape_crops", ShapeCropsConfig)
 class ShapeCrops(Dataset):
-    """A classification data set whose images show one of the eight shapes, among parts of others."""
+    """A classification data set of images of one of the eight shapes, with parts of other shapes around it."""
 
     task: ClassVar[str] = "classification"
 
@@ -54,20 +55,20 @@ class ShapeCrops(Dataset):
         return self.config.count
 
     def read(self, index: int) -> Record:
-        """Return the image and its label."""
+        """Return the record of an image with its label."""
         image, label = draw_crop(self.config, index)
         return Record(image, label=label, image_id=index)
 
     def read_image(self, index: int) -> Record:
-        """Return the image without its label."""
+        """Return the record of an image without its label."""
         return Record(draw_crop(self.config, index)[0], image_id=index)
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """Return the record with the label of its image."""
+        """Add the label of the image to its record."""
         return replace(record, label=draw_crop(self.config, index)[1])
 
     def ground_truth(self) -> dict[int, int]:
-        """Return the label of every image by image id."""
+        """Return a dict from image id to label."""
         return self._labels
 
     @functools.cached_property
@@ -76,7 +77,7 @@ class ShapeCrops(Dataset):
 
 
 def draw_crop(config: ShapeCropsConfig, index: int) -> tuple[UInt8[ndarray, "_ _ 3"], int]:
-    """Draw the crop with that index, randomly shifted, scaled and rotated, and return it with its object's label."""
+    """Draw the crop with this index, randomly shifted, scaled and rotated; return it and its label."""
     generator = PortableGenerator(config.seed, SPLITS.index(config.split), index, _STREAM)
     scene = _draw_scene(config, generator)
     obj = generator.choice(_single_objects(scene))
@@ -93,7 +94,7 @@ def draw_crop(config: ShapeCropsConfig, index: int) -> tuple[UInt8[ndarray, "_ _
 
 
 def _draw_scene(config: ShapeCropsConfig, generator: PortableGenerator) -> Scene:
-    """Draw scenes until one has an object to crop; some are empty or have a crowd only."""
+    """Draw scenes until one has an object to crop; some scenes are empty or have only a crowd."""
     while True:
         scene = draw_scene(_SCENE, config.seed, config.split, generator.integer(0, _LAST_SCENE))
         if _single_objects(scene):

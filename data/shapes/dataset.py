@@ -1,4 +1,4 @@
-"""The generated shapes as data sets: written at first use and kept in the user's cache."""
+"""Data sets of generated shapes, whose files are written to the user's cache at first use."""
 
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from .shape_polygons import CLASS_NAMES
 
 
 class GeneratedImagesConfig(DatasetConfig):
-    """The options that the data sets of generated images share: which images are drawn, and which split to read."""
+    """Base class of the configs of data sets of generated images."""
 
     split: Split
     train: int = Field(default=400, gt=0)
@@ -28,11 +28,11 @@ class GeneratedImagesConfig(DatasetConfig):
     size: ImageSize = SceneConfig().size
     """The mean height and width in pixels; both vary from 4/5 to 6/5 of it."""
     root: Path | None = None
-    """The folder of the files. None: a folder in ``$VERTEBRA_CACHE``, or else in ``vertebra`` in ``$XDG_CACHE_HOME`` or
-    ``~/.cache``."""
+    """The folder of the files; None is a folder in ``$VERTEBRA_CACHE`` or, if this is unset, in ``vertebra`` in
+    ``$XDG_CACHE_HOME`` or ``~/.cache``."""
 
     def write_files(self) -> tuple[Path, Path]:
-        """Write the files unless they exist, and return the split's image folder and annotation file (COCO)."""
+        """Write the files unless they exist; return the image folder and the COCO annotation file of the split."""
         scene = SceneConfig(size=self.size)
         parameters = generation_parameters(self.train, self.val, self.seed, scene)
         root = self.root or cache_folder() / f"shapes-{short_digest(parameters)}"
@@ -41,13 +41,13 @@ class GeneratedImagesConfig(DatasetConfig):
 
 
 class ShapesConfig(GeneratedImagesConfig):
-    """The options of the data set ``shapes``: generated images with boxes, and masks on demand."""
+    """The options of the data set ``shapes``: generated images with boxes and, optionally, masks."""
 
     name: Literal["shapes"] = "shapes"
     masks: bool = False
-    """Whether to read the objects' masks too."""
+    """Whether to read the masks of objects."""
     mask_format: MaskFormat = "bitmaps"
-    """The form in which masks reach a head; polygons are for a mask branch with ``truth="polygons"``."""
+    """The form in which a head receives the masks; polygons are for a mask branch with ``truth="polygons"``."""
 
     def classes(self) -> tuple[str, ...]:
         """Return the names of the shapes."""

@@ -1,4 +1,4 @@
-"""The folder of a generated data set: written once, completely or not at all."""
+"""Writing of the folder of a generated data set, which is written once and atomically."""
 
 import json
 import tempfile
@@ -13,19 +13,20 @@ from .voc_writer import VocWriter
 STAMP = "shapes.json"
 
 DRAWING_VERSION = 1
-"""To be increased when the same parameters give other images, so that folders of older images are not reused."""
+"""Increase it when the same parameters would give different images, so that folders of older images are not reused."""
 
 
 def generation_parameters(train: int, val: int, seed: int, config: SceneConfig) -> dict[str, Any]:
-    """Return everything that the files of a generated data set depend on."""
+    """Return all parameters that the files of a generated data set depend on."""
     return {"drawing": DRAWING_VERSION, "train": train, "val": val, "seed": seed, **config.model_dump()}
 
 
 def write_shapes(root: Path, train: int, val: int, seed: int = 0, config: SceneConfig = SceneConfig()) -> bool:
-    """Write a data set of ``train`` and ``val`` images to a new folder, both as COCO (``coco/``) and VOC (``voc/``).
+    """Write a data set of ``train`` and ``val`` images to a folder, both in COCO's (``coco/``) and VOC's (``voc/``)
+    layout.
 
-    Returns False where the folder already holds exactly this data set. The folder appears once it is complete, so that
-    a killed process leaves no partial one. Raises UsageError where the folder holds anything else.
+    Returns False if the folder already contains exactly this data set, and raises UsageError if it contains anything
+    else. The folder is created by a rename when it is complete, so that a killed process leaves no partial folder.
     """
     root = root.absolute()
     wanted = generation_parameters(train, val, seed, config)
@@ -40,7 +41,7 @@ def write_shapes(root: Path, train: int, val: int, seed: int = 0, config: SceneC
         try:
             folder.rename(root)
         except OSError:
-            # Another process may have been faster; its files are the same.
+            # Another process may have written the same files in the meantime.
             if _is_written(root, wanted):
                 return False
             raise
@@ -58,7 +59,10 @@ def _write_split(folder: Path, split: Split, count: int, seed: int, config: Scen
 
 
 def _is_written(root: Path, wanted: dict[str, Any]) -> bool:
-    """Return whether the folder holds the data set of these parameters; False where it is empty or does not exist."""
+    """Return whether the folder contains the data set of these parameters; False if it is empty or does not exist.
+
+    Raises UsageError if it contains anything else.
+    """
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:

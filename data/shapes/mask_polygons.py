@@ -1,4 +1,4 @@
-"""Polygons of a mask: they run along its pixel edges, so that they rasterise back to exactly the mask."""
+"""Conversion of masks to polygons along their pixel edges, which rasterise back to exactly the same mask."""
 
 import cv2
 import numpy as np
@@ -11,9 +11,9 @@ _SIDES = (((1, 0), (0, 0)), ((0, 1), (1, 0)), ((-1, 0), (1, 1)), ((0, -1), (0, 1
 
 
 def mask_to_polygons(mask: Bool[np.ndarray, "h w"]) -> list[list[int]]:
-    """Return the mask as polygons ``x1 y1 x2 y2 ...`` in COCO's form, one for each 4-connected part.
+    """Return the polygons ``[x1, y1, x2, y2, ...]`` of a mask, as in COCO, one for each 4-connected component.
 
-    COCO fills every polygon, so that polygons cannot have holes: a part with a hole is cut in two through the hole.
+    COCO fills every polygon, so polygons cannot have holes: a component with a hole is cut in two through the hole.
     """
     polygons, pending = [], [(mask.astype(np.uint8), 0, 0)]
     while pending:
@@ -34,12 +34,12 @@ def mask_to_polygons(mask: Bool[np.ndarray, "h w"]) -> list[list[int]]:
 
 
 def _loops(pixels: UInt8[np.ndarray, "h w"]) -> list[list[Corner]]:
-    """Return the corners of every closed path between inside and outside, the outermost first."""
+    """Return the corners of every closed path between inside and outside of a mask, the outermost path first."""
     height, width = pixels.shape
     padded = np.pad(pixels, 1)
     sides: dict[tuple[int, int, int, int], None] = {}  # an ordered set of (start, direction)
     for (dx, dy), (start_x, start_y) in _SIDES:
-        outside = padded[1 - dx : 1 - dx + height, 1 + dy : 1 + dy + width] == 0  # what lies to the left
+        outside = padded[1 - dx : 1 - dx + height, 1 + dy : 1 + dy + width] == 0  # the pixel to the left of the side
         for y, x in np.argwhere((pixels == 1) & outside).tolist():
             sides[x + start_x, y + start_y, dx, dy] = None
     loops = []
@@ -49,7 +49,7 @@ def _loops(pixels: UInt8[np.ndarray, "h w"]) -> list[list[Corner]]:
             del sides[side]
             x, y, dx, dy = side
             x, y = x + dx, y + dy
-            # Where two pixels touch at a corner only, turning right stays at the same pixel.
+            # Try to turn right first: where two pixels touch only at a corner, the path then stays at the same pixel.
             for direction in ((-dy, dx), (dx, dy), (dy, -dx)):
                 side = (x, y, *direction)
                 if side in sides:

@@ -1,4 +1,4 @@
-"""Rasterising polygons with anti-aliasing: how much of each pixel they cover."""
+"""Rasterisation of polygons with anti-aliasing: the fraction of each pixel that they cover."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from .shape_polygons import SUBPIXEL, Ring
 
 _ROWS = 4  # sample rows in a pixel
 FULL_COVER = _ROWS * SUBPIXEL
-"""The cover of a pixel that lies inside entirely."""
+"""The cover of a pixel that lies entirely inside."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
-    """The cover of every pixel of a window, 0 to ``FULL_COVER``, and where the window lies in the image."""
+    """The cover of every pixel of a window, 0 to ``FULL_COVER``, and the position of the window in the image."""
 
     top: int
     left: int
@@ -22,7 +22,7 @@ class Patch:
 
     @property
     def mask(self) -> Bool[np.ndarray, "h w"]:
-        """The pixels that are covered by half or more."""
+        """The pixels that are covered by at least half."""
         return self.cover >= FULL_COVER // 2
 
     def move(self, down: int, right: int) -> "Patch":
@@ -30,7 +30,7 @@ class Patch:
         return Patch(self.top + down, self.left + right, self.cover)
 
     def crop(self, height: int, width: int) -> "Patch":
-        """Return the part of the patch inside an image of that size; it may be empty."""
+        """Return the part of the patch inside an image of this size, which may be empty."""
         top, left = max(self.top, 0), max(self.left, 0)
         bottom, right = height - self.top, width - self.left
         return Patch(top, left, self.cover[top - self.top : max(bottom, 0), left - self.left : max(right, 0)])
@@ -43,11 +43,11 @@ class Patch:
 
 
 def fill(rings: list[Ring]) -> Patch:
-    """Return the patch that rings, in 1/16 pixel, cover by the even-odd rule. It may reach outside the image.
+    """Fill rings, in units of 1/16 pixel, by the even-odd rule; the patch may extend outside the image.
 
-    On each sample row the inside begins and ends by turns at the edges that the row crosses, from left to right. Cover
-    is the running sum of +1 and -1 at these crossings, each divided between its pixel and the next one according to
-    its position in the pixel.
+    From left to right, a sample row enters and leaves the inside alternately at the edges that it crosses. The cover is
+    the cumulative sum of +1 and -1 at these crossings, each distributed over its pixel and the next one according to
+    its position within the pixel.
     """
     start = np.concatenate(rings)
     end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])

@@ -1,10 +1,9 @@
-"""Drawing one scene: an image with the annotations of its objects.
+"""Drawing of scenes: images with the annotations of their objects.
 
-Every pixel is a function of (config, seed, split, index), computed in integers and so the same on every machine. The
-first 100 scenes of a split are the same whether 100 are drawn or 1000.
+A scene depends only on (config, seed, split, index). It is computed in integers, and so is the same on every machine.
 
-Objects are painted back to front. An object is left out if painting it would hide more than 60 % of any object, itself
-included (it may reach outside the image). Masks and boxes are those of the visible parts.
+Objects are painted back to front. An object is left out if more than 60 % of it or of an earlier object would be hidden
+or outside the image. Masks and boxes are those of the visible parts.
 """
 
 from dataclasses import dataclass
@@ -27,9 +26,9 @@ SPLITS: tuple[Split, ...] = ("train", "val")
 ImageSize = Annotated[int, Field(ge=64, le=2048)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
-_MIN_VISIBLE = 40  # percent of an object
-_TRIES = 12  # to find a position for an object
-# Of every 50 scenes, that with the first index has a crowd, and that with the second no object.
+_MIN_VISIBLE = 40  # minimum visible part of an object in percent
+_TRIES = 12  # maximum number of attempts to place an object
+# In every period of 50 scenes, the scene with the first index has a crowd, and the one with the second has no objects.
 _PERIOD, _CROWD_INDEX, _EMPTY_INDEX = 50, 1, 2
 
 
@@ -39,6 +38,7 @@ class SceneConfig(Config):
     size: ImageSize = 160
     """The mean height and width in pixels; both vary from 4/5 to 6/5 of it."""
     max_objects: int = Field(default=6, ge=1, le=50)
+    """The maximum number of objects of a scene, crowds not counted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +49,7 @@ class SceneObject:
     mask: Bool[np.ndarray, "h w"]
     """The visible pixels."""
     full_area: int
-    """The area in pixels without occlusion and without the border of the image."""
+    """The area in pixels without occlusion, including the part outside the image."""
     crowd: bool = False
 
     @property
@@ -59,7 +59,7 @@ class SceneObject:
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """The box ``x1 y1 x2 y2`` of the visible part, on pixel edges (one pixel is 1 wide)."""
+        """The box (x1, y1, x2, y2) of the visible part, on pixel edges (one pixel is 1 wide)."""
         rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
         return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
@@ -73,7 +73,7 @@ class Scene:
 
 
 def draw_scene(config: SceneConfig, seed: int, split: Split, index: int) -> Scene:
-    """Draw the scene with that index of a split."""
+    """Draw the scene with this index in a split."""
     generator = PortableGenerator(seed, SPLITS.index(split), index)
     height, width = (generator.integer(config.size * 4 // 5, config.size * 6 // 5) for _ in range(2))
     canvas = _Canvas(draw_background(generator, height, width), generator)
@@ -95,13 +95,13 @@ class _Canvas:
         self._painted: list[tuple[int, int, bool]] = []  # label, full area, whether it is a crowd
 
     def add_object(self) -> None:
-        """Paint a random object in front of the others, unless no position is found for it."""
+        """Paint a random object in front of the others, unless no suitable position is found."""
         generator = self._generator
         height, width = self._owner.shape
         min_radius, max_radius = 9 * SUBPIXEL, min(height, width) * SUBPIXEL * 9 // 20
         for _ in range(_TRIES):
             label, direction = generator.integer(0, len(CLASS_NAMES) - 1), generator.integer(0, TURN - 1)
-            # The square makes small objects more frequent, as in photographs.
+            # Squaring the random number makes small objects more frequent, as in photographs.
             radius = min_radius + (max_radius - min_radius) * generator.integer(0, 100) ** 2 // 100**2
             margin = radius * 3 // 4
             x, y = (generator.integer(margin, length * SUBPIXEL - margin) for length in (width, height))
@@ -109,7 +109,7 @@ class _Canvas:
                 return
 
     def add_crowd(self) -> None:
-        """Paint a cluster of small objects of one class, unless it would hide too much."""
+        """Paint a cluster of small objects of one class, unless it would hide too much of other objects."""
         generator = self._generator
         height, width = self._owner.shape
         label, spread = generator.integer(0, len(CLASS_NAMES) - 1), min(height, width) * SUBPIXEL // 5
@@ -125,9 +125,9 @@ class _Canvas:
         self._paint(label, members, crowd=True)
 
     def _paint(self, label: int, members: list[Patch], crowd: bool = False) -> bool:
-        """Paint an object, or the members of a crowd, in front of the others.
+        """Paint an object, or the members of a crowd, in front of the other objects.
 
-        Returns False, and paints nothing, if too little of any object would stay visible.
+        Returns False, and paints nothing, if too little of any object would remain visible.
         """
         owner, number = self._owner.copy(), len(self._painted)
         patches = [member.crop(*owner.shape) for member in members]

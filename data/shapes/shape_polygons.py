@@ -1,8 +1,8 @@
-"""The eight classes as polygons, computed in integers only.
+"""The polygons of the eight classes of shapes, computed in integers.
 
-Directions are in 1/1024 of a turn, clockwise on the screen. Cosines come from a table of integers, so that vertices do
-not depend on a machine's floating-point arithmetic. A shape is a list of rings that are filled by the even-odd rule: a
-second ring is a hole.
+Directions are in 1/1024 of a turn, clockwise on the screen. Cosines are taken from a table of integers, so that the
+vertices do not depend on the floating-point arithmetic of the machine. A shape is a list of rings, filled by the
+even-odd rule, so that a second ring is a hole.
 """
 
 import math
@@ -12,26 +12,26 @@ import numpy as np
 from jaxtyping import Int64
 
 Ring = Int64[np.ndarray, "n 2"]
-"""Vertices ``x y`` of a closed polygon. The unit is 1/``UNIT`` of a shape's radius, and 1/``SUBPIXEL`` pixel once the
-shape is placed in an image."""
+"""Vertices (x, y) of a closed polygon, in units of 1/``UNIT`` of the shape's radius or, after the shape was placed in
+an image, of 1/``SUBPIXEL`` pixel."""
 
 TURN = 1024
 UNIT = 1 << 14
 SUBPIXEL = 16
 
-# Rounding removes differences between machines: no value is within 1e-4 of the point where it would round otherwise.
+# Rounding removes differences between machines, since no value is within 1e-4 of a rounding threshold.
 _HEADINGS = np.array(
     [[round(UNIT * part(2 * math.pi * k / TURN)) for part in (math.cos, math.sin)] for k in range(TURN)], dtype=np.int64
 )
 
 
 def heading(direction: Int64[np.ndarray, " n"] | int) -> Int64[np.ndarray, "*n 2"]:
-    """Return cosine and sine, in 1/``UNIT``, of directions in 1/1024 of a turn."""
+    """Return the (cosine, sine), in units of 1/``UNIT``, of directions in 1/1024 of a turn."""
     return _HEADINGS[direction % TURN]
 
 
 def _arc(radius: int, first: int = 0, last: int = TURN, points: int = 64) -> Ring:
-    """Return points on a circle of a radius in percent, from one direction to the other, the last one excluded."""
+    """Return points on a circle with a radius in percent, from direction ``first`` to ``last`` (exclusive)."""
     return heading(first + (last - first) * np.arange(points) // points) * radius // 100
 
 
@@ -64,9 +64,9 @@ def _cross() -> list[Ring]:
 
 
 def _crescent() -> list[Ring]:
-    """Return a disc of radius 112 % less one of 84 % that is shifted by 48 %.
+    """Return a disc of radius 112 % minus a disc of radius 84 % that is shifted by 48 %.
 
-    The directions are those of the points where the two circles meet.
+    The arcs begin and end at the points where the two circles intersect.
     """
     outer, inner = _arc(112, 141, TURN - 141), _arc(84, TURN - 212, 212)
     return [np.concatenate([outer, inner + np.array([UNIT * 48 // 100, 0])])]
@@ -97,7 +97,7 @@ CLASS_NAMES = tuple(_SHAPES)
 def place_shape(label: int, center: tuple[int, int], radius: int, direction: int) -> list[Ring]:
     """Return the rings of a class's shape, rotated to ``direction``, scaled to ``radius`` and moved to ``center``.
 
-    ``center`` (x, y), ``radius`` and the result are in 1/16 pixel.
+    ``center`` (x, y), ``radius`` and the result are in units of 1/16 pixel.
     """
     rotation = np.stack([heading(direction), heading(direction + TURN // 4)])
     rings = _SHAPES[CLASS_NAMES[label]]()

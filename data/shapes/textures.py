@@ -1,4 +1,4 @@
-"""Colors and patterns of generated objects, computed in integers only."""
+"""Colors and patterns of generated objects, computed in integers."""
 
 from collections.abc import Callable
 
@@ -15,25 +15,25 @@ Values = Integer[np.ndarray, "..."]
 Grid = Integer[np.ndarray, "h w"]
 
 OPAQUE = 256
-"""The opacity at which ``blend`` gives its second argument alone."""
+"""The opacity at which ``blend`` returns its second argument."""
 
-_CONTRAST = 56  # least difference in brightness, of 255, between an object and its background
+_CONTRAST = 56  # minimum difference in brightness (0..255) between an object and its background
 
 
 def hsv_color(hue: int, saturation: int, value: int) -> Color:
-    """Return the color of a hue in 1/1536 of a turn (0 is red), and saturation and value 0..255."""
+    """Convert HSV to RGB: the hue is in 1/1536 of a turn (0 is red), saturation and value are 0..255."""
     wheel = (hue + np.array([0, 1024, 512])) % 1536
     pure = np.clip(np.abs(wheel - 768) - 256, 0, 255)
     return (value * (255 * 255 - saturation * (255 - pure)) // (255 * 255)).astype(np.int32)
 
 
 def brightness(color: Color) -> int:
-    """Return the luma of a color by ITU-R BT.601, 0..255."""
+    """Return the luma (0..255) of a color by ITU-R BT.601."""
     return int(color @ np.array([299, 587, 114])) // 1000
 
 
 def vivid_color(generator: PortableGenerator, background: int) -> Color:
-    """Return a random saturated color that contrasts with a background of that brightness."""
+    """Draw a random saturated color that contrasts with a background of this brightness (0..255)."""
     while True:
         color = hsv_color(generator.integer(0, 1535), generator.integer(130, 255), generator.integer(80, 255))
         if _contrasts(color, background):
@@ -45,7 +45,7 @@ def _contrasts(color: Color, background: int) -> bool:
 
 
 def blend(first: Values, second: Values, opacity: Values) -> Values:
-    """Return ``first`` where ``opacity`` is 0, ``second`` where it is ``OPAQUE``, and the mixture between."""
+    """Blend two values: ``first`` where ``opacity`` is 0, ``second`` where it is ``OPAQUE``, interpolated between."""
     return (first * (OPAQUE - opacity) + second * opacity + OPAQUE // 2) // OPAQUE
 
 
@@ -74,9 +74,9 @@ _PATTERNS: tuple[Callable[[Grid, Grid, int], Grid], ...] = (_plain, _stripes, _c
 
 
 def draw_texture(generator: PortableGenerator, height: int, width: int, background: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw a random pattern of two vivid colors, or of one and a darker shade of it.
+    """Draw a random pattern of two vivid colors, or of one vivid color and a darker shade of it.
 
-    ``background`` is the brightness that both contrast with.
+    ``background`` is the brightness (0..255) of the background, with which both colors contrast.
     """
     main = vivid_color(generator, background)
     other = main * generator.integer(55, 75) // 100

@@ -1,8 +1,8 @@
-"""Writing scenes in PASCAL VOC's layout: JPEG images, XML boxes, palette masks and the image lists of both splits.
+"""Writer of scenes in PASCAL VOC's layout: JPEG images, XML annotations, palette masks and image lists.
 
-As in VOC, boxes are in whole pixels, counted from 1 with both ends included, and 255 in a mask is void: a border of two
-pixels around every object, and crowds. Crowds are not in the XML. An object is ``truncated`` if a part of it is not
-visible, and ``difficult`` if more than half of it is not.
+As in VOC, boxes are in whole pixels, counted from 1, with both ends included. The value 255 in a mask is void: a border
+of two pixels around every object, and crowds. Crowds are not in the XML. An object is ``truncated`` if any of it is
+hidden, and ``difficult`` if more than half of it is hidden.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ class VocWriter:
             (root / folder).mkdir(parents=True, exist_ok=True)
 
     def add(self, scene: Scene) -> None:
-        """Write the next scene's image, boxes and masks."""
+        """Write the image, the annotation and the masks of the next scene."""
         stem = f"{self._split}_{len(self._stems):06d}"
         self._stems.append(stem)
         root = self._root
@@ -45,7 +45,7 @@ class VocWriter:
         _save_mask(root / "SegmentationObject" / f"{stem}.png", objects)
 
     def finish(self) -> None:
-        """Write the image lists of the split and the class names."""
+        """Write the image lists of the split, and the class names."""
         lines = "".join(f"{stem}\n" for stem in self._stems)
         for task in ("Main", "Segmentation"):
             (self._root / "ImageSets" / task / f"{self._split}.txt").write_text(lines, encoding="utf-8", newline="\n")
@@ -79,7 +79,7 @@ def _fill(element: ElementTree.Element, **texts: str | int) -> None:
 
 
 def _masks(scene: Scene) -> tuple[Mask, Mask]:
-    """Return the class (label + 1) and the object (counted from 1) of every pixel; 0 is background."""
+    """Return the class mask (label + 1) and the object mask (object index + 1); 0 is the background."""
     classes, objects = (np.zeros(scene.image.shape[:2], dtype=np.uint8) for _ in range(2))
     for number, obj in enumerate(scene.objects, start=1):
         classes[obj.mask] = VOID if obj.crowd else obj.label + 1
@@ -91,7 +91,8 @@ def _masks(scene: Scene) -> tuple[Mask, Mask]:
 
 
 def voc_palette() -> UInt8[np.ndarray, "256 3"]:
-    """Return VOC's palette: the bits of the index go to red, green and blue in turn, highest bits first."""
+    """Return VOC's palette: the bits of an index are distributed to red, green and blue in turn, from the lowest bit of
+    the index to the highest bits of the colors."""
     palette = np.zeros((256, 3), dtype=np.uint8)
     index = np.arange(256)
     for bit in range(8):

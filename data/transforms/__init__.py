@@ -1,4 +1,4 @@
-"""From a decoded image to a sample: albumentations, for training and evaluation alike; ``TRANSFORMS`` lists them."""
+"""Transforms of images and annotations for training and evaluation, based on albumentations; see ``TRANSFORMS``."""
 
 from .base import TRANSFORMS, Transform, TransformConfig, build_transform
 from .color import ColorJitterConfig

@@ -1,4 +1,4 @@
-"""From a decoded image to a sample: albumentations, for training and evaluation alike."""
+"""The transform from a decoded image to a sample, based on albumentations, and the registry of transforms."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,24 +19,24 @@ _NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.ze
 
 
 class TransformConfig(PartConfig):
-    """The steps that an image and its ground truth go through."""
+    """Base class of the configs of transforms."""
 
     boxes_from_masks: bool = False
-    """What is seen of an object with a mask gets the box of its visible pixels, and an object of which none is visible
-    is dropped (detectron2, where it crops); otherwise its box is clipped as it is (torchvision)."""
+    """After the transform, compute the box of an object with a mask from its visible pixels, and drop it if none is
+    visible (as detectron2 does after crops); otherwise boxes are only clipped (torchvision)."""
 
     def output_short_side(self) -> int:
-        """Return the most pixels that the short side of a whole image gets, or would at a scale of 1."""
+        """Return the maximum length in pixels to which the short side of the full image is resized, at a scale of 1."""
         return 1
 
 
 class Transform:
-    """Steps of albumentations; what happens to an image is a function of (seed, epoch, index, repeat) alone.
+    """A sequence of albumentations steps, whose random numbers depend only on (seed, epoch, index, repeat).
 
-    Every field of the objects, and the semantic map, go through the same steps. Boxes are clipped to the image, and an
-    object of whose box it shows nothing is dropped; what a step adds to a semantic map is 255. With
-    ``boxes_from_masks`` the box of an object with a mask is that of what is left of it, and one that is left with
-    nothing is dropped; where a mask was empty before, the box is all that is known.
+    All fields of the objects and the semantic map are transformed with the image. Boxes are clipped to the image, and
+    objects with no visible box are dropped. Padding of a semantic map is 255. With ``boxes_from_masks`` an object with
+    a mask gets the box of its visible pixels and is dropped if there are none, unless its mask was empty before the
+    transform.
     """
 
     def __init__(self, seed: int, steps: Sequence[A.BasicTransform], boxes_from_masks: bool = False) -> None:
@@ -46,15 +46,18 @@ class Transform:
         self._compose = A.Compose(list(steps), bbox_params=boxes, keypoint_params=points)
 
     def __call__(self, record: Record, epoch: int, index: int, repeat: int = 0) -> Sample:
-        """Return the sample of an index in an epoch; ``repeat`` numbers those that one epoch has of it."""
+        """Transform a record to the sample of a data set index in an epoch.
+
+        ``repeat`` counts the earlier samples of this index in the epoch.
+        """
         return to_sample(self.move(record, self.seed_sequence(epoch, index, repeat)))
 
     def seed_sequence(self, epoch: int, index: int, repeat: int = 0) -> np.random.SeedSequence:
-        """Return the seed of all that is drawn for that sample."""
+        """Return the seed of the random numbers of a sample."""
         return np.random.SeedSequence((self.seed, epoch, index, repeat))
 
     def move(self, record: Record, seed: np.random.SeedSequence) -> Record:
-        """Return the image after the steps, with what they leave of its ground truth."""
+        """Apply the steps to the image of a record and to its annotations."""
         self._compose.set_random_seed(int(seed.generate_state(1)[0]))
         carrier = Carrier(_NO_OBJECTS if record.objects is None else record.objects)
         targets = carrier.targets()
@@ -64,24 +67,24 @@ class Transform:
         return replace(
             record,
             image=result["image"],
-            objects=None if record.objects is None else self._moved_objects(record.objects, carrier, result),
+            objects=None if record.objects is None else self._restore_objects(record.objects, carrier, result),
             semantic=None if record.semantic is None else result["mask"],
             original_size=record.full_size,
         )
 
-    def _moved_objects(self, objects: Objects, carrier: Carrier, result: dict[str, Any]) -> Objects:
-        """Return the objects that the steps left something of."""
-        moved = carrier.restore(result)
+    def _restore_objects(self, objects: Objects, carrier: Carrier, result: dict[str, Any]) -> Objects:
+        """Return the transformed objects that are still visible; ``objects`` are those before the transform."""
+        transformed = carrier.restore(result)
         if not self.boxes_from_masks:
-            return keep_visible(moved)
-        fitted = has_visible_mask(objects)[visible_rows(moved.boxes)]
-        return fit_boxes_to_masks(keep_visible(moved), fitted, result["image"].shape[:2])
+            return keep_visible(transformed)
+        fitted = has_visible_mask(objects)[visible_rows(transformed.boxes)]
+        return fit_boxes_to_masks(keep_visible(transformed), fitted, result["image"].shape[:2])
 
 
 TRANSFORMS: Registry[Transform] = Registry("transform")
-"""Transforms by name; an entry builds from ``(seed, config)``."""
+"""Transforms by name; builders take ``(seed, config)``."""
 
 
 def build_transform(config: PartConfig, seed: int = 0) -> Transform:
-    """Return the transform that a config describes."""
+    """Build the transform of a config; ``seed`` is the seed of its random numbers."""
     return TRANSFORMS.build(config, seed)

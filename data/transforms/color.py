@@ -1,4 +1,4 @@
-"""Colour jitter: changes of an image that leave its ground truth alone."""
+"""Colour jitter: random changes of the colours of an image."""
 
 from typing import Any
 
@@ -9,27 +9,27 @@ from ...structures import Config
 
 
 class ColorJitterConfig(Config):
-    """How far the colours of an image are changed, in a random order each time; the default changes nothing.
+    """Strength of the colour jitter, whose operations are applied in random order; the defaults change nothing.
 
     SSD's distortion (1512.02325 section 2.2) is about ``brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05`` with
-    a probability of 0.5. As a config's value, one number stands for brightness, contrast and saturation alike
-    (1312.5402).
+    a probability of 0.5. In a config, a single number sets brightness, contrast and saturation (1312.5402).
 
-    Albumentations computes it on 8 bits, in a twentieth of the time that torchvision v2's functions take. Compared with
-    those in floating point, by the same factors, brightness, contrast and saturation come out within one of 255. Hue,
-    which OpenCV counts in steps of two degrees, is off by one in the mean and by a dozen at most, on noise.
+    Albumentations computes it in 8 bits, twenty times as fast as torchvision v2's functions. For the same factors,
+    brightness, contrast and saturation differ from torchvision's floating-point results by at most 1 of 255. Hue, which
+    OpenCV stores in steps of two degrees, differs by 1 on average and by about 12 at most, measured on noise.
     """
 
     brightness: float = Field(default=0.0, ge=0, le=1)
-    """Pixels are multiplied by a random factor between 1 - this and 1 + this."""
+    """Pixels are multiplied by a random factor from [1 - brightness, 1 + brightness]."""
     contrast: float = Field(default=0.0, ge=0, le=1)
-    """The distance of pixels to the image's mean gray is multiplied by such a factor."""
+    """Differences to the mean gray of the image are multiplied by a random factor from [1 - contrast, 1 + contrast]."""
     saturation: float = Field(default=0.0, ge=0, le=1)
-    """The distance of each pixel to its own gray is multiplied by such a factor."""
+    """Differences to the gray value of each pixel are multiplied by a random factor from [1 - saturation, 1 +
+    saturation]."""
     hue: float = Field(default=0.0, ge=0, le=0.5)
-    """Hues are turned by up to this fraction of the circle, either way."""
+    """Hues are rotated by a random fraction of the colour circle from [-hue, hue]."""
     probability: float = Field(default=1.0, ge=0, le=1)
-    """Probability that an image is changed at all."""
+    """Probability that an image is changed."""
 
     @model_validator(mode="before")
     @classmethod
@@ -39,7 +39,7 @@ class ColorJitterConfig(Config):
         return value
 
     def steps(self) -> list[A.BasicTransform]:
-        """Return albumentations' step for it, or no step where nothing is changed."""
+        """Return the albumentations step of the config, or an empty list if it changes nothing."""
         if not any((self.brightness, self.contrast, self.saturation, self.hue)):
             return []
         step = A.ColorJitter(

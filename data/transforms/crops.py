@@ -1,4 +1,4 @@
-"""Crops of one size, as classifiers are trained and evaluated. What shrinks is averaged over areas, not sampled."""
+"""Crops of a fixed size for training and evaluation of classifiers; images are downscaled with area interpolation."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,15 +15,15 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class RandomCropConfig(TransformConfig):
-    """A random part of the image, resized to one size (1409.4842 section 6); defaults are ImageNet's usual ones."""
+    """A random crop, resized to a fixed size (1409.4842 section 6); the defaults are the usual ones for ImageNet."""
 
     name: Literal["random_crop"] = "random_crop"
     size: int = Field(default=224, gt=0)
-    """Pixels of each side."""
+    """Side of the resized crop in pixels."""
     scale: tuple[Fraction, Fraction] = (0.08, 1.0)
-    """The least and the greatest area of the part, as a fraction of the image's."""
+    """Range of the area of the crop, as a fraction of the image's area."""
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
-    """The least and the greatest width over height of the part."""
+    """Range of the aspect ratio (width over height) of the crop."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of a horizontal flip."""
     color_jitter: ColorJitterConfig = ColorJitterConfig()
@@ -32,17 +32,17 @@ class RandomCropConfig(TransformConfig):
     def _check_ranges(self) -> "RandomCropConfig":
         for field, (least, greatest) in (("scale", self.scale), ("ratio", self.ratio)):
             if least > greatest:
-                raise ValueError(f"{field} goes from the least to the greatest; got {(least, greatest)}")
+                raise ValueError(f"{field} must be (minimum, maximum); got {(least, greatest)}")
         return self
 
     def output_short_side(self) -> int:
-        """Return the side of the crop."""
+        """Return the side of the resized crop in pixels."""
         return self.size
 
 
 @TRANSFORMS.register("random_crop", RandomCropConfig)
 def build_random_crop(seed: int, config: RandomCropConfig) -> Transform:
-    """Build a random crop that is resized to one size, a flip, and colour jitter if the config has it."""
+    """Build the transform: a random crop resized to a fixed size, a flip, and colour jitter if the config has it."""
     steps = [
         RandomResizedCrop((config.size, config.size), config.scale, config.ratio, area_for_downscale="image"),
         A.HorizontalFlip(p=config.flip),
@@ -52,28 +52,28 @@ def build_random_crop(seed: int, config: RandomCropConfig) -> Transform:
 
 
 class CenterCropConfig(TransformConfig):
-    """The middle of the image; defaults are ImageNet's usual ones at evaluation."""
+    """A resize and a square crop from the centre; the defaults are the usual ones for evaluation on ImageNet."""
 
     name: Literal["center_crop"] = "center_crop"
     resize: int = Field(default=256, gt=0)
-    """Pixels of the short side, to which the image is resized first."""
+    """Length in pixels to which the short side is resized first."""
     size: int = Field(default=224, gt=0)
-    """Pixels of each side of the square that is cut out."""
+    """Side of the square crop in pixels."""
 
     @model_validator(mode="after")
     def _check_sizes(self) -> "CenterCropConfig":
         if self.size > self.resize:
-            raise ValueError(f"a crop of {self.size} does not fit a short side of {self.resize}: raise resize")
+            raise ValueError(f"a crop of {self.size} does not fit into a short side of {self.resize}: raise resize")
         return self
 
     def output_short_side(self) -> int:
-        """Return the short side before the middle is cut out."""
+        """Return the length of the short side before the crop, in pixels."""
         return self.resize
 
 
 @TRANSFORMS.register("center_crop", CenterCropConfig)
 def build_center_crop(seed: int, config: CenterCropConfig) -> Transform:
-    """Build a resize of the short side to one length, and a crop of a square from the middle."""
+    """Build the transform: a resize of the short side to a fixed length, and a square crop from the centre."""
     steps = [
         SmallestMaxSize(config.resize, area_for_downscale="image"),
         A.CenterCrop(config.size, config.size),
@@ -82,20 +82,20 @@ def build_center_crop(seed: int, config: CenterCropConfig) -> Transform:
 
 
 class RandomResizedCrop(A.RandomResizedCrop):
-    """Albumentations' random crop, with exact keypoints."""
+    """Albumentations' RandomResizedCrop, with keypoints scaled by the exact ratio of the sizes."""
 
     def apply_to_keypoints(self, keypoints: ndarray, crop_coords: tuple[int, int, int, int], **params: Any) -> ndarray:
-        """Return the points in the crop, after it was resized."""
+        """Return the keypoints in the resized crop."""
         left, top, right, bottom = crop_coords
-        cut = keypoints.copy()
-        cut[:, :2] -= (left, top)
-        return resize_points(cut, (bottom - top, right - left), self.size)
+        shifted = keypoints.copy()
+        shifted[:, :2] -= (left, top)
+        return resize_points(shifted, (bottom - top, right - left), self.size)
 
 
 class SmallestMaxSize(A.SmallestMaxSize):
-    """Albumentations' resize of the short side, with exact keypoints."""
+    """Albumentations' SmallestMaxSize, with keypoints scaled by the exact ratio of the sizes."""
 
     def apply_to_keypoints(self, keypoints: ndarray, scale: float, **params: Any) -> ndarray:
-        """Return the points in the resized image, whose size is rounded as in ``apply``."""
+        """Return the keypoints in the resized image, whose size is rounded as in ``apply``."""
         before = params["shape"][:2]
         return resize_points(keypoints, before, [max(1, round(side * scale)) for side in before])

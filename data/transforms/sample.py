@@ -1,4 +1,4 @@
-"""From a record that has been transformed to the sample that a model sees: tensors in place of arrays."""
+"""Conversion of transformed records to samples: from numpy arrays to tensors."""
 
 import numpy as np
 import torch
@@ -7,13 +7,13 @@ from ..types import Record, Sample, Target, Truth
 
 
 def to_sample(record: Record) -> Sample:
-    """Return the image and its ground truth as tensors."""
+    """Convert the image and the annotations of a record to tensors."""
     image = torch.from_numpy(np.ascontiguousarray(record.image.transpose(2, 0, 1)))
     return Sample(image, _target_of(record), record.image_id, record.full_size, record.file)
 
 
 def _target_of(record: Record) -> Target | None:
-    """Return the ground truth of the image: of several tasks by task, of one alone, or None."""
+    """Return the target of an image: a dict by task for several tasks, the value for one task, None for no task."""
     truths: dict[str, Truth] = {}
     if record.objects is not None:
         truths["detection"] = record.objects.to_instances()

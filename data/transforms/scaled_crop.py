@@ -1,4 +1,4 @@
-"""A crop of one size of an image at a random scale: large-scale jitter, and how segmenters are trained."""
+"""A fixed-size crop of the image at a random scale: large-scale jitter, and training of segmentation models."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,20 +15,20 @@ Scale = Annotated[float, Field(gt=0)]
 
 
 class ScaledCropConfig(TransformConfig):
-    """A crop of one size of the image at a random scale.
+    """A resize by a random scale, and a random crop of a fixed size.
 
-    Defaults are large-scale jitter's (2012.07177 section 4), where a scale of 1 fits the whole image into the crop.
+    The defaults are large-scale jitter (2012.07177 section 4), where a scale of 1 fits the full image into the crop.
     """
 
     name: Literal["scaled_crop"] = "scaled_crop"
     size: tuple[PositiveInt, PositiveInt] = (1024, 1024)
-    """Height and width of the crop in pixels. What the image does not fill, at the bottom and the right (left, where it
-    is flipped), has the mean colour, no objects and no known class."""
+    """Height and width of the crop in pixels. A smaller image is padded at the bottom and right, before the flip, with
+    ImageNet's mean colour; the padding is ignored in semantic maps."""
     scales: tuple[Scale, Scale] = (0.1, 2.0)
-    """The least and the greatest scale; every scale between is equally likely."""
+    """Range of the scale, which is drawn uniformly."""
     short_side: PositiveInt | None = None
-    """Pixels of the short side at a scale of 1 (1606.00915 and torchvision's segmenters); None fits the image into the
-    crop."""
+    """Length of the short side in pixels at a scale of 1 (1606.00915, torchvision's segmentation models); None fits the
+    image into the crop."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of a horizontal flip."""
     color_jitter: ColorJitterConfig = ColorJitterConfig()
@@ -36,17 +36,17 @@ class ScaledCropConfig(TransformConfig):
     @model_validator(mode="after")
     def _check_scales(self) -> "ScaledCropConfig":
         if self.scales[0] > self.scales[1]:
-            raise ValueError(f"scales go from the least to the greatest; got {self.scales}")
+            raise ValueError(f"scales must be (minimum, maximum); got {self.scales}")
         return self
 
     def output_short_side(self) -> int:
-        """Return the short side at a scale of 1."""
+        """Return the length of the short side at a scale of 1, in pixels."""
         return min(self.size) if self.short_side is None else self.short_side
 
 
 @TRANSFORMS.register("scaled_crop", ScaledCropConfig)
 def build_scaled_crop(seed: int, config: ScaledCropConfig) -> Transform:
-    """Build a random scale, a crop at a random position, a flip, and colour jitter if the config has it."""
+    """Build the transform: a random scale, a random crop, a flip, and colour jitter if the config has it."""
     steps: list[A.BasicTransform] = [
         RandomScale(config.scales, config.short_side, config.size),
         A.RandomCrop(*config.size, pad_if_needed=True, pad_position="top_left", fill=FILL, fill_mask=IGNORE),
@@ -57,14 +57,14 @@ def build_scaled_crop(seed: int, config: ScaledCropConfig) -> Transform:
 
 
 class RandomScale(Resize):
-    """Resize by a drawn multiple of the factor that gives the short side one length, or fits the image into a size."""
+    """Resize by a random multiple of a base factor, which fits the short side to a length or the image into a size."""
 
     def __init__(self, scales: tuple[float, float], short_side: int | None, size: tuple[int, int]) -> None:
         super().__init__()
         self.scales, self.short_side, self.size = scales, short_side, size
 
     def get_params(self) -> dict[str, Any]:
-        """Draw the multiple."""
+        """Draw the multiple of the base factor."""
         return {"drawn": self.py_random.uniform(*self.scales)}
 
     def scale(self, height: int, width: int, drawn: float) -> float:
@@ -72,5 +72,5 @@ class RandomScale(Resize):
         return drawn * (fit if self.short_side is None else self.short_side / min(height, width))
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
-        """Return the arguments that albumentations prints of a pipeline."""
+        """Return the names of the constructor arguments, which albumentations prints."""
         return ("scales", "short_side", "size")

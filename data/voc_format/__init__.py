@@ -1,4 +1,4 @@
-"""PASCAL VOC's layout: boxes from XML, maps of classes from PNG, and the lists of both."""
+"""Data sets in PASCAL VOC's layout: boxes from XML files, class maps from PNG files, and image lists."""
 
 from .detection import VocConfig, VocDetection
 from .folder import BACKGROUND, VOC_CLASSES

@@ -1,4 +1,4 @@
-"""Detection data in the layout of PASCAL VOC."""
+"""Detection data sets in PASCAL VOC's layout."""
 
 import hashlib
 from dataclasses import replace
@@ -24,21 +24,24 @@ Metric = Literal["voc07", "voc12", "coco"]
 
 
 class VocConfig(VocFolderConfig):
-    """Images with boxes; the lists are those of ``ImageSets/Main``."""
+    """A detection data set in PASCAL VOC's layout, with the image lists of ``ImageSets/Main``."""
 
     name: Literal["voc"] = "voc"
     use_difficult: bool = False
-    """Learn from difficult objects; otherwise they are regions to ignore. In VOC's scores they never count."""
+    """Use difficult objects for training; otherwise they are ignore regions. VOC's metrics never count them."""
     min_box: float = Field(default=1.0, ge=0)
-    """Objects with a shorter side, in original pixels, are not trained on."""
+    """Objects with a side shorter than this, in original pixels, are not used for training."""
     metrics: tuple[Metric, ...] = Field(default=("voc12",), min_length=1)
-    """What predictions are scored with, the main one first: VOC's AP50 at eleven points of recall (VOC2007) or over
-    the whole area (VOC2010 on), COCO's numbers."""
+    """The metrics for predictions, the main one first. ``voc07``: VOC's AP50 at eleven points of recall (VOC2007);
+    ``voc12``: VOC's AP50 as the area under the curve (since VOC2010); ``coco``: COCO's metrics."""
 
 
 @DATASETS.register("voc", VocConfig)
 class VocDetection(VocImages):
-    """VOC's images and boxes. The id of an image is its stem, behind its folder's name where a split names one."""
+    """A detection data set in PASCAL VOC's layout.
+
+    The id of an image is its file stem, preceded by the folder if the split has one (``VOC2007/000005``).
+    """
 
     task: ClassVar[str] = "detection"
     config: VocConfig
@@ -55,7 +58,7 @@ class VocDetection(VocImages):
         indices = np.flatnonzero(usable).tolist()
         report.require_images(len(indices), "check the path and the lists")
         files.skip_objects_of(np.flatnonzero(~usable).tolist(), report)
-        self._keep_images([images[index].image_id for index in indices], [files.paths[index] for index in indices])
+        self._store_images([images[index].image_id for index in indices], [files.paths[index] for index in indices])
         self._sizes = np.array([files.sizes[index] for index in indices], np.int64)
         self._objects = tabulate(
             {images[index].image_id: files.annotations[index] for index in indices}, self._sizes, self.class_names,
@@ -64,42 +67,42 @@ class VocDetection(VocImages):
 
     @property
     def sizes(self) -> Int64[ndarray, "n 2"]:
-        """(height, width) of every image, as the annotations declare and the headers confirm it."""
+        """(height, width) of every image, as declared in the annotations and verified in the image headers."""
         return self._sizes
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
-        """Return the (image index, label) pairs of all objects to learn; difficult ones where they are learned."""
+        """Return the (image index, label) pairs of the objects for training; difficult ones if ``use_difficult``."""
         table = self._objects
         pairs = np.stack([np.repeat(np.arange(len(self)), np.diff(table.starts)), table.labels], axis=1)
-        return pairs[table.learnable & (self.config.use_difficult | ~table.difficult)]
+        return pairs[table.trainable & (self.config.use_difficult | ~table.difficult)]
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """Return the record with its objects; difficult ones are in ``ignored`` unless they are to be learned."""
+        """Add the objects to a record; difficult ones are in ``ignored`` unless ``use_difficult``."""
         rows, ignored = self._rows_of(index)
         boxes, labels = self._objects.boxes, self._objects.labels
         return replace(record, objects=Objects(boxes[rows], labels[rows], ignored=boxes[ignored]))
 
     def _rows_of(self, index: int) -> tuple[Int64[ndarray, " n"], Int64[ndarray, " m"]]:
-        """Return the rows of an image's objects to learn, and those of the regions to ignore."""
+        """Return the rows of an image's objects for training, and of its ignore regions."""
         table = self._objects
         rows = np.arange(table.starts[index], table.starts[index + 1])
-        rows = rows[table.learnable[rows]]
+        rows = rows[table.trainable[rows]]
         ignored = table.difficult[rows] & (not self.config.use_difficult)
         return rows[~ignored], rows[ignored]
 
     def annotation_digest(self) -> str:
-        """Return the SHA-256 of all objects as they are annotated."""
+        """Return the SHA-256 of the annotations of all objects."""
         table, digest = self._objects, hashlib.sha256()
         for column in (table.starts, table.corners, table.labels, table.difficult):
             digest.update(column.tobytes())
         return digest.hexdigest()
 
     def ground_truth(self) -> dict[str, Any]:
-        """Return all usable objects as they are annotated, in COCO's format; evaluators have rules of their own for
-        difficult and small ones.
+        """Return all valid objects, with the boxes as annotated, as a dict in COCO's format.
 
-        A difficult object has ``difficult: 1``, which VOC's metric goes by, and ``iscrowd: 1``, the only mark that
-        COCO's engines heed: missing it costs nothing, nor does a detection half of which lies in it.
+        Difficult and small objects are included, since evaluators have their own rules for them. A difficult object has
+        ``difficult: 1`` for VOC's metric and ``iscrowd: 1`` for COCO's, where neither missing it nor a detection that
+        lies at least half inside it counts as an error.
         """
         images = [
             {"id": image_id, "file_name": Path(self.file_name(index)).name, "height": size[0], "width": size[1]}
@@ -119,21 +122,21 @@ class VocDetection(VocImages):
 
 
 def _choose_classes(config: VocFolderConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the classes to learn, in order of label, and all that an object may be of.
+    """Return the classes of the labels, in their order, and all classes that objects in the annotations may have.
 
-    The config chooses among the folder's own classes; where no file lists them, it may name others than VOC's.
+    The config selects from the classes in ``class_names.txt``. Without that file, it may name classes other than VOC's.
     """
     listed = read_class_names(config.root)
     known = VOC_CLASSES if listed is None else listed[listed[0] == BACKGROUND :]
-    wanted = known if config.class_names is None else config.class_names
-    strange = [name for name in wanted if name not in known]
-    if strange and listed is not None:
-        raise UsageError(f"there is no class {strange[0]!r} in class_names.txt", suggest(strange[0], known))
-    return wanted, wanted if strange else known
+    selected = known if config.class_names is None else config.class_names
+    unknown = [name for name in selected if name not in known]
+    if unknown and listed is not None:
+        raise UsageError(f"there is no class {unknown[0]!r} in class_names.txt", suggest(unknown[0], known))
+    return selected, selected if unknown else known
 
 
 class _ListedFiles:
-    """The contents of the files of the listed images, by index in the list."""
+    """The annotations, image paths and image sizes of the listed images, by index in the list."""
 
     def __init__(self, images: list[ListedImage], class_names: tuple[str, ...], allow_outside: bool) -> None:
         self._images, self._class_names, self._allow_outside = images, class_names, allow_outside
@@ -142,8 +145,8 @@ class _ListedFiles:
         self.sizes: dict[int, tuple[int, int]] = {}
 
     def check(self, index: int) -> list[str]:
-        """Read an annotation and its image's header, and return what is worth counting; DataError where one cannot be
-        used."""
+        """Read an annotation and check its image file; return the cases for the report, or raise DataError if one of
+        the two is unusable."""
         image = self._images[index]
         annotation_file = image.folder / "Annotations" / f"{image.stem}.xml"
         annotation = read_voc_annotation(annotation_file, image.image_id, self._class_names)
@@ -156,7 +159,7 @@ class _ListedFiles:
         return cases
 
     def skip_objects_of(self, indices: list[int], report: DataReport) -> None:
-        """Count the objects of images that cannot be used."""
+        """Count the objects of unusable images as skipped."""
         for index in indices:
             if index in self.annotations:
                 count = len(self.annotations[index].objects)

@@ -1,8 +1,8 @@
-"""The folders of PASCAL VOC, and what the data sets in them have in common: their images.
+"""The folder layout of PASCAL VOC, and the images of the data sets that use it.
 
-``ImageSets/TASK/SPLIT.txt`` has an image a line by its stem; its files are ``JPEGImages/STEM.jpg`` (or ``.jpeg``, or
-``.png``: the first that is there), ``Annotations/STEM.xml`` and ``SegmentationClass/STEM.png``. What an annotation
-says of its image's file name is often out of date, and is not looked at.
+``ImageSets/TASK/SPLIT.txt`` lists the images by file stem, one per line. The files of an image are
+``JPEGImages/STEM.jpg`` (or ``.jpeg`` or ``.png``, the first that exists), ``Annotations/STEM.xml`` and
+``SegmentationClass/STEM.png``. The file name in an annotation is ignored, since it is often out of date.
 """
 
 import os
@@ -24,41 +24,42 @@ VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-"""The 20 object classes of PASCAL VOC, in the order of the values of its masks, where 0 is the background."""
+"""The 20 object classes of PASCAL VOC, in the order of their values 1 to 20 in its masks; 0 is the background."""
 BACKGROUND = "background"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
 class VocFolderConfig(ImageFilesConfig):
-    """The folders and image lists of a data set."""
+    """Base class of the configs of data sets in PASCAL VOC's layout."""
 
     root: Path
-    """The folder that holds ``ImageSets`` and ``JPEGImages``, or one that holds several such folders."""
+    """The folder that contains ``ImageSets`` and ``JPEGImages``, or a folder with several such folders."""
     splits: tuple[str, ...] = Field(min_length=1)
-    """Lists in ``ImageSets``, as in ``("trainval",)``. Of folders in the root, as in ``("VOC2007/trainval",
-    "VOC2012/trainval")``: then the folder is a part of the image id (``VOC2007/000005``), so that ids are unique."""
+    """Image lists in ``ImageSets``, such as ``("trainval",)``, or in folders below the root, such as
+    ``("VOC2007/trainval", "VOC2012/trainval")``; the folder is then part of the image id (``VOC2007/000005``)."""
     class_names: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """None takes those of ``class_names.txt`` in the root (one a line), and where there is no such file VOC's."""
+    """The classes to use, in the order of their labels; None takes those in ``class_names.txt`` in the root (one per
+    line) or, without this file, the classes of VOC."""
     subset: int | None = Field(default=None, gt=0)
-    """The first images only."""
+    """Use only this number of images, from the beginning of the lists."""
     allow_outside: bool = False
-    """Accept images that lie outside their folder: links, or a path in a list."""
+    """Accept images outside the image folder, through links or paths in a list."""
 
     def classes(self) -> tuple[str, ...]:
-        """Return the class names that the config states; UsageError where it states none."""
+        """Return ``class_names``; raise UsageError if it is None."""
         return self.class_names if self.class_names is not None else super().classes()
 
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """One line of a list."""
+    """An image in an image list."""
 
     folder: Path
     stem: str
     image_id: str
 
     def find_file(self, allow_outside: bool) -> Path:
-        """Return the path of the image; DataError where there is none, or where it lies outside its folder."""
+        """Return the path of the image file; raise DataError if it does not exist or is outside its folder."""
         folder = self.folder / "JPEGImages"
         candidates = (folder / f"{self.stem}{suffix}" for suffix in SUFFIXES)
         path = next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -69,21 +70,23 @@ class ListedImage:
             )  # fmt: skip
         if not allow_outside and not path.resolve().is_relative_to(folder.resolve()):
             raise DataError(
-                f"the file lies outside {folder}", "set allow_outside if it may",
+                f"the file lies outside {folder}", "set allow_outside to allow it",
                 case="outside-root", file=path, image_id=self.image_id,
             )  # fmt: skip
         return path
 
 
 def list_images(config: VocFolderConfig, task: str, report: DataReport) -> list[ListedImage]:
-    """Return the images of all splits in order, each once; ``task`` is the folder of the lists, ``Main`` or
-    ``Segmentation``."""
+    """Return the images of all splits in order, each once; repeated images are counted in the report.
+
+    ``task`` is the folder of the image lists, ``Main`` or ``Segmentation``.
+    """
     images: dict[str, ListedImage] = {}
     for split in config.splits:
-        below, _, name = split.rpartition("/")
-        folder = config.root / below
+        subfolder, _, name = split.rpartition("/")
+        folder = config.root / subfolder
         for stem in read_voc_list(folder / "ImageSets" / task, name):
-            image_id = f"{below}/{stem}" if below else stem
+            image_id = f"{subfolder}/{stem}" if subfolder else stem
             if image_id in images:
                 report.note("listed-twice", image_id)
             images[image_id] = ListedImage(folder, stem, image_id)
@@ -91,12 +94,12 @@ def list_images(config: VocFolderConfig, task: str, report: DataReport) -> list[
 
 
 class VocImages(Dataset):
-    """The listed images of a folder that can be used; a subclass adds their annotations."""
+    """Base class of data sets in PASCAL VOC's layout, with the usable listed images; subclasses add the annotations."""
 
     config: VocFolderConfig
 
-    def _keep_images(self, image_ids: Sequence[str], paths: Sequence[str | os.PathLike[str]]) -> None:
-        """Keep ids and paths as arrays, which the processes of a loader share with their parent."""
+    def _store_images(self, image_ids: Sequence[str], paths: Sequence[str | os.PathLike[str]]) -> None:
+        """Store image ids and paths as arrays, whose memory worker processes can share."""
         self.image_ids = list(image_ids)
         self._ids = np.array([image_id.encode() for image_id in image_ids])
         self._files = np.array([os.fsencode(path) for path in paths])

@@ -15,21 +15,20 @@ from ..report import DataReport
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ObjectTable:
-    """Objects in the order of their images; those of image ``i`` are ``starts[i]:starts[i + 1]``."""
+    """The objects of many images, sorted by image; image ``i`` has the objects ``starts[i]:starts[i + 1]``."""
 
     starts: Int64[ndarray, " m1"]
     corners: Float64[ndarray, "n 4"]
-    """The boxes as annotated, xyxy."""
+    """The boxes as annotated, as continuous xyxy."""
     boxes: Float32[ndarray, "n 4"]
-    """The boxes clipped to their image."""
+    """The boxes clipped to their image, xyxy."""
     labels: Int64[ndarray, " n"]
     difficult: Bool[ndarray, " n"]
-    learnable: Bool[ndarray, " n"]
-    """Which boxes are inside their image and not too small."""
+    trainable: Bool[ndarray, " n"]
+    """Which objects are used for training: their box is inside the image and not too small."""
 
     def rows(self) -> Iterator[tuple[int, list[float], int, bool]]:
-        """Yield of each object the index of its image, the box as annotated (x, y, width, height), the label, and
-        whether it is difficult."""
+        """Yield (image index, annotated box as x, y, width, height, label, whether it is difficult) for each object."""
         images = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
         sides = self.corners[:, 2:] - self.corners[:, :2]
         boxes = np.concatenate([self.corners[:, :2], sides], axis=1)
@@ -44,18 +43,20 @@ def tabulate(
     report: DataReport,
     min_box: float,
 ) -> ObjectTable:
-    """Return the objects of these classes on images of ``sizes`` (height, width); the report gets what is unusable, and
-    what a person would want to know."""
-    chosen = [_choose(annotation, class_names, report) for annotation in annotations.values()]
-    objects = [item for of_image in chosen for item in of_image]
-    counts = [len(of_image) for of_image in chosen]
+    """Return the table of the objects of these classes; ``sizes`` are the (height, width) of the images.
+
+    The report counts or raises unusable objects, and counts images and classes without objects.
+    """
+    objects_by_image = [_select_objects(annotation, class_names, report) for annotation in annotations.values()]
+    objects = [item for image_objects in objects_by_image for item in image_objects]
+    counts = [len(image_objects) for image_objects in objects_by_image]
     for image_id, count in zip(annotations, counts, strict=True):
         if not count:
             report.note("image-without-objects", image_id)
     for name in sorted(set(class_names) - {item.name for item in objects}):
         report.note("class-without-objects", name)
     corners = np.array([item.corners() for item in objects], np.float64).reshape(-1, 4)
-    boxes, learnable = clip_boxes_to_images(
+    boxes, trainable = clip_boxes_to_images(
         corners, np.repeat(sizes, counts, axis=0), lambda row: objects[row].id, report=report, min_box=min_box
     )
     labels = {name: label for label, name in enumerate(class_names)}
@@ -65,13 +66,13 @@ def tabulate(
         boxes=boxes.astype(np.float32),
         labels=np.array([labels[item.name] for item in objects], np.int64),
         difficult=np.array([item.difficult for item in objects], bool),
-        learnable=learnable,
+        trainable=trainable,
     )
 
 
-def _choose(annotation: VocAnnotation, class_names: Sequence[str], report: DataReport) -> list[VocObject]:
-    """Return the usable objects of these classes on one image."""
-    chosen = []
+def _select_objects(annotation: VocAnnotation, class_names: Sequence[str], report: DataReport) -> list[VocObject]:
+    """Return the usable objects of these classes on one image; the others are rejected or skipped in the report."""
+    selected = []
     for item in annotation.objects:
         report.read["annotations"] += 1
         if isinstance(item, DataError):
@@ -79,7 +80,7 @@ def _choose(annotation: VocAnnotation, class_names: Sequence[str], report: DataR
         elif item.name not in class_names:
             report.skip("annotations", "other-class", item.id)
         else:
-            chosen.append(item)
+            selected.append(item)
             if item.difficult:
                 report.note("difficult", item.id)
-    return chosen
+    return selected

@@ -1,4 +1,4 @@
-"""Semantic data in the layout of PASCAL VOC."""
+"""Semantic segmentation data sets in PASCAL VOC's layout."""
 
 import hashlib
 import os
@@ -20,29 +20,31 @@ from ..types import Record
 from .folder import BACKGROUND, VOC_CLASSES, VocFolderConfig, VocImages, list_images
 
 DECODED_AT_START = 32
-"""Masks whose pixels are checked before training, evenly spaced over all; the others are when they are read."""
+"""Number of masks, evenly spaced over all, whose pixels are checked before training; the others are checked when they
+are read."""
 
 
 class VocSegmentationConfig(VocFolderConfig):
-    """Images with masks of class numbers; the lists are those of ``ImageSets/Segmentation``."""
+    """A semantic segmentation data set in PASCAL VOC's layout, with the image lists of ``ImageSets/Segmentation``."""
 
     name: Literal["voc_segmentation"] = "voc_segmentation"
     masks: str = "SegmentationClass"
-    """The folder of the masks; ``SegmentationClassAug`` is the usual name for those of SBD."""
+    """The folder of the masks; ``SegmentationClassAug`` is the usual name for the masks of SBD."""
     background: bool | None = None
-    """Whether 0 is the background, and the class names begin at 1. None will do where the first name is
-    ``background``, as it is of VOC's own 21."""
+    """Whether the value 0 in the masks is the background, so that ``class_names`` start at 1. None is allowed if the
+    first class is named ``background``, as in VOC's own 21 classes."""
 
     def classes(self) -> tuple[str, ...]:
-        """Return the class names that the config states, the background's first; UsageError where it states none."""
+        """Return the class names with the background; raise UsageError if ``class_names`` is None."""
         return _with_background(super().classes(), self.background)
 
 
 @DATASETS.register("voc_segmentation", VocSegmentationConfig)
 class VocSegmentation(VocImages):
-    """VOC's images and their masks: the numbers of a palette or 8-bit gray PNG are the labels, 255 is ignored.
+    """A semantic segmentation data set in PASCAL VOC's layout.
 
-    All headers are checked before training, the pixels of a few masks too, and those of every mask when it is read.
+    The masks are PNG files with a palette or 8-bit gray, whose values are the labels; 255 is ignored. All headers, and
+    the pixels of a few masks, are checked before training. The pixels of every mask are checked when it is read.
     """
 
     task: ClassVar[str] = "semantic"
@@ -74,28 +76,28 @@ class VocSegmentation(VocImages):
         usable = check_files([image.image_id for image in images], check, report)
         indices = np.flatnonzero(usable).tolist()
         report.require_images(len(indices), "check the path and the lists")
-        self._keep_images([images[index].image_id for index in indices], [paths[index] for index in indices])
+        self._store_images([images[index].image_id for index in indices], [paths[index] for index in indices])
         self._sizes = np.array([sizes[index] for index in indices], np.int64)
         self._masks = np.array([os.fsencode(masks[index]) for index in indices])
 
     @property
     def sizes(self) -> Int64[ndarray, "n 2"]:
-        """(height, width) of every image, as the headers say."""
+        """(height, width) of every upright image, from the image headers."""
         return self._sizes
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """Return the record with its map of classes."""
+        """Add the class map to a record."""
         return replace(record, semantic=self._read_map(index))
 
     def annotation_digest(self) -> str:
-        """Return the SHA-256 of the checksums at the end of every mask's file."""
+        """Return the SHA-256 of the last bytes of all mask files, which contain the checksums of the pixels."""
         digest = hashlib.sha256()
         for path in self._masks.tolist():
             digest.update(read_last_bytes(Path(os.fsdecode(path))))
         return digest.hexdigest()
 
     def ground_truth(self) -> Any:
-        """Return the map of each image id, which is read when it is asked for."""
+        """Return a mapping from image id to class map; a map is read on access."""
         return LazyClassMaps(self.image_ids, self._read_map)
 
     def _read_map(self, index: int) -> UInt8[ndarray, "h w"]:
@@ -109,7 +111,7 @@ class VocSegmentation(VocImages):
 
 
 def _with_background(names: tuple[str, ...], background: bool | None) -> tuple[str, ...]:
-    """Return the name of every number from 0 on; UsageError where it is not known whether 0 is the background."""
+    """Return the names of the values 0, 1, ... in the masks; raise UsageError if it is unknown what 0 stands for."""
     if names[0] == BACKGROUND:
         return names
     if background is None:

@@ -34,7 +34,7 @@ from .test_image_folder import write_folder
 def temporary_cache(tmp_path, monkeypatch) -> Path:
     """Return a cache folder of the test's own, in which data sets of any size are cached."""
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(opening, "KEPT_FROM", 0)
+    monkeypatch.setattr(opening, "MIN_CACHED_BYTES", 0)
     return tmp_path / "cache"
 
 
@@ -194,7 +194,7 @@ def test_unwritable_cache_folder_is_no_error(tmp_path, monkeypatch):
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "file" / "cache"))
     dataset = open_tiny(tmp_path)
     assert dataset.annotations.entry is None and len(dataset.read(0).objects.boxes) == 2
-    assert "what was found is not kept for the next time" in dataset.report.summary()
+    assert "the checks are not cached" in dataset.report.summary()
 
 
 def test_full_disk_while_caching_is_no_error(tmp_path, temporary_cache, monkeypatch):
@@ -211,7 +211,7 @@ def test_full_disk_while_caching_is_no_error(tmp_path, temporary_cache, monkeypa
 
 def test_small_files_are_not_cached(tmp_path, temporary_cache, monkeypatch):
     """By hand: a file of a kilobyte is read faster than its cache entry."""
-    monkeypatch.setattr(opening, "KEPT_FROM", 2**20)
+    monkeypatch.setattr(opening, "MIN_CACHED_BYTES", 2**20)
     assert open_tiny(tmp_path).annotations.entry is None
     assert not temporary_cache.exists()
 
@@ -229,7 +229,7 @@ def test_missing_cache_entry_is_an_error_when_unpickling(tmp_path):
     dataset = open_tiny(tmp_path)
     sent = pickle.dumps(dataset)
     shutil.rmtree(dataset.annotations.entry)
-    with pytest.raises(DataError, match="the entry of the cache is gone"):
+    with pytest.raises(DataError, match="the cache entry of this data set is gone"):
         pickle.loads(sent)
 
 
@@ -253,7 +253,7 @@ def _open_in_a_process(folder: Path, barrier: Barrier, log: Path, first_dies: bo
 
     The process that builds waits until all processes have asked for the lock.
     """
-    opening.KEPT_FROM = 0
+    opening.MIN_CACHED_BYTES = 0
     read, acquire = opening.read_coco_file, cache.filelock.FileLock.acquire
 
     def log_line(line: str) -> int:
@@ -358,7 +358,7 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
 def test_image_folder_files_are_checked_once(tmp_path, monkeypatch, temporary_cache):
     """By hand: image files are checked when the folder is first opened, and again if one of them changed; a damaged
     file is reported each time."""
-    monkeypatch.setattr(file_checks, "KEPT_FROM", 0)
+    monkeypatch.setattr(file_checks, "MIN_CACHED_FILES", 0)
     root = write_folder(tmp_path / "photos")
     (root / "cat" / "cut.png").write_bytes((root / "cat" / "b.png").read_bytes()[:50])
     config = ImageFolderConfig(root=root)

@@ -24,8 +24,8 @@ BAD_IMAGES: dict[str, tuple[dict[str, Any], str, str]] = {
     "no such file": ({"file_name": "gone.png"}, "missing-image", "does not exist"),
     "size of another image": ({"width": 100}, "wrong-size", "says 64x100 .*, the image is 64x96: annotate"),
     "swapped size": ({"height": 96, "width": 64}, "wrong-size", "EXIF rotation"),
-    "escapes": ({"file_name": "../annotations.json"}, "outside-root", "leads out of the image folder"),
-    "absolute": ({"file_name": "/etc/hostname"}, "outside-root", "leads out of the image folder"),
+    "escapes": ({"file_name": "../annotations.json"}, "outside-root", "points outside the image folder"),
+    "absolute": ({"file_name": "/etc/hostname"}, "outside-root", "points outside the image folder"),
 }
 
 

@@ -77,7 +77,7 @@ def test_class_without_images_in_a_subset_is_reported(root):
 
 def test_single_class_gets_a_warning(root):
     """By hand: a classifier of one class has a loss of 0 from the first step."""
-    assert "one class alone teaches nothing" in open_folder(root, class_names=("dog",)).report.summary()
+    assert "there is only one class" in open_folder(root, class_names=("dog",)).report.summary()
     assert not open_folder(root).report.warnings
 
 
@@ -143,8 +143,8 @@ def truncate(name: str):
 # name: (what is done to the valid folder, case, file named, what the line says)
 BAD_IMAGES = {
     "truncated": (truncate("dog/a.png"), "damaged-image", "dog/a.png", "damaged"),
-    "empty": (write_file("dog/a.png"), "not-an-image", "dog/a.png", "no image file"),
-    "a page": (write_file("cat/new.jpg", b"<html>"), "not-an-image", "cat/new.jpg", "no image file"),
+    "empty": (write_file("dog/a.png"), "not-an-image", "dog/a.png", "not an image file"),
+    "a page": (write_file("cat/new.jpg", b"<html>"), "not-an-image", "cat/new.jpg", "not an image file"),
     "in no class": (write_file("new.jpg", b"x"), "no-class", "new.jpg", "lies in no class folder: move it into one"),
 }
 

@@ -95,7 +95,9 @@ def test_mixed_batches_do_not_depend_on_the_number_of_workers(method, tmp_path):
 def test_unavailable_start_method_is_refused(tmp_path, monkeypatch):
     """By hand: fork on Windows is a UsageError that names the start methods that exist."""
     monkeypatch.setattr(multiprocessing, "get_context", lambda method: (_ for _ in ()).throw(ValueError(method)))
-    with pytest.raises(UsageError, match=r"cannot start processes by 'fork': set run\.loader\.start_method to one of "):
+    with pytest.raises(
+        UsageError, match=r"does not support the start method 'fork': set run\.loader\.start_method to one of "
+    ):
         batches(open_tiny(tmp_path), 1, start_method="fork")
 
 
@@ -232,7 +234,7 @@ def test_hanging_worker_is_ended_after_the_timeout(method, tmp_path):
     """docs/faults.md row 118. By hand: a WorkerError that names the image, and no process remains."""
     dataset = FaultyDataset(open_tiny(tmp_path), "hangs")
     timeout = 60.0 if method == "spawn" else 5.0  # a worker's start counts, and a fork server's
-    with pytest.raises(WorkerError, match=f"image_id=12: no batch came for {timeout:g} s"):
+    with pytest.raises(WorkerError, match=f"image_id=12: no batch arrived for {timeout:g} s"):
         batches(dataset, workers=2, timeout=timeout, start_method=method)
     for worker in multiprocessing.active_children():
         worker.join(timeout=20)

@@ -157,10 +157,10 @@ def test_unreadable_partner_is_named_in_the_error(tmp_path):
         (
             CopyPasteConfig(),
             CoordinateDataset(None),
-            "copy_paste .* needs as bitmaps: set masks=true and mask_format=bitmaps",
+            "copy_paste needs .* as bitmaps: set masks=true",
         ),
-        (CopyPasteConfig(), CoordinateDataset("polygons"), "needs as bitmaps"),
-        (CopyPasteConfig(), CoordinateDataset(tasks=("semantic",)), "needs as bitmaps"),
+        (CopyPasteConfig(), CoordinateDataset("polygons"), "needs the masks of objects as bitmaps"),
+        (CopyPasteConfig(), CoordinateDataset(tasks=("semantic",)), "needs the masks of objects as bitmaps"),
         (
             MixupConfig(),
             CoordinateDataset(tasks=("semantic",)),
@@ -169,7 +169,7 @@ def test_unreadable_partner_is_named_in_the_error(tmp_path):
         (
             MOSAIC,
             CoordinateDataset(tasks=("detection", "classification")),
-            "have it for classification: leave train.mix out",
+            "the data set has it for classification: leave train.mix out",
         ),
     ],
 )
@@ -183,7 +183,7 @@ def test_data_that_cannot_be_mixed_is_refused(config, dataset, message):
 
 def test_invalid_mix_config_is_refused(shapes):
     """By hand: ValidationError at construction; a valid mix comes back from the JSON of its config."""
-    with pytest.raises(ValidationError, match="middle goes from the least to the greatest"):
+    with pytest.raises(ValidationError, match="middle must be"):
         MosaicConfig(middle=(0.6, 0.4))
     config = tiny_config(shapes)
     with pytest.raises(ValidationError, match="val: mix and sampling apply to training only"):

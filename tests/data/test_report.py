@@ -24,7 +24,7 @@ for attempt in (lambda: build_dataset(config, "stop"), lambda: DataReport("stop"
         print(error)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "bad data is met with 'error' (stop) or 'skip' (leave it out), got 'stop'\n" * 2
+    assert done.stdout == "the policy for bad data must be 'error' (stop) or 'skip' (leave it out), got 'stop'\n" * 2
 
 
 def test_bad_data_policies_error_and_skip(tmp_path):

@@ -19,7 +19,7 @@ from vertebra.data import (
     build_transform,
     pad_polygon_masks,
 )
-from vertebra.data.mixing.pieces import cut
+from vertebra.data.mixing.pieces import crop_record
 from vertebra.data.polygons import boxes_from_polygon_masks
 from vertebra.ops import rasterize_polygon_masks
 
@@ -157,7 +157,7 @@ def test_object_with_empty_mask_keeps_its_clipped_box(form):
         assert torch.equal(target.boxes[target.labels == 0], expected.boxes[expected.labels == 0])
         kept += int((target.labels == 0).sum())
     assert kept > 0
-    left = cut(source, Window(30, 20, 60, 40)).objects
+    left = crop_record(source, Window(30, 20, 60, 40)).objects
     assert left.labels.tolist() == [0, 1] and left.boxes[0].tolist() == [0, 0, 60, 40]
 
 

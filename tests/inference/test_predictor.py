@@ -102,7 +102,7 @@ def test_the_precision_and_kernels_are_those_of_the_runs_evaluations(tmp_path, m
 def test_a_run_whose_validation_draws_at_random_needs_to_be_told_how(shapes, tmp_path):
     """Exit code 2, with what to give; a value or a function of one's own is taken."""
     train(tiny_config(shapes, val={"transform": {"short_sides": (64, 72)}}), tmp_path / "run")
-    with pytest.raises(UsageError, match=r"draws at random .*: give Predictor\(preprocessing=...\), such as Short"):
+    with pytest.raises(UsageError, match=r"is random .*: give Predictor\(preprocessing=...\), such as Short"):
         Predictor(tmp_path / "run")
     value = Predictor(tmp_path / "run", "cpu", preprocessing=ShortSideResize(short_side=64, long_side=96))
     function = Predictor(tmp_path / "run", "cpu", preprocessing=lambda image: image)

@@ -135,7 +135,7 @@ def test_the_pixels_of_a_pil_image_stay_where_they_are():
 
 
 REFUSED = {
-    "nothing": (None, TypeError, "an image is a path, .* got NoneType"),
+    "nothing": (None, TypeError, "an image must be a path, .* got NoneType"),
     "a number": (3, TypeError, "got int"),
     "floats": (RGB / 255, TypeError, r"got float64 of shape \(33, 47, 3\): scale its values to 0..255"),
     "booleans": (GRAY > 9, TypeError, r"got bool of shape \(33, 47\)"),

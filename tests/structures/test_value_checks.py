@@ -49,7 +49,7 @@ REFUSED = {
     ),
     # ground truth of another image
     "Sample(pixels, torch.zeros(4, 5, dtype=torch.int64), 3, (4, 6), '')": (
-        "image 3: the image is (height, width) (4, 6), its semantic map is (4, 5)"
+        "image 3: the image has the (height, width) (4, 6), its semantic map (4, 5)"
     ),
     "Sample(pixels, Instances(boxes, labels, bitmap), 3, (4, 6), '')": (
         "image 3: the image has the (height, width) (4, 6), its masks (4, 5)"
@@ -76,7 +76,7 @@ REFUSED = {
     "DETECTIONS[0.5]": "a 1-D tensor of ints or bools; got 0.5",
     "DETECTIONS[labels[:, None]]": "a 1-D tensor of ints or bools; got a tensor of torch.int64, shape (1, 1)",
     "DETECTIONS[labels.float()]": "a 1-D tensor of ints or bools; got a tensor of torch.float32, shape (1,)",
-    "list(Objects(box, label, none))": "objects are chosen by an array of numbers or of bools with one axis, got 0",
+    "list(Objects(box, label, none))": "objects are selected by a 1-D array of ints or bools, got 0",
     "Classification(labels, torch.ones(2))": "one score for each label, got shapes (1,) and (2,)",
 }
 

@@ -218,7 +218,7 @@ def test_predict_gives_every_picture_a_file_of_its_own(run, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["picture.xyz", "picture"])
 def test_a_picture_of_no_known_format_is_refused(name, tmp_path):
     """ValueError naming the ending; nothing is written."""
-    with pytest.raises(ValueError, match=f"cannot encode {name}: .* is no image format"):
+    with pytest.raises(ValueError, match=f"cannot encode {name}: .* is not an image format"):
         write_image(tmp_path / name, np.zeros((4, 6, 3), np.uint8))
     assert not (tmp_path / name).exists()
 
