@@ -37,8 +37,8 @@ def mark_heavy_as_slow(names):
     return [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in names]
 
 
-def assert_equals_peer(name, output_stride):
-    """Compare features in evaluation and training, and the statistics that training leaves."""
+def assert_equals_reference(name, output_stride):
+    """Compare features in evaluation and training, and the running statistics after training."""
     twin = reference_network(name, output_stride)
     backbone = load_backbone(name, backbone_weights(twin), output_stride=output_stride)
     pixels = random_pixels()
@@ -52,7 +52,7 @@ def assert_equals_peer(name, output_stride):
 @pytest.mark.parametrize("name", mark_heavy_as_slow(IMAGENET))
 def test_features_equal_torchvision_or_timm(name):
     """Oracle: torchvision's or timm's network with the same weights, bit for bit, in evaluation and training."""
-    assert_equals_peer(name, output_stride=32)
+    assert_equals_reference(name, output_stride=32)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_features_equal_torchvision_or_timm(name):
 )
 def test_dilation_equals_torchvision_or_timm(name, output_stride):
     """Oracle: the same networks dilated, bit for bit (timm's where torchvision cannot dilate)."""
-    assert_equals_peer(name, output_stride)
+    assert_equals_reference(name, output_stride)
 
 
 @pytest.mark.parametrize(("name", "output_stride"), [("resnet18", 16), ("resnet18", 8), ("resnet50", 8)])
@@ -153,8 +153,9 @@ def test_norm_eps_equals_torchvisions(eps):
 
 
 @pytest.mark.parametrize("freeze_at", range(6))
-def test_freeze_at_leaves_what_torchvision_leaves_trainable(freeze_at):
-    """Oracle: the trainable parameters of torchvision, which counts trainable stages out of five, not frozen ones."""
+def test_freeze_at_freezes_the_stages_that_torchvision_freezes(freeze_at):
+    """Oracle: the trainable parameters of torchvision, which counts trainable stages out of five instead of frozen
+    ones."""
     with torch.device("meta"):
         backbone = create_backbone("resnet18", freeze_at=freeze_at)
         body = resnet_fpn_backbone(

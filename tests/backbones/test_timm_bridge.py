@@ -1,4 +1,5 @@
-"""timm's models as backbones: they keep their promises, and a model that cannot is refused with the reason."""
+"""timm's models as backbones: they meet the contract of ``Backbone``, and a model that cannot is refused with the
+reason."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A RetinaNet (1708.02002) as a user would write it on the toolbox in ``ops``: the price of a dense head is a page.
+"""A RetinaNet (1708.02002) as a user would write it with the functions in ``ops``, to show how long a dense head is.
 
 It is registered from outside the package, learns two images, and equals torchvision's with the same weights.
 """
@@ -97,13 +97,13 @@ class RetinaNetHead(Head[Instances, Detections]):
 
 
 @pytest.fixture
-def registered(monkeypatch):
-    """Register the head, as a user's file does with a decorator, for one test."""
+def registered_head(monkeypatch):
+    """Register the head for one test, as a user's file does with a decorator."""
     monkeypatch.setattr(HEADS, "_entries", dict(HEADS._entries))
     HEADS.register("my_retinanet", RetinaNetConfig)(RetinaNetHead)
 
 
-def test_a_dense_head_from_outside_learns_two_images(registered, shapes):
+def test_user_defined_dense_head_learns_two_images(registered_head, shapes):
     """Learning: after a few steps the best detections of two generated images are their objects."""
     annotations = shapes / "annotations" / "instances_train.json"
     data = build_dataset(CocoConfig(images=shapes / "train", annotations=annotations))
@@ -149,8 +149,8 @@ class GivenFeatures(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def twins() -> tuple[RetinaNet, RetinaNetHead, Features]:
-    """Return torchvision's RetinaNet and ours with the same random weights, and the features of two images."""
+def reference_pair() -> tuple[RetinaNet, RetinaNetHead, Features]:
+    """Return torchvision's RetinaNet and this one with the same random weights, and the features of two images."""
     torch.manual_seed(0)
     features = {
         name: torch.randn(2, CHANNELS, SIZE // info.stride, SIZE // info.stride) for name, info in LEVELS.items()
@@ -172,9 +172,9 @@ def twins() -> tuple[RetinaNet, RetinaNetHead, Features]:
     return peer, ours, features
 
 
-def test_losses_of_the_sketch_equal_torchvisions(twins):
-    """Oracle: torchvision's RetinaNet: anchors, assignment, focal loss and encoded boxes, on its features."""
-    peer, ours, features = twins
+def test_losses_equal_torchvisions(reference_pair):
+    """Oracle: torchvision's RetinaNet on its features: anchors, assignment, focal loss and encoded boxes."""
+    peer, ours, features = reference_pair
     boxes = torch.tensor([[10.0, 8.0, 60.0, 50.0], [40.0, 30.0, 120.0, 126.0]])
     targets = [Instances(boxes, torch.tensor([4, 1])), Instances(boxes[:0], torch.zeros(0, dtype=torch.int64))]
     theirs = [{"boxes": target.boxes, "labels": target.labels} for target in targets]
@@ -186,9 +186,9 @@ def test_losses_of_the_sketch_equal_torchvisions(twins):
 
 
 @torch.no_grad()
-def test_detections_of_the_sketch_equal_torchvisions(twins):
-    """Oracle: torchvision's RetinaNet: decoding, top of each level, suppression within classes; every detection."""
-    peer, ours, features = twins
+def test_detections_equal_torchvisions(reference_pair):
+    """Oracle: torchvision's RetinaNet: decoding, the best of each level, NMS within classes; every detection."""
+    peer, ours, features = reference_pair
     expected = peer.eval()([torch.zeros(3, SIZE, SIZE)] * 2)
     for found, theirs in zip(ours.predict(features, images_of(2)), expected, strict=True):
         assert len(found) == len(theirs["boxes"]) > 100
@@ -203,5 +203,5 @@ def images_of(count: int) -> Images:
 
 
 def sort_rows(boxes: Tensor) -> Tensor:
-    """Return an order of boxes that does not depend on ties of their scores."""
+    """Return an order of boxes that does not depend on equal scores."""
     return (boxes.double().round(decimals=2) * torch.tensor([1e9, 1e6, 1e3, 1.0])).sum(dim=1).argsort()

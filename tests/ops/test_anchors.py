@@ -43,14 +43,14 @@ def test_pyramid_anchors_equal_torchvisions_level_by_level():
     assert not anchors.state_dict(), "anchors follow from the config; they are no weights"
 
 
-def test_points_are_the_centres_of_cells():
+def test_points_are_the_centers_of_cells():
     """By hand (1904.01355 section 3.1): a grid of 2 x 3 cells of 8 pixels."""
     points = grid_points((2, 3), (8, 8), torch.device("cpu"))
     assert points.tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12]]
 
 
-def test_network_maps_are_laid_out_as_the_anchors_are():
-    """Law: a map that says where it is, for every anchor of a cell, lies beside the anchors of that place."""
+def test_network_outputs_are_ordered_like_anchors():
+    """Law: the values of a map for each anchor of a cell are at the rows of these anchors."""
     cells, grid = cell_anchors([8.0], [0.5, 1.0]), (3, 4)
     anchors = grid_anchors(cells, grid, (16, 16))
     rows, columns = torch.meshgrid(torch.arange(3.0) * 16, torch.arange(4.0) * 16, indexing="ij")
@@ -60,7 +60,7 @@ def test_network_maps_are_laid_out_as_the_anchors_are():
     assert torch.equal(laid_out[1] + cells.repeat(12, 1), anchors)
 
 
-def test_levels_of_different_numbers_of_anchors_are_refused():
-    """ValueError that shows the sizes."""
+def test_levels_must_have_the_same_number_of_anchors():
+    """By hand: ValueError that shows the sizes."""
     with pytest.raises(ValueError, match=r"same number of anchors per cell; got the sizes \(\(8.0,\), \(8.0, 16.0\)\)"):
         PyramidAnchors(((8.0,), (8.0, 16.0)), (1.0,))

@@ -36,8 +36,8 @@ def test_offsets_equal_torchvisions(weights):
     )
 
 
-def test_growth_is_clamped():
-    """By hand: a 16 px box asked to grow by exp(100) becomes 16 * 1000 / 16 = 1000 px wide."""
+def test_decoded_size_is_clamped():
+    """By hand: a box of 16 px that should grow by exp(100) becomes 16 * 1000 / 16 = 1000 px wide."""
     decoded = ops.decode_boxes(torch.tensor([[0.0, 0.0, 100.0, 0.0]]), torch.tensor([[0.0, 0.0, 16.0, 16.0]]))
     torch.testing.assert_close(decoded, torch.tensor([[8.0 - 500, 0.0, 8.0 + 500, 16.0]]))
 
@@ -71,8 +71,8 @@ def test_boxes_are_clipped_to_their_own_image():
     assert clipped.tolist() == [[[0, 0, 20, 10]], [[0, 2, 5, 30]]]
 
 
-def test_shorter_sides_show_boxes_without_an_area():
-    """By hand: a box, an inverted one, an empty one, one with a NaN."""
+def test_shorter_side_of_invalid_boxes():
+    """By hand: a valid box, an inverted one, an empty one, one with a NaN."""
     boxes = torch.tensor([[0.0, 0, 3, 2], [5.0, 0, 1, 9], [1.0, 1, 1, 1], [0.0, torch.nan, 3, 2]])
     assert torch.equal(ops.shorter_sides(boxes)[:3], torch.tensor([2.0, -4.0, 0.0]))
     assert ops.shorter_sides(boxes)[3].isnan()
