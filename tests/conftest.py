@@ -10,7 +10,7 @@ from vertebra.data.shapes import SceneConfig, write_shapes
 
 from .helpers.runs import kill_started_processes
 
-torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
+torch.set_num_threads(1)  # with tiny tensors, more threads are slower
 
 
 @pytest.fixture(autouse=True)

@@ -134,7 +134,7 @@ models: list[str] = vertebra.list_models("mask*")
 def test_user_script_passes_a_type_checker(tmp_path):
     """Oracle: pyright, on a script outside the project; it also finds a mistake, so the names are not unknown to it."""
     pytest.importorskip("pyright")
-    (tmp_path / "vertebra").symlink_to(ROOT)  # an editable install is no path that a type checker follows
+    (tmp_path / "vertebra").symlink_to(ROOT)  # type checkers do not follow an editable install
     (tmp_path / "script.py").write_text(SNIPPET)
     (tmp_path / "mistake.py").write_text(SNIPPET + "vertebra.create_model(3.5)\nvertebra.list_modells()\n")
     outputs = {}

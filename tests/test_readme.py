@@ -19,7 +19,7 @@ def test_readme_snippets_run_in_order(shapes, tmp_path, monkeypatch, capsys):
     train(tiny_config(shapes), tmp_path / "runs" / "quickstart")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    namespace: dict = {"__name__": "count"}  # as the file that the page calls so
+    namespace: dict = {"__name__": "count"}  # as in the file count.py of the page
     for block in blocks:
         exec(compile(block, str(README), "exec"), namespace)
     output = capsys.readouterr().out

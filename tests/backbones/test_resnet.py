@@ -39,13 +39,13 @@ def mark_heavy_as_slow(names):
 
 def assert_equals_reference(name, output_stride):
     """Compare features in evaluation and training, and the running statistics after training."""
-    twin = reference_network(name, output_stride)
-    backbone = load_backbone(name, backbone_weights(twin), output_stride=output_stride)
+    reference = reference_network(name, output_stride)
+    backbone = load_backbone(name, backbone_weights(reference), output_stride=output_stride)
     pixels = random_pixels()
     with torch.no_grad():
-        assert_equal(backbone.eval()(pixels), reference_features(twin.eval(), pixels))
-        assert_equal(backbone.train()(pixels), reference_features(twin.train(), pixels))
-    statistics = backbone_weights(twin)
+        assert_equal(backbone.eval()(pixels), reference_features(reference.eval(), pixels))
+        assert_equal(backbone.train()(pixels), reference_features(reference.train(), pixels))
+    statistics = backbone_weights(reference)
     assert all(torch.equal(value, statistics[key]) for key, value in backbone.state_dict().items())
 
 
@@ -143,12 +143,12 @@ def test_norm_eps_equals_torchvisions(eps):
     weights = backbone_weights(reference_network("resnet18"))
     weights |= {key: value * 1e-5 for key, value in weights.items() if key.endswith("running_var")}
     with torch.device("meta"):
-        twin = get_model("resnet18", weights=None, norm_layer=norm)
-    twin.load_state_dict(dict(weights), strict=False, assign=True)
-    twin.fc = nn.Identity()  # its weights stayed on the meta device
+        reference = get_model("resnet18", weights=None, norm_layer=norm)
+    reference.load_state_dict(dict(weights), strict=False, assign=True)
+    reference.fc = nn.Identity()  # torchvision's network is on the meta device
     backbone = load_backbone("resnet18", weights, norm="frozen", norm_eps=eps)
     with torch.no_grad():
-        expected = reference_features(twin.double(), random_pixels().double())
+        expected = reference_features(reference.double(), random_pixels().double())
         torch.testing.assert_close(backbone.double()(random_pixels().double()), expected)
 
 

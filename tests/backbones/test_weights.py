@@ -108,10 +108,10 @@ def test_timm_weights_load_from_timms_cache_with_their_statistics(name, source, 
     """Oracle: timm's network, and timm's description of the weights."""
     if not has_hf_hub():
         pytest.skip("this timm cannot use the installed huggingface_hub")
-    twin = timm.create_model(name)
-    hub_cache(tmp_path, monkeypatch, repository, twin.state_dict())
+    reference = timm.create_model(name)
+    hub_cache(tmp_path, monkeypatch, repository, reference.state_dict())
     backbone = vertebra.create_backbone(name, weights=source)
-    assert has_weights(backbone, twin.state_dict())
+    assert has_weights(backbone, reference.state_dict())
     described = timm.get_pretrained_cfg(repository.removeprefix("timm/"))
     assert (backbone.input.mean, backbone.input.std) == (described.mean, described.std)
     assert weights_input(backbone.config, source) == backbone.input
@@ -221,7 +221,7 @@ class OpensFileWhenUnpickled:
         return open, (str(self.path), "w")
 
 
-# name: (how the state dict is spoiled, what the error says)
+# name: (how the state dict is changed, what the error says)
 UNFIT = {
     "not finite": (lambda s: s | {"bn1.weight": s["bn1.weight"] * float("nan")}, r"bn1\.weight has NaN or infinite"),
     "numbered": (lambda s: {1: s["conv1.weight"]}, "holds no state dict"),

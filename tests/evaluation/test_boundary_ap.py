@@ -157,7 +157,7 @@ def test_crowds_are_ignored_by_mask_overlap():
 class SlowBoundaries(COCOeval):
     """pycocotools' evaluation of masks, with its overlaps replaced by boundary overlaps of whole bitmaps."""
 
-    def computeIoU(self, imgId, catId):  # pycocotools calls it so
+    def computeIoU(self, imgId, catId):  # the name of pycocotools' method
         overlaps = super().computeIoU(imgId, catId)
         detections = sorted(self._dts[imgId, catId], key=lambda detection: -detection["score"])
         for row, column in np.argwhere(np.array(overlaps) >= 0.5).tolist():
@@ -228,6 +228,6 @@ def test_boundary_ap_on_coco_photos():
     results = json.loads((FIXTURE / "instances_val2014_fakesegm100_results.json").read_text())
     masks, boundaries = (evaluate_coco(truth, results, task=task).summary for task in ("segm", "boundary"))
     assert 0.1 < boundaries["AP"] < masks["AP"]
-    assert boundaries["APs"] > 0.8 * masks["APs"]  # what is small is nearly all boundary
+    assert boundaries["APs"] > 0.8 * masks["APs"]  # small objects are almost all boundary
     expected, _ = slow_tables(truth, results)
     assert np.array_equal(evaluate_boundaries(build_coco_inputs(truth, results, "boundary"))[0], expected)

@@ -68,7 +68,7 @@ def test_no_results_and_no_images():
     assert evaluate_classification({}, [], NAMES).summary == {"top1": None, "top5": None}
 
 
-# name: (results, case, what the line says)
+# name: (results, case, pattern of the message)
 BAD = {
     "no scores": ([{"image_id": 1, "labels": [0]}], "bad-results", "entry 0 has no scores"),
     "unknown image": ([row(1, 0), row(9, 0)], "unknown-image", "entry 1 is about image 9"),

@@ -68,7 +68,7 @@ def assert_equal_scores(first: dict, second: dict) -> None:
 def read_fixture(task: str) -> tuple[dict, list[dict]]:
     """Return the public example of 100 images; the test is skipped if it is absent."""
     if not FIXTURE.is_dir():
-        pytest.skip(f"the fixture {FIXTURE.name} is not here")
+        pytest.skip(f"the fixture {FIXTURE.name} is missing")
     with open_results(FIXTURE / f"instances_val2014_fake{task}100_results.json") as results:
         return read_ground_truth(FIXTURE / "instances_val2014_100.json"), results
 

@@ -145,7 +145,7 @@ def test_metrics_follow_the_fields_of_the_rows(folder, tmp_path):
 
 
 OTHER_SIZE = {"size": [2, 2], "counts": "04"}
-# the kind, what is changed of the second row, case, what the line says
+# kind of data, changes of the second row, case, pattern of the message
 SPOILT = [
     ("coco", {"segmentation": ...}, "no-shape", "entry 1 has no segmentation to score"),
     ("coco", {"bbox": ...}, "no-shape", "entry 1 has no bbox to score"),

@@ -76,7 +76,7 @@ def test_scores_equal_a_slow_loop(num_classes):
 def test_scores_equal_a_slow_loop_on_real_maps():
     """Oracle: a slow loop on CamVid's street scenes: each map scored against that of the scene before it."""
     if not CAMVID.is_dir():
-        pytest.skip("the folder camvid is not here")
+        pytest.skip("the folder camvid is missing")
     paths = sorted((CAMVID / "SegmentationClass").glob("*.png"))[:3]
     maps = [np.array(Image.open(path)) for path in paths]
     pairs = list(zip(maps[1:], [np.where(each == 255, 0, each).astype(np.uint8) for each in maps[:-1]], strict=True))
@@ -171,7 +171,7 @@ def test_results_rows_of_a_semantic_map(tmp_path):
 
 
 GOOD = {"size": [2, 2], "counts": "04"}
-# name: (what is changed of the second row, case, what the line says)
+# name: (changes of the second row, case, pattern of the message)
 BAD = {
     "no mask": ({"segmentation": ...}, "bad-results", "entry 1 has no segmentation"),
     "no ids": ({"image_id": ..., "category_id": ...}, "bad-results", "has no image_id and no category_id"),

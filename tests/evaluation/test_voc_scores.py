@@ -9,7 +9,7 @@ from vertebra.formats import sort_results
 from vertebra.structures import DataError
 
 # The worked example of github.com/rafaelpadilla/Object-Detection-Metrics: 7 images, 15 objects, 24 detections
-# (x, y, width, height; a score before). It gives a box from x to x + width the width + 1 that VOC's pixels have.
+# (x, y, width, height; a score before). It counts a box from x to x + width as width + 1 pixels wide, as VOC does.
 OBJECTS = {
     1: [(25, 16, 38, 56), (129, 123, 41, 62)],
     2: [(123, 11, 43, 55), (38, 132, 59, 45)],

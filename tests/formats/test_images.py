@@ -138,7 +138,7 @@ def offsets_as_text() -> bytes:
 
 
 JPEG, PNG = jpeg(photo()), cv2.imencode(".png", photo())[1].tobytes()
-# name: (file, what the line says)
+# name: (file, pattern of the message)
 DAMAGED = {
     "empty.jpg": (b"", "not-an-image"),
     "page.jpg": (b"<html>not found</html>", "not-an-image"),
@@ -189,12 +189,12 @@ def test_semantic_maps_have_the_same_pixel_limit(tmp_path, monkeypatch):
         read_image(path)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of tags it skips
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns about tags that it skips
 @pytest.mark.parametrize("ending", ["TIFF", "PNG", "GIF", "BMP", "WEBP", "JPEG"])
 def test_random_damage_gives_pixels_or_one_line(ending, tmp_path, monkeypatch):
     """docs/faults.md row 66. Law: a file with a few changed bytes gives pixels or a DataError, although Pillow's
     decoders raise errors of many types."""
-    monkeypatch.setattr(pillow, "MAX_PIXELS", 10_000)  # a wrong size would take its time
+    monkeypatch.setattr(pillow, "MAX_PIXELS", 10_000)  # decoding a wrong, huge size would be slow
     file, generator = io.BytesIO(), np.random.default_rng(0)
     Image.fromarray(photo(24, 32)).save(file, ending)
     for number in range(100):

@@ -46,7 +46,7 @@ def test_uncompressed_rle_is_accepted():
     assert rle_problem({"size": list(SIZE), "counts": [0, 63]}) is None
 
 
-# name: (what is changed, what is said)
+# name: (changes, pattern of the message)
 BROKEN = {
     "no size": ({"size": ...}, r"is not run lengths \(size and counts\)"),
     "no counts": ({"counts": ...}, "is not run lengths"),

@@ -23,7 +23,7 @@ from vertebra.structures import Detections, FeatureInfo, Features, Images, Insta
 
 from ..helpers.tiny import BACKBONE
 
-# The page begins here.
+# The head begins here.
 
 
 class RetinaNetConfig(HeadConfig):
@@ -52,7 +52,7 @@ class RetinaNetHead(Head[Instances, Detections]):
         self.class_logits = nn.Conv2d(channels, per_cell * num_classes, 3, padding=1)
         self.box_offsets = nn.Conv2d(channels, per_cell * 4, 3, padding=1)
         nn.init.normal_(self.class_logits.weight, std=0.01)
-        nn.init.constant_(self.class_logits.bias, -math.log(99))  # every class begins at a probability of 0.01
+        nn.init.constant_(self.class_logits.bias, -math.log(99))  # initial probability of every class: 0.01
 
     def _tower(self, channels: int) -> list[nn.Module]:
         return [ops.conv_block(channels, channels, 3, activation="relu") for _ in range(self.config.convolutions)]
@@ -93,7 +93,7 @@ class RetinaNetHead(Head[Instances, Detections]):
         return ops.select_detections(boxes, scores, labels, nms_threshold=0.5, count=300).trim().unpad()
 
 
-# The page ends here.
+# The head ends here.
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_user_defined_dense_head_learns_two_images(registered_head, shapes):
         optimizer.zero_grad()
         ops.total_loss(model(batch.images, batch.targets)).backward()
         optimizer.step()
-    # Two images are too few for running statistics; their own are what the weights were trained with.
+    # Evaluate with batch statistics: two images are too few for running statistics.
     for detections, target in zip(model.predict(batch.images), batch.targets, strict=True):
         best = detections[: len(target)]
         overlaps = ops.pairwise_iou(target.boxes, best.boxes) * (target.labels[:, None] == best.labels)
@@ -155,30 +155,33 @@ def reference_pair() -> tuple[RetinaNet, RetinaNetHead, Features]:
     features = {
         name: torch.randn(2, CHANNELS, SIZE // info.stride, SIZE // info.stride) for name, info in LEVELS.items()
     }
-    peer = RetinaNet(GivenFeatures(features), CLASSES)
-    peer.transform.resize = lambda image, target=None: (image, target)
+    reference = RetinaNet(GivenFeatures(features), CLASSES)
+    reference.transform.resize = lambda image, target=None: (image, target)
     ours = RetinaNetHead(LEVELS, CLASSES, RetinaNetConfig(anchor_sizes=SIZES, round_anchors=True))
-    for parameter in peer.head.parameters():
+    for parameter in reference.head.parameters():
         nn.init.normal_(parameter, std=0.1)
-    for tower, head in ((ours.class_tower, peer.head.classification_head), (ours.box_tower, peer.head.regression_head)):
+    for tower, head in (
+        (ours.class_tower, reference.head.classification_head),
+        (ours.box_tower, reference.head.regression_head),
+    ):
         tower.load_state_dict(head.conv.state_dict())
     outputs = {
-        ours.class_logits: peer.head.classification_head.cls_logits,
-        ours.box_offsets: peer.head.regression_head.bbox_reg,
+        ours.class_logits: reference.head.classification_head.cls_logits,
+        ours.box_offsets: reference.head.regression_head.bbox_reg,
     }
     for layer, theirs in outputs.items():
-        for name, tensor in theirs.state_dict().items():  # the anchors of a cell go ratio by ratio there
+        for name, tensor in theirs.state_dict().items():  # torchvision orders the anchors of a cell by ratio
             layer.get_parameter(name).data = tensor.unflatten(0, (3, 3, -1)).transpose(0, 1).flatten(0, 2).clone()
-    return peer, ours, features
+    return reference, ours, features
 
 
 def test_losses_equal_torchvisions(reference_pair):
     """Oracle: torchvision's RetinaNet on its features: anchors, assignment, focal loss and encoded boxes."""
-    peer, ours, features = reference_pair
+    reference, ours, features = reference_pair
     boxes = torch.tensor([[10.0, 8.0, 60.0, 50.0], [40.0, 30.0, 120.0, 126.0]])
     targets = [Instances(boxes, torch.tensor([4, 1])), Instances(boxes[:0], torch.zeros(0, dtype=torch.int64))]
     theirs = [{"boxes": target.boxes, "labels": target.labels} for target in targets]
-    expected = peer.train()([torch.zeros(3, SIZE, SIZE)] * 2, theirs)
+    expected = reference.train()([torch.zeros(3, SIZE, SIZE)] * 2, theirs)
     losses, metrics = ops.split_losses(ours.loss(features, images_of(2), targets))
     torch.testing.assert_close(losses["loss_class"], expected["classification"])
     torch.testing.assert_close(losses["loss_box"], expected["bbox_regression"])
@@ -188,8 +191,8 @@ def test_losses_equal_torchvisions(reference_pair):
 @torch.no_grad()
 def test_detections_equal_torchvisions(reference_pair):
     """Oracle: torchvision's RetinaNet: decoding, the best of each level, NMS within classes; every detection."""
-    peer, ours, features = reference_pair
-    expected = peer.eval()([torch.zeros(3, SIZE, SIZE)] * 2)
+    reference, ours, features = reference_pair
+    expected = reference.eval()([torch.zeros(3, SIZE, SIZE)] * 2)
     for found, theirs in zip(ours.predict(features, images_of(2)), expected, strict=True):
         assert len(found) == len(theirs["boxes"]) > 100
         torch.testing.assert_close(found.scores, theirs["scores"])

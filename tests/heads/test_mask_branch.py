@@ -314,4 +314,4 @@ def test_batch_norm_sees_regions_with_objects_only():
     torch.testing.assert_close(*losses)
     for (name, first), second in zip(alone.named_buffers(), among.buffers(), strict=True):
         if "running" in name:
-            torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-5)  # but for Bessel's correction
+            torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-5)  # except for Bessel's correction

@@ -18,7 +18,7 @@ from ..helpers.reference_detector import NUM_CLASSES, random_images, replace_in_
 
 SIZES = [(96, 128), (80, 120)]
 VERSIONS = {"v1": (maskrcnn_resnet50_fpn, TORCHVISION_MASK), "v2": (maskrcnn_resnet50_fpn_v2, TORCHVISION_V2)}
-EVERY = 10**6  # samples: all are drawn, so that no random draw decides
+EVERY = 10**6  # samples: all candidates, so that nothing is random
 
 
 @pytest.fixture(scope="module", params=["v1", pytest.param("v2", marks=pytest.mark.slow)])
@@ -53,11 +53,11 @@ def test_predictions_equal_torchvisions(pair):
     pixels, images = random_images(SIZES)
     with torch.no_grad():
         expected = theirs(pixels)
-    for found, peer in zip(ours.predict(images), expected, strict=True):
-        assert len(found) == len(peer["boxes"]) == 30
+    for found, reference in zip(ours.predict(images), expected, strict=True):
+        assert len(found) == len(reference["boxes"]) == 30
         masks, matched, differing = paste_masks(found.masks, found.boxes), 0, []
         keys = "boxes", "labels", "scores", "masks"
-        for box, label, score, mask in zip(*(peer[key] for key in keys), strict=True):
+        for box, label, score, mask in zip(*(reference[key] for key in keys), strict=True):
             near = (found.boxes - box).abs().amax(dim=1) < 1e-2
             same = (near & (found.labels == label - 1) & ((found.scores - score).abs() < 1e-4)).nonzero().flatten()
             matched += bool(len(same))
@@ -90,7 +90,7 @@ def test_losses_equal_torchvisions(pair):
     """
     theirs, ours = (model.train() for model in pair)
     for part in (theirs.roi_heads.mask_head, ours.head.mask):
-        part.eval()  # the statistics of ours have repeated positives in them
+        part.eval()  # Vertebra's statistics include repeated positives
     pixels, images = random_images(SIZES)
     their_targets, our_targets = targets()
     expected = theirs(pixels, their_targets)

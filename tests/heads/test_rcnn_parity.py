@@ -145,7 +145,7 @@ def losses_of(torchvision_model, config, sizes) -> tuple[dict, dict, object]:
     random."""
     pixels, images = random_images(sizes)
     their_targets, our_targets = targets_for(proposals_of(torchvision_model, sizes)[0])
-    twin = vertebra_detector(
+    reference = vertebra_detector(
         torchvision_model, replace_in_branch(replace_in_branch(config, "rpn", samples=10**6), "box", samples=10**6)
     )
     torchvision_model.rpn.fg_bg_sampler.batch_size_per_image = (
@@ -157,10 +157,10 @@ def losses_of(torchvision_model, config, sizes) -> tuple[dict, dict, object]:
     pooled_from = {str(index): features[level] for index, level in enumerate(("p2", "p3", "p4", "p5"))}
     _, box_losses = torchvision_model.roi_heads(pooled_from, proposals, image_list.image_sizes, their_targets)
     torchvision_model.eval()
-    samples = twin.head.box.sample(padded(proposals), our_targets)
+    samples = reference.head.box.sample(padded(proposals), our_targets)
     ours, _ = split_losses(
-        twin.head.rpn.loss(twin.head.rpn(features, images), our_targets)
-        | twin.head.box.loss(twin.head.box(features, samples.boxes), samples)
+        reference.head.rpn.loss(reference.head.rpn(features, images), our_targets)
+        | reference.head.box.loss(reference.head.box(features, samples.boxes), samples)
     )
     theirs = {
         "loss_rpn_objectness": rpn_losses["loss_objectness"],
@@ -168,14 +168,14 @@ def losses_of(torchvision_model, config, sizes) -> tuple[dict, dict, object]:
         "loss_class": box_losses["loss_classifier"],
         "loss_box": box_losses["loss_box_reg"],
     }
-    return ours, theirs, twin
+    return ours, theirs, reference
 
 
 @pytest.mark.parametrize("sizes", SIZES)
 def test_losses_and_gradients_equal_torchvisions(torchvision_model, sizes):
     """Oracle: torchvision's four losses, to 1e-5, and the gradient of every head parameter, to 1e-4 of its largest
     value."""
-    ours, theirs, twin = losses_of(torchvision_model, CONVENTIONS, sizes)
+    ours, theirs, reference = losses_of(torchvision_model, CONVENTIONS, sizes)
     for name, expected in theirs.items():
         torch.testing.assert_close(ours[name], expected, rtol=1e-5, atol=1e-6, msg=name)
     torchvision_model.zero_grad()
@@ -183,7 +183,7 @@ def test_losses_and_gradients_equal_torchvisions(torchvision_model, sizes):
     total_loss(ours).backward()
     named = {name: value.grad for name, value in torchvision_model.named_parameters() if value.grad is not None}
     expected = from_torchvision_detector(named)
-    for name, value in twin.head.named_parameters(prefix="head"):
+    for name, value in reference.head.named_parameters(prefix="head"):
         scale = expected[name].abs().max()
         assert scale > 0
         torch.testing.assert_close(value.grad / scale, expected[name] / scale, atol=1e-4, rtol=0, msg=name)

@@ -225,10 +225,10 @@ def test_negative_control_auxiliary_weight(torchvision_model, name, scene):
     """Control: with the weight of 1612.01105 the comparison of losses fails."""
     images, features = scene
     target = target_of(images)
-    twin = vertebra_model(torchvision_model, CONFIGS[name].replace(auxiliary=AuxiliaryConfig(weight=0.4)))
+    reference = vertebra_model(torchvision_model, CONFIGS[name].replace(auxiliary=AuxiliaryConfig(weight=0.4)))
     with torch.no_grad():
         expected = torchvision_losses(torchvision_model, images, features, target)["loss_auxiliary"]
-        found = twin.head.loss(features, images, list(target))["loss_auxiliary"]
+        found = reference.head.loss(features, images, list(target))["loss_auxiliary"]
     assert found.item() == pytest.approx(expected.item() * 4 / 5)
 
 

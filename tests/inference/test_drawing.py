@@ -1,4 +1,4 @@
-"""Drawing predictions: masks, boxes, colours and text."""
+"""Drawing predictions: masks, boxes, colors and text."""
 
 import cv2
 import numpy as np

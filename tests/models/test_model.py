@@ -128,7 +128,7 @@ def test_two_images_are_learned():
         optimizer.zero_grad()
         total_loss(model(batch, targets)).backward()
         optimizer.step()
-    # Two images are too few for running statistics; their own are what the weights were trained with.
+    # Evaluate with batch statistics: two images are too few for running statistics.
     for detections, target in zip(model.predict(batch), targets, strict=True):
         assert detections.labels[0] == target.labels[0] and detections.scores[0] > 0.8
         torch.testing.assert_close(detections.boxes[:1], target.boxes, atol=4.0, rtol=0)

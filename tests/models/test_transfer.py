@@ -88,13 +88,13 @@ def test_shared_classes_are_predicted_as_before(before, after):
 def test_new_class_keeps_its_initial_weights():
     """By hand, row by row: with the background first, newt is row 1 and eel row 4, each with four rows of box
     offsets."""
-    source, model, twin = build(rcnn("first"), OLD, 1), build(rcnn("first"), NEW, 2), build(rcnn("first"), NEW, 2)
+    source, model, reference = build(rcnn("first"), OLD, 1), build(rcnn("first"), NEW, 2), build(rcnn("first"), NEW, 2)
     transfer_weights(model, source)
-    box, fresh, old = (each.head.box for each in (model, twin, source))
+    box, fresh, old = (each.head.box for each in (model, reference, source))
     for row in (1, 4):
         assert torch.equal(box.class_logits.weight[row], fresh.class_logits.weight[row])
         assert torch.equal(box.box_offsets.bias[4 * row : 4 * row + 4], fresh.box_offsets.bias[4 * row : 4 * row + 4])
-    assert torch.equal(model.head.mask.logits.weight[[0, 3]], twin.head.mask.logits.weight[[0, 3]])
+    assert torch.equal(model.head.mask.logits.weight[[0, 3]], reference.head.mask.logits.weight[[0, 3]])
     assert torch.equal(box.box_offsets.weight[8:12], old.box_offsets.weight[12:16])  # owl: row 2 here, row 3 there
     assert equal_tensors(model.backbone.state_dict(), source.backbone.state_dict())
 
@@ -106,7 +106,7 @@ def test_logits_move_with_their_class(name):
     images = Images.from_list([torch.zeros(3, 64, 96, dtype=torch.uint8)] * 2, divisor=1)
 
     def outputs(names, seed: int, start: Model | None = None):
-        """The model's logits; it has a head of its own, and all else as any other."""
+        """Return the logits of a model whose head has its own seed, and whose other parts are always the same."""
         if name == "classification":
             head = HEADS.build(ClassificationConfig(levels=("c5",)), pyramid(), len(names))
         else:
@@ -163,11 +163,11 @@ def test_class_rows_cover_all_tensors_that_grow_with_classes(config):
 @pytest.mark.parametrize("other", [rcnn(class_agnostic=True), rcnn(fc=(9,)), DeepLabConfig(level="c4", channels=8)])
 def test_weights_of_another_architecture_are_refused(other):
     """docs/faults.md rows 98, 99. By hand: exit code 4 naming tensors, and the model is not changed."""
-    model, twin = build(rcnn(), NEW, 2), build(rcnn(), NEW, 2)
+    model, reference = build(rcnn(), NEW, 2), build(rcnn(), NEW, 2)
     with pytest.raises(CheckpointError, match=r"does not fit this model: head\.") as caught:
         transfer_weights(model, build(other, OLD, 1))
     assert caught.value.exit_code == 4
-    assert equal_tensors(model.state_dict(), twin.state_dict())
+    assert equal_tensors(model.state_dict(), reference.state_dict())
 
 
 def test_batch_norm_weights_load_into_frozen_norms():

@@ -19,9 +19,9 @@ def test_cell_anchors_equal_detectron2s_published_table():
 
 def test_grid_anchors_equal_torchvisions():
     """Oracle: torchvision's AnchorGenerator (rounded), on a grid that is not square."""
-    peer = AnchorGenerator(sizes=((32,),), aspect_ratios=((0.5, 1.0, 2.0),))
+    reference = AnchorGenerator(sizes=((32,),), aspect_ratios=((0.5, 1.0, 2.0),))
     images = ImageList(torch.zeros(1, 3, 48, 80), [(48, 80)])
-    expected = peer(images, [torch.zeros(1, 8, 3, 5)])[0]
+    expected = reference(images, [torch.zeros(1, 8, 3, 5)])[0]
     assert torch.equal(grid_anchors(cell_anchors([32.0], [0.5, 1.0, 2.0], True), (3, 5), (16, 16)), expected)
 
 
@@ -31,16 +31,16 @@ def test_pyramid_anchors_equal_torchvisions_level_by_level():
     In a cell it goes ratio by ratio; ours goes size by size, as detectron2's.
     """
     sizes = tuple((x, x * 2 ** (1 / 3), x * 2 ** (2 / 3)) for x in (32.0, 64.0))
-    peer = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 2)
+    reference = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 2)
     grids = [(6, 10), (3, 5)]
     images = ImageList(torch.zeros(1, 3, 48, 80), [(48, 80)])
-    expected = peer(images, [torch.zeros(1, 8, *grid) for grid in grids])[0]
+    expected = reference(images, [torch.zeros(1, 8, *grid) for grid in grids])[0]
     expected = expected.view(-1, 3, 3, 4).transpose(1, 2).reshape(-1, 4)
     anchors = PyramidAnchors(sizes, (0.5, 1.0, 2.0), rounded=True)
     levels = anchors(grids, [(8, 8), (16, 16)])
     assert anchors.per_cell == 9 and [len(level) for level in levels] == [6 * 10 * 9, 3 * 5 * 9]
     assert torch.equal(torch.cat(levels), expected)
-    assert not anchors.state_dict(), "anchors follow from the config; they are no weights"
+    assert not anchors.state_dict(), "anchors follow from the config and are not saved as weights"
 
 
 def test_points_are_the_centers_of_cells():

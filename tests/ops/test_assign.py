@@ -26,11 +26,11 @@ def test_matching_equals_torchvisions(seed, keep_best):
     """Oracle: torchvision's Matcher on random boxes: the same label for all, the same object for positives."""
     references, boxes = random_boxes(300, seed), random_boxes(7, seed + 100)
     match = match_boxes(references, boxes, (0.3, 0.6), keep_best)
-    peer = Matcher(0.6, 0.3, allow_low_quality_matches=keep_best)(torchvision.ops.box_iou(boxes, references))
-    expected = torch.where(peer >= 0, POSITIVE, torch.where(peer == -1, NEGATIVE, IGNORED))
+    reference = Matcher(0.6, 0.3, allow_low_quality_matches=keep_best)(torchvision.ops.box_iou(boxes, references))
+    expected = torch.where(reference >= 0, POSITIVE, torch.where(reference == -1, NEGATIVE, IGNORED))
     assert torch.equal(match.labels, expected)
     positive = match.labels == POSITIVE
-    assert torch.equal(match.target_indices[positive], peer[positive])
+    assert torch.equal(match.target_indices[positive], reference[positive])
     assert {POSITIVE, NEGATIVE, IGNORED} == set(match.labels.tolist())
 
 

@@ -26,13 +26,16 @@ def test_decoding_inverts_encoding(weights):
 def test_offsets_equal_torchvisions(weights):
     """Oracle: torchvision's BoxCoder, both ways, with offsets large enough to meet the clamp."""
     boxes, references = random_boxes(50, 2), random_boxes(50, 3)
-    peer = BoxCoder(weights)
+    reference = BoxCoder(weights)
     torch.testing.assert_close(
-        ops.encode_boxes(boxes, references, weights), peer.encode([boxes], [references])[0], atol=1e-5, rtol=1e-5
+        ops.encode_boxes(boxes, references, weights), reference.encode([boxes], [references])[0], atol=1e-5, rtol=1e-5
     )
     offsets = torch.randn(50, 4, generator=torch.Generator().manual_seed(4)) * 20
     torch.testing.assert_close(
-        ops.decode_boxes(offsets, references, weights), peer.decode_single(offsets, references), atol=1e-2, rtol=1e-5
+        ops.decode_boxes(offsets, references, weights),
+        reference.decode_single(offsets, references),
+        atol=1e-2,
+        rtol=1e-5,
     )
 
 

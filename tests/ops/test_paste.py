@@ -28,7 +28,7 @@ def grids_and_boxes(count=20):
 def test_padded_rule_equals_torchvision():
     """Oracle: torchvision, every pixel except where the probability equals the threshold to the last bits."""
     grids, boxes = grids_and_boxes()
-    touching = torch.arange(len(boxes)) != 1  # torchvision fails on a box outside the image, which it never has
+    touching = torch.arange(len(boxes)) != 1  # torchvision fails on a box outside the image, which it never produces
     grids, boxes = grids[touching], boxes[touching]
     probabilities = paste_masks_in_image(grids[:, None], boxes, SIZE, padding=1)[:, 0]
     masks = paste_masks(RoIMasks(grids, SIZE, "padded"), boxes)

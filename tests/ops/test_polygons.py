@@ -129,7 +129,7 @@ def test_cells_equal_pycocotools_except_at_edges(parts):
     assert 0 < np.mean(fractions_of_different_cells(stars)) < 0.02
 
 
-@pytest.mark.skipif(not COCO.exists(), reason="shared/data is not there")
+@pytest.mark.skipif(not COCO.exists(), reason="shared/data is missing")
 def test_cells_equal_pycocotools_on_polygons_of_coco():
     """Oracle: pycocotools, on polygons of COCO's annotations."""
     truth = json.loads(COCO.read_text())
@@ -162,7 +162,7 @@ def test_polygons_of_a_bitmap_rasterize_to_the_bitmap():
     image = torch.tensor([[0.0, 0.0, 17.0, 13.0]]).expand(5, 4)
     drawn = rasterize_polygon_masks(polygon_masks, torch.arange(5), image, (13, 17))
     assert np.array_equal(drawn.numpy(), np.stack(masks) > 0)
-    # Transposed: now the level edges count, and not the upright ones.
+    # Transposed, so that horizontal edges are tested too.
     transposed = [replace(mask, edges=mask.edges[:, [1, 0, 3, 2]]) for mask in map(PolygonMask.of_bitmap, masks)]
     grids = rasterize_polygon_masks(pad_polygon_masks(transposed), torch.arange(5), image[:, [1, 0, 3, 2]], (17, 13))
     assert torch.equal(grids.transpose(1, 2), drawn)

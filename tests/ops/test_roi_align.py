@@ -28,9 +28,9 @@ def test_pooling_equals_torchvisions_under_its_conventions():
     edges = torch.tensor([[0.0, 0, 224 * 2**k, 224 * 2**k] for k in (-1, 0, 1, 2)])
     boxes = torch.stack([torch.cat([random_boxes(30, seed, 500), edges]) for seed in (0, 1)])
     config = RoIAlignConfig(sampling_ratio=2, aligned=False, level_epsilon="outside")
-    peer = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
+    reference = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
     named = {str(index): level for index, level in enumerate(features)}
-    expected = peer(named, list(boxes), [(1024, 1024)] * 2)
+    expected = reference(named, list(boxes), [(1024, 1024)] * 2)
     assert torch.equal(pool_regions(features, STRIDES, boxes, config), expected)
     assert len(region_levels(boxes, STRIDES, config).unique()) == 4
 

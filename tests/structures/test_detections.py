@@ -13,7 +13,7 @@ DETECTIONS = Detections(
     torch.tensor([0.9, 0.8, 0.5, 0.1]),
     RoIMasks(torch.arange(COUNT * 4.0).view(COUNT, 2, 2), (10, 20)),
 )
-# index: the rows that it chooses
+# index: the rows that it selects
 ROWS = {
     "number": (1, [1]),
     "number from the end": (-1, [3]),

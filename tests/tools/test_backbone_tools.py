@@ -54,7 +54,7 @@ def test_compat_tries_every_head_and_gives_reasons(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="there is no fork here")
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork")
 def test_compat_survives_a_model_that_hangs_or_dies(monkeypatch):
     """By hand: the reason is recorded, which is why each model is tried in a process of its own."""
 
@@ -68,7 +68,7 @@ def test_compat_survives_a_model_that_hangs_or_dies(monkeypatch):
 
         os._exit(7)
 
-    context = compat.process_context()  # a fork, which inherits what is patched here
+    context = compat.process_context()  # a forked process inherits the patched functions
     monkeypatch.setattr(compat_trial, "try_model", hang)
     assert compat.try_in_process("any", 0.2, context)["reason"] == "not done in 0 s"
     monkeypatch.setattr(compat_trial, "try_model", die)

@@ -36,7 +36,7 @@ def test_all_pipelines_give_equivalent_samples(policy, shapes):
 def test_decode_short_side_adds_a_pipeline(tmp_path):
     """By hand: the pipeline without reduced decoding is among the others: its image has the same size and other
     pixels."""
-    given = write_files(tmp_path)  # four times as high and wide as is to be decoded
+    given = write_files(tmp_path)  # four times the size that is decoded
     place = given["images"], given["annotations"], "resize"
     ours, others, _ = build_pipelines(*place, given["decode_short_side"])
     reduced, whole = ours(0, 0), others["ours, decoded whole"](0, 0)

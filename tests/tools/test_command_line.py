@@ -73,7 +73,7 @@ def test_shell_completion_script(shell):
 def test_completion_of_commands_options_and_configs(words, expected):
     """By hand: as a shell calls it."""
     result = run_vertebra(_VERTEBRA_COMPLETE="zsh_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split()) - 1))
-    # of zsh's three lines per word the second is the word
+    # zsh gets three lines per word, of which the second is the word
     assert set(result.stdout.splitlines()[1::3]) == expected, result.stdout + result.stderr
 
 

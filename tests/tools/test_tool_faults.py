@@ -96,7 +96,7 @@ def test_config_that_cannot_be_built_is_one_line(tmp_path, capsys):
     assert error.startswith("error: usage: the config cannot be built: ") and "c9" in error
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_unavailable_device_is_refused(run, capsys):
     """By hand: exit code 2."""
     assert main(["eval", str(run), "--device", "cuda"]) == 2

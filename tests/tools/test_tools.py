@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 def run(shapes, tmp_path_factory) -> Path:
     """Return a trained run."""
     output = tmp_path_factory.mktemp("tools") / "run"
-    train(tiny_config(shapes, val={"transform": {"short_sides": (64,)}}), output)  # as a photo is prepared too
+    train(tiny_config(shapes, val={"transform": {"short_sides": (64,)}}), output)  # as predict resizes photos
     return output
 
 
