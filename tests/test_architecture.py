@@ -1,4 +1,4 @@
-"""The house keeps its floors: what each folder may import (docs/design.md), read from the syntax tree."""
+"""The layers of the package: what each folder may import (docs/design.md), read from the syntax tree."""
 
 import ast
 import importlib
@@ -31,7 +31,7 @@ MODULES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob
 
 
 def imported_folders(path: Path) -> set[str]:
-    """The folders of the package that a module imports from, its own left out."""
+    """Return the folders of the package that a module imports from, without its own."""
     inside = path.relative_to(ROOT).parts[:-1]
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -50,20 +50,20 @@ def imported_folders(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_floor_imports_only_from_below(path):
-    """Law: a folder imports only from lower layers."""
+def test_folder_imports_only_from_lower_layers(path):
+    """Law: docs/design.md lists what each folder may import."""
     folder = path.relative_to(ROOT).parts[0]
     assert imported_folders(path) <= MAY_IMPORT[folder]
 
 
-def test_the_reader_of_imports_sees_them(tmp_path):
-    """The control: a module that is known to import from many floors."""
+def test_imports_of_a_module_are_found(tmp_path):
+    """Control: a module that is known to import from many layers."""
     assert imported_folders(ROOT / "engine" / "run.py") >= {"backbones", "data", "models", "structures"}
     assert imported_folders(ROOT / "data" / "shapes" / "dataset.py") <= {"structures"}
 
 
 def test_every_folder_with_code_is_packaged():
-    """A folder that pyproject.toml forgets would be missing from the wheel alone."""
+    """Law: every folder is listed in pyproject.toml; otherwise it would be missing from the wheel alone."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = {
         path.parent.relative_to(ROOT)
@@ -74,7 +74,8 @@ def test_every_folder_with_code_is_packaged():
 
 
 def test_no_name_hides_a_folder():
-    """Python's ``import a.b.c as d`` goes by attributes: one of a folder's name must be the folder."""
+    """Law: an attribute with the name of a folder must be the folder, since ``import a.b.c as d`` looks up
+    attributes."""
     folders = sorted({path.parent.relative_to(ROOT) for path in MODULES})
     names = [".".join(folder.parts) for folder in folders]
     modules = {name: importlib.import_module(f"vertebra.{name}") for name in names}
@@ -82,13 +83,13 @@ def test_no_name_hides_a_folder():
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    """The names are lazy: neither torch nor anything else of weight comes with ``import vertebra``."""
+    """Law: ``import vertebra`` imports neither torch nor any other large package."""
     code = "import sys, vertebra; print([m for m in ('torch', 'numpy', 'cv2', 'pydantic') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_every_public_name_can_be_had():
-    """Each of ``vertebra.__all__`` is what its folder calls so; another name is an AttributeError."""
+def test_every_public_name_can_be_imported():
+    """Law: each of ``vertebra.__all__`` is the object of that name in its folder; another name is an AttributeError."""
     import vertebra
 
     for name in vertebra.__all__:

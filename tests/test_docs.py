@@ -1,4 +1,4 @@
-"""The pages of the project: what they cite exists."""
+"""The pages of documentation: what they name exists."""
 
 import ast
 import re
@@ -35,7 +35,7 @@ def named_tests(page: Path) -> list[tuple[str, str]]:
     return re.findall(r"`([\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8"))
 
 
-def test_every_test_named_in_the_catalogue_of_faults_exists():
+def test_tests_named_in_the_page_of_faults_exist():
     """Oracle: the syntax trees of the test files."""
     tests = named_tests(ROOT / "docs" / "faults.md")
     functions = {}
@@ -47,16 +47,16 @@ def test_every_test_named_in_the_catalogue_of_faults_exists():
     assert [f"{file}::{name}" for file, name in tests if name not in functions[file]] == []
 
 
-def test_rows_of_the_catalogue_are_numbered_without_gaps():
-    """Law: a citation of a row finds it."""
+def test_rows_of_the_page_of_faults_are_numbered_without_gaps():
+    """Law: a reference to a row number finds the row."""
     text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
     numbers = [int(number) for number in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)]
     rows = numbers[numbers.index(1) :]
     assert rows == list(range(1, len(rows) + 1))
 
 
-def test_rows_of_the_catalogue_that_tests_cite_exist():
-    """Law: a citation names a row between the first and the last."""
+def test_rows_of_the_page_of_faults_that_tests_cite_exist():
+    """Law: a row that a test cites is between the first and the last."""
     count = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8").count("\n| ")
     cited = {}
     for path in sorted((ROOT / "tests").rglob("*.py")):
@@ -85,12 +85,12 @@ def test_files_named_on_a_page_exist(page):
 
 
 def test_page_of_design_lists_every_folder():
-    """Oracle: the folders that the test of the architecture knows."""
+    """Oracle: the folders that test_architecture.py knows."""
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     assert [folder for folder in (*MAY_IMPORT, "configs", "tools") if f"`{folder}/`" not in text] == []
 
 
-def test_no_file_cites_a_page_that_is_not_in_the_repository():
+def test_pages_cited_in_files_exist():
     """Oracle: the file system, for names such as ``docs/speed.md`` and ``CHANGELOG.md`` in code, tests and pages."""
     missing = {}
     for path in SOURCES:
@@ -101,7 +101,7 @@ def test_no_file_cites_a_page_that_is_not_in_the_repository():
 
 
 def field_rows() -> list[tuple[str, str]]:
-    """Return the cells for the field and for its default of every row of the page of conventions that names a field."""
+    """Return the cells for field and default of every row of the page of conventions that names a field."""
     text = (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     return [(cells[3], cells[4]) for cells in rows if len(cells) == 5 and "Config." in cells[3]]

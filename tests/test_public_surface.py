@@ -1,4 +1,4 @@
-"""``vertebra.NAME``: lazy at run time, known to type checkers, documented, and enough for a user's script."""
+"""``vertebra.NAME``: imported when first used, known to type checkers, documented, and enough for a user's script."""
 
 import ast
 import inspect
@@ -23,15 +23,16 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A trained classifier, by the public name."""
+    """Return a classifier that was trained with ``vertebra.train``."""
     output = tmp_path_factory.mktemp("public") / "run"
     scores = vertebra.train(tiny_classifier(), output)
     assert scores == json.loads((output / "eval.json").read_text())
     return output
 
 
-def test_a_type_checker_sees_every_public_name():
-    """Law: the imports under ``TYPE_CHECKING`` bring exactly the names of ``__all__``, each the one that is had."""
+def test_type_checkers_see_every_public_name():
+    """Law: the imports under ``TYPE_CHECKING`` are exactly the names of ``__all__``, each the same object as at run
+    time."""
     tree = ast.parse((ROOT / "__init__.py").read_text())
     guarded = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     origins = {
@@ -46,29 +47,29 @@ def test_a_type_checker_sees_every_public_name():
         assert getattr(vertebra, name) is getattr(folder, original), name
 
 
-def test_the_package_says_that_it_is_typed():
-    """PEP 561: the marker is there, and goes into the wheel."""
+def test_package_is_marked_as_typed():
+    """By hand (PEP 561): the marker exists, and is part of the wheel."""
     assert (ROOT / "py.typed").exists()
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert "py.typed" in setuptools["package-data"]["vertebra"]
 
 
 def test_every_public_function_and_class_is_documented():
-    """A law of help(): a docstring whose first line is a sentence."""
+    """Law: help() shows a docstring whose first line is a sentence."""
     for name in vertebra.__all__:
         thing = getattr(vertebra, name)
         if inspect.isfunction(thing) or inspect.isclass(thing):
             assert thing.__doc__ and thing.__doc__.splitlines()[0].strip(), name
 
 
-def test_one_version_is_stated():
+def test_version_equals_the_metadata():
     """Law: in the package and in its metadata."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == vertebra.__version__
 
 
-def test_models_are_listed_by_the_names_that_build_them():
-    """Law: what is listed can be created, here of the cheapest; a pattern chooses."""
+def test_listed_models_can_be_created():
+    """Law: what is listed can be created (here the smallest); a pattern selects."""
     assert "quickstart" in vertebra.list_models()
     assert vertebra.list_models("fcn*") == ["fcn_r50_voc12aug"]
     model = vertebra.create_model("plain_vs_residual_plain20", num_classes=3)
@@ -76,8 +77,8 @@ def test_models_are_listed_by_the_names_that_build_them():
     assert vertebra.load_config("plain_vs_residual_plain20").name == "plain_vs_residual_plain20"
 
 
-def test_evaluating_a_run_gives_the_numbers_that_training_ended_with(run):
-    """Law: of its folder, of its checkpoint, and of its model with its config."""
+def test_evaluate_equals_the_last_evaluation(run):
+    """Law: for a run folder, a checkpoint, and a model with its config."""
     expected = read_scores(run / "eval.json")
     expected.pop("images")
     config = tiny_classifier()
@@ -86,15 +87,15 @@ def test_evaluating_a_run_gives_the_numbers_that_training_ended_with(run):
     assert vertebra.evaluate(load_model(run, device="cpu"), config) == expected
 
 
-def test_evaluating_goes_by_the_config_that_is_given(run):
-    """By hand: other validation images give other numbers of them; the model stays the run's."""
+def test_evaluate_with_another_config(run):
+    """By hand: other validation images give other numbers; the model stays the run's."""
     config = tiny_classifier(val={"dataset": {"count": 2}})
     scores = vertebra.evaluate(run, config)
     assert set(scores) == {"classification", "per_class"}
     assert scores["classification"] == vertebra.evaluate(load_model(run, device="cpu"), config)["classification"]
 
 
-def test_evaluating_what_does_not_fit_is_refused(run, shapes):
+def test_evaluate_without_a_matching_config_is_refused(run, shapes):
     """By hand: a UsageError for a model without a config, and for data of another task."""
     with pytest.raises(UsageError, match="needs a config, which names the data"):
         vertebra.evaluate(load_model(run, device="cpu"))
@@ -102,8 +103,8 @@ def test_evaluating_what_does_not_fit_is_refused(run, shapes):
         vertebra.evaluate(run, tiny_config(shapes))
 
 
-def test_class_names_come_by_task_always(run, shapes):
-    """Law: of a model from a run, by name or from parts, a mapping from each task to its names."""
+def test_class_names_are_a_mapping_by_task(run, shapes):
+    """Law: of a model from a run, by name or from parts."""
     backbone = vertebra.create_backbone("resnet10t", levels=("c2", "c3", "c4", "c5"))
     neck = vertebra.FPN(backbone.feature_info)
     head = vertebra.RCNNHead(neck.feature_info, 2)
@@ -130,10 +131,10 @@ models: list[str] = vertebra.list_models("mask*")
 
 
 @pytest.mark.slow
-def test_a_users_script_passes_a_type_checker(tmp_path):
-    """pyright's word, on a script outside the project; a mistake in it is found, so names are not unknown to it."""
+def test_user_script_passes_a_type_checker(tmp_path):
+    """Oracle: pyright, on a script outside the project; it also finds a mistake, so the names are not unknown to it."""
     pytest.importorskip("pyright")
-    (tmp_path / "vertebra").symlink_to(ROOT)  # an editable install is no path that a type checker follows
+    (tmp_path / "vertebra").symlink_to(ROOT)  # type checkers do not follow an editable install
     (tmp_path / "script.py").write_text(SNIPPET)
     (tmp_path / "mistake.py").write_text(SNIPPET + "vertebra.create_model(3.5)\nvertebra.list_modells()\n")
     outputs = {}

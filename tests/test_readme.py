@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands."""
+"""README: its Python blocks run."""
 
 import re
 from pathlib import Path
@@ -11,15 +11,15 @@ from .helpers.tiny import tiny_config
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_the_snippets_run_in_order(shapes, tmp_path, monkeypatch, capsys):
-    """Learning by doing: every Python block runs, in one namespace, as a reader would type them.
+def test_readme_snippets_run_in_order(shapes, tmp_path, monkeypatch, capsys):
+    """Law: every Python block runs, in one namespace, as if a reader typed them.
 
     A tiny run takes the place of the quickstart's.
     """
     train(tiny_config(shapes), tmp_path / "runs" / "quickstart")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    namespace: dict = {"__name__": "count"}  # as the file that the page calls so
+    namespace: dict = {"__name__": "count"}  # as in the file count.py of the page
     for block in blocks:
         exec(compile(block, str(README), "exec"), namespace)
     output = capsys.readouterr().out
@@ -28,6 +28,6 @@ def test_the_snippets_run_in_order(shapes, tmp_path, monkeypatch, capsys):
     assert namespace["detections"].boxes.shape[1] == 4
 
 
-def test_the_readme_counts_the_rows():
-    """Law: the number of built-in backbones that the page names is the table's."""
+def test_readme_states_the_number_of_backbones():
+    """Law: the number of built-in backbones that the page states is that of the table."""
     assert f"{len(RESNETS)} rows of the residual family" in README.read_text()

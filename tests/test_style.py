@@ -64,14 +64,14 @@ def fragments(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_docstrings_begin_with_what_the_function_does(folder):
-    """A law of this project's style, held by the syntax tree."""
+def test_docstrings_begin_with_a_verb_or_what_it_is(folder):
+    """Law: a rule of CONTRIBUTING.md, checked on the syntax tree."""
     found = [line for path in sorted((ROOT / folder).rglob("*.py")) for line in fragments(path)]
     assert not found, "\n".join(found)
 
 
-def test_a_fragment_is_found(tmp_path):
-    """The control: two fragments among four docstrings."""
+def test_docstring_fragments_are_found(tmp_path):
+    """Control: two fragments among four docstrings."""
     code = (
         'def first():\n    """Return one."""\n\n\n'
         'def second():\n    """The same on another device."""\n\n\n'

@@ -1,4 +1,4 @@
-"""Every registered backbone keeps the promises of ``Backbone``; a new row of the table is tested by existing."""
+"""Every registered backbone meets the contract of ``Backbone``; a new row of the table is tested automatically."""
 
 import math
 

@@ -90,5 +90,5 @@ def test_unknown_weights_suggest_the_nearest_source(name, source, message):
 def test_weights_as_torchvision_or_timm_take_them_suggest_a_source(options, message):
     """By hand: habits from the other libraries; exit code 2."""
     with pytest.raises(UsageError) as caught:
-        inspect.unwrap(create_backbone)("resnet50", **options)  # without the check of types that tests have
+        inspect.unwrap(create_backbone)("resnet50", **options)  # without the shape checks that run in tests only
     assert message in str(caught.value) and "torchvision/IMAGENET1K_V2" in str(caught.value)

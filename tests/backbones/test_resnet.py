@@ -37,22 +37,22 @@ def mark_heavy_as_slow(names):
     return [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in names]
 
 
-def assert_equals_peer(name, output_stride):
-    """Compare features in evaluation and training, and the statistics that training leaves."""
-    twin = reference_network(name, output_stride)
-    backbone = load_backbone(name, backbone_weights(twin), output_stride=output_stride)
+def assert_equals_reference(name, output_stride):
+    """Compare features in evaluation and training, and the running statistics after training."""
+    reference = reference_network(name, output_stride)
+    backbone = load_backbone(name, backbone_weights(reference), output_stride=output_stride)
     pixels = random_pixels()
     with torch.no_grad():
-        assert_equal(backbone.eval()(pixels), reference_features(twin.eval(), pixels))
-        assert_equal(backbone.train()(pixels), reference_features(twin.train(), pixels))
-    statistics = backbone_weights(twin)
+        assert_equal(backbone.eval()(pixels), reference_features(reference.eval(), pixels))
+        assert_equal(backbone.train()(pixels), reference_features(reference.train(), pixels))
+    statistics = backbone_weights(reference)
     assert all(torch.equal(value, statistics[key]) for key, value in backbone.state_dict().items())
 
 
 @pytest.mark.parametrize("name", mark_heavy_as_slow(IMAGENET))
 def test_features_equal_torchvision_or_timm(name):
     """Oracle: torchvision's or timm's network with the same weights, bit for bit, in evaluation and training."""
-    assert_equals_peer(name, output_stride=32)
+    assert_equals_reference(name, output_stride=32)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_features_equal_torchvision_or_timm(name):
 )
 def test_dilation_equals_torchvision_or_timm(name, output_stride):
     """Oracle: the same networks dilated, bit for bit (timm's where torchvision cannot dilate)."""
-    assert_equals_peer(name, output_stride)
+    assert_equals_reference(name, output_stride)
 
 
 @pytest.mark.parametrize(("name", "output_stride"), [("resnet18", 16), ("resnet18", 8), ("resnet50", 8)])
@@ -143,18 +143,19 @@ def test_norm_eps_equals_torchvisions(eps):
     weights = backbone_weights(reference_network("resnet18"))
     weights |= {key: value * 1e-5 for key, value in weights.items() if key.endswith("running_var")}
     with torch.device("meta"):
-        twin = get_model("resnet18", weights=None, norm_layer=norm)
-    twin.load_state_dict(dict(weights), strict=False, assign=True)
-    twin.fc = nn.Identity()  # its weights stayed on the meta device
+        reference = get_model("resnet18", weights=None, norm_layer=norm)
+    reference.load_state_dict(dict(weights), strict=False, assign=True)
+    reference.fc = nn.Identity()  # torchvision's network is on the meta device
     backbone = load_backbone("resnet18", weights, norm="frozen", norm_eps=eps)
     with torch.no_grad():
-        expected = reference_features(twin.double(), random_pixels().double())
+        expected = reference_features(reference.double(), random_pixels().double())
         torch.testing.assert_close(backbone.double()(random_pixels().double()), expected)
 
 
 @pytest.mark.parametrize("freeze_at", range(6))
-def test_freeze_at_leaves_what_torchvision_leaves_trainable(freeze_at):
-    """Oracle: the trainable parameters of torchvision, which counts trainable stages out of five, not frozen ones."""
+def test_freeze_at_freezes_the_stages_that_torchvision_freezes(freeze_at):
+    """Oracle: the trainable parameters of torchvision, which counts trainable stages out of five instead of frozen
+    ones."""
     with torch.device("meta"):
         backbone = create_backbone("resnet18", freeze_at=freeze_at)
         body = resnet_fpn_backbone(

@@ -28,51 +28,51 @@ from ..helpers.reference_resnets import (
 
 def torchvision_network(name, **options):
     with torch.device("meta"):
-        twin = get_model(name, weights=None, **options)
-    return randomize(twin.to_empty(device="cpu"))
+        reference = get_model(name, weights=None, **options)
+    return randomize(reference.to_empty(device="cpu"))
 
 
 def test_output_stride_8_equals_torchvisions_deeplab():
     """Oracle: the backbone inside torchvision's DeepLabv3, bit for bit."""
     with torch.device("meta"):
-        twin = deeplabv3_resnet50(weights=None, weights_backbone=None).backbone
-    twin = randomize(twin.to_empty(device="cpu")).eval()
-    backbone = load_backbone("resnet50", twin.state_dict(), output_stride=8).eval()
+        reference = deeplabv3_resnet50(weights=None, weights_backbone=None).backbone
+    reference = randomize(reference.to_empty(device="cpu")).eval()
+    backbone = load_backbone("resnet50", reference.state_dict(), output_stride=8).eval()
     with torch.no_grad():
-        features, expected = backbone(random_pixels()), twin(random_pixels())
+        features, expected = backbone(random_pixels()), reference(random_pixels())
     assert torch.equal(features["c5"], expected["out"])
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_multi_grid_multiplies_the_dilation_of_each_block(output_stride):
     """Oracle: torchvision's network with the dilations of its last stage set by hand (1706.05587)."""
-    twin = reference_network("resnet50", output_stride).eval()
+    reference = reference_network("resnet50", output_stride).eval()
     rate = 32 // output_stride  # 1706.05587 section 3.2.1: at stride 16 the rates are 2 x (1, 2, 4)
-    for block, factor in zip(twin.layer4, (1, 2, 4), strict=True):
+    for block, factor in zip(reference.layer4, (1, 2, 4), strict=True):
         block.conv2.dilation = block.conv2.padding = (rate * factor, rate * factor)
     backbone = load_backbone(
-        "resnet50", backbone_weights(twin), output_stride=output_stride, multi_grid=(1, 2, 4)
+        "resnet50", backbone_weights(reference), output_stride=output_stride, multi_grid=(1, 2, 4)
     ).eval()
     with torch.no_grad():
-        assert_equal(backbone(random_pixels()), reference_features(twin, random_pixels()))
+        assert_equal(backbone(random_pixels()), reference_features(reference, random_pixels()))
 
 
 def test_group_norm_equals_torchvisions():
     """Oracle: torchvision's network with group norm of 32 groups."""
-    twin = torchvision_network("resnet50", norm_layer=partial(nn.GroupNorm, 32))
-    backbone = load_backbone("resnet50", backbone_weights(twin), norm="group")
+    reference = torchvision_network("resnet50", norm_layer=partial(nn.GroupNorm, 32))
+    backbone = load_backbone("resnet50", backbone_weights(reference), norm="group")
     with torch.no_grad():
-        assert_equal(backbone(random_pixels()), reference_features(twin, random_pixels()))
+        assert_equal(backbone(random_pixels()), reference_features(reference, random_pixels()))
 
 
 def test_group_norm_equals_timms():
     """Oracle: timm's resnet50_gn, which has published weights."""
     with torch.device("meta"):
-        twin = timm.create_model("resnet50_gn")
-    twin = randomize(twin.to_empty(device="cpu"))
-    backbone = load_backbone("resnet50", backbone_weights(twin), norm="group")
+        reference = timm.create_model("resnet50_gn")
+    reference = randomize(reference.to_empty(device="cpu"))
+    backbone = load_backbone("resnet50", backbone_weights(reference), norm="group")
     with torch.no_grad():
-        assert_equal(backbone(random_pixels()), reference_features(twin, random_pixels()))
+        assert_equal(backbone(random_pixels()), reference_features(reference, random_pixels()))
 
 
 def test_sync_norm_in_one_process_equals_batch_norm():
@@ -105,8 +105,8 @@ def test_network_without_norms_equals_norms_folded_into_convolutions(name):
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
 def test_zero_init_residual_zeroes_the_weights_that_torchvision_zeroes(name, norm):
     """Oracle: the zero weights in torchvision's network with the option of the same name."""
-    twin = get_model(name, weights=None, zero_init_residual=True)
-    expected = {key for key, value in twin.state_dict().items() if key.endswith(".weight") and not value.any()}
+    reference = get_model(name, weights=None, zero_init_residual=True)
+    expected = {key for key, value in reference.state_dict().items() if key.endswith(".weight") and not value.any()}
     backbone = create_backbone(name, zero_init_residual=True, norm=norm)
     zeros = {key for key, value in backbone.state_dict().items() if key.endswith(".weight") and not value.any()}
     assert zeros == expected
@@ -116,11 +116,11 @@ def test_zero_init_residual_zeroes_the_weights_that_torchvision_zeroes(name, nor
 def test_drop_path_rises_as_in_timm():
     """Oracle: the probability of every block of timm's network with the same rate."""
     with torch.device("meta"):
-        twin = timm.create_model("resnet50d", drop_path_rate=0.3)
+        reference = timm.create_model("resnet50d", drop_path_rate=0.3)
         backbone = create_backbone("resnet50d", drop_path=0.3, levels=("c2", "c3", "c4"))
     theirs = [
         block.drop_path.drop_prob if block.drop_path is not None else 0.0
-        for layer in (twin.layer1, twin.layer2, twin.layer3)
+        for layer in (reference.layer1, reference.layer2, reference.layer3)
         for block in layer
     ]
     ours = [
@@ -142,7 +142,7 @@ def test_drop_path_skips_blocks_per_image_and_only_in_training():
         block.bn2.eval(), block.bn1.eval()
         x = torch.rand(64, 512, 2, 3)
         outputs = block(x)
-        skipped = (outputs == x).flatten(1).all(dim=1)  # the input is positive, so the last relu leaves it
+        skipped = (outputs == x).flatten(1).all(dim=1)  # the input is positive, so the last ReLU does not change it
         assert 40 < skipped.sum() < 64
         residual = block.bn2(block.conv2(torch.relu(block.bn1(block.conv1(x)))))
         torch.testing.assert_close(outputs[~skipped], torch.relu(x + residual / 0.1)[~skipped])

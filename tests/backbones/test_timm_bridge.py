@@ -1,4 +1,5 @@
-"""timm's models as backbones: they keep their promises, and a model that cannot is refused with the reason."""
+"""timm's models as backbones: they meet the contract of ``Backbone``, and a model that cannot is refused with the
+reason."""
 
 import math
 
@@ -18,7 +19,7 @@ from vertebra.structures import CheckpointError, InputConfig, UsageError
 
 from ..helpers.reference_resnets import randomize
 
-# timm's miniatures for tests: ViTs and convolutional networks, with channels first and last.
+# timm's small models for tests: ViTs and convolutional networks, with channels first and last.
 SMALL = ["test_vit", "test_vit3", "test_convnext", "test_efficientnet", "test_resnet", "test_mambaout", "test_nfnet"]
 CASES = [
     *((name, {}) for name in SMALL),
@@ -54,11 +55,11 @@ def test_features_equal_timms(name, tmp_path):
     backbone = create_backbone(f"timm/{name}", weights=tmp_path / "classifier.safetensors").eval()
     options = {"dynamic_img_size": True} if "vit" in name else {}
     overlay = {"file": str(tmp_path / "classifier.safetensors")}
-    twin = timm.create_model(name, features_only=True, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-    last = {f"c{stride.bit_length() - 1}": index for index, stride in enumerate(twin.feature_info.reduction())}
+    reference = timm.create_model(name, features_only=True, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    last = {f"c{stride.bit_length() - 1}": index for index, stride in enumerate(reference.feature_info.reduction())}
     pixels = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
-        features, expected = backbone(pixels), twin.eval()(pixels)
+        features, expected = backbone(pixels), reference.eval()(pixels)
     for level, feature in features.items():
         theirs = expected[last[level]]
         theirs = theirs if theirs.shape == feature.shape else theirs.permute(0, 3, 1, 2)
@@ -71,10 +72,12 @@ def test_weights_are_resized_to_another_patch_size(tmp_path):
     backbone = create_backbone("timm/test_vit", weights=tmp_path / "classifier.safetensors", patch_size=8).eval()
     overlay = {"file": str(tmp_path / "classifier.safetensors")}
     options = {"patch_size": 8, "dynamic_img_size": True}
-    twin = timm.create_model("test_vit", features_only=True, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    reference = timm.create_model(
+        "test_vit", features_only=True, pretrained=True, pretrained_cfg_overlay=overlay, **options
+    )
     pixels = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        assert torch.equal(backbone(pixels)["c3"], twin.eval()(pixels)[-1])
+        assert torch.equal(backbone(pixels)["c3"], reference.eval()(pixels)[-1])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Weights of a ResNet in PyTorch's or Caffe's style: the wrong style is refused where it is known, else warned of."""
+"""ResNet weights in PyTorch's or Caffe's style: the wrong style is refused if the file states it, and otherwise
+logged as a warning."""
 
 import logging
 from pathlib import Path
@@ -54,8 +55,8 @@ def test_torchvisions_and_timms_weights_are_refused_in_caffe_style(source):
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 @pytest.mark.parametrize("name", ["resnet18", "resnet26", "resnet14t"])
 @pytest.mark.parametrize(("saved", "built"), [("caffe", "pytorch"), ("pytorch", "caffe")])
-def test_file_that_looks_like_the_other_style_is_warned_of(name, saved, built, ending, tmp_path, caplog):
-    """Law: pixels 58 times as large give the first norm 58^2 times the variance; names and shapes are equal."""
+def test_file_that_looks_like_the_other_style_gets_a_warning(name, saved, built, ending, tmp_path, caplog):
+    """Law: pixels 58 times as large give the first norm 58^2 times the variance, while names and shapes are equal."""
     weights, path = trained(name, saved).state_dict(), tmp_path / f"weights.{ending}"
     (torch.save if ending == "pth" else save_file)(weights, path)
     with caplog.at_level(logging.INFO, "vertebra"):
@@ -68,7 +69,7 @@ def test_file_that_looks_like_the_other_style_is_warned_of(name, saved, built, e
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="needs the published weights resnet50_msra_c4.pt")
-def test_published_caffe_weights_are_warned_of_in_pytorch_style():
+def test_published_caffe_weights_get_a_warning_in_pytorch_style():
     """Oracle: weights published in Caffe's style."""
     levels = ("c2", "c3", "c4")
     line = load_backbone_weights(create_backbone("resnet50", levels=levels), PUBLISHED)
@@ -76,8 +77,8 @@ def test_published_caffe_weights_are_warned_of_in_pytorch_style():
     assert "WARNING" not in load_backbone_weights(create_backbone("resnet50", levels=levels, style="caffe"), PUBLISHED)
 
 
-def test_trained_weights_without_metadata_are_not_warned_of(tmp_path):
-    """Learning: real weights in PyTorch's style, those that ship with the package."""
+def test_trained_weights_without_metadata_get_no_warning(tmp_path):
+    """Oracle: the trained weights that ship with the package, which are in PyTorch's style."""
     save_file(load_file(SHIPPED), tmp_path / "weights.safetensors")
     backbone = create_backbone("resnet10t", levels=("c2", "c3", "c4"))
     assert "WARNING" not in load_backbone_weights(backbone, tmp_path / "weights.safetensors")
@@ -90,6 +91,6 @@ def test_style_is_not_guessed_without_running_statistics(norm):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50d"])
-def test_untrained_weights_look_like_pytorch(name):
-    """By hand: a state dict that was never trained is no reason for a warning."""
+def test_untrained_weights_get_no_warning(name):
+    """By hand: a state dict that was never trained says nothing about its pixels."""
     assert guess_style(create_backbone(name).state_dict()) == "pytorch"

@@ -119,17 +119,18 @@ def test_timm_weights_load_from_timms_cache_with_their_statistics(name, source, 
     """Oracle: timm's network, and timm's description of the weights."""
     if not has_hf_hub():
         pytest.skip("this timm cannot use the installed huggingface_hub")
-    twin = timm.create_model(name)
-    hub_cache(tmp_path, monkeypatch, repository, twin.state_dict())
+    reference = timm.create_model(name)
+    hub_cache(tmp_path, monkeypatch, repository, reference.state_dict())
     backbone = vertebra.create_backbone(name, weights=source)
-    assert has_weights(backbone, twin.state_dict())
+    assert has_weights(backbone, reference.state_dict())
     described = timm.get_pretrained_cfg(repository.removeprefix("timm/"))
     assert (backbone.input.mean, backbone.input.std) == (described.mean, described.std)
     assert weights_input(backbone.config, source) == backbone.input
 
 
 def test_weights_input_differs_between_sources():
-    """By hand: one source of ImageNet's statistics and one of others, without which the test above proves nothing."""
+    """Control: one source has ImageNet's statistics and one has others; otherwise the test above would prove
+    nothing."""
     config = vertebra.create_backbone("resnet18d", levels=("c2",)).config
     assert weights_input(config, "timm/ra4_e3600_r224_in1k").mean == (0.5, 0.5, 0.5)
     assert weights_input(config, "timm/ra2_in1k").mean == (0.485, 0.456, 0.406)
@@ -221,7 +222,7 @@ def test_shipped_weights_load():
     assert "loaded" in vertebra.load_backbone_weights(backbone, "vertebra/shapes_resnet10t")
 
 
-class Canary:
+class OpensFileWhenUnpickled:
     """An object that opens a file when it is unpickled."""
 
     def __init__(self, path) -> None:
@@ -231,7 +232,7 @@ class Canary:
         return open, (str(self.path), "w")
 
 
-# name: (how the state dict is spoiled, what the error says)
+# name: (how the state dict is changed, what the error says)
 UNFIT = {
     "not finite": (lambda s: s | {"bn1.weight": s["bn1.weight"] * float("nan")}, r"bn1\.weight has NaN or infinite"),
     "numbered": (lambda s: {1: s["conv1.weight"]}, "this is not a state dict"),
@@ -250,7 +251,8 @@ UNFIT = {
 
 @pytest.mark.parametrize("name", UNFIT)
 def test_unfit_weights_are_refused_and_change_nothing(name, state_dict, tmp_path):
-    """By hand: exit code 4, the names of tensors, and a backbone as it was."""
+    """docs/faults.md rows 98, 99, 103. By hand: exit code 4, the names of tensors, and a backbone that is not
+    changed."""
     spoil, message = UNFIT[name]
     torch.save(spoil(dict(state_dict)), tmp_path / "weights.pth")
     backbone = vertebra.create_backbone("resnet18")
@@ -262,19 +264,19 @@ def test_unfit_weights_are_refused_and_change_nothing(name, state_dict, tmp_path
 
 
 def test_pickled_code_in_a_file_is_not_run(tmp_path):
-    """By hand: exit code 4, and the file that the code would open is not there."""
+    """docs/faults.md row 100. By hand: exit code 4, and the file that the code would create does not exist."""
     with (tmp_path / "bomb.pth").open("wb") as file:
-        pickle.dump({"conv1.weight": Canary(tmp_path / "canary")}, file)
+        pickle.dump({"conv1.weight": OpensFileWhenUnpickled(tmp_path / "canary")}, file)
     with pytest.raises(CheckpointError, match="cannot be read"):
         vertebra.load_backbone_weights(vertebra.create_backbone("resnet18"), tmp_path / "bomb.pth")
     assert not (tmp_path / "canary").exists()
 
 
 def test_pickled_code_in_torchvisions_cache_is_not_run(tmp_path, monkeypatch):
-    """By hand: users are told to put files there when a download fails."""
+    """docs/faults.md row 100. By hand: users are told to put files there when a download fails."""
     path = torchvision_cache(tmp_path, monkeypatch, {})
     with path.open("wb") as file:
-        pickle.dump({"conv1.weight": Canary(tmp_path / "canary")}, file)
+        pickle.dump({"conv1.weight": OpensFileWhenUnpickled(tmp_path / "canary")}, file)
     with pytest.raises(CheckpointError, match=r"resnet18-.*\.pth: cannot be read.*delete it"):
         vertebra.create_backbone("resnet18", weights="torchvision/IMAGENET1K_V1")
     assert not (tmp_path / "canary").exists()
@@ -287,7 +289,7 @@ def test_weights_of_a_detector_are_refused():
 
 
 def test_metadata_of_other_programs_is_ignored(state_dict, tmp_path):
-    """By hand: a key of another program is not read; a damaged one of ours is an error."""
+    """By hand: a key of another program is not read; a damaged one of Vertebra's is an error."""
     save_file(state_dict, tmp_path / "theirs.safetensors", {"input": "images"})
     backbone = vertebra.create_backbone("resnet18", weights=tmp_path / "theirs.safetensors")
     assert backbone.input == InputConfig()
@@ -296,7 +298,7 @@ def test_metadata_of_other_programs_is_ignored(state_dict, tmp_path):
         weights_input(backbone.config, tmp_path / "broken.safetensors")
 
 
-def test_line_counts_what_was_loaded_and_what_was_left(state_dict, tmp_path):
+def test_log_line_counts_loaded_and_dropped_tensors(state_dict, tmp_path):
     """By hand: 15 convolutions and norms of four tensors up to c4; a counter for each norm, two of the classifier."""
     torch.save(state_dict, tmp_path / "resnet18.pth")
     backbone = vertebra.create_backbone("resnet18", levels=("c2", "c4"), norm="frozen")
@@ -306,7 +308,7 @@ def test_line_counts_what_was_loaded_and_what_was_left(state_dict, tmp_path):
 
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_damaged_file_is_refused(ending, tmp_path):
-    """By hand: exit code 4 and the file's name."""
+    """docs/faults.md row 101. By hand: exit code 4 and the file's name."""
     (tmp_path / f"cut.{ending}").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(CheckpointError, match=rf"cut\.{ending}: cannot be read"):
         vertebra.load_backbone_weights(vertebra.create_backbone("resnet18"), tmp_path / f"cut.{ending}")

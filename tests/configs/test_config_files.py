@@ -1,4 +1,4 @@
-"""Config files that users write: what a mistake in one gets."""
+"""Config files that users write, and what happens if one has a mistake."""
 
 import shutil
 
@@ -41,8 +41,8 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_in_a_config_file_gets_one_line(mistake, tmp_path, capsys):
-    """docs/faults.md row 92: exit code 2, the file, the line and, where a field is misspelt, the nearest."""
+def test_mistake_in_a_config_file_is_one_line(mistake, tmp_path, capsys):
+    """docs/faults.md rows 92, 94. By hand: exit code 2, the file, the line and, for a misspelt field, the nearest."""
     text, message = MISTAKES[mistake]
     (tmp_path / "mine.py").write_text(text)
     assert main(["train", str(tmp_path / "mine.py")]) == 2
@@ -51,15 +51,15 @@ def test_a_mistake_in_a_config_file_gets_one_line(mistake, tmp_path, capsys):
     assert mistake == "known" or str(tmp_path / "mine.py") in error
 
 
-def test_a_folder_is_no_config_file(tmp_path, capsys):
-    """Exit code 2, though its name ends as a config file's does."""
+def test_folder_named_like_a_config_file_is_refused(tmp_path, capsys):
+    """By hand: exit code 2."""
     (tmp_path / "mine.py").mkdir()
     assert main(["train", str(tmp_path / "mine.py")]) == 2
     assert "there is no such config file" in capsys.readouterr().err
 
 
-def test_a_mistake_in_a_file_that_a_config_imports_names_that_file(tmp_path, capsys, monkeypatch):
-    """Exit code 2: the line is the other file's."""
+def test_mistake_in_an_imported_file_names_that_file(tmp_path, capsys, monkeypatch):
+    """By hand: exit code 2, with the line of the imported file."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "vertebra_test_parts.py").write_text("\n\nsize = \n")
     (tmp_path / "mine.py").write_text("import vertebra_test_parts\n")
@@ -67,8 +67,9 @@ def test_a_mistake_in_a_file_that_a_config_imports_names_that_file(tmp_path, cap
     assert "vertebra_test_parts.py:3: SyntaxError" in capsys.readouterr().err
 
 
-def test_official_coco_trains_without_its_boxes_of_no_height():
-    """cocodataset/cocoapi#355: two boxes of train2017 have no height; bad data would stop the run."""
+def test_coco_configs_skip_bad_data():
+    """By hand: two boxes of train2017 have no height (cocodataset/cocoapi#355); with bad_data=error they would stop
+    the run."""
     names = [name for name in list_configs("*_coco*") if "tiny" not in name]
     assert len(names) >= 8
     for name in names:
@@ -76,8 +77,8 @@ def test_official_coco_trains_without_its_boxes_of_no_height():
         assert (config.train.bad_data, config.val.bad_data) == ("skip", "error"), name
 
 
-def test_a_config_file_may_import_a_module_beside_it(tmp_path, monkeypatch):
-    """Law: as for a script, from any working folder; a file named like a module of Python's is found too."""
+def test_config_file_can_import_a_module_beside_it(tmp_path, monkeypatch):
+    """Law: as for a script, from any working folder; also if the file has the name of a module of Python's."""
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "sibling_of_config.py").write_text("STEPS = 7\n")
@@ -88,16 +89,16 @@ def test_a_config_file_may_import_a_module_beside_it(tmp_path, monkeypatch):
         assert load_config(folder / name).recipe.schedule.steps == 7
 
 
-def test_a_config_file_may_define_dataclasses_with_postponed_annotations(tmp_path):
-    """Symptom: ``from __future__ import annotations`` or a dataclass in a config file was an AttributeError."""
+def test_config_file_can_define_dataclasses_with_postponed_annotations(tmp_path):
+    """Symptom: ``from __future__ import annotations`` with a dataclass in a config file raised an AttributeError."""
     header = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
     body = "\n@dataclass\nclass Sizes:\n    steps: int = 9\n"
     (tmp_path / "postponed.py").write_text(header + VALID.replace("CONFIG", f"{body}\nCONFIG"))
     assert load_config(tmp_path / "postponed.py").recipe.schedule.steps == 9
 
 
-def test_a_changed_config_file_is_read_again(tmp_path):
-    """Law: a second load gives what the file holds then."""
+def test_changed_config_file_is_read_again(tmp_path):
+    """Law: a second load returns the current content."""
     (tmp_path / "edited.py").write_text(VALID)
     load_config(tmp_path / "edited.py")
     (tmp_path / "edited.py").write_text(VALID.replace("steps=9", "steps=11"))
@@ -112,7 +113,7 @@ def test_a_changed_config_file_is_read_again(tmp_path):
         ('{"schedule": 3}', "schedule"),
     ],
 )
-def test_what_pydantic_left_unchecked_is_refused_when_loaded(change, message, tmp_path):
+def test_unvalidated_fields_are_checked_when_loaded(change, message, tmp_path):
     """Symptom: fields set by ``model_copy(update=...)`` were never validated and trained with silently."""
     unchecked = f"CONFIG = CONFIG.model_copy(update={{'recipe': CONFIG.recipe.model_copy(update={change})}})\n"
     (tmp_path / "unchecked.py").write_text(VALID + unchecked)
@@ -122,7 +123,7 @@ def test_what_pydantic_left_unchecked_is_refused_when_loaded(change, message, tm
 
 
 @pytest.mark.parametrize("name", list_configs())
-def test_a_shipped_config_runs_from_any_folder(name, tmp_path):
-    """Law: a copy of a shipped config beside nothing else defines the same experiment."""
+def test_copy_of_a_shipped_config_runs_from_any_folder(name, tmp_path):
+    """Law: a copy of a shipped config in an empty folder defines the same experiment."""
     copy = shutil.copy(find_shipped_config(name), tmp_path / f"copy_of_{name}.py")
     assert load_config(copy) == load_config(name)

@@ -17,21 +17,21 @@ BASE = load_config("quickstart")
 
 
 def test_replace_changes_nested_fields_and_keeps_the_others():
-    """By hand: two fields in two groups; everything else is as it was."""
+    """By hand: two fields in two groups change; all others stay."""
     changed = BASE.replace(name="mine", recipe={"batch_size": 4, "schedule": {"steps": 9}})
     assert (changed.name, changed.recipe.batch_size, changed.recipe.schedule.steps) == ("mine", 4, 9)
     assert changed.recipe.schedule.decay == "cosine" and changed.train == BASE.train
     assert BASE.recipe.batch_size == 8
 
 
-def test_replace_with_a_config_starts_that_field_anew():
-    """By hand: a config given for a field is taken as it is, with its own defaults."""
+def test_replace_with_a_config_uses_its_defaults():
+    """By hand: a config that is given for a field is used as it is, with its own defaults."""
     assert BASE.replace(model={"neck": FPNConfig()}).model.neck == FPNConfig()
     assert BASE.replace(model={"neck": {"norm": "none"}}).model.neck == FPNConfig(channels=64, norm="none")
 
 
-def test_another_kind_of_part_comes_with_its_defaults_and_a_row_of_the_same_kind_keeps_the_fields():
-    """By hand: BiFPN has nothing of the FPN; another ResNet keeps the levels that were chosen."""
+def test_another_type_of_part_has_its_defaults_and_another_name_keeps_the_fields():
+    """By hand: BiFPN keeps no field of the FPN; another ResNet keeps the levels that were chosen."""
     assert BASE.replace(model={"neck": {"name": "bifpn"}}).model.neck == BiFPNConfig()
     backbone = BASE.replace(model={"backbone": {"name": "resnet18"}}).model.backbone
     assert (backbone.name, backbone.levels) == ("resnet18", ("c2", "c3", "c4"))
@@ -49,8 +49,8 @@ def test_another_kind_of_part_comes_with_its_defaults_and_a_row_of_the_same_kind
         ({"evaluation": {"patience": 2}}, "set every"),
     ],
 )
-def test_a_wrong_change_is_refused_naming_the_nearest_field(changes, message):
-    """ValidationError, where pydantic's own ``model_copy`` takes anything."""
+def test_invalid_replace_is_refused_with_the_nearest_field(changes, message):
+    """By hand: ValidationError, where pydantic's own ``model_copy`` accepts anything."""
     with pytest.raises(ValidationError, match=message.replace("?", r"\?")):
         BASE.replace(**changes)
 
@@ -81,8 +81,9 @@ def test_a_wrong_change_is_refused_naming_the_nearest_field(changes, message):
         (["train.mix.name=mosaic", "train.mix.size=[96,96]"], "train.mix", MosaicConfig(size=(96, 96))),
     ],
 )
-def test_set_takes_values_as_people_write_them(assignments, path, expected):
-    """By hand: JSON, Python literals, text that stays text, new keys of dicts, two changes that need each other."""
+def test_set_parses_values(assignments, path, expected):
+    """docs/faults.md rows 93, 95. By hand: JSON, Python literals, strings that stay strings, new keys of dicts, and
+    two changes that need each other."""
     value = override(BASE, assignments)
     for name in path.split("."):
         value = getattr(value, name)
@@ -90,7 +91,7 @@ def test_set_takes_values_as_people_write_them(assignments, path, expected):
 
 
 def test_set_expands_the_home_folder(monkeypatch):
-    """By hand: in a path alone; a name may begin with a tilde."""
+    """By hand: ``~`` is expanded in a path, and not in a name."""
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.setenv("USERPROFILE", "/home/someone")
     base = BASE.replace(train={"dataset": ImageFolderConfig(root="x")})
@@ -100,8 +101,8 @@ def test_set_expands_the_home_folder(monkeypatch):
     assert changed.train.dataset == ImageFolderConfig(root=Path("/home/someone/photos"))
 
 
-def test_set_reaches_into_one_of_several_heads():
-    """By hand: an item of a dict that is a config keeps its other fields."""
+def test_set_changes_one_of_several_heads():
+    """By hand: a config in a dict keeps its other fields."""
     heads = MultiHeadConfig(heads={"boxes": RCNNConfig(), "map": SemanticFPNConfig()})
     base = BASE.replace(model={"head": heads})
     head = override(base, ["model.head.heads.map.channels=32"]).model.head
@@ -118,15 +119,15 @@ def test_set_reaches_into_one_of_several_heads():
         ("steps", "--set needs KEY=VALUE"),
     ],
 )
-def test_a_wrong_set_is_refused_in_one_line(assignment, message):
-    """UsageError naming the field and the nearest."""
+def test_invalid_set_is_refused_in_one_line(assignment, message):
+    """docs/faults.md row 92. By hand: UsageError with the field and the nearest."""
     with pytest.raises(UsageError) as caught:
         override(BASE, [assignment])
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_registry_refuses_the_config_of_another_registrys_part():
-    """Symptom: a config whose name happened to be registered elsewhere was accepted and failed when built."""
+def test_registry_refuses_a_config_of_another_registry():
+    """Symptom: a config whose name was registered elsewhere was accepted, and failed when built."""
 
     class Impostor(PartConfig):
         name: Literal["fpn"] = "fpn"

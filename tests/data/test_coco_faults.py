@@ -39,7 +39,7 @@ def repeat(section: str, row: int) -> Spoil:
     return lambda data: data[section].append(dict(data[section][row]))
 
 
-# name: (what is done to the valid file, what the line says)
+# name: (how the valid file is changed, pattern of the message)
 FATAL: dict[str, tuple[Spoil, str]] = {
     "no images": (drop("images"), r"no-images: .*annotations\.json: there is no list 'images'"),
     "no annotations": (drop("annotations"), r"no-annotations: .*there is no list 'annotations'"),
@@ -104,7 +104,7 @@ def test_byte_order_mark_is_accepted(tmp_path):
 
 
 NAN = float("nan")
-# name: (what is done to annotation 2 of image 11, case, what the line says)
+# name: (how annotation 2 of image 11 is changed, case, pattern of the message)
 BAD_OBJECTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown image": ({"image_id": 99}, "unknown-image", "is about image 99, which is not in the file"),
     "image id as text": (
@@ -177,7 +177,7 @@ def test_annotation_that_is_not_a_dict_is_skipped(tmp_path):
     assert totals_add_up(dataset.report)
 
 
-# name: (what is done to the valid file, what the report notes)
+# name: (how the valid file is changed, note in the report)
 ODD: dict[str, tuple[Spoil, str]] = {
     "annotation without id": (set_in("annotations", 1, id=...), "assigned-id"),
     "annotation without area": (set_in("annotations", 1, area=...), "computed-area"),
@@ -208,7 +208,7 @@ def test_missing_optional_fields_have_defaults(tmp_path):
     dataset = open_tiny(tmp_path, data)
     entries = dataset.ground_truth()["annotations"]
     assert all(entry["iscrowd"] == 0 for entry in entries)
-    assert evaluate_coco(dataset.ground_truth(), []).summary["APm"] == 0  # those of 32 x 32 pixels and more
+    assert evaluate_coco(dataset.ground_truth(), []).summary["APm"] == 0  # objects of 32 x 32 pixels and more
 
 
 def test_boolean_iscrowd_and_null_area_are_accepted(tmp_path):

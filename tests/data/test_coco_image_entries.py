@@ -12,7 +12,7 @@ from vertebra.structures import DataError
 
 from ..helpers.tiny_coco_file import HEIGHT, WIDTH, open_tiny, tiny_content
 
-# name: (what is done to image 12's entry, case, what the line says)
+# name: (how the entry of image 12 is changed, case, pattern of the message)
 BAD_IMAGES: dict[str, tuple[dict[str, Any], str, str]] = {
     "no file name": ({"file_name": ...}, "bad-image", "needs a file_name"),
     "a name with NUL": ({"file_name": "12.png\0"}, "bad-image", r"needs a file_name; found '12.png.x00'"),

@@ -20,7 +20,7 @@ def box_polygon(x: int, y: int, width: int, height: int) -> list[list[int]]:
 
 
 BOXES = (("cat", (10, 10, 40, 40)), ("dog", (30, 20, 40, 20)), ("cat", (20, 30, 20, 30)), ("toaster", (60, 50, 30, 10)))
-"""A cat under a dog and another cat; the two smaller touch as well."""
+"""A cat overlapped by a dog and by another cat; the dog and the second cat overlap too."""
 CROWD = (0, 0, 20, 64)
 
 
@@ -109,7 +109,7 @@ def test_overlap_and_crowd_options(tmp_path):
     for number, ((overlap, crowd), values) in enumerate(expected.items()):
         labels = open_coco(tmp_path / str(number), categories="voc", overlap=overlap, crowd=crowd).read(0).semantic
         assert [labels[place].item() for place in places.values()] == list(values), (overlap, crowd)
-        assert labels[55, 85] == none  # a toaster is nothing to VOC
+        assert labels[55, 85] == none  # VOC has no class toaster
 
 
 def test_min_pixels_leaves_out_images_with_few_object_pixels(tmp_path):

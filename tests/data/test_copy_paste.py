@@ -28,7 +28,7 @@ def test_masks_and_boxes_cover_the_visible_pixels():
     for epoch in range(40):
         index = epoch % 5
         sample = mix_sample(CopyPasteConfig(), dataset, epoch, index)
-        if dataset.indices_read[-1] == index:  # an image on itself
+        if dataset.indices_read[-1] == index:  # the image is its own partner
             continue
         pixels, target = pixels_of(sample), sample.target["detection"]
         y, x = np.mgrid[:HEIGHT, : WIDTHS[index]]

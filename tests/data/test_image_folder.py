@@ -140,7 +140,7 @@ def truncate(name: str):
     return lambda root: (root / name).write_bytes((root / name).read_bytes()[: (root / name).stat().st_size // 2])
 
 
-# name: (what is done to the valid folder, case, file named, what the line says)
+# name: (how the valid folder is changed, case, file in the message, pattern of the message)
 BAD_IMAGES = {
     "truncated": (truncate("dog/a.png"), "damaged-image", "dog/a.png", "damaged"),
     "empty": (write_file("dog/a.png"), "not-an-image", "dog/a.png", "not an image file"),

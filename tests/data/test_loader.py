@@ -40,7 +40,7 @@ TRANSFORM = ResizeConfig(short_sides=(32, 40, 48), long_side=64, flip=0.5)
 AVAILABLE = multiprocessing.get_all_start_methods()
 START_METHODS = [method for method in ("fork", "forkserver", "spawn") if method in AVAILABLE]
 QUICK_METHODS = [pytest.param(method, marks=pytest.mark.slow if method == "spawn" else ()) for method in START_METHODS]
-"""Of the start methods spawn takes seconds for each worker, and is tested with the slow tests."""
+"""spawn takes seconds per worker, so it is tested with the slow tests."""
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create"),
@@ -210,7 +210,7 @@ def test_killed_worker_is_an_error_within_seconds(method, tmp_path):
     with pytest.raises(WorkerError, match=r"image_id=12: DataLoader worker \(pid") as caught:
         batches(FaultyDataset(open_tiny(tmp_path), "killed"), workers=2, start_method=method)
     assert caught.value.exit_code == 6
-    assert time.monotonic() - began < 120  # far from the 300 s after which a batch is given up
+    assert time.monotonic() - began < 120  # far below the default timeout of 300 s
 
 
 def test_killed_worker_is_an_error_when_loading_in_a_thread(tmp_path):
@@ -309,10 +309,10 @@ def test_workers_exit_when_the_parent_is_killed(method, shapes):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         workers = [Path("/proc", pid) for pid in parent.stdout.readline().split()]
-        time.sleep(3)  # for the pipe to be full
+        time.sleep(3)  # until the pipe is full
         parent.kill()
     assert len(workers) == 2
     deadline = time.monotonic() + 30
     while any(worker.exists() for worker in workers):
-        assert time.monotonic() < deadline, "a worker is still there"
+        assert time.monotonic() < deadline, "a worker is still running"
         time.sleep(0.2)

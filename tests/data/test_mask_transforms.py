@@ -95,7 +95,7 @@ def test_semantic_maps_follow_their_pixels(config, index):
     for label in range(3):
         pure |= (sample.image[0] == label * 100) & (sample.target == label)
     mixed = ~torch.isin(sample.image[0], torch.tensor([0, 100, 200], dtype=torch.uint8))
-    # A mixture of 0 and 200 can look like 100.
+    # A mix of 0 and 200 can be 100.
     assert (pure | mixed).float().mean() > 0.98
 
 
@@ -158,7 +158,7 @@ def test_scales_in_the_wrong_order_are_refused():
 POLYGON_CONFIGS = [
     *CONFIGS,
     CenterCropConfig(resize=41, size=41),
-    ResizeConfig(short_sides=(37,), flip=0.5),  # 90 becomes 55.5, so rounding moves what is far from the corner
+    ResizeConfig(short_sides=(37,), flip=0.5),  # 90 becomes 55.5, so rounding shifts points far from the corner
 ]
 
 
@@ -195,7 +195,7 @@ def test_polygons_and_bitmaps_are_transformed_alike(config, index):
             for box in shifts
         ]
     )
-    clear = (drawn == drawn[0]).all(dim=0)  # a pixel's middle may lie on an edge
+    clear = (drawn == drawn[0]).all(dim=0)  # the center of a pixel may lie on an edge
     assert clear.float().mean() > 0.9 and drawn.float().mean() > 0.2
     assert torch.equal(drawn[0][clear], expected.masks[clear])
 

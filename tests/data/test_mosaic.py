@@ -41,7 +41,7 @@ class Quarter:
     """One of the four images as a mosaic shows it."""
 
     image: int
-    pixels: np.ndarray  # where it is shown, h w
+    pixels: np.ndarray  # mask of the pixels where it is shown, h w
     left: int  # what was added to x
     top: int
 

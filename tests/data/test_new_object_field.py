@@ -74,7 +74,7 @@ declare_object_field("points", PointField())
 
 SIZES = ((90, 120), (80, 150), (100, 110))  # height, width
 CORNERS = ((10, 12), (60, 8), (40, 50))  # left and top of each object's box, 30 x 26
-BLOCK = 10  # pixels of each side
+BLOCK = 10  # side of a painted block in pixels
 AS_IT_IS = ResizeConfig(short_sides=(80, 90, 100), long_side=400)
 
 

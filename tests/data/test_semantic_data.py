@@ -136,7 +136,7 @@ def valued(value: int) -> Callable[[Path], object]:
     return spoil
 
 
-# name: (what is done to the mask of a, case, what the line says)
+# name: (how the mask of image a is changed, case, pattern of the message)
 BAD_MASKS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "missing": (lambda root: (root / MASK).unlink(), "missing-mask", "has no mask: add it"),
     "colours": (saved("RGB"), "colour-mask", r"holds colours \(RGB\), not class numbers: convert each colour"),

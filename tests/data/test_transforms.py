@@ -147,7 +147,7 @@ def test_random_crops_are_distributed_as_torchvisions():
     torch.manual_seed(0)
     for index in range(1000):
         crop = pixels(transform(Record(gradient(height, width), label=0), 0, index)).astype(float)
-        # The outermost pixels stand half a cell inside the part.
+        # The centers of the outermost pixels are half a cell inside the crop.
         sides = [(crop[..., axis].max() - crop[..., axis].min()) * 32 / 31 for axis in (1, 0)]
         ours.append((sides[0] * sides[1] / (height * width), np.log(sides[1] / sides[0])))
         _, _, rows, columns = RandomResizedCrop.get_params(torch.empty(3, height, width), [0.2, 0.8], [3 / 4, 4 / 3])

@@ -87,7 +87,7 @@ def test_polygons_and_bitmaps_of_a_crop_have_the_same_boxes():
         boxes = dict(zip(polygons.labels.tolist(), polygons.boxes, strict=True))
         assert len(polygons.polygon_masks) == len(polygons.boxes)
         for label, box in zip(bitmaps.labels.tolist(), bitmaps.boxes, strict=True):
-            # The bitmap is of the original size: three times as large, its steps along the slant are wide.
+            # A bitmap has the original resolution: enlarged three times, its steps along a slanted edge are wide.
             torch.testing.assert_close(boxes[label], box, atol=4.0, rtol=0)
             compared += 1
     assert compared > 100

@@ -42,7 +42,7 @@ def cut(name: str, share: float) -> Callable[[Path], object]:
 
 
 XML, JPG = "Annotations/a.xml", "JPEGImages/a.jpg"
-# name: (what is done to the valid folder, case, what the line says, objects of a that are counted)
+# name: (how the valid folder is changed, case, pattern of the message, objects of image a that are counted)
 BAD_IMAGES: dict[str, tuple[Callable[[Path], object], str, str, int]] = {
     "cut annotation": (cut(XML, 0.6), "bad-xml", r"a\.xml: image_id=a: not valid XML at line \d+, column \d+", 0),
     "empty annotation": (write(XML, ""), "bad-xml", "not valid XML at line 1, column 1: no element found", 0),
@@ -114,7 +114,7 @@ def test_image_list_cannot_lead_out_of_the_folder(line, case, root):
 
 
 BOX = "<xmin>41.5</xmin><ymin>9</ymin><xmax>70</xmax><ymax>38</ymax>"
-# name: (what of the second object of a is replaced, by what, case, what the line says)
+# name: (text of the second object of image a, its replacement, case, pattern of the message)
 BAD_OBJECTS: dict[str, tuple[str, str, str, str]] = {
     "unknown name": ("dog", "dgo", "unknown-category", "is a 'dgo', which is not one of .*: did you mean 'dog'"),
     "empty name": ("dog", " ", "no-name", "has no name"),

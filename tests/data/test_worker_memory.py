@@ -19,7 +19,7 @@ from vertebra.data.workers import StartMethod, frozen_heap
 
 from ..helpers.big_coco_file import write_big
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of shared pages in /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the memory accounting in /proc")
 
 
 def megabytes(field: str, process: int | str = "self") -> float:
@@ -30,7 +30,7 @@ def megabytes(field: str, process: int | str = "self") -> float:
 
 def _copied(look: Callable[[int], object], first: int, end: int, answer: Connection) -> None:
     """Send the megabytes that this process copies while it reads the items from ``first`` to ``end``."""
-    gc.disable()  # its marks are written all over the heap, whatever a data set holds
+    gc.disable()  # garbage collection writes to all objects, and would hide what reading copies
     for index in range(first):
         look(index)
     before = megabytes("Private_Dirty")
@@ -59,9 +59,9 @@ def test_reading_samples_copies_no_shared_pages(tmp_path):
     entries = whole.ground_truth()["annotations"]
     as_objects = megabytes_copied_by_fork(lambda index: list(entries[index].items()), len(entries))
     for dataset in (whole, SubsetDataset(whole, whole.image_ids)):
-        record = dataset.read_image(0)  # the pixels of one serve for all
+        record = dataset.read_image(0)  # all records can use the pixels of one image
         as_arrays = megabytes_copied_by_fork(functools.partial(dataset.add_annotations, record), len(dataset))
-        assert as_arrays < as_objects / 5  # what is allocated for a while takes a megabyte or two
+        assert as_arrays < as_objects / 5  # temporary allocations take a megabyte or two
 
 
 def test_garbage_collection_copies_no_shared_pages():
@@ -91,7 +91,7 @@ def test_memory_is_flat_over_epochs(method, tmp_path):
     for step, _ in enumerate(batches, start=1):
         if step % steps == 0:
             processes = [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
-            # without the files of libraries, a page of which counts for more when another program that has it ends
+            # excludes pages of library files, whose PSS rises when another program that maps them ends
             taken.append(sum(megabytes("Pss_Anon", p) + megabytes("Pss_Shmem", p) for p in processes))
     assert len(taken) == 6 and max(taken[1:]) - taken[1] < 10, taken
 

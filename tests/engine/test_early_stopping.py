@@ -19,7 +19,7 @@ def run_without_progress(**changes):
     """Return an experiment whose scores never change, since its learning rate is almost 0: the first evaluation
     stays the best."""
     config = tiny_classifier(
-        model={"backbone": {"norm": "frozen"}},  # statistics of batch norm would move
+        model={"backbone": {"norm": "frozen"}},  # batch norm statistics would change
         recipe={"optimizer": SGDConfig(lr=1e-12), "schedule": ScheduleConfig(steps=40, warmup_steps=0)},
         evaluation={"every": 2, "patience": 2},
         run={"checkpoint_every": 4, "keep_checkpoints": 9},

@@ -27,7 +27,7 @@ from ..helpers.tiny import tiny_classifier, tiny_config
 
 SCHEDULE = ScheduleConfig(steps=12, warmup_steps=2)
 EVERYTHING = {"ema_decay": 0.9, "accumulate": 2, "batch_size": 4, "precision": "fp16", "schedule": SCHEDULE}
-"""A recipe with all the state that a step can have beside the weights: an EMA, a loss scale, micro-batches."""
+"""A recipe with all the state that training can have beside the weights: EMA, loss scale, micro-batches."""
 
 
 def kill_after_save(moment: float, process: subprocess.Popen[str], checkpoints: Path) -> None:
@@ -127,7 +127,7 @@ def test_kill_during_a_save_leaves_an_intact_checkpoint(tmp_path, kills):
     save_checkpoint(tmp_path, 1, state, facts)
     generator, reached, cut = random.Random(kills), 1, 0
     for _ in range(kills):
-        # A fork, which need not import torch anew and saves at once.
+        # A forked process need not import torch again, and saves immediately.
         process = multiprocessing.get_context("fork").Process(
             target=save_forever, args=(tmp_path, state, facts, reached + 1)
         )
@@ -140,8 +140,8 @@ def test_kill_during_a_save_leaves_an_intact_checkpoint(tmp_path, kills):
         if (tmp_path / "best").exists():
             assert open_checkpoint(tmp_path / "best").step >= reached - 1
         cut += any(tmp_path.glob(".writing-*"))
-    assert cut > kills // 4, "the kills met no save"
-    assert reached > kills // 4, "no save came through"
+    assert cut > kills // 4, "no save was interrupted"
+    assert reached > kills // 4, "no save was completed"
 
 
 def test_ctrl_c_stops_after_the_step_with_a_checkpoint(tmp_path):
@@ -214,7 +214,7 @@ def test_second_signal_ends_the_run_at_once(tmp_path, number, code):
     process = start_process(command)
     assert process.stderr is not None
     while "in a step" not in (line := process.stderr.readline()):
-        assert line, "it ended before its first step"
+        assert line, "the run ended before its first step"
     for pause in (0.5, REPEAT_WINDOW + 2):  # the first may be handled late on a busy machine
         os.kill(process.pid, number)
         time.sleep(pause)

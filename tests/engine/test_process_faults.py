@@ -41,7 +41,7 @@ raise SystemExit(run_command(command))
 
 
 GONE = ("error: peer: another process of the run is gone or does", "error: interrupted: stopped by SIGTERM")
-"""What the other one says: in an evaluation the signal by which torchrun ends it may come first."""
+"""Messages of the other process: in an evaluation the signal by which torchrun ends it may come first."""
 
 
 @pytest.mark.slow
@@ -59,13 +59,13 @@ def test_fault_of_one_process_ends_all(place, fault, shapes, tmp_path):
         2, tmp_path, experiment(shapes, recipe={"schedule": ScheduleConfig(steps=1)}), tool=tmp_path / "faulty.py"
     )
     _, printed = process.communicate(timeout=300)
-    ended = time.monotonic()  # of one clock for all processes of a machine
+    ended = time.monotonic()  # monotonic time is the same for all processes of a machine
     assert process.returncode != 0
     began = float(printed.partition("broken at ")[2].split()[0])
     assert ended - began < (75 if fault == "hangs" else 60)
     error_lines = [line for line in printed.splitlines() if line.startswith("error: ")]
     expected = [("error: bad-data: photo.jpg",)] if fault == "raises" else []
-    if (place, fault) != ("build_dataset", "raises"):  # which all hear of in good order
+    if (place, fault) != ("build_dataset", "raises"):  # an error that all processes learn of in a collective
         expected.append(GONE)
     for beginnings in expected:
         assert sum(line.startswith(beginnings) for line in error_lines) == 1, printed

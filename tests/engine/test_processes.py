@@ -57,7 +57,7 @@ def test_dropout_differs_between_ranks_and_steps():
         seed_step(0, step, rank)
         return torch.nn.functional.dropout(torch.ones(1000), 0.5) == 0
 
-    for other in ((3, 1), (4, 0)):  # half of a thousand agree by chance: 5 sigma
+    for other in ((3, 1), (4, 0)):  # half of the units agree by chance; 0.08 is 5 sigma
         assert abs(float((dropped_units(3, 0) == dropped_units(*other)).float().mean()) - 0.5) < 0.08
     assert torch.equal(dropped_units(3, 1), dropped_units(3, 1))
 

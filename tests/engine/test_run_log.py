@@ -129,7 +129,7 @@ def test_tensorboard_curves_of_a_resumed_run_have_every_step_once(first, tmp_pat
         with open_log(tmp_path, start=start, every=1) as log:
             for step in range(start + 1, 8):
                 log.step(step, {"loss": loss, "lr": 0.1}, images=1, waited=0.0)
-        time.sleep(1.1)  # the files' names hold the second
+        time.sleep(1.1)  # the names of event files have a resolution of a second
     curve = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("train/loss")
     assert [(event.step, event.value) for event in curve] == [
         (step, 2.0 if step > first else 1.0) for step in range(1, 8)

@@ -36,7 +36,7 @@ def ip(*arguments: str) -> None:
 def machines() -> Iterator[Sequence[str]]:
     """Yield the names of two network namespaces, and delete them after the test."""
     if shutil.which("ip") is None:
-        pytest.skip("there is no ip command here (iproute2)")
+        pytest.skip("the command ip (iproute2) is not installed")
     names = [f"vertebra-{os.getpid()}-{index}" for index in range(2)]
     try:
         try:
@@ -64,7 +64,7 @@ def running_training(machines: Sequence[str], folder: Path, tool: Path) -> Itera
         for index, (name, host) in enumerate(zip(machines, HOSTS, strict=True)):
             torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
             meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={HOSTS[0]}:29400", f"--local-addr={host}"]
-            meeting += [f"--rdzv-conf=is_host={int(index == 0)}"]  # a namespace has no host name of its own to tell by
+            meeting += [f"--rdzv-conf=is_host={int(index == 0)}"]  # both namespaces have the same host name
             process = subprocess.Popen(
                 ["ip", "netns", "exec", name, *torchrun, *meeting, *run],
                 stderr=subprocess.PIPE,

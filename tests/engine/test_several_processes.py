@@ -26,7 +26,7 @@ TOOLS = Path(__file__).parents[2] / "tools"
 
 
 NORMS = {"frozen": ("frozen", "group", "none"), "sync": ("sync", "sync", "none")}
-"""Of the backbone, the neck and the mask branch."""
+"""The norms of the backbone, the neck and the mask branch."""
 
 
 def experiment(shapes: Path, norms: str = "frozen", **changes) -> ExperimentConfig:
@@ -44,7 +44,7 @@ def experiment(shapes: Path, norms: str = "frozen", **changes) -> ExperimentConf
         dataset = CocoConfig(**{**split.dataset.model_dump(), "masks": True})
         return split.replace(dataset=dataset, transform=transform)
 
-    window = ScaledCropConfig(size=(64, 64), scales=(1.0, 1.0))  # padding, too, is the same with any neighbours
+    window = ScaledCropConfig(size=(64, 64), scales=(1.0, 1.0))  # so that padding does not depend on batch mates
     splits = {
         "train": same_size(config.train, window),
         "val": same_size(config.val, ResizeConfig(short_sides=(64,), long_side=64, flip=0.0)),
@@ -101,7 +101,7 @@ def test_losses_and_weights_do_not_depend_on_the_world_size(processes, single_pr
     printed = launch(processes, tmp_path, experiment(shapes))
     assert_same_steps(tmp_path / "run", single_process_run)
     assert {"rpn_recall", "rpn_positives", "box_positives"} <= read_metrics(single_process_run)[0].keys()
-    assert printed.count("step 4/4") == 1  # the first one speaks
+    assert printed.count("step 4/4") == 1  # only rank zero prints
 
 
 @pytest.mark.slow

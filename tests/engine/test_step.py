@@ -55,7 +55,7 @@ def test_overflowing_gradients_skip_the_step(shapes):
     config, model, batch = detector(shapes, recipe={"precision": "fp16"})
     state = TrainingState.create(model, config)
     before = copy.deepcopy(dict(model.named_parameters()))
-    state.scaler.scale(torch.zeros(()))  # a scale is set when it is first used
+    state.scaler.scale(torch.zeros(()))  # the scale is created when it is first used
     state.scaler.update(2.0**120)
     numbers = train_step(state, [batch], config, 1)
     assert (numbers["skipped"], numbers["grad_norm"]) == (1, 0)
@@ -114,7 +114,7 @@ def test_ema_equals_its_formula():
     expected = {name: tensor.clone() for name, tensor in expected.items()}
     for step in range(1, 12):
         with torch.no_grad():
-            model.backbone(torch.randn(2, 3, 32, 32))  # moves the statistics
+            model.backbone(torch.randn(2, 3, 32, 32))  # changes the batch norm statistics
             model.head.fc.weight.add_(torch.randn_like(model.head.fc.weight))
         average.update(model, step)
         decay = min(0.5, (1 + step) / (10 + step))

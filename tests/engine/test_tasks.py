@@ -99,7 +99,7 @@ def test_task_name_is_registered_once():
 
 @pytest.mark.parametrize("direction", ["boxes from labels", "labels from boxes"])
 def test_training_on_data_of_another_task_stops_before_the_first_step(direction, shapes, tmp_path):
-    """Exit code 2, and no step is taken."""
+    """By hand: exit code 2, and no step is taken."""
     detector, classifier = tiny_config(shapes), tiny_classifier()
     if direction == "boxes from labels":
         config = classifier.replace(model=detector.model)

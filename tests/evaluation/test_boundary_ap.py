@@ -1,4 +1,4 @@
-"""Boundary AP: against a slow computation of the paper's definition, and by hand."""
+"""Boundary AP against a slow computation of the paper's definition (2103.16562), and by hand."""
 
 import contextlib
 import io
@@ -29,8 +29,9 @@ def square(top: int, left: int, bottom: int, right: int) -> np.ndarray:
     return mask
 
 
-def near_the_outline(mask: np.ndarray, reach: int) -> np.ndarray:
-    """Pixels with anything but the mask within ``reach`` steps, king's moves; beyond the image there is nothing."""
+def slow_boundary(mask: np.ndarray, reach: int) -> np.ndarray:
+    """Return the pixels of a mask that have another value, or the border of the image, within ``reach`` king's
+    moves."""
     rows, columns = mask.shape
     found = np.zeros(mask.shape, bool)
     for row, column in np.argwhere(mask).tolist():
@@ -44,37 +45,37 @@ def near_the_outline(mask: np.ndarray, reach: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_boundary_is_what_is_near_the_outline(seed):
-    """A slow loop over pixels, on ragged masks that touch the image's edge too."""
+def test_boundary_equals_a_slow_loop(seed):
+    """Oracle: a slow loop over pixels, on ragged masks that touch the border of the image too."""
     noise = np.random.default_rng(seed).random((13, 15)) < 0.8
     mask = noise.repeat(4, axis=0).repeat(4, axis=1)[: SIZE[0], : SIZE[1]].astype(np.uint8)
     found, drawn = inner_boundary(mask), np.zeros(SIZE, bool)
     height, width = found.pixels.shape
     drawn[found.top : found.top + height, found.left : found.left + width] = found.pixels
-    assert np.array_equal(drawn, near_the_outline(mask, REACH))
+    assert np.array_equal(drawn, slow_boundary(mask, REACH))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_boundaries_overlap_as_bitmaps_do(seed):
-    """A slow computation on whole images: ragged masks in boxes of their own, none of which lies in the other."""
+def test_boundary_overlaps_equal_those_of_bitmaps(seed):
+    """Oracle: a slow computation on whole images, for ragged masks in boxes of which neither contains the other."""
     noise = np.random.default_rng(seed).random((2, *SIZE)) < 0.9
     masks = [square(5, 5, 35, 45) * noise[0], square(8, 1, 40, 40) * noise[1]]
-    ring, other = (near_the_outline(mask, REACH) for mask in masks)
+    ring, other = (slow_boundary(mask, REACH) for mask in masks)
     expected = (ring & other).sum() / (ring | other).sum()
     assert boundary_iou(*map(inner_boundary, masks)) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_best_detection_has_its_own_overlap():
-    """By hand: of two results the file has the worse one first, and both overlap the object by half or more."""
+def test_each_detection_is_scored_by_its_own_overlap():
+    """By hand: of two results the worse is first in the file, and both overlap the object by half or more."""
     data, results = problem((square(5, 5, 45, 45), square(5, 5, 45, 45)))
     _, worse = problem((square(5, 5, 45, 45), square(5, 8, 45, 48)))
     scores = evaluate_coco(data, [worse[0] | {"score": 0.1}, *results], task="boundary")
     assert scores.summary["AP"] == pytest.approx(1.0)
 
 
-def test_memory_does_not_grow_with_the_images():
-    """A law, in a process of its own: twenty objects and results on four million pixels each, where whole boundaries
-    would take 160 MB."""
+def test_memory_does_not_grow_with_the_image_size():
+    """Law, measured in a process of its own: twenty objects and results on four million pixels each, where
+    boundaries of whole images would take 160 MB."""
     program = """
 import resource, numpy as np
 from hotcoco import mask as rle
@@ -97,7 +98,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def problem(*pairs: tuple[np.ndarray, np.ndarray], crowd: bool = False) -> tuple[dict, list]:
-    """One image and object per pair of truth and result."""
+    """Return ground truth and results with one image and one object per pair of masks."""
 
     def encoded(mask: np.ndarray) -> dict:
         found = rle.encode(np.asfortranarray(mask))
@@ -119,33 +120,33 @@ def problem(*pairs: tuple[np.ndarray, np.ndarray], crowd: bool = False) -> tuple
     return truth, results
 
 
-def test_a_shift_costs_the_boundary_more_than_the_area():
-    """By hand: 40 x 30 pixels shifted by 1: areas overlap by 29 / 31, boundaries, 2 pixels wide, by far less."""
+def test_shift_lowers_boundary_ap_more_than_mask_ap():
+    """By hand: 40 x 30 pixels shifted by 1: the areas overlap by 29 / 31, the boundaries of 2 pixels by far less."""
     truth, found = square(5, 5, 45, 35), square(5, 6, 45, 36)
     data, results = problem((truth, found))
-    ring, other = near_the_outline(truth, REACH), near_the_outline(found, REACH)
+    ring, other = slow_boundary(truth, REACH), slow_boundary(found, REACH)
     overlap = (ring & other).sum() / (ring | other).sum()
     assert 0.5 < overlap < 0.6
     assert evaluate_coco(data, results, task="segm").summary["AP"] == pytest.approx(0.9)  # 0.50 .. 0.90 of 0.935
     assert evaluate_coco(data, results, task="boundary").summary["AP"] == pytest.approx(0.2)  # 0.50 and 0.55
 
 
-def test_the_same_mask_is_perfect():
-    """By hand, both ways of scoring."""
+def test_identical_masks_score_one():
+    """By hand: by mask and by boundary."""
     data, results = problem((square(5, 5, 45, 45), square(5, 5, 45, 45)))
     assert evaluate_coco(data, results, task="boundary").summary["AP"] == pytest.approx(1.0)
 
 
-def test_a_thin_mask_is_all_boundary():
-    """Law: where every pixel is near the outline, boundary IoU is mask IoU."""
+def test_boundary_ap_of_thin_masks_equals_mask_ap():
+    """Law: if every pixel is near the outline, boundary IoU is mask IoU."""
     data, results = problem((square(10, 10, 13, 50), square(10, 14, 13, 50)))
     scores = [evaluate_coco(data, results, task=task).summary for task in ("segm", "boundary")]
     assert scores[0] == scores[1]
     assert scores[0]["AP"] == pytest.approx(0.9)
 
 
-def test_a_crowd_is_ignored_by_its_mask():
-    """The authors' code: what lies in a crowd is ignored, although its boundary is another."""
+def test_crowds_are_ignored_by_mask_overlap():
+    """Oracle: the rule of the authors' code: a result inside a crowd is ignored, although its boundary is another."""
     data, results = problem((square(5, 5, 45, 45), square(20, 20, 30, 30)), crowd=True)
     thing, other = problem((square(5, 5, 45, 45), square(5, 5, 45, 45)))
     data["annotations"].append(thing["annotations"][0] | {"id": 9})
@@ -154,9 +155,9 @@ def test_a_crowd_is_ignored_by_its_mask():
 
 
 class SlowBoundaries(COCOeval):
-    """pycocotools' evaluation of masks, whose overlaps are replaced by those of whole bitmaps."""
+    """pycocotools' evaluation of masks, with its overlaps replaced by boundary overlaps of whole bitmaps."""
 
-    def computeIoU(self, imgId, catId):  # pycocotools calls it so
+    def computeIoU(self, imgId, catId):  # the name of pycocotools' method
         overlaps = super().computeIoU(imgId, catId)
         detections = sorted(self._dts[imgId, catId], key=lambda detection: -detection["score"])
         for row, column in np.argwhere(np.array(overlaps) >= 0.5).tolist():
@@ -168,7 +169,7 @@ class SlowBoundaries(COCOeval):
 
 
 def _boundary(segmentation: dict) -> np.ndarray:
-    """Return the pixels of a mask that a square of the boundary's width around them does not lie in."""
+    """Return the pixels of a mask for which a square of the boundary's width does not fit into the mask."""
     mask = rle.decode(segmentation)
     reach = max(1, round(0.02 * np.hypot(*mask.shape)))
     core = cv2.erode(np.pad(mask, reach), np.ones((2 * reach + 1,) * 2, np.uint8), borderValue=0)
@@ -185,7 +186,7 @@ def slow_tables(truth: dict, results: list) -> tuple[np.ndarray, np.ndarray]:
 
 
 def random_problem(seed: int) -> tuple[dict, list]:
-    """Ragged masks on four images, a fifth of them crowds, with results that are moved a little and scores that tie."""
+    """Return ragged masks on four images, a fifth of them crowds, with slightly moved results and equal scores."""
     rng = np.random.default_rng(seed)
     images = [{"id": number, "height": SIZE[0], "width": SIZE[1]} for number in range(4)]
     annotations, results = [], []
@@ -210,8 +211,8 @@ def random_problem(seed: int) -> tuple[dict, list]:
 # pycocotools 2.0.11 decodes in a way that numpy 2 warns of.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("seed", range(4))
-def test_the_tables_are_pycocotools_on_slow_boundaries(seed):
-    """pycocotools with the overlaps of whole bitmaps put in place of its own: every number, to the last bit."""
+def test_tables_equal_pycocotools_with_slow_boundary_overlaps(seed):
+    """Oracle: pycocotools with its overlaps replaced by those of whole bitmaps: every number, to the last bit."""
     truth, results = random_problem(seed)
     tables = evaluate_boundaries(build_coco_inputs(truth, results, "boundary"))
     expected = slow_tables(truth, results)
@@ -221,12 +222,12 @@ def test_the_tables_are_pycocotools_on_slow_boundaries(seed):
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.skipif(not FIXTURE.is_dir(), reason=f"{FIXTURE.name} is not beside the checkout")
-def test_real_photos():
-    """Law: boundaries never match where masks do not; and the truth as its own result is perfect."""
+def test_boundary_ap_on_coco_photos():
+    """Law: boundaries match only where masks do, and the ground truth as its own result is perfect."""
     truth = json.loads((FIXTURE / "instances_val2014_100.json").read_text())
     results = json.loads((FIXTURE / "instances_val2014_fakesegm100_results.json").read_text())
     masks, boundaries = (evaluate_coco(truth, results, task=task).summary for task in ("segm", "boundary"))
     assert 0.1 < boundaries["AP"] < masks["AP"]
-    assert boundaries["APs"] > 0.8 * masks["APs"]  # what is small is nearly all boundary
+    assert boundaries["APs"] > 0.8 * masks["APs"]  # small objects are almost all boundary
     expected, _ = slow_tables(truth, results)
     assert np.array_equal(evaluate_boundaries(build_coco_inputs(truth, results, "boundary"))[0], expected)

@@ -1,4 +1,4 @@
-"""Accuracy: by hand, by an independent slow loop, and what results that cannot be scored get."""
+"""Accuracy: by hand, against a slow loop, and for results that cannot be scored."""
 
 import random
 
@@ -13,7 +13,7 @@ NAMES = ("cat", "dog", "cow")
 
 
 def row(image_id, *labels: int, **changes) -> dict:
-    """A result with falling scores."""
+    """Return a results row with falling scores."""
     return {
         "image_id": image_id,
         "labels": list(labels),
@@ -21,14 +21,14 @@ def row(image_id, *labels: int, **changes) -> dict:
     } | (changes)
 
 
-def test_a_classification_becomes_a_result():
-    """By hand: plain Python numbers, one row an image."""
+def test_results_row_of_a_classification():
+    """By hand: plain Python numbers, one row per image."""
     found = Classification(torch.tensor([2, 0]), torch.tensor([0.75, 0.25]))
     assert to_class_results(found, "a.jpg") == [{"image_id": "a.jpg", "labels": [2, 0], "scores": [0.75, 0.25]}]
 
 
-def test_accuracies_by_hand():
-    """Four images: two right, one at second place, one without a result; no cow to find."""
+def test_top1_and_top5_accuracy():
+    """By hand: four images: two right, one in second place, one without a result; no cow in the ground truth."""
     truth = {"a": 0, "b": 0, "c": 1, "d": 1}
     scores = evaluate_classification(truth, [row("c", 1, 0, 2), row("a", 0, 1, 2), row("b", 2, 0, 1)], NAMES)
     assert scores.summary == {"top1": 0.5, "top5": 0.75}
@@ -36,8 +36,8 @@ def test_accuracies_by_hand():
     assert scores.counts == {"images": 4, "images_without_result": 1}
 
 
-def test_accuracies_by_a_slow_loop():
-    """Oracle: a slow loop counted image by image with a rank of the true label, on 300 random results of 12 classes."""
+def test_accuracies_equal_a_slow_loop():
+    """Oracle: a slow loop over images that ranks the true label, on 300 random results of 12 classes."""
     generator = random.Random(0)
     names = [f"class {label}" for label in range(12)]
     truth = {number: generator.randrange(11) for number in range(300)}
@@ -56,19 +56,19 @@ def test_accuracies_by_a_slow_loop():
     assert scores.per_class["class 11"] is None
 
 
-def test_five_guesses_are_not_measured_by_fewer():
-    """By hand: of six classes two named are too few; of three classes three are all."""
+def test_top5_needs_five_labels_per_row():
+    """By hand: two labels of six classes are too few; three labels of three classes are all."""
     assert evaluate_classification({1: 0}, [row(1, 2, 0)], "abcdef").summary == {"top1": 0.0, "top5": None}
     assert evaluate_classification({1: 0}, [row(1, 2, 1, 0)], NAMES).summary == {"top1": 0.0, "top5": 1.0}
 
 
 def test_no_results_and_no_images():
-    """docs/faults.md rows 124, 125: nothing predicted is 0, nothing to predict is null."""
+    """docs/faults.md rows 124, 125. By hand: no predictions score 0, no images score null."""
     assert evaluate_classification({1: 0}, [], NAMES).summary == {"top1": 0.0, "top5": 0.0}
     assert evaluate_classification({}, [], NAMES).summary == {"top1": None, "top5": None}
 
 
-# name: (results, case, what the line says)
+# name: (results, case, pattern of the message)
 BAD = {
     "no scores": ([{"image_id": 1, "labels": [0]}], "bad-results", "entry 0 has no scores"),
     "unknown image": ([row(1, 0), row(9, 0)], "unknown-image", "entry 1 is about image 9"),
@@ -89,24 +89,24 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_result_that_cannot_be_scored_is_refused(name):
-    """docs/faults.md rows 126, 128, 129, 131: exit code 3, naming the entry."""
+def test_bad_results_row_is_refused(name):
+    """docs/faults.md rows 126, 128, 129, 131. By hand: exit code 3, naming the entry."""
     results, case, message = BAD[name]
     with pytest.raises(DataError, match=message) as caught:
         evaluate_classification({1: 0, 2: 1}, results, NAMES)
     assert caught.value.exit_code == 3 and caught.value.case == case
 
 
-def test_results_are_sorted_and_written_as_those_of_boxes(tmp_path):
-    """By hand: by image, numbers before text, a line each."""
+def test_results_are_sorted_and_one_per_line(tmp_path):
+    """By hand: sorted by image, numbers before strings."""
     results = [row("b", 0), row(2, 1), row("a", 2), row(1, 0)]
     assert [result["image_id"] for result in sort_results(results)] == [1, 2, "a", "b"]
     write_results(tmp_path / "results.json", results)
     assert (tmp_path / "results.json").read_text().count("\n") == 4
 
 
-def test_the_table_by_hand():
-    """Aligned, with a dash where there was nothing to find; of very many classes the worst."""
+def test_score_table():
+    """By hand: aligned, with a dash for a class without images; of very many classes the worst are shown."""
     scores = evaluate_classification({1: 0, 2: 1}, [row(1, 0, 1, 2), row(2, 0, 1, 2)], NAMES)
     assert format_scores(scores).splitlines() == [
         "metric   score  description",
@@ -130,8 +130,8 @@ def test_the_table_by_hand():
     assert len(shown) == 101 and sum(line.endswith("0.0000") for line in shown) == 99
 
 
-def test_of_many_classes_those_without_images_are_not_the_worst():
-    """By hand: of 300 classes 150 have images; the hundred shown are of those."""
+def test_table_of_many_classes_skips_classes_without_images():
+    """By hand: of 300 classes 150 have images, and the hundred that are shown are among these."""
     truth = {label: label for label in range(150)}
     results = [row(label, label) for label in truth]
     many = [f"class {label}" for label in range(300)]

@@ -1,4 +1,4 @@
-"""COCO scores: published values, a slow loop, a case by hand and laws, through both engines."""
+"""COCO scores: published values, a slow loop, cases by hand and laws, through both engines."""
 
 import copy
 import json
@@ -21,18 +21,18 @@ PUBLISHED = {
 
 
 def annotation(number: int, image: int, category: int, box: list, **fields) -> dict:
-    """One object of a COCO file."""
+    """Return one object of a COCO file."""
     entry = {"id": number, "image_id": image, "category_id": category, "bbox": box, "area": box[2] * box[3]}
     return entry | {"iscrowd": 0} | fields
 
 
 def detection(image: int | str, category: int, box: list, score: float) -> dict:
-    """One COCO result."""
+    """Return one COCO result."""
     return {"image_id": image, "category_id": category, "bbox": box, "score": score}
 
 
 def random_problem(seed: int) -> tuple[dict, list[dict]]:
-    """Five images with crowds, three classes, scores that tie, and one image with 130 detections of a class."""
+    """Return five images with crowds, three classes, equal scores, and one image with 130 detections of a class."""
     rng = random.Random(seed)
 
     def box() -> list:
@@ -61,29 +61,30 @@ def random_problem(seed: int) -> tuple[dict, list[dict]]:
 
 
 def assert_equal_scores(first: dict, second: dict) -> None:
-    """The same numbers to ten digits, None in the same places."""
+    """Check that two summaries are equal to ten digits, with None in the same places."""
     assert first == {name: None if value is None else pytest.approx(value, abs=1e-10) for name, value in second.items()}
 
 
 def read_fixture(task: str) -> tuple[dict, list[dict]]:
-    """The public fixture of 100 images; the test is skipped where it is absent."""
+    """Return the public example of 100 images; the test is skipped if it is absent."""
     if not FIXTURE.is_dir():
-        pytest.skip(f"the fixture {FIXTURE.name} is not here")
+        pytest.skip(f"the fixture {FIXTURE.name} is missing")
     with open_results(FIXTURE / f"instances_val2014_fake{task}100_results.json") as results:
         return read_ground_truth(FIXTURE / "instances_val2014_100.json"), results
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("task", PUBLISHED)
-def test_published_values(engine, task):
-    """The scores that the official COCO API publishes for its own fixture, to ten digits."""
+def test_published_scores_of_the_coco_api(engine, task):
+    """Oracle: the scores that the COCO API publishes for its example data, to ten digits."""
     summary = evaluate_coco(*read_fixture(task), engine, task).summary
     assert {name: summary[name] for name in PUBLISHED[task]} == pytest.approx(PUBLISHED[task], abs=5e-11)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_engines_equal_a_slow_loop(seed):
-    """An independent loop, over crowds, size ranges, limits on detections, equal scores and equal overlaps."""
+    """docs/faults.md row 40. Oracle: a slow loop, on crowds, size ranges, limits on detections, equal scores and
+    equal overlaps."""
     truth, results = random_problem(seed)
     expected = slow_summary(truth, results)
     for engine in ENGINES:
@@ -91,7 +92,7 @@ def test_engines_equal_a_slow_loop(seed):
 
 
 def test_engines_agree_on_every_class():
-    """Each engine believes the other, class by class."""
+    """Oracle: each engine is compared with the other, class by class."""
     truth, results = random_problem(4)
     first, second = (evaluate_coco(truth, results, engine) for engine in ENGINES)
     assert_equal_scores(first.per_class, second.per_class)
@@ -100,11 +101,12 @@ def test_engines_agree_on_every_class():
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_case_by_hand(engine):
-    """By hand: two cats of 40 x 40; ranked miss, hit (IoU 0.8), hit (IoU 1).
+def test_scores_of_two_objects_and_three_detections(engine):
+    """By hand: two cats of 40 x 40; ranked false positive, true positive (IoU 0.8), true positive (IoU 1).
 
-    Up to IoU 0.80 the hits stand at ranks 2 and 3: recall 1/2 at precision 1/2, recall 1 at 2/3, so 2/3 at every point
-    once the curve is made to fall. From IoU 0.85 only rank 3 hits: precision 1/3 at the 51 points up to recall 0.5.
+    Up to IoU 0.80 the true positives are at ranks 2 and 3: recall 1/2 at precision 1/2, recall 1 at 2/3, so 2/3 at
+    every point once the curve is made monotonic. From IoU 0.85 only rank 3 is true: precision 1/3 at the 51 points up
+    to recall 0.5.
     """
     truth = {
         "images": [{"id": 3}],
@@ -129,8 +131,9 @@ def test_a_case_by_hand(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_ids_are_only_names(engine):
-    """Law: annotation id 0, ids left out, text image ids and huge category ids score as the plain numbers do."""
+def test_scores_do_not_depend_on_ids(engine):
+    """docs/faults.md row 12. Law: annotation id 0, missing annotation ids, string image ids and huge category ids
+    give the scores of plain numbers."""
     truth, results = random_problem(5)
     expected = evaluate_coco(truth, results, engine).summary
     for number, entry in enumerate(truth["annotations"]):
@@ -149,8 +152,8 @@ def test_ids_are_only_names(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_left_out_area_and_iscrowd_have_their_defaults(engine):
-    """Law: without crowds, and with areas of boxes, the fields may be left out."""
+def test_missing_area_and_iscrowd_have_defaults(engine):
+    """Law: without crowds, and with the areas of boxes, the fields may be left out."""
     truth, results = random_problem(6)
     for entry in truth["annotations"]:
         entry["iscrowd"] = 0
@@ -161,8 +164,9 @@ def test_left_out_area_and_iscrowd_have_their_defaults(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_order_of_sorted_results_is_forgotten(engine):
-    """Law: shuffled results, equal scores among them, give the same digits once they are sorted."""
+def test_order_of_results_does_not_matter(engine):
+    """docs/faults.md row 133. Law: shuffled results, some with equal scores, give the same digits once they are
+    sorted."""
     truth, results = random_problem(7)
     expected = evaluate_coco(truth, sort_results(results), engine)
     for seed in range(5):
@@ -173,7 +177,7 @@ def test_the_order_of_sorted_results_is_forgotten(engine):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("task", ["bbox", "segm"])
 def test_no_detections_score_zero(engine, task):
-    """Law: whoever finds nothing scores 0, for what there was to find."""
+    """docs/faults.md row 124. By hand: AP is 0 for every class and size with objects."""
     square = annotation(1, 1, 1, [0, 0, 10, 10], segmentation=[[0, 0, 10, 0, 10, 10, 0, 10]])
     truth = {
         "images": [{"id": 1, "height": 20, "width": 20}],
@@ -188,7 +192,7 @@ def test_no_detections_score_zero(engine, task):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_ground_truth_is_null(engine):
-    """Law: where there is nothing to find there is no score; JSON says null."""
+    """docs/faults.md row 125. By hand: without objects there is no score; JSON has null."""
     truth, results = random_problem(8)
     scores = evaluate_coco(truth | {"annotations": []}, results, engine)
     assert set(scores.summary.values()) == set(scores.per_class.values()) == {None}
@@ -196,8 +200,8 @@ def test_no_ground_truth_is_null(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_nothing_is_printed_or_changed(engine, capfd):
-    """Law: scoring is silent and leaves its inputs as they were."""
+def test_evaluation_is_silent_and_keeps_its_inputs(engine, capfd):
+    """Law: nothing is printed, and the inputs are not changed."""
     truth, results = random_problem(9)
     before = copy.deepcopy((truth, results))
     evaluate_coco(truth, results, engine)
@@ -205,8 +209,8 @@ def test_nothing_is_printed_or_changed(engine, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_the_metric_does_not_look_at_is_counted():
-    """By hand: 102 detections of a class in one image of two, where COCO looks at 100."""
+def test_detections_beyond_the_limit_are_counted():
+    """docs/faults.md row 132. By hand: 102 detections of a class in one of two images, where COCO uses 100."""
     truth = {
         "images": [{"id": 1}, {"id": 2}],
         "annotations": [annotation(1, 1, 1, [0, 0, 10, 10])],

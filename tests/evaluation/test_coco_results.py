@@ -1,4 +1,4 @@
-"""Detections on their way to a results file and a table: ids, boxes and masks as COCO has them, aligned numbers."""
+"""Detections as rows of a COCO results file, and tables of scores."""
 
 import subprocess
 import sys
@@ -11,8 +11,8 @@ from vertebra.formats import open_results, write_results
 from vertebra.structures import Detections, RoIMasks
 
 
-def test_detections_become_coco_results():
-    """By hand: xyxy to xywh, labels to the file's ids, plain Python numbers; the detections are left as they are."""
+def test_coco_results_of_detections():
+    """By hand: xyxy to xywh, labels to the file's ids, plain Python numbers; the detections are not changed."""
     detections = Detections(
         torch.tensor([[1.0, 2.0, 4.0, 8.0], [0.5, 0.0, 2.0, 1.0]], dtype=torch.float64),
         torch.tensor([1, 0]),
@@ -25,7 +25,7 @@ def test_detections_become_coco_results():
     assert detections.boxes.tolist() == [[1.0, 2.0, 4.0, 8.0], [0.5, 0.0, 2.0, 1.0]]
 
 
-def test_a_mask_is_scored_from_its_file(tmp_path):
+def test_masks_of_a_results_file_are_scored(tmp_path):
     """By hand: a mask of 4 of the object's 6 pixels has IoU 2/3, so it matches from 0.50 to 0.65: AP 4/10."""
     masks = RoIMasks(torch.ones(1, 28, 28), (8, 10))
     detections = Detections(torch.tensor([[3.0, 2.0, 5.0, 4.0]]), torch.tensor([0]), torch.tensor([0.5]), masks)
@@ -58,16 +58,16 @@ def random_detections(count: int, size: tuple[int, int], device: str) -> Detecti
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_masks_that_are_pasted_together_are_those_pasted_one_by_one(device):
-    """Law: every row is the one that its detection alone gives, to the last character."""
+def test_pasting_masks_in_batches_equals_one_by_one(device):
+    """Law: every row equals the row of its detection alone, to the last character."""
     size = (3000, 2800)  # two masks fit the budget of pixels
     detections = random_detections(7, size, device)
     one_by_one = [to_coco_results(detections[index : index + 1], 1, (4, 5, 6))[0] for index in range(7)]
     assert to_coco_results(detections, 1, (4, 5, 6)) == one_by_one
 
 
-def test_scores_are_aligned_and_null_is_a_dash():
-    """By hand: a table of the numbers, columns of one width, ``-`` for what was not measured."""
+def test_score_table_is_aligned_with_a_dash_for_null():
+    """By hand: columns of one width, ``-`` for what was not measured."""
     scores = Scores({"AP": 0.5, "APs": None}, {"cat": 1.0, "traffic light": None}, {"images": 12})
     assert format_scores(scores).splitlines() == [
         "metric   score  description",
@@ -83,7 +83,7 @@ def test_scores_are_aligned_and_null_is_a_dash():
     ]
 
 
-def test_a_users_own_numbers_are_shown_without_a_description():
+def test_user_metrics_are_shown_without_a_description():
     """Symptom: a KeyError for the name of a metric that the package does not know."""
     assert format_scores(Scores({"my_error": 0.25, "AP": 0.5}, {}, {}), "counts").splitlines() == [
         "counts     score  description",
@@ -93,8 +93,8 @@ def test_a_users_own_numbers_are_shown_without_a_description():
 
 
 def test_masks_on_a_large_photo_take_little_memory():
-    """A law, in a process of its own: thirty masks on 12 million pixels grow it by less than eight of them would take
-    as float32."""
+    """docs/faults.md row 77. Law, measured in a process of its own: thirty masks on 12 million pixels take less
+    memory than eight of them as float32."""
     program = """
 import resource, torch
 from vertebra.evaluation import to_coco_results

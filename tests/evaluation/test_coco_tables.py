@@ -1,4 +1,4 @@
-"""COCO's tables for overlaps of any kind: pycocotools' own, to the last bit."""
+"""COCO's precision and recall tables for any overlaps: equal to pycocotools', to the last bit."""
 
 import numpy as np
 import pytest
@@ -11,9 +11,9 @@ from vertebra.evaluation.coco_tables import AREA_RANGES, IOU_THRESHOLDS, RECALLS
 from .test_coco_evaluation import random_problem
 
 
-def groups(inputs: CocoInputs) -> list[Group]:
-    """Return the groups of a problem, whose overlaps are pycocotools'."""
-    groups = []
+def groups_with_pycocotools_overlaps(inputs: CocoInputs) -> list[Group]:
+    """Return the groups of a problem, with the overlaps that pycocotools computes."""
+    groups_with_pycocotools_overlaps = []
     for category in inputs.ground_truth["categories"]:
         for image in inputs.ground_truth["images"]:
             truths, detections = (
@@ -27,28 +27,29 @@ def groups(inputs: CocoInputs) -> list[Group]:
             crowd = [truth["iscrowd"] for truth in truths]
             boxes = [np.array([entry["bbox"] for entry in part], float).reshape(-1, 4) for part in (best, truths)]
             overlaps = rle.iou(*boxes, crowd) if best and truths else np.zeros((len(best), len(truths)))
-            groups.append(Group(
+            groups_with_pycocotools_overlaps.append(Group(
                 category["id"] - 1, overlaps,
                 *(np.array([entry[field] for entry in part], float)
                   for part, field in ((best, "score"), (best, "area"), (truths, "area"))),
                 np.array(crowd, bool),
             ))  # fmt: skip
-    return groups
+    return groups_with_pycocotools_overlaps
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_tables_are_pycocotools_to_the_last_bit(seed):
-    """pycocotools, over crowds, ranges of areas, limits on detections, equal scores and equal overlaps."""
+def test_tables_equal_pycocotools(seed):
+    """Oracle: pycocotools, on crowds, ranges of areas, limits on detections, equal scores and equal overlaps; bit
+    for bit."""
     inputs = build_coco_inputs(*random_problem(seed), "bbox")
     precision, recall = ENGINES["pycocotools"](inputs, "bbox")
-    tables = precision_and_recall(groups(inputs), len(inputs.class_names))
+    tables = precision_and_recall(groups_with_pycocotools_overlaps(inputs), len(inputs.class_names))
     assert np.array_equal(tables[0], precision)
     assert np.array_equal(tables[1], recall)
     assert 0 < precision.max() < 1 or 0 < np.mean(precision > 0.5) < 1
 
 
-def test_the_axes_are_pycocotools():
-    """pycocotools' parameters."""
+def test_axes_equal_pycocotools():
+    """Oracle: pycocotools' parameters."""
     from pycocotools.cocoeval import Params
 
     parameters = Params("bbox")
@@ -56,8 +57,8 @@ def test_the_axes_are_pycocotools():
     assert AREA_RANGES.tolist() == np.array(parameters.areaRng, float).tolist()
 
 
-def test_no_groups_are_no_numbers():
-    """By hand: -1 in place of all numbers, as the engines have it."""
+def test_tables_without_groups_are_minus_one():
+    """By hand: -1 in place of all numbers, as in both engines."""
     precision, recall = precision_and_recall([], 2)
     assert (precision == -1).all() and (recall == -1).all()
     nothing = np.zeros(0)

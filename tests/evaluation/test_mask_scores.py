@@ -1,4 +1,4 @@
-"""COCO's scores of masks: a slow loop over bitmaps, through both engines."""
+"""COCO's mask scores against a slow loop over bitmaps, through both engines."""
 
 import json
 
@@ -15,20 +15,20 @@ from ..helpers.slow_coco_ap import slow_summary
 HEIGHT, WIDTH = 90, 110
 
 
-def packed(bitmap: np.ndarray) -> dict:
-    """Run lengths as text."""
+def compressed_rle(bitmap: np.ndarray) -> dict:
+    """Return a bitmap as compressed RLE."""
     encoded = rle.encode(np.asfortranarray(bitmap, dtype=np.uint8))
     return {"size": encoded["size"], "counts": encoded["counts"].decode()}
 
 
-def listed(bitmap: np.ndarray) -> dict:
-    """Run lengths as a list, by hand: how far each change of the value is from the one before."""
+def uncompressed_rle(bitmap: np.ndarray) -> dict:
+    """Return a bitmap as uncompressed RLE: the distances between changes of the value."""
     column = np.concatenate([[0], bitmap.ravel(order="F"), [2]])
     return {"size": [HEIGHT, WIDTH], "counts": np.diff(np.flatnonzero(np.diff(column)), prepend=0).tolist()}
 
 
 def draw(rng: np.random.Generator) -> tuple[object, np.ndarray]:
-    """A segmentation of one of three kinds, and its bitmap: one or two polygons, or run lengths with many holes."""
+    """Return a segmentation and its bitmap: one or two polygons, or RLE with many holes."""
     x, y, side = rng.integers(0, 65), rng.integers(0, 45), rng.choice([14, 28, 44])
     polygon_mask = [x, y, x + side, y, x + side, y + side * 0.8, x, y + side]
     polygons = [list(map(float, polygon_mask)), (rng.random(6) * 30 + 40).tolist()][: rng.integers(1, 3)]
@@ -36,12 +36,12 @@ def draw(rng: np.random.Generator) -> tuple[object, np.ndarray]:
     if rng.random() < 0.5:
         return polygons, bitmap
     bitmap &= rng.random(bitmap.shape) > 0.1
-    return (packed if rng.random() < 0.5 else listed)(bitmap), bitmap
+    return (compressed_rle if rng.random() < 0.5 else uncompressed_rle)(bitmap), bitmap
 
 
 def problem(seed: int) -> tuple[list[dict], list[dict]]:
-    """Truths, a fifth of them crowds, and what was found of them: moved a little, with scores that tie. Each has its
-    ``mask`` as a bitmap too."""
+    """Return ground truth, a fifth of it crowds, and slightly moved results with equal scores, each with its
+    ``mask`` as a bitmap."""
     rng = np.random.default_rng(seed)
     truths, found = [], []
     for number in range(1, 41):
@@ -53,7 +53,7 @@ def problem(seed: int) -> tuple[list[dict], list[dict]]:
         for _ in range(rng.integers(0, 3)):
             moved = np.roll(bitmap, rng.integers(-3, 4, 2), axis=(0, 1))
             score = int(rng.integers(1, 8)) / 8
-            found.append(place | {"segmentation": packed(moved), "score": score, "mask": moved})
+            found.append(place | {"segmentation": compressed_rle(moved), "score": score, "mask": moved})
     return truths, found
 
 
@@ -63,26 +63,27 @@ def without_bitmaps(entries: list[dict]) -> list[dict]:
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("kind", ["polygons", "packed", "listed"])
-def test_a_mask_without_an_area_has_its_own(kind, engine):
-    """By hand: two bars of 10 x 90 pixels, 90 apart: their mask has 1800 pixels, which is medium, and their box 9900,
-    which is large; what two polygons share counts once. No box is needed for it."""
+def test_missing_area_is_that_of_the_mask(kind, engine):
+    """By hand: two bars of 10 x 90 pixels, 90 apart: the mask has 1800 pixels, which is medium, and its box 9900,
+    which is large; pixels in two polygons count once. No box is needed."""
     bitmap = np.zeros((HEIGHT, WIDTH), bool)
     bitmap[:, :10] = bitmap[:, 100:] = True
     parts = [[x, 0, x + width, 0, x + width, 90, x, 90] for x, width in ((0, 10), (100, 10), (102, 5))]
-    shapes = {"polygons": parts, "packed": packed(bitmap), "listed": listed(bitmap)}
+    shapes = {"polygons": parts, "packed": compressed_rle(bitmap), "listed": uncompressed_rle(bitmap)}
     place = {"image_id": 1, "category_id": 1}
     truth = {
         "images": [{"id": 1, "height": HEIGHT, "width": WIDTH}],
         "categories": [{"id": 1, "name": "bars"}],
         "annotations": [place | {"id": 1, "segmentation": shapes[kind]}],
     }
-    found = [place | {"score": 0.5, "segmentation": packed(bitmap)}]
+    found = [place | {"score": 0.5, "segmentation": compressed_rle(bitmap)}]
     summary = evaluate_coco(truth, found, engine, "segm").summary
     assert (summary["APs"], summary["APm"], summary["APl"]) == (None, pytest.approx(1.0), None)
 
 
-def test_data_without_areas_has_those_of_its_masks(shapes, tmp_path):
-    """Law: the generated shapes' areas are their masks', and a file that leaves them out is scored by the same."""
+def test_data_set_without_areas_has_areas_of_masks(shapes, tmp_path):
+    """Law: the areas of the generated shapes are those of their masks, and a file without areas gives the same
+    scores."""
     truth = json.loads((shapes / "annotations" / "instances_val.json").read_text())
     expected = [entry.pop("area") for entry in truth["annotations"]]
     (tmp_path / "annotations.json").write_text(json.dumps(truth))
@@ -96,8 +97,8 @@ def test_data_without_areas_has_those_of_its_masks(shapes, tmp_path):
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("seed", range(3))
 def test_engines_equal_a_slow_loop_over_bitmaps(seed, engine):
-    """docs/faults.md rows 40, 54: independent, over masks of several parts and with holes, drawn as polygons and as run
-    lengths of both kinds; crowds of every kind are ignored."""
+    """docs/faults.md rows 40, 54. Oracle: a slow loop over bitmaps, on masks of several parts and with holes, as
+    polygons and both kinds of RLE; crowds of every kind are ignored."""
     truths, found = problem(seed)
     truth = {
         "images": [{"id": number, "height": HEIGHT, "width": WIDTH} for number in range(4)],

@@ -1,4 +1,4 @@
-"""Ground truth and masks that cannot be scored: refused with the image and entry, and exit code 3."""
+"""Ground truth and masks that cannot be scored: exit code 3 with the image and entry."""
 
 import math
 
@@ -20,8 +20,8 @@ from ..formats.test_results import GOOD, GROUND_TRUTH, MASK, assert_bad_data
         ),
     ],
 )
-def test_a_mask_that_does_not_fit_its_image(change, message):
-    """By hand: pycocotools compares masks of different sizes without a word."""
+def test_mask_of_another_size_is_refused(change, message):
+    """By hand: pycocotools would compare masks of different sizes without an error."""
     entry = GROUND_TRUTH["annotations"][0] | {"segmentation": [[0, 0, 10, 0, 10, 10]]}
     result = {name: value for name, value in (GOOD | change).items() if value is not None}
     fine = GOOD | {"image_id": 2, "segmentation": MASK}
@@ -69,8 +69,8 @@ def test_a_mask_that_does_not_fit_its_image(change, message):
         ("images", {"id": 2}, "bbox", "duplicate-image-id: .*image id 2"),
     ],
 )
-def test_ground_truth_that_cannot_be_scored(section, change, task, message):
-    """By hand: an annotation or image spoilt; a wrong score would blame the detector."""
+def test_bad_ground_truth_is_refused(section, change, task, message):
+    """By hand: one fault in an annotation or image; a score would blame the detector."""
     spoilt = GROUND_TRUTH | {section: [GROUND_TRUTH[section][0] | change, *GROUND_TRUTH[section][1:]]}
     with pytest.raises(DataError, match=message) as caught:
         evaluate_coco(spoilt, [], task=task)

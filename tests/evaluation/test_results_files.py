@@ -1,4 +1,5 @@
-"""Results files of every task, scored without a model: the truth as its own result is perfect, a bad row is named."""
+"""Results files of every task, scored without a model: the ground truth as its own result is perfect, and bad rows
+are named."""
 
 import json
 import re
@@ -29,7 +30,7 @@ from ..helpers.tiny import tiny_config
 
 
 def rows_of_objects(dataset: Dataset) -> list[dict]:
-    """The objects, crowds apart, as if they had been found; with masks where the data set has some."""
+    """Return the objects, except crowds, as results rows, with masks if the data set has masks."""
     truth = dataset.ground_truth()
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     rows = []
@@ -43,7 +44,7 @@ def rows_of_objects(dataset: Dataset) -> list[dict]:
 
 
 def rows_of_maps(dataset: Dataset) -> list[dict]:
-    """The maps of classes, what is ignored as background."""
+    """Return the semantic maps as results rows, with ignored pixels as background."""
     return [
         row
         for image_id, labels in dataset.ground_truth().items()
@@ -52,7 +53,7 @@ def rows_of_maps(dataset: Dataset) -> list[dict]:
 
 
 def rows_of_labels(dataset: Dataset) -> list[dict]:
-    """The label of each image before all others."""
+    """Return results rows with the label of each image first."""
     return [
         {"image_id": image_id, "labels": [label, (label + 1) % 3, (label + 2) % 3], "scores": [0.6, 0.3, 0.1]}
         for image_id, label in dataset.ground_truth().items()
@@ -87,7 +88,7 @@ KINDS: dict[str, tuple[Callable[[Path], DatasetConfig], Callable[[Dataset], list
 
 @pytest.fixture(scope="module")
 def folder(shapes, tmp_path_factory) -> Path:
-    """For each kind a config whose ``val`` data it is, and its truth as results."""
+    """Return a folder with a config and the ground truth as results for each kind of data."""
     folder = tmp_path_factory.mktemp("results")
     (folder / "shapes").symlink_to(shapes)
     (folder / "voc").symlink_to(shapes.parent / "voc")
@@ -102,12 +103,12 @@ def folder(shapes, tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch):
-    """A results file needs none."""
+    """Let every test fail that builds a model, which scoring a results file does not need."""
     monkeypatch.setattr("vertebra.inference.checkpoint.build_model", None)
 
 
 def score(folder: Path, kind: str, rows: list[dict], output: Path) -> dict:
-    """The numbers of some rows."""
+    """Return the scores of results rows."""
     write_json(output / "rows.json", rows)
     arguments = ["--data", str(folder / f"{kind}.json"), "--results", str(output / "rows.json")]
     assert main(["eval", *arguments, "--json", str(output / "scores.json")]) == 0
@@ -119,8 +120,8 @@ def rows_in(folder: Path, kind: str) -> list[dict]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_truth_as_its_own_result_is_perfect(kind, folder, tmp_path):
-    """By hand: the main numbers of all that the data set is scored with are 1."""
+def test_ground_truth_as_results_scores_one(kind, folder, tmp_path):
+    """By hand: the main number of every metric of the data set is 1."""
     make, _, expected = KINDS[kind]
     scores = score(folder, kind, rows_in(folder, kind), tmp_path)
     assert set(scores) == {name for name, _ in expected} | {"per_class", "images", "results"}
@@ -128,9 +129,9 @@ def test_the_truth_as_its_own_result_is_perfect(kind, folder, tmp_path):
     assert scores["images"] == len(build_dataset(make(folder)))
 
 
-def test_what_the_rows_hold_is_scored(folder, tmp_path):
-    """By hand: boxes alone, as of a detector without masks; masks alone, as COCO's own files of masks have it; for
-    data without masks always boxes; for no rows at all everything, none of which was predicted."""
+def test_metrics_follow_the_fields_of_the_rows(folder, tmp_path):
+    """By hand: boxes alone, as of a detector without masks; masks alone, as in COCO's own results; always boxes for
+    data without masks; everything, with scores of 0, for no rows at all."""
     rows = rows_in(folder, "coco")
     kinds = {"bbox", "segm", "boundary"}
     boxes = [{key: row[key] for key in row if key != "segmentation"} for row in rows]
@@ -144,7 +145,7 @@ def test_what_the_rows_hold_is_scored(folder, tmp_path):
 
 
 OTHER_SIZE = {"size": [2, 2], "counts": "04"}
-# the kind, what is changed of the second row, case, what the line says
+# kind of data, changes of the second row, case, pattern of the message
 SPOILT = [
     ("coco", {"segmentation": ...}, "no-shape", "entry 1 has no segmentation to score"),
     ("coco", {"bbox": ...}, "no-shape", "entry 1 has no bbox to score"),
@@ -166,7 +167,8 @@ SPOILT = [
 
 
 def assert_refused(folder: Path, kind: str, content: str, message: str, capsys) -> None:
-    """A file of this content ends the command with exit code 3 and one line; PATH in the message is the file's."""
+    """Check that a file with this content ends the command with exit code 3 and one line; PATH in the message is the
+    file."""
     path = folder / "spoilt.json"
     path.write_text(content)
     assert main(["eval", "--data", str(folder / f"{kind}.json"), "--results", str(path)]) == 3
@@ -175,15 +177,15 @@ def assert_refused(folder: Path, kind: str, content: str, message: str, capsys) 
 
 
 @pytest.mark.parametrize(("kind", "change", "case", "message"), SPOILT)
-def test_a_bad_row_is_named_with_its_file(kind, change, case, message, folder, capsys):
-    """docs/faults.md rows 49-53, 126-129: exit code 3, one line."""
+def test_bad_row_is_named_with_its_file(kind, change, case, message, folder, capsys):
+    """docs/faults.md rows 49-53, 126-129. By hand: exit code 3, one line."""
     rows = rows_in(folder, kind)
     rows[1] = {key: value for key, value in (rows[1] | change).items() if value is not ...}
     assert_refused(folder, kind, json.dumps(rows), f"{case}: PATH: .*{message}", capsys)
 
 
-def test_of_two_rows_on_the_same_pixels_the_second_is_named(folder, capsys):
-    """By hand: a class covers what another does."""
+def test_overlapping_semantic_rows_are_refused(folder, capsys):
+    """By hand: two classes on the same pixels; the second row is named."""
     rows = rows_in(folder, "maps")
     rows[1]["segmentation"] = rows[0]["segmentation"]
     message = r"overlapping-classes: PATH: image_id=\w+: entry 1 covers \d+ pixels that another class covers"
@@ -192,13 +194,13 @@ def test_of_two_rows_on_the_same_pixels_the_second_is_named(folder, capsys):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("content", ["{}", "[5]", "[{}]", ""])
-def test_a_file_without_rows_is_named(kind, content, folder, capsys):
+def test_results_file_without_rows_is_refused(kind, content, folder, capsys):
     """By hand: exit code 3, one line with the path."""
     assert_refused(folder, kind, content, "(bad-results|bad-json): PATH: ", capsys)
 
 
-def test_of_a_bad_annotation_the_annotation_file_is_named(folder, tmp_path, capsys):
-    """By hand: the row is fine, and the file that it is about is not."""
+def test_bad_annotation_names_the_annotation_file(folder, tmp_path, capsys):
+    """By hand: the results row is correct, and the annotation that it is compared with is not."""
     truth = json.loads((folder / "shapes/annotations/instances_val.json").read_text())
     truth["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
     (tmp_path / "annotations.json").write_text(json.dumps(truth))
@@ -240,14 +242,15 @@ def test_of_a_bad_annotation_the_annotation_file_is_named(folder, tmp_path, caps
     ],
     ids=" ".join,
 )
-def test_options_that_contradict_each_other_are_refused(arguments, message, capsys):
+def test_contradictory_options_are_refused(arguments, message, capsys):
     """By hand: exit code 2 with the reason."""
     assert main(["eval", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_settings_change_the_data_and_nothing_else(folder, capsys):
-    """A law: ``val`` is read; what only a model would read is refused with exit code 2."""
+def test_settings_of_val_only_are_accepted(folder, capsys):
+    """By hand: settings of ``val`` change the data; settings that only a model would use are refused with exit code
+    2."""
     files = ["--data", str(folder / "coco.json"), "--results", str(folder / "coco-results.json")]
     assert main(["eval", *files, "--set", "val.dataset.masks=false"]) == 0
     assert "segm" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Scores of maps of classes: a slow loop over pixels, real and generated maps, cases by hand, and bad rows."""
+"""Scores of semantic maps: against a slow loop over pixels on real and generated maps, by hand, and for bad rows."""
 
 import random
 from pathlib import Path
@@ -17,12 +17,12 @@ NAMES, IDS = ("sky", "road", "car"), (10, 20, 30)
 
 
 def rows(labels, image_id=1, category_ids=IDS) -> list[dict]:
-    """The result of a map."""
+    """Return the results rows of a map."""
     return to_semantic_results(torch.as_tensor(np.asarray(labels, np.uint8)), image_id, category_ids)
 
 
 def random_maps(generator: np.random.Generator, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """A truth in blocks with some 255, and a prediction that is right in most places; one class is nowhere."""
+    """Return a ground truth of blocks, with some 255, and a mostly correct prediction; one class never occurs."""
     blocks = generator.integers(0, num_classes - 1, (5, 7))
     truth = np.kron(blocks, np.ones((6, 8))).astype(np.uint8)
     predicted = np.where(
@@ -33,7 +33,7 @@ def random_maps(generator: np.random.Generator, num_classes: int) -> tuple[np.nd
 
 
 def slow_scores(pairs: list, num_classes: int) -> tuple[dict, list]:
-    """Pixel by pixel: for each class the pixels in both, in the truth, in either."""
+    """Count, pixel by pixel and for each class, the pixels in both maps, in the ground truth and in either."""
     both, true, either = ([0] * num_classes for _ in range(3))
     for truth, predicted in pairs:
         for t, p in zip(truth.ravel().tolist(), predicted.ravel().tolist(), strict=True):
@@ -57,8 +57,8 @@ def slow_scores(pairs: list, num_classes: int) -> tuple[dict, list]:
 
 
 @pytest.mark.parametrize("num_classes", [2, 5, 21])
-def test_a_slow_loop(num_classes):
-    """Oracle: a slow loop on generated maps of several images, from rows back to the numbers."""
+def test_scores_equal_a_slow_loop(num_classes):
+    """Oracle: a slow loop on generated maps of several images, from results rows to the numbers."""
     generator = np.random.default_rng(num_classes)
     pairs = [random_maps(generator, num_classes) for _ in range(4)]
     names = [f"class {label}" for label in range(num_classes)]
@@ -73,10 +73,10 @@ def test_a_slow_loop(num_classes):
     assert scores.per_class[names[-1]] is None
 
 
-def test_a_slow_loop_on_real_maps():
-    """Oracle: a slow loop on CamVid's street scenes: each map against that of the scene before it."""
+def test_scores_equal_a_slow_loop_on_real_maps():
+    """Oracle: a slow loop on CamVid's street scenes: each map scored against that of the scene before it."""
     if not CAMVID.is_dir():
-        pytest.skip("the folder camvid is not here")
+        pytest.skip("the folder camvid is missing")
     paths = sorted((CAMVID / "SegmentationClass").glob("*.png"))[:3]
     maps = [np.array(Image.open(path)) for path in paths]
     pairs = list(zip(maps[1:], [np.where(each == 255, 0, each).astype(np.uint8) for each in maps[:-1]], strict=True))
@@ -88,9 +88,9 @@ def test_a_slow_loop_on_real_maps():
     assert list(scores.per_class.values()) == [None if iou is None else pytest.approx(iou) for iou in ious]
 
 
-def test_numbers_by_hand():
-    """Eight pixels, one of them ignored. Sky: 2 of 3 found, and once in place of road: IoU 2/4. Road: 3 of 4: 3/5,
-    since one sky is taken for it. No car anywhere. torchvision's references define all four so."""
+def test_iou_and_accuracy_of_eight_pixels():
+    """By hand: eight pixels, one ignored. Sky: 2 of 3 found and one false: IoU 2/4. Road: 3 of 4, and one sky is
+    taken for it: 3/5. No car anywhere. torchvision's references define all four metrics like this."""
     truth = np.array([[0, 0, 0, 255], [1, 1, 1, 1]], np.uint8)
     predicted = [[0, 0, 1, 2], [1, 1, 1, 0]]
     scores = evaluate_semantic({1: truth}, rows(predicted), NAMES, IDS)
@@ -106,17 +106,17 @@ def test_numbers_by_hand():
     }  # fmt: skip
 
 
-def test_a_class_that_is_only_predicted_counts_as_zero():
-    """mmsegmentation's convention, by hand: a class nowhere in the truth but predicted has IoU 0; accuracy knows only
-    classes of the truth."""
+def test_class_that_is_only_predicted_has_iou_zero():
+    """By hand, mmsegmentation's convention: a class that is predicted but never in the ground truth has IoU 0;
+    accuracy uses only classes of the ground truth."""
     scores = evaluate_semantic({1: np.zeros((1, 4), np.uint8)}, rows([[0, 0, 0, 2]]), NAMES, IDS)
     assert scores.per_class == {"sky": 0.75, "road": None, "car": 0.0}
     assert scores.summary["mIoU"] == pytest.approx(0.375) and scores.summary["mean_accuracy"] == 0.75
 
 
 def test_pixels_and_images_without_a_prediction_are_misses():
-    """docs/faults.md row 135, by hand: half an image has no row, another image none at all; nothing else is charged for
-    it."""
+    """docs/faults.md row 135. By hand: half of an image has no row, another image has none at all; they lower recall
+    only."""
     truth = {"a": np.zeros((2, 4), np.uint8), "b": np.ones((2, 4), np.uint8)}
     results = [row for row in rows([[0, 0, 1, 1]] * 2, "a") if row["category_id"] == 10]
     scores = evaluate_semantic(truth, results, NAMES, IDS)
@@ -124,8 +124,8 @@ def test_pixels_and_images_without_a_prediction_are_misses():
     assert scores.counts["images_without_result"] == 1 and scores.counts["pixels_without_prediction"] == 12
 
 
-def test_no_results_and_nothing_to_find():
-    """docs/faults.md rows 124, 125: nothing predicted is 0, nothing to predict is null."""
+def test_no_results_and_no_ground_truth():
+    """docs/faults.md rows 124, 125. By hand: no predictions score 0, no ground truth scores null."""
     truth = np.zeros((2, 3), np.uint8)
     assert set(evaluate_semantic({1: truth}, [], NAMES, IDS).summary.values()) == {0.0}
     scores = evaluate_semantic({1: truth + 255}, rows(truth), NAMES, IDS)
@@ -133,8 +133,9 @@ def test_no_results_and_nothing_to_find():
     assert set(evaluate_semantic({}, [], NAMES, IDS).summary.values()) == {None}
 
 
-def test_the_matrix_by_hand():
-    """Rows are true, columns predicted, the last of them nothing; 255 in the truth is left out."""
+def test_confusion_matrix():
+    """By hand: rows are true classes, columns predicted ones, the last column no prediction; 255 in the ground truth
+    is left out."""
     truth = np.array([[0, 0, 1, 255, 1]], np.uint8)
     predicted = np.array([[0, 1, 1, 0, 255]], np.uint8)
     matrix = ConfusionMatrix.of(truth, predicted, 2)
@@ -145,8 +146,8 @@ def test_the_matrix_by_hand():
             ConfusionMatrix.of(*wrong, 2)
 
 
-def test_parts_add_up_in_any_order():
-    """Law: whole counts, so that the sum over images and processes is exact; as over one large map."""
+def test_confusion_matrices_add_up_in_any_order():
+    """Law: the counts are integers, so the sum over images and processes is exact and equals that of one large map."""
     generator = np.random.default_rng(0)
     pairs = [random_maps(generator, 6) for _ in range(5)]
     parts = [ConfusionMatrix.of(*pair, 6) for pair in pairs]
@@ -157,8 +158,8 @@ def test_parts_add_up_in_any_order():
     np.testing.assert_array_equal(forward, whole)
 
 
-def test_a_map_becomes_rows(tmp_path):
-    """COCO-stuff's form, by hand: a row for each class that is there, together every pixel once; written as others."""
+def test_results_rows_of_a_semantic_map(tmp_path):
+    """By hand: COCO-stuff's format: a row for each class in the map, which together cover every pixel once."""
     results = rows([[0, 2], [2, 2]], "a.jpg")
     assert [(row["image_id"], row["category_id"]) for row in results] == [("a.jpg", 10), ("a.jpg", 30)]
     assert [row["segmentation"] for row in results] == [
@@ -170,7 +171,7 @@ def test_a_map_becomes_rows(tmp_path):
 
 
 GOOD = {"size": [2, 2], "counts": "04"}
-# name: (what is changed of the second row, case, what the line says)
+# name: (changes of the second row, case, pattern of the message)
 BAD = {
     "no mask": ({"segmentation": ...}, "bad-results", "entry 1 has no segmentation"),
     "no ids": ({"image_id": ..., "category_id": ...}, "bad-results", "has no image_id and no category_id"),
@@ -192,8 +193,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_row_that_cannot_be_scored_is_refused(name):
-    """docs/faults.md rows 49-53, 129, 131: exit code 3, naming the entry and, where it has one, the image."""
+def test_bad_row_is_refused(name):
+    """docs/faults.md rows 49-53, 129, 131. By hand: exit code 3, naming the entry and, if it has one, the image."""
     change, case, message = BAD[name]
     first = {"image_id": 1, "category_id": 10, "segmentation": {"size": [2, 2], "counts": "031"}}
     second = {"image_id": 1, "category_id": 20, "segmentation": {"size": [2, 2], "counts": "31"}}
@@ -206,8 +207,8 @@ def test_a_row_that_cannot_be_scored_is_refused(name):
     assert caught.value.image_id == row.get("image_id")
 
 
-def test_the_table_by_hand():
-    """Aligned, with a dash where there was nothing to find."""
+def test_score_table():
+    """By hand: aligned, with a dash for a class that does not occur."""
     truth = np.array([[0, 0, 1, 1]], np.uint8)
     assert format_scores(evaluate_semantic({1: truth}, rows([[0, 1, 1, 1]]), NAMES, IDS)).splitlines()[:9] == [
         "metric                   score  description",

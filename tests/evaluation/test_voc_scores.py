@@ -1,4 +1,4 @@
-"""PASCAL VOC's AP: a published worked example, the development kit's loops, COCO's AP50, cases by hand."""
+"""PASCAL VOC's AP: a published example, the development kit's loops, COCO's AP50, and cases by hand."""
 
 import random
 
@@ -9,7 +9,7 @@ from vertebra.formats import sort_results
 from vertebra.structures import DataError
 
 # The worked example of github.com/rafaelpadilla/Object-Detection-Metrics: 7 images, 15 objects, 24 detections
-# (x, y, width, height; a score before). It gives a box from x to x + width the width + 1 that VOC's pixels have.
+# (x, y, width, height; a score before). It counts a box from x to x + width as width + 1 pixels wide, as VOC does.
 OBJECTS = {
     1: [(25, 16, 38, 56), (129, 123, 41, 62)],
     2: [(123, 11, 43, 55), (38, 132, 59, 45)],
@@ -34,7 +34,7 @@ FOUND = {
 
 
 def problem(objects: dict, found: dict) -> tuple[dict, list[dict]]:
-    """Truth and results of one class: (box, difficult) and (score, box) of each image."""
+    """Return ground truth and results of one class, from (box, difficult) and (score, box) of each image."""
     truth = {
         "images": [{"id": image} for image in objects],
         "annotations": [
@@ -61,9 +61,9 @@ def problem(objects: dict, found: dict) -> tuple[dict, list[dict]]:
         ("11-point", 0.2684, (1 + 2 / 3 + 3 / 7 * 3) / 11),
     ],
 )
-def test_the_published_example(rule, published, exact):
-    """Object-Detection-Metrics: 24.56 % over the whole area, 26.84 % at eleven points, both at IoU 0.3; its sums, whose
-    factors it cuts after four digits, written as fractions."""
+def test_published_example(rule, published, exact):
+    """Oracle: Object-Detection-Metrics: 24.56 % as area, 26.84 % at eleven points, both at IoU 0.3; its sums, whose
+    factors it cuts after four digits, are written as fractions."""
     truth, results = problem(
         {image: [((x, y, w + 1, h + 1), False) for x, y, w, h in own] for image, own in OBJECTS.items()},
         {image: [(score, (x, y, w + 1, h + 1)) for score, x, y, w, h in own] for image, own in FOUND.items()},
@@ -73,10 +73,10 @@ def test_the_published_example(rule, published, exact):
 
 
 def kit_average_precision(objects: dict, found: dict, rule: str) -> float:
-    """The development kit's loops over pixels counted from 1.
+    """Return AP by the development kit's loops, over pixels counted from 1.
 
-    ``objects`` of each image are (x1, y1, x2, y2, difficult), ``found`` is (image, score, x1, y1, x2, y2), in the
-    order of the results.
+    ``objects`` of each image are (x1, y1, x2, y2, difficult), ``found`` is (image, score, x1, y1, x2, y2), in the order
+    of the results.
     """
     positives = sum(not thing[4] for own in objects.values() for thing in own)
     taken = set()
@@ -115,9 +115,9 @@ def kit_average_precision(objects: dict, found: dict, rule: str) -> float:
 
 @pytest.mark.parametrize("rule", ["area", "11-point"])
 @pytest.mark.parametrize("seed", range(12))
-def test_the_development_kits_loops(seed, rule):
-    """Oracle: a slow loop written from VOCevaldet.m and VOCap.m, with their + 1, on scenes with difficult objects,
-    equal scores, several detections of an object, and overlaps of just a half."""
+def test_ap_equals_the_development_kits_loops(seed, rule):
+    """docs/faults.md row 90. Oracle: loops written from VOCevaldet.m and VOCap.m, with their + 1, on scenes with
+    difficult objects, equal scores, several detections per object, and overlaps of exactly a half."""
     generator = random.Random(seed)
 
     def pixels() -> tuple[int, int, int, int]:
@@ -151,9 +151,9 @@ def test_the_development_kits_loops(seed, rule):
     assert 0 < expected < 1
 
 
-def test_both_rules_by_hand():
-    """Four objects; ranked hit, miss, hit, miss: recall 1/4 at precision 1, 2/4 at 2/3. The area is 1/4 + 1/4 x 2/3;
-    of eleven points 0, 0.1, 0.2 see 1, and 0.3, 0.4, 0.5 see 2/3."""
+def test_ap_at_eleven_points_and_as_area():
+    """By hand: four objects; ranked true, false, true, false: recall 1/4 at precision 1, 2/4 at 2/3. The area is 1/4
+    + 1/4 x 2/3; of eleven points 0, 0.1, 0.2 have 1, and 0.3, 0.4, 0.5 have 2/3."""
     boxes = [(0, 0, 10, 10), (20, 0, 10, 10), (40, 0, 10, 10), (60, 0, 10, 10)]
     found = [(0.9, boxes[0]), (0.8, (0, 50, 10, 10)), (0.7, boxes[1]), (0.6, (50, 50, 10, 10))]
     truth, results = problem({1: [(box, False) for box in boxes]}, {1: found})
@@ -162,16 +162,17 @@ def test_both_rules_by_hand():
 
 
 @pytest.mark.parametrize("reached", range(1, 11))
-def test_a_recall_of_just_a_point_reaches_it(reached):
-    """By hand: with ten objects every hit is a point. Sums of 0.1 in floats would lose 0.3, 0.6 and 0.7."""
+def test_recall_equal_to_a_point_counts_for_it(reached):
+    """By hand: with ten objects every true positive is a point of recall. Sums of 0.1 in floats would lose 0.3, 0.6
+    and 0.7."""
     boxes = [(20 * place, 0, 10, 10) for place in range(10)]
     truth, results = problem({1: [(box, False) for box in boxes]}, {1: [(0.5, box) for box in boxes[:reached]]})
     assert evaluate_voc(truth, results, "11-point").summary == {"AP50": pytest.approx((reached + 1) / 11)}
 
 
-def test_the_best_object_decides_even_if_it_is_found_or_difficult():
-    """By hand, as the kit: the second detection overlaps another object by more than a half too, but the found one
-    more, so it is false; one whose best is difficult counts for nothing."""
+def test_detection_is_matched_to_its_best_object_even_if_found_or_difficult():
+    """By hand, as in the kit: the second detection overlaps another object by more than a half, but the found one
+    more, so it is false; a detection whose best object is difficult is ignored."""
     objects = [((0, 0, 10, 10), False), ((3, 0, 10, 10), False), ((50, 0, 10, 10), True), ((53, 0, 10, 10), False)]
     found = [(0.9, (0, 0, 10, 10)), (0.8, (1, 0, 10, 10)), (0.7, (51, 0, 10, 10))]
     scores = evaluate_voc(*problem({1: objects}, {1: found}))
@@ -179,9 +180,10 @@ def test_the_best_object_decides_even_if_it_is_found_or_difficult():
     assert scores.counts == {"images": 1, "images_without_detections": 0, "detections": 3, "difficult_objects": 1}
 
 
-def test_against_cocos_number_at_the_same_overlap():
-    """hotcoco: COCO averages the falling curve at 101 points of recall, VOC takes the area below it: they differ by no
-    more than 1/101. Objects lie apart here; where they overlap, COCO matches the best one that is not found yet."""
+def test_area_ap_is_close_to_cocos_ap50():
+    """Oracle: hotcoco: COCO averages the monotonic curve at 101 points of recall, VOC takes the area below it, so
+    they differ by at most 1/101. Objects are far apart here; where they overlap, COCO matches the best one that is
+    not found yet."""
     generator = random.Random(3)
     differences = []
     for _ in range(8):
@@ -200,9 +202,9 @@ def test_against_cocos_number_at_the_same_overlap():
     assert any(differences)
 
 
-def test_no_detections_and_nothing_to_find():
-    """docs/faults.md rows 124, 125: nothing found is 0, nothing to find is null, difficult objects alone are nothing to
-    find."""
+def test_no_detections_and_no_ground_truth():
+    """docs/faults.md rows 124, 125. By hand: no detections score 0, no objects score null, and difficult objects
+    alone count as none."""
     box = (0, 0, 10, 10)
     assert evaluate_voc(*problem({1: [(box, False)]}, {})).summary == {"AP50": 0.0}
     for objects in ({1: []}, {1: [(box, True)]}):
@@ -210,8 +212,8 @@ def test_no_detections_and_nothing_to_find():
         assert scores.summary == {"AP50": None} and scores.per_class == {"cat": None}
 
 
-def test_the_mean_is_over_classes_with_objects():
-    """By hand: one class found, one missed, one without objects but with a false alarm."""
+def test_mean_is_over_classes_with_objects():
+    """By hand: one class found, one missed, one without objects but with a false positive."""
     truth, results = problem({"a": [((0, 0, 10, 10), False)], "b": []}, {"a": [(0.5, (0, 0, 10, 10))]})
     truth["categories"] += [{"id": 5, "name": "dog"}, {"id": 9, "name": "cow"}]
     truth["annotations"].append(truth["annotations"][0] | {"id": 2, "category_id": 5})
@@ -221,8 +223,8 @@ def test_the_mean_is_over_classes_with_objects():
     assert format_scores(scores).splitlines()[1] == "AP50    0.5000  IoU 0.50"
 
 
-def test_the_order_of_sorted_results_is_forgotten():
-    """docs/faults.md row 133, a law: shuffled results, equal scores among them, give the same digits once they are
+def test_order_of_results_does_not_matter():
+    """docs/faults.md row 133. Law: shuffled results, some with equal scores, give the same digits once they are
     sorted."""
     truth, results = problem(
         {image: [(box, False) for box in own] for image, own in OBJECTS.items()},
@@ -244,8 +246,8 @@ def test_the_order_of_sorted_results_is_forgotten():
         ({}, "duplicate-result: .*entry 1 is the same as entry 0"),
     ],
 )
-def test_a_result_that_cannot_be_scored_is_refused(change, message):
-    """docs/faults.md rows 126, 127, 129, 131: exit code 3, naming the entry."""
+def test_bad_result_is_refused(change, message):
+    """docs/faults.md rows 126, 127, 129, 131. By hand: exit code 3, naming the entry."""
     truth, results = problem({1: [((0, 0, 10, 10), False)]}, {1: [(0.5, (0, 0, 10, 10))]})
     with pytest.raises(DataError, match=message) as caught:
         evaluate_voc(truth, [*results, results[0] | change])

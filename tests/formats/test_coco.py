@@ -1,4 +1,4 @@
-"""COCO files read into typed rows: Python's values, and whatever is out of order is left as it stands in the file."""
+"""Reading COCO files into typed rows: Python's values; an unusual row is left as it is in the file."""
 
 import json
 import random
@@ -14,7 +14,7 @@ ODD = (None, True, "7", 7.0, 2**63, -(2**63), -(2**63) - 1, [7], {}, 1e300, floa
 
 
 def entry(rng: random.Random) -> dict:
-    """Return an annotation, some of whose fields are left out or odd."""
+    """Return an annotation, with some fields missing or unusual."""
     box = [rng.choice([rng.random() * 100, rng.randrange(100)]) for _ in range(4)]
     polygon = [rng.choice([rng.random() * 100, rng.randrange(100)]) for _ in range(6)]
     mask = rng.choice([[polygon], [polygon, polygon], {"size": [3, 4], "counts": rng.choice([[12], "<"])}, None])
@@ -31,7 +31,7 @@ def entry(rng: random.Random) -> dict:
 
 
 def as_dict(row: CocoMaskAnnotation) -> dict:
-    """Return the fields of a typed row as JSON has them."""
+    """Return the fields of a typed row as in JSON."""
     mask = row.segmentation
     shown = {"size": mask.size, "counts": mask.counts} if isinstance(mask, RunLengths) else mask
     return {
@@ -41,10 +41,10 @@ def as_dict(row: CocoMaskAnnotation) -> dict:
 
 
 @pytest.mark.parametrize("odd_numbers", [False, True])
-def test_rows_are_what_pythons_parser_gives(odd_numbers, tmp_path, monkeypatch):
-    """Python's ``json``: a typed row has its values, any other row is given as it stands in the file.
+def test_typed_rows_equal_pythons_json(odd_numbers, tmp_path, monkeypatch):
+    """Oracle: Python's ``json``: a typed row has its values, and any other row is returned as it is in the file.
 
-    A file with a ``NaN`` somewhere goes the slow way, and gives the same rows.
+    A file that contains ``NaN`` is read by the slower parser, with the same rows.
     """
     monkeypatch.setattr(coco, "ROWS_PER_BLOCK", 7)
     rng = random.Random(0)
@@ -68,8 +68,8 @@ def test_rows_are_what_pythons_parser_gives(odd_numbers, tmp_path, monkeypatch):
     assert file.digest == coco.digest_file(path)
 
 
-def test_a_row_without_the_field_of_a_mask_is_read_where_none_is_asked_for(tmp_path):
-    """By hand: what is wrong with a mask does not concern who reads boxes."""
+def test_faulty_mask_field_does_not_matter_without_masks(tmp_path):
+    """By hand: boxes are read although the segmentation is faulty."""
     path = tmp_path / "file.json"
     image = {"id": 5, "file_name": "a.png", "height": 3, "width": 4}
     annotation = {"id": 1, "image_id": 5, "category_id": 3, "segmentation": "nonsense"}
@@ -80,8 +80,8 @@ def test_a_row_without_the_field_of_a_mask_is_read_where_none_is_asked_for(tmp_p
     assert next(decode_blocks(file.annotations, CocoMaskAnnotation))[1] == [None]
 
 
-def test_text_that_is_no_utf8_is_found_in_fields_that_nobody_reads(tmp_path):
-    """docs/faults.md row 27: a caption in another encoding, in an entry that is fine otherwise."""
+def test_invalid_utf8_in_an_unused_field_is_refused(tmp_path):
+    """docs/faults.md row 27. By hand: a caption in another encoding, in an otherwise correct entry."""
     path = tmp_path / "file.json"
     path.write_bytes(b'{"images": [], "annotations": [{"caption": "gr\xf6\xdfe"}], "categories": []}')
     with pytest.raises(DataError, match=r"bad-json: .*not valid UTF-8 at byte 46"):

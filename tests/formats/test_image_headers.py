@@ -1,4 +1,4 @@
-"""The fast look at headers: where it answers, it says what Pillow says of the file."""
+"""The fast reader of image headers: if it gives a size, it is the size that Pillow gives."""
 
 import io
 import warnings
@@ -55,8 +55,8 @@ OTHER = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_an_ordinary_file_is_read_by_its_header(name, tmp_path):
-    """Pillow: height and width."""
+def test_size_of_an_ordinary_file_equals_pillows(name, tmp_path):
+    """Oracle: Pillow: height and width."""
     path = tmp_path / "file"
     path.write_bytes(PLAIN[name])
     with Image.open(path) as image:
@@ -64,8 +64,8 @@ def test_an_ordinary_file_is_read_by_its_header(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", OTHER)
-def test_whatever_is_out_of_the_ordinary_is_left_to_pillow(name, tmp_path):
-    """By hand: metadata, which may turn the image, damage, and other formats."""
+def test_unusual_files_are_left_to_pillow(name, tmp_path):
+    """By hand: metadata, which may rotate the image; damage; other formats."""
     path = tmp_path / "file"
     path.write_bytes(OTHER[name])
     assert plain_image_size(path) is None
@@ -73,8 +73,8 @@ def test_whatever_is_out_of_the_ordinary_is_left_to_pillow(name, tmp_path):
     assert plain_image_size(tmp_path) is None
 
 
-def test_a_large_image_is_left_to_pillow(tmp_path, monkeypatch):
-    """docs/faults.md row 75: the limit of pixels is met as ever."""
+def test_large_image_is_left_to_pillow(tmp_path, monkeypatch):
+    """docs/faults.md row 75. By hand: the limit of pixels is checked as for any file."""
     path = tmp_path / "file.jpg"
     path.write_bytes(PLAIN["jpeg"])
     monkeypatch.setattr("vertebra.formats.image_headers.MAX_PIXELS", HEIGHT * WIDTH - 1)
@@ -84,8 +84,8 @@ def test_a_large_image_is_left_to_pillow(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_spoilt_bytes_are_answered_as_pillow_answers_them(name, tmp_path):
-    """Pillow, on files with a few changed bytes at either end: an answer is the upright size of the image."""
+def test_size_of_a_damaged_file_equals_pillows(name, tmp_path):
+    """Oracle: Pillow, on files with a few changed bytes at either end: a size is that of the upright image."""
     rng, path, answers = np.random.default_rng(1), tmp_path / "file", 0
     for _ in range(400):
         data = np.frombuffer(PLAIN[name], np.uint8).copy()
@@ -104,8 +104,8 @@ def test_spoilt_bytes_are_answered_as_pillow_answers_them(name, tmp_path):
     assert answers > 20
 
 
-def test_exif_orientations_still_count(tmp_path):
-    """Pillow's own turn upright."""
+def test_exif_orientation_is_applied_to_the_size(tmp_path):
+    """Oracle: Pillow's own rotation."""
     for orientation in range(1, 9):
         path = tmp_path / f"{orientation}.jpg"
         path.write_bytes(encoded(exif=exif(orientation)))

@@ -1,4 +1,4 @@
-"""Image files of every kind: one policy, checked against Pillow, OpenCV and files that were put right by hand."""
+"""Image files of every kind: compared with Pillow, OpenCV and files that were corrected by hand."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 64, 96
 
 
 def photo(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Smooth colours, so that JPEG changes little."""
+    """Return smooth colors, which JPEG hardly changes."""
     coarse = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -34,8 +34,9 @@ def save(path, image: Image.Image, **options):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_exif_orientation_is_turned_upright(orientation, tmp_path):
-    """The same file turned by Pillow beforehand: equal pixels, and the size that the annotations must declare."""
+def test_every_exif_orientation_is_applied(orientation, tmp_path):
+    """docs/faults.md row 67. Oracle: the same file rotated by Pillow beforehand: equal pixels, and the size that
+    annotations must declare."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / "photo.png"
@@ -48,16 +49,16 @@ def test_every_exif_orientation_is_turned_upright(orientation, tmp_path):
             check_image(path, (HEIGHT, WIDTH))
 
 
-def test_gray_is_repeated(tmp_path):
-    """By hand: three equal channels."""
+def test_gray_image_becomes_three_equal_channels(tmp_path):
+    """docs/faults.md row 69. By hand."""
     gray = photo()[:, :, 0]
     found = read_image(save(tmp_path / "gray.png", Image.fromarray(gray)))
     assert all(np.array_equal(found[:, :, channel], gray) for channel in range(3))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_sixteen_bits_are_scaled_as_opencv_does(channels, tmp_path):
-    """cv2.imread: the high byte, never clipped."""
+def test_16_bit_images_are_scaled_as_in_opencv(channels, tmp_path):
+    """docs/faults.md row 70. Oracle: cv2.imread: the high byte, never clipped."""
     ramp = np.linspace(0, 65535, HEIGHT * WIDTH * channels).astype(np.uint16).reshape(HEIGHT, WIDTH, channels).squeeze()
     path = tmp_path / "deep.png"
     cv2.imwrite(str(path), ramp)
@@ -66,8 +67,8 @@ def test_sixteen_bits_are_scaled_as_opencv_does(channels, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
-def test_alpha_is_dropped(mode, tmp_path):
-    """By hand: the colours under a half-transparent layer, as they are."""
+def test_alpha_channel_is_dropped(mode, tmp_path):
+    """docs/faults.md row 71. By hand: the colors of a half-transparent image, unchanged."""
     colours = Image.fromarray(photo()).convert({"RGBA": "RGB", "LA": "L", "PA": "P"}[mode])
     image = colours.convert(mode)
     image.putalpha(Image.new("L", image.size, 100))
@@ -75,22 +76,22 @@ def test_alpha_is_dropped(mode, tmp_path):
     assert np.array_equal(read_image(path), np.asarray(colours.convert("RGB")))
 
 
-def test_a_palette_with_a_transparent_colour(tmp_path):
-    """By hand: the palette's colours."""
+def test_palette_with_a_transparent_color(tmp_path):
+    """docs/faults.md row 71. By hand: the palette's colors."""
     image = Image.fromarray(photo()).convert("P")
     path = save(tmp_path / "palette.png", image, transparency=b"\x00\x80\xff" * 50)
     assert np.array_equal(read_image(path), np.asarray(image.convert("RGB")))
 
 
-def test_cmyk_is_pillows(tmp_path):
-    """Pillow's own conversion; OpenCV's differs."""
+def test_cmyk_is_converted_as_in_pillow(tmp_path):
+    """docs/faults.md row 72. Oracle: Pillow's own conversion; OpenCV's differs."""
     path = save(tmp_path / "print.jpg", Image.fromarray(photo()).convert("CMYK"))
     assert np.array_equal(read_image(path), np.asarray(Image.open(path).convert("RGB")))
 
 
 @pytest.mark.parametrize("ending", ["gif", "webp"])
-def test_of_several_frames_the_first(ending, tmp_path):
-    """The first frame saved alone."""
+def test_first_frame_of_an_animation_is_used(ending, tmp_path):
+    """docs/faults.md row 74. Oracle: the first frame saved alone."""
     frames = [Image.fromarray(photo()), Image.fromarray(255 - photo())]
     many = save(tmp_path / f"many.{ending}", frames[0], save_all=True, append_images=frames[1:], lossless=True)
     with Image.open(many) as first:
@@ -99,8 +100,8 @@ def test_of_several_frames_the_first(ending, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
-def test_samples_without_a_known_range_are_refused(mode, tmp_path):
-    """docs/faults.md row 73: a float TIFF would come out black."""
+def test_float_images_are_refused(mode, tmp_path):
+    """docs/faults.md row 73. By hand: the range of the values is unknown; a float TIFF would become black."""
     path = save(tmp_path / "depth.tif", Image.new(mode, (WIDTH, HEIGHT), 1))
     for look in (read_image, check_image):
         with pytest.raises(DataError, match="no known range"):
@@ -108,7 +109,7 @@ def test_samples_without_a_known_range_are_refused(mode, tmp_path):
 
 
 def bomb() -> bytes:
-    """A PNG whose header promises 60000 x 60000 pixels."""
+    """Return a PNG whose header says 60000 x 60000 pixels."""
     file = io.BytesIO()
     Image.new("L", (1, 1)).save(file, "PNG")
     data = bytearray(file.getvalue())
@@ -119,15 +120,15 @@ def bomb() -> bytes:
     return bytes(data)
 
 
-def half(ending: str) -> bytes:
-    """The first half of a file of a format without an end marker."""
+def first_half(ending: str) -> bytes:
+    """Return the first half of a file of a format without an end marker."""
     file = io.BytesIO()
     Image.fromarray(photo()).save(file, ending)
     return file.getvalue()[: len(file.getvalue()) // 2]
 
 
 def offsets_as_text() -> bytes:
-    """A TIFF file that says where its rows are by text: Pillow raises a TypeError."""
+    """Return a TIFF file with the offsets of its rows as text, for which Pillow raises a TypeError."""
     file = io.BytesIO()
     Image.new("L", (4, 4)).save(file, "TIFF")
     data = bytearray(file.getvalue())
@@ -137,7 +138,7 @@ def offsets_as_text() -> bytes:
 
 
 JPEG, PNG = jpeg(photo()), cv2.imencode(".png", photo())[1].tobytes()
-# name: (file, what the line says)
+# name: (file, pattern of the message)
 DAMAGED = {
     "empty.jpg": (b"", "not-an-image"),
     "page.jpg": (b"<html>not found</html>", "not-an-image"),
@@ -147,14 +148,14 @@ DAMAGED = {
     "cut.png": (PNG[: len(PNG) // 2], "damaged-image"),
     "bomb.png": (bomb(), "too-many-pixels"),
     "text.tiff": (offsets_as_text(), "damaged-image"),
-    **{f"cut.{ending}": (half(ending), "damaged-image") for ending in ("bmp", "gif", "ppm", "tiff", "webp")},
+    **{f"cut.{ending}": (first_half(ending), "damaged-image") for ending in ("bmp", "gif", "ppm", "tiff", "webp")},
 }
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_file_is_found_before_training(name, tmp_path):
-    """docs/faults.md rows 62, 63, 65, 75: exit code 3 naming file and image, both from the header check and from
-    reading."""
+def test_damaged_file_is_found_before_training(name, tmp_path):
+    """docs/faults.md rows 62, 63, 65, 75. By hand: exit code 3 naming file and image, from the check of headers and
+    from reading."""
     data, case = DAMAGED[name]
     path = tmp_path / name
     path.write_bytes(data)
@@ -165,9 +166,9 @@ def test_a_damaged_file_is_found_before_training(name, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["tif", "ico", "png"])
-def test_pillows_own_limit_does_not_count(ending, tmp_path, monkeypatch):
-    """docs/faults.md row 75: one limit, the stated one; Pillow's, which TIFF meets when it is decoded too, is left
-    alone."""
+def test_pillows_own_pixel_limit_is_not_used(ending, tmp_path, monkeypatch):
+    """docs/faults.md row 75. By hand: there is one limit, the documented one; Pillow's setting, which TIFF checks
+    when decoding too, is not changed."""
     path = save(tmp_path / f"photo.{ending}", Image.fromarray(photo()))
     whole = read_image(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
@@ -176,8 +177,8 @@ def test_pillows_own_limit_does_not_count(ending, tmp_path, monkeypatch):
     assert Image.MAX_IMAGE_PIXELS == 50
 
 
-def test_a_mask_has_the_same_limit_as_its_image(tmp_path, monkeypatch):
-    """The same for maps of classes."""
+def test_semantic_maps_have_the_same_pixel_limit(tmp_path, monkeypatch):
+    """docs/faults.md row 75. By hand: a semantic map above the limit is refused."""
     path = save(tmp_path / "map.png", Image.new("P", (WIDTH, HEIGHT), 1))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     assert (read_class_map(path, 2, "map", "") == 1).all()
@@ -188,11 +189,12 @@ def test_a_mask_has_the_same_limit_as_its_image(tmp_path, monkeypatch):
         read_image(path)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of tags it skips
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns about tags that it skips
 @pytest.mark.parametrize("ending", ["TIFF", "PNG", "GIF", "BMP", "WEBP", "JPEG"])
-def test_whatever_bytes_are_wrong_is_told_in_one_line(ending, tmp_path, monkeypatch):
-    """Law: a file with a few changed bytes gives pixels or a DataError. Pillow lets its decoders' own errors out."""
-    monkeypatch.setattr(pillow, "MAX_PIXELS", 10_000)  # a wrong size would take its time
+def test_random_damage_gives_pixels_or_one_line(ending, tmp_path, monkeypatch):
+    """docs/faults.md row 66. Law: a file with a few changed bytes gives pixels or a DataError, although Pillow's
+    decoders raise errors of many types."""
+    monkeypatch.setattr(pillow, "MAX_PIXELS", 10_000)  # decoding a wrong, huge size would be slow
     file, generator = io.BytesIO(), np.random.default_rng(0)
     Image.fromarray(photo(24, 32)).save(file, ending)
     for number in range(100):
@@ -206,8 +208,8 @@ def test_whatever_bytes_are_wrong_is_told_in_one_line(ending, tmp_path, monkeypa
                 look(path)
 
 
-def test_what_is_no_file_is_refused(tmp_path):
-    """docs/faults.md rows 61, 62."""
+def test_missing_file_and_folder_are_refused(tmp_path):
+    """docs/faults.md rows 61, 62. By hand: exit code 3."""
     with pytest.raises(DataError, match=r"missing-image: .*does not exist"):
         read_image(tmp_path / "gone.jpg")
     with pytest.raises(DataError, match=r"missing-image: .*a folder"):
@@ -215,9 +217,9 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_that_lacks_only_its_end_marker_is_used_and_counted(progressive, tmp_path):
-    """docs/faults.md row 64: the same pixels as with the marker; Pillow alone refuses it, OpenCV takes a cut one
-    too."""
+def test_jpeg_without_end_marker_is_used_and_counted(progressive, tmp_path):
+    """docs/faults.md row 64. By hand: the same pixels as with the marker. Pillow would refuse it, and OpenCV would
+    accept a truncated file too."""
     whole = jpeg(photo(), progressive=progressive)
     path = tmp_path / "photo.jpg"
     path.write_bytes(whole[:-2])
@@ -225,8 +227,8 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_used_and_counted(progressive, 
     assert check_image(path, (HEIGHT, WIDTH)) == ["jpeg-without-end"]
 
 
-def test_reading_an_image_loads_nothing_that_only_training_needs(tmp_path):
-    """The list of loaded modules, in a process of its own."""
+def test_reading_an_image_imports_no_training_modules(tmp_path):
+    """By hand: the list of loaded modules of a new process."""
     path = save(tmp_path / "photo.jpg", Image.fromarray(photo()))
     heavy = ("hotcoco", "pycocotools", "albumentations", "tensorboard", "rich", "timm", "torchvision")
     code = (

@@ -1,4 +1,4 @@
-"""JSON files: the fast parser gives what Python's own gives, and errors name the file and the place in it."""
+"""JSON files: the fast parser equals Python's, and errors name the file and the place in it."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from vertebra.structures import DataError
 
 
 def random_float(rng: random.Random) -> float:
-    """Return any finite double: all bit patterns are as likely."""
+    """Return any finite double; all bit patterns are equally likely."""
     while True:
         value = struct.unpack("<d", rng.randbytes(8))[0]
         if math.isfinite(value):
@@ -34,8 +34,8 @@ def random_value(rng: random.Random, depth: int = 4):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_value_is_the_one_that_pythons_parser_gives(seed):
-    """Python's ``json``, to the last bit of every number and the type of every value."""
+def test_values_equal_pythons_json(seed):
+    """Oracle: Python's ``json``, to the last bit of every number and the type of every value."""
     rng = random.Random(seed)
     values = [random_value(rng) for _ in range(2000)]
     for ascii_only in (True, False):
@@ -44,13 +44,13 @@ def test_a_value_is_the_one_that_pythons_parser_gives(seed):
 
 
 @pytest.mark.parametrize("text", ["[NaN, Infinity, -Infinity]", "[1e999, -1e999]", r'["\ud800"]', "[-0, -0.0]"])
-def test_what_only_pythons_parser_accepts_is_accepted(text):
-    """Python's ``json``: numbers that are none, and half a surrogate pair."""
+def test_nan_and_lone_surrogates_are_accepted_as_in_python(text):
+    """Oracle: Python's ``json``: NaN, infinities, and half of a surrogate pair."""
     assert repr(parse_json(text.encode(), "file")) == repr(json.loads(text))
 
 
-def test_a_byte_order_mark_is_skipped(tmp_path):
-    """By hand: what an editor on Windows puts before the text."""
+def test_byte_order_mark_is_skipped(tmp_path):
+    """docs/faults.md row 27. By hand: the mark that Windows editors write before the text."""
     (tmp_path / "file.json").write_text('{"a": [1]}', encoding="utf-8-sig")
     assert read_json(tmp_path / "file.json") == {"a": [1]}
 
@@ -67,8 +67,8 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
         (b'["\xff"]', "bad-json: .*not valid UTF-8 at byte 2"),
     ],
 )
-def test_a_file_that_is_no_json_is_named_with_the_place_where_it_breaks(data, message, tmp_path):
-    """docs/faults.md rows 2, 3, 27, 28: exit code 3, one line."""
+def test_invalid_json_names_file_and_position(data, message, tmp_path):
+    """docs/faults.md rows 2, 3, 27, 28. By hand: exit code 3, one line."""
     path = tmp_path / "file.json"
     path.write_bytes(data)
     with pytest.raises(DataError, match=message) as caught:
@@ -76,16 +76,16 @@ def test_a_file_that_is_no_json_is_named_with_the_place_where_it_breaks(data, me
     assert caught.value.exit_code == 3 and caught.value.file == str(path) and "\n" not in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    """docs/faults.md row 1: exit code 3; a folder is no file."""
+def test_unreadable_file_is_named(tmp_path):
+    """docs/faults.md row 1. By hand: exit code 3; for a folder too."""
     with pytest.raises(DataError, match=r"missing-file: .*gone\.json: the file does not exist"):
         read_json(tmp_path / "gone.json")
     with pytest.raises(DataError, match=r"unreadable-file: .*cannot be read"):
         read_json(tmp_path)
 
 
-def test_what_is_written_is_read_back(tmp_path):
-    """A law, for text and for values; the file appears under its name alone."""
+def test_written_json_is_read_back(tmp_path):
+    """Law: for text and for values; no other file remains."""
     value = {"ä": [1, 0.1, None], "b": "line\nbreak"}
     write_json(tmp_path / "value.json", value)
     assert read_json(tmp_path / "value.json") == value
@@ -94,7 +94,7 @@ def test_what_is_written_is_read_back(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["text", "value.json"]
 
 
-def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     """By hand: the disk is full."""
     write_text(tmp_path / "file", "before")
 
@@ -107,8 +107,8 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_text() == "before"
 
 
-def test_an_error_gets_the_file_it_is_about():
-    """By hand: an error that names a file keeps it."""
+def test_file_is_added_to_an_error_without_one():
+    """By hand: an error that already names a file keeps it."""
     with pytest.raises(DataError) as caught, add_file_to_error("outer"), add_file_to_error("inner"):
         raise DataError("broken")
     assert caught.value.file == "inner"

@@ -1,4 +1,4 @@
-"""Results files: what is written reads back to the last digit, and a bad entry is named with file, image and index."""
+"""Results files: values are read back to the last digit, and a bad entry is named with file, image and index."""
 
 import json
 import math
@@ -52,14 +52,14 @@ BAD_ENTRIES = {
 
 
 def assert_bad_data(caught: pytest.ExceptionInfo[DataError]) -> None:
-    """Bad data ends a command with exit code 3, on one line."""
+    """Check that an error ends a command with exit code 3 and one line."""
     assert caught.value.exit_code == 3
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("change", "message"), BAD_ENTRIES.values(), ids=BAD_ENTRIES.keys())
-def test_a_bad_entry_is_named(change, message, tmp_path):
-    """By hand: one entry spoilt; the error names it, and its file where it is read from one."""
+def test_bad_entry_is_named(change, message, tmp_path):
+    """docs/faults.md rows 126-129. By hand: one bad entry; the error names it, and its file if it was read from one."""
     results = [OTHER, GOOD | change]
     path = tmp_path / "results.json"
     path.write_text(json.dumps(results))
@@ -72,7 +72,7 @@ def test_a_bad_entry_is_named(change, message, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["image_id", "category_id", "score", "bbox"])
-def test_a_missing_field_is_named(key):
+def test_missing_field_is_named(key):
     """By hand: an entry without one of its four fields."""
     entry = {name: value for name, value in GOOD.items() if name != key}
     with pytest.raises(DataError, match=f"bad-results: .*entry 1 has no {key}") as caught:
@@ -80,15 +80,15 @@ def test_a_missing_field_is_named(key):
     assert_bad_data(caught)
 
 
-def test_text_ids_in_the_annotations_are_a_type_mismatch():
-    """Symptom: annotations with text image ids, results with numbers."""
+def test_string_ids_in_annotations_and_numbers_in_results_are_refused():
+    """docs/faults.md row 18. Symptom: annotations with string image ids, results with numbers."""
     ground_truth = GROUND_TRUTH | {"images": [{"id": "1"}, {"id": "2"}], "annotations": []}
     with pytest.raises(DataError, match="image id 1, type mismatch: int, where the ground truth has str"):
         check_results([GOOD], ground_truth)
 
 
-def test_the_same_detection_twice_is_refused():
-    """Symptom: results of an image written twice lower its score."""
+def test_duplicate_detection_is_refused():
+    """docs/faults.md row 131. Symptom: results of an image that are written twice lower its score."""
     with pytest.raises(DataError, match="duplicate-result: image_id=1: entry 2 is the same as entry 0") as caught:
         check_results([GOOD, OTHER, dict(GOOD)], GROUND_TRUTH)
     assert_bad_data(caught)
@@ -97,8 +97,9 @@ def test_the_same_detection_twice_is_refused():
     check_results([GOOD | {"segmentation": MASK}, GOOD | {"segmentation": MASK | {"counts": "lW2T3"}}], GROUND_TRUTH)
 
 
-def test_results_whose_images_are_unknown_say_that_ids_must_be_the_files():
-    """By hand: 50 images numbered from 1000 on, of which the ground truth has none; and one wrong id among 50."""
+def test_results_of_unknown_images_say_which_ids_are_needed():
+    """docs/faults.md row 129. By hand: 50 images numbered from 1000, none of them in the ground truth; and one wrong
+    id among 50."""
     images = [{"id": number} for number in range(50)]
     ground_truth = GROUND_TRUTH | {"images": images}
     with pytest.raises(DataError, match=r"it has 0 of the 50 images of the results.*vertebra predict --annotations"):
@@ -108,8 +109,8 @@ def test_results_whose_images_are_unknown_say_that_ids_must_be_the_files():
         check_results(mostly_known, ground_truth)
 
 
-def test_results_about_other_images_of_the_same_numbers_are_refused(tmp_path):
-    """Symptom: images numbered from 1 by name, scored against a COCO file that has these ids too: AP near 0."""
+def test_results_of_other_images_with_the_same_ids_are_refused(tmp_path):
+    """Symptom: images numbered from 1 by file name, scored against a COCO file that has these ids too: AP near 0."""
     results = tmp_path / "results.json"
     write_results(results, [GOOD])
     known = {1: "val2017/000000000139.jpg", 2: "val2017/000000000285.jpg"}
@@ -125,7 +126,7 @@ def test_results_about_other_images_of_the_same_numbers_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [{}, [5], [{"id": [1]}], [{"file_name": "a.jpg"}]])
-def test_another_file_called_images_json_says_nothing(content, tmp_path):
+def test_unrelated_images_json_is_ignored(content, tmp_path):
     """By hand: JSON of another structure beside the results."""
     write_json(tmp_path / "images.json", content)
     require_same_images(tmp_path / "results.json", {1: "b.jpg"})
@@ -140,7 +141,7 @@ def test_another_file_called_images_json_says_nothing(content, tmp_path):
         ('[{"image_id": 1,\n "score"', "bad-json: .*line 2, column "),
     ],
 )
-def test_a_file_that_holds_no_results(content, message, tmp_path):
+def test_file_that_is_no_results_file_is_refused(content, message, tmp_path):
     """By hand: wrong structure, and text that is no JSON."""
     path = tmp_path / "results.json"
     path.write_text(content)
@@ -185,8 +186,8 @@ def test_a_file_that_holds_no_results(content, message, tmp_path):
         ),
     ],
 )
-def test_a_file_that_holds_no_ground_truth(content, message, tmp_path):
-    """By hand: a missing, empty, cut or differently built annotation file."""
+def test_file_that_is_no_annotation_file_is_refused(content, message, tmp_path):
+    """By hand: a missing, empty, truncated or differently structured annotation file."""
     path = tmp_path / "annotations.json"
     if content is not None:
         path.write_text(content)
@@ -196,15 +197,15 @@ def test_a_file_that_holds_no_ground_truth(content, message, tmp_path):
     assert caught.value.file == str(path)
 
 
-def test_a_byte_order_mark_is_no_fault(tmp_path):
-    """By hand: what an editor on Windows puts before the text."""
+def test_byte_order_mark_is_accepted(tmp_path):
+    """docs/faults.md row 27. By hand: the mark that Windows editors write before the text."""
     path = tmp_path / "annotations.json"
     path.write_text(json.dumps(GROUND_TRUTH), encoding="utf-8-sig")
     assert read_ground_truth(path) == GROUND_TRUTH
 
 
-def test_a_number_that_json_cannot_hold_is_not_written(tmp_path):
-    """Law: a file of results is always valid JSON; nothing is left where it failed."""
+def test_nan_is_not_written_to_results(tmp_path):
+    """Law: a results file is always valid JSON; a failed write leaves no file."""
     with pytest.raises(DataError, match=r"non-finite-result: .*NaN or infinite") as caught:
         write_results(tmp_path / "results.json", [GOOD | {"score": math.nan}])
     assert_bad_data(caught)
@@ -212,7 +213,8 @@ def test_a_number_that_json_cannot_hold_is_not_written(tmp_path):
 
 
 def test_results_round_trip_to_the_last_digit(tmp_path):
-    """Law: what is read is what was written, in one order whatever the order it came in, byte for byte."""
+    """docs/faults.md row 136. Law: what is read is what was written, in the same order whatever the order before,
+    byte for byte."""
     rng = random.Random(0)
     results = [
         {
@@ -231,7 +233,7 @@ def test_results_round_trip_to_the_last_digit(tmp_path):
 
 
 def test_results_are_sorted_by_image_score_category_and_box():
-    """By hand: each key decides where those before it are equal."""
+    """By hand: each key decides if those before it are equal."""
     ordered = [
         {"image_id": image, "category_id": category, "bbox": [left, 0.0, 1.0, 1.0], "score": score}
         for image, score, category, left in [
@@ -242,8 +244,8 @@ def test_results_are_sorted_by_image_score_category_and_box():
         assert sort_results(random.Random(seed).sample(ordered, len(ordered))) == ordered
 
 
-def test_no_results_round_trip(tmp_path):
-    """Law: an empty list is a file of results too."""
+def test_empty_results_round_trip(tmp_path):
+    """Law: an empty list is a valid results file."""
     write_results(tmp_path / "none.json", [])
     with open_results(tmp_path / "none.json") as rows:
         assert rows == []

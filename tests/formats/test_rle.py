@@ -1,4 +1,4 @@
-"""COCO's run lengths: pycocotools writes them, and what is broken never reaches its native code."""
+"""Checking COCO's RLE: what pycocotools writes is accepted, and invalid RLE never reaches its native code."""
 
 import re
 
@@ -11,42 +11,42 @@ from vertebra.formats import rle_problem
 SIZE = (9, 7)
 
 
-def packed(mask: np.ndarray) -> dict:
-    """What pycocotools makes of a mask."""
+def to_compressed_rle(mask: np.ndarray) -> dict:
+    """Return a mask as pycocotools' compressed RLE."""
     return rle.encode(np.asfortranarray(mask, dtype=np.uint8))
 
 
-def good() -> dict:
-    """A mask of a few runs: counts 20, 5, 10, 28."""
+def valid_rle() -> dict:
+    """Return the RLE of a mask of a few runs: counts 20, 5, 10, 28."""
     mask = np.zeros(63, np.uint8)
     mask[20:25] = mask[35:] = 1
-    encoded = packed(mask.reshape(SIZE, order="F"))
+    encoded = to_compressed_rle(mask.reshape(SIZE, order="F"))
     return {"size": list(SIZE), "counts": encoded["counts"].decode()}
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_what_pycocotools_writes_is_fine(seed):
-    """pycocotools: random masks of few and of many runs, long and short; with one character less it is not."""
+def test_rle_of_pycocotools_is_accepted(seed):
+    """Oracle: pycocotools: random masks of few and many runs, long and short; with one character less it is refused."""
     generator = np.random.default_rng(seed)
     height, width = generator.integers(1, 400, 2).tolist()
     mask = np.repeat(generator.random((height * width + 9) // 10) < generator.random(), 10)[: height * width]
     mask = mask.reshape(height, width, order="F")
     mask ^= generator.random((height, width)) < (seed % 3) / 20
-    encoded = packed(mask)
+    encoded = to_compressed_rle(mask)
     for counts in (encoded["counts"], encoded["counts"].decode()):
         assert rle_problem({"size": [height, width], "counts": counts}, (height, width)) is None
         assert rle_problem({"size": [height, width], "counts": counts[:-1]}) is not None
 
 
-def test_a_list_of_lengths_is_fine():
-    """pycocotools packs it into the same mask."""
+def test_uncompressed_rle_is_accepted():
+    """Oracle: pycocotools compresses it to the same mask."""
     listed = {"size": list(SIZE), "counts": [20, 5, 10, 28]}
     assert rle_problem(listed, SIZE) is None
-    assert rle.frPyObjects(listed, *SIZE)["counts"].decode() == good()["counts"]
+    assert rle.frPyObjects(listed, *SIZE)["counts"].decode() == valid_rle()["counts"]
     assert rle_problem({"size": list(SIZE), "counts": [0, 63]}) is None
 
 
-# name: (what is changed, what is said)
+# name: (changes, pattern of the message)
 BROKEN = {
     "no size": ({"size": ...}, r"is not run lengths \(size and counts\)"),
     "no counts": ({"counts": ...}, "is not run lengths"),
@@ -76,22 +76,23 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_broken_is_named(name):
-    """docs/faults.md rows 49-53, by hand: one thing spoilt."""
+def test_invalid_rle_is_refused_with_the_reason(name):
+    """docs/faults.md rows 49-53. By hand: one fault each."""
     changes, message = BROKEN[name]
-    spoilt = {key: value for key, value in (good() | changes).items() if value is not ...}
+    spoilt = {key: value for key, value in (valid_rle() | changes).items() if value is not ...}
     assert re.search(message, rle_problem(spoilt, SIZE) or "fine")
 
 
 @pytest.mark.parametrize("value", [None, [], [[0, 0, 1, 0, 1, 1]], "text", 5])
-def test_other_things_are_no_run_lengths(value):
+def test_values_that_are_no_rle_are_refused(value):
     """By hand: polygons among them."""
     assert rle_problem(value) == "is not run lengths (size and counts)"
 
 
 @pytest.mark.parametrize("size", [(10**6, 10**6), (22_400, 22_400), (1, 500_000_001)])
-def test_more_pixels_than_any_image_has(size):
-    """docs/faults.md row 60: the limit of images that are read, named before anything is allocated; and its control."""
+def test_rle_above_the_pixel_limit_is_refused(size):
+    """docs/faults.md row 60. By hand: the same limit as for images, checked before anything is allocated; and its
+    control."""
     fault = rle_problem({"size": list(size), "counts": [size[0] * size[1]]})
     assert fault == f"is {size[0]}x{size[1]}, more than 500,000,000 pixels"
     assert rle_problem({"size": [20_000, 25_000], "counts": [500_000_000]}) is None

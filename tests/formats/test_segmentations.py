@@ -1,4 +1,4 @@
-"""Polygons of many objects checked at once: as each by itself, and as COCO's rasterizer draws them."""
+"""Checking the polygons of many objects at once: like each segmentation alone, and like COCO's rasterizer."""
 
 import numpy as np
 import pytest
@@ -16,9 +16,9 @@ SIZES = np.array([[64, 96], [1, 1], [7, 300]])
 
 
 def random_objects(rng: np.random.Generator, count: int, spread: float) -> tuple[list, np.ndarray]:
-    """Return objects of one to three polygons, about their images, and the (height, width) of the images.
+    """Return objects of one to three polygons, near their images, and the (height, width) of the images.
 
-    Points are often on a line, on the same place or on borders of pixels, so that many polygons have no pixel.
+    Points are often on a line, at the same place or on borders of pixels, so that many polygons cover no pixel.
     """
     sizes = SIZES[rng.integers(len(SIZES), size=count)]
     objects = []
@@ -37,8 +37,8 @@ def random_objects(rng: np.random.Generator, count: int, spread: float) -> tuple
 
 
 @pytest.mark.parametrize("spread", [0.2, 1.2])
-def test_points_too_far_away_are_found_as_one_by_one(spread):
-    """The check of a single segmentation, which decides what is refused."""
+def test_far_points_are_found_as_in_single_checks(spread):
+    """Oracle: the check of a single segmentation."""
     objects, sizes = random_objects(np.random.default_rng(0), 500, spread)
     expected = [
         segmentation_problem(polygons, (height, width)) is None
@@ -49,8 +49,8 @@ def test_points_too_far_away_are_found_as_one_by_one(spread):
     assert 0 < near.sum() < len(near) or spread < 1
 
 
-def test_malformed_polygons_are_found_as_one_by_one():
-    """The check of a single segmentation: no polygons, too few numbers, an odd number."""
+def test_malformed_polygons_are_found_as_in_single_checks():
+    """Oracle: the check of a single segmentation: no polygons, too few numbers, an odd number."""
     good = [0.0, 0.0, 9.0, 0.0, 9.0, 9.0]
     objects = [[good], [], [good, good[:4]], [good[:5]], [[]], [[*good, 1.0]], [good, good], [[*good, 1.0, 2.0]]]
     expected = [segmentation_problem(polygons, (64, 96)) is None for polygons in objects]
@@ -59,8 +59,8 @@ def test_malformed_polygons_are_found_as_one_by_one():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_surely_fills_pixels_does(seed):
-    """hotcoco's rasterizer: whatever is said to have a pixel has one, and few of the others do."""
+def test_polygons_reported_to_cover_a_pixel_do(seed):
+    """Oracle: hotcoco's rasterizer: every polygon that is reported to cover a pixel does, and few of the others do."""
     objects, sizes = random_objects(np.random.default_rng(seed), 1500, 0.3)
     areas = mask_areas(encode_segmentations(objects, [tuple(size) for size in sizes.tolist()]))
     sure = surely_covers_pixels(FlatPolygons.of(objects), sizes)
@@ -69,8 +69,8 @@ def test_what_surely_fills_pixels_does(seed):
     assert sure[areas > 300].mean() > 0.8
 
 
-def test_no_objects_are_no_fault():
-    """Law: of nothing, nothing."""
+def test_no_segmentations_give_no_faults():
+    """By hand: an empty result."""
     nothing = FlatPolygons.of([])
     assert is_near_image(nothing, np.zeros((0, 2), np.int64)).tolist() == []
     assert surely_covers_pixels(nothing, np.zeros((0, 2), np.int64)).tolist() == []

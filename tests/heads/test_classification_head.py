@@ -1,4 +1,4 @@
-"""The classification head: torchvision's classifier with the same weights, laws of pooling, learning."""
+"""The classification head: against torchvision's with the same weights, laws of pooling, learning."""
 
 import pytest
 import torch
@@ -36,8 +36,8 @@ def small_model(num_classes: int = 3, **head) -> Model:
 
 
 @pytest.fixture(scope="module")
-def twins() -> tuple[Model, torch.nn.Module]:
-    """Return our ResNet-18 and torchvision's with the same random weights and statistics."""
+def reference_pair() -> tuple[Model, torch.nn.Module]:
+    """Return Vertebra's ResNet-18 and torchvision's, with the same random weights and statistics."""
     torch.manual_seed(0)
     theirs = torchvision.models.resnet18(num_classes=10).eval()
     for module in theirs.modules():
@@ -57,9 +57,9 @@ def normalized(images: Images) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_predictions_equal_torchvisions(twins):
+def test_predictions_equal_torchvisions(reference_pair):
     """Oracle: torchvision's ResNet-18 with the same weights: the five likeliest classes and their softmax."""
-    ours, theirs = twins
+    ours, theirs = reference_pair
     images = random_images((64, 96), (64, 96))
     expected = theirs(normalized(images)).softmax(dim=1).topk(5)
     for prediction, labels, scores in zip(ours.predict(images), expected.indices, expected.values, strict=True):
@@ -69,9 +69,9 @@ def test_predictions_equal_torchvisions(twins):
 
 @torch.no_grad()
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_loss_is_cross_entropy(twins, smoothing):
-    """By hand, from torchvision's logits: minus the log-softmax, weighted by the smoothed target."""
-    ours, theirs = twins
+def test_loss_is_cross_entropy(reference_pair, smoothing):
+    """By hand: from torchvision's logits: minus the log-softmax, weighted by the smoothed target."""
+    ours, theirs = reference_pair
     images, labels = random_images((64, 64), (64, 64)), torch.tensor([3, 7])
     logs = theirs(normalized(images)).log_softmax(dim=1)
     target = F.one_hot(labels, 10) * (1 - smoothing) + smoothing / 10
@@ -82,8 +82,9 @@ def test_the_loss_is_cross_entropy(twins, smoothing):
     torch.testing.assert_close(losses["loss_class"], -(target * logs).sum(dim=1).mean())
 
 
-def test_padding_does_not_count():
-    """Law: features beyond an image change nothing; by hand: the pooled features are the mean of its cells."""
+def test_padding_does_not_change_predictions():
+    """Law: features beyond an image change nothing. By hand: the pooled features are the mean over the cells of the
+    image."""
     torch.manual_seed(0)
     head = ClassificationHead(PYRAMID, 4, ClassificationConfig(levels=("c2", "c3")))
     images = random_images((32, 32), (20, 9))  # the second: 5 x 3 cells of 4 pixels, 3 x 2 of 8
@@ -108,12 +109,13 @@ def test_padding_does_not_count():
     ],
     ids=["coarsest", "dilated", "neck"],
 )
-def test_the_coarsest_level_is_read_by_default(pyramid, levels):
-    """By hand: of equal strides the last level, since dilation makes c5 no coarser than c4 and a neck comes later."""
+def test_coarsest_level_is_read_by_default(pyramid, levels):
+    """By hand: of equal strides the last level, since with dilation c5 is no coarser than c4, and a neck's levels
+    come later."""
     assert list(ClassificationHead(pyramid, 2).strides) == levels
 
 
-def test_a_classifier_reads_the_levels_of_a_neck():
+def test_classifier_reads_the_levels_of_a_neck():
     """By hand: four levels of an FPN, all pooled, are 64 features."""
     config = ModelConfig(
         backbone=ResNetConfig(name="resnet10t"),
@@ -125,15 +127,15 @@ def test_a_classifier_reads_the_levels_of_a_neck():
     assert [len(prediction) for prediction in model.predict(random_images((64, 64)))] == [2]
 
 
-def test_no_more_classes_are_named_than_there_are():
+def test_top_k_is_limited_to_the_number_of_classes():
     """By hand: of three classes the five likeliest are three, and their scores sum to one."""
     prediction = small_model().eval().predict(random_images((64, 64)))[0]
     assert sorted(prediction.labels.tolist()) == [0, 1, 2] and prediction.scores.sum().item() == pytest.approx(1)
     assert len(small_model(top=1).eval().predict(random_images((64, 64)))[0]) == 1
 
 
-def test_dropout_acts_in_training_alone():
-    """Law: without it both modes give the same logits; with it training draws anew each time."""
+def test_dropout_is_active_in_training_only():
+    """Law: without dropout both modes give the same logits; with it every training forward draws again."""
     torch.manual_seed(0)
     images = random_images((32, 32))
     features = random_features(images)
@@ -157,8 +159,8 @@ def test_two_images_are_learned():
     assert [prediction.labels[0].item() for prediction in model.predict(batch)] == [1, 0]
 
 
-def test_nothing_is_read_back_from_the_device():
-    """Law: loss and prediction run where there are no values to read."""
+def test_no_value_is_read_back_from_the_device():
+    """Law: loss and prediction run on ``meta`` tensors, which have no values."""
     with torch.device("meta"):
         model = small_model()
         batch = Images(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.int64))
@@ -168,7 +170,7 @@ def test_nothing_is_read_back_from_the_device():
 
 
 def test_missing_levels_and_classes_are_refused():
-    """ValueError that shows what came."""
+    """By hand: ValueError with what was given."""
     with pytest.raises(ValueError, match=r"reads levels \('c2', 'c9'\), but the input has \('c2', 'c3'\)"):
         ClassificationHead(PYRAMID, 3, ClassificationConfig(levels=("c2", "c9")))
     with pytest.raises(ValueError, match="got num_classes=0"):

@@ -1,4 +1,4 @@
-"""A RetinaNet (1708.02002) as a user would write it on the toolbox in ``ops``: the price of a dense head is a page.
+"""A RetinaNet (1708.02002) as a user would write it with the functions in ``ops``, to show how long a dense head is.
 
 It is registered from outside the package, learns two images, and equals torchvision's with the same weights.
 """
@@ -23,7 +23,7 @@ from vertebra.structures import Detections, FeatureInfo, Features, Images, Insta
 
 from ..helpers.tiny import BACKBONE
 
-# The page begins here.
+# The head begins here.
 
 
 class RetinaNetConfig(HeadConfig):
@@ -47,7 +47,7 @@ class RetinaNetHead(Head[Instances, Detections]):
         self.class_logits = nn.Conv2d(channels, per_cell * num_classes, 3, padding=1)
         self.box_offsets = nn.Conv2d(channels, per_cell * 4, 3, padding=1)
         nn.init.normal_(self.class_logits.weight, std=0.01)
-        nn.init.constant_(self.class_logits.bias, -math.log(99))  # every class begins at a probability of 0.01
+        nn.init.constant_(self.class_logits.bias, -math.log(99))  # initial probability of every class: 0.01
 
     def _tower(self, channels: int) -> nn.Sequential:
         blocks = (ops.conv_block(channels, channels, 3, activation="relu") for _ in range(self.config.convolutions))
@@ -89,17 +89,17 @@ class RetinaNetHead(Head[Instances, Detections]):
         return ops.select_detections(boxes, scores, labels, nms_threshold=0.5, count=300).trim().unpad()
 
 
-# The page ends here.
+# The head ends here.
 
 
 @pytest.fixture
-def registered(monkeypatch):
-    """Register the head, as a user's file does with a decorator, for one test."""
+def registered_head(monkeypatch):
+    """Register the head for one test, as a user's file does with a decorator."""
     monkeypatch.setattr(HEADS, "_entries", dict(HEADS._entries))
     HEADS.register("my_retinanet", RetinaNetConfig)(RetinaNetHead)
 
 
-def test_a_dense_head_from_outside_learns_two_images(registered, shapes):
+def test_user_defined_dense_head_learns_two_images(registered_head, shapes):
     """Learning: after a few steps the best detections of two generated images are their objects."""
     annotations = shapes / "annotations" / "instances_train.json"
     data = build_dataset(CocoConfig(images=shapes / "train", annotations=annotations))
@@ -119,7 +119,7 @@ def test_a_dense_head_from_outside_learns_two_images(registered, shapes):
         optimizer.zero_grad()
         ops.total_loss(model(batch.images, batch.targets)).backward()
         optimizer.step()
-    # Two images are too few for running statistics; their own are what the weights were trained with.
+    # Evaluate with batch statistics: two images are too few for running statistics.
     for detections, target in zip(model.predict(batch.images), batch.targets, strict=True):
         best = detections[: len(target)]
         overlaps = ops.pairwise_iou(target.boxes, best.boxes) * (target.labels[:, None] == best.labels)
@@ -145,36 +145,39 @@ class GivenFeatures(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def twins() -> tuple[RetinaNet, RetinaNetHead, Features]:
-    """Return torchvision's RetinaNet and ours with the same random weights, and the features of two images."""
+def reference_pair() -> tuple[RetinaNet, RetinaNetHead, Features]:
+    """Return torchvision's RetinaNet and this one with the same random weights, and the features of two images."""
     torch.manual_seed(0)
     features = {
         name: torch.randn(2, CHANNELS, SIZE // info.stride, SIZE // info.stride) for name, info in LEVELS.items()
     }
-    peer = RetinaNet(GivenFeatures(features), CLASSES)
-    peer.transform.resize = lambda image, target=None: (image, target)
+    reference = RetinaNet(GivenFeatures(features), CLASSES)
+    reference.transform.resize = lambda image, target=None: (image, target)
     ours = RetinaNetHead(LEVELS, CLASSES, RetinaNetConfig(anchor_sizes=SIZES, round_anchors=True))
-    for parameter in peer.head.parameters():
+    for parameter in reference.head.parameters():
         nn.init.normal_(parameter, std=0.1)
-    for tower, head in ((ours.class_tower, peer.head.classification_head), (ours.box_tower, peer.head.regression_head)):
+    for tower, head in (
+        (ours.class_tower, reference.head.classification_head),
+        (ours.box_tower, reference.head.regression_head),
+    ):
         tower.load_state_dict(head.conv.state_dict())
     outputs = {
-        ours.class_logits: peer.head.classification_head.cls_logits,
-        ours.box_offsets: peer.head.regression_head.bbox_reg,
+        ours.class_logits: reference.head.classification_head.cls_logits,
+        ours.box_offsets: reference.head.regression_head.bbox_reg,
     }
     for layer, theirs in outputs.items():
-        for name, tensor in theirs.state_dict().items():  # the anchors of a cell go ratio by ratio there
+        for name, tensor in theirs.state_dict().items():  # torchvision orders the anchors of a cell by ratio
             layer.get_parameter(name).data = tensor.unflatten(0, (3, 3, -1)).transpose(0, 1).flatten(0, 2).clone()
-    return peer, ours, features
+    return reference, ours, features
 
 
-def test_losses_of_the_sketch_equal_torchvisions(twins):
-    """Oracle: torchvision's RetinaNet: anchors, assignment, focal loss and encoded boxes, on its features."""
-    peer, ours, features = twins
+def test_losses_equal_torchvisions(reference_pair):
+    """Oracle: torchvision's RetinaNet on its features: anchors, assignment, focal loss and encoded boxes."""
+    reference, ours, features = reference_pair
     boxes = torch.tensor([[10.0, 8.0, 60.0, 50.0], [40.0, 30.0, 120.0, 126.0]])
     targets = [Instances(boxes, torch.tensor([4, 1])), Instances(boxes[:0], torch.zeros(0, dtype=torch.int64))]
     theirs = [{"boxes": target.boxes, "labels": target.labels} for target in targets]
-    expected = peer.train()([torch.zeros(3, SIZE, SIZE)] * 2, theirs)
+    expected = reference.train()([torch.zeros(3, SIZE, SIZE)] * 2, theirs)
     losses, metrics = ops.split_losses(ours.loss(features, images_of(2), targets))
     torch.testing.assert_close(losses["loss_class"], expected["classification"])
     torch.testing.assert_close(losses["loss_box"], expected["bbox_regression"])
@@ -182,10 +185,10 @@ def test_losses_of_the_sketch_equal_torchvisions(twins):
 
 
 @torch.no_grad()
-def test_detections_of_the_sketch_equal_torchvisions(twins):
-    """Oracle: torchvision's RetinaNet: decoding, top of each level, suppression within classes; every detection."""
-    peer, ours, features = twins
-    expected = peer.eval()([torch.zeros(3, SIZE, SIZE)] * 2)
+def test_detections_equal_torchvisions(reference_pair):
+    """Oracle: torchvision's RetinaNet: decoding, the best of each level, NMS within classes; every detection."""
+    reference, ours, features = reference_pair
+    expected = reference.eval()([torch.zeros(3, SIZE, SIZE)] * 2)
     for found, theirs in zip(ours.predict(features, images_of(2)), expected, strict=True):
         assert len(found) == len(theirs["boxes"]) > 100
         torch.testing.assert_close(found.scores, theirs["scores"])
@@ -199,5 +202,5 @@ def images_of(count: int) -> Images:
 
 
 def sort_rows(boxes: Tensor) -> Tensor:
-    """Return an order of boxes that does not depend on ties of their scores."""
+    """Return an order of boxes that does not depend on equal scores."""
     return (boxes.double().round(decimals=2) * torch.tensor([1e9, 1e6, 1e3, 1.0])).sum(dim=1).argsort()

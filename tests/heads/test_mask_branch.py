@@ -1,4 +1,4 @@
-"""The mask branch against torchvision's with the same weights, and laws of what it learns from."""
+"""The mask branch against torchvision's with the same weights, and laws of its targets and losses."""
 
 import copy
 
@@ -27,7 +27,7 @@ TORCHVISION = MaskBranchConfig(
 
 
 class TorchvisionBranch(nn.Module):
-    """torchvision's branch of the same size; its class 0 is the background."""
+    """torchvision's mask branch of the same size; its class 0 is the background."""
 
     def __init__(self):
         super().__init__()
@@ -42,21 +42,21 @@ class TorchvisionBranch(nn.Module):
 
 
 @pytest.fixture
-def peer():
+def torchvision_branch():
     torch.manual_seed(0)
     return TorchvisionBranch()
 
 
-def twin_of(peer, **changes):
-    """Build our branch with the peer's weights; the background's mask is left out."""
+def same_branch(torchvision_branch, **changes):
+    """Build Vertebra's branch with the weights of torchvision's, without the background's mask."""
     ours = MaskBranch(INFO, CLASSES, TORCHVISION.replace(**changes))
     names = {}
     for index in range(4):
         for tensor in ("weight", "bias"):
-            names[f"convolutions.{index}.0.{tensor}"] = peer.head[index][0].get_parameter(tensor)
+            names[f"convolutions.{index}.0.{tensor}"] = torchvision_branch.head[index][0].get_parameter(tensor)
     for tensor in ("weight", "bias"):
-        names[f"deconvolution.{tensor}"] = peer.predictor.conv5_mask.get_parameter(tensor)
-        names[f"logits.{tensor}"] = peer.predictor.mask_fcn_logits.get_parameter(tensor)[1:]
+        names[f"deconvolution.{tensor}"] = torchvision_branch.predictor.conv5_mask.get_parameter(tensor)
+        names[f"logits.{tensor}"] = torchvision_branch.predictor.mask_fcn_logits.get_parameter(tensor)[1:]
     ours.load_state_dict({name: value.detach().clone() for name, value in names.items()})
     return ours
 
@@ -83,31 +83,31 @@ def scene():
 
 
 def samples_of(boxes, labels, indices, positive):
-    """Return regions as the box branch draws them; those that are not positive are background."""
+    """Return regions as the box branch samples them; those that are not positive are background."""
     labels = torch.where(positive, labels, CLASSES)
     return RegionSamples(boxes, torch.ones_like(positive), labels, boxes, indices)
 
 
-def test_masks_equal_torchvisions(peer):
+def test_masks_equal_torchvisions(torchvision_branch):
     """Oracle: torchvision's probabilities for the same regions and labels."""
     features, boxes, labels, *_ = scene()
     with torch.no_grad():
-        expected = maskrcnn_inference(peer(features, list(boxes)), list(labels + 1))
-        probabilities = twin_of(peer).predict(features, boxes, labels)
+        expected = maskrcnn_inference(torchvision_branch(features, list(boxes)), list(labels + 1))
+        probabilities = same_branch(torchvision_branch).predict(features, boxes, labels)
     for ours, theirs in zip(probabilities, expected, strict=True):
         torch.testing.assert_close(ours, theirs[:, 0], rtol=1e-4, atol=1e-5)
         assert ours.std() > 0.1
 
 
-def test_loss_and_gradient_equal_torchvisions(peer):
+def test_loss_and_gradient_equal_torchvisions(torchvision_branch):
     """Oracle: torchvision's loss over the same positives, and its gradient of every weight; 0 for its background's."""
     features, boxes, labels, indices, targets = scene()
     positive = torch.arange(9).expand(2, 9) < torch.tensor([[6], [4]])
-    ours = twin_of(peer)
+    ours = same_branch(torchvision_branch)
     loss = ours.loss(features, samples_of(boxes, labels, indices, positive), targets)["loss_mask"]
     positive_boxes = [rows[mask] for rows, mask in zip(boxes, positive, strict=True)]
     expected = maskrcnn_loss(
-        peer(features, positive_boxes),
+        torchvision_branch(features, positive_boxes),
         positive_boxes,
         [target.masks.float() for target in targets],
         [target.labels + 1 for target in targets],
@@ -116,9 +116,9 @@ def test_loss_and_gradient_equal_torchvisions(peer):
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     loss.backward()
     expected.backward()
-    torch.testing.assert_close(ours.logits.weight.grad, peer.predictor.mask_fcn_logits.weight.grad[1:])
-    torch.testing.assert_close(ours.deconvolution.weight.grad, peer.predictor.conv5_mask.weight.grad)
-    torch.testing.assert_close(ours.convolutions[0][0].weight.grad, peer.head[0][0].weight.grad)
+    torch.testing.assert_close(ours.logits.weight.grad, torchvision_branch.predictor.mask_fcn_logits.weight.grad[1:])
+    torch.testing.assert_close(ours.deconvolution.weight.grad, torchvision_branch.predictor.conv5_mask.weight.grad)
+    torch.testing.assert_close(ours.convolutions[0][0].weight.grad, torchvision_branch.head[0][0].weight.grad)
 
 
 @pytest.mark.parametrize(
@@ -129,19 +129,20 @@ def test_loss_and_gradient_equal_torchvisions(peer):
         {"pool": RoIAlignConfig(size=14, sampling_ratio=0, aligned=False, level_epsilon="outside")},
     ],
 )
-def test_each_convention_flipped_alone_differs(peer, changes):
-    """Negative control: without it the agreement above would prove nothing."""
+def test_negative_control_conventions(torchvision_branch, changes):
+    """Control: with any one convention changed, the comparison above fails."""
     features, boxes, labels, indices, targets = scene()
     positive = torch.ones(2, 9, dtype=torch.bool)
     samples = samples_of(boxes, labels, indices, positive)
     with torch.no_grad():
-        loss = twin_of(peer).loss(features, samples, targets)["loss_mask"]
-        flipped = twin_of(peer, **changes).loss(features, samples, targets)["loss_mask"]
+        loss = same_branch(torchvision_branch).loss(features, samples, targets)["loss_mask"]
+        flipped = same_branch(torchvision_branch, **changes).loss(features, samples, targets)["loss_mask"]
     assert abs(loss - flipped) > 1e-4 * loss
 
 
-def test_a_sharp_target_is_the_crop_of_the_mask():
-    """By hand: a region that covers a square's left half and as much beside it has a target of empty, then full."""
+def test_sharp_target_is_the_crop_of_the_mask():
+    """By hand: a region that covers the left half of a square, and as much beside it, has a target that is half
+    empty and half full."""
     branch = MaskBranch(INFO, CLASSES, MaskBranchConfig(pool=RoIAlignConfig(size=2), convolutions=(CHANNELS,)))
     masks = torch.zeros(1, 32, 32, dtype=torch.bool)
     masks[0, 8:24, 8:24] = True
@@ -152,7 +153,7 @@ def test_a_sharp_target_is_the_crop_of_the_mask():
 
 
 def with_polygons(target):
-    """Return the same objects with the polygons of their bitmaps in place of those."""
+    """Return the same objects with the polygons of their bitmaps in place of the bitmaps."""
     polygon_masks = pad_polygon_masks([PolygonMask.of_bitmap(mask.numpy().astype(np.uint8)) for mask in target.masks])
     return Instances(target.boxes, target.labels, polygon_masks=polygon_masks)
 
@@ -160,8 +161,9 @@ def with_polygons(target):
 POLYGONS = MaskBranchConfig(pool=RoIAlignConfig(size=2), convolutions=(CHANNELS,), truth="polygons")
 
 
-def test_a_polygon_is_cropped_at_the_resolution_of_its_target():
-    """By hand: a stripe of a quarter of a pixel, which no bitmap holds, is the second column of its region.
+def test_polygon_is_cropped_at_the_resolution_of_its_target():
+    """By hand: a stripe a quarter of a pixel wide, which no bitmap can show, fills the second column of its region's
+    target.
 
     A region beside it is empty; an object without a polygon in its box has no mask.
     """
@@ -179,8 +181,9 @@ def test_a_polygon_is_cropped_at_the_resolution_of_its_target():
     assert has_mask.tolist() == [True, True, False]
 
 
-def test_the_loss_from_polygons_is_nearly_that_from_bitmaps(peer, shapes):
-    """Law: for objects much larger than a cell the targets differ along edges only; data are resized and flipped."""
+def test_loss_from_polygons_is_close_to_that_from_bitmaps(torchvision_branch, shapes):
+    """Law: for objects much larger than a cell the targets differ along edges only, also after resizing and
+    flipping."""
     features, *_ = scene()
     losses = []
     for mask_format, truth in (("bitmaps", "sharp"), ("polygons", "polygons")):
@@ -197,23 +200,23 @@ def test_the_loss_from_polygons_is_nearly_that_from_bitmaps(peer, shapes):
             for column in zip(*((target.boxes, target.labels % CLASSES) for target in targets), strict=True)
         )
         samples = samples_of(boxes, labels, rows, torch.ones(2, 9, dtype=torch.bool))
-        losses.append(twin_of(peer, truth=truth).loss(features, samples, targets)["loss_mask"].item())
+        losses.append(same_branch(torchvision_branch, truth=truth).loss(features, samples, targets)["loss_mask"].item())
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
-def test_pasted_predictions_equal_torchvisions(peer):
-    """Oracle: torchvision's probabilities of the boxes that ours detected, and its way to paste them."""
+def test_pasted_predictions_equal_torchvisions(torchvision_branch):
+    """Oracle: torchvision's probabilities for the boxes that Vertebra detected, and its pasting."""
     features, *_ = scene()
     torch.manual_seed(0)
     config = RCNNConfig(rpn=RPNConfig(post_nms=(50, 50)), box=BoxBranchConfig(score_threshold=0.0), mask=TORCHVISION)
     head = RCNNHead(INFO, CLASSES, config)
-    head.mask = twin_of(peer)
+    head.mask = same_branch(torchvision_branch)
     images = Images(torch.zeros(2, 3, *SIZE, dtype=torch.uint8), torch.tensor([SIZE, (150, 170)]))
     with torch.no_grad():
         predictions = head.predict(features, images)
         boxes, labels = [found.boxes for found in predictions], [found.labels + 1 for found in predictions]
-        expected = maskrcnn_inference(peer(features, boxes), labels)
+        expected = maskrcnn_inference(torchvision_branch(features, boxes), labels)
     for detections, theirs, size in zip(predictions, expected, (SIZE, (150, 170)), strict=True):
         assert len(detections) > 50
         assert detections.masks.size == size
@@ -222,8 +225,8 @@ def test_pasted_predictions_equal_torchvisions(peer):
         assert not (differ & ((probabilities - 0.5).abs() > 1e-4)).any()
 
 
-def test_where_there_is_nothing_to_learn_the_loss_is_zero():
-    """Law: no object, no positive and an empty mask teach nothing, and the gradient is exactly zero."""
+def test_loss_without_masks_to_learn_is_zero():
+    """Law: without objects, without positives and with an empty mask the loss and its gradient are exactly zero."""
     features, boxes, labels, indices, targets = scene()
     branch = MaskBranch(INFO, CLASSES, TORCHVISION)
     nothing = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, *SIZE, dtype=torch.bool))
@@ -241,8 +244,8 @@ def test_where_there_is_nothing_to_learn_the_loss_is_zero():
             assert all(not parameter.grad.any() for parameter in mask_branch.parameters())
 
 
-def test_masks_are_needed_to_learn_masks():
-    """ValueError that names what is missing: boxes alone, or bitmaps where polygons are wanted."""
+def test_training_without_masks_is_refused():
+    """docs/faults.md row 55. By hand: ValueError that names what is missing: masks, or polygons in place of bitmaps."""
     features, boxes, labels, indices, targets = scene()
     boxes_only = [Instances(target.boxes, target.labels) for target in targets]
     samples = samples_of(boxes, labels, indices, torch.ones(2, 9, dtype=torch.bool))
@@ -252,7 +255,7 @@ def test_masks_are_needed_to_learn_masks():
         MaskBranch(INFO, CLASSES, POLYGONS).loss(features, samples, targets)
 
 
-def test_the_head_learns_masks_beside_boxes():
+def test_mask_loss_falls_in_training():
     """Learning: the mask loss of one scene falls by a third in thirty steps."""
     features, _, _, _, targets = scene()
     torch.manual_seed(0)
@@ -272,17 +275,17 @@ def test_the_head_learns_masks_beside_boxes():
 
 
 def test_levels_of_different_widths_are_refused():
-    """ValueError at construction that says what was wanted and what came."""
+    """By hand: ValueError at construction with what was expected and what came."""
     uneven = {"p2": FeatureInfo(8, 4), "p3": FeatureInfo(16, 8)}
     with pytest.raises(ValueError, match=r"the mask branch needs the same channels .* have \[8, 16\]: use a neck"):
         MaskBranch(uneven, CLASSES)
 
 
-def test_fixed_rows_learn_the_same_as_the_rows_needed(peer):
-    """Law: six rows for six and four positives, or all nine: one loss, one gradient."""
+def test_fixed_rows_does_not_change_the_loss(torchvision_branch):
+    """Law: with six rows for six and four positives, or with all nine rows, loss and gradient are the same."""
     features, boxes, labels, indices, targets = scene()
     samples = samples_of(boxes, labels, indices, torch.arange(9).expand(2, 9) < torch.tensor([[6], [4]]))
-    state, results = twin_of(peer).state_dict(), []
+    state, results = same_branch(torchvision_branch).state_dict(), []
     for fixed, rows in ((False, 6), (True, 9)):
         branch = MaskBranch(INFO, CLASSES, TORCHVISION.replace(fixed_rows=fixed))
         branch.load_state_dict(state)
@@ -299,7 +302,7 @@ def test_fixed_rows_learn_the_same_as_the_rows_needed(peer):
 
 
 def test_batch_norm_sees_regions_with_objects_only():
-    """Law: three positives among nine fixed rows leave the same statistics as those three alone."""
+    """Law: three positives among nine fixed rows give the same statistics as the three alone."""
     torch.manual_seed(0)
     config = TORCHVISION.replace(norm="batch", fixed_rows=True)
     branch = MaskBranch(INFO, CLASSES, config).train()
@@ -311,4 +314,4 @@ def test_batch_norm_sees_regions_with_objects_only():
     torch.testing.assert_close(*losses)
     for (name, first), second in zip(alone.named_buffers(), among.buffers(), strict=True):
         if "running" in name:
-            torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-5)  # but for Bessel's correction
+            torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-5)  # except for Bessel's correction

@@ -1,6 +1,6 @@
-"""Mask R-CNN against torchvision's, both versions of it, with the same weights: from pixels to losses and masks.
+"""Mask R-CNN against both versions of torchvision's, with the same weights, from pixels to losses and masks.
 
-That each convention matters is shown stage by stage (test_rcnn_parity.py, test_mask_branch.py).
+Negative controls for each convention are in the tests of single stages (test_rcnn_parity.py, test_mask_branch.py).
 """
 
 import pytest
@@ -18,12 +18,12 @@ from ..helpers.reference_detector import NUM_CLASSES, random_images, replace_in_
 
 SIZES = [(96, 128), (80, 120)]
 VERSIONS = {"v1": (maskrcnn_resnet50_fpn, TORCHVISION_MASK), "v2": (maskrcnn_resnet50_fpn_v2, TORCHVISION_V2)}
-EVERY = 10**6  # samples: all are drawn, so that no random draw decides
+EVERY = 10**6  # samples: all candidates, so that nothing is random
 
 
 @pytest.fixture(scope="module", params=["v1", pytest.param("v2", marks=pytest.mark.slow)])
 def pair(request):
-    """Return torchvision's model with random weights, and ours with the same."""
+    """Return torchvision's model with random weights, and Vertebra's with the same weights."""
     make, config = VERSIONS[request.param]
     torch.manual_seed(0)
     theirs = make(
@@ -46,18 +46,18 @@ def pair(request):
 def test_predictions_equal_torchvisions(pair):
     """Oracle: torchvision's boxes (1e-2 px) with their classes, scores (1e-4) and pasted masks.
 
-    Except for close calls: one box in fifteen at suppression, a pixel in a thousand at the threshold, and a row or
-    column of a mask whose box ends on a whole pixel, which this rule of pasting cuts off.
+    Exceptions are close calls: one box in fifteen at NMS, a pixel in a thousand at the threshold, and a row or column
+    of a mask whose box ends on a whole pixel, which this rule of pasting cuts off.
     """
     theirs, ours = (model.eval() for model in pair)
     pixels, images = random_images(SIZES)
     with torch.no_grad():
         expected = theirs(pixels)
-    for found, peer in zip(ours.predict(images), expected, strict=True):
-        assert len(found) == len(peer["boxes"]) == 30
+    for found, reference in zip(ours.predict(images), expected, strict=True):
+        assert len(found) == len(reference["boxes"]) == 30
         masks, matched, differing = paste_masks(found.masks, found.boxes), 0, []
         keys = "boxes", "labels", "scores", "masks"
-        for box, label, score, mask in zip(*(peer[key] for key in keys), strict=True):
+        for box, label, score, mask in zip(*(reference[key] for key in keys), strict=True):
             near = (found.boxes - box).abs().amax(dim=1) < 1e-2
             same = (near & (found.labels == label - 1) & ((found.scores - score).abs() < 1e-4)).nonzero().flatten()
             matched += bool(len(same))
@@ -68,7 +68,7 @@ def test_predictions_equal_torchvisions(pair):
 
 
 def targets():
-    """Return the same objects as torchvision wants them (labels from 1) and as ours."""
+    """Return the same objects as torchvision takes them (labels from 1) and as Vertebra does."""
     theirs, ours = [], []
     for height, width in SIZES:
         boxes = torch.tensor([[10.0, 12.0, 90.0, 70.0], [50.0, 20.0, 118.0, 79.0], [5.0, 40.0, 40.0, 78.0]])
@@ -86,11 +86,11 @@ def targets():
 def test_losses_equal_torchvisions(pair):
     """Oracle: torchvision's five losses in training mode (batch norm over the same batch), to 1e-3, relative.
 
-    Each side has its own proposals.
+    Each side uses its own proposals.
     """
     theirs, ours = (model.train() for model in pair)
     for part in (theirs.roi_heads.mask_head, ours.head.mask):
-        part.eval()  # the statistics of ours have repeated positives in them
+        part.eval()  # Vertebra's statistics include repeated positives
     pixels, images = random_images(SIZES)
     their_targets, our_targets = targets()
     expected = theirs(pixels, their_targets)
@@ -109,7 +109,7 @@ def test_losses_equal_torchvisions(pair):
     assert found["loss_mask"] > 0.1
 
 
-def test_foreign_names_are_refused():
-    """Exit code 4, naming the tensor."""
+def test_unknown_names_of_weights_are_refused():
+    """By hand: exit code 4, naming the tensor."""
     with pytest.raises(CheckpointError, match=r"roi_heads.keypoint_head.0.weight is not a tensor of torchvision's"):
         from_torchvision_detector({"roi_heads.keypoint_head.0.weight": torch.zeros(1)})

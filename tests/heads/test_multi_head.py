@@ -1,4 +1,4 @@
-"""Boxes, masks and semantics of one network: joint data, the heads beside each other, and a run from end to end."""
+"""Several heads on one network: joint data, each head's losses and predictions, and a run end to end."""
 
 import json
 from pathlib import Path
@@ -59,8 +59,8 @@ def multi_head_config(shapes: Path, **weights: float) -> ExperimentConfig:
     return config.replace(model=config.model.replace(head=head))
 
 
-def test_a_joint_record_has_the_annotations_of_every_part(shapes):
-    """Law: the objects and the semantic map as their own data sets give them, with one image."""
+def test_joint_data_set_has_the_annotations_of_every_part(shapes):
+    """Law: the objects and the semantic map equal those of the separate data sets, with one image."""
     config = joint(shapes)
     data, boxes, maps = (build_dataset(part) for part in (config, *config.parts.values()))
     assert list(data.classes) == ["detection", "semantic"] and len(data) == len(boxes) == len(maps)
@@ -72,8 +72,8 @@ def test_a_joint_record_has_the_annotations_of_every_part(shapes):
         assert record.image_id == boxes.image_ids[index] and record.file == boxes.read(index).file
 
 
-def test_only_images_of_every_part_are_used(shapes):
-    """By hand: two of four images have a map; the ground truth for scores has these two alone, the report all."""
+def test_joint_data_set_uses_images_that_all_parts_have(shapes):
+    """By hand: two of four images have a map; the ground truth for scores has only these two, the report all four."""
     maps = joint(shapes).parts["semantic"].replace(subset=2)
     data = build_dataset(joint(shapes, semantic=maps))
     assert data.image_ids == build_dataset(maps).image_ids and len(data) == 2
@@ -90,7 +90,7 @@ def test_only_images_of_every_part_are_used(shapes):
 
 
 def test_parts_without_a_common_image_are_refused(shapes, tmp_path):
-    """DataError that shows an id of each part."""
+    """By hand: DataError that shows an image id of each part."""
     annotations = json.loads((shapes / "annotations" / "instances_val.json").read_text())
     for image in annotations["images"]:
         image["id"] += 1000
@@ -102,14 +102,14 @@ def test_parts_without_a_common_image_are_refused(shapes, tmp_path):
         build_dataset(joint(shapes, semantic=moved))
 
 
-def test_a_data_set_under_the_name_of_another_task_is_refused(shapes):
-    """UsageError that names the part, the data set and its task."""
+def test_part_with_data_for_another_task_is_refused(shapes):
+    """By hand: UsageError that names the part, the data set and its task."""
     with pytest.raises(UsageError, match=r"parts.semantic: 'coco' is a data set for detection"):
         build_dataset(joint(shapes, semantic=joint(shapes).parts["detection"]))
 
 
-def test_all_annotations_go_through_the_same_transform(shapes):
-    """Law: a crop, scale and flip are drawn once; each target is what its own data set alone would get."""
+def test_all_annotations_get_the_same_transform(shapes):
+    """Law: crop, scale and flip are drawn once; each target equals that of its own data set alone."""
     config = joint(shapes)
     data, boxes, maps = (build_dataset(part) for part in (config, *config.parts.values()))
     transform = build_transform(ScaledCropConfig(size=(48, 48)), seed=3)
@@ -121,8 +121,8 @@ def test_all_annotations_go_through_the_same_transform(shapes):
         assert torch.equal(together["semantic"], labels)
 
 
-def test_each_head_learns_and_predicts_as_it_would_alone(shapes):
-    """Law: losses, times their weight, numbers to watch and predictions equal those of the head alone."""
+def test_heads_equal_separate_models(shapes):
+    """Law: losses times their weight, metrics and predictions equal those of a model with this head alone."""
     config = multi_head_config(shapes, semantic=0.5)
     data = build_dataset(config.val.dataset)
     model = build_model(config.model, {task: classes.names for task, classes in data.classes.items()}).eval()
@@ -163,15 +163,16 @@ def test_each_head_learns_and_predicts_as_it_would_alone(shapes):
         ({"heads": {"a": {"name": "rcn"}, "c": {"name": "fcn"}}}, "did you mean 'rcnn'"),
     ],
 )
-def test_a_wrong_config_is_refused(shapes, change, message):
-    """ValueError at construction that says what is wrong."""
+def test_invalid_multi_head_config_is_refused(shapes, change, message):
+    """By hand: ValueError at construction that says what is wrong."""
     config = multi_head_config(shapes).model.head.model_dump()
     with pytest.raises((ValueError, UsageError), match=message):
         MultiHeadConfig(**{**config, **change})
 
 
-def test_data_without_the_annotations_of_a_head_are_refused(shapes):
-    """UsageError at the start: no masks in the part, one task alone, a task that no part has, classes of one task."""
+def test_data_without_the_annotations_of_a_head_is_refused(shapes):
+    """By hand: UsageError at the start: no masks in the part, a single task, a task that no part has, classes of one
+    task."""
     config = multi_head_config(shapes)
     data = build_dataset(config.val.dataset)
     head = config.model.head
@@ -194,8 +195,8 @@ def test_data_without_the_annotations_of_a_head_are_refused(shapes):
         build_model(config.model, {"detection": ("a", "b")})
 
 
-def test_a_run_of_two_heads_trains_evaluates_and_predicts(shapes, tmp_path, capsys):
-    """A law, through the command line: scores of the run, of ``eval`` and of the results files agree; by hand: losses,
+def test_run_with_two_heads(shapes, tmp_path, capsys):
+    """Law, on the command line: scores of the run, of ``eval`` and of the results files agree. By hand: losses,
     files and pictures of both heads."""
     (tmp_path / "config.json").write_text(multi_head_config(shapes).model_dump_json())
     run, output = tmp_path / "run", tmp_path / "predictions"
@@ -241,8 +242,9 @@ def test_a_run_of_two_heads_trains_evaluates_and_predicts(shapes, tmp_path, caps
         ('[{"labels": []}]', "the first row is not a result of detection or semantic"),
     ],
 )
-def test_results_of_none_of_the_tasks_are_refused(content, message, shapes, tmp_path, capsys):
-    """Exit code 3: joint data has annotations of several tasks, and the rows must tell which they are for."""
+def test_results_without_a_known_task_are_refused(content, message, shapes, tmp_path, capsys):
+    """By hand: exit code 3: joint data has annotations for several tasks, and the rows must show which one they are
+    for."""
     (tmp_path / "config.json").write_text(multi_head_config(shapes).model_dump_json())
     (tmp_path / "rows.json").write_text(content)
     assert main(["eval", "--data", str(tmp_path / "config.json"), "--results", str(tmp_path / "rows.json")]) == 3

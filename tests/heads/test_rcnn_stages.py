@@ -1,4 +1,4 @@
-"""The steps and branches of an R-CNN, each alone: what a cascade and a further branch rely on."""
+"""The stages and branches of an R-CNN, each alone: what a cascade and additional branches rely on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -90,8 +90,8 @@ def test_refined_boxes_equal_torchvisions_decoding(class_agnostic):
         assert refined.boxes[~refined.valid].eq(0).all()
 
 
-def test_a_box_that_leaves_its_image_is_no_proposal_of_the_next_stage():
-    """By hand: pushed by its width to the right, out of an image of 100 pixels, it has no area."""
+def test_refined_box_outside_the_image_is_no_proposal():
+    """By hand: moved by its width to the right, out of an image of 100 pixels, a box has no area."""
     branch, (_, images, _) = build_branch(class_agnostic=True), scene()
     proposals = Proposals(torch.tensor([[[90.0, 10.0, 100.0, 20.0]]] * 2), torch.ones(2, 1, dtype=torch.bool))
     offsets = torch.tensor([10.0, 0.0, 0.0, 0.0]).expand(2, 1, 1, 4)
@@ -111,8 +111,9 @@ def cascade_losses(stages: Sequence[BoxBranch], features: Features, images: Imag
     return losses, proposals
 
 
-def test_stages_that_follow_one_another_learn_better_boxes():
-    """Learning: two stages, the second on what the first refines, overfit a scene; each improves the boxes it gets."""
+def test_cascade_of_two_stages_improves_boxes():
+    """Learning: two stages, the second on the boxes that the first refines, overfit a scene; each stage improves its
+    boxes."""
     features, images, targets = scene()
     proposals = proposals_near(targets[0])
     torch.manual_seed(0)
@@ -142,7 +143,7 @@ def test_stages_that_follow_one_another_learn_better_boxes():
 
 
 class SizeBranchConfig(RegionBranchConfig):
-    """A branch for a test: the logarithm of the object's area."""
+    """A branch for these tests, which predicts the logarithm of an object's area."""
 
     pool: RoIAlignConfig = RoIAlignConfig(size=3)
 
@@ -183,14 +184,15 @@ class SizedRCNNConfig(RCNNConfig):
 
 
 @pytest.fixture
-def registered(monkeypatch):
-    """Register the head with the size branch, as a user's file does, for one test."""
+def registered_head(monkeypatch):
+    """Register the head with the size branch for one test, as a user's file does."""
     monkeypatch.setattr(HEADS, "_entries", dict(HEADS._entries))
     HEADS.register("sized_rcnn", SizedRCNNConfig)(RCNNHead)
 
 
-def test_a_further_branch_is_a_field_of_the_config_and_a_part(registered):
-    """Law: the head, which knows nothing of it, trains and predicts with it, and names its parts."""
+def test_user_defined_branch_trains_and_predicts(registered_head):
+    """Law: the R-CNN head trains and predicts with an additional branch that is a field of its config, and lists its
+    parts."""
     features, images, targets = scene()
     rpn = RPNConfig(anchor_sizes=((16.0,), (32.0,), (64.0,), (128.0,)), post_nms=(40, 40))
     torch.manual_seed(0)
@@ -216,8 +218,8 @@ def test_a_further_branch_is_a_field_of_the_config_and_a_part(registered):
     torch.testing.assert_close(predictions[0].scores, expected)
 
 
-def test_a_branch_that_is_left_out_is_no_part(registered):
-    """By hand: None in the config, and no parameters of it."""
+def test_branch_set_to_none_is_not_built(registered_head):
+    """By hand: no part and no parameters of it."""
     head = HEADS.build(SizedRCNNConfig(size=None), INFO, CLASSES)
     assert head.dense_parts == ("rpn", "box") and not hasattr(head, "size")
 
@@ -226,14 +228,15 @@ def test_a_branch_that_is_left_out_is_no_part(registered):
     ("mask", "expected"),
     [(None, None), (MaskBranchConfig(), "bitmaps"), (MaskBranchConfig(truth="polygons"), "polygons")],
 )
-def test_a_head_says_what_masks_it_needs(mask, expected):
-    """By hand: none without a mask branch; those of the mask branch, whatever other branches there are."""
+def test_required_mask_format_of_a_head(mask, expected):
+    """By hand: none without a mask branch; otherwise that of the mask branch, whatever other branches there are."""
     assert required_mask_format(RCNNConfig(mask=mask)) == expected
     assert required_mask_format(SizedRCNNConfig(mask=mask)) == expected
 
 
-def test_recall_is_whether_an_object_has_a_proposal():
-    """By hand: one found exactly, one overlapped by a third, one by padding only; an image without objects."""
+def test_proposal_recall():
+    """By hand: one object found exactly, one overlapped by a third, one overlapped by padding only; an image without
+    objects."""
 
     def objects(*boxes: list[float]) -> Instances:
         return Instances(torch.tensor(boxes).view(-1, 4), torch.zeros(len(boxes), dtype=torch.int64))
@@ -248,8 +251,8 @@ def test_recall_is_whether_an_object_has_a_proposal():
     assert proposal_recall(Proposals(boxes, valid), targets, 0.3).tolist() == [True, True, False]
 
 
-def test_positives_to_watch_are_those_that_the_losses_count():
-    """Oracle: the head's own sample, drawn again from the same seed."""
+def test_logged_positives_equal_those_of_the_losses():
+    """Oracle: the head's own sample, drawn again with the same seed."""
     features, images, targets = scene()
     torch.manual_seed(0)
     head = RCNNHead(INFO, CLASSES, RCNNConfig(rpn=RPNConfig(samples=32), box=SMALL))

@@ -1,4 +1,4 @@
-"""The semantic heads that torchvision lacks, against plain loops written from the papers' figures."""
+"""The semantic heads that torchvision lacks, against plain implementations of the papers' figures."""
 
 import pytest
 import torch
@@ -18,8 +18,9 @@ def test_dilation_rates_follow_the_stride():
 
 
 @torch.no_grad()
-def test_one_image_is_pooled_with_the_running_statistics():
-    """Law: training and evaluation pool one image alike, and the statistics stay; two images have statistics."""
+def test_image_pooling_of_one_image_uses_running_statistics():
+    """Law: for a batch of one, training and evaluation pool alike, and the statistics do not change; a batch of two
+    updates them."""
     pooling = build_head("deeplab").aspp.pooling
     pooling.norm.running_mean.normal_(generator=torch.Generator().manual_seed(0))
     before = pooling.norm.running_mean.clone()
@@ -45,8 +46,8 @@ def convolve(weights, name, hidden, norm=True, **options):
 
 @pytest.mark.parametrize("separable", [False, True])
 @torch.no_grad()
-def test_deeplab_v3_plus_is_the_papers_figure(separable):
-    """Oracle: 1802.02611 Figure 2 written out with torch's functions alone."""
+def test_deeplab_v3_plus_equals_the_papers_figure(separable):
+    """Oracle: 1802.02611 Figure 2 written with torch's functions alone."""
     head = build_head("deeplab", low_level=LowLevelConfig(channels=6), separable=separable, dropout=0.5).eval()
     for name, value in head.state_dict().items():
         if "running_var" in name or name.endswith("1.weight"):
@@ -78,8 +79,8 @@ def test_deeplab_v3_plus_is_the_papers_figure(separable):
 
 
 @torch.no_grad()
-def test_semantic_fpn_upsamples_stage_by_stage():
-    """Oracle: 1901.02446 Figure 3 in a plain loop: a convolution before each doubling to the finest level."""
+def test_semantic_fpn_equals_the_papers_figure():
+    """Oracle: 1901.02446 Figure 3 as a plain loop: a convolution before each doubling up to the finest level."""
     head = build_head("semantic_fpn").eval()
     features, images, _ = scene(sizes=((64, 96),))
     total = torch.zeros(())
@@ -94,8 +95,8 @@ def test_semantic_fpn_upsamples_stage_by_stage():
 
 
 @torch.no_grad()
-def test_unet_upsamples_level_by_level():
-    """Oracle: a plain loop: the coarser map is repeated cell by cell and joined to the finer one."""
+def test_unet_equals_a_plain_loop():
+    """Oracle: a plain loop: the coarser map is upsampled by repeating cells, and concatenated with the finer one."""
     head = build_head("unet", 32).eval()
     features, images, _ = scene(32, sizes=((64, 96),))
     hidden = features["c5"]

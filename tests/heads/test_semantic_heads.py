@@ -1,4 +1,4 @@
-"""Every semantic head keeps the promises of ``SemanticHead``; one that is registered is tested here."""
+"""Every semantic head meets the contract of ``SemanticHead``; registered heads are tested automatically."""
 
 import subprocess
 import sys
@@ -37,7 +37,8 @@ CASES = [(name, options) for name in NAMES for options in OPTIONS.get(name, [{}]
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_every_head_trains_and_predicts_on_every_pyramid(name, options, output_stride, sizes):
-    """Law: finite losses, logits of the size of the images; batches of one too, and in both modes the same things."""
+    """Law: finite losses, and logits of the size of the images, for batches of one too; both modes return the same
+    types."""
     if name == "deeplab" and output_stride == 32:
         options = {**options, "rates": (1, 2)}
     head = build_head(name, output_stride, **options)
@@ -65,7 +66,7 @@ def test_every_norm_trains_on_one_image(name, norm):
 
 @pytest.mark.parametrize("loss", [{}, {"hardest": 0.3}, {"dice": 1.0, "lovasz": 1.0}], ids=str)
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
-def test_ignored_pixels_alone_teach_nothing(name, options, loss):
+def test_loss_of_ignored_pixels_alone_is_zero(name, options, loss):
     """Law: both losses and every gradient are exactly zero."""
     head = build_head(name, loss=loss, **options)
     features, images, targets = scene()
@@ -76,8 +77,8 @@ def test_ignored_pixels_alone_teach_nothing(name, options, loss):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_auxiliary_classifier_adds_its_loss_alone(name):
-    """Law: predictions and the head's own loss are as without it; its loss is times its weight."""
+def test_auxiliary_classifier_only_adds_its_loss(name):
+    """Law: predictions and the main loss are as without it; its loss is multiplied by its weight."""
     features, images, targets = scene()
     single, without = build_head(name).eval(), build_head(name, auxiliary=None).eval()
     without.load_state_dict({key: value for key, value in single.state_dict().items() if "auxiliary" not in key})
@@ -92,8 +93,9 @@ def test_the_auxiliary_classifier_adds_its_loss_alone(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_255_classes_can_be_learned_and_256_are_refused(name):
-    """By hand: a map of bytes has room for 255 classes beside 255 itself; the untrained loss is their logarithm."""
+def test_at_most_255_classes(name):
+    """By hand: a map of bytes has values for 255 classes beside 255 itself; the loss of an untrained head is their
+    logarithm."""
     head = build_head(name, num_classes=255, auxiliary=None).eval()
     features, images, targets = scene()
     assert head.loss(features, images, targets)["loss_semantic"].item() == pytest.approx(5.54, abs=0.3)  # ln 255
@@ -105,7 +107,7 @@ def test_255_classes_can_be_learned_and_256_are_refused(name):
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_predictions_do_not_depend_on_batch_mates(name):
-    """Law: an image in a batch is predicted as alone with the same padding, whatever the other image shows."""
+    """Law: an image in a batch is predicted as alone with the same padding, whatever the other image is."""
     backbone = create_backbone("resnet10t")
     neck = FPN(backbone.feature_info, FPNConfig(channels=16))
     options = {"rates": (1, 2)} if name == "deeplab" else {}
@@ -124,9 +126,9 @@ def test_predictions_do_not_depend_on_batch_mates(name):
 @pytest.mark.parametrize("config", [FCNConfig(), DeepLabConfig(convolutions=0)], ids=lambda config: config.name)
 @torch.no_grad()
 def test_padding_changes_nothing_for_one_convolution(config):
-    """Law: cells of zeros beyond an image are what a convolution adds at its edge, and image pooling skips them.
+    """Law: cells of zeros beyond an image equal the zero padding of a convolution, and image pooling skips them.
 
-    A second convolution would see what the first made of the padding, as in every toolkit.
+    A second convolution would see what the first one computes in the padding, as in every toolkit.
     """
     head = HEADS.build(config, pyramid(), CLASSES).eval()
     features, images, _ = scene(sizes=((64, 96),))
@@ -159,14 +161,14 @@ def test_padding_changes_nothing_for_one_convolution(config):
         ),
     ],
 )
-def test_a_pyramid_that_does_not_fit_is_refused(config, info, match):
-    """ValueError at construction that says what came and what to do."""
+def test_unsuitable_pyramid_is_refused(config, info, match):
+    """By hand: ValueError at construction with what came and what to do."""
     with pytest.raises(ValueError, match=match):
         HEADS.build(config, info, CLASSES)
 
 
-def test_a_tiny_deeplab_learns_an_image():
-    """Learning: a bright disk on dark ground, to the pixel but for its edge."""
+def test_small_deeplab_overfits_an_image():
+    """Learning: a bright disk on a dark background, to the pixel except at its edge."""
     torch.manual_seed(0)
     backbone = create_backbone("resnet10t", output_stride=16)
     head = DeepLabHead(backbone.feature_info, 2, DeepLabConfig(channels=32, low_level=LowLevelConfig()))
@@ -183,8 +185,8 @@ def test_a_tiny_deeplab_learns_an_image():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_read_back_from_the_device(name):
-    """Law: on ``meta`` there are no values to read."""
+def test_no_value_is_read_back_from_the_device(name):
+    """Law: loss and prediction run on ``meta`` tensors, which have no values."""
     features, images, targets = scene()
     features = {level: maps.to("meta") for level, maps in features.items()}
     losses = build_head(name).to("meta").loss(features, images.to("meta"), [labels.to("meta") for labels in targets])
@@ -213,6 +215,7 @@ for name in sys.argv[1:]:
 
 @pytest.mark.slow
 def test_losses_compile_in_one_graph():
-    """Law: the same losses, without a graph break. In another process, since checked shapes do not compile."""
+    """Law: the same losses, without a graph break. It runs in a new process, since functions with shape checks do
+    not compile."""
     done = subprocess.run([sys.executable, "-c", COMPILE, *NAMES], capture_output=True, text=True)
     assert done.stdout.split() == NAMES, done.stderr

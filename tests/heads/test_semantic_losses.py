@@ -1,4 +1,4 @@
-"""The losses of a map of logits against torch's, slow loops of their definitions, and cases by hand."""
+"""Losses of semantic logits against torch's, slow loops of their definitions, and cases by hand."""
 
 import math
 import subprocess
@@ -38,7 +38,7 @@ def loss_of(logits, target, **config):
     return SemanticLoss(logits.shape[1], SemanticLossConfig(**config))(logits, target)
 
 
-def assert_same(logits, ours, expected):
+def assert_equal_loss_and_gradient(logits, ours, expected):
     """Compare two losses and their gradients."""
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
     gradients = [torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in (ours, expected)]
@@ -54,17 +54,17 @@ def known_pixels(logits, target):
 
 @pytest.mark.parametrize("weights", [None, (0.5, 2.0, 1.0, 3.0)])
 def test_cross_entropy_equals_torchs(weights):
-    """Oracle: torch's mean, which leaves the ignored pixels out and weighs the others."""
+    """Oracle: torch's mean, which leaves out ignored pixels and weights the others by class."""
     logits, target = scene()
     tensor = None if weights is None else torch.tensor(weights)
     expected = F.cross_entropy(logits, target, tensor, ignore_index=255)
-    assert_same(logits, loss_of(logits, target, class_weights=weights), expected)
+    assert_equal_loss_and_gradient(logits, loss_of(logits, target, class_weights=weights), expected)
 
 
 @pytest.mark.parametrize("weights", [None, (0.5, 2.0, 1.0, 3.0)])
 @pytest.mark.parametrize("hardest", [0.01, 0.2, 0.75])
-def test_the_hardest_pixels_are_the_first_of_a_sort(hardest, weights):
-    """Oracle: Python's sort of the pixels' losses; the mean of the first, by class weights where there are some."""
+def test_hard_pixel_mining_equals_a_sort(hardest, weights):
+    """Oracle: Python's sort of the pixels' losses; the mean of the first, with class weights if given."""
     logits, target = scene()
     factors = weights or (1.0,) * CLASSES
     rows = [
@@ -73,14 +73,16 @@ def test_the_hardest_pixels_are_the_first_of_a_sort(hardest, weights):
     rows.sort(key=lambda row: -row[0].item())
     hard_rows = rows[: max(1, int(hardest * len(rows)))]
     expected = torch.stack([error for error, _ in hard_rows]).sum() / sum(factor for _, factor in hard_rows)
-    assert_same(logits, loss_of(logits, target, hardest=hardest, class_weights=weights), expected)
+    assert_equal_loss_and_gradient(logits, loss_of(logits, target, hardest=hardest, class_weights=weights), expected)
 
 
-def test_the_hardest_pixels_equal_detectron2s_where_none_is_ignored():
-    """Oracle: detectron2's formula, the mean of the top k of all pixels; it would count ignored ones as zeros."""
+def test_hard_pixel_mining_equals_detectron2s_without_ignored_pixels():
+    """Oracle: detectron2's formula, the mean of the top k of all pixels, which counts ignored ones as zeros."""
     logits, target = scene(ignored=0)
     errors = F.cross_entropy(logits, target, reduction="none").flatten()
-    assert_same(logits, loss_of(logits, target, hardest=0.2), errors.topk(int(0.2 * len(errors))).values.mean())
+    assert_equal_loss_and_gradient(
+        logits, loss_of(logits, target, hardest=0.2), errors.topk(int(0.2 * len(errors))).values.mean()
+    )
 
 
 def test_dice_equals_its_formula():
@@ -92,7 +94,9 @@ def test_dice_equals_its_formula():
         pairs = [(row.softmax(dim=0)[label], float(pixel_label == label)) for row, pixel_label in pixels]
         overlap = sum(probability * truth for probability, truth in pairs)
         losses.append(1 - 2 * overlap / sum(probability**2 + truth**2 for probability, truth in pairs))
-    assert_same(logits, loss_of(logits, target, cross_entropy=0.0, dice=1.0), torch.stack(losses).mean())
+    assert_equal_loss_and_gradient(
+        logits, loss_of(logits, target, cross_entropy=0.0, dice=1.0), torch.stack(losses).mean()
+    )
 
 
 def test_dice_of_two_pixels():
@@ -103,7 +107,7 @@ def test_dice_of_two_pixels():
 
 
 def test_lovasz_equals_its_definition():
-    """Oracle: the Lovasz extension in sets: errors from the greatest on, each times what its pixel adds to 1 - IoU."""
+    """Oracle: the Lovász extension with sets: errors from the greatest, each times what its pixel adds to 1 - IoU."""
     logits, target = scene()
     pixels = known_pixels(logits, target)
     losses = []
@@ -118,7 +122,9 @@ def test_lovasz_equals_its_definition():
             loss = loss + errors[index] * (after - before)
             before = after
         losses.append(loss)
-    assert_same(logits, loss_of(logits, target, cross_entropy=0.0, lovasz=1.0), torch.stack(losses).mean())
+    assert_equal_loss_and_gradient(
+        logits, loss_of(logits, target, cross_entropy=0.0, lovasz=1.0), torch.stack(losses).mean()
+    )
 
 
 def lovasz_of_all_classes_at_once(probabilities, labels):
@@ -137,8 +143,8 @@ def lovasz_of_all_classes_at_once(probabilities, labels):
 
 @pytest.mark.parametrize("rounded", [False, True])
 @pytest.mark.parametrize("ignored", [0.0, 0.3])
-def test_lovasz_class_by_class_is_that_of_all_at_once_bit_for_bit(rounded, ignored):
-    """Oracle: one sort of all classes, and autograd; with probabilities that are equal to others, too."""
+def test_lovasz_class_by_class_equals_all_classes_at_once(rounded, ignored):
+    """Oracle: one sort of all classes, and autograd, bit for bit; also with equal probabilities."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(7, 5000, generator=generator)
     probabilities = (logits.round() if rounded else logits).softmax(dim=0)
@@ -154,15 +160,15 @@ def test_lovasz_class_by_class_is_that_of_all_at_once_bit_for_bit(rounded, ignor
         assert torch.equal(ours, expected)
 
 
-def test_lovasz_does_not_sort_every_class_at_once():
-    """Law: forward and backward take less than 16 bytes for each class and pixel beside the inputs."""
+def test_lovasz_memory_does_not_hold_every_class():
+    """Law: forward and backward take less than 16 bytes per class and pixel beyond the inputs."""
     probabilities = torch.rand(64, 2**14).softmax(dim=0).requires_grad_()
     labels = torch.randint(0, 64, (2**14,))
     assert peak_bytes(lambda: lovasz_softmax(probabilities, labels).backward()) < 16 * 64 * 2**14
 
 
-def test_lovasz_of_a_sure_prediction_is_one_minus_the_iou():
-    """Law: at the corners it is the set function. Here IoU is 2/3 and 1/2, of the third nothing."""
+def test_lovasz_of_a_certain_prediction_is_one_minus_the_iou():
+    """Law: at the corners the extension is the set function. IoU is 2/3 and 1/2 here; the third class has no pixel."""
     target = torch.tensor([[[0, 0, 1, 0, 1, 255]]])
     predicted = torch.tensor([[[0, 0, 1, 1, 1, 2]]])
     logits = F.one_hot(predicted, 3).permute(0, 3, 1, 2) * 60.0
@@ -170,7 +176,7 @@ def test_lovasz_of_a_sure_prediction_is_one_minus_the_iou():
     assert loss.item() == pytest.approx(1 - (2 / 3 + 2 / 3) / 2)
 
 
-def test_the_loss_is_the_weighted_sum():
+def test_loss_is_the_weighted_sum_of_its_parts():
     """Law: each part times its weight."""
     logits, target = scene()
     parts = {name: loss_of(logits, target, **{"cross_entropy": 0.0, name: 1.0}) for name in ("dice", "lovasz")}
@@ -180,8 +186,8 @@ def test_the_loss_is_the_weighted_sum():
 
 
 @pytest.mark.parametrize("config", LOSSES, ids=str)
-def test_ignored_pixels_change_nothing(config):
-    """Law: a map with a wide border of ignored pixels, whatever is predicted there, gives the same loss."""
+def test_ignored_pixels_do_not_change_the_loss(config):
+    """Law: a map with a wide border of ignored pixels, whatever is predicted there, has the same loss."""
     logits, target = scene()
     noise = F.pad(logits.detach(), (0, 9, 0, 5), value=3.0) + F.pad(torch.zeros_like(logits), (0, 9, 0, 5), value=1.0)
     padded = F.pad(target, (0, 9, 0, 5), value=255)
@@ -199,14 +205,14 @@ def test_ignored_pixels_alone_have_no_loss_and_no_gradient(config):
 
 
 @pytest.mark.parametrize("config", LOSSES, ids=str)
-def test_nothing_is_read_back_from_the_device(config):
-    """Law: on ``meta`` there are no values to read."""
+def test_no_value_is_read_back_from_the_device(config):
+    """Law: the losses run on ``meta`` tensors, which have no values."""
     loss = SemanticLoss(CLASSES, SemanticLossConfig(**config)).to("meta")
     assert loss(*(tensor.detach().to("meta") for tensor in scene())).shape == ()
 
 
-def test_a_perfect_prediction_costs_nothing():
-    """Law: the target itself, predicted surely, has no loss; its opposite has much."""
+def test_perfect_prediction_has_zero_loss():
+    """Law: the target itself, predicted with certainty, has no loss; its opposite has a large one."""
     _, target = scene()
     right = F.one_hot(target.clamp(max=CLASSES - 1), CLASSES).permute(0, 3, 1, 2) * 60.0
     for config in LOSSES:
@@ -214,7 +220,7 @@ def test_a_perfect_prediction_costs_nothing():
         assert loss_of(-right, target, **config) > 0.5
 
 
-def test_equal_logits_cost_the_logarithm_of_the_number_of_classes():
+def test_cross_entropy_of_equal_logits_is_log_num_classes():
     """By hand: every class has the same probability."""
     assert loss_of(torch.zeros(1, 9, 2, 2), torch.ones(1, 2, 2, dtype=torch.int64)).item() == pytest.approx(math.log(9))
 
@@ -229,14 +235,14 @@ def test_equal_logits_cost_the_logarithm_of_the_number_of_classes():
         ({"focal": 1.0}, "there is no field 'focal'"),
     ],
 )
-def test_a_config_without_a_loss_is_refused(config, match):
-    """ValidationError that says what is wrong."""
+def test_config_without_a_loss_is_refused(config, match):
+    """By hand: ValidationError that says what is wrong."""
     with pytest.raises(ValidationError, match=match):
         SemanticLossConfig(**config)
 
 
-def test_class_weights_must_be_as_many_as_classes():
-    """ValueError that shows both numbers."""
+def test_number_of_class_weights_must_match_classes():
+    """By hand: ValueError with both numbers."""
     with pytest.raises(ValueError, match="4 values, one for each class; got 2"):
         SemanticLoss(CLASSES, SemanticLossConfig(class_weights=(1.0, 2.0)))
 
@@ -263,8 +269,9 @@ dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("sizes", [[2, 2], [1, 3]])
-def test_two_processes_have_the_dice_loss_of_one(sizes, tmp_path):
-    """Law: loss and gradient, averaged over the processes, are those of one with all images, whose classes differ."""
+def test_dice_loss_does_not_depend_on_the_world_size(sizes, tmp_path):
+    """Law: loss and gradient, averaged over the processes, are those of one process with all images, whose classes
+    differ."""
     generator = torch.Generator().manual_seed(0)
     pixels, weight = torch.randn(4, 3, 8, 9, generator=generator), torch.randn(CLASSES, 3, generator=generator)
     target = torch.randint(0, 2, (4, 8, 9), generator=generator)

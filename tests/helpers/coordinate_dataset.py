@@ -20,7 +20,7 @@ from vertebra.structures import Classes
 HEIGHT, WIDTHS = 60, (60, 84, 72, 100, 66)
 OBJECTS = 3
 AS_IT_IS = ResizeConfig(short_sides=(HEIGHT,))
-FILL = (124, 116, 104)  # where no image is
+FILL = (124, 116, 104)  # color of pixels outside any image
 
 
 class CoordinateDataset(Dataset):
@@ -30,7 +30,7 @@ class CoordinateDataset(Dataset):
     task = "detection"
 
     def __init__(self, form: str | None = "bitmaps", tasks: tuple[str, ...] = ("detection",)) -> None:
-        """``form`` is that of the masks; None for boxes alone."""
+        """Create the data set; ``form`` is the format of the masks, None for boxes alone."""
         self.masks, self.mask_format = form is not None, form or "bitmaps"
         self.tasks, self.image_ids = tasks, list(range(len(WIDTHS)))
         self.indices_read: list[int] = []

@@ -15,7 +15,7 @@ from vertebra.necks import FPN, FPNConfig
 from vertebra.structures import Images
 
 NUM_CLASSES = 7  # without the background
-WIDTH = 64  # of the fully connected layers; torchvision's own 1024 tests no more
+WIDTH = 64  # of the fully connected layers; torchvision's 1024 would test nothing more
 PROPOSALS = 300
 
 
@@ -50,13 +50,13 @@ def torchvision_detector(seed: int = 0) -> FasterRCNN:
     return model.eval()
 
 
-def vertebra_detector(peer: FasterRCNN, config: RCNNConfig = CONVENTIONS) -> Model:
+def vertebra_detector(reference: FasterRCNN, config: RCNNConfig = CONVENTIONS) -> Model:
     """Return Vertebra's detector with the weights of torchvision's, under the conventions of a config."""
     backbone = vertebra.create_backbone("resnet18", norm="frozen")
     neck = FPN(backbone.feature_info, FPNConfig(extra="pool"))
     config = replace_in_branch(config, "box", fc=(WIDTH, WIDTH))
     model = Model(backbone, neck, RCNNHead(neck.feature_info, NUM_CLASSES, config))
-    model.load_state_dict(from_torchvision_detector(peer.state_dict()))
+    model.load_state_dict(from_torchvision_detector(reference.state_dict()))
     return model.eval()
 
 
@@ -72,10 +72,10 @@ def random_images(sizes: list[tuple[int, int]], seed: int = 0) -> tuple[list[Ten
 
 
 def torchvision_features(
-    peer: FasterRCNN, images: list[Tensor]
+    reference: FasterRCNN, images: list[Tensor]
 ) -> tuple[dict[str, Tensor], torchvision.models.detection.image_list.ImageList]:
     """Return the features that torchvision's heads get, with Vertebra's names of levels."""
     with torch.no_grad():
-        image_list, _ = peer.transform(images)
-        features = peer.backbone(image_list.tensors)
+        image_list, _ = reference.transform(images)
+        features = reference.backbone(image_list.tensors)
     return dict(zip(("p2", "p3", "p4", "p5", "p6"), features.values(), strict=True)), image_list

@@ -21,12 +21,12 @@ def reference_network(name, output_stride=32):
     with torch.device("meta"):
         if name in TORCHVISION and (output_stride == 32 or RESNETS[name].block == "bottleneck"):
             dilate = [False, output_stride <= 8, output_stride <= 16]
-            twin = get_model(name, weights=None, replace_stride_with_dilation=dilate)
+            reference = get_model(name, weights=None, replace_stride_with_dilation=dilate)
         elif timm.is_model(name):
-            twin = timm.create_model(name, output_stride=output_stride)
+            reference = timm.create_model(name, output_stride=output_stride)
         else:
-            twin = timm_resnet(RESNETS[name], output_stride)
-    return randomize(twin.to_empty(device="cpu"))
+            reference = timm_resnet(RESNETS[name], output_stride)
+    return randomize(reference.to_empty(device="cpu"))
 
 
 def timm_resnet(spec, output_stride):
@@ -66,12 +66,12 @@ def randomize(network):
     return network
 
 
-def reference_features(twin, pixels):
+def reference_features(reference, pixels):
     """Return c2..c5 of a network of torchvision or timm."""
-    hidden = twin.maxpool(torch.relu(twin.bn1(twin.conv1(pixels))))
+    hidden = reference.maxpool(torch.relu(reference.bn1(reference.conv1(pixels))))
     features = {}
     for level, layer in zip(LEVELS, LAYERS, strict=True):
-        features[level] = hidden = getattr(twin, layer)(hidden)
+        features[level] = hidden = getattr(reference, layer)(hidden)
     return features
 
 
@@ -88,9 +88,9 @@ def count_blocks(weights, layer):
     return len({name.split(".")[1] for name in weights if name.startswith(f"{layer}.")})
 
 
-def backbone_weights(twin):
+def backbone_weights(reference):
     """Return a network's state dict without the classifier."""
-    return {key: value for key, value in twin.state_dict().items() if not key.startswith("fc.")}
+    return {key: value for key, value in reference.state_dict().items() if not key.startswith("fc.")}
 
 
 def load_backbone(name, weights, **options):

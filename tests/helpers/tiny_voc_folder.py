@@ -11,7 +11,7 @@ OBJECTS = {
     "b": (("dog", (1, 1, 96, 64), 1), ("person", (20, 20, 20, 20), 0)),
     "c": (),
 }
-"""Of each image the name, the box as the file has it, and difficult."""
+"""For each image the class name, the box as in the file, and difficult."""
 
 
 def to_xml(objects, size: str | None = None) -> str:

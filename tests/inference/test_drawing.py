@@ -1,4 +1,4 @@
-"""Drawing predictions: masks, boxes, colours and text."""
+"""Drawing predictions: masks, boxes, colors and text."""
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ RNG = np.random.default_rng(0)
 
 
 def ragged_masks(count: int, shape: tuple[int, int]) -> list[np.ndarray]:
-    """Return masks with holes, some of them over the edge of the image, and an empty one."""
+    """Return masks with holes, some of them across the border of the image, and an empty one."""
     masks = [np.zeros(shape, bool)]
     for top, left in RNG.integers(-10, 50, (count, 2)).tolist():
         mask = np.zeros(shape, bool)
@@ -22,9 +22,9 @@ def ragged_masks(count: int, shape: tuple[int, int]) -> list[np.ndarray]:
 
 
 def test_masks_are_blended_and_outlined():
-    """Oracle: numpy's arithmetic and OpenCV's outlines on full-size bitmaps, one mask after the other.
+    """Oracle: numpy's arithmetic and OpenCV's contours on full-size bitmaps, one mask after the other.
 
-    The image that is drawn on stays as it was.
+    The input image is not changed.
     """
     image = RNG.integers(0, 256, (60, 70, 3), dtype=np.uint8)
     before, expected = image.copy(), image.astype(int)
@@ -38,8 +38,8 @@ def test_masks_are_blended_and_outlined():
     np.testing.assert_array_equal(image, before)
 
 
-def test_every_label_has_another_colour():
-    """Law: all labels of a semantic map; the first ones differ much, and black text can be read on all of them."""
+def test_every_label_has_another_color():
+    """Law: for all labels of a semantic map; the first ones differ much, and black text is readable on all of them."""
     colors = np.array([class_color(label) for label in range(IGNORE)], int)
     assert len(np.unique(colors, axis=0)) == IGNORE
     distances = np.abs(colors[:8, None] - colors[None, :8]).sum(axis=2)
@@ -47,8 +47,8 @@ def test_every_label_has_another_colour():
     assert colors.max(axis=1).min() >= 200
 
 
-def test_boxes_are_drawn_in_the_colours_of_their_classes():
-    """By hand: the colour behind the names of two boxes, whose classes share a hue with others."""
+def test_boxes_are_drawn_in_the_colors_of_their_classes():
+    """By hand: the color behind the names of two boxes, whose classes share a hue with others."""
     image = np.full((400, 600, 3), 128, np.uint8)
     boxes = torch.tensor([[10.0, 100.0, 200.0, 300.0], [300.0, 100.0, 500.0, 300.0]])
     drawn = draw_boxes(image, boxes, torch.tensor([0, 81]), [str(label) for label in range(90)])
@@ -57,8 +57,9 @@ def test_boxes_are_drawn_in_the_colours_of_their_classes():
     assert len({class_color(0), class_color(1), class_color(80), class_color(81)}) == 4
 
 
-def test_text_stands_below_an_image_that_is_wide_enough_for_it():
-    """By hand: an image of 60 pixels is drawn three times as wide, one of 400 as it is; below it is black on white."""
+def test_text_is_below_the_image_and_small_images_are_enlarged():
+    """By hand: an image of 60 pixels is drawn three times as wide, one of 400 at its size; the text below is black
+    on white."""
     assert draw_lines(np.full((40, 60, 3), 200, np.uint8), ["dog"]).shape == (120 + 20, 180, 3)
     wide = np.full((50, 400, 3), 7, np.uint8)
     picture = draw_lines(wide, ["dog", "cat"])

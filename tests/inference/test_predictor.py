@@ -1,4 +1,4 @@
-"""A trained model on photos: what it answers, what it needs, and what it does not load."""
+"""``Predictor``: predictions for photos, what it needs, and what it does not import."""
 
 import io
 import json
@@ -24,13 +24,13 @@ from ..helpers.tiny import tiny_classifier, tiny_config
 
 @pytest.fixture(scope="module")
 def config(shapes) -> ExperimentConfig:
-    """A detector whose evaluations predict two images together."""
+    """Return a detector's experiment with an evaluation batch size of two."""
     return tiny_config(shapes, evaluation={"batch_size": 2})
 
 
 @pytest.fixture(scope="module")
 def run(config, tmp_path_factory) -> Path:
-    """A finished run of the detector."""
+    """Return a finished run of the detector."""
     output = tmp_path_factory.mktemp("predictor") / "run"
     train(config, output)
     return output
@@ -38,12 +38,12 @@ def run(config, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def photos(config) -> list[np.ndarray]:
-    """The validation images."""
+    """Return the validation images."""
     dataset = build_dataset(config.val.dataset)
     return [dataset.read(index).image for index in range(len(dataset))]
 
 
-def test_a_list_of_photos_is_answered_as_the_evaluation_was(run, config, photos):
+def test_predictions_equal_the_results_of_the_run(run, config, photos):
     """Law: the results file of the run, to the last digit, in its batches of two."""
     dataset, predictor = build_dataset(config.val.dataset), Predictor(run, "cpu")
     rows = []
@@ -57,8 +57,8 @@ def test_a_list_of_photos_is_answered_as_the_evaluation_was(run, config, photos)
     assert sorted(rows, key=key) == sorted(written, key=key) and len(rows) > 50
 
 
-def test_one_photo_gets_one_answer_and_a_list_gets_a_list(run, photos):
-    """By hand; a list of one is a list, and an empty list too. What a photo is given as changes nothing."""
+def test_one_photo_gives_one_prediction_and_a_list_gives_a_list(run, photos):
+    """By hand: also a list of one photo and an empty list. The type in which a photo is given does not matter."""
     predictor = Predictor(run, "cpu")
     alone = predictor(photos[0])
     assert isinstance(alone, Detections) and predictor([]) == []
@@ -71,8 +71,8 @@ def test_one_photo_gets_one_answer_and_a_list_gets_a_list(run, photos):
             torch.testing.assert_close(getattr(prediction, name), getattr(alone, name), rtol=0, atol=0)
 
 
-def test_photos_of_other_sizes_are_answered_in_their_own_pixels(run, photos):
-    """Law: a photo of twice the size has boxes of twice the size; and none reaches out of it."""
+def test_predictions_are_in_the_pixels_of_the_photo(run, photos):
+    """Law: a photo of twice the size has boxes of twice the size, inside the photo."""
     predictor = Predictor(run, "cpu", batch_size=1)
     height, width = photos[0].shape[:2]
     large = photos[0].repeat(2, axis=0).repeat(2, axis=1)
@@ -81,8 +81,8 @@ def test_photos_of_other_sizes_are_answered_in_their_own_pixels(run, photos):
         assert (detections.boxes <= limit).all() and detections.boxes.max() > 0.9 * scale * min(height, width)
 
 
-def test_the_precision_and_kernels_are_those_of_the_runs_evaluations(tmp_path, monkeypatch):
-    """By hand: what torch is set to while the model predicts, for a run in bf16 with deterministic kernels."""
+def test_precision_and_deterministic_kernels_follow_the_run(tmp_path, monkeypatch):
+    """By hand: torch's settings while the model predicts, for a run in bf16 with deterministic kernels."""
     config = tiny_classifier(recipe={"precision": "bf16", "deterministic": True})
     train(config, tmp_path / "run")
     predictor, settings = Predictor(tmp_path / "run", "cpu"), []
@@ -99,8 +99,8 @@ def test_the_precision_and_kernels_are_those_of_the_runs_evaluations(tmp_path, m
     assert (torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()) == before
 
 
-def test_a_run_whose_validation_draws_at_random_needs_to_be_told_how(shapes, tmp_path):
-    """Exit code 2, with what to give; a value or a function of one's own is taken."""
+def test_random_validation_transform_needs_preprocessing(shapes, tmp_path):
+    """By hand: exit code 2, with what to give; a config value or a function is accepted."""
     train(tiny_config(shapes, val={"transform": {"short_sides": (64, 72)}}), tmp_path / "run")
     with pytest.raises(UsageError, match=r"is random .*: give Predictor\(preprocessing=...\), such as Short"):
         Predictor(tmp_path / "run")
@@ -110,15 +110,15 @@ def test_a_run_whose_validation_draws_at_random_needs_to_be_told_how(shapes, tmp
     torch.testing.assert_close(value(photo).boxes, function(photo).boxes)
 
 
-def test_a_batch_needs_a_photo(run):
-    """ValueError with the number that came."""
+def test_batch_size_below_one_is_refused(run):
+    """By hand: ValueError with the number."""
     with pytest.raises(ValueError, match="got batch_size=0"):
         Predictor(run, batch_size=0)
 
 
 @dataclass(frozen=True)
 class Points:
-    """A prediction type of a user's own."""
+    """A user's type of prediction."""
 
     xy: Tensor
 
@@ -126,8 +126,8 @@ class Points:
         return Points(self.xy * torch.tensor([original_size[1] / size[1], original_size[0] / size[0]]))
 
 
-def test_a_prediction_type_of_ones_own_is_converted_by_its_method():
-    """By hand: alone or among those of several heads; a value without the method stays as it is."""
+def test_user_prediction_is_converted_by_to_original():
+    """By hand: alone and among those of several heads; a value without the method is returned unchanged."""
     points = Points(torch.tensor([[10.0, 20.0]]))
     for converted in (
         to_original(points, (50, 100), (100, 400)),
@@ -149,8 +149,8 @@ print(type(detections).__name__, *sorted(set(sys.modules) - before))
 """
 
 
-def test_prediction_loads_no_package_that_only_training_needs(run):
-    """By hand, in a new process: no metric, augmentation or training, and no module that is not on every system."""
+def test_prediction_imports_no_training_packages(run):
+    """By hand, in a new process: no metrics, augmentation or training, and no module that only some systems have."""
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(run)], capture_output=True, text=True, check=True)
     name, *modules = done.stdout.split()
     assert name == "Detections"
@@ -159,8 +159,8 @@ def test_prediction_loads_no_package_that_only_training_needs(run):
     assert loaded == []
 
 
-def test_a_checkpoint_of_a_part_that_is_not_registered_says_so(run, tmp_path):
-    """Exit code 4, naming the part; its other facts can be read."""
+def test_checkpoint_with_an_unregistered_part_is_refused(run, tmp_path):
+    """By hand: exit code 4, naming the part; its other facts can be read."""
     checkpoint = open_checkpoint(run)
     values = json.loads(json.dumps(checkpoint.inference))
     values["model"]["head"]["name"] = "rcn"

@@ -1,4 +1,4 @@
-"""Photos on their way to the model: what is taken for one, and that it gets what an evaluation would give it."""
+"""Preprocessing of photos: which values are accepted, and that the model gets what an evaluation would give it."""
 
 import io
 
@@ -36,8 +36,8 @@ def photo(size: tuple[int, int]) -> np.ndarray:
     ],
     ids=str,
 )
-def test_a_photo_is_prepared_as_a_validation_image(transform, size):
-    """Oracle, bit for bit: the transform of the validation images, which is albumentations'."""
+def test_photo_is_preprocessed_like_a_validation_image(transform, size):
+    """Oracle: the transform of the validation images, which is albumentations', bit for bit."""
     preprocessing = as_preprocessing(transform)
     assert preprocessing is not None
     image = photo(size)
@@ -57,19 +57,19 @@ def test_a_photo_is_prepared_as_a_validation_image(transform, size):
     ],
     ids=str,
 )
-def test_a_transform_that_draws_at_random_prepares_no_photo(transform):
-    """By hand: each of these gives an image another look from time to time."""
+def test_random_transform_is_no_preprocessing(transform):
+    """By hand: transforms that give an image in different forms."""
     assert as_preprocessing(transform) is None
 
 
-def test_a_transform_that_may_but_does_not_draw_prepares_photos():
-    """By hand: one length given twice, and a jitter that changes nothing."""
+def test_transform_without_randomness_is_preprocessing():
+    """By hand: one short side given twice, and a jitter that changes nothing."""
     transform = ResizeConfig(short_sides=(64, 64), long_side=96, color_jitter={"probability": 0.5})
     assert as_preprocessing(transform) == ShortSideResize(short_side=64, long_side=96)
 
 
-def test_a_crop_that_does_not_fit_is_refused():
-    """ValueError with both sizes."""
+def test_crop_larger_than_the_photo_is_refused():
+    """By hand: ValueError with both sizes."""
     with pytest.raises(ValueError, match="a crop of 65 px does not fit into a short side of 64 px"):
         ResizedCenterCrop(short_side=64, size=65)
 
@@ -106,16 +106,16 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_whatever_a_user_has_of_a_photo_is_taken(name):
-    """By hand: gray is repeated, alpha dropped, and of 16 bits the high byte used."""
+def test_every_common_image_type_is_accepted(name):
+    """By hand: gray is repeated, alpha dropped, and of 16 bits the high byte is used."""
     image, expected = TAKEN[name]
     rgb = load_photo(image)
     assert rgb.dtype == np.uint8
     np.testing.assert_array_equal(rgb, expected if expected.ndim == 3 else np.repeat(expected[:, :, None], 3, axis=2))
 
 
-def test_bytes_are_read_as_the_file_is(tmp_path):
-    """Law: a JPEG on its side, and one without its end marker, from a path and from its bytes."""
+def test_bytes_are_decoded_like_a_file(tmp_path):
+    """Law: a JPEG with an EXIF orientation, and one without its end marker, from a path and from its bytes."""
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     path = tmp_path / "turned.jpg"
@@ -127,8 +127,8 @@ def test_bytes_are_read_as_the_file_is(tmp_path):
             np.testing.assert_array_equal(load_photo(image), read_image(path))
 
 
-def test_the_pixels_of_a_pil_image_stay_where_they_are():
-    """By hand: predictions are in the pixels of the image that was given, which Pillow did not turn."""
+def test_pil_image_is_not_rotated():
+    """By hand: predictions are in the pixels of the image that was given, which Pillow did not rotate."""
     image = Image.fromarray(RGB)
     image.getexif()[0x0112] = 6
     np.testing.assert_array_equal(load_photo(image), RGB)
@@ -153,8 +153,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_photo_is_refused_with_its_type_and_shape(name):
-    """By hand: the message says what came and what would be taken."""
+def test_value_that_is_no_image_is_refused(name):
+    """By hand: the message has its type and shape, and what is accepted."""
     image, error, message = REFUSED[name]
     with pytest.raises(error, match=message):
         load_photo(image)

@@ -1,4 +1,4 @@
-"""The model as a whole: laws of its losses and predictions, learning, and what it refuses."""
+"""The complete model: laws of its losses and predictions, learning, and what it refuses."""
 
 import jaxtyping
 import pytest
@@ -41,15 +41,15 @@ def nothing() -> Instances:
 
 
 @pytest.fixture
-def as_users_run():
-    """Turn the checks of shapes off, which run in tests only: a user gets the error behind them."""
+def without_shape_checks():
+    """Switch off the shape checks, which run in tests only, so that the error behind them is tested."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def test_an_image_without_objects_has_no_box_loss():
-    """Law: both box losses are exactly zero, the others finite, and every gradient exists."""
+def test_image_without_objects_has_no_box_loss():
+    """docs/faults.md row 25. Law: both box losses are exactly zero, the others finite, and every gradient exists."""
     model = small_model()
     losses = model(images(), [nothing()])
     assert losses["loss_rpn_box"] == 0 and losses["loss_box"] == 0
@@ -58,7 +58,7 @@ def test_an_image_without_objects_has_no_box_loss():
 
 
 def test_losses_are_the_same_in_training_and_evaluation_mode():
-    """Law: what is returned never depends on the mode (with frozen norms, so without statistics of the batch)."""
+    """Law: the return value does not depend on the mode (with frozen norms, which use no batch statistics)."""
     torch.manual_seed(0)
     config = small_config()
     config = config.replace(backbone=config.backbone.replace(norm="frozen"))
@@ -71,8 +71,8 @@ def test_losses_are_the_same_in_training_and_evaluation_mode():
     assert all(torch.equal(value, results[1][name]) for name, value in results[0].items())
 
 
-def test_a_crowd_over_the_image_leaves_no_background():
-    """Law: where all of the image is a crowd and nothing else, there is nothing to learn."""
+def test_crowd_over_the_whole_image_gives_no_loss():
+    """Law: an image that is all crowd has neither objects nor background."""
     crowd = Instances(
         torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), ignored=torch.tensor([[-99.0, -99, 199, 199]])
     )
@@ -80,7 +80,7 @@ def test_a_crowd_over_the_image_leaves_no_background():
 
 
 def test_predictions_do_not_depend_on_batch_mates():
-    """docs/faults.md row 134, a law: an image alone and beside another of its size gives the same detections and
+    """docs/faults.md row 134. Law: an image alone and beside another of its size gives the same detections and
     masks."""
     torch.manual_seed(0)
     config = small_config(score_threshold=0.0)
@@ -96,7 +96,7 @@ def test_predictions_do_not_depend_on_batch_mates():
 
 
 def test_padding_is_zero_after_normalization():
-    """By hand, torchvision's convention: padded pixels are exactly 0, real ones (x / 255 - mean) / std."""
+    """By hand: torchvision's convention: padded pixels are exactly 0, others (x / 255 - mean) / std."""
     batch = Images.from_list([torch.full((3, 20, 30), 255, dtype=torch.uint8)], divisor=32)
     pixels = Preprocess(InputConfig())(batch)
     assert pixels.shape == (1, 3, 32, 32)
@@ -107,7 +107,7 @@ def test_padding_is_zero_after_normalization():
 
 
 def test_caffe_style_input_is_bgr_minus_the_mean():
-    """By hand, Detectron's convention: BGR order, 0..255, mean subtracted, nothing divided."""
+    """By hand: Detectron's convention: BGR order, 0..255, mean subtracted, no division."""
     config = InputConfig(mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), scale=255, channels="bgr")
     image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1).expand(3, 32, 32)
     pixels = Preprocess(config)(Images.from_list([image]))
@@ -115,7 +115,7 @@ def test_caffe_style_input_is_bgr_minus_the_mean():
 
 
 def test_two_images_are_learned():
-    """Learning: two objects in two images are found again after a few steps, and nothing else scores high."""
+    """Learning: two objects in two images are detected after a few steps, and nothing else has a high score."""
     torch.manual_seed(0)
     model = small_model()
     batch = Images(torch.cat([images(seed=3).pixels, images(seed=4).pixels]), torch.tensor([[64, 64]] * 2))
@@ -128,14 +128,14 @@ def test_two_images_are_learned():
         optimizer.zero_grad()
         total_loss(model(batch, targets)).backward()
         optimizer.step()
-    # Two images are too few for running statistics; their own are what the weights were trained with.
+    # Evaluate with batch statistics: two images are too few for running statistics.
     for detections, target in zip(model.predict(batch), targets, strict=True):
         assert detections.labels[0] == target.labels[0] and detections.scores[0] > 0.8
         torch.testing.assert_close(detections.boxes[:1], target.boxes, atol=4.0, rtol=0)
 
 
-def test_nothing_is_read_back_from_the_device():
-    """Law: all but suppression, which is torchvision's, runs where there are no values to read."""
+def test_no_value_is_read_back_from_the_device():
+    """Law: everything but NMS, which is torchvision's, runs on ``meta`` tensors, which have no values."""
     with torch.device("meta"):
         model = build_model(small_config(), ["a", "b", "c"])
         batch = Images(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.int64))
@@ -163,27 +163,27 @@ def test_nothing_is_read_back_from_the_device():
     ],
     ids=["float", "no channels"],
 )
-def test_tensors_that_are_no_images_are_refused(pixels, message, as_users_run):
-    """ValueError that says what an image is."""
+def test_tensors_that_are_no_images_are_refused(pixels, message, without_shape_checks):
+    """docs/faults.md rows 81, 82. By hand: ValueError that says what an image is."""
     with pytest.raises(ValueError, match=message):
         Images.from_list([pixels])
 
 
-def test_one_channel_is_refused_by_a_model_of_three(as_users_run):
-    """ValueError that names both numbers of channels, instead of a silent broadcast."""
+def test_gray_image_is_refused_by_an_rgb_model(without_shape_checks):
+    """docs/faults.md row 82. By hand: ValueError with both numbers of channels, instead of silent broadcasting."""
     with pytest.raises(ValueError, match="needs images with 3 channels, got 1"):
         small_model()(Images.from_list([torch.zeros(1, 64, 64, dtype=torch.uint8)]), [nothing()])
 
 
-def test_boxes_and_labels_of_different_length_are_refused(as_users_run):
-    """ValueError that names both lengths."""
+def test_boxes_and_labels_of_different_length_are_refused(without_shape_checks):
+    """docs/faults.md row 42. By hand: ValueError that names both lengths."""
     with pytest.raises(ValueError, match="got 1 boxes and 2 labels"):
         Instances(BOX, torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize("name", sorted(list_configs()))
 def test_every_shipped_config_builds(name):
-    """Each has a lab note, survives a round trip through JSON, and gives a model."""
+    """Law: it has a docstring, survives a round trip through JSON, and builds a model."""
     config = load_config(name)
     assert list_configs()[name]
     assert type(config).model_validate_json(config.model_dump_json()) == config
@@ -194,14 +194,14 @@ def test_every_shipped_config_builds(name):
     assert model.class_names
 
 
-def test_an_unknown_config_names_the_nearest():
-    """UsageError, exit code 2."""
+def test_unknown_config_suggests_the_nearest():
+    """By hand: UsageError, exit code 2."""
     with pytest.raises(UsageError, match="did you mean 'quickstart'"):
         load_config("quikstart")
 
 
-def test_pixels_are_prepared_as_the_backbones_weights_want_them():
-    """Law: the input is the backbone's where the config has none; what a config says counts, and is written down."""
+def test_input_of_the_config_overrides_that_of_the_weights():
+    """Law: without an input in the config, the backbone's is used; with one, the config's, and it is stored."""
     values = {"backbone": {"name": "resnet14t", "style": "caffe"}, "neck": {"name": "fpn"}, "head": {"name": "rcnn"}}
     config = ModelConfig.model_validate(values)
     assert build_model(config, ["a"]).preprocess.config == CAFFE_INPUT == resolve_input(config).input
@@ -212,8 +212,8 @@ def test_pixels_are_prepared_as_the_backbones_weights_want_them():
     assert Model(backbone, neck, RCNNHead(neck.feature_info, 2)).preprocess.config == CAFFE_INPUT
 
 
-def test_a_family_stands_for_every_name_that_begins_with_it():
-    """By hand: a name that ends in a slash builds any name that begins with it, and is not listed."""
+def test_registry_prefix_builds_every_name_that_begins_with_it():
+    """By hand: an entry that ends in a slash builds any name that begins with it, and is not listed."""
     registry = Registry("thing")
     registry.register("toys/", PartConfig)(lambda config: f"built {config.name}")
     assert registry.build(PartConfig(name="toys/car")) == "built toys/car"

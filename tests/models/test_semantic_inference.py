@@ -1,4 +1,4 @@
-"""Windows, scales and mirror images against loops written out plainly, and laws of what they are."""
+"""Semantic prediction with windows, scales and flips against plain loops, and its laws."""
 
 import pytest
 import torch
@@ -56,8 +56,8 @@ def logits_of(model: Model, pixels: torch.Tensor, **config) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("num_classes", [3, 11, 20])
-def test_logits_kept_on_the_heads_grid_give_the_same_pixels(num_classes):
-    """Oracle: logits of every pixel and class, resized at once, and their map at another size; bit for bit."""
+def test_resizing_logits_late_gives_the_same_map(num_classes):
+    """Oracle: logits of every pixel and class resized at once, and their map at another size; bit for bit."""
     model, images = build_model(num_classes), images_of((64, 96), (50, 70))
     for prediction, expected in zip(model.predict(images), two_step_logits(model, images), strict=True):
         assert torch.equal(full_size_logits(prediction), expected)
@@ -66,8 +66,8 @@ def test_logits_kept_on_the_heads_grid_give_the_same_pixels(num_classes):
 
 
 @pytest.mark.parametrize("config", [{}, {"window": 128}], ids=["at once", "windows"])
-def test_prediction_does_not_hold_every_class_of_every_pixel(config):
-    """Law: 150 classes take little more than 8, and far less than a float for each of their pixels."""
+def test_prediction_memory_does_not_grow_with_classes_times_pixels(config):
+    """Law: 150 classes take little more memory than 8, and far less than a float per class and pixel."""
     images, size = images_of((256, 256)), (256, 256)
 
     def segment(model: Model) -> torch.Tensor:
@@ -77,15 +77,15 @@ def test_prediction_does_not_hold_every_class_of_every_pixel(config):
     assert many - few < 0.1 * 150 * 4 * 256 * 256
 
 
-def test_the_default_is_predict(model):
-    """Law: the same logits, bit for bit, of a batch with padding."""
+def test_default_inference_equals_predict(model):
+    """Law: the same logits, bit for bit, for a batch with padding."""
     images = images_of((64, 96), (50, 70))
     for first, second in zip(predict_semantic(model, images), model.predict(images), strict=True):
         assert torch.equal(full_size_logits(first), full_size_logits(second))
 
 
-def test_one_window_is_the_whole_image(model):
-    """Law: a window as large as the image, or larger, is the image."""
+def test_window_as_large_as_the_image_equals_the_image(model):
+    """Law: also for a larger window."""
     pixels = images_of((64, 96)).pixels[0]
     for window in (96, 500):
         assert torch.equal(logits_of(model, pixels, window=window), predict(model, pixels))
@@ -109,8 +109,8 @@ def test_windows_equal_mmsegs(model, size, window, stride):
     torch.testing.assert_close(logits, total / count, rtol=1e-4, atol=1e-5)
 
 
-def test_how_many_windows_at_once_changes_nothing(model):
-    """A law, but for the order of roundings."""
+def test_window_batch_size_does_not_matter(model):
+    """Law: equal up to the order of roundings."""
     pixels = images_of((75, 96)).pixels[0, :, :75]
     logits = [logits_of(model, pixels, window=40, batch_size=count) for count in (1, 4, 100)]
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-5)
@@ -118,8 +118,8 @@ def test_how_many_windows_at_once_changes_nothing(model):
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.75])
-def test_one_scale_is_a_resized_image_and_resized_logits(model, scale):
-    """Oracle: torch's own resizes, of the image to the view and of its logits back."""
+def test_one_scale_equals_resizing_image_and_logits(model, scale):
+    """Oracle: torch's own resizing of the image to the view and of its logits back."""
     pixels = images_of((64, 96)).pixels[0]
     size = (int(64 * scale), int(96 * scale))
     view = F.interpolate(pixels.float()[None], size, mode="bilinear")[0].round().byte()
@@ -143,16 +143,17 @@ def test_views_are_averaged(model):
     torch.testing.assert_close(logits.exp().sum(dim=0), torch.ones(64, 96))
 
 
-def test_a_mirrored_image_is_predicted_mirrored(model):
-    """A law of mirror images, which the network alone does not keep."""
+def test_flip_option_makes_predictions_mirror_symmetric(model):
+    """Law: the prediction of the mirrored image is the mirrored prediction, which does not hold for the network
+    alone."""
     pixels = images_of((64, 96)).pixels[0]
     assert not torch.allclose(predict(model, pixels.flip(2)).flip(2), predict(model, pixels), atol=1e-2)
     logits = [logits_of(model, view, flip=True, scales=(1.0, 0.5)) for view in (pixels, pixels.flip(2))]
     torch.testing.assert_close(logits[1].flip(2), logits[0], rtol=1e-4, atol=1e-5)
 
 
-def test_padding_and_batch_mates_change_no_window(model):
-    """Law: an image is predicted as without its batch mate, at its own size; its padding is never seen."""
+def test_windows_do_not_depend_on_padding_or_batch_mates(model):
+    """Law: an image is predicted as if alone, at its own size; its padding is never seen."""
     images = images_of((64, 96), (50, 70))
     config = SemanticInference(window=48, scales=(1.0, 1.5))
     logits = [full_size_logits(prediction) for prediction in predict_semantic(model, images, config)]
@@ -162,8 +163,8 @@ def test_padding_and_batch_mates_change_no_window(model):
     assert torch.equal(logits[1], full_size_logits(alone[0]))
 
 
-def test_a_sure_prediction_stays_finite(model):
-    """By hand: a probability that rounds to zero has a finite logarithm all the same, so that a map can be resized."""
+def test_certain_prediction_stays_finite(model):
+    """By hand: a probability that rounds to zero still has a finite logarithm, so that the map can be resized."""
     surer = Model(model.backbone, model.neck, FCNHead(model.backbone.feature_info, CLASSES), model.preprocess).eval()
     torch.nn.init.normal_(surer.head.classifier.logits.weight, std=1000.0)
     logits = logits_of(surer, images_of((64, 96)).pixels[0], flip=True)
@@ -171,7 +172,7 @@ def test_a_sure_prediction_stays_finite(model):
 
 
 def test_other_tasks_and_impossible_windows_are_refused():
-    """ValueError that names the model's task; a config without a scale, without a window, or with gaps."""
+    """By hand: ValueError that names the model's task; a config without a scale, without a window, or with gaps."""
     backbone = create_backbone("resnet10t")
     neck = FPN(backbone.feature_info)
     with pytest.raises(

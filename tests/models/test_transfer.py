@@ -1,4 +1,4 @@
-"""Weights into a model of other classes: what a class has learned goes by its name."""
+"""Transferring weights to a model of other classes: predictor rows are copied by class name."""
 
 import itertools
 import json
@@ -39,7 +39,7 @@ SHARED = ("cat", "owl")
 
 
 def rcnn(background: str = "last", **options) -> RCNNConfig:
-    """A small Mask R-CNN, its background where torchvision or where detectron2 has it."""
+    """Return a small Mask R-CNN, with its background logit first (torchvision) or last (detectron2)."""
     box = BoxBranchConfig(**{"fc": (8,), "background": background, **options})
     agnostic = options.get("class_agnostic", False)
     return RCNNConfig(box=box, mask=MaskBranchConfig(convolutions=(8,), class_agnostic=agnostic))
@@ -49,21 +49,21 @@ SEVERAL = MultiHeadConfig(heads={"boxes": rcnn(), "map": SemanticFPNConfig(chann
 
 
 def build(head: HeadConfig, names, seed: int) -> Model:
-    """A small model of noise."""
+    """Return a small model with random weights."""
     model = build_model(ModelConfig(backbone=BACKBONE, neck=FPNConfig(channels=8), head=head), names)
-    randomise(model, seed)
+    randomize(model, seed)
     return model
 
 
-def randomise(model: Model, seed: int) -> None:
-    """Noise for every weight, in a model that predicts."""
+def randomize(model: Model, seed: int) -> None:
+    """Fill every weight with noise, and set the model to evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.eval().parameters():
         nn.init.normal_(parameter, std=0.1, generator=generator)
 
 
 def region_outputs(head, names) -> dict[str, Tensor]:
-    """Everything that the branches say of two regions about each class, by its name; of the background by ''."""
+    """Return what the branches predict for two regions about each class, by its name; '' is the background."""
     features = features_of(pyramid(), 96, 96)
     boxes = torch.tensor([[[4.0, 4.0, 40.0, 50.0], [0.0, 10.0, 90.0, 80.0]]]).expand(2, -1, -1)
     logits, offsets = head.box(features, boxes)
@@ -76,9 +76,9 @@ def region_outputs(head, names) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("before", ["last", "first"])
 @pytest.mark.parametrize("after", ["last", "first"])
-def test_a_shared_class_is_told_as_before(before, after):
-    """Law: of the same features both models say the same about each class that both know, and about the background,
-    whatever the order of the classes and wherever each keeps the background."""
+def test_shared_classes_are_predicted_as_before(before, after):
+    """Law: from the same features both models predict the same for each shared class and for the background,
+    whatever the order of the classes and the position of the background."""
     source, model = build(rcnn(before), OLD, 1), build(rcnn(after), NEW, 2)
     said = transfer_weights(model, source)
     ours, theirs = region_outputs(model.head, NEW), region_outputs(source.head, OLD)
@@ -87,34 +87,35 @@ def test_a_shared_class_is_told_as_before(before, after):
     assert said.endswith("detection: owl, cat mapped by name; newt, eel initialized; dog dropped")
 
 
-def test_another_class_starts_as_it_was_made():
-    """By hand, row by row: with the background first newt is row 1 and eel 4, each with four rows of offsets."""
-    source, model, twin = build(rcnn("first"), OLD, 1), build(rcnn("first"), NEW, 2), build(rcnn("first"), NEW, 2)
+def test_new_class_keeps_its_initial_weights():
+    """By hand, row by row: with the background first, newt is row 1 and eel row 4, each with four rows of box
+    offsets."""
+    source, model, reference = build(rcnn("first"), OLD, 1), build(rcnn("first"), NEW, 2), build(rcnn("first"), NEW, 2)
     transfer_weights(model, source)
-    box, fresh, old = (each.head.box for each in (model, twin, source))
+    box, fresh, old = (each.head.box for each in (model, reference, source))
     for row in (1, 4):
         assert torch.equal(box.class_logits.weight[row], fresh.class_logits.weight[row])
         assert torch.equal(box.box_offsets.bias[4 * row : 4 * row + 4], fresh.box_offsets.bias[4 * row : 4 * row + 4])
-    assert torch.equal(model.head.mask.logits.weight[[0, 3]], twin.head.mask.logits.weight[[0, 3]])
+    assert torch.equal(model.head.mask.logits.weight[[0, 3]], reference.head.mask.logits.weight[[0, 3]])
     assert torch.equal(box.box_offsets.weight[8:12], old.box_offsets.weight[12:16])  # owl: row 2 here, row 3 there
     assert equal_tensors(model.backbone.state_dict(), source.backbone.state_dict())
 
 
 @pytest.mark.parametrize("name", [*NAMES, "classification"])
 def test_logits_move_with_their_class(name):
-    """The same law of the heads that give a logit per class: of semantic heads for each pixel."""
+    """Law: the same for heads with one logit per class; for semantic heads, per pixel."""
     features = features_of(pyramid(), 64, 96)
     images = Images.from_list([torch.zeros(3, 64, 96, dtype=torch.uint8)] * 2, divisor=1)
 
     def outputs(names, seed: int, start: Model | None = None):
-        """The model's logits; it has a head of its own, and all else as any other."""
+        """Return the logits of a model whose head has its own seed, and whose other parts are always the same."""
         if name == "classification":
             head = HEADS.build(ClassificationConfig(levels=("c5",)), pyramid(), len(names))
         else:
             head = build_head(name, num_classes=len(names))
         backbone = create_backbone(BACKBONE.name)
         model = Model(backbone, Passthrough(backbone.feature_info), head, class_names=names)
-        randomise(model, seed)
+        randomize(model, seed)
         if start is not None:
             transfer_weights(model, start)
         return model, head(features, images)
@@ -126,7 +127,7 @@ def test_logits_move_with_their_class(name):
     assert not torch.allclose(ours[:, NEW.index("eel")], theirs[:, OLD.index("dog")])
 
 
-def test_each_of_several_heads_has_classes_of_its_own():
+def test_each_of_several_heads_has_its_own_classes():
     """Law: a name is looked up among the classes of the head's own task."""
     old, new = {"detection": OLD, "semantic": ("sky", "cat")}, {"detection": NEW, "semantic": ("cat", "road", "sky")}
     source, model = build(SEVERAL, old, 1), build(SEVERAL, new, 2)
@@ -148,8 +149,9 @@ def test_each_of_several_heads_has_classes_of_its_own():
     ],
     ids=lambda config: config.name,
 )
-def test_a_head_says_which_of_its_tensors_have_rows_of_classes(config):
-    """The contract of every head: they are those whose first axis grows with the number of classes, by as many rows."""
+def test_class_rows_cover_all_tensors_that_grow_with_classes(config):
+    """Law: a head's ``class_rows`` are the tensors whose first axis grows with the number of classes, by as many
+    rows."""
     few, many = (HEADS.build(config, pyramid(), count) for count in (2, 3))
     grown = {
         name: len(tensor) - len(few.state_dict()[name])
@@ -164,17 +166,17 @@ def test_a_head_says_which_of_its_tensors_have_rows_of_classes(config):
 
 
 @pytest.mark.parametrize("other", [rcnn(class_agnostic=True), rcnn(fc=(9,)), DeepLabConfig(level="c4", channels=8)])
-def test_another_architecture_is_refused(other):
-    """docs/faults.md rows 98, 99: exit code 4 naming tensors, and the model is as it was."""
-    model, twin = build(rcnn(), NEW, 2), build(rcnn(), NEW, 2)
+def test_weights_of_another_architecture_are_refused(other):
+    """docs/faults.md rows 98, 99. By hand: exit code 4 naming tensors, and the model is not changed."""
+    model, reference = build(rcnn(), NEW, 2), build(rcnn(), NEW, 2)
     with pytest.raises(CheckpointError, match=r"does not fit this model: head\.") as caught:
         transfer_weights(model, build(other, OLD, 1))
     assert caught.value.exit_code == 4
-    assert equal_tensors(model.state_dict(), twin.state_dict())
+    assert equal_tensors(model.state_dict(), reference.state_dict())
 
 
-def test_frozen_norms_take_what_batch_norms_learned():
-    """Law: they have the same tensors but for counters, which nothing reads."""
+def test_batch_norm_weights_load_into_frozen_norms():
+    """Law: they have the same tensors except for counters, which nothing reads."""
     source, model = build(rcnn(), OLD, 1), build(rcnn(), OLD, 2)
     frozen = ModelConfig(backbone=BACKBONE.replace(norm="frozen"), neck=FPNConfig(channels=8), head=rcnn())
     model = build_model(frozen, OLD)
@@ -184,7 +186,7 @@ def test_frozen_norms_take_what_batch_norms_learned():
 
 @pytest.fixture(scope="module")
 def trained(shapes, tmp_path_factory):
-    """A run with averaged weights, and pixels that are its own."""
+    """Return a run with EMA weights and an input normalization of its own."""
     run = tmp_path_factory.mktemp("transfer") / "run"
     base = tiny_config(shapes)
     pixels = InputConfig(mean=(9.0, 9.0, 9.0), std=(50.0, 50.0, 50.0))
@@ -194,7 +196,7 @@ def trained(shapes, tmp_path_factory):
 
 
 def fewer_classes(shapes, trained, **changes) -> ExperimentConfig:
-    """A training on three of the shapes, in another order, that starts from the run."""
+    """Return a training on three of the shapes, in another order, that starts from the run."""
     config = tiny_config(
         shapes,
         model={"start_from": str(trained)},
@@ -209,9 +211,9 @@ def fewer_classes(shapes, trained, **changes) -> ExperimentConfig:
     return config.replace(**splits, recipe={"optimizer": config.recipe.optimizer.replace(lr=1e-30)})
 
 
-def test_a_training_starts_from_another_runs_model(shapes, trained, tmp_path, capsys):
-    """Law: with a learning rate of nothing the averaged weights of the run come out, its rows by class name, and
-    pixels are normalised as they were for it."""
+def test_start_from_copies_the_model_of_another_run(shapes, trained, tmp_path, capsys):
+    """Law: with a learning rate near zero the EMA weights of the run come out, predictor rows by class name, and
+    pixels are normalized as in the run."""
     names = load_model(trained).class_names["detection"]
     config = fewer_classes(shapes, trained)
     train(config, tmp_path / "run")
@@ -225,8 +227,9 @@ def test_a_training_starts_from_another_runs_model(shapes, trained, tmp_path, ca
     assert "mapped by name" in said and str(trained) in said
 
 
-def test_resuming_needs_not_what_the_run_started_from(shapes, trained, tmp_path):
-    """Law: once it has a checkpoint, its start may be gone; another start is refused with exit code 2."""
+def test_resuming_does_not_need_start_from(shapes, trained, tmp_path):
+    """Law: once there is a checkpoint, the run that it started from may be deleted; another start is refused with
+    exit code 2."""
     config = fewer_classes(shapes, trained)
     train(config, tmp_path / "run")
     before = newest_weights(tmp_path / "run")
@@ -241,8 +244,8 @@ def test_resuming_needs_not_what_the_run_started_from(shapes, trained, tmp_path)
 
 
 @pytest.mark.parametrize(("fault", "code"), [("missing", 4), ("classifier", 4), ("both", 2)])
-def test_a_start_that_cannot_be_is_refused_in_one_line(fault, code, shapes, trained, tmp_path, capsys):
-    """No such run, a run of another architecture, and two starts for one backbone."""
+def test_invalid_start_is_refused_in_one_line(fault, code, shapes, trained, tmp_path, capsys):
+    """By hand: no such run, a run of another architecture, and two starts for one backbone."""
     values = fewer_classes(shapes, trained).model_dump(mode="json")
     if fault == "missing":
         values["model"]["start_from"] = str(tmp_path / "nowhere")

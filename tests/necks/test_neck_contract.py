@@ -1,4 +1,4 @@
-"""Every registered neck keeps the promises of ``Neck``; a new one is tested by existing."""
+"""Every registered neck meets the contract of ``Neck``; a new neck is tested automatically."""
 
 import json
 from typing import get_args

@@ -66,7 +66,7 @@ def test_fpn_with_norm_equals_torchvision(norm):
 
 
 def test_state_dict_keys_and_their_order_are_stable():
-    """By hand: checkpoints know a weight by its key, and optimizers by its position."""
+    """By hand: checkpoints identify a weight by its key, and optimizers by its position."""
     plain = FPN(BACKBONE, FPNConfig(levels=("c4", "c5"), extra="conv")).state_dict()
     parts = ("lateral.c4", "lateral.c5", "output.p4", "output.p5", "extra.first", "extra.second")
     assert list(plain) == [f"{part}.{name}" for part in parts for name in ("weight", "bias")]
@@ -170,7 +170,7 @@ def test_fpn_refuses_levels_it_cannot_merge(feature_info, config, message):
 
 
 def test_config_refuses_levels_that_are_not_a_backbones():
-    """By hand: an output of a neck is not an input of one."""
+    """By hand: the output level of a neck cannot be the input of another."""
     with pytest.raises(ValueError, match="levels"):
         FPNConfig(levels=("p2",))
 

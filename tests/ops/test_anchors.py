@@ -19,9 +19,9 @@ def test_cell_anchors_equal_detectron2s_published_table():
 
 def test_grid_anchors_equal_torchvisions():
     """Oracle: torchvision's AnchorGenerator (rounded), on a grid that is not square."""
-    peer = AnchorGenerator(sizes=((32,),), aspect_ratios=((0.5, 1.0, 2.0),))
+    reference = AnchorGenerator(sizes=((32,),), aspect_ratios=((0.5, 1.0, 2.0),))
     images = ImageList(torch.zeros(1, 3, 48, 80), [(48, 80)])
-    expected = peer(images, [torch.zeros(1, 8, 3, 5)])[0]
+    expected = reference(images, [torch.zeros(1, 8, 3, 5)])[0]
     assert torch.equal(grid_anchors(cell_anchors([32.0], [0.5, 1.0, 2.0], True), (3, 5), (16, 16)), expected)
 
 
@@ -31,26 +31,26 @@ def test_pyramid_anchors_equal_torchvisions_level_by_level():
     In a cell it goes ratio by ratio; ours goes size by size, as detectron2's.
     """
     sizes = tuple((x, x * 2 ** (1 / 3), x * 2 ** (2 / 3)) for x in (32.0, 64.0))
-    peer = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 2)
+    reference = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 2)
     grids = [(6, 10), (3, 5)]
     images = ImageList(torch.zeros(1, 3, 48, 80), [(48, 80)])
-    expected = peer(images, [torch.zeros(1, 8, *grid) for grid in grids])[0]
+    expected = reference(images, [torch.zeros(1, 8, *grid) for grid in grids])[0]
     expected = expected.view(-1, 3, 3, 4).transpose(1, 2).reshape(-1, 4)
     anchors = PyramidAnchors((8, 16), sizes, (0.5, 1.0, 2.0), rounded=True)
     levels = anchors(grids, (48, 80))
     assert anchors.per_cell == 9 and [len(level) for level in levels] == [6 * 10 * 9, 3 * 5 * 9]
     assert torch.equal(torch.cat(levels), expected)
-    assert not anchors.state_dict(), "anchors follow from the config; they are no weights"
+    assert not anchors.state_dict(), "anchors follow from the config and are not saved as weights"
 
 
-def test_points_are_the_centres_of_cells():
+def test_points_are_the_centers_of_cells():
     """By hand (1904.01355 section 3.1): a grid of 2 x 3 cells of 8 pixels."""
     points = grid_points((2, 3), (8, 8), torch.device("cpu"))
     assert points.tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12]]
 
 
-def test_network_maps_are_laid_out_as_the_anchors_are():
-    """Law: a map that says where it is, for every anchor of a cell, lies beside the anchors of that place."""
+def test_network_outputs_are_ordered_like_anchors():
+    """Law: the values of a map for each anchor of a cell are at the rows of these anchors."""
     cells, grid = cell_anchors([8.0], [0.5, 1.0]), (3, 4)
     anchors = grid_anchors(cells, grid, (16, 16))
     rows, columns = torch.meshgrid(torch.arange(3.0) * 16, torch.arange(4.0) * 16, indexing="ij")
@@ -60,7 +60,7 @@ def test_network_maps_are_laid_out_as_the_anchors_are():
     assert torch.equal(laid_out[1] + cells.repeat(12, 1), anchors)
 
 
-def test_levels_of_different_numbers_of_anchors_are_refused():
-    """ValueError that shows the sizes."""
+def test_levels_must_have_the_same_number_of_anchors():
+    """By hand: ValueError that shows the sizes."""
     with pytest.raises(ValueError, match=r"same number of anchors per cell; got the sizes \(\(8.0,\), \(8.0, 16.0\)\)"):
         PyramidAnchors((4, 8), ((8.0,), (8.0, 16.0)), (1.0,))

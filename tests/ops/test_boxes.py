@@ -26,18 +26,21 @@ def test_decoding_inverts_encoding(weights):
 def test_offsets_equal_torchvisions(weights):
     """Oracle: torchvision's BoxCoder, both ways, with offsets large enough to meet the clamp."""
     boxes, references = random_boxes(50, 2), random_boxes(50, 3)
-    peer = BoxCoder(weights)
+    reference = BoxCoder(weights)
     torch.testing.assert_close(
-        ops.encode_boxes(boxes, references, weights), peer.encode([boxes], [references])[0], atol=1e-5, rtol=1e-5
+        ops.encode_boxes(boxes, references, weights), reference.encode([boxes], [references])[0], atol=1e-5, rtol=1e-5
     )
     offsets = torch.randn(50, 4, generator=torch.Generator().manual_seed(4)) * 20
     torch.testing.assert_close(
-        ops.decode_boxes(offsets, references, weights), peer.decode_single(offsets, references), atol=1e-2, rtol=1e-5
+        ops.decode_boxes(offsets, references, weights),
+        reference.decode_single(offsets, references),
+        atol=1e-2,
+        rtol=1e-5,
     )
 
 
-def test_growth_is_clamped():
-    """By hand: a 16 px box asked to grow by exp(100) becomes 16 * 1000 / 16 = 1000 px wide."""
+def test_decoded_size_is_clamped():
+    """By hand: a box of 16 px that should grow by exp(100) becomes 16 * 1000 / 16 = 1000 px wide."""
     decoded = ops.decode_boxes(torch.tensor([[0.0, 0.0, 100.0, 0.0]]), torch.tensor([[0.0, 0.0, 16.0, 16.0]]))
     torch.testing.assert_close(decoded, torch.tensor([[8.0 - 500, 0.0, 8.0 + 500, 16.0]]))
 
@@ -71,8 +74,8 @@ def test_boxes_are_clipped_to_their_own_image():
     assert clipped.tolist() == [[[0, 0, 20, 10]], [[0, 2, 5, 30]]]
 
 
-def test_shorter_sides_show_boxes_without_an_area():
-    """By hand: a box, an inverted one, an empty one, one with a NaN."""
+def test_shorter_side_of_invalid_boxes():
+    """By hand: a valid box, an inverted one, an empty one, one with a NaN."""
     boxes = torch.tensor([[0.0, 0, 3, 2], [5.0, 0, 1, 9], [1.0, 1, 1, 1], [0.0, torch.nan, 3, 2]])
     assert torch.equal(ops.shorter_sides(boxes)[:3], torch.tensor([2.0, -4.0, 0.0]))
     assert ops.shorter_sides(boxes)[3].isnan()

@@ -1,4 +1,4 @@
-"""Masks pasted from grids over boxes onto an image: against torchvision and a plain loop of detectron2's rule."""
+"""Pasting masks from the grids of boxes into an image: against torchvision and a slow loop of detectron2's rule."""
 
 import math
 
@@ -13,7 +13,7 @@ SIZE = (61, 83)
 
 
 def grids_and_boxes(count=20):
-    """Return smooth masks, so that a shifted one differs; boxes inside, across every edge, tiny and outside."""
+    """Return smooth masks, in which a shift shows, and boxes inside, across every border, tiny and outside."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 1, 5, 5, generator=generator)
     grids = torch.nn.functional.interpolate(coarse, size=(28, 28), mode="bicubic")[:, 0].clamp(0, 1)
@@ -25,10 +25,10 @@ def grids_and_boxes(count=20):
     return grids, boxes
 
 
-def test_the_padded_rule_is_torchvisions():
-    """Oracle: torchvision, every pixel but where the probability is the threshold to the last bits."""
+def test_padded_rule_equals_torchvision():
+    """Oracle: torchvision, every pixel except where the probability equals the threshold to the last bits."""
     grids, boxes = grids_and_boxes()
-    touching = torch.arange(len(boxes)) != 1  # torchvision fails on a box outside the image, which it never has
+    touching = torch.arange(len(boxes)) != 1  # torchvision fails on a box outside the image, which it never produces
     grids, boxes = grids[touching], boxes[touching]
     probabilities = paste_masks_in_image(grids[:, None], boxes, SIZE, padding=1)[:, 0]
     masks = paste_masks(RoIMasks(grids, SIZE, "padded"), boxes)
@@ -38,7 +38,8 @@ def test_the_padded_rule_is_torchvisions():
 
 
 def bilinear_value(grid, box, row, column):
-    """Read the grid at the centre of one pixel: cells are squares whose value stands at their centre; 0 beyond."""
+    """Return the value of a grid at the center of a pixel: a cell's value is at its center; outside the grid it is
+    0."""
     size = grid.shape[0]
     x = (column + 0.5 - box[0]) / (box[2] - box[0]) * size - 0.5
     y = (row + 0.5 - box[1]) / (box[3] - box[1]) * size - 0.5
@@ -50,8 +51,8 @@ def bilinear_value(grid, box, row, column):
     return total
 
 
-def test_the_centers_rule_is_bilinear_at_pixel_centres():
-    """Oracle: a slow loop over every pixel, written from detectron2's description of it."""
+def test_centers_rule_equals_a_slow_loop():
+    """Oracle: a slow loop over every pixel, written from detectron2's description."""
     grids, boxes = grids_and_boxes(6)
     masks = paste_masks(RoIMasks(grids, SIZE), boxes)
     for grid, box, mask in zip(grids.double().numpy(), boxes.double().numpy(), masks.tolist(), strict=True):
@@ -64,8 +65,8 @@ def test_the_centers_rule_is_bilinear_at_pixel_centres():
 @pytest.mark.parametrize("rule", ["centers", "padded"])
 @pytest.mark.parametrize("count", [7, 100])
 @pytest.mark.parametrize("threshold", [0.5, 0.1])
-def test_a_gpu_and_a_cpu_paste_the_same(rule, count, threshold, monkeypatch):
-    """Law: many masks at once over the whole image, as on a GPU, are what a CPU pastes box by box."""
+def test_gpu_and_cpu_paste_the_same(rule, count, threshold, monkeypatch):
+    """Law: pasting many masks at once over the whole image, as on a GPU, equals pasting box by box, as on a CPU."""
     grids, boxes = grids_and_boxes()
     masks = RoIMasks(grids, SIZE, rule)
     one_by_one = paste_masks(masks, boxes, threshold)
@@ -75,8 +76,8 @@ def test_a_gpu_and_a_cpu_paste_the_same(rule, count, threshold, monkeypatch):
 
 
 @pytest.mark.parametrize("rule", ["centers", "padded"])
-def test_pasting_in_chunks_is_pasting(rule):
-    """Law: the chunks are the masks in their order, each chunk within the budget; one mask is always in it."""
+def test_pasting_in_chunks_equals_pasting_at_once(rule):
+    """Law: the chunks have the masks in their order, each within the memory budget; a chunk has at least one mask."""
     grids, boxes = grids_and_boxes()
     masks = RoIMasks(grids, SIZE, rule)
     for budget, sizes in ((7 * SIZE[0] * SIZE[1] + 5, [7, 7, 6]), (1, [1] * 20)):
@@ -85,8 +86,8 @@ def test_pasting_in_chunks_is_pasting(rule):
         assert torch.equal(torch.cat(chunks), paste_masks(masks, boxes, 0.3))
 
 
-def test_a_full_grid_fills_its_box():
-    """By hand: pixels whose centres lie well inside the box, and no others."""
+def test_full_grid_fills_its_box():
+    """By hand: pixels whose centers lie well inside the box, and no others."""
     masks = paste_masks(RoIMasks(torch.ones(1, 28, 28), (12, 14)), torch.tensor([[2.0, 3.0, 10.0, 7.0]]))
     expected = torch.zeros(12, 14, dtype=torch.bool)
     expected[3:7, 2:10] = True
@@ -94,7 +95,7 @@ def test_a_full_grid_fills_its_box():
 
 
 @pytest.mark.parametrize("rule", ["centers", "padded"])
-def test_no_masks_are_no_masks(rule):
-    """Law: nothing in, nothing out."""
+def test_pasting_no_masks_gives_an_empty_result(rule):
+    """By hand: shape (0, height, width)."""
     assert paste_masks(RoIMasks(torch.zeros(0, 28, 28), SIZE, rule), torch.zeros(0, 4)).shape == (0, *SIZE)
     assert not list(paste_masks_in_chunks(RoIMasks(torch.zeros(0, 28, 28), SIZE, rule), torch.zeros(0, 4)))

@@ -1,4 +1,4 @@
-"""Polygons drawn on grids over regions: against pycocotools, against bitmaps, by hand."""
+"""Rasterizing polygons on grids over regions: against pycocotools, against bitmaps, by hand."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ SQUARE = np.array([[10, 10], [30, 10], [30, 30], [10, 30]], np.float32)
 
 
 def polygons_of(*points) -> PolygonMasks:
-    """Return one object; each of ``points`` is a part of it."""
+    """Return one object; each of ``points`` is one of its polygons."""
     return pad_polygon_masks([PolygonMask.of_polygons([np.array(part, np.float32).reshape(-1, 2) for part in points])])
 
 
@@ -54,7 +54,7 @@ def rasterize_as_detectron2(parts: list, box: np.ndarray, size: int) -> np.ndarr
 
 
 def distances_to_edges(parts: list, box: np.ndarray, size: int) -> np.ndarray:
-    """Return how far the centre of each cell is from the nearest edge, in cells."""
+    """Return the distance from the center of each cell to the nearest edge, in cells."""
     centres = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), axis=-1)[:, :, None]
     distances = []
     for part in parts:
@@ -71,8 +71,8 @@ def jitter(generator: np.random.Generator, box, count: int) -> np.ndarray:
     return (np.array(box) + generator.uniform(-1, 1, (count, 4)) * spread).astype(np.float32)
 
 
-def test_a_rectangle_on_regions_around_and_inside_it():
-    """By hand: half of the region; a corner; a region far larger than it; one far smaller; one beside it."""
+def test_rectangle_on_regions_around_and_inside_it():
+    """By hand: half of the region; a corner; a region far larger than the rectangle; one far smaller; one beside it."""
     polygon_mask = polygons_of(rectangle(8, 8, 24, 24))
     regions = [[0, 8, 16, 24], [16, 16, 32, 32], [-24, -24, 40, 40], [10, 10, 10.5, 10.5], [30, 8, 31, 24]]
     halves, corner, larger, smaller, beside = rasterize(polygon_mask, regions, (4, 4))
@@ -82,14 +82,15 @@ def test_a_rectangle_on_regions_around_and_inside_it():
     assert smaller.all() and not beside.any()
 
 
-def test_a_grid_may_have_any_height_and_width():
-    """By hand: a rectangle of 2 x 1 in a region of 4 x 3, at a cell for each pixel."""
+def test_grid_can_have_any_height_and_width():
+    """By hand: a rectangle of 2 x 1 in a region of 4 x 3, with a cell per pixel."""
     grid = rasterize(polygons_of(rectangle(1, 1, 3, 2)), [[0, 0, 4, 3]], (3, 4))[0]
     assert grid.astype(int).tolist() == [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
 
 
-def test_overlapping_parts_are_united_and_a_part_that_winds_twice_has_a_hole():
-    """By hand, COCO's rule: parts are united, and within a part crossings count even-odd."""
+def test_polygons_are_united_and_a_self_crossing_polygon_has_a_hole():
+    """docs/faults.md row 48. By hand, COCO's rule: the polygons of an object are united, and each is filled by the
+    even-odd rule."""
     box = [[0.0, 0.0, 8.0, 8.0]]
     first, second = rectangle(0, 0, 6, 6), rectangle(2, 2, 8, 8)
     both = rasterize(polygons_of(first, second), box, (8, 8))
@@ -102,10 +103,10 @@ def test_overlapping_parts_are_united_and_a_part_that_winds_twice_has_a_hole():
     assert rasterize(twice, box, (8, 8))[0, 1, 4]
 
 
-def fractions_unlike_pycocotools(polygons: list, seed: int = 0) -> list[float]:
+def fractions_of_different_cells(polygons: list, seed: int = 0) -> list[float]:
     """Return the fraction of cells that differ from pycocotools, region by region: it rounds to fifths of a cell.
 
-    No cell differs whose centre is half a cell or more from the edges.
+    No cell differs whose center is half a cell or more from the edges.
     """
     generator, fractions = np.random.default_rng(seed), []
     for parts in polygons:
@@ -119,56 +120,56 @@ def fractions_unlike_pycocotools(polygons: list, seed: int = 0) -> list[float]:
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_cells_equal_pycocotools_but_along_the_edges(parts):
-    """Oracle: pycocotools on the scaled polygons, as detectron2 trains."""
+def test_cells_equal_pycocotools_except_at_edges(parts):
+    """Oracle: pycocotools on the scaled polygons, as in detectron2's training."""
     generator = np.random.default_rng(1)
     stars = [
         [star(generator) + generator.uniform(0, 60, 2).astype(np.float32) for _ in range(parts)] for _ in range(12)
     ]
-    assert 0 < np.mean(fractions_unlike_pycocotools(stars)) < 0.02
+    assert 0 < np.mean(fractions_of_different_cells(stars)) < 0.02
 
 
-@pytest.mark.skipif(not COCO.exists(), reason="shared/data is not there")
+@pytest.mark.skipif(not COCO.exists(), reason="shared/data is missing")
 def test_cells_equal_pycocotools_on_polygons_of_coco():
-    """Oracle: pycocotools, on polygons that people drew."""
+    """Oracle: pycocotools, on polygons of COCO's annotations."""
     truth = json.loads(COCO.read_text())
     polygons = [annotation["segmentation"] for annotation in truth["annotations"] if not annotation["iscrowd"]]
-    fractions = fractions_unlike_pycocotools(polygons[::3])
+    fractions = fractions_of_different_cells(polygons[::3])
     assert len(fractions) > 400 and 0 < np.mean(fractions) < 0.006
 
 
-def test_upright_polygons_equal_pycocotools_exactly(shapes):
-    """Oracle: pycocotools, on the polygons of the generated shapes, which run along pixels."""
+def test_axis_aligned_polygons_equal_pycocotools_exactly(shapes):
+    """Oracle: pycocotools, on the polygons of the generated shapes, which follow the borders of pixels."""
     truth = json.loads((shapes / "annotations" / "instances_train.json").read_text())
     polygons = [annotation["segmentation"] for annotation in truth["annotations"] if not annotation["iscrowd"]]
-    fractions = fractions_unlike_pycocotools(polygons)
+    fractions = fractions_of_different_cells(polygons)
     assert len(fractions) > 30 and max(fractions) == 0
 
 
-def test_objects_that_touch_have_no_cell_in_common():
-    """Law: the pieces that straight lines through centres of cells cut a square into cover every cell once."""
+def test_touching_objects_share_no_cell():
+    """Law: the pieces of a square that is cut by straight lines through centers of cells cover every cell once."""
     corners = [(0, 0), (8, 0), (8, 8), (0, 8), (0, 0)]
     pieces = [polygons_of([*first, *second, 4.5, 3.5]) for first, second in itertools.pairwise(corners)]
     grids = [rasterize(piece, [[0, 0, 8, 8]], (8, 8)).astype(int) for piece in pieces]
     assert (np.sum(grids, axis=0) == 1).all()
 
 
-def test_the_polygons_of_a_bitmap_draw_the_bitmap():
-    """Law: noise, with holes and pixels that touch at corners only, comes back to the pixel."""
+def test_polygons_of_a_bitmap_rasterize_to_the_bitmap():
+    """Law: noise, with holes and with pixels that touch only at corners, to the pixel."""
     generator = np.random.default_rng(0)
     masks = [(generator.random((13, 17)) < density).astype(np.uint8) for density in (0.0, 0.2, 0.5, 0.9, 1.0)]
     polygon_masks = pad_polygon_masks([PolygonMask.of_bitmap(mask) for mask in masks])
     image = torch.tensor([[0.0, 0.0, 17.0, 13.0]]).expand(5, 4)
     drawn = rasterize_polygon_masks(polygon_masks, torch.arange(5), image, (13, 17))
     assert np.array_equal(drawn.numpy(), np.stack(masks) > 0)
-    # Transposed: now the level edges count, and not the upright ones.
+    # Transposed, so that horizontal edges are tested too.
     transposed = [replace(mask, edges=mask.edges[:, [1, 0, 3, 2]]) for mask in map(PolygonMask.of_bitmap, masks)]
     grids = rasterize_polygon_masks(pad_polygon_masks(transposed), torch.arange(5), image[:, [1, 0, 3, 2]], (17, 13))
     assert torch.equal(grids.transpose(1, 2), drawn)
 
 
-def test_the_budget_of_memory_changes_nothing(monkeypatch):
-    """Law: one region at a time, or all at once; a region without an area does no harm."""
+def test_memory_budget_does_not_change_the_result(monkeypatch):
+    """Law: one region at a time or all at once; also with a region without an area."""
     generator = np.random.default_rng(0)
     polygon_masks = pad_polygon_masks([PolygonMask.of_polygons([star(generator), star(generator)]) for _ in range(3)])
     corners = polygon_masks.edges[0, :10, [0, 1, 0, 1]]
@@ -180,15 +181,15 @@ def test_the_budget_of_memory_changes_nothing(monkeypatch):
     assert together[:9].flatten(1).any(dim=1).all()
 
 
-def test_nothing_is_read_back_from_the_device():
-    """A law of the design: ``meta`` tensors hold no value that could be read."""
+def test_no_value_is_read_back_from_the_device():
+    """Law: it runs on ``meta`` tensors, which have no values."""
     polygon_masks = polygons_of(rectangle(8, 8, 24, 24)).map(lambda tensor: tensor.to("meta"))
     indices, boxes = torch.zeros(5, dtype=torch.int64, device="meta"), torch.zeros(5, 4, device="meta")
     assert rasterize_polygon_masks(polygon_masks, indices, boxes, (28, 28)).shape == (5, 28, 28)
 
 
 def test_polygon_masks_move_with_their_instances():
-    """Law: they go to another device with the boxes, and there is one for each box."""
+    """By hand: they move to another device with the boxes, and there must be one per box."""
     polygon_masks = polygons_of(rectangle(8, 8, 24, 24), rectangle(0, 0, 1, 1))
     boxes, labels = torch.tensor([[0.0, 0.0, 24.0, 24.0]]), torch.zeros(1, dtype=torch.int64)
     target = Instances(boxes, labels, polygon_masks=polygon_masks).to("meta")
@@ -199,10 +200,10 @@ def test_polygon_masks_move_with_their_instances():
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_polygon_masks_of_a_file_draw_its_bitmaps(name, tmp_path):
-    """Oracle: pycocotools' bitmaps of the same file: RLE to the pixel, polygons but for pixels along the edges.
+def test_polygon_masks_of_a_file_rasterize_to_its_bitmaps(name, tmp_path):
+    """Oracle: pycocotools' bitmaps of the same file: RLE to the pixel, polygons except for pixels at edges.
 
-    Both forms are in one image here.
+    Both formats are in one image here.
     """
     data = with_masks(GOOD[name])
     objects = open_tiny(tmp_path, data, masks=True, mask_format="polygons").read(0).objects
@@ -221,7 +222,7 @@ def test_polygon_masks_of_a_file_draw_its_bitmaps(name, tmp_path):
 
 @pytest.mark.parametrize("name", FAULTY)
 def test_unusable_masks_are_skipped_in_either_format(name, tmp_path):
-    """By hand: the faults of masks that bitmaps are tested with are found where polygons are wanted."""
+    """By hand: the faults of masks that are tested with bitmaps are found with polygons too."""
     dataset = open_tiny(tmp_path, with_masks(FAULTY[name][0]), policy="skip", masks=True, mask_format="polygons")
     assert [case.ids for case in dataset.report.skipped["annotations"].values()] == [[1]]
     assert len(dataset.read(0).objects.polygon_masks) == 1
@@ -237,8 +238,8 @@ def test_crowds_and_images_without_objects_have_no_polygon_masks(tmp_path):
     assert open_tiny(tmp_path, data, mask_format="polygons").read(0).objects.polygon_masks is None
 
 
-def test_polygon_masks_of_generated_shapes_draw_their_bitmaps(shapes):
-    """Law: drawn over the whole image they are the bitmaps that the shapes were made from."""
+def test_polygon_masks_of_generated_shapes_rasterize_to_their_bitmaps(shapes):
+    """Law: over the whole image they are the bitmaps that the shapes were made from."""
     files = CocoConfig(images=shapes / "train", annotations=shapes / "annotations" / "instances_train.json", masks=True)
     bitmaps, polygons = (
         build_dataset(files.replace(mask_format=mask_format)) for mask_format in ("bitmaps", "polygons")
@@ -251,10 +252,11 @@ def test_polygon_masks_of_generated_shapes_draw_their_bitmaps(shapes):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_clipped_polygon_mask_is_what_the_window_shows(seed):
-    """Law: over a region three times as large, it draws the unclipped mask, but nothing outside the window.
+def test_clipped_polygon_mask_equals_the_mask_in_the_window(seed):
+    """Law: over a region three times as large, it rasterizes to the unclipped mask, but with nothing outside the
+    window.
 
-    The masks have three parts that cross themselves, are inside the window, around it or beside it.
+    The masks have three polygons that cross themselves, are inside the window, around it or beside it.
     """
     generator = np.random.default_rng(seed)
     unclipped = PolygonMask.of_polygons([(generator.uniform(-70, 110, (7, 2))).astype(np.float32) for _ in range(3)])
@@ -266,7 +268,7 @@ def test_a_clipped_polygon_mask_is_what_the_window_shows(seed):
 
 
 @pytest.mark.parametrize(("polygon", "fraction"), [(SQUARE, 0.25), (SQUARE + 100, 0), (SQUARE * 9 - 100, 1)])
-def test_a_clipped_square_covers_its_fraction_of_the_window(polygon, fraction):
-    """By hand: a quarter of the window, nothing of it, or all of it."""
+def test_clipped_square_covers_its_fraction_of_the_window(polygon, fraction):
+    """By hand: a quarter of the window, none of it, or all of it."""
     clipped = clip_polygon_mask(PolygonMask.of_polygons([polygon]), (20, 20))
     assert rasterize(pad_polygon_masks([clipped]), [[0, 0, 20, 20]], (20, 20)).mean() == fraction

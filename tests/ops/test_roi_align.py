@@ -13,7 +13,7 @@ STRIDES = (4, 8, 16, 32)
 
 @pytest.fixture(params=[True, False], ids=["as a CPU", "as a GPU"], autouse=True)
 def as_device(request, monkeypatch):
-    """Let every test hold for a CPU, which pools level by level, and for a GPU, which gives all boxes to each level."""
+    """Run every test as on a CPU, which pools level by level, and as on a GPU, which gives all boxes to each level."""
     monkeypatch.setattr("vertebra.ops.roi_align.allows_dynamic_shapes", lambda device: request.param)
 
 
@@ -28,15 +28,15 @@ def test_pooling_equals_torchvisions_under_its_conventions():
     edges = torch.tensor([[0.0, 0, 224 * 2**k, 224 * 2**k] for k in (-1, 0, 1, 2)])
     boxes = torch.stack([torch.cat([random_boxes(30, seed, 500), edges]) for seed in (0, 1)])
     config = RoIAlignConfig(sampling_ratio=2, aligned=False, level_epsilon="outside")
-    peer = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
+    reference = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
     named = {str(index): level for index, level in enumerate(features)}
-    expected = peer(named, list(boxes), [(1024, 1024)] * 2)
+    expected = reference(named, list(boxes), [(1024, 1024)] * 2)
     assert torch.equal(pool_regions(features, STRIDES, boxes, config), expected)
     assert len(region_levels(boxes, STRIDES, config).unique()) == 4
 
 
-def test_every_box_is_pooled_from_its_own_level_alone():
-    """Oracle: torchvision's roi_align, box by box on its level, bit-equal under our conventions."""
+def test_every_box_is_pooled_from_its_own_level():
+    """Oracle: torchvision's roi_align, box by box on its level, bit-equal."""
     features, config = pyramid(), RoIAlignConfig()
     boxes = torch.stack([random_boxes(20, 2, 120), random_boxes(20, 3, 120)])
     levels = region_levels(boxes, STRIDES, config)
@@ -61,7 +61,7 @@ def test_aligned_pooling_gives_detectron2s_published_values():
 
 @pytest.mark.parametrize("config", [RoIAlignConfig(), RoIAlignConfig(sampling_ratio=2, aligned=False)])
 def test_gradient_reaches_only_the_level_of_the_box(config):
-    """Law: a small box reads the finest level and nothing else."""
+    """Law: a small box reads the finest level and no other."""
     features = [level.requires_grad_() for level in pyramid()]
     pool_regions(features, STRIDES, torch.tensor([[[40.0, 40, 60, 60]]] * 2), config).sum().backward()
     assert features[0].grad.abs().sum() > 0
@@ -69,7 +69,8 @@ def test_gradient_reaches_only_the_level_of_the_box(config):
 
 
 def test_half_precision_does_not_move_boxes():
-    """Law: on a ramp that bfloat16 holds exactly, pooling in bfloat16 differs by its rounding alone (2 to the -8)."""
+    """Law: on a ramp that bfloat16 represents exactly, pooling in bfloat16 differs by its rounding only (2 to the
+    -8)."""
     ramp = torch.arange(320.0).div(4, rounding_mode="floor").remainder(16).expand(1, 1, 320, 320).contiguous()
     boxes = torch.tensor([[[1001.0, 801.0, 1061.0, 861.0], [613.0, 411.0, 900.0, 777.0]]])
     config = RoIAlignConfig(canonical_level=2)
@@ -79,7 +80,7 @@ def test_half_precision_does_not_move_boxes():
     torch.testing.assert_close(half.float(), exact, rtol=2**-8, atol=0)
 
 
-def test_padding_pools_to_zero():
-    """Law: an empty box has no samples, so padded proposals cost nothing and have no features."""
+def test_empty_boxes_pool_to_zero():
+    """Law: an empty box has no samples, so padded proposals have zero features."""
     pooled = pool_regions(pyramid(), STRIDES, torch.zeros(2, 3, 4), RoIAlignConfig())
     assert pooled.eq(0).all()

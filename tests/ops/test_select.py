@@ -1,4 +1,4 @@
-"""Selection of detections: slow loops of suppression, and what padding is."""
+"""Selection of detections: slow loops of NMS, and padding."""
 
 import pytest
 import torch
@@ -18,8 +18,9 @@ from vertebra.ops import (
 from .test_boxes import random_boxes
 
 
-def kept_within_classes(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, threshold: float):
-    """A slow loop: class by class, the best box left drops those that overlap it too much."""
+def slow_nms_within_classes(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, threshold: float):
+    """Return the boxes that a slow loop keeps: class by class, the best remaining box removes those that overlap it
+    too much."""
     kept = torch.zeros(len(boxes), dtype=torch.bool)
     boxes = boxes.double()
     for label in labels.unique():
@@ -46,26 +47,26 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("first_label", [0, 77])
-def test_suppression_keeps_classes_apart_at_any_coordinates(place, first_label):
+def test_nms_is_per_class_at_any_coordinates(place, first_label):
     """Oracle: a slow loop over the classes."""
     origin, scale = PLACES[place]
     boxes = random_boxes(120, 7, extent=60) * scale + origin
     scores = torch.rand(120, generator=torch.Generator().manual_seed(8))
     labels = torch.arange(120) % 3 + first_label
-    expected = kept_within_classes(boxes, scores, labels, 0.5)
+    expected = slow_nms_within_classes(boxes, scores, labels, 0.5)
     assert torch.equal(class_nms_mask(boxes, scores, labels, 0.5), expected)
     assert 0 < expected.sum() < 120
 
 
-def test_equal_boxes_of_two_classes_are_both_kept_wherever_they_are():
-    """By hand: negative coordinates alone once moved the classes onto one another."""
+def test_equal_boxes_of_two_classes_are_both_kept():
+    """Symptom: with negative coordinates the offsets of classes moved boxes of two classes onto one another."""
     boxes = torch.tensor([[-100.0, -100, -20, -20]] * 3)
     kept = class_nms_mask(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 1]), 0.5)
     assert kept.tolist() == [True, True, False]
 
 
-def test_no_boxes_are_no_boxes():
-    """Law: an image without candidates passes through."""
+def test_nms_of_no_boxes():
+    """By hand: an image without candidates gives an empty result."""
     nothing = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
     assert class_nms_mask(*nothing, 0.5).shape == (0,)
     found = select_detections(*(tensor[None] for tensor in nothing), 0.5, 10)
@@ -73,8 +74,8 @@ def test_no_boxes_are_no_boxes():
 
 
 @pytest.mark.parametrize("with_labels", [False, True])
-def test_a_gpu_and_a_cpu_suppress_the_same(with_labels, monkeypatch):
-    """Law: whether rows that are no candidates are left out first, as on a CPU, or go through suppression."""
+def test_gpu_and_cpu_suppress_the_same(with_labels, monkeypatch):
+    """Law: rows that are no candidates are left out before NMS, as on a CPU, or go through it, as on a GPU."""
     boxes = torch.stack([random_boxes(80, 1, 60), random_boxes(80, 2, 60)])
     scores = torch.rand(2, 80, generator=torch.Generator().manual_seed(3))
     scores = torch.where(scores < 0.4, NO_CANDIDATE, scores)
@@ -85,8 +86,8 @@ def test_a_gpu_and_a_cpu_suppress_the_same(with_labels, monkeypatch):
     assert (counted[scores > NO_CANDIDATE] == NO_CANDIDATE).any()
 
 
-def test_the_best_pairs_are_those_of_a_sort():
-    """Oracle: Python's sort of all (reference, class) pairs; fewer pairs than wanted are all of them."""
+def test_top_class_scores_equal_a_sort():
+    """Oracle: Python's sort of all (reference, class) pairs; if there are fewer pairs than wanted, all are returned."""
     scores = torch.rand(2, 7, 3, generator=torch.Generator().manual_seed(0))
     best = top_class_scores(scores, 5)
     for image in range(2):
@@ -97,8 +98,8 @@ def test_the_best_pairs_are_those_of_a_sort():
     assert top_scores(scores[:, :, 0], 1000).indices.shape == (2, 7)
 
 
-def test_what_is_no_candidate_is_padding():
-    """By hand: two images with two candidates and none; a box with a NaN that is no candidate harms nothing."""
+def test_non_candidates_become_padding():
+    """By hand: two images with two candidates and none; a box with a NaN that is no candidate does no harm."""
     boxes = torch.tensor([[[0.0, 0, 9, 9], [torch.nan] * 4, [20.0, 0, 29, 9]], [[0.0, 0, 9, 9]] * 3])
     scores = torch.tensor([[0.3, NO_CANDIDATE, 0.8], [NO_CANDIDATE] * 3])
     labels = torch.tensor([[4, 0, 2], [1, 1, 1]])
@@ -111,8 +112,8 @@ def test_what_is_no_candidate_is_padding():
     torch.testing.assert_close(first.scores, torch.tensor([0.8, 0.3]))
 
 
-def test_trimming_drops_the_rows_that_no_image_needs():
-    """By hand: of five rows one image has three, the other one."""
+def test_trim_drops_rows_that_no_image_needs():
+    """By hand: of five rows one image uses three, the other one."""
     valid = torch.arange(5) < torch.tensor([[3], [1]])
     padded = PaddedDetections(torch.zeros(2, 5, 4), torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, 5), valid)
     assert torch.equal(padded.trim().valid, valid[:, :3])

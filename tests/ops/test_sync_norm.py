@@ -1,4 +1,5 @@
-"""Batch norm over the images of all processes, on a CPU: against torch's over the same batch in one process."""
+"""Batch norm over the images of all processes, on a CPU: against torch's batch norm over the same batch in one
+process."""
 
 import subprocess
 import sys
@@ -45,7 +46,7 @@ CASES = {
 
 
 def build_case(name: str) -> dict:
-    """Draw values far from zero, where a variance computed as a difference of squares would be lost."""
+    """Return values far from zero, for which a variance computed as a difference of squares would be inexact."""
     generator = torch.Generator().manual_seed(len(name))
     case = CASES[name]
     pixels, factors = (torch.randn(case["shape"], generator=generator) for _ in range(2))
@@ -68,7 +69,7 @@ def results(tmp_path_factory) -> dict[str, list[dict]]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_processes_normalize_as_one(name, results):
+def test_two_processes_normalize_like_one(name, results):
     """Oracle: torch's BatchNorm over the batch in float64, twice; a process may have more images, or none."""
     case, by_rank = build_case(name), results[name]
     norm = (nn.BatchNorm1d if case["pixels"].ndim == 2 else nn.BatchNorm2d)(case["pixels"].shape[1], **case["options"])
@@ -91,12 +92,12 @@ def test_two_processes_normalize_as_one(name, results):
 
 
 def assert_close(ours: Tensor, theirs: Tensor) -> None:
-    """Compare to float32's rounding of numbers near 100."""
+    """Compare within float32's rounding of numbers near 100."""
     torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-4, atol=5e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_one_process_has_plain_batch_norm(training):
+def test_one_process_equals_batch_norm(training):
     """Oracle: torch's BatchNorm2d, bit for bit."""
     ours, theirs = SyncBatchNorm(3).train(training), nn.BatchNorm2d(3).train(training)
     pixels = torch.randn(2, 3, 4, 4)
@@ -105,7 +106,7 @@ def test_one_process_has_plain_batch_norm(training):
 
 
 def test_timms_norms_with_activations_are_replaced():
-    """Oracle: the same timm model with timm's norms, of which some have an activation inside."""
+    """Oracle: the same timm model with timm's norms, some of which include an activation."""
     torch.manual_seed(0)
     plain = create_backbone("timm/test_resnet")
     sync = create_backbone("timm/test_resnet", norm="sync")

@@ -1,4 +1,4 @@
-"""Choosing rows of detections, as torch's users expect it of a tensor that keeps its first axis."""
+"""Indexing ``Detections``, as torch users expect of a tensor that keeps its first axis."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ DETECTIONS = Detections(
     torch.tensor([0.9, 0.8, 0.5, 0.1]),
     RoIMasks(torch.arange(COUNT * 4.0).view(COUNT, 2, 2), (10, 20)),
 )
-# index: the rows that it chooses
+# index: the rows that it selects
 ROWS = {
     "number": (1, [1]),
     "number from the end": (-1, [3]),
@@ -31,8 +31,8 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_an_index_chooses_rows_of_every_field(name):
-    """By hand: detections of these rows, masks too, also where it is one row."""
+def test_index_selects_rows_of_every_field(name):
+    """docs/faults.md row 145. By hand: ``Detections`` of these rows, with masks, also for one row."""
     index, rows = ROWS[name]
     chosen = DETECTIONS[index]
     assert isinstance(chosen, Detections) and len(chosen) == len(rows)
@@ -41,8 +41,8 @@ def test_an_index_chooses_rows_of_every_field(name):
     assert torch.equal(chosen.masks.grids, DETECTIONS.masks.grids[rows]) and chosen.masks.size == (10, 20)
 
 
-def test_iteration_gives_one_detection_after_the_other():
-    """Law: as many as there are, in their order; without masks too."""
+def test_iteration_yields_single_detections():
+    """Law: as many as there are, in order; also without masks."""
     assert [(len(one), one.labels.item()) for one in DETECTIONS] == [(1, 3), (1, 1), (1, 2), (1, 0)]
     without = Detections(DETECTIONS.boxes, DETECTIONS.labels, DETECTIONS.scores)
     assert [one.masks for one in without] == [None] * COUNT
@@ -50,7 +50,7 @@ def test_iteration_gives_one_detection_after_the_other():
 
 
 @pytest.mark.parametrize("index", [4, -5, torch.tensor([0, 9]), torch.tensor([True])])
-def test_a_row_that_does_not_exist_is_an_index_error(index):
-    """As it is of a list and of a tensor."""
+def test_index_out_of_range_is_an_index_error(index):
+    """By hand: as for a list and a tensor."""
     with pytest.raises(IndexError):
         _ = DETECTIONS[index]

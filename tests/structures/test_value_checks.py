@@ -1,4 +1,4 @@
-"""What values refuse at construction, as users meet it: in a process without the tests' own checks of every shape."""
+"""What values refuse at construction for a user: in a process without the shape checks of the tests."""
 
 import subprocess
 import sys
@@ -83,7 +83,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def messages():
-    """The error of each expression, from one process for all."""
+    """Return the error of each expression, from one process for all of them."""
     tries = [
         f"try: {expression}\nexcept (ValueError, TypeError) as error: print(error)\nelse: print('accepted')"
         for expression in REFUSED
@@ -94,14 +94,14 @@ def messages():
 
 
 @pytest.mark.parametrize("expression", REFUSED)
-def test_a_value_that_cannot_be_is_refused(messages, expression):
-    """docs/faults.md rows 29-34, 41, 42, 56, 57, 59, 82: what would train on nonsense in silence is an error that says
-    what came and what was expected."""
+def test_invalid_value_is_refused(messages, expression):
+    """docs/faults.md rows 29-34, 41, 42, 56, 57, 59, 82, 141, 144. By hand: a value that would silently train on
+    nonsense raises an error that says what came and what was expected."""
     assert REFUSED[expression] in messages[expression]
 
 
 def test_no_value_is_read_back_from_a_gpu():
-    """A meta tensor, which has no values to read, stands for one on a GPU; what is known from the CPU is kept."""
+    """Law: meta tensors, which have no values, stand for tensors on a GPU; what is known from the CPU is kept."""
     boxes, labels = torch.tensor([[0.0, 0.0, 5.0, 5.0]]), torch.tensor([4])
     moved = Instances(boxes, labels, torch.ones(1, 4, 5) > 0, ignored=boxes).to("meta")
     assert moved.boxes.device.type == moved.ignored.device.type == "meta" and moved.max_label == 4
@@ -111,20 +111,21 @@ def test_no_value_is_read_back_from_a_gpu():
 
 
 def test_boxes_at_the_border_of_their_image_are_accepted():
-    """By hand: the whole image, and one that is larger by less than a pixel; a region to ignore may be any larger."""
+    """By hand: a box of the whole image, and one that is larger by less than a pixel; a region to ignore may be
+    larger still."""
     labels = torch.zeros(1, dtype=torch.int64)
     for box in ([0.0, 0.0, 6.0, 4.0], [-0.5, -0.9, 6.9, 4.9]):
         Instances(torch.tensor([box]), labels, ignored=torch.tensor([[-99.0, -99, 99, 99]])).require_size((4, 6))
 
 
 def test_no_objects_are_accepted():
-    """An image without objects teaches what background is."""
+    """By hand: an image of background alone."""
     nothing = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4, 6, dtype=torch.bool))
     nothing.require_size((4, 6))
     assert len(nothing) == 0 and nothing.max_label == -1
 
 
-def test_gray_images_alone_make_a_batch():
-    """By hand: one channel each is a batch of one channel; beside RGB it would have been repeated in silence."""
+def test_gray_images_make_a_batch_of_one_channel():
+    """By hand: a batch of gray images has one channel; beside RGB a gray image would have been repeated silently."""
     images = Images.from_list([torch.full((1, 4, 6), 7, dtype=torch.uint8)] * 2, divisor=4)
     assert images.pixels.shape == (2, 1, 4, 8) and images.sizes.tolist() == [[4, 6]] * 2

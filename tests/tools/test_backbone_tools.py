@@ -1,4 +1,4 @@
-"""The command lines about backbones, as a user calls them."""
+"""Command lines about backbones."""
 
 import json
 import multiprocessing
@@ -9,8 +9,9 @@ from vertebra.tools import compat, compat_trial
 from vertebra.tools.cli import main
 
 
-def test_list_shows_what_a_backbone_costs_gives_and_starts_from(capsys, monkeypatch):
-    """By hand: seresnet50's published 28.1 M less its classifier, 4.1 GFLOPs, and every source of the only match."""
+def test_list_shows_size_levels_and_weights_of_a_backbone(capsys, monkeypatch):
+    """By hand: seresnet50's published 28.1 M parameters less its classifier, 4.1 GFLOPs, and every source of
+    weights; one match."""
     monkeypatch.setenv("COLUMNS", "140")
     assert main(["list", "backbones", "seresnet50"]) == 0
     shown = capsys.readouterr().out
@@ -20,8 +21,8 @@ def test_list_shows_what_a_backbone_costs_gives_and_starts_from(capsys, monkeypa
     assert "torchvision 1, timm" in capsys.readouterr().out
 
 
-def test_list_measures_timms_models_and_says_why_one_cannot_be(capsys, monkeypatch):
-    """By hand: a ViT of one level, and one that is built for one image size."""
+def test_list_shows_levels_of_timm_models_or_why_not(capsys, monkeypatch):
+    """By hand: a ViT with one level, and a model for one image size only."""
     monkeypatch.setenv("COLUMNS", "240")
     assert main(["list", "backbones", "timm/test_vit*"]) == 0
     shown = capsys.readouterr().out
@@ -30,8 +31,9 @@ def test_list_measures_timms_models_and_says_why_one_cannot_be(capsys, monkeypat
 
 
 @pytest.mark.slow
-def test_compat_tries_every_head_and_says_why_not(tmp_path, capsys):
-    """Learning: two steps lower the loss; by hand: CrossViT's maps are no maps. A second run tries nothing again."""
+def test_compat_tries_every_head_and_gives_reasons(tmp_path, capsys):
+    """Learning: two steps lower the loss. By hand: CrossViT's outputs are no feature maps. A second run tries
+    nothing again."""
     arguments = ["test_vit", "test_resnet", "crossvit_tiny_240", "resnet18"]
     options = ["--results", str(tmp_path / "results.jsonl"), "--table", str(tmp_path / "docs" / "page.md")]
     assert main(["compat", *arguments, *options, "--parameters", "11"]) == 0
@@ -52,9 +54,9 @@ def test_compat_tries_every_head_and_says_why_not(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="there is no fork here")
-def test_a_model_that_hangs_or_dies_is_a_line_and_not_the_end(monkeypatch):
-    """By hand: the reason for a process of its own."""
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork")
+def test_compat_survives_a_model_that_hangs_or_dies(monkeypatch):
+    """By hand: the reason is recorded, which is why each model is tried in a process of its own."""
 
     def hang(name):
         import time
@@ -66,15 +68,15 @@ def test_a_model_that_hangs_or_dies_is_a_line_and_not_the_end(monkeypatch):
 
         os._exit(7)
 
-    context = compat.process_context()  # a fork, which inherits what is patched here
+    context = compat.process_context()  # a forked process inherits the patched functions
     monkeypatch.setattr(compat_trial, "try_model", hang)
     assert compat.try_in_process("any", 0.2, context)["reason"] == "not done in 0 s"
     monkeypatch.setattr(compat_trial, "try_model", die)
     assert compat.try_in_process("any", 60.0, context)["reason"] == "the process died with exit code 7"
 
 
-def test_backbones_are_timed_beside_their_twins(capsys):
-    """By hand: a row for each that torchvision or timm has, none for those that neither has."""
+def test_benchmark_compares_with_torchvision_or_timm(capsys):
+    """By hand: a row for each backbone that torchvision or timm has, and none for others."""
     arguments = ["resnet10t", "cifar_resnet20", "--size", "32", "--batch", "2", "--rounds", "1", "--device", "cpu"]
     assert main(["benchmark-backbones", *arguments]) == 0
     shown = capsys.readouterr().out

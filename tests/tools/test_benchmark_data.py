@@ -1,4 +1,4 @@
-"""What ``benchmark-data`` compares does the same work."""
+"""``benchmark-data``: the pipelines that it compares do the same work."""
 
 import pytest
 
@@ -11,9 +11,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 @pytest.mark.parametrize("policy", ["resize", "jitter"])
-def test_every_way_gives_the_same_kind_of_sample(policy, shapes):
-    """torchvision and albumentations themselves: images of the same size, to the rounding of each, in bytes, and as
-    many masks as boxes, as large as the image."""
+def test_all_pipelines_give_equivalent_samples(policy, shapes):
+    """Oracle: torchvision and albumentations: images of the same size, up to rounding, as uint8, with as many masks
+    as boxes, of the size of the image."""
     ours, others, count = build_pipelines(shapes / "train", shapes / "annotations" / "instances_train.json", policy)
     assert count > 1 and len(others) == 3
     for index in range(count):
@@ -33,9 +33,10 @@ def test_every_way_gives_the_same_kind_of_sample(policy, shapes):
             assert len(own) >= len(boxes) and all(mask.shape == image.shape[1:] for mask in own), name
 
 
-def test_photos_can_be_decoded_smaller(tmp_path):
-    """Oracle: ours as it is without the option, which stands among the others: as large, and made of other pixels."""
-    given = write_files(tmp_path)  # four times as high and wide as is to be decoded
+def test_decode_short_side_adds_a_pipeline(tmp_path):
+    """By hand: the pipeline without reduced decoding is among the others: its image has the same size and other
+    pixels."""
+    given = write_files(tmp_path)  # four times the size that is decoded
     place = given["images"], given["annotations"], "resize"
     ours, others, _ = build_pipelines(*place, given["decode_short_side"])
     reduced, whole = ours(0, 0), others["ours, full decode"](0, 0)
@@ -44,8 +45,8 @@ def test_photos_can_be_decoded_smaller(tmp_path):
     assert "ours, full decode" not in others and ours(0, 0).image.equal(whole.image)
 
 
-def test_the_tool_shows_a_line_for_each(shapes, capsys):
-    """Three others, by name, and ours without what it is given."""
+def test_benchmark_data_prints_a_line_per_pipeline(shapes, capsys):
+    """By hand: three others by name, and Vertebra's without reduced decoding."""
     paths = [str(shapes / "train"), str(shapes / "annotations" / "instances_train.json")]
     assert main(["benchmark-data", *paths, "--count", "2", "--rounds", "1", "--decode-short-side", "8"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""What ``benchmark-training`` times is a step of the run that the config says."""
+"""``benchmark-training``: it times a step of the run that the config describes."""
 
 import sys
 
@@ -15,8 +15,9 @@ from vertebra.tools.cli import main
 from ..helpers.tiny import tiny_classifier, tiny_config
 
 
-def test_it_times_the_batches_of_a_runs_first_step(shapes, tmp_path, monkeypatch):
-    """Oracle: what a run of the same config hands to its first step, micro-batches, sampling and mix with it."""
+def test_benchmark_uses_the_batches_of_a_runs_first_step(shapes, tmp_path, monkeypatch):
+    """Oracle: the batches that a run of the same config gives to its first step, with micro-batches, sampling and
+    mix."""
     config = tiny_config(
         shapes, recipe={"batch_size": 4, "accumulate": 2}, train={"sampling": SamplingConfig(images="class_balanced")}
     )
@@ -39,15 +40,15 @@ def test_it_times_the_batches_of_a_runs_first_step(shapes, tmp_path, monkeypatch
         assert mine.image_ids == its.image_ids and torch.equal(mine.images.pixels, its.images.pixels)
 
 
-def test_a_batch_that_cannot_be_cut_is_refused():
-    """Exit code 2 of the tool, as of a training."""
+def test_indivisible_batch_is_refused():
+    """By hand: exit code 2, as for a training."""
     with pytest.raises(UsageError, match="choose a multiple of 3"):
         measure(tiny_classifier(recipe={"accumulate": 3}).model_dump(mode="json"), "cpu", steps=1)
 
 
 @pytest.mark.slow
-def test_the_tool_shows_a_row_for_each_setting(tmp_path, capsys):
-    """By hand: the plain one comes with what was asked for; a misspelt one gets the nearest name."""
+def test_benchmark_training_prints_a_row_per_setting(tmp_path, capsys):
+    """By hand: plain fp32 is always shown; a misspelt setting gets the nearest name."""
     path = tmp_path / "config.json"
     path.write_text(tiny_classifier().model_dump_json())
     run, once = ["benchmark-training", str(path)], ["--device", "cpu", "--steps", "1", "--rounds", "1"]

@@ -1,4 +1,4 @@
-"""The command line around the commands: quick pages, version, completion, closed pipes, three ways to call."""
+"""The command line itself: help, version, completion, closed pipes, and three ways to call it."""
 
 import os
 import subprocess
@@ -24,8 +24,8 @@ def run_vertebra(*arguments: str, **environment: str) -> subprocess.CompletedPro
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], ["train", "--help"], ["eval", "--help"]], ids=" ".join
 )
-def test_a_page_is_shown_without_loading_anything_heavy(arguments):
-    """Law: what takes seconds to import is not imported for help, however fast the machine."""
+def test_help_imports_nothing_heavy(arguments):
+    """Law: packages that take seconds to import are not imported for help."""
     code = f"""
 import sys
 from vertebra.tools.cli import main
@@ -36,8 +36,8 @@ print("loaded", [name for name in {HEAVY!r} if name in sys.modules], code)
     assert result.stdout.splitlines()[-1] == "loaded [] 0", result.stderr
 
 
-def test_every_command_is_listed_with_a_line(capsys):
-    """By hand: the page of the command itself names them all, uncut."""
+def test_help_lists_every_command(capsys):
+    """By hand: each with one complete line."""
     assert main(["--help"]) == 0
     page = capsys.readouterr().out
     lines = {words[0]: words[1:] for words in map(str.split, page.splitlines()) if words and words[0] in COMMANDS}
@@ -52,8 +52,8 @@ def test_the_version_is_shown(capsys):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_gets_a_completion_script(shell):
-    """By hand: as the README says, ``eval`` of what is printed makes the shell complete."""
+def test_shell_completion_script(shell):
+    """By hand: as the README says, ``eval`` of what is printed enables completion."""
     if shell == "bash" and not Path("/bin/bash").exists():
         pytest.skip("click asks bash for its version")
     result = run_vertebra(_VERTEBRA_COMPLETE=f"{shell}_source")
@@ -70,16 +70,16 @@ def test_a_shell_gets_a_completion_script(shell):
         ("vertebra list back", {"backbones"}),
     ],
 )
-def test_a_shell_completes_commands_options_and_configs(words, expected):
-    """By hand, as a shell asks."""
+def test_completion_of_commands_options_and_configs(words, expected):
+    """By hand: as a shell calls it."""
     result = run_vertebra(_VERTEBRA_COMPLETE="zsh_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split()) - 1))
-    # of zsh's three lines per word the second is the word
+    # zsh gets three lines per word, of which the second is the word
     assert set(result.stdout.splitlines()[1::3]) == expected, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("arguments", [["list", "configs"], ["--help"]], ids=" ".join)
-def test_a_closed_pipe_is_no_error(arguments):
-    """By hand: ``vertebra list backbones | head -1``; exit code 0 and nothing on stderr."""
+def test_closed_pipe_is_no_error(arguments):
+    """By hand: ``vertebra list backbones | head -1``: exit code 0 and nothing on stderr."""
     command = [sys.executable, "-m", "vertebra.tools.cli", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
@@ -88,8 +88,8 @@ def test_a_closed_pipe_is_no_error(arguments):
     assert (process.returncode, error) == (0, "")
 
 
-def test_a_broken_pipe_elsewhere_is_an_error(capsys):
-    """The control of the law above: a pipe to another process, while stdout is read."""
+def test_broken_pipe_to_another_process_is_an_error(capsys):
+    """Control: a pipe to another process breaks while stdout is read."""
     import click
 
     from vertebra.tools.cli import run_command
@@ -106,14 +106,14 @@ def test_a_broken_pipe_elsewhere_is_an_error(capsys):
     [["tools/describe.py"], ["-m", "vertebra.tools.describe"], ["-m", "vertebra.tools.cli", "describe"]],
     ids=" ".join,
 )
-def test_a_command_is_the_same_however_it_is_called(call):
-    """Law: as a script, as a module, by name: the same line and exit code."""
+def test_script_module_and_command_behave_the_same(call):
+    """Law: the same line and exit code."""
     result = subprocess.run([sys.executable, *call], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 2
     assert result.stderr.startswith("error: usage: Missing argument 'RUN'")
 
 
-def test_of_several_processes_one_tells_of_a_wrong_command_line(capsys, monkeypatch):
+def test_wrong_command_line_is_reported_by_one_process(capsys, monkeypatch):
     """By hand: torchrun starts two, and both end with exit code 2."""
     for rank, lines in (("0", 1), ("1", 0)):
         monkeypatch.setenv("LOCAL_RANK", rank)

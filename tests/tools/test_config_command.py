@@ -1,4 +1,4 @@
-"""``vertebra config``: a resolved config with notes and origins, as JSON, and as a file of one's own."""
+"""``vertebra config``: a resolved config with notes and sources, as JSON, and as a file of the user's own."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ class Derived(Base):
 
 
 def test_notes_are_the_docstrings_below_the_fields():
-    """By hand: on one line, inherited, and replaced where a field is declared anew."""
+    """By hand: on one line, inherited, and replaced if a subclass declares the field again."""
     assert read_field_notes(Base) == {"first": "What comes first."}
     assert read_field_notes(Derived) == {
         "first": "What comes first.",
@@ -47,7 +47,7 @@ def test_notes_are_the_docstrings_below_the_fields():
 
 
 def test_every_field_is_listed_with_its_value():
-    """Law: the listed paths and values, put together, are the config."""
+    """Law: the listed paths and values together are the config."""
     config = load_config("mask_rcnn_semantic_fpn_r10t_shapes")
     fields = list(list_fields(config, ()))
     assert len({field.path for field in fields}) == len(fields)
@@ -61,7 +61,7 @@ def test_every_field_is_listed_with_its_value():
 
 
 def test_every_value_says_where_it_came_from():
-    """By hand: a default, the config file, and --set in a field, a dict and a part that was switched."""
+    """By hand: a default, the config file, and --set of a field, of a dict and of a part that was replaced."""
     assignments = ["recipe.seed=7", "model.neck.name=bifpn", 'run.expected_ranges={"loss": [0, 9]}']
     config = override(load_config("quickstart"), assignments)
     keys = [assignment.partition("=")[0] for assignment in assignments]
@@ -72,7 +72,7 @@ def test_every_value_says_where_it_came_from():
     assert sources["model.neck.channels"] == "default"
 
 
-def test_the_page_shows_values_origins_and_notes(capsys):
+def test_config_command_prints_values_sources_and_notes(capsys):
     """By hand: three lines of it."""
     assert main(["config", "quickstart", "--set", "recipe.accumulate=2"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -82,7 +82,7 @@ def test_the_page_shows_values_origins_and_notes(capsys):
     assert "evaluation.every = 0  # default" in lines or any(line.startswith("evaluation.every = ") for line in lines)
 
 
-def test_json_is_a_config_file(tmp_path, capsys):
+def test_printed_json_is_a_config_file(tmp_path, capsys):
     """Law: what is printed, read as a config, is the same experiment."""
     assert main(["config", "quickstart", "--set", "recipe.seed=7", "--json"]) == 0
     path = tmp_path / "mine.json"
@@ -92,7 +92,7 @@ def test_json_is_a_config_file(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["quickstart", "mask_rcnn_r101_fpn_3x_coco", "plain_vs_residual_resnet20"])
-def test_a_copy_is_the_same_experiment_in_any_folder(name, tmp_path, capsys, monkeypatch):
+def test_copied_config_is_the_same_experiment(name, tmp_path, capsys, monkeypatch):
     """Law: the file with its note, in another folder, gives an equal config."""
     monkeypatch.chdir(tmp_path)
     assert main(["config", name, "--copy", "configs/mine.py"]) == 0
@@ -101,8 +101,8 @@ def test_a_copy_is_the_same_experiment_in_any_folder(name, tmp_path, capsys, mon
     assert load_config("configs/mine.py") == load_config(name)
 
 
-def test_a_copy_needs_no_other_file(tmp_path):
-    """Law: in a process and a folder of its own, where nothing was imported before."""
+def test_copied_config_needs_no_other_file(tmp_path):
+    """Law: it loads in a new process and an empty folder."""
     assert main(["config", "mask_rcnn_r101_fpn_3x_coco", "--copy", str(tmp_path / "mine.py")]) == 0
     command = [sys.executable, "-m", "vertebra.tools.cli", "config", "mine.py", "--json"]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -121,8 +121,8 @@ def test_a_copy_needs_no_other_file(tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_mistake_writes_nothing(arguments, message, tmp_path, capsys, monkeypatch):
-    """By hand: exit code 2 and one line; a file that is there stays as it was."""
+def test_failed_copy_writes_nothing(arguments, message, tmp_path, capsys, monkeypatch):
+    """By hand: exit code 2 and one line; an existing file is not changed."""
     monkeypatch.chdir(tmp_path)
     Path("there.py").write_text("mine\n")
     assert main(["config", *arguments]) == 2
@@ -131,8 +131,8 @@ def test_a_mistake_writes_nothing(arguments, message, tmp_path, capsys, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["there.py"] and Path("there.py").read_text() == "mine\n"
 
 
-def test_the_parts_of_a_dict_are_told_apart():
-    """By hand: a dict of configs is listed by its keys, an empty one as a value."""
+def test_configs_in_a_dict_are_listed_by_key():
+    """By hand: an empty dict is listed as a value."""
 
     class Parts(Config):
         parts: dict[str, BoxBranchConfig] = Field(default={})
@@ -145,6 +145,6 @@ def test_the_parts_of_a_dict_are_told_apart():
 
 
 def test_fields_without_notes_are_listed_too():
-    """By hand: an experiment has such fields, and a loader has a note for each."""
+    """By hand: some fields of an experiment have no note, and every field of a loader has one."""
     assert "name" not in read_field_notes(ExperimentConfig)
     assert set(read_field_notes(LoaderConfig)) == set(LoaderConfig.model_fields)

@@ -1,4 +1,4 @@
-"""What the command lines make of a machine's refusals and of settings that cannot be: one line and an exit code."""
+"""Errors of the machine and invalid settings on the command line: one line and an exit code."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..helpers.tiny import tiny_classifier
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A trained classifier."""
+    """Return a trained classifier."""
     output = tmp_path_factory.mktemp("faults") / "run"
     train(tiny_classifier(), output)
     return output
@@ -37,14 +37,14 @@ def allocate_on_device() -> None:
 
 
 @pytest.mark.parametrize("tool", [allocate_on_host, allocate_on_device])
-def test_a_full_memory_gets_its_exit_code(tool, capsys):
-    """docs/faults.md row 120: exit code 7 wherever a command is just then, here in torch's own refusal."""
+def test_out_of_memory_has_its_exit_code(tool, capsys):
+    """docs/faults.md row 120. By hand: exit code 7 in any command, here from torch's own errors."""
     assert run_command(click.Command("tool", callback=tool), []) == 7
     assert capsys.readouterr().err.startswith("error: out-of-memory: ")
 
 
-def test_a_bug_shows_its_traceback():
-    """The control of the law above: an error that nobody expected is not hidden."""
+def test_unexpected_error_shows_its_traceback():
+    """Control: an unexpected error is not hidden."""
 
     def fail() -> None:
         raise RuntimeError("a bug")
@@ -53,10 +53,10 @@ def test_a_bug_shows_its_traceback():
         run_command(click.Command("tool", callback=fail), [])
 
 
-def test_a_step_that_does_not_fit_names_its_images(tmp_path, monkeypatch):
-    """docs/faults.md row 120: also where it is the optimiser's state that finds no room."""
+def test_out_of_memory_names_the_images(tmp_path, monkeypatch):
+    """docs/faults.md row 120. By hand: also if the state of the optimizer does not fit."""
 
-    def full(optimizer):
+    def run_out_of_memory(optimizer):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch.optim.AdamW, "step", full)
@@ -79,15 +79,15 @@ def test_a_step_that_does_not_fit_names_its_images(tmp_path, monkeypatch):
         ("val.transform.short_sides=[0]", "short_sides.0: input should be greater than 0, got 0"),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused(setting, message):
-    """Exit code 2, by the config alone."""
+def test_invalid_setting_is_refused(setting, message):
+    """By hand: exit code 2, from the config alone."""
     config = load_config("faster_rcnn_r50_fpn_1x_coco" if "momentum" in setting else "quickstart")
     with pytest.raises(UsageError, match=message):
         override(config, [setting])
 
 
-def test_a_part_that_refuses_its_config_says_so_in_one_line(tmp_path, capsys):
-    """Exit code 2 with the part's own words: it alone knows which levels there are."""
+def test_config_that_cannot_be_built_is_one_line(tmp_path, capsys):
+    """By hand: exit code 2 with the part's own message, since only the part knows which levels there are."""
     config = tmp_path / "tiny.json"
     write_json(config, tiny_classifier().model_dump(mode="json"))
     arguments = ["train", str(config), "--set", 'model.head.levels=["c9"]', "--output", str(tmp_path / "run")]
@@ -96,9 +96,9 @@ def test_a_part_that_refuses_its_config_says_so_in_one_line(tmp_path, capsys):
     assert error.startswith("error: usage: the config cannot be built: ") and "c9" in error
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
-def test_a_device_that_is_not_there_is_refused(run, capsys):
-    """Exit code 2."""
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_unavailable_device_is_refused(run, capsys):
+    """By hand: exit code 2."""
     assert main(["eval", str(run), "--device", "cuda"]) == 2
     assert "torch finds no CUDA device here" in capsys.readouterr().err
 
@@ -116,10 +116,8 @@ def test_a_device_that_is_not_there_is_refused(run, capsys):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_an_output_that_cannot_be_written_is_refused_before_the_work(
-    arguments, message, run, tmp_path, capsys, monkeypatch
-):
-    """Exit code 2 naming the place, and no model was built for it."""
+def test_unwritable_output_is_refused_before_the_work(arguments, message, run, tmp_path, capsys, monkeypatch):
+    """By hand: exit code 2 naming the path, and no model was built."""
     monkeypatch.setattr("vertebra.inference.checkpoint.build_model", None)
     (tmp_path / "FILE").write_text("")
     (tmp_path / "FOLDER").mkdir()
@@ -129,16 +127,16 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     assert error.startswith("error: usage: ") and message in error and error.count("\n") == 1
 
 
-def test_a_setting_that_evaluation_does_not_read_is_refused(run, capsys):
-    """Exit code 2: it would change nothing, and a user would believe that it had."""
+def test_setting_that_evaluation_ignores_is_refused(run, capsys):
+    """By hand: exit code 2, since the setting would have no effect without the user noticing."""
     for setting in ("model.head.top=1", "recipe.optimizer.lr=1", "train.transform.size=64"):
         assert main(["eval", str(run), "--set", setting]) == 2
         assert f"--set {setting.split('=')[0]} has no effect on this evaluation" in capsys.readouterr().err
     assert main(["eval", str(run), "--set", "val.transform.size=16", "--set", "run.loader.workers=0"]) == 0
 
 
-def test_how_a_map_is_predicted_is_no_setting_of_other_heads(run, capsys):
-    """Exit code 2: windows and scales would change nothing of a classifier, nor of a detector."""
+def test_semantic_inference_settings_are_refused_for_other_heads(run, capsys):
+    """By hand: exit code 2: windows and scales have no effect on a classifier or a detector."""
     assert main(["eval", str(run), "--set", "evaluation.inference.window=64"]) == 2
     assert "a classification head cannot predict in windows or at several scales" in capsys.readouterr().err
     assert main(["eval", str(run), "--set", "evaluation.inference.scales=[1]"]) == 0
@@ -160,8 +158,8 @@ def test_how_a_map_is_predicted_is_no_setting_of_other_heads(run, capsys):
     [("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")],
     ids=["torchrun", "srun"],
 )
-def test_a_fault_before_the_processes_meet_is_told_once(arguments, rank, count, local_rank, run, capsys, monkeypatch):
-    """By hand: of the second machine's two processes the first one tells; all end with exit code 2."""
+def test_error_before_distributed_init_is_reported_once(arguments, rank, count, local_rank, run, capsys, monkeypatch):
+    """By hand: of the two processes on the second machine the first reports it; all end with exit code 2."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-2]")
     monkeypatch.setenv(count, "4")
@@ -172,8 +170,8 @@ def test_a_fault_before_the_processes_meet_is_told_once(arguments, rank, count, 
         assert capsys.readouterr().err.count("error: ") == 1 - place
 
 
-def test_what_fails_once_they_have_met_fails_for_all(run, monkeypatch):
-    """By hand: what each process opens, and which task the heads are for, the others hear of."""
+def test_error_after_distributed_init_reaches_all_processes(run, monkeypatch):
+    """By hand: an error while opening data, and one about the heads' task."""
     heard = []
     monkeypatch.setattr(DistributedContext, "all_gather", lambda self, value: heard.append(str(value)) or [value])
     assert main(["eval", str(run), "--set", "val.dataset.count=0"]) == 2
@@ -182,22 +180,22 @@ def test_what_fails_once_they_have_met_fails_for_all(run, monkeypatch):
 
 
 @pytest.mark.parametrize("score", ["nan", "7", "-0.1", "high", "inf"])
-def test_a_score_that_nothing_can_have_is_refused(score, capsys):
-    """Exit code 2, naming the option."""
+def test_invalid_score_option_is_refused(score, capsys):
+    """By hand: exit code 2, naming the option."""
     assert main(["predict", "run", "photos", "--output", "out", "--score", score]) == 2
     assert f"Invalid value for '--score': '{score}' is not a number from 0 to 1" in capsys.readouterr().err
 
 
-def test_a_folder_may_be_called_by_a_number(tmp_path, capsys):
-    """The text of a setting is a path where the field is one: exit code 3, as there is no such folder."""
+def test_path_setting_can_be_a_number(tmp_path, capsys):
+    """By hand: ``2017`` is a path in a field for paths: exit code 3, since there is no such folder."""
     write_json(tmp_path / "mine.json", folder_config(tmp_path).model_dump(mode="json"))
     arguments = ["train", str(tmp_path / "mine.json"), "--set", "train.dataset.root=2017"]
     assert main([*arguments, "--output", str(tmp_path / "run")]) == 3
     assert "2017: the folder cannot be listed" in capsys.readouterr().err
 
 
-def test_predict_overwrites_none_of_its_images(run, tmp_path, capsys):
-    """Exit code 2 before anything is drawn: the folder's own pictures are as they were."""
+def test_predict_does_not_overwrite_its_images(run, tmp_path, capsys):
+    """By hand: exit code 2 before anything is drawn; the images are unchanged."""
     photos = write_folder(tmp_path / "photos")
     before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
     (tmp_path / "same").symlink_to(photos)
@@ -207,8 +205,8 @@ def test_predict_overwrites_none_of_its_images(run, tmp_path, capsys):
     assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
 
 
-def test_predict_gives_every_picture_a_file_of_its_own(run, tmp_path, capsys):
-    """Exit code 2 where two images would be drawn into one."""
+def test_predict_refuses_two_images_with_one_output(run, tmp_path, capsys):
+    """By hand: exit code 2."""
     photos = write_folder(tmp_path / "photos")
     shutil.copy(photos / "ant" / "1.png", photos / "ant" / "1.bmp")
     assert main(["predict", str(run), str(photos), "--output", str(tmp_path / "out")]) == 2
@@ -216,8 +214,8 @@ def test_predict_gives_every_picture_a_file_of_its_own(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["picture.xyz", "picture"])
-def test_a_picture_of_no_known_format_is_refused(name, tmp_path):
-    """ValueError naming the ending; nothing is written."""
+def test_unknown_image_format_is_refused(name, tmp_path):
+    """By hand: ValueError naming the suffix; nothing is written."""
     with pytest.raises(ValueError, match=f"cannot encode {name}: .* is not an image format"):
         write_image(tmp_path / name, np.zeros((4, 6, 3), np.uint8))
     assert not (tmp_path / name).exists()
@@ -225,13 +223,13 @@ def test_a_picture_of_no_known_format_is_refused(name, tmp_path):
 
 @pytest.mark.parametrize("arguments", [["--debug"], ["--debug", "--help"], ["--help", "--debug"]])
 def test_debug_alone_shows_the_help(arguments, capsys):
-    """Exit code 0."""
+    """By hand: exit code 0."""
     assert main(arguments) == 0
     assert "Usage: vertebra" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wrong", [["--size", "800"], ["--size", "0x10"], ["--rounds", "0"], ["--batch", "-1"]])
-def test_a_benchmark_of_nothing_is_refused(wrong, capsys):
-    """Exit code 2, naming the option."""
+def test_benchmark_without_images_or_rounds_is_refused(wrong, capsys):
+    """By hand: exit code 2, naming the option."""
     assert main(["benchmark", *wrong]) == 2
     assert f"Invalid value for '{wrong[0]}'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command lines as a user types them: what they print and write, and what a mistake gets."""
+"""The command lines as a user types them: what they print and write, and what happens after a mistake."""
 
 import json
 import os
@@ -22,14 +22,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def run(shapes, tmp_path_factory) -> Path:
-    """A trained run."""
+    """Return a trained run."""
     output = tmp_path_factory.mktemp("tools") / "run"
-    train(tiny_config(shapes, val={"transform": {"short_sides": (64,)}}), output)  # as a photo is prepared too
+    train(tiny_config(shapes, val={"transform": {"short_sides": (64,)}}), output)  # as predict resizes photos
     return output
 
 
-def test_a_script_and_the_installed_command_are_the_same(shapes, tmp_path):
-    """A real process of ``tools/train.py``, with an override, on a config of the user's own."""
+def test_train_script_and_installed_command_are_equal(shapes, tmp_path):
+    """Law: a real process of ``tools/train.py``, with ``--set``, on a user's config, compared with the command."""
     config = tmp_path / "mine.py"
     config.write_text(
         "from pathlib import Path\n"
@@ -54,8 +54,8 @@ def test_a_script_and_the_installed_command_are_the_same(shapes, tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]["schedule"]["steps"] == 1
 
 
-def test_eval_gives_the_numbers_that_training_ended_with(run, tmp_path, capsys):
-    """Law: evaluating a run again changes no digit, through either engine."""
+def test_eval_command_equals_the_last_evaluation(run, tmp_path, capsys):
+    """Law: evaluating a run again changes no digit, with either engine."""
     expected = json.loads((run / "eval.json").read_text())["bbox"]
     for engine in ("hotcoco", "pycocotools"):
         assert main(["eval", str(run), "--engine", engine, "--json", str(tmp_path / "again.json")]) == 0
@@ -64,8 +64,8 @@ def test_eval_gives_the_numbers_that_training_ended_with(run, tmp_path, capsys):
     assert "AP50" in capsys.readouterr().out
 
 
-def test_stored_results_score_as_the_model_does(run, shapes, tmp_path):
-    """Law: the results file alone, without a model, gives the same numbers."""
+def test_results_file_gives_the_scores_of_the_run(run, shapes, tmp_path):
+    """docs/faults.md row 136. Law: the results file alone, without a model, gives the same numbers."""
     truth = shapes / "annotations" / "instances_val.json"
     arguments = ["eval", "--results", str(run / "results.json"), "--annotations", str(truth)]
     assert main([*arguments, "--json", str(tmp_path / "eval.json")]) == 0
@@ -73,9 +73,8 @@ def test_stored_results_score_as_the_model_does(run, shapes, tmp_path):
     assert found == pytest.approx(json.loads((run / "eval.json").read_text())["bbox"], abs=1e-10)
 
 
-def test_training_writes_results_as_predicting_does(run, tmp_path):
-    """Law: what is read from the run's file and written anew is the same, byte for byte, a row a line; nothing is
-    left beside it."""
+def test_results_file_of_a_run_is_in_canonical_form(run, tmp_path):
+    """Law: read and written again it is the same, byte for byte, one row per line; no other file remains."""
     rows = json.loads((run / "results.json").read_text())
     write_results(tmp_path / "results.json", rows)
     written = (run / "results.json").read_bytes()
@@ -85,7 +84,7 @@ def test_training_writes_results_as_predicting_does(run, tmp_path):
 
 
 def test_predict_draws_every_image_and_writes_results(run, shapes, tmp_path, capsys):
-    """A folder and a file: a picture each, COCO results with the ids of images.json."""
+    """By hand: a folder and a file: a picture for each image, and COCO results with the ids of images.json."""
     photo = tmp_path / "a photo.png"
     cv2.imwrite(str(photo), np.full((40, 60, 3), 127, np.uint8))
     out = tmp_path / "found"
@@ -109,8 +108,8 @@ def test_predict_draws_every_image_and_writes_results(run, shapes, tmp_path, cap
     ],
     ids=lambda value: value[0],
 )
-def test_list_shows_what_there_is(arguments, expected, capsys, monkeypatch):
-    """Names and facts of the registries."""
+def test_list_shows_the_registries(arguments, expected, capsys, monkeypatch):
+    """By hand: names and facts of backbones, necks, heads, configs and models."""
     monkeypatch.setenv("COLUMNS", "160")
     assert main(["list", *arguments]) == 0
     output = capsys.readouterr().out
@@ -118,7 +117,7 @@ def test_list_shows_what_there_is(arguments, expected, capsys, monkeypatch):
 
 
 def test_every_tool_is_a_command():
-    """Law: the installed command has by name every script in ``tools/``, and each says its own name."""
+    """Law: every script in ``tools/`` is a command of the same name."""
     scripts = {path.stem for path in (ROOT / "tools").glob("*.py") if "run_command(command)" in path.read_text()}
     assert {name.replace("_", "-") for name in scripts} == set(COMMANDS)
     assert {name: command.name for name, command in LazyCommands().items()} == {name: name for name in COMMANDS}
@@ -126,7 +125,7 @@ def test_every_tool_is_a_command():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_a_help_page_with_an_example(command, capsys):
-    """By hand: exit code 0; every option says what it is for, and every default is shown."""
+    """By hand: exit code 0; every option has a description, and every default is shown."""
     assert main([command, "--help"]) == 0
     page = capsys.readouterr().out
     assert "Example" in page
@@ -163,7 +162,7 @@ def test_every_command_has_a_help_page_with_an_example(command, capsys):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_mistake_gets_one_line_and_its_exit_code(arguments, code, message, run, tmp_path, capsys, monkeypatch):
+def test_mistake_is_one_line_with_an_exit_code(arguments, code, message, run, tmp_path, capsys, monkeypatch):
     """By hand: the line says what is wrong and what to do; no traceback."""
     monkeypatch.chdir(tmp_path)
     arguments = [{"RUN": str(run), "OUT": str(tmp_path)}.get(word, word) for word in arguments]
@@ -182,6 +181,6 @@ def test_a_mistake_gets_one_line_and_its_exit_code(arguments, code, message, run
     ],
 )
 def test_debug_adds_the_traceback(arguments, code, capsys):
-    """By hand: wherever the option stands."""
+    """By hand: at any position of the option."""
     assert main(arguments) == code
     assert "Traceback" in capsys.readouterr().err
