@@ -31,8 +31,8 @@ def create_backbone(name: str, weights: str | os.PathLike[str] | None = None, **
     except ValidationError as error:
         raise usage_error_from_validation(name, error) from error
     if weights is not None and not isinstance(weights, str | os.PathLike):
-        what = f"weights must be the name of a source or a path, got {weights}"
-        raise UsageError(what, suggest_weights(str(weights), name))
+        fault = f"weights must be the name of a source or a path, got {weights}"
+        raise UsageError(fault, suggest_weights(str(weights), name))
     backbone = BACKBONES.build(config)
     if weights is not None:
         report = load_weights_with_report(backbone, weights)

@@ -22,7 +22,7 @@ from .variants import RESNETS, ResNetSpec, Style
 class ResNetConfig(BackboneConfig):
     """The options of a network of the residual family; ``name`` is a row of the table in ``variants.py``.
 
-    Published weights fit every combination of options.
+    Published weights fit any combination of options in which ``norm`` is ``batch``, ``frozen`` or ``sync``.
     """
 
     levels: Levels | None = None

@@ -125,7 +125,9 @@ class TimmBackbone(Backbone):
         self.input = config.default_input()
         fitted = _fit(config)
         self.net, self.options, self.maps = fitted.net, fitted.options, fitted.maps
-        self.feature_info = {level: FeatureInfo(known.channels, known.stride) for level, known in self.maps.items()}
+        self.feature_info = {
+            level: FeatureInfo(feature_map.channels, feature_map.stride) for level, feature_map in self.maps.items()
+        }
         any_size = takes_any_size(self.net, list(self.maps.values()), config.in_channels)
         self.multiple = 1 if any_size else math.gcd(*fitted.size)
 
@@ -133,9 +135,11 @@ class TimmBackbone(Backbone):
         height, width = pixels.shape[-2:]
         outputs = self.net(self._pad(pixels))
         features = {}
-        for (level, known), output in zip(self.maps.items(), outputs, strict=True):
-            maps = output.permute(0, 3, 1, 2) if known.channels_last else output
-            features[level] = maps[:, :, : math.ceil(height / known.stride), : math.ceil(width / known.stride)]
+        for (level, feature_map), output in zip(self.maps.items(), outputs, strict=True):
+            maps = output.permute(0, 3, 1, 2) if feature_map.channels_last else output
+            features[level] = maps[
+                :, :, : math.ceil(height / feature_map.stride), : math.ceil(width / feature_map.stride)
+            ]
         return features
 
     def parameter_layers(self) -> dict[str, int]:
@@ -262,7 +266,7 @@ def _candidate_sizes(net: Any, config: TimmConfig) -> list[tuple[int, int]]:
 def _choose_outputs(config: TimmConfig, maps: list[FeatureMap]) -> dict[str, int]:
     """Return the index of the model's output for each requested level."""
     outputs = _name_levels(maps, dilated=config.output_stride is not None)
-    invalid_strides = sorted({known.stride for known in maps if known.stride.bit_count() != 1})
+    invalid_strides = sorted({feature_map.stride for feature_map in maps if feature_map.stride.bit_count() != 1})
     levels = config.levels or tuple(level for level in outputs if level >= "c2")
     if invalid_strides and (config.levels is None or not set(levels) <= outputs.keys()):
         raise UnfitModelError(f"it has maps of stride {invalid_strides}, but strides must be powers of two")
@@ -282,8 +286,8 @@ def _name_levels(maps: list[FeatureMap], dilated: bool) -> dict[str, int]:
     """
     outputs: dict[str, int] = {}
     number = -1
-    for index, known in enumerate(maps):
-        if known.stride.bit_count() == 1:
-            number = max(int(math.log2(known.stride)), number + 1 if dilated else 0)
+    for index, feature_map in enumerate(maps):
+        if feature_map.stride.bit_count() == 1:
+            number = max(int(math.log2(feature_map.stride)), number + 1 if dilated else 0)
             outputs[f"c{number}"] = index
     return outputs

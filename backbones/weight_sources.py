@@ -74,7 +74,7 @@ def suggest_weights(source: str, name: str) -> str:
     (``ResNet50_Weights.IMAGENET1K_V2``, ``resnet50.a1_in1k``).
     """
     sources = list_weights(name) + [f"vertebra/{path.stem}" for path in sorted(_SHIPPED.glob(f"*{name}.safetensors"))]
-    entries = {known.partition("/")[2].lower(): known for known in sources}
+    entries = {known_source.partition("/")[2].lower(): known_source for known_source in sources}
     word = source.rpartition("/")[2].rpartition(".")[2].lower()
     nearest = [entries[entry] for entry in difflib.get_close_matches(word, entries, n=3, cutoff=0.6)]
     if word in entries:
@@ -155,11 +155,11 @@ def find_timm_config(tag: str, name: str) -> Any:
         raise CheckpointError(
             f"these are weights of {owner}, not of {model}", f"create timm/{owner} instead", file=source
         )
-    known = timm.list_pretrained(f"{owner}.*")
-    if known and (tagged == model or tagged in known):
+    published = timm.list_pretrained(f"{owner}.*")
+    if published and (tagged == model or tagged in published):
         return timm.get_pretrained_cfg(tagged)
-    if known:
-        fix = suggest(tag.rpartition(".")[2], [other.partition(".")[2] for other in known])
+    if published:
+        fix = suggest(tag.rpartition(".")[2], [tagged_name.partition(".")[2] for tagged_name in published])
     elif timm.is_model(owner):
         fix = suggest_weights(tag, name)
     else:

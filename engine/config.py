@@ -48,6 +48,7 @@ class RecipeConfig(Config):
     """How the weights are trained. Every field of this group affects the results of a run."""
 
     seed: int = Field(default=0, ge=0)
+    """Seed of the initial weights, the order of the images, augmentation and dropout."""
     batch_size: int = Field(default=16, gt=0)
     """Images per step, summed over all processes."""
     accumulate: int = Field(default=1, gt=0)

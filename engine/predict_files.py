@@ -90,9 +90,9 @@ def find_image_ids(names: Sequence[str], truth: Mapping[str, Any], file: Path) -
         elif short_names[short_name] == 1:
             ids.append(by_short_name[short_name])
         else:
-            what = "has several images" if short_names[short_name] else "has no image"
+            fault = "has several images" if short_names[short_name] else "has no image"
             raise UsageError(
-                f"{what} with the file name {name!r}",
+                f"{fault} with the file name {name!r}",
                 "give the folder that its file names are relative to, or leave out --annotations",
                 file=file,
             )

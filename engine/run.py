@@ -101,10 +101,10 @@ def _resumed_config(checkpoint: Checkpoint, config: ExperimentConfig, folder: Pa
 
     Raises UsageError if it differs from the checkpoint's outside ``CHANGEABLE_ON_RESUME``.
     """
-    before = experiment_config(checkpoint)
+    stored = experiment_config(checkpoint)
     if config.model.input is None:
-        config = config.replace(model={"input": before.model.input})
-    changes = config_changes(before.model_dump(mode="json"), config.model_dump(mode="json"))
+        config = config.replace(model={"input": stored.model.input})
+    changes = config_changes(stored.model_dump(mode="json"), config.model_dump(mode="json"))
     refused = {key: pair for key, pair in sorted(changes.items()) if key.split(".")[0] not in CHANGEABLE_ON_RESUME}
     if refused:
         shown = ", ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in refused.items())
@@ -120,11 +120,11 @@ def config_changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str =
     """Return the fields in which two dumped configs differ: (old value, new value) by dotted path."""
     changes: dict[str, tuple[Any, Any]] = {}
     for key in old.keys() | new.keys():
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            changes |= config_changes(before, after, f"{prefix}{key}.")
-        elif before != after:
-            changes[f"{prefix}{key}"] = (before, after)
+        old_value, new_value = old.get(key), new.get(key)
+        if isinstance(old_value, Mapping) and isinstance(new_value, Mapping):
+            changes |= config_changes(old_value, new_value, f"{prefix}{key}.")
+        elif old_value != new_value:
+            changes[f"{prefix}{key}"] = (old_value, new_value)
     return changes
 
 
@@ -220,13 +220,13 @@ def require_same_data(checkpoint: Checkpoint, data: Mapping[str, Any]) -> None:
     """Raise UsageError if ``data``, from :func:`describe_data`, differ from the data the checkpoint was trained on."""
     require_same_classes(checkpoint.classes, data["classes"], ("the run", "the data"))
     changed = [
-        f"{split} {what}"
-        for what, before, now in (
+        f"{split} {name}"
+        for name, stored, current in (
             ("image ids", checkpoint.image_id_digests, data["image_id_digests"]),
             ("annotations", checkpoint.annotation_digests, data["annotation_digests"]),
         )
-        for split in before
-        if before[split] != now[split]
+        for split in stored
+        if stored[split] != current[split]
     ]
     if checkpoint.classes != data["classes"]:
         changed.append("category ids")
@@ -242,9 +242,9 @@ def require_same_processes(checkpoint: Checkpoint, world_size: int) -> None:
 
     Sums over ranks would round differently, and batch norm would see other shards of a batch.
     """
-    before = checkpoint.world_size
-    if before != world_size:
+    stored = checkpoint.world_size
+    if stored != world_size:
         raise UsageError(
-            f"the run was trained with {before} processes, not {world_size}: its results would change",
-            f"resume with {before} processes",
+            f"the run was trained with {stored} processes, not {world_size}: its results would change",
+            f"resume with {stored} processes",
         )

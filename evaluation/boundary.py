@@ -104,10 +104,10 @@ def inner_boundary(mask: UInt8[ndarray, "h w"]) -> Boundary:
     """Return the pixels of a mask within ``BOUNDARY_WIDTH`` of its contour; the image border counts as contour."""
     boundary_width = max(1, round(BOUNDARY_WIDTH * math.hypot(*mask.shape)))
     left, top, width, height = cv2.boundingRect(mask)
-    inside = np.ascontiguousarray(mask[top : top + height, left : left + width])
-    padded = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    cropped = np.ascontiguousarray(mask[top : top + height, left : left + width])
+    padded = cv2.copyMakeBorder(cropped, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=boundary_width)[1:-1, 1:-1]
-    return Boundary(top, left, (inside > 0) & (eroded == 0))
+    return Boundary(top, left, (cropped > 0) & (eroded == 0))
 
 
 def boundary_iou(first: Boundary, second: Boundary) -> float:

@@ -85,10 +85,10 @@ def _image_sizes(images: list[dict[str, Any]]) -> Sizes:
     sizes = {}
     for image in images:
         size = image.get("height"), image.get("width")
-        what = size_problem(size)
-        if what is not None:
+        fault = size_problem(size)
+        if fault is not None:
             fix = "correct its height and width in the annotations, which masks need"
-            raise DataError(f"the image {what}", fix, case="bad-size", image_id=image["id"])
+            raise DataError(f"the image {fault}", fix, case="bad-size", image_id=image["id"])
         sizes[image["id"]] = size
     return sizes
 

@@ -69,8 +69,11 @@ class BoxBranchConfig(Config):
     beta: float = 0.0
     """The point at which smooth L1 becomes linear, in encoded units; 0 is plain L1. torchvision: 1/9."""
     score_threshold: float = 0.05
+    """Detections with this score or a lower one are dropped before NMS."""
     nms_threshold: float = 0.5
+    """IoU above which NMS drops the box with the lower score, within each class."""
     max_detections: int = Field(default=100, gt=0)
+    """Maximum number of detections per image."""
     max_candidates: int = Field(default=4000, gt=0)
     """Number of best (proposal, class) pairs that enter NMS; a fixed number keeps shapes fixed."""
     min_size: float = 0.0

@@ -68,6 +68,7 @@ class RPNConfig(Config):
     post_nms: tuple[int, int] = (1000, 1000)
     """Number of proposals per image after NMS, in (training, prediction). torchvision: (2000, 1000)."""
     nms_threshold: float = 0.7
+    """IoU above which NMS drops the proposal with the lower score, within each level."""
     min_size: float = 0.0
     """Proposals whose shorter side is below this are dropped, in pixels. torchvision: 1e-3."""
 

@@ -20,18 +20,18 @@ def transfer_weights(model: Model, source: Model) -> str:
     """
     expected, tensors = model.state_dict(), source.state_dict()
     target_rows, source_rows = _class_rows(model), _class_rows(source)
-    mixed = {
+    merged = {
         name: _copy_rows(expected[name], target_rows[name], tensors[name], source_rows[name])
         for name in target_rows.keys() & source_rows.keys()
         if expected[name].shape[1:] == tensors[name].shape[1:]
     }
-    tensors |= mixed
+    tensors |= merged
     if problems := state_dict_problems(tensors, expected, may_lack=_is_batch_counter, may_have=_is_batch_counter):
         raise CheckpointError(
             f"does not fit this model: {join_first(problems)}", "use the same backbone, neck and head in both models"
         )
     model.load_state_dict(tensors, strict=False)
-    return f"{len(tensors) - len(mixed)} tensors copied, {len(mixed)} with rows per class: {_describe(model, source)}"
+    return f"{len(tensors) - len(merged)} tensors copied, {len(merged)} with rows per class: {_describe(model, source)}"
 
 
 def _is_batch_counter(name: str) -> bool:
@@ -52,10 +52,10 @@ def _class_rows(model: Model) -> dict[str, _Rows]:
 
 def _copy_rows(target: Tensor, target_rows: _Rows, source: Tensor, source_rows: _Rows) -> Tensor:
     """Return a copy of ``target`` with the rows of ``source`` for the classes that both have."""
-    mixed = target.clone()
+    merged = target.clone()
     for name in target_rows.keys() & source_rows.keys():
-        mixed[target_rows[name]] = source[source_rows[name]].to(target)
-    return mixed
+        merged[target_rows[name]] = source[source_rows[name]].to(target)
+    return merged
 
 
 def _describe(model: Model, source: Model) -> str:

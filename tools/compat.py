@@ -54,10 +54,10 @@ def command(
     import timm
 
     records = _read_records(results)
-    wanted = {name for pattern in patterns or ("*",) for name in timm.list_models(pattern)}
+    selected = {name for pattern in patterns or ("*",) for name in timm.list_models(pattern)}
     deadline = time.monotonic() + 60 * minutes
     context = process_context()
-    for family, name in _alternate_families(wanted - records.keys(), parameters):
+    for family, name in _alternate_families(selected - records.keys(), parameters):
         if time.monotonic() > deadline:
             break
         record = {"model": name, "family": family, **try_in_process(name, limit, context)}
@@ -68,7 +68,7 @@ def command(
     if table is not None:
         from vertebra.tools.compat_page import write_page
 
-        write_page(table, list(records.values()), sorted(wanted - records.keys()))
+        write_page(table, list(records.values()), sorted(selected - records.keys()))
 
 
 def _read_records(path: Path) -> dict[str, dict[str, Any]]:
@@ -83,7 +83,7 @@ def _format_record(record: dict[str, Any]) -> str:
     return f"{record['model']}: {heads or record['reason']}"
 
 
-def _alternate_families(wanted: set[str], max_parameters: float) -> Iterator[tuple[str, str]]:
+def _alternate_families(selected: set[str], max_parameters: float) -> Iterator[tuple[str, str]]:
     """Yield (family, model): the smallest model of every family, then the next of every family, and so on.
 
     Models with more than ``max_parameters`` million parameters are left out.
@@ -92,7 +92,7 @@ def _alternate_families(wanted: set[str], max_parameters: float) -> Iterator[tup
 
     families = {}
     for family in timm.list_modules():
-        sizes = {name: _count_parameters(name) for name in timm.list_models(module=family) if name in wanted}
+        sizes = {name: _count_parameters(name) for name in timm.list_models(module=family) if name in selected}
         small = {name: size for name, size in sizes.items() if size is None or size <= max_parameters}
         families[family] = sorted(small, key=lambda name: (small[name] is None, small[name], name))
     for names in zip_longest(*families.values()):

@@ -78,8 +78,8 @@ def _small_rcnn() -> RCNNConfig:
 def _small_deeplab(feature_info: Mapping[str, FeatureInfo]) -> DeepLabConfig:
     """Return a small DeepLab on the deepest level with stride 16, or with the nearest stride if there is none."""
     strides = {level: info.stride for level, info in feature_info.items()}
-    wanted = 16 if 16 in strides.values() else min(strides.values(), key=lambda stride: abs(stride - 16))
-    level = [level for level, stride in strides.items() if stride == wanted][-1]
+    chosen_stride = 16 if 16 in strides.values() else min(strides.values(), key=lambda stride: abs(stride - 16))
+    level = [level for level, stride in strides.items() if stride == chosen_stride][-1]
     return DeepLabConfig(level=level, rates=(6, 12, 18), channels=32)
 
 

@@ -41,8 +41,8 @@ def _facts(checkpoint: "Checkpoint") -> Iterator[tuple[str, str]]:
     yield from _score_lines(checkpoint.scores)
     for split in ("train", "val"):
         digests = {"images": checkpoint.image_id_digests, "annotations": checkpoint.annotation_digests}
-        known = [f"{name} {of_splits[split][:12]}" for name, of_splits in digests.items() if of_splits.get(split)]
-        yield split, ", ".join([_describe_source(config[split]["dataset"]), *known])
+        parts = [f"{name} {of_splits[split][:12]}" for name, of_splits in digests.items() if of_splits.get(split)]
+        yield split, ", ".join([_describe_source(config[split]["dataset"]), *parts])
     if origin is None:
         yield "weights", "initialized at random"
     else:
@@ -61,8 +61,8 @@ def _score_lines(scores: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
         return
     for name, numbers in scores.items():
         if isinstance(numbers, Mapping) and name != "per_class":
-            known = [f"{metric} {value:.3f}" for metric, value in numbers.items() if value is not None]
-            yield "scores", f"{name}: {', '.join(known)}"
+            values = [f"{metric} {value:.3f}" for metric, value in numbers.items() if value is not None]
+            yield "scores", f"{name}: {', '.join(values)}"
 
 
 def _describe_source(dataset: Mapping[str, Any]) -> str:

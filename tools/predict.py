@@ -13,7 +13,7 @@ from vertebra.tools.options import device_option, import_option, parse_fraction,
     "predict",
     context_settings=CONTEXT,
     short_help="Predict images with a trained model.",
-    epilog="Example: vertebra predict runs/quickstart photos --output found",
+    epilog="Example: vertebra predict runs/quickstart photos --output predictions",
 )
 @run_argument
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))

@@ -72,7 +72,7 @@ def _first_host(nodes: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DistributedContext:
-    """The rank of this process, and collectives over all ranks; in a single process they return their input."""
+    """The rank of this process, and collectives over all ranks; a single process does not communicate."""
 
     device: torch.device
     rank: int = 0

@@ -68,7 +68,7 @@ def shrink_record(record: Record, long_side: int) -> Record:
 def _captioned(truth: ndarray, prediction: ndarray) -> ndarray:
     """Return two pictures side by side, below a strip with their captions."""
     strip = np.full((18, truth.shape[1] + prediction.shape[1], 3), 255, dtype=np.uint8)
-    for text, left in (("truth", 4), ("found", truth.shape[1] + 4)):
+    for text, left in (("truth", 4), ("prediction", truth.shape[1] + 4)):
         cv2.putText(strip, text, (left, 13), FONT, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return np.vstack([strip, side_by_side([truth, prediction])])
 

@@ -50,7 +50,7 @@ class RunLog:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         threading.excepthook = self._show_error
         # On a full disk closing the writer fails too, and the error on its way out already reports that.

@@ -114,9 +114,9 @@ def _read_means(
     sums = [column.sum() for column in columns]
     counts = [column.new_full((), len(column)) for column in columns]
     means = distributed.all_reduce_mean(torch.stack([*scalars.values(), *sums, *counts])).tolist()
-    first, second = len(scalars), len(scalars) + len(metrics)
-    totals = zip(metrics, means[first:second], means[second:], strict=True)
-    return dict(zip(scalars, means[:first], strict=True)), {
+    sums_start, counts_start = len(scalars), len(scalars) + len(metrics)
+    totals = zip(metrics, means[sums_start:counts_start], means[counts_start:], strict=True)
+    return dict(zip(scalars, means[:sums_start], strict=True)), {
         name: total / count for name, total, count in totals if count
     }
 

@@ -15,6 +15,7 @@ class SGDConfig(ParameterGroupsConfig):
 
     name: Literal["sgd"] = "sgd"
     lr: float = Field(default=0.02, gt=0)
+    """Learning rate after the warm-up."""
     lr_batch_size: int | None = Field(default=None, gt=0)
     """The batch size that ``lr`` was chosen for; a run with another batch size scales ``lr`` in proportion (1706.02677
     section 2.1). None: use ``lr`` unscaled."""
@@ -27,6 +28,7 @@ class AdamWConfig(ParameterGroupsConfig):
 
     name: Literal["adamw"] = "adamw"
     lr: float = Field(default=1e-4, gt=0)
+    """Learning rate after the warm-up."""
     lr_batch_size: int | None = Field(default=None, gt=0)
     """The batch size that ``lr`` was chosen for; a run with another batch size scales ``lr`` by the square root of the
     ratio (2205.10287). None: use ``lr`` unscaled."""

@@ -24,6 +24,7 @@ class ParameterGroupsConfig(Config):
     """
 
     weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay of all parameters that the fields below do not cover."""
     norm_weight_decay: float = Field(default=0.0, ge=0)
     """Weight decay of the scales and shifts of normalization layers. detectron2 uses 0; torchvision uses the weight
     decay of all other weights."""

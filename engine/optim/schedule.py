@@ -15,10 +15,13 @@ class ScheduleConfig(Config):
     """
 
     steps: int = Field(gt=0)
+    """Total number of training steps."""
     decay: Literal["multistep", "cosine", "poly", "onecycle", "none"] = "multistep"
+    """Shape of the learning-rate decay after the warm-up."""
     milestones: tuple[float, ...] = (2 / 3, 8 / 9)
     """When ``multistep`` multiplies the learning rate by ``gamma``, as fractions of ``steps``."""
     gamma: float = Field(default=0.1, ge=0)
+    """Factor of ``multistep`` at each milestone."""
     power: float = Field(default=0.9, gt=0)
     """Exponent of ``poly``, which multiplies the learning rate by (1 - step / steps) ** power (1606.00915 section
     4.1)."""
@@ -27,6 +30,7 @@ class ScheduleConfig(Config):
     floor: float = Field(default=0.0, ge=0, lt=1)
     """Final learning rate of ``cosine``, ``poly`` and ``onecycle``, as a fraction of the full rate."""
     warmup_steps: int = Field(default=1000, ge=0)
+    """Steps of linear warm-up; 0: no warm-up."""
     warmup_factor: float = Field(default=1e-3, gt=0, le=1)
     """Learning rate at step 0, as a fraction of the full rate; also for ``onecycle`` (torch's ``OneCycleLR`` starts at
     0.04)."""

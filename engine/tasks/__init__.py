@@ -84,9 +84,9 @@ def task_of_results(rows: Rows, head: HeadConfig, dataset: Dataset) -> tuple[Tas
     candidates = [task for task in TASKS if targets.get(task) in dataset.classes]
     if len(heads) == 1:  # a custom task of the head goes before the built-in task of the data set
         candidates.sort(key=lambda task: task != task_of_head(head.name))
-    known = [task for task in candidates if rows and TASKS[task].row_field in rows[0]]
-    if not known and len(heads) > 1:
+    matching = [task for task in candidates if rows and TASKS[task].row_field in rows[0]]
+    if not matching and len(heads) > 1:
         fault = f"the first row is not a result of {' or '.join(candidates)}" if rows else "the file has no rows"
         raise DataError(f"{fault}, so its head is unknown", "give the results file of one head", case="bad-results")
-    task = (known or candidates)[0]
+    task = (matching or candidates)[0]
     return TASKS[task](dataset.classes[targets[task]]), dataset.part(targets[task])

@@ -67,8 +67,11 @@ class TaskRegistry:
         """
 
         def add(task: TaskClass) -> TaskClass:
-            known = self._classes.get(name)
-            if known is not None and (known.__module__, known.__qualname__) != (task.__module__, task.__qualname__):
+            registered = self._classes.get(name)
+            if registered is not None and (registered.__module__, registered.__qualname__) != (
+                task.__module__,
+                task.__qualname__,
+            ):
                 raise ValueError(f"the task name {name!r} is taken; choose another")
             self._classes[name] = task
             return task

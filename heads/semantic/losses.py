@@ -84,14 +84,14 @@ def cross_entropy(
 ) -> Float[Tensor, ""]:
     """Return the class-weighted mean cross-entropy over the labeled pixels, or the ``hardest`` fraction of them."""
     errors = F.cross_entropy(logits, target, class_weights, ignore_index=IGNORE, reduction="none").flatten()
-    known = (target != IGNORE).flatten()
-    counts = known.to(errors.dtype)
+    labeled = (target != IGNORE).flatten()
+    counts = labeled.to(errors.dtype)
     if class_weights is not None:
         counts = counts * class_weights[target.flatten().clamp(max=len(class_weights) - 1)]
     if hardest < 1:
         # topk needs a fixed number: that for no ignored pixels. Of these, only the fraction of labeled pixels counts.
         errors, indices = errors.topk(max(1, int(hardest * len(errors))))
-        num_hardest = (hardest * known.sum()).floor().clamp(min=1)
+        num_hardest = (hardest * labeled.sum()).floor().clamp(min=1)
         counted = torch.arange(len(errors), device=errors.device) < num_hardest
         errors, counts = errors * counted, counts[indices] * counted
     total = all_reduce_mean(counts.sum())
@@ -103,9 +103,9 @@ def dice_loss(probabilities: Float[Tensor, "k n"], labels: Int64[Tensor, " n"]) 
 
     The sums are over the labeled pixels of all processes; classes that are not in the targets are left out.
     """
-    of_class, known = _one_hot(len(probabilities), labels)
+    of_class, labeled = _one_hot(len(probabilities), labels)
     overlap = torch.where(of_class, probabilities, 0).sum(dim=1)
-    squares = torch.where(known, probabilities, 0).square().sum(dim=1)
+    squares = torch.where(labeled, probabilities, 0).square().sum(dim=1)
     pixels = of_class.sum(dim=1).to(squares.dtype)
     overlap, squares, pixels = all_reduce_sum(torch.stack([overlap, squares, pixels])).unbind()
     return _mean_of_present(1 - 2 * overlap / (squares + pixels).clamp(min=1), pixels > 0)
@@ -127,11 +127,11 @@ class _LovaszExtension(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, probabilities: Tensor, labels: Tensor) -> Tensor:
-        known = labels != IGNORE
+        labeled = labels != IGNORE
         gradients = torch.empty_like(probabilities) if ctx.needs_input_grad[0] else None
         losses = []
         for label, of_class in enumerate(probabilities):
-            loss, gradient = _lovasz_of_class(of_class, labels == label, known)
+            loss, gradient = _lovasz_of_class(of_class, labels == label, labeled)
             losses.append(loss)
             if gradients is not None:
                 gradients[label] = gradient
@@ -146,18 +146,18 @@ class _LovaszExtension(torch.autograd.Function):
 
 
 def _lovasz_of_class(
-    probabilities: Float[Tensor, " n"], truth: Bool[Tensor, " n"], known: Bool[Tensor, " n"]
+    probabilities: Float[Tensor, " n"], truth: Bool[Tensor, " n"], labeled: Bool[Tensor, " n"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, " n"]]:
     """Return the Lovasz extension of 1 - IoU of one class, and its gradient with respect to the probabilities."""
     differences = truth.to(probabilities.dtype) - probabilities
-    errors, order = torch.where(known, differences.abs(), -1).sort(descending=True)  # ignored pixels come last
+    errors, order = torch.where(labeled, differences.abs(), -1).sort(descending=True)  # ignored pixels come last
     errors = errors.clamp(min=0)  # and have an error of 0
     # 1 - IoU if the n pixels with the largest errors are wrong, for each n; its increments are the gradient.
     hits = truth[order].cumsum(0)
     mistakes = torch.arange(1, len(hits) + 1, device=hits.device)
     loss = 1 - (hits[-1] - hits) / (hits[-1] + mistakes - hits)
     steps = torch.cat([loss[:1], loss.diff()])
-    gradient = torch.empty_like(probabilities).scatter_(0, order, steps) * -differences.sign() * known
+    gradient = torch.empty_like(probabilities).scatter_(0, order, steps) * -differences.sign() * labeled
     return (errors * steps).sum(), gradient
 
 
