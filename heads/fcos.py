@@ -105,7 +105,7 @@ class FCOSLevel(NamedTuple):
 
 
 class PointTargets(NamedTuple):
-    """What every point of an image learns."""
+    """The object that every point of an image is assigned."""
 
     known: Bool[Tensor, " n"]
     """False for points that an ignore region covers."""
