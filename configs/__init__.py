@@ -1,7 +1,7 @@
-"""Shipped experiments, one file each, and loading a config by name or from a file.
+"""Shipped experiment configs, one per file, and functions to list and load them (floor 8).
 
-A config file defines ``CONFIG``, an :class:`~vertebra.engine.ExperimentConfig`. Its docstring is the lab note: the
-command, the hardware, the expected score and time.
+A config file defines ``CONFIG``, an :class:`~vertebra.engine.ExperimentConfig`. Its docstring states the command, the
+hardware, and the expected scores and time.
 """
 
 import ast
@@ -22,7 +22,7 @@ _HERE = Path(__file__).parent
 
 
 def list_configs(pattern: str = "*") -> dict[str, str]:
-    """Return the names of the shipped configs that match a shell pattern, each with the first line of its note."""
+    """Return the shipped configs whose names match a shell pattern, by name, with the first line of the docstring."""
     return {
         path.stem: (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
         for path in sorted(_HERE.glob("*.py"))
@@ -31,15 +31,15 @@ def list_configs(pattern: str = "*") -> dict[str, str]:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Return the names that :func:`create_model` builds a model from, those that match a shell pattern."""
+    """Return the names for :func:`create_model` that match a shell pattern."""
     return list(list_configs(pattern))
 
 
 def load_config(source: str | os.PathLike[str]) -> ExperimentConfig:
-    """Return the config with a shipped name (``quickstart``), in a Python file, or in a run's ``config.json``.
+    """Load a config: ``source`` is the name of a shipped config (``quickstart``), a Python file or a JSON file.
 
-    A Python file may import modules that lie beside it. Whatever it defines is validated again. Raises UsageError that
-    names the file and the line of a mistake.
+    A Python file defines ``CONFIG`` and may import modules from its folder; a JSON file is a run's ``config.json``. The
+    config is validated again. Raises UsageError, naming the file and the line of the mistake.
     """
     path = Path(source)
     if path.suffix == ".json":
@@ -54,7 +54,7 @@ def load_config(source: str | os.PathLike[str]) -> ExperimentConfig:
         module = run_file(path)
     config = getattr(module, "CONFIG", None)
     if not isinstance(config, ExperimentConfig):
-        raise UsageError("a config file defines CONFIG, an ExperimentConfig", file=path)
+        raise UsageError("a config file must define CONFIG, an ExperimentConfig", file=path)
     try:
         return revalidate(config)
     except ValidationError as error:
@@ -62,7 +62,7 @@ def load_config(source: str | os.PathLike[str]) -> ExperimentConfig:
 
 
 def find_shipped_config(name: str) -> Path:
-    """Return the file of the shipped config with this name; raise UsageError with the nearest names for another."""
+    """Return the file of a shipped config; raise UsageError, suggesting the nearest names, if there is none."""
     known = list_configs()
     if name not in known:
         raise UsageError(f"there is no config named {name!r}", suggest(name, known))
@@ -70,7 +70,7 @@ def find_shipped_config(name: str) -> Path:
 
 
 def _read_json_config(path: Path) -> ExperimentConfig:
-    """Return the config in a JSON file, once the modules that its ``run.imports`` names are imported."""
+    """Return the config in a JSON file, after importing the modules listed in its ``run.imports``."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -83,7 +83,11 @@ def _read_json_config(path: Path) -> ExperimentConfig:
 
 
 def create_model(name: str | os.PathLike[str], num_classes: int | None = None) -> Model:
-    """Return the model of a config with random weights, for ``num_classes`` classes or those that the config names."""
+    """Build the model of a config with random weights.
+
+    ``name`` is the name of a shipped config or a file, as for :func:`load_config`. The model has ``num_classes``
+    classes, or the classes of the config's training data if that is None.
+    """
     config = load_config(name)
     if num_classes is not None:
         return build_model(config.model, [f"class {label}" for label in range(num_classes)])

@@ -1,10 +1,10 @@
-"""DeepLabv3, ResNet-50 at output stride 8, COCO's images with VOC's 21 labels.
+"""DeepLabv3, ResNet-50 at output stride 8, COCO images with VOC's 21 labels.
 
     python tools/train.py configs/deeplabv3_r50_coco_voc_labels.py
 
-torchvision's recipe: crops of 480 x 480, 30 epochs with 32 images per step, polynomial schedule, auxiliary loss;
-without its tenfold learning rate for the auxiliary classifier. torchvision publishes mIoU 66.4 and pixel accuracy 92.4
-on val2017. Not yet run by us.
+torchvision's recipe: crops of 480 x 480, 30 epochs with 32 images per step, polynomial schedule, auxiliary loss. Unlike
+torchvision's, the auxiliary classifier does not have ten times the learning rate. torchvision publishes mIoU 66.4 and
+pixel accuracy 92.4 on val2017. Not yet run by us.
 
 COCO is expected in `data/coco` (`train2017/`, `val2017/`, `annotations/`).
 """
@@ -21,7 +21,7 @@ from vertebra.necks import PassthroughConfig
 
 
 def coco_voc(split: Literal["train2017", "val2017"]) -> CocoSemanticConfig:
-    """Return a split as torchvision's script reads it; it trains on images with over 1,000 pixels of the classes."""
+    """Return a COCO 2017 split as in torchvision's script, which trains on images with over 1,000 labeled pixels."""
     return CocoSemanticConfig(
         images=COCO / split,
         annotations=COCO / "annotations" / f"instances_{split}.json",

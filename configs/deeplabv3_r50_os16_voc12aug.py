@@ -2,8 +2,8 @@
 
     python tools/train.py configs/deeplabv3_r50_os16_voc12aug.py
 
-mmsegmentation's 40k recipe: 16 crops of 512 x 512 per step, a polynomial schedule down to a hundredth of the learning
-rate, weight decay on every parameter, and of its photometric distortion the brightness, contrast and saturation.
+mmsegmentation's 40k recipe: 16 crops of 512 x 512 per step, a polynomial schedule that ends at 1/100 of the learning
+rate, weight decay on all parameters, and the brightness, contrast and saturation part of its photometric distortion.
 mmsegmentation publishes mIoU 77.68 on val at output stride 8 (R101: 77.92). Not yet run by us.
 
 VOC is expected in `data/VOCdevkit/VOC2012` with `SegmentationClassAug` and `ImageSets/Segmentation/trainaug.txt` from
@@ -32,7 +32,7 @@ JITTER = ColorJitterConfig(brightness=0.3, contrast=0.3, saturation=0.3)
 
 
 def voc12aug(name: str, backbone: ResNetConfig, weights: str, head: SemanticConfig) -> ExperimentConfig:
-    """Return the recipe with the given backbone, weights and head."""
+    """Return the experiment with the given name, backbone, weights and head."""
     return ExperimentConfig(
         name=name,
         model=ModelConfig(backbone=backbone, weights=weights, neck=PassthroughConfig(), head=head),

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/deeplabv3plus_r101_os16_voc12aug.py
 
-The recipe of `deeplabv3_r50_os16_voc12aug`. To be compared with mIoU 77.7 on val; mmsegmentation publishes 78.62 at
-output stride 8 (40k steps). Not yet run by us.
+The recipe of `deeplabv3_r50_os16_voc12aug`. Compare with mIoU 77.7 on val; mmsegmentation publishes 78.62 at output
+stride 8 (40k steps). Not yet run by us.
 """
 
 from vertebra.backbones import ResNetConfig

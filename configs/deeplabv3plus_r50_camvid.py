@@ -1,13 +1,13 @@
-"""DeepLabv3+, ResNet-50 at output stride 16, on CamVid's street scenes in PASCAL VOC's layout.
+"""DeepLabv3+, ResNet-50 at output stride 16, CamVid street scenes in PASCAL VOC's layout.
 
     python tools/train.py configs/deeplabv3plus_r50_camvid.py
 
-Not yet run by us at this size. A reduced form reached mIoU 0.40 after 7 minutes and 0.42 after 14 on two busy CPU cores
-(road 0.93, sky 0.92, building 0.79; poles, signs and people still 0): crops of 144 x 192, short side 180, a Caffe-style
-ImageNet ResNet-50 up to c4 as the weights, 128 channels, no auxiliary loss, 300 steps.
+Not yet run by us at this size. A reduced version reached mIoU 0.40 after 7 minutes and 0.42 after 14 minutes on two
+busy CPU cores (road 0.93, sky 0.92, building 0.79; poles, signs and people still 0). It used crops of 144 x 192, short
+side 180, an ImageNet ResNet-50 in Caffe's style up to c4, 128 channels, no auxiliary loss, and 300 steps.
 
-CamVid as SegNet prepared it: 367 training and 101 validation images of 480 x 360, 11 classes, 255 where nothing is
-labelled. It is expected in `data/camvid`; for another folder: `--set train.dataset.root=... --set
+The data are CamVid as prepared for SegNet: 367 training and 101 validation images of 480 x 360, 11 classes, and label
+255 for unlabeled pixels. They are expected in `data/camvid`; for another folder: `--set train.dataset.root=... --set
 val.dataset.root=...`.
 """
 
@@ -32,7 +32,7 @@ JITTER = ColorJitterConfig(brightness=0.2, contrast=0.2, saturation=0.2)
 
 
 def camvid(split: str) -> VocSegmentationConfig:
-    """Return one of CamVid's splits; it has no background class."""
+    """Return a split of CamVid, which has no background class."""
     names = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
     return VocSegmentationConfig(root=Path("data/camvid"), splits=(split,), class_names=names, background=False)
 

@@ -1,8 +1,8 @@
-"""Faster R-CNN, ResNet-18-FPN, on the generated shapes, from random weights.
+"""Faster R-CNN, ResNet-18-FPN, generated shapes, from scratch.
 
     python tools/train.py configs/faster_rcnn_r18_fpn_shapes.py
 
-A larger version of `quickstart`, for a GPU or an hour on a CPU. Not yet run by us.
+A larger version of `quickstart`, for a GPU, or for about an hour on a CPU. Not yet run by us.
 """
 
 from vertebra.backbones import ResNetConfig

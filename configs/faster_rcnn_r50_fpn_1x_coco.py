@@ -2,13 +2,13 @@
 
     python tools/train.py configs/faster_rcnn_r50_fpn_1x_coco.py
 
-detectron2's recipe: 90,000 steps of 16 images, short side 640..800, frozen batch norm and frozen first two stages.
-detectron2 publishes box AP 37.9 on val2017 (8 V100, 0.21 s per step, 3.0 GB per GPU); torchvision's ImageNet weights,
-which this config starts from, cost about half a point against the Caffe2 weights used there. Not yet run by us.
+detectron2's recipe: 90,000 steps with 16 images, short side 640..800, frozen batch norm, stem and first stage frozen.
+detectron2 publishes box AP 37.9 on val2017 (8 V100, 0.21 s per step, 3.0 GB per GPU). It starts from Caffe2 weights;
+torchvision's ImageNet weights, which this config uses, give about half a point less. Not yet run by us.
 
 COCO is expected in `data/coco` (`train2017/`, `val2017/`, `annotations/`); for another folder:
 `--set train.dataset.images=... --set train.dataset.annotations=...` and the same for `val`. Two boxes of train2017 have
-no height (cocodataset/cocoapi#355): `bad_data="skip"` leaves them out of the training and counts them.
+no height (cocodataset/cocoapi#355): `bad_data="skip"` skips and counts them.
 """
 
 from pathlib import Path
@@ -28,16 +28,16 @@ BETTER_THAN_GUESSING = {
     "loss_class": (1e-4, 1.66),
     "loss_box": (1e-4, 1.0),
 }
-"""Ranges that losses should be in after 500 steps, as far as they are certain before a run.
+"""Ranges of the losses after 500 steps that can be derived without a run.
 
-Above 0.69 = ln 2 the RPN separates objects from background no better than chance. 1.66 is the entropy of a sample of
-which a quarter is spread evenly over 80 classes: above it not even the class frequencies are learned. A loss near zero
-has found no object to learn from.
+Above 0.69 = ln 2 the RPN is no better than chance. 1.66 is the entropy of samples of which a quarter is spread evenly
+over 80 classes and the rest is background: above it not even the class frequencies have been learned. A loss near zero
+means that there are no objects in the training data.
 """
 
 
 def coco_split(split: str, transform: ResizeConfig) -> SplitConfig:
-    """Return a split of COCO 2017 as it unpacks."""
+    """Return a split of COCO 2017 in its original folder layout."""
     dataset = CocoConfig(
         images=COCO / split, annotations=COCO / "annotations" / f"instances_{split}.json", class_names=COCO_CLASSES
     )

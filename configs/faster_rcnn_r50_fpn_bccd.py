@@ -1,13 +1,13 @@
-"""Faster R-CNN, ResNet-50-FPN, on photos of blood cells in PASCAL VOC's layout: an example of a small custom data set.
+"""Faster R-CNN, ResNet-50-FPN, images of blood cells in PASCAL VOC's layout: an example of a small custom data set.
 
     python tools/train.py configs/faster_rcnn_r50_fpn_bccd.py
 
-Not yet run by us at this size. A reduced form reached AP50 0.84 after 10 minutes and 0.876 after 21 on two busy CPU
-cores (RBC 0.845, WBC 0.997, Platelets 0.787): short side 176..208, a Caffe-style ImageNet ResNet-50 up to c4 as the
-weights, 96 channels, one fully connected layer of 256, 500 steps of 4 images.
+Not yet run by us at this size. A reduced version reached AP50 0.84 after 10 minutes and 0.876 after 21 minutes on two
+busy CPU cores (RBC 0.845, WBC 0.997, Platelets 0.787). It used short sides of 176..208, an ImageNet ResNet-50 in
+Caffe's style up to c4, 96 channels, one fully connected layer of 256, and 500 steps with 4 images.
 
-BCCD (MIT licence): 205 training and 87 validation photos, 3 classes. It is expected in `data/bccd`; for another folder:
-`--set train.dataset.root=... --set val.dataset.root=...`.
+The data are BCCD (MIT license): 205 training and 87 validation images, 3 classes. They are expected in `data/bccd`; for
+another folder: `--set train.dataset.root=... --set val.dataset.root=...`.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ from vertebra.necks import FPNConfig
 
 
 def bccd(split: str) -> VocConfig:
-    """Return one of BCCD's splits."""
+    """Return a split of BCCD."""
     return VocConfig(root=Path("data/bccd"), splits=(split,), class_names=("RBC", "WBC", "Platelets"))
 
 

@@ -1,9 +1,9 @@
-"""Faster R-CNN, ResNet-50-FPN, PASCAL VOC: trained on trainval of 2007 and 2012, evaluated on test of 2007.
+"""Faster R-CNN, ResNet-50-FPN, PASCAL VOC, trained on 2007 and 2012 trainval, evaluated on 2007 test.
 
     python tools/train.py configs/faster_rcnn_r50_fpn_voc0712.py
 
-detectron2's schedule: 18,000 steps of 16 images, short side 480..800. To be compared with mmdetection's AP50 of 79.5 at
-eleven points for this model, where four runs of one config differed by 0.6. Not yet run by us.
+detectron2's schedule: 18,000 steps with 16 images, short side 480..800. Compare with mmdetection's AP50 of 79.5
+(11-point rule) for this model, where four runs of the same config differed by up to 0.6. Not yet run by us.
 
 VOC is expected in `data/VOCdevkit` (`VOC2007/`, `VOC2012/`); for another folder: `--set train.dataset.root=...` and the
 same for `val`.

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/fcn_r50_voc12aug.py
 
-The recipe of `deeplabv3_r50_os16_voc12aug`. To be compared with torchvision's FCN of this depth, mIoU 60.5 on COCO's
-images with VOC's labels. Not yet run by us.
+The recipe of `deeplabv3_r50_os16_voc12aug`. Compare with torchvision's FCN-R50: mIoU 60.5 on COCO images with VOC's
+labels. Not yet run by us.
 """
 
 from vertebra.backbones import ResNetConfig

@@ -15,11 +15,11 @@ from vertebra.models import ModelConfig
 from vertebra.necks import FPNConfig
 
 THREE_TIMES = ScheduleConfig(steps=270_000, milestones=(7 / 9, 25 / 27))
-"""detectron2's 3x schedule: 36 epochs, the learning rate is divided by ten at 210,000 and 250,000 steps."""
+"""detectron2's 3x schedule: 36 epochs; the learning rate is divided by ten after 210,000 and 250,000 steps."""
 
 
 def coco_masks(split: str, transform: ResizeConfig) -> SplitConfig:
-    """Return a split of COCO 2017 as it unpacks, with masks."""
+    """Return a split of COCO 2017 in its original folder layout, with polygon masks."""
     annotations = COCO / "annotations" / f"instances_{split}.json"
     dataset = CocoConfig(
         images=COCO / split, annotations=annotations, class_names=COCO_CLASSES, masks=True, mask_format="polygons"
@@ -30,7 +30,7 @@ def coco_masks(split: str, transform: ResizeConfig) -> SplitConfig:
 def mask_rcnn_coco(
     name: str, backbone: ResNetConfig, weights: str, schedule: ScheduleConfig = ScheduleConfig(steps=90_000)
 ) -> ExperimentConfig:
-    """Return the recipe with the given backbone, weights and schedule."""
+    """Return the experiment with the given name, backbone, weights and schedule."""
     return ExperimentConfig(
         name=name,
         model=ModelConfig(

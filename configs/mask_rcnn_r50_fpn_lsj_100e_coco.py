@@ -1,10 +1,11 @@
-"""Mask R-CNN, ResNet-50-FPN, COCO, from random weights with large-scale jitter, 100 epochs.
+"""Mask R-CNN, ResNet-50-FPN, COCO, from scratch with large-scale jitter, 100 epochs.
 
     python tools/train.py configs/mask_rcnn_r50_fpn_lsj_100e_coco.py
 
 The recipe of detectron2's "new baselines" (2012.07177): crops of 1024 x 1024, 64 images per step, synchronized batch
-norm in every part, two convolutions in the RPN, four and one fully connected layer in the box branch. detectron2
-publishes box AP 44.6 and mask AP 40.3 on val2017 (64 V100, 0.38 s per step, half precision). Not yet run by us.
+norm in all parts, two convolutions in the RPN, four convolutions and one fully connected layer in the box branch.
+detectron2 publishes box AP 44.6 and mask AP 40.3 on val2017 (64 V100, 0.38 s per step, half precision). Not yet run by
+us.
 """
 
 from vertebra.backbones import ResNetConfig
@@ -17,7 +18,7 @@ from vertebra.necks import FPNConfig
 
 
 def coco_masks(split: str) -> CocoConfig:
-    """Return a split of COCO 2017 as it unpacks, with masks as bitmaps."""
+    """Return a split of COCO 2017 in its original folder layout, with masks as bitmaps."""
     annotations = COCO / "annotations" / f"instances_{split}.json"
     return CocoConfig(images=COCO / split, annotations=annotations, class_names=COCO_CLASSES, masks=True)
 

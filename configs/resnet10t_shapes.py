@@ -1,11 +1,11 @@
-"""ResNet-10-T classifies crops of generated shapes; `quickstart` starts from its weights.
+"""ResNet-10-T, classification of generated shapes, for the pretrained weights of `quickstart`.
 
     python tools/train.py configs/resnet10t_shapes.py
     python tools/export_backbone.py runs/resnet10t_shapes backbones/pretrained/shapes_resnet10t.safetensors --half
 
-Every crop is seen once, and none comes from a scene of another config (seed 1). The weights in the package were trained
-with this recipe by an earlier script (accuracy 0.92 on new crops after 16 minutes on two CPU cores, five crops per
-scene); this config has not been run to its end.
+Every crop is used once, and none comes from a scene of another config (the seed is 1). The weights in the package were
+trained with this recipe by an earlier script (accuracy 0.92 on unseen crops after 16 minutes on two CPU cores, five
+crops per scene). This config has not been run completely.
 """
 
 from typing import Literal
@@ -30,7 +30,7 @@ LEVELS = ("c2", "c3", "c4")
 
 
 def crops(split: Literal["train", "val"], count: int) -> SplitConfig:
-    """Return a split of generated crops, without augmentation."""
+    """Return a split of ``count`` generated crops, without augmentation."""
     return SplitConfig(
         dataset=ShapeCropsConfig(split=split, count=count, size=SIZE, seed=1),
         transform=CenterCropConfig(resize=SIZE, size=SIZE),

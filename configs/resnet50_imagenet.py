@@ -2,8 +2,8 @@
 
     python tools/train.py configs/resnet50_imagenet.py
 
-Batches of 256, learning rate 0.1 divided by ten every 30 epochs, random crops and flips: the recipe of torchvision's
-IMAGENET1K_V1 weights, whose top-1 accuracy is 76.13 and top-5 92.86. Not yet run by us.
+The recipe of torchvision's IMAGENET1K_V1 weights: batch size 256, learning rate 0.1 divided by ten every 30 epochs,
+random crops and flips. Their top-1 accuracy is 76.13, top-5 92.86. Not yet run by us.
 
 ImageNet is expected in `data/imagenet` (`train/n01440764/...`, `val/n01440764/...`); for another folder:
 `--set train.dataset.root=...` and the same for `val`. Checking every file before the first step takes minutes.
@@ -31,7 +31,7 @@ from vertebra.necks import PassthroughConfig
 IMAGENET = Path("data/imagenet")
 IMAGES, BATCH, EPOCHS = 1_281_167, 256, 90
 SYNSETS = tuple(ImageNetInfo("imagenet-1k").label_names())
-"""WordNet ids, the names of the class folders."""
+"""The WordNet ids of the classes, which are the names of their folders."""
 
 CONFIG = ExperimentConfig(
     name="resnet50_imagenet",

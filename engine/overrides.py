@@ -18,8 +18,8 @@ def override(config: ExperimentConfig, assignments: Sequence[str]) -> Experiment
     A key is a dotted path to a field (``recipe.optimizer.lr``). Below a field that is a dict, the rest of the path is
     the dict's key, which may be new (``recipe.optimizer.lr_multipliers.head.mask=0.1``). Changing the ``name`` of a
     part (``model.neck.name=bifpn``) replaces it by that part with its defaults. A value is parsed as JSON or a Python
-    literal, and otherwise used as text; a leading ``~`` in a path is expanded. Raises
-    UsageError for an unknown field or an invalid value.
+    literal if the field accepts that, and otherwise used as text. Raises UsageError for an unknown field or an invalid
+    value.
     """
     changes: dict[str, Any] = {}
     for assignment in assignments:

@@ -1,5 +1,5 @@
-"""Floor 2: how good results are: detections in the numbers of COCO and PASCAL VOC, classes of whole images and of
-pixels. All results are in COCO's file format."""
+"""Evaluation: COCO and PASCAL VOC metrics of detections, and metrics of classification and semantic segmentation (floor
+2). Results are in COCO's file format."""
 
 from .classification import evaluate_classification, to_class_results
 from .coco import Engine, evaluate_coco, to_coco_results

@@ -1,4 +1,4 @@
-"""Boundary AP (2103.16562): masks match by how well their outlines agree, not by their areas alone."""
+"""Boundary AP (2103.16562): masks are matched by the IoU of their boundaries as well as by mask IoU."""
 
 import math
 import os
@@ -18,20 +18,21 @@ from ..formats.rle import decode_mask, encode_segmentation
 from .coco_inputs import CocoInputs
 from .coco_tables import LIMITS, Group, precision_and_recall
 
-REACH = 0.02
-"""How far inwards a boundary goes, as a fraction of the image's diagonal (section 4)."""
-LEAST_OVERLAP = 0.5
-"""The first of COCO's thresholds: masks that overlap less match nowhere, whatever their boundaries."""
-IN_FLIGHT = 256
-"""Groups that wait for a thread at a time."""
+BOUNDARY_WIDTH = 0.02
+"""Width of the boundary inside the mask, as a fraction of the image diagonal (section 4)."""
+MIN_OVERLAP = 0.5
+"""COCO's lowest IoU threshold: masks with a lower mask IoU never match, so their boundaries are not computed."""
+CHUNK_SIZE = 256
+"""Number of groups submitted to the threads at a time."""
 
 Entries = Sequence[Mapping[str, Any]]
 
 
 def evaluate_boundaries(inputs: CocoInputs) -> tuple[Float64[ndarray, "t r k a m"], Float64[ndarray, "t k a m"]]:
-    """Return COCO's tables of precision and recall of masks by the smaller of mask IoU and boundary IoU (section 6).
+    """Return COCO's tables of precision and recall, matching masks by min(mask IoU, boundary IoU) (section 6).
 
-    Crowds match by their masks alone. Threads share the images.
+    Crowds are matched by mask IoU only. Threads process the groups of detections in parallel. The axes are described
+    in :func:`~vertebra.evaluation.coco_tables.precision_and_recall`.
     """
     sizes = {image["id"]: (image["height"], image["width"]) for image in inputs.ground_truth["images"]}
     truths, detections = _group(inputs.ground_truth["annotations"]), _group(inputs.detections["annotations"])
@@ -44,14 +45,14 @@ def evaluate_boundaries(inputs: CocoInputs) -> tuple[Float64[ndarray, "t r k a m
 
 
 def _in_threads(measure: Any, keys: Sequence[tuple[int, int]]) -> Iterator[Group]:
-    """Measure groups by threads, in order; decoding and eroding masks keeps no other thread waiting."""
+    """Measure groups in threads and yield them in order; decoding and eroding masks releases Python's global lock."""
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for first in range(0, len(keys), IN_FLIGHT):
-            yield from pool.map(measure, keys[first : first + IN_FLIGHT])
+        for first in range(0, len(keys), CHUNK_SIZE):
+            yield from pool.map(measure, keys[first : first + CHUNK_SIZE])
 
 
 def _group(entries: Entries) -> dict[tuple[int, int], list[Mapping[str, Any]]]:
-    """Return the entries of each image and class."""
+    """Group annotations or detections by (image id, category id)."""
     groups = defaultdict(list)
     for entry in entries:
         groups[entry["image_id"], entry["category_id"]].append(entry)
@@ -59,7 +60,7 @@ def _group(entries: Entries) -> dict[tuple[int, int], list[Mapping[str, Any]]]:
 
 
 def _measure(truths: Entries, detections: Entries, class_index: int, size: tuple[int, int]) -> Group:
-    """Return the overlaps of the best detections of an image and class with its objects."""
+    """Return the group of an image and class: its best detections, its objects and their overlaps."""
     best = sorted(detections, key=lambda detection: -detection["score"])[: LIMITS[-1]]
     crowd = np.array([bool(truth["iscrowd"]) for truth in truths], bool)
     overlaps = np.zeros((len(best), len(truths)))
@@ -67,7 +68,7 @@ def _measure(truths: Entries, detections: Entries, class_index: int, size: tuple
         true_masks = [encode_segmentation(truth["segmentation"], size) for truth in truths]
         detection_masks = [detection["segmentation"] for detection in best]
         overlaps = np.array(mask_iou(detection_masks, true_masks, crowd))
-        _take_boundaries_into_account(overlaps, detection_masks, true_masks, crowd)
+        _lower_to_boundary_ious(overlaps, detection_masks, true_masks, crowd)
     return Group(
         class_index,
         overlaps,
@@ -78,11 +79,11 @@ def _measure(truths: Entries, detections: Entries, class_index: int, size: tuple
     )
 
 
-def _take_boundaries_into_account(
+def _lower_to_boundary_ious(
     overlaps: Float64[ndarray, "d g"], detections: Sequence[Any], truths: Sequence[Any], crowd: Bool[ndarray, " g"]
 ) -> None:
-    """Lower the overlaps of masks to those of their boundaries."""
-    rows, columns = np.nonzero((overlaps >= LEAST_OVERLAP) & ~crowd)
+    """Replace mask IoUs in place by the smaller of mask IoU and boundary IoU, except for crowds."""
+    rows, columns = np.nonzero((overlaps >= MIN_OVERLAP) & ~crowd)
     detection_boundaries = {row: inner_boundary(decode_mask(detections[row]).T) for row in set(rows.tolist())}
     true_boundaries = {column: inner_boundary(decode_mask(truths[column]).T) for column in set(columns.tolist())}
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
@@ -92,7 +93,7 @@ def _take_boundaries_into_account(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boundary:
-    """The boundary of a mask inside the mask's box; ``top`` and ``left`` are the box's first row and column."""
+    """The boundary pixels of a mask, cropped to the mask's box, which begins at row ``top`` and column ``left``."""
 
     top: int
     left: int
@@ -100,17 +101,17 @@ class Boundary:
 
 
 def inner_boundary(mask: UInt8[ndarray, "h w"]) -> Boundary:
-    """Return the pixels of a mask that are near its outline; where the image cuts a mask off, that is outline too."""
-    reach = max(1, round(REACH * math.hypot(*mask.shape)))
+    """Return the pixels of a mask within ``BOUNDARY_WIDTH`` of its contour; the image border counts as contour."""
+    boundary_width = max(1, round(BOUNDARY_WIDTH * math.hypot(*mask.shape)))
     left, top, width, height = cv2.boundingRect(mask)
     inside = np.ascontiguousarray(mask[top : top + height, left : left + width])
     padded = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    core = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=reach)[1:-1, 1:-1]
-    return Boundary(top, left, (inside > 0) & (core == 0))
+    eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=boundary_width)[1:-1, 1:-1]
+    return Boundary(top, left, (inside > 0) & (eroded == 0))
 
 
 def boundary_iou(first: Boundary, second: Boundary) -> float:
-    """Return the IoU of the boundaries of two masks that overlap."""
+    """Return the IoU of the boundaries of two overlapping masks."""
     top, left = max(first.top, second.top), max(first.left, second.left)
     bottom = min(boundary.top + boundary.pixels.shape[0] for boundary in (first, second))
     right = min(boundary.left + boundary.pixels.shape[1] for boundary in (first, second))

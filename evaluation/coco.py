@@ -1,8 +1,8 @@
-"""Detections as COCO results, and the twelve numbers of the COCO evaluation, with AP by class.
+"""COCO evaluation of detections: results rows, the twelve COCO metrics, and AP per class.
 
-Either of two engines computes them: hotcoco, the fast one, and pycocotools, which the field publishes with. Both give
-the same digits, since both are given the same numbered data sets (``coco_inputs.py``) and their tables are averaged by
-the same lines here.
+One of two libraries computes the precision and recall tables: hotcoco, which is faster, or pycocotools, the reference.
+Their metrics are identical: both get the same data sets with renumbered ids (``coco_inputs.py``), and their tables are
+averaged by the same code here.
 """
 
 import contextlib
@@ -25,19 +25,22 @@ from .scores import Scores
 
 Engine = Literal["hotcoco", "pycocotools"]
 Tables = tuple[ndarray, ndarray]
-"""Precision by IoU threshold, recall, class, range of areas and limit of detections; recall by the same without the
-second."""
+"""Precision, with axes (IoU threshold, recall, class, area range, maximum number of detections), and recall, with the
+same axes except recall."""
 AREAS = {"": 0, "s": 1, "m": 2, "l": 3}
-"""All, small, medium and large objects: indices on the axis of areas."""
+"""Index of all, small, medium and large objects on the axis of area ranges."""
 LIMITS = {1: 0, 10: 1, 100: 2}
-"""Detections per image and class: indices on the last axis."""
+"""Index of each maximum number of detections per image and class on the last axis."""
 IOU_50, IOU_75 = 0, 5
-"""Indices on the axis of IoU thresholds 0.50, 0.55, ... 0.95."""
+"""Index of IoU 0.50 and 0.75 on the axis of IoU thresholds 0.50, 0.55, ... 0.95."""
 
 
 def to_coco_results(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the detections of one image as COCO results: boxes (x, y, width, height) in pixels of the original image,
-    and the file's own category ids, which ``category_ids`` has for each label."""
+    """Return the detections of one image as COCO results, with masks as RLE if there are any.
+
+    Boxes are (x, y, width, height) in pixels of the original image. ``category_ids`` holds the category id of each
+    label in the annotation file.
+    """
     corners = detections.boxes.cpu().double()  # not every device has float64
     boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
     results: list[dict[str, Any]] = [
@@ -47,9 +50,9 @@ def to_coco_results(detections: Detections, image_id: int | str, category_ids: S
         )
     ]
     if detections.masks is not None:
-        chunks = paste_masks_in_chunks(detections.masks, detections.boxes)  # all would fill the memory on a large photo
-        pasted = (mask for chunk in chunks for mask in chunk.cpu().numpy())
-        for result, mask in zip(results, pasted, strict=True):
+        chunks = paste_masks_in_chunks(detections.masks, detections.boxes)  # all at once may exceed the memory
+        full_size_masks = (mask for chunk in chunks for mask in chunk.cpu().numpy())
+        for result, mask in zip(results, full_size_masks, strict=True):
             result["segmentation"] = encode_mask(mask)
     return results
 
@@ -60,12 +63,12 @@ def evaluate_coco(
     engine: Engine = "hotcoco",
     task: Task = "bbox",
 ) -> Scores:
-    """Score COCO results against a COCO annotation file, both in original ids and pixels; DataError for bad ones.
+    """Score COCO results against the content of a COCO annotation file, both with original ids and pixels.
 
-    ``bbox`` compares boxes, ``segm`` masks, ``boundary`` masks and their outlines, which neither engine computes.
-
-    The counts tell of images, images without detections, detections, and those beyond the 100 best of an image and
-    class, which the metric does not look at.
+    The task ``bbox`` compares boxes, ``segm`` masks, and ``boundary`` masks and their boundaries (boundary AP, which is
+    computed here, not by ``engine``). The counts are the numbers of images, of images without detections, of
+    detections, and of detections beyond the 100 best of an image and class, which the metrics ignore. Raises DataError
+    for invalid annotations or results.
     """
     check_results(results, ground_truth)
     inputs = build_coco_inputs(ground_truth, results, task)
@@ -102,7 +105,7 @@ def _run_pycocotools(inputs: CocoInputs, task: Literal["bbox", "segm"]) -> Table
 
 
 def _index(dataset: dict[str, Any]) -> Any:
-    """Return a data set for pycocotools, whose own loader of results fails on an empty list."""
+    """Return a pycocotools data set; its method ``loadRes`` would fail for an empty list of results."""
     from pycocotools.coco import COCO
 
     coco: Any = COCO()
@@ -120,7 +123,7 @@ ENGINES: dict[str, Callable[[CocoInputs, Literal["bbox", "segm"]], Tables]] = {
 def _summarize(
     precision: Float[ndarray, "iou recall category area limit"], recall: Float[ndarray, "iou category area limit"]
 ) -> dict[str, float | None]:
-    """Return COCO's twelve averages by their usual names."""
+    """Return the twelve COCO metrics by their usual names."""
     best = precision[..., LIMITS[100]]
     summary = {
         "AP": _mean(best[..., 0]),
@@ -133,7 +136,7 @@ def _summarize(
 
 
 def _mean(table: Float[ndarray, "..."]) -> float | None:
-    """Return the mean of what was measured; the engines write -1 where there is no ground truth."""
+    """Return the mean over the entries with ground truth; the tables hold -1 where there is none."""
     measured = table[table > -1]
     return float(np.mean(measured)) if measured.size else None
 

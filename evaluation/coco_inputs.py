@@ -1,7 +1,7 @@
-"""Ground truth and results as two COCO data sets that any engine scores alike.
+"""Converting ground truth and results to COCO data sets that pycocotools and hotcoco score identically.
 
-Images, categories and annotations are numbered from 1 in the order of their own ids: pycocotools takes an annotation
-with the id 0 for "no match", and engines differ over text ids and over fields that are left out.
+Images, categories and annotations are renumbered from 1 in the order of their ids, and optional fields are filled in:
+pycocotools confuses the annotation id 0 with "no match", and the engines differ in text ids and in missing fields.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from ..structures import DataError
 
 Task = Literal["bbox", "segm", "boundary"]
 Sizes = Mapping[int | str, tuple[int, int]]
-"""(height, width) by image id; empty where boxes are scored, which needs none."""
+"""(height, width) by image id; empty if boxes are scored, which does not need sizes."""
 
 
 @dataclass(frozen=True, slots=True)
 class CocoInputs:
-    """The ground truth and detections for an engine; ``class_names`` are in the order of the category numbers."""
+    """Ground truth and detections for an engine; ``class_names`` are in the order of the new category ids 1, 2, ..."""
 
     ground_truth: dict[str, Any]
     detections: dict[str, Any]
@@ -29,10 +29,11 @@ class CocoInputs:
 
 
 def build_coco_inputs(ground_truth: dict[str, Any], results: list[dict[str, Any]], task: Task) -> CocoInputs:
-    """Return both data sets with ids numbered from 1; the arguments are left as they are.
+    """Return both data sets with ids renumbered from 1; the arguments are not changed.
 
-    ``results`` are checked ones. Their order breaks ties between equal scores of an image, as it does for the official
-    API. DataError for an annotation, or a result without a mask, that the task cannot use.
+    ``results`` must have passed ``check_results``. Their order breaks ties between equal scores in an image, as in
+    pycocotools. Raises DataError for an invalid annotation, and for a result without the box or mask that ``task``
+    needs.
     """
     image_numbers = _number_ids(ground_truth["images"], "image")
     category_numbers = _number_ids(ground_truth["categories"], "category")
@@ -54,7 +55,7 @@ def build_coco_inputs(ground_truth: dict[str, Any], results: list[dict[str, Any]
         problem = _annotation_problem(annotation, image_ids, category_ids, sizes)
         if problem is not None:
             raise _annotation_error(number - 1, annotation, problem)
-        annotations.append(numbered(number, annotation) | _true_shape(annotation, sizes.get(annotation["image_id"])))
+        annotations.append(numbered(number, annotation) | _truth_fields(annotation, sizes.get(annotation["image_id"])))
     detections = []
     for number, result in enumerate(results, start=1):
         problem = _shape_problem(result, sizes.get(result["image_id"]))
@@ -69,17 +70,18 @@ def build_coco_inputs(ground_truth: dict[str, Any], results: list[dict[str, Any]
 
 
 def _number_ids(entries: list[dict[str, Any]], noun: str) -> dict[int | str, int]:
-    """Return 1, 2, ... for each id, in the order of the ids."""
+    """Return the new number of each id: 1, 2, ... in sorted order; raise DataError for a duplicate id."""
     ids = [entry["id"] for entry in entries]
     if len(set(ids)) < len(ids):
-        twice = next(entry_id for entry_id in ids if ids.count(entry_id) > 1)
-        raise DataError(f"two entries have the {noun} id {twice!r}", "give each its own", case=f"duplicate-{noun}-id")
+        duplicate = next(entry_id for entry_id in ids if ids.count(entry_id) > 1)
+        case = f"duplicate-{noun}-id"
+        raise DataError(f"two entries have the {noun} id {duplicate!r}", "give each a unique id", case=case)
     ordered = sorted(ids, key=lambda entry_id: (isinstance(entry_id, str), entry_id))
     return {entry_id: number for number, entry_id in enumerate(ordered, start=1)}
 
 
 def _image_sizes(images: list[dict[str, Any]]) -> Sizes:
-    """Return (height, width) by image id; without them a polygon cannot be drawn."""
+    """Return (height, width) by image id, which masks need; raise DataError if an image has none."""
     sizes = {}
     for image in images:
         size = image.get("height"), image.get("width")
@@ -98,8 +100,10 @@ def _sides(size: tuple[int, int] | None) -> dict[str, int]:
 def _annotation_problem(
     annotation: dict[str, Any], image_ids: KnownIds, category_ids: KnownIds, sizes: Sizes
 ) -> Problem | None:
-    """Return what is wrong with an annotation: it must be about something known, and have a mask where there are
-    ``sizes`` of images, otherwise a box."""
+    """Return what is wrong with an annotation; None if it is valid.
+
+    Its image and category must exist; it must have a mask if masks are scored (``sizes`` is not empty), else a box.
+    """
     image_id: Any = annotation.get("image_id")
     problem = (
         id_problem("image", image_id, image_ids)
@@ -117,7 +121,7 @@ def _annotation_problem(
 
 
 def _annotation_error(row: int, annotation: dict[str, Any], problem: Problem) -> DataError:
-    """Return the error for an annotation, which is called by its id, and one without by its row."""
+    """Return the DataError for an annotation, naming its id, or its row if it has no id."""
     image_id, annotation_id = annotation.get("image_id"), annotation.get("id")
     return DataError(
         f"the annotation {problem.what}", "correct the annotations", case=problem.case,
@@ -126,10 +130,11 @@ def _annotation_error(row: int, annotation: dict[str, Any], problem: Problem) ->
     )  # fmt: skip
 
 
-def _true_shape(annotation: dict[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
-    """Return what the engine matches: the mask where the image's (height, width) is given, otherwise the box.
+def _truth_fields(annotation: dict[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
+    """Return the fields of an annotation that the engine reads: box or mask, area and ``iscrowd``.
 
-    The area decides small, medium and large. Where none is given it is that of the same shape, as it is for results.
+    The mask is used if ``size``, the image's (height, width), is given, otherwise the box. A missing area, which
+    decides between small, medium and large, is that of this box or mask, as for results.
     """
     shape, area = ("bbox" if size is None else "segmentation"), annotation.get("area")
     if area is None:
@@ -144,7 +149,7 @@ def _box_area(box: Sequence[Any]) -> float:
 
 
 def _shape_problem(result: dict[str, Any], size: tuple[int, int] | None) -> Problem | None:
-    """Return why a result cannot be compared: by masks where the image's (height, width) is given, else by boxes."""
+    """Return why a result cannot be scored: it needs a mask if the image's (height, width) is given, else a box."""
     if size is None:
         return None if "bbox" in result else Problem("no-shape", "has no bbox to score")
     if "segmentation" not in result:
@@ -152,7 +157,7 @@ def _shape_problem(result: dict[str, Any], size: tuple[int, int] | None) -> Prob
     mask_size = tuple(result["segmentation"]["size"])
     if mask_size == size:
         return None
-    return Problem("no-shape", f"has a mask of (height, width) {list(mask_size)} in an image of {list(size)}")
+    return Problem("no-shape", f"has a mask of size {list(mask_size)} in an image of size {list(size)} (height, width)")
 
 
 def _predicted_box(result: dict[str, Any]) -> dict[str, Any]:
@@ -160,7 +165,7 @@ def _predicted_box(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _predicted_mask(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the mask and its own area, also where there is a box, whose area would put it in another range."""
+    """Return the mask and its area, which is used even if the result has a box: boxes have larger areas."""
     mask = result["segmentation"]
     counts = mask["counts"].decode("ascii") if isinstance(mask["counts"], bytes) else mask["counts"]
     compressed: Any = {"size": mask["size"], "counts": counts}

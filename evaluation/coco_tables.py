@@ -1,7 +1,7 @@
-"""COCO's matching of detections to objects, and its tables of precision and recall, for overlaps of any kind.
+"""COCO's matching of detections to objects, and its precision and recall tables, for any overlap measure.
 
-The engines compute their overlaps themselves; this is for those that neither of them has. Numbers are those of
-pycocotools to the last digit.
+hotcoco and pycocotools only support their own overlap measures; this module is for others, such as boundary IoU. For
+equal overlaps the tables are identical to pycocotools'.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,14 +14,14 @@ from numpy import ndarray
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 AREA_RANGES = np.array([(0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10)])
-"""All, small, medium and large, in pixels."""
+"""(Minimum, maximum) area of all, small, medium and large objects, in square pixels."""
 LIMITS = (1, 10, 100)
-"""Detections of an image and class that are looked at."""
+"""Maximum numbers of detections per image and class."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """The detections and objects of one image and class; detections are the best 100, best first."""
+    """The detections (the best 100, best first) and objects of one image and class, and their overlaps."""
 
     class_index: int
     overlaps: Float64[ndarray, "d g"]
@@ -33,7 +33,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Matches:
-    """The detections of a group that hit an object or are ignored, by IoU threshold and range of areas."""
+    """Masks of the detections of a group that hit an object or are ignored, by IoU threshold and area range."""
 
     hits: Bool[ndarray, "t a d"]
     ignored: Bool[ndarray, "t a d"]
@@ -42,10 +42,11 @@ class _Matches:
 def precision_and_recall(
     groups: Iterable[Group], num_classes: int
 ) -> tuple[Float64[ndarray, "t r k a m"], Float64[ndarray, "t k a m"]]:
-    """Return precision by IoU threshold, recall, class, range of areas and limit of detections; and recall without the
-    second of these. -1 stands where there is no object to find.
+    """Return COCO's tables of precision and recall.
 
-    Among equal scores the order of the groups decides.
+    The axes of precision are IoU threshold, recall, class, area range and maximum number of detections; recall has the
+    same axes except recall. Entries without ground truth are -1. Ties between equal scores are broken by the order of
+    the groups.
     """
     by_class: list[list[Group]] = [[] for _ in range(num_classes)]
     for group in groups:
@@ -60,7 +61,7 @@ def precision_and_recall(
 
 
 def _fill(precision: Float64[ndarray, "t r a m"], recall: Float64[ndarray, "t a m"], groups: Sequence[Group]) -> None:
-    """Fill in the tables of one class."""
+    """Fill the tables of one class in place."""
     matches = [_match(group) for group in groups]
     hits = np.concatenate([match.hits for match in matches], axis=2)
     ignored = np.concatenate([match.ignored for match in matches], axis=2)
@@ -68,8 +69,8 @@ def _fill(precision: Float64[ndarray, "t r a m"], recall: Float64[ndarray, "t a 
     ranks = np.concatenate([np.arange(len(group.scores)) for group in groups])
     objects = np.sum([(~_ignored_objects(group)).sum(axis=1) for group in groups], axis=0)
     for limit_index, limit in enumerate(LIMITS):
-        looked_at = np.flatnonzero(ranks < limit)
-        order = looked_at[np.argsort(-scores[looked_at], kind="stable")]
+        considered = np.flatnonzero(ranks < limit)
+        order = considered[np.argsort(-scores[considered], kind="stable")]
         for area in np.flatnonzero(objects).tolist():
             for threshold in range(len(IOU_THRESHOLDS)):
                 counted = ~ignored[threshold, area, order]
@@ -79,11 +80,11 @@ def _fill(precision: Float64[ndarray, "t r a m"], recall: Float64[ndarray, "t a 
 
 
 def _match(group: Group) -> _Matches:
-    """Match detections, best first, each to the object that it overlaps most and that none before it has taken.
+    """Match detections, best first, each to the unmatched object with the greatest overlap.
 
-    An object that is ignored, a crowd or one outside the range of areas, is matched only where no other can be; a
-    crowd can be matched many times. A detection counts as ignored where its object is, and where it has none and its
-    own area is outside the range.
+    Ignored objects (crowds, and objects outside the area range) are matched only if no other object can be; a crowd can
+    be matched many times. A detection is ignored if it matches an ignored object, or if it matches none and its area is
+    outside the range.
     """
     ignored_objects = _ignored_objects(group)
     shape = len(IOU_THRESHOLDS), len(AREA_RANGES)
@@ -97,7 +98,7 @@ def _match(group: Group) -> _Matches:
         possible = free & (overlaps >= IOU_THRESHOLDS[:, None, None])
         preferred = possible & ~ignored_objects
         candidates = np.where(preferred.any(axis=2, keepdims=True), preferred, possible)
-        best = len(overlaps) - 1 - np.where(candidates, overlaps, -1.0)[:, :, ::-1].argmax(axis=2)  # the last of equals
+        best = len(overlaps) - 1 - np.where(candidates, overlaps, -1.0)[:, :, ::-1].argmax(axis=2)  # last in a tie
         matched = candidates.any(axis=2)
         is_ignored = ignored_objects[areas, best]
         hits[:, :, index] = matched & ~is_ignored
@@ -111,12 +112,12 @@ def _ignored_objects(group: Group) -> Bool[ndarray, "a g"]:
 
 
 def _outside(values: Float64[ndarray, " n"]) -> Bool[ndarray, "a n"]:
-    """Return which areas are outside each range."""
+    """Return which areas are outside each of ``AREA_RANGES``."""
     return (values < AREA_RANGES[:, :1]) | (values > AREA_RANGES[:, 1:])
 
 
 def _curve(hits: Bool[ndarray, " n"], objects: int) -> tuple[Float64[ndarray, " r"], float]:
-    """Return the precision at each recall, made to fall, and the recall that is reached."""
+    """Return the interpolated (non-increasing) precision at each of ``RECALLS``, and the final recall."""
     curve = np.zeros(len(RECALLS))
     if not len(hits):
         return curve, 0.0

@@ -1,4 +1,4 @@
-"""How often each class is taken for each, counted exactly."""
+"""The confusion matrix of semantic segmentation."""
 
 from dataclasses import dataclass
 
@@ -11,28 +11,31 @@ from ..structures import IGNORE
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConfusionMatrix:
-    """Pixels by true class (rows) and predicted class (columns); the last column is of those without a prediction.
+    """Pixel counts by true class (rows) and predicted class (columns); the last column counts unpredicted pixels.
 
-    Counts are whole numbers, so that a sum over images, or over processes, is the same in any order.
+    Counts are integers, so that sums over images do not depend on their order.
     """
 
     counts: Int64[ndarray, "k k1"]
 
     @classmethod
     def empty(cls, num_classes: int) -> "ConfusionMatrix":
-        """Return the matrix of no pixels."""
+        """Return a matrix of zeros."""
         return cls(np.zeros((num_classes, num_classes + 1), np.int64))
 
     @classmethod
     def of(
         cls, ground_truth: UInt8[ndarray, "h w"], predicted: UInt8[ndarray, "h w"], num_classes: int
     ) -> "ConfusionMatrix":
-        """Count the pixels of one image. 255 is no class: in the ground truth the pixel is left out, in the prediction
-        it counts as one without a class."""
+        """Count the pixels of one image.
+
+        Pixels that are 255 in the ground truth are ignored; 255 in the prediction counts as unpredicted. Raises
+        ValueError for any other value that is not a class.
+        """
         known = ground_truth != IGNORE
         rows, labels = ground_truth[known].astype(np.int64), predicted[known].astype(np.int64)
         if (rows >= num_classes).any() or ((labels >= num_classes) & (labels != IGNORE)).any():
-            raise ValueError(f"a map of {num_classes} classes holds 0..{num_classes - 1} and {IGNORE}")
+            raise ValueError(f"a label map with {num_classes} classes may only hold 0..{num_classes - 1} and {IGNORE}")
         columns = np.where(labels == IGNORE, num_classes, labels)
         size = num_classes * (num_classes + 1)
         return cls(np.bincount(rows * (num_classes + 1) + columns, minlength=size).reshape(num_classes, -1))
@@ -42,15 +45,15 @@ class ConfusionMatrix:
 
     @property
     def hits(self) -> Int64[ndarray, " k"]:
-        """The pixels of each class that are predicted to be of it."""
+        """The number of correctly predicted pixels of each class."""
         return self.counts.diagonal()
 
     @property
     def true_pixels(self) -> Int64[ndarray, " k"]:
-        """The pixels that are of each class."""
+        """The number of ground-truth pixels of each class."""
         return self.counts.sum(axis=1)
 
     @property
     def unions(self) -> Int64[ndarray, " k"]:
-        """The pixels that are of each class, or predicted to be."""
+        """The number of pixels of each class in the union of ground truth and prediction."""
         return self.true_pixels + self.counts[:, :-1].sum(axis=0) - self.hits

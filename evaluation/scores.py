@@ -1,4 +1,4 @@
-"""What every evaluation comes to, whatever its task, and how it is shown in a terminal or a log."""
+"""The result of an evaluation of any task, and its formatting for a terminal or a log."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,22 +18,22 @@ DESCRIPTIONS = {
     "ARs": "area below 32 x 32",
     "ARm": "area 32 x 32 to 96 x 96",
     "ARl": "area above 96 x 96",
-    "top1": "the likeliest class is right",
-    "top5": "one of the five likeliest is",
-    "mIoU": "classes, intersection over union",
-    "pixel_accuracy": "pixels",
-    "mean_accuracy": "classes, share of their pixels",
-    "frequency_weighted_iou": "classes, weighed by their pixels",
+    "top1": "the most likely class is correct",
+    "top5": "one of the five most likely classes is correct",
+    "mIoU": "mean over classes of intersection over union",
+    "pixel_accuracy": "fraction of correct pixels",
+    "mean_accuracy": "mean over classes of the fraction of correct pixels",
+    "frequency_weighted_iou": "IoU averaged with the classes' fractions of pixels",
 }
-"""What the known numbers are taken over; a number without a description is shown without one."""
+"""Short descriptions of the metrics; a metric that is not listed is shown without a description."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Numbers by their usual names; None, which JSON writes as null, where there was nothing to measure.
+    """The metrics of an evaluation by their usual names; None (null in JSON) for a metric without ground truth.
 
-    ``per_class`` is the first number of ``summary``, class by class. ``counts`` tells of images, results and what of
-    them did not enter the numbers.
+    ``per_class`` is the main metric, the first of ``summary``, for each class. ``counts`` holds the numbers of images
+    and results, and of those that were ignored.
     """
 
     summary: dict[str, float | None]
@@ -42,11 +42,12 @@ class Scores:
 
 
 def format_scores(scores: Scores, kind: str = "metric") -> str:
-    """Return the summary, its first number by class and the counts as aligned lines, ``-`` for what was not measured.
+    """Return tables of the summary, the main metric per class and the counts, as text; ``-`` stands for None.
 
-    ``kind`` says what was scored, at the head of the table. Of more than a hundred classes the worst are shown.
+    ``kind`` is the heading of the first column, the name of what was scored. If there are more than 100 classes, the
+    100 with the lowest scores are shown.
     """
-    tables: list[list[tuple[str, ...]]] = [[(kind, "score", "over")]]
+    tables: list[list[tuple[str, ...]]] = [[(kind, "score", "description")]]
     tables[0] += [(name, _number(value), DESCRIPTIONS.get(name, "")) for name, value in scores.summary.items()]
     if scores.per_class:
         classes = [(name, _number(value)) for name, value in _worst(scores.per_class).items()]
@@ -58,7 +59,7 @@ def format_scores(scores: Scores, kind: str = "metric") -> str:
 
 
 def _worst(per_class: Mapping[str, float | None]) -> Mapping[str, float | None]:
-    """Return all classes where they fit a screen, otherwise those with the lowest numbers."""
+    """Return all classes, or the ``SHOWN_CLASSES`` with the lowest scores if there are more."""
     if len(per_class) <= SHOWN_CLASSES:
         return per_class
     measured = {name: value for name, value in per_class.items() if value is not None}
@@ -70,7 +71,7 @@ def _number(value: float | None) -> str:
 
 
 def _align(rows: list[tuple[str, ...]]) -> str:
-    """Return lines with names to the left, numbers to the right, and descriptions after them."""
+    """Return rows as lines of text with left-aligned names, right-aligned numbers, and descriptions."""
     name_width, number_width = (max(len(row[column]) for row in rows) for column in (0, 1))
     return "\n".join(
         "  ".join([row[0].ljust(name_width), row[1].rjust(number_width), *row[2:]]).rstrip() for row in rows

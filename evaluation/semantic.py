@@ -1,4 +1,4 @@
-"""Maps of classes: their results, as COCO-stuff writes them, and how they agree with the ground truth."""
+"""Semantic segmentation: results rows in COCO-stuff's format, and IoU and accuracy."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ IndexedRows = Sequence[tuple[int, dict[str, Any]]]
 def to_semantic_results(
     label_map: UInt8[Tensor, "h w"], image_id: int | str, category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Return the map of one image at its original size as a row for each class in it.
+    """Return the label map of one image, at its original size, as results: one row with an RLE mask per class.
 
-    ``category_ids`` holds the file's own id of each label.
+    ``category_ids`` holds the category id of each label in the annotation file.
     """
     labels = label_map.cpu().numpy()
     return [
@@ -40,19 +40,19 @@ def evaluate_semantic(
     class_names: Sequence[str],
     category_ids: Sequence[int],
 ) -> Scores:
-    """Score rows of :func:`to_semantic_results` against the map of every image; ResultError for a bad row.
+    """Score rows of :func:`to_semantic_results` against the label map of every image by its id.
 
-    Pixels that are 255 in the ground truth are left out; one that no row covers is a miss, and so is an image without
-    rows. The mean IoU is over the classes that are in the ground truth or in the prediction of some image, as
-    mmsegmentation takes it; the mean accuracy over those in the ground truth; the weights of
-    ``frequency_weighted_iou`` are fractions of the ground truth's pixels.
+    Pixels that are 255 in the ground truth are ignored. Pixels that no row covers, and images without rows, count as
+    wrong. The mean IoU is over the classes that occur in the ground truth or in a prediction, as in mmsegmentation; the
+    mean accuracy is over the classes in the ground truth. ``frequency_weighted_iou`` weights classes by their
+    fractions of the ground-truth pixels. Raises ResultError for an invalid row.
     """
     labels = {category_id: label for label, category_id in enumerate(category_ids)}
     rows = _rows_by_image(results, KnownIds.of(ground_truth, GROUND_TRUTH), KnownIds.of(labels, GROUND_TRUTH))
     matrix = ConfusionMatrix.empty(len(class_names))
     ignored = 0
     for image_id, true_map in ground_truth.items():
-        predicted = _draw(rows.get(image_id, []), true_map.shape, labels)
+        predicted = _label_map(rows.get(image_id, []), true_map.shape, labels)
         matrix += ConfusionMatrix.of(true_map, predicted, len(class_names))
         ignored += int((true_map == IGNORE).sum())
     counts = {
@@ -79,7 +79,7 @@ def _summarize(matrix: ConfusionMatrix) -> dict[str, float | None]:
 
 
 def _ratios(parts: Int64[ndarray, " k"], totals: Int64[ndarray, " k"]) -> list[float | None]:
-    """Return each part divided by its total; None where the total is 0."""
+    """Return ``parts / totals`` elementwise; None where the total is 0."""
     return [part / total if total else None for part, total in zip(parts.tolist(), totals.tolist(), strict=True)]
 
 
@@ -91,8 +91,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _rows_by_image(
     results: Sequence[dict[str, Any]], image_ids: KnownIds, category_ids: KnownIds
 ) -> dict[int | str, list[tuple[int, dict[str, Any]]]]:
-    """Return the rows of each image with their indices; ResultError for one about nothing known, or the second of its
-    class."""
+    """Return the rows of each image as (index, row).
+
+    Raises ResultError for an unknown image or category, and for a second row of the same image and category.
+    """
     rows = defaultdict(list)
     seen: dict[tuple, int] = {}
     for index, row in enumerate(results):
@@ -102,31 +104,33 @@ def _rows_by_image(
             if first == index:
                 rows[row["image_id"]].append((index, row))
                 continue
-            problem = Problem("duplicate-result", f"is about the same image and category as entry {first}")
+            problem = Problem("duplicate-result", f"has the same image and category as entry {first}")
         raise ResultError.of(index, row, problem)
     return rows
 
 
 def _row_problem(row: dict[str, Any], image_ids: KnownIds, category_ids: KnownIds) -> Problem | None:
-    """Return what is wrong with a row, its mask apart."""
+    """Return what is wrong with a row, except for its mask; None if it is valid."""
     problem = missing_field_problem(row, "image_id", "category_id", "segmentation")
     if problem is not None:
         return problem
     return id_problem("image", row["image_id"], image_ids) or id_problem("category", row["category_id"], category_ids)
 
 
-def _draw(rows: IndexedRows, size: tuple[int, int], labels: Mapping[int, int]) -> ClassMap:
-    """Return the map that the rows of one image make; ResultError for a mask that is broken or lies on another's
-    pixels."""
-    drawn = np.full(size, IGNORE, np.uint8)
+def _label_map(rows: IndexedRows, size: tuple[int, int], labels: Mapping[int, int]) -> ClassMap:
+    """Combine the rows of one image to a label map; 255 where no row covers a pixel.
+
+    Raises ResultError for an invalid mask, or if masks overlap.
+    """
+    label_map = np.full(size, IGNORE, np.uint8)
     for index, row in rows:
         problem = mask_problem(row["segmentation"], size)
         if problem is not None:
             raise ResultError.of(index, row, problem)
         mask = decode_mask(row["segmentation"]).astype(bool)
-        twice = int((drawn[mask] != IGNORE).sum())
-        if twice:
-            what = f"covers {twice} pixels that another class covers"
-            raise ResultError.of(index, row, Problem("overlapping-classes", what))
-        drawn[mask] = labels[row["category_id"]]
-    return drawn
+        overlap = int((label_map[mask] != IGNORE).sum())
+        if overlap:
+            fault = f"covers {overlap} pixels that another class covers too"
+            raise ResultError.of(index, row, Problem("overlapping-classes", fault))
+        label_map[mask] = labels[row["category_id"]]
+    return label_map

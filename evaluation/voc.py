@@ -1,7 +1,7 @@
-"""Average precision as PASCAL VOC's development kit defines it (VOCevaldet.m, VOCap.m; Everingham et al., IJCV 2010).
+"""Average precision as in PASCAL VOC's development kit (VOCevaldet.m, VOCap.m; Everingham et al., IJCV 2010).
 
-The kit counts pixels from 1 and gives a box from x1 to x2 the width x2 - x1 + 1. Ours are continuous, so that the same
-box begins at x1 - 1: widths, areas and overlaps are equal.
+The kit counts pixels from 1, and its box from x1 to x2 has the width x2 - x1 + 1. Boxes here have continuous
+coordinates, so that the same box begins at x1 - 1; widths, areas and overlaps are equal.
 """
 
 from collections import defaultdict
@@ -27,9 +27,9 @@ class _Boxes:
     """Boxes (xyxy) of all images and classes."""
 
     images: Int64[ndarray, " n"]
-    """The number of each box's image."""
+    """The image number of each box, from 1."""
     classes: Int64[ndarray, " n"]
-    """The number of each box's class."""
+    """The category number of each box, from 1."""
     corners: Float64[ndarray, "n 4"]
 
     @classmethod
@@ -42,7 +42,7 @@ class _Boxes:
         )
 
     def groups(self) -> dict[tuple[int, int], list[int]]:
-        """Return the indices of the boxes of each image and class."""
+        """Return the indices of the boxes by (image number, category number)."""
         indices = defaultdict(list)
         for index, key in enumerate(zip(self.images.tolist(), self.classes.tolist(), strict=True)):
             indices[key].append(index)
@@ -52,11 +52,12 @@ class _Boxes:
 def evaluate_voc(
     ground_truth: dict[str, Any], results: list[dict[str, Any]], rule: Rule = "area", iou: float = 0.5
 ) -> Scores:
-    """Score COCO results against ground truth in COCO's format; DataError for bad ones.
+    """Score COCO results against ground truth in COCO's format with VOC's average precision.
 
-    ``rule`` averages the precision at recall 0, 0.1 .. 1 (VOC2007: ``11-point``) or takes the area below the curve
-    (VOC2010 on). Annotations marked ``difficult`` need not be detected, and detecting them is not punished. Among equal
-    scores the order of the results decides. The mean is over the classes that have an object to detect.
+    ``rule`` is ``11-point``, the mean precision at recall 0, 0.1, ... 1 (VOC2007), or ``area``, the area under the
+    precision-recall curve (VOC2010 and later). Objects marked ``difficult`` are ignored: they need not be detected, and
+    detections of them do not count. Ties between equal scores are broken by the order of the results. The mean is over
+    classes with at least one object that is not difficult. Raises DataError for invalid annotations or results.
     """
     check_results(results, ground_truth)
     inputs = build_coco_inputs(ground_truth, results, "bbox")
@@ -66,10 +67,10 @@ def evaluate_voc(
     matches = _best_overlaps(truths, detections, iou)
     per_class = {}
     for number, name in enumerate(inputs.class_names, start=1):
-        of_class = np.flatnonzero(detections.classes == number)
-        order = of_class[np.argsort(-scores[of_class], kind="stable")]
+        indices = np.flatnonzero(detections.classes == number)
+        order = indices[np.argsort(-scores[indices], kind="stable")]
         objects = int(((truths.classes == number) & ~difficult).sum())
-        hits, counted = _judge(matches[order], difficult)
+        hits, counted = _find_hits(matches[order], difficult)
         per_class[name] = _average_precision(hits[counted], objects, rule) if objects else None
     measured = [value for value in per_class.values() if value is not None]
     mean = float(np.mean(measured)) if measured else None
@@ -84,10 +85,10 @@ def evaluate_voc(
 
 
 def _best_overlaps(truths: _Boxes, detections: _Boxes, iou: float) -> Int64[ndarray, " n"]:
-    """Return for each detection the object of its image and class that it overlaps most, or -1 if that is below
-    ``iou``.
+    """Return for each detection the index of the object with the greatest IoU, or -1 if that is below ``iou``.
 
-    The best one is looked for among all objects, difficult and detected ones too: the first of equal ones.
+    All objects of the image and class are considered, including difficult and already detected objects; the first wins
+    a tie.
     """
     matches = np.full(len(detections.images), -1)
     groups = truths.groups()
@@ -102,12 +103,12 @@ def _best_overlaps(truths: _Boxes, detections: _Boxes, iou: float) -> Int64[ndar
     return matches
 
 
-def _judge(
+def _find_hits(
     matches: Int64[ndarray, " n"], difficult: Bool[ndarray, " m"]
 ) -> tuple[Bool[ndarray, " n"], Bool[ndarray, " n"]]:
-    """Return which detections, best first, are hits, and which count at all: those of difficult objects do not.
+    """Return which detections, best first, are true positives, and which count at all.
 
-    An object is hit once; a second detection of it is false.
+    Detections of difficult objects do not count. Further detections of an object are false positives.
     """
     matched = matches >= 0
     counted = ~matched
@@ -118,16 +119,16 @@ def _judge(
 
 
 def _average_precision(hits: Bool[ndarray, " n"], objects: int, rule: Rule) -> float:
-    """Return the average precision of hits and misses, best first.
+    """Return the average precision of detections, best first; ``hits`` are the true positives.
 
-    Recall is compared in whole numbers, so that no rounding moves a point.
+    Recall is compared in integers, so that rounding cannot shift a point of the 11-point rule.
     """
     hit_counts = np.cumsum(hits)
     precision = hit_counts / np.arange(1, len(hits) + 1)
-    best_from = np.maximum.accumulate(precision[::-1])[::-1]
+    interpolated = np.maximum.accumulate(precision[::-1])[::-1]
     if rule == "area":
-        # Recall grows by one object at a hit, where the best precision from there on is its height.
-        return float(best_from[hits].sum() / objects)
+        # Recall grows by 1 / objects at each hit, so the area is a sum over the hits.
+        return float(interpolated[hits].sum() / objects)
     last = POINTS - 1
     reached = [np.searchsorted(hit_counts * last, point * objects) for point in range(POINTS)]
-    return float(sum(best_from[index] for index in reached if index < len(hits)) / POINTS)
+    return float(sum(interpolated[index] for index in reached if index < len(hits)) / POINTS)

@@ -1,13 +1,18 @@
-"""Floor 4: pyramid -> losses or predictions. The imports below fill the registry."""
+"""Heads: modules that turn feature maps into losses or predictions (floor 4).
+
+Importing this package registers the built-in heads in ``HEADS``.
+"""
 
 from .base import HEADS, Head, HeadConfig, LearnsMasks, required_mask_format, target_task_of_head, task_of_head
 from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput
 from .class_rows import ClassRows, class_rows_by_tensor
 from .classification import ClassificationConfig, ClassificationHead
+from .dense import DenseSelectionConfig
 from .mask_branch import MaskBranch, MaskBranchConfig
 from .multi_head import MultiHead, MultiHeadConfig
 from .rcnn import RCNNConfig, RCNNHead
 from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionPooler, RegionSamples
+from .retinanet import RetinaNetConfig, RetinaNetHead
 from .rpn import RPN, RPNConfig, proposal_recall
 from .semantic import (
     TORCHVISION_DEEPLAB,
@@ -26,7 +31,13 @@ from .semantic import (
     UNetConfig,
     UNetHead,
 )
-from .torchvision import TORCHVISION, TORCHVISION_MASK, TORCHVISION_V2
+from .torchvision import (
+    TORCHVISION,
+    TORCHVISION_MASK,
+    TORCHVISION_RETINANET,
+    TORCHVISION_RETINANET_V2,
+    TORCHVISION_V2,
+)
 
 __all__ = [
     "HEADS",
@@ -34,6 +45,8 @@ __all__ = [
     "TORCHVISION",
     "TORCHVISION_DEEPLAB",
     "TORCHVISION_MASK",
+    "TORCHVISION_RETINANET",
+    "TORCHVISION_RETINANET_V2",
     "TORCHVISION_V2",
     "AuxiliaryConfig",
     "BoxBranch",
@@ -44,6 +57,7 @@ __all__ = [
     "ClassificationHead",
     "DeepLabConfig",
     "DeepLabHead",
+    "DenseSelectionConfig",
     "FCNConfig",
     "FCNHead",
     "Head",
@@ -62,6 +76,8 @@ __all__ = [
     "RegionBranchConfig",
     "RegionPooler",
     "RegionSamples",
+    "RetinaNetConfig",
+    "RetinaNetHead",
     "SemanticConfig",
     "SemanticFPNConfig",
     "SemanticFPNHead",

@@ -1,4 +1,4 @@
-"""What a head is: pyramid -> losses or predictions."""
+"""The interface of heads: modules that turn feature maps into losses or predictions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,93 +13,96 @@ Prediction = TypeVar("Prediction")
 
 
 class HeadConfig(PartConfig):
-    """The hyper-parameters of a head."""
+    """Base class of head configs."""
 
 
 class LearnsMasks(ABC):
-    """A base for the config of a head that can learn masks of objects."""
+    """A mixin for configs of heads that can be trained with instance masks."""
 
     @property
     @abstractmethod
     def mask_format(self) -> MaskFormat | None:
-        """Return the format that the masks of the ground truth must have; None where this config needs no masks."""
+        """The format in which the ground truth must have masks; None if the head needs no masks."""
 
 
 def required_mask_format(config: HeadConfig) -> MaskFormat | None:
-    """Return what a head of this config needs the masks of the ground truth as, or None where it needs none."""
+    """Return the mask format that a head with this config needs in the ground truth; None if it needs no masks."""
     return config.mask_format if isinstance(config, LearnsMasks) else None
 
 
 class Head(nn.Module, ABC, Generic[Target, Prediction]):
-    """Learns from and predicts on named feature maps; what it returns never depends on ``self.training``."""
+    """Base class of heads, which compute losses and predictions from named feature maps.
+
+    The type of the result never depends on ``self.training``: ``loss`` and ``predict`` are separate methods.
+    """
 
     task: ClassVar[str]
-    """What the head predicts: the name of a task in ``vertebra.engine.TASKS``, which scores, writes and draws it."""
+    """The name of the task in ``vertebra.engine.TASKS`` that scores, writes and draws the head's predictions."""
 
     target_task: ClassVar[str] = ""
-    """The task of the data sets that the head learns from, where that is another: a head that counts objects learns
-    from data for ``detection``."""
+    """The task of the data sets that the head is trained on, if it differs from ``task``: a head that counts objects is
+    trained on data for ``detection``."""
 
     dense_parts: Sequence[str] = ("",)
-    """The submodules whose ``forward`` is arithmetic on whole tensors, which is what to compile; "" is the head itself.
-    Together they hold all of its parameters."""
+    """The submodules to compile: their ``forward`` has no data-dependent control flow. "" is the head itself. Together
+    they must contain all parameters of the head."""
 
     def targets(self) -> str:
-        """Return the task of the data sets that the head learns from."""
+        """Return the task of the data sets that the head is trained on."""
         return self.target_task or self.task
 
     @abstractmethod
     def loss(self, features: Features, images: Images, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """Return the losses, one target per image, and numbers to watch; :mod:`vertebra.ops.losses` has the convention.
+        """Compute the losses and metrics of a batch; ``targets`` has one target per image.
 
-        A name that begins with ``loss_`` is a scalar to minimize; any other name is a detached 1-D tensor of which the
-        mean is logged.
+        A value whose name begins with ``loss_`` is a scalar to minimize; any other value is a metric, a detached 1-D
+        tensor whose mean is logged (see :mod:`vertebra.ops.losses`).
         """
 
     @abstractmethod
     def predict(self, features: Features, images: Images) -> list[Prediction]:
-        """Return one prediction per image, in the frame of the images given."""
+        """Return one prediction per image, in pixel coordinates of the given images."""
 
 
 HEADS: Registry[Head] = Registry("head")
-"""Heads by name; an entry builds from ``(feature_info, num_classes, config)``."""
+"""The registry of heads; each entry is a class that builds a head from ``(feature_info, num_classes, config)``."""
 
 
 def task_of_head(name: str) -> str:
-    """Return the task of the head that is registered under a name: what it predicts."""
+    """Return the task of the head registered as ``name``."""
     return _head_class(name).task
 
 
 def target_task_of_head(name: str) -> str:
-    """Return the task of the data sets that the head registered under a name learns from."""
+    """Return the task of the data sets that the head registered as ``name`` is trained on."""
     head = _head_class(name)
     return head.target_task or head.task
 
 
 def _head_class(name: str) -> type[Head]:
-    """Return the class of a head; UsageError where a function is registered, which cannot say what it predicts."""
+    """Return the class registered as ``name``; raise UsageError if it is a function, which has no ``task``."""
     build = HEADS[name].build
     if not (isinstance(build, type) and issubclass(build, Head)):
         raise UsageError(
-            f"the head {name!r} is registered as {build!r}, which does not say what it predicts",
-            "register a class that derives from vertebra.Head and has a task",
+            f"the head {name!r} is registered as {build!r}, which has no task",
+            "register a subclass of vertebra.Head that sets task",
         )
     return build
 
 
 def require_levels(reader: str, feature_info: Mapping[str, FeatureInfo], levels: Sequence[str]) -> None:
-    """Raise ValueError where the pyramid lacks one of the levels that a part of a head reads."""
+    """Raise ValueError if ``feature_info`` lacks one of ``levels``; ``reader`` names the part that reads them."""
     missing = [level for level in levels if level not in feature_info]
     if not missing:
         return
-    fix = "name levels that it has in the head's config, or let the backbone give more"
+    fix = "choose other levels in the head's config, or request more levels from the backbone"
     if any(level.startswith("p") for level in missing):
-        fix = "put a neck before the head that makes them, such as 'fpn'"
-    raise ValueError(f"{reader} reads levels {tuple(levels)}; the pyramid has {tuple(feature_info)}: {fix}")
+        fix = "add a neck that computes them, such as 'fpn'"
+    raise ValueError(f"{reader} reads levels {tuple(levels)}, but the input has {tuple(feature_info)}: {fix}")
 
 
 def require_equal_channels(reader: str, feature_info: Mapping[str, FeatureInfo], levels: Sequence[str]) -> int:
-    """Return the channels that all these levels have; raise ValueError where they differ."""
+    """Return the number of channels of ``levels``; raise ValueError if they differ."""
     channels = [feature_info[level].channels for level in levels]
     if len(set(channels)) > 1:
         raise ValueError(

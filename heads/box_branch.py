@@ -1,7 +1,7 @@
-"""The box branch of Faster R-CNN on a pyramid: RoIAlign, two fully connected layers, class and box (1612.03144 4.2).
+"""The box branch of Faster R-CNN with an FPN: RoIAlign, two fully connected layers, class and box (1612.03144 4.2).
 
-``forward``, ``loss``, ``refine`` and ``detect`` are separate steps, so that stages can follow one another: a cascade
-(1712.00726) runs ``forward``, takes the loss, and gives the boxes that ``refine`` returns to the next branch.
+``forward``, ``loss``, ``refine`` and ``detect`` are separate steps, so that branches can be chained: a cascade
+(1712.00726) calls ``forward`` and ``loss``, and passes the boxes from ``refine`` to the next branch.
 """
 
 import itertools
@@ -40,59 +40,59 @@ from .regions import Proposals, RegionPooler, RegionSamples, region_convolutions
 
 
 class BoxBranchConfig(Config):
-    """Defaults are detectron2's for ResNet-FPN; where torchvision differs, the field says so."""
+    """The options of the box branch. Defaults are detectron2's for ResNet-FPN; differences in torchvision are noted."""
 
     levels: tuple[str, ...] | None = None
-    """Levels to read; None takes ``p2..p5``."""
+    """The levels to read. None: ``p2..p5``."""
     pool: RoIAlignConfig = RoIAlignConfig()
     convolutions: tuple[PositiveInt, ...] = ()
-    """Channels of 3x3 convolutions before the fully connected layers; four of 256 where training begins from random
-    weights (1803.08494 section 4.3)."""
+    """Channels of 3x3 convolutions before the fully connected layers; four with 256 channels for training from scratch
+    (1803.08494 section 4.3)."""
     norm: NormKind = "none"
-    """The norm that follows each of them."""
+    """The norm after each of these convolutions."""
     fc: tuple[int, ...] = (1024, 1024)
     """Widths of the fully connected layers."""
     samples: int = Field(default=512, gt=0)
-    """Proposals per image that the losses are computed on."""
+    """Number of proposals sampled per image for the losses."""
     positive_fraction: float = Field(default=0.25, ge=0, le=1)
-    """The most of them that may be positive."""
+    """Maximum fraction of positive samples."""
     match_threshold: float = 0.5
-    """A proposal is positive from this IoU with an object up, and background below."""
+    """A proposal is positive if its IoU with an object is at least this, otherwise background."""
     ignore_coverage: float = 0.5
-    """A background proposal with this fraction of its area inside an ignore region is not background."""
+    """A background proposal is ignored if at least this fraction of its area is inside an ignore region."""
     class_agnostic: bool = False
-    """One box per proposal for all classes, instead of one for each class."""
+    """Predict one box per proposal for all classes, instead of one for each class."""
     background: Literal["last", "first"] = "last"
-    """Which class logit is the background's; torchvision puts it first and gives it box outputs of its own."""
+    """Position of the background's class logit. torchvision: ``first``, with box outputs for the background too."""
     box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
-    """What the offsets (dx, dy, dw, dh) are multiplied by."""
+    """Multipliers of the encoded offsets (dx, dy, dw, dh)."""
     beta: float = 0.0
-    """Where smooth L1 turns linear, in encoded units; 0 is plain L1. torchvision: 1/9."""
+    """The point at which smooth L1 becomes linear, in encoded units; 0 is plain L1. torchvision: 1/9."""
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     max_detections: int = Field(default=100, gt=0)
     max_candidates: int = Field(default=4000, gt=0)
-    """Best (proposal, class) pairs that enter suppression; a fixed number keeps shapes fixed."""
+    """Number of best (proposal, class) pairs that enter NMS; a fixed number keeps shapes fixed."""
     min_size: float = 0.0
-    """Detections with a shorter side, in pixels, are dropped. torchvision: 1e-2."""
+    """Detections whose shorter side is below this are dropped, in pixels. torchvision: 1e-2."""
 
     @property
     def max_positives(self) -> int:
-        """The most samples of an image that can have an object; they come first."""
+        """The maximum number of positive samples per image; positives come first in the samples."""
         return int(self.samples * self.positive_fraction)
 
 
 class BoxOutput(NamedTuple):
-    """The branch's output for each region."""
+    """The outputs of the box branch for each region."""
 
     logits: Float[Tensor, "b r k"]
-    """Of the classes, and last of the background, whatever the config."""
+    """Class logits; the background is always last, whatever the config."""
     offsets: Float[Tensor, "b r c 4"]
-    """Box offsets for each class, or one for all classes where the branch is class-agnostic."""
+    """Box offsets for each class, or a single set for all classes if the branch is class-agnostic."""
 
 
 class BoxBranch(nn.Module):
-    """Proposals -> a class and a corrected box each."""
+    """The box branch of an R-CNN: predicts a class and a refined box for each proposal."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class BoxBranch(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Features, boxes: Float[Tensor, "b r 4"]) -> BoxOutput:
-        """Compute class logits and box offsets of every region."""
+        """Compute the class logits and box offsets of every region."""
         hidden = self.convolutions(self.pool(features, boxes)).flatten(1)
         for layer in self.fc:
             hidden = F.relu(layer(hidden))
@@ -136,13 +136,13 @@ class BoxBranch(nn.Module):
 
     @torch.no_grad()
     def sample(self, proposals: Proposals, targets: Sequence[Instances]) -> RegionSamples:
-        """Draw the proposals to learn from; the objects themselves are among the candidates (Fast R-CNN's habit)."""
-        most = max(map(len, targets))
+        """Sample the proposals for the losses; ground-truth boxes are added to the candidates, as in Fast R-CNN."""
+        max_objects = max(map(len, targets))
         seeds = draw_image_seeds(len(targets), proposals.boxes.device)
         rows = []
         for boxes, valid, target, seed in zip(*proposals, targets, seeds, strict=True):
-            # Padded to the image with most objects, so that all images draw from equally many candidates.
-            padding = boxes.new_zeros(most - len(target), 4)
+            # Padded to the image with the most objects, so that all images have the same number of candidates.
+            padding = boxes.new_zeros(max_objects - len(target), 4)
             candidates = torch.cat([boxes, target.boxes, padding])
             usable = torch.cat([valid, valid.new_ones(len(target)), valid.new_zeros(len(padding))])
             rows.append(self._sample_image(candidates, usable, target, seed))
@@ -151,7 +151,7 @@ class BoxBranch(nn.Module):
     def _sample_image(
         self, candidates: Float[Tensor, "n 4"], usable: Bool[Tensor, " n"], target: Instances, seed: Int64[Tensor, ""]
     ) -> RegionSamples:
-        """Draw the samples of one image; their tensors have no batch axis."""
+        """Sample the proposals of one image; the tensors of the result have no batch dimension."""
         config = self.config
         thresholds = (config.match_threshold, config.match_threshold)
         match = assign_boxes(candidates, target, thresholds, ignore_coverage=config.ignore_coverage)
@@ -171,10 +171,11 @@ class BoxBranch(nn.Module):
         )
 
     def loss(self, output: BoxOutput, samples: RegionSamples) -> dict[str, Tensor]:
-        """Return the losses of ``forward``'s output for the boxes of the samples, per sample drawn.
+        """Compute the losses of ``output``, which ``forward`` returned for the boxes of ``samples``.
 
-        ``loss_class`` is cross-entropy over the classes and the background, ``loss_box`` smooth L1 on the offsets of
-        positives. To watch: ``box_positives`` per image.
+        ``loss_class`` is the cross-entropy over the classes and the background, ``loss_box`` the smooth L1 of the
+        offsets of positive samples; both are divided by the number of valid samples. The metric ``box_positives`` is
+        the number of positives per image.
         """
         count = all_reduce_mean(samples.valid.sum().float()).clamp(min=1)
         cross_entropy = F.cross_entropy(output.logits.flatten(0, 1), samples.labels.flatten(), reduction="none")
@@ -189,7 +190,7 @@ class BoxBranch(nn.Module):
         }
 
     def _offsets_of(self, output: BoxOutput, labels: Int64[Tensor, "b r"]) -> Float[Tensor, "b r 4"]:
-        """Return each region's offsets for its class; for background, which has none, those of the last class."""
+        """Return the offsets of each region for its label; background, which has none, gets those of the last class."""
         if self.config.class_agnostic:
             return output.offsets[:, :, 0]
         classes = labels.clamp(max=self.num_classes - 1)
@@ -203,26 +204,27 @@ class BoxBranch(nn.Module):
         images: Images,
         labels: Int64[Tensor, "b r"] | None = None,
     ) -> Proposals:
-        """Return the proposals, in their order, corrected by ``forward``'s output for them: the boxes of a next stage.
+        """Return the proposals with boxes refined by ``output``, which ``forward`` returned for them, in their order.
 
-        Of a branch with a box for each class they get the box of their label or, without labels and for background, of
-        their likeliest class. A box that is left without an area is no longer valid.
+        The result is the input of the next stage in a cascade. If the branch has a box for each class, each proposal
+        gets the box of its label or, without labels and for background, that of its most likely class. Boxes without
+        an area become invalid.
         """
-        likeliest = output.logits[:, :, : self.num_classes].argmax(dim=2)
+        classes = output.logits[:, :, : self.num_classes].argmax(dim=2)
         if labels is not None:
-            likeliest = torch.where(labels < self.num_classes, labels, likeliest)
-        offsets = self._offsets_of(output, likeliest)
+            classes = torch.where(labels < self.num_classes, labels, classes)
+        offsets = self._offsets_of(output, classes)
         boxes = clip_boxes(decode_boxes(offsets, proposals.boxes, self.config.box_weights), images.sizes)
         valid = proposals.valid & (shorter_sides(boxes) > 0)
         return Proposals(torch.where(valid[:, :, None], boxes, 0), valid)
 
     def detect(self, output: BoxOutput, proposals: Proposals, images: Images) -> PaddedDetections:
-        """Return the best detections of each image after suppression within each class."""
+        """Return the best detections of each image after class-wise NMS."""
         config, num_classes = self.config, self.num_classes
         boxes = decode_boxes(output.offsets, proposals.boxes[:, :, None], config.box_weights)
         boxes = clip_boxes(boxes, images.sizes)
         scores = output.logits.softmax(dim=2)[:, :, :num_classes]
-        # A box with a NaN has no side that is long enough.
+        # This comparison is also False for boxes with NaN.
         usable = (scores > config.score_threshold) & (shorter_sides(boxes) >= config.min_size)
         usable &= proposals.valid[:, :, None]
         best = top_class_scores(scores.masked_fill(~usable, NO_CANDIDATE), config.max_candidates)

@@ -1,4 +1,4 @@
-"""Which rows of a head's tensors belong to which class, so that weights can move to a model of other classes."""
+"""The rows of a head's tensors that belong to each class, so that weights can be transferred between class lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,29 +9,39 @@ from .base import Head
 
 @dataclass(frozen=True, slots=True)
 class ClassRows:
-    """How the first axis of a predictor's weight and bias is divided between the classes, in their order.
+    """How the first dimension of a predictor's weight and bias is divided among the classes, in their order.
 
-    A part declares this for its predictors in ``class_rows``, by their names in it: ``{"logits": ClassRows()}``.
+    A module declares this in its attribute ``class_rows``, by the name of the submodule: ``{"logits": ClassRows()}``.
     """
 
     per_class: int = 1
-    """Rows of one class."""
+    """The number of rows per class."""
     background: Literal["first", "last"] | None = None
-    """Where the background has rows too; None where it has none."""
+    """The position of the background's rows; None if the background has no rows."""
+    repeats: int = 1
+    """How often the rows of all classes are repeated: once per anchor of a cell."""
 
-    def slices(self, class_names: Sequence[str]) -> dict[str | None, slice]:
-        """Return the rows of each class by its name, and those of the background by None."""
+    def indices(self, class_names: Sequence[str]) -> dict[str | None, list[int]]:
+        """Return the rows of each class by its name, and the rows of the background under the key None."""
         names: list[str | None] = [*class_names]
         if self.background is not None:
             names.insert(0 if self.background == "first" else len(names), None)
-        return {name: slice(index * self.per_class, (index + 1) * self.per_class) for index, name in enumerate(names)}
+        total = len(names) * self.per_class
+        return {
+            name: [
+                repeat * total + index * self.per_class + row
+                for repeat in range(self.repeats)
+                for row in range(self.per_class)
+            ]
+            for index, name in enumerate(names)
+        }
 
 
 def class_rows_by_tensor(head: Head) -> dict[str, tuple[str, ClassRows]]:
-    """Return each tensor of a head that has rows of classes, by its name: the task of the classes, and the rows."""
+    """Return (task of the classes, rows) by tensor name for each tensor of a head that has rows per class."""
     rows_by_tensor: dict[str, tuple[str, ClassRows]] = {}
     tasks = {"": head.targets()}
-    for name, module in head.named_modules():  # a module comes after the one that it is in
+    for name, module in head.named_modules():  # parents come before their children
         task = module.targets() if isinstance(module, Head) else tasks[name.rpartition(".")[0]]
         tasks[name] = task
         for predictor, rows in getattr(module, "class_rows", {}).items():

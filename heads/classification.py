@@ -1,4 +1,4 @@
-"""One class for the whole image: pooled features and a fully connected layer, as ImageNet's classifiers end."""
+"""The image classification head: global average pooling and a fully connected layer."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
@@ -16,22 +16,22 @@ from .class_rows import ClassRows
 
 
 class ClassificationConfig(HeadConfig):
-    """The levels that a classifier reads, its regularization, and how many classes it returns."""
+    """The options of the classification head."""
 
     name: Literal["classification"] = "classification"
     levels: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Levels to pool and concatenate; None takes the coarsest."""
+    """The levels to pool and concatenate. None: the coarsest."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Fraction of the pooled features that training sets to zero."""
+    """Dropout probability of the pooled features."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Fraction of the target that is spread evenly over all classes (1512.00567 section 7)."""
+    """Label smoothing: the fraction of the target that is spread evenly over all classes (1512.00567 section 7)."""
     top: int = Field(default=5, gt=0)
-    """How many classes a prediction names."""
+    """The number of classes in a prediction."""
 
 
 @HEADS.register("classification", ClassificationConfig)
 class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
-    """Pyramid -> the likeliest classes of the whole image."""
+    """Image classification: predicts the most likely classes of the image."""
 
     task: ClassVar[str] = "classification"
     class_rows: ClassVar = {"fc": ClassRows()}
@@ -53,7 +53,7 @@ class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
         self.fc = nn.Linear(sum(feature_info[level].channels for level in levels), num_classes)
 
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k"]:
-        """Compute a logit per class."""
+        """Compute the class logits of each image; padding is excluded from the pooling."""
         pooled = [masked_mean(features[level], images.sizes, stride) for level, stride in self.strides.items()]
         return self.fc(self.dropout(torch.cat(pooled, dim=1)))
 
@@ -65,12 +65,12 @@ class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
         return {"loss_class": F.cross_entropy(logits, torch.stack(list(targets)), label_smoothing=smoothing)}
 
     def predict(self, features: Features, images: Images) -> list[Classification]:
-        """Return the ``top`` likeliest classes of each image, or all where there are fewer."""
+        """Return the ``top`` most likely classes of each image, or all classes if there are fewer."""
         probabilities = self(features, images).softmax(dim=1)
         best = probabilities.topk(min(self.config.top, probabilities.shape[1]))
         return [Classification(labels, scores) for labels, scores in zip(best.indices, best.values, strict=True)]
 
 
 def _coarsest(feature_info: Mapping[str, FeatureInfo]) -> str:
-    """Return the last of the levels with the greatest stride, which several have where a backbone is dilated."""
+    """Return the last level with the greatest stride; in a dilated backbone several levels have it."""
     return max(reversed(list(feature_info)), key=lambda level: feature_info[level].stride)

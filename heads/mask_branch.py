@@ -1,4 +1,4 @@
-"""The mask branch of Mask R-CNN: RoIAlign, convolutions, a mask per class on a grid (1703.06870 section 3)."""
+"""The mask branch of Mask R-CNN: RoIAlign, convolutions, and a low-resolution mask per class (1703.06870 section 3)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,42 +34,42 @@ from .regions import (
 
 
 class MaskBranchConfig(RegionBranchConfig):
-    """Defaults are detectron2's for ResNet-FPN; where torchvision differs, the field says so."""
+    """The options of the mask branch; defaults are detectron2's for ResNet-FPN, torchvision's differences are noted."""
 
     levels: tuple[str, ...] | None = None
-    """Levels to read; None takes ``p2..p5``."""
+    """The levels to read. None: ``p2..p5``."""
     pool: RoIAlignConfig = RoIAlignConfig(size=14)
-    """The masks have twice this size."""
+    """RoIAlign of the regions; masks have twice its size."""
     convolutions: tuple[PositiveInt, ...] = (256, 256, 256, 256)
-    """Channels of the 3x3 convolutions, and of the deconvolution after them (its last)."""
+    """Channels of the 3x3 convolutions; the deconvolution after them has as many as the last."""
     norm: NormKind = "none"
-    """The norm that follows each of the convolutions."""
+    """The norm after each of these convolutions."""
     class_agnostic: bool = False
-    """One mask per region for all classes, instead of one for each class."""
+    """Predict one mask per region for all classes, instead of one for each class."""
     truth: Literal["sharp", "soft", "polygons"] = "sharp"
-    """How a mask of the ground truth becomes a target. ``sharp``: RoIAlign on its bitmap, aligned and cut at 0.5
-    (detectron2 with bitmaps). ``soft``: neither of both (torchvision). ``polygons``: whether the centre of each cell is
-    inside its polygons, which no resize has made coarse (detectron2's default); the data set needs
-    ``mask_format="polygons"``."""
+    """How a ground-truth mask is cropped to a target. ``sharp``: aligned RoIAlign on the bitmap, thresholded at 0.5
+    (detectron2 with bitmaps); ``soft``: RoIAlign without alignment and threshold (torchvision); ``polygons``: whether
+    the centre of each cell is inside the polygons, at full resolution (detectron2's default), which needs a data set
+    with ``mask_format="polygons"``."""
     fixed_rows: bool = False
-    """Compute as many masks of each image as it could have samples with an object, so that all shapes follow from the
-    config, as compilation wants. Otherwise as many as the image with most of them has, which reads one number back from
-    the device and is what the field does."""
+    """Compute the maximum number of positive masks for every image, so that shapes are fixed for compilation. False:
+    compute as many as the image with the most positives has, which copies one number from the device, as other
+    implementations do."""
     paste: PasteRule = "centers"
-    """How a grid becomes a mask over the image; torchvision: ``padded``."""
+    """How predicted masks are pasted into the image; torchvision: ``padded``."""
 
     @property
     def mask_format(self) -> MaskFormat:
-        """Return the format that the masks of the ground truth must have."""
+        """The format in which the ground truth must have masks."""
         return "polygons" if self.truth == "polygons" else "bitmaps"
 
     def build(self, feature_info: Mapping[str, FeatureInfo], num_classes: int) -> "MaskBranch":
-        """Build the branch on a pyramid."""
+        """Build the branch for a pyramid with these levels."""
         return MaskBranch(feature_info, num_classes, self)
 
 
 class MaskBranch(RegionBranch):
-    """Regions -> a mask each."""
+    """The mask branch of an R-CNN: predicts a mask for each region."""
 
     def __init__(
         self,
@@ -95,15 +95,15 @@ class MaskBranch(RegionBranch):
         """Compute the mask logits of each region for its label."""
         hidden = self.convolutions(self.pool(features, boxes))
         logits = self.logits(F.relu(self.deconvolution(hidden))).float()
-        # The background has no mask; a class-agnostic one serves all labels.
+        # Clamped, since the background has no mask, and a class-agnostic branch has one mask for all labels.
         channels = labels.flatten().clamp(max=logits.shape[1] - 1)
         channels = channels[:, None, None, None].expand(-1, 1, *logits.shape[2:])
         return logits.gather(1, channels)[:, 0].unflatten(0, boxes.shape[:2])
 
     def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
-        """Return ``loss_mask``: the mean binary cross-entropy over the cells of regions with an object; 0 without one.
+        """Compute ``loss_mask``: the mean binary cross-entropy over the mask cells of positive samples.
 
-        An object whose mask is empty teaches nothing.
+        Samples whose object has an empty mask are ignored. Without positives the loss is 0.
         """
         samples = self._repeat_positives(samples)
         logits = self(features, samples.boxes, samples.labels)
@@ -121,24 +121,24 @@ class MaskBranch(RegionBranch):
     def predict(
         self, features: Features, boxes: Float[Tensor, "b r 4"], labels: Int64[Tensor, "b r"]
     ) -> Float[Tensor, "b r s s"]:
-        """Return the probabilities of each region's mask on a grid over its box."""
+        """Return the mask probabilities of each region on a grid over its box."""
         return self(features, boxes, labels).sigmoid()
 
     def attach(self, detections: Detections, values: Float[Tensor, "n s s"], size: tuple[int, int]) -> Detections:
-        """Return the detections of an image of (height, width) ``size`` with their masks."""
+        """Return the detections of an image of ``size`` (height, width) with their predicted masks."""
         return replace(detections, masks=RoIMasks(values, size, self.config.paste))
 
     def _repeat_positives(self, samples: RegionSamples) -> RegionSamples:
-        """Return the samples with the positives of an image, which come first, repeated in place of the others.
+        """Replace the negative samples of each image by repetitions of its positives, which come first.
 
-        So all images have equally many rows, and a batch norm sees regions with objects only, each of them about as
-        often. ``valid`` is False for repeated rows, which do not count for the loss.
+        All images then have the same number of rows, and batch norms only see regions with objects, each about equally
+        often. ``valid`` is False for repetitions, which do not count in the loss.
         """
         positive = samples.valid & (samples.labels < self.num_classes)
         count = positive.sum(dim=1, keepdim=True).clamp(min=1)
         if not self.config.fixed_rows:
-            most = int(count.max())
-            samples, positive = samples.first(most), positive[:, :most]
+            max_count = int(count.max())
+            samples, positive = samples.first(max_count), positive[:, :max_count]
         rows = torch.arange(positive.shape[1], device=positive.device) % count
         boxes = samples.boxes.gather(1, rows[..., None].expand_as(samples.boxes))
         return samples._replace(boxes=boxes, valid=positive, labels=samples.labels.gather(1, rows))
@@ -146,12 +146,12 @@ class MaskBranch(RegionBranch):
     def _mask_targets(
         self, boxes: Float[Tensor, "r 4"], target_indices: Int64[Tensor, " r"], target: Instances
     ) -> tuple[Float[Tensor, "r s s"], Bool[Tensor, " r"]]:
-        """Return the target of each region on its grid, and whether its object has a mask that is not empty."""
+        """Return (the target mask on the grid of each region, whether the mask of its object is not empty)."""
         rule = self.config.truth
         masks = target.polygon_masks if rule == "polygons" else target.masks
         if masks is None:
             field = "polygon_masks" if rule == "polygons" else "masks"
-            raise ValueError(f"a mask branch with truth={rule!r} learns from Instances with {field}; these have none")
+            raise ValueError(f"a mask branch with truth={rule!r} needs targets with {field}; these have none")
         size = 2 * self.config.pool.size
         if not len(target):
             return boxes.new_zeros(len(boxes), size, size), torch.zeros_like(target_indices, dtype=torch.bool)
@@ -171,7 +171,7 @@ def _polygon_targets(
     target_indices: Int64[Tensor, " r"],
     size: int,
 ) -> tuple[Float[Tensor, "r s s"], Bool[Tensor, " r"]]:
-    """Rasterize the polygons over each region, and over the objects' own boxes to see which have a mask at all."""
+    """Rasterize the polygons over each region, and over the boxes of the objects to find empty masks."""
     object_indices = torch.arange(len(object_boxes), device=target_indices.device)
     grids = rasterize_polygon_masks(
         masks, torch.cat([target_indices, object_indices]), torch.cat([boxes, object_boxes]), (size, size)

@@ -1,4 +1,4 @@
-"""Several heads on one pyramid, trained together: boxes and semantics of one network (1901.02446)."""
+"""Several heads on the same feature maps, trained together, as in Panoptic FPN (1901.02446)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -11,35 +11,36 @@ from ..structures import FeatureInfo, Features, Images
 from .base import HEADS, Head, HeadConfig, target_task_of_head
 
 HeadName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
-"""A word: it stands in the names of parameters and files."""
+"""The name of a head: a single word, since it becomes part of parameter names and file names."""
 AnyHeadConfig = Annotated[HeadConfig, *HEADS.field()]
 
 
 class MultiHeadConfig(HeadConfig):
-    """The heads by names of one's choice: ``{"boxes": RCNNConfig(), "semantic": SemanticFPNConfig()}``."""
+    """The options of a model with several heads."""
 
     name: Literal["multi_head"] = "multi_head"
     heads: dict[HeadName, AnyHeadConfig] = Field(min_length=2)
+    """The heads, by names of your choice: ``{"boxes": RCNNConfig(), "semantic": SemanticFPNConfig()}``."""
     weights: dict[str, PositiveFloat] = Field(default={})
-    """What the losses of a head are multiplied by; 1 where none is given."""
+    """Multipliers of the losses by head name; 1 for heads that are not listed."""
 
     @model_validator(mode="after")
     def _check_weights(self) -> "MultiHeadConfig":
         if unknown := self.weights.keys() - self.heads.keys():
-            raise ValueError(f"weights has {sorted(unknown)}; the heads are {list(self.heads)}")
+            raise ValueError(f"weights has unknown heads {sorted(unknown)}; the heads are {list(self.heads)}")
         return self
 
 
 @HEADS.register("multi_head", MultiHeadConfig)
 class MultiHead(Head[Mapping[str, Any], dict[str, Any]]):
-    """Each head learns from the ground truth of its task; a prediction is a dict of each head's, by its name."""
+    """Several heads, each trained on the ground truth of its task; a prediction is a dict by head name."""
 
     task: ClassVar[str] = "multi_head"
 
     def __init__(
         self, feature_info: Mapping[str, FeatureInfo], num_classes: Mapping[str, int], config: MultiHeadConfig
     ) -> None:
-        """Build the heads; ``num_classes`` is by task."""
+        """Build the heads; ``num_classes`` holds the number of classes by target task."""
         super().__init__()
         self.config = config
         self.heads = nn.ModuleDict()
@@ -47,7 +48,7 @@ class MultiHead(Head[Mapping[str, Any], dict[str, Any]]):
             task = target_task_of_head(head_config.name)
             if task not in num_classes:
                 raise ValueError(
-                    f"the head {name!r} is for {task}; there are classes for {', '.join(num_classes)} only"
+                    f"the head {name!r} is for {task}, but there are classes for {', '.join(num_classes)} only"
                 )
             self.heads[name] = HEADS.build(head_config, feature_info, num_classes[task])
         self.dense_parts = tuple(
@@ -55,15 +56,16 @@ class MultiHead(Head[Mapping[str, Any], dict[str, Any]]):
         )
 
     def named_heads(self) -> Iterator[tuple[str, Head]]:
-        """Yield each head with its name."""
+        """Yield (name, head) for each head."""
         for name, head in self.heads.items():
-            assert isinstance(head, Head), "the constructor puts heads in"
+            assert isinstance(head, Head), "the constructor adds heads only"
             yield name, head
 
     def loss(self, features: Features, images: Images, targets: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Return what every head returns under names with the head's: ``loss_boxes_class``, ``boxes_rpn_recall``.
+        """Compute the losses and metrics of all heads, with the head's name in theirs.
 
-        A target is the ground truth of an image by task.
+        ``loss_class`` of a head ``boxes`` becomes ``loss_boxes_class``, its metric ``rpn_recall`` ``boxes_rpn_recall``.
+        Each target is a dict with the ground truth of an image by task.
         """
         all_losses: dict[str, Tensor] = {}
         all_metrics: dict[str, Tensor] = {}
@@ -75,6 +77,6 @@ class MultiHead(Head[Mapping[str, Any], dict[str, Any]]):
         return all_losses | all_metrics
 
     def predict(self, features: Features, images: Images) -> list[dict[str, Any]]:
-        """Return what each head predicts of an image, by the head's name."""
-        predictions = {name: head.predict(features, images) for name, head in self.named_heads()}
-        return [{name: of_head[index] for name, of_head in predictions.items()} for index in range(len(images))]
+        """Return for each image a dict with the prediction of each head by its name."""
+        by_head = {name: head.predict(features, images) for name, head in self.named_heads()}
+        return [{name: predictions[index] for name, predictions in by_head.items()} for index in range(len(images))]

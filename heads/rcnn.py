@@ -1,4 +1,4 @@
-"""The head of Faster and Mask R-CNN: an RPN, a box branch, and any further branches (1506.01497, 1612.03144)."""
+"""The head of Faster and Mask R-CNN: an RPN, a box branch and further branches (1506.01497, 1612.03144, 1703.06870)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
@@ -15,22 +15,22 @@ from .rpn import RPN, RPNConfig, proposal_recall
 
 
 class RCNNConfig(HeadConfig, LearnsMasks):
-    """The branches of an R-CNN. Each field that holds a ``RegionBranchConfig`` adds a branch of the field's name."""
+    """The options of an R-CNN head. Each field with a ``RegionBranchConfig`` adds a branch with the field's name."""
 
     name: Literal["rcnn"] = "rcnn"
     rpn: RPNConfig = RPNConfig()
     box: BoxBranchConfig = BoxBranchConfig()
     mask: MaskBranchConfig | None = None
-    """With it the head is Mask R-CNN's."""
+    """The mask branch of Mask R-CNN. None: Faster R-CNN."""
 
     @property
     def region_branches(self) -> dict[str, RegionBranchConfig]:
-        """The branches beside the box branch, by name."""
+        """The configs of all branches except the box branch, by name."""
         return {name: part for name, part in self if isinstance(part, RegionBranchConfig)}
 
     @property
     def mask_format(self) -> MaskFormat | None:
-        """Return the format in which the branches need the masks of the ground truth; None where none needs any."""
+        """The format in which the ground truth must have masks; None if no branch needs masks."""
         for branch in self.region_branches.values():
             if branch.mask_format is not None:
                 return branch.mask_format
@@ -39,7 +39,7 @@ class RCNNConfig(HeadConfig, LearnsMasks):
 
 @HEADS.register("rcnn", RCNNConfig)
 class RCNNHead(Head[Instances, Detections]):
-    """Pyramid -> boxes with a class and a score, and what further branches say of them."""
+    """Faster or Mask R-CNN: predicts boxes with classes and scores, and the outputs of further branches."""
 
     task: ClassVar[str] = "detection"
 
@@ -53,19 +53,19 @@ class RCNNHead(Head[Instances, Detections]):
         self.box = BoxBranch(feature_info, num_classes, config.box)
         for name, branch in config.region_branches.items():
             self.add_module(name, branch.build(feature_info, num_classes))
-        self.dense_parts = ("rpn", "box", *config.region_branches)  # not suppression, assignment and sampling
+        self.dense_parts = ("rpn", "box", *config.region_branches)  # without NMS, assignment and sampling
 
     def region_branches(self) -> Iterator[tuple[str, RegionBranch]]:
-        """Yield each branch beside the box branch with its name."""
+        """Yield (name, branch) for each branch except the box branch."""
         for name, part in self.named_children():
             if isinstance(part, RegionBranch):
                 yield name, part
 
     def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
-        """Return ``loss_rpn_objectness``, ``loss_rpn_box``, ``loss_class``, ``loss_box`` and those of other branches.
+        """Compute ``loss_rpn_objectness``, ``loss_rpn_box``, ``loss_class``, ``loss_box`` and losses of other branches.
 
-        To watch: ``rpn_positives`` and ``box_positives``, the positive samples per image, and ``rpn_recall``, whether
-        an object has a proposal.
+        The metrics are ``rpn_positives`` and ``box_positives``, the number of positive samples per image, and
+        ``rpn_recall``, the fraction of objects that have a proposal.
         """
         check_targets(targets, images, self.box.num_classes)
         dense = self.rpn(features, images)
@@ -79,9 +79,9 @@ class RCNNHead(Head[Instances, Detections]):
         return outputs
 
     def detect(self, features: Features, images: Images) -> tuple[PaddedDetections, dict[str, Tensor]]:
-        """Return a fixed number of detections per image, and each further branch's prediction of them by its name.
+        """Return padded detections, and the predictions of further branches for them by branch name.
 
-        This is the form for export: every shape follows from the config.
+        Use it for export: the shapes depend on the config only.
         """
         detections = self._detect_boxes(features, images)
         return detections, self._predict_regions(features, detections)
@@ -98,12 +98,12 @@ class RCNNHead(Head[Instances, Detections]):
 
     def predict(self, features: Features, images: Images) -> list[Detections]:
         """Return the detections of each image, best first."""
-        padded = self._detect_boxes(features, images).trim()  # further branches would compute padding as any other row
+        padded = self._detect_boxes(features, images).trim()  # so that further branches compute less padding
         values = self._predict_regions(features, padded)
         predictions = []
         for index, (detections, size) in enumerate(zip(padded.unpad(), images.sizes.tolist(), strict=True)):
             for name, branch in self.region_branches():
-                found = values[name][index, padded.valid[index]]
-                detections = branch.attach(detections, found, (size[0], size[1]))
+                values_of_image = values[name][index, padded.valid[index]]
+                detections = branch.attach(detections, values_of_image, (size[0], size[1]))
             predictions.append(detections)
         return predictions

@@ -1,4 +1,4 @@
-"""What the branches of an R-CNN have in common: regions, their features, and the contract of a branch."""
+"""Regions, region pooling, and the interface of the branches of an R-CNN."""
 
 import itertools
 from abc import ABC, abstractmethod
@@ -13,27 +13,27 @@ from ..structures import Config, Detections, FeatureInfo, Features, Instances, M
 from .base import require_equal_channels, require_levels
 
 LEVELS = ("p2", "p3", "p4", "p5")
-"""The levels that regions are pooled from by default (1612.03144 section 4.2)."""
+"""The default levels for region pooling (1612.03144 section 4.2)."""
 
 
 class Proposals(NamedTuple):
-    """A fixed number of boxes per image, best first; where ``valid`` is False the row is padding."""
+    """A fixed number of boxes per image, best first; rows where ``valid`` is False are padding."""
 
     boxes: Float[Tensor, "b r 4"]
     valid: Bool[Tensor, "b r"]
 
 
 class RegionSamples(NamedTuple):
-    """Proposals drawn for the losses, the positives first; where ``valid`` is False the row is padding."""
+    """Proposals sampled for the losses, positives first; rows where ``valid`` is False are padding."""
 
     boxes: Float[Tensor, "b s 4"]
     valid: Bool[Tensor, "b s"]
     labels: Int64[Tensor, "b s"]
     """The class of the matched object; ``num_classes`` for background."""
     target_boxes: Float[Tensor, "b s 4"]
-    """The box of the matched object; for background the region's own box."""
+    """The box of the matched object; for background the sample's own box."""
     target_indices: Int64[Tensor, "b s"]
-    """The row of the matched object in the target of its image."""
+    """The index of the matched object in the target of its image."""
 
     def first(self, count: int) -> "RegionSamples":
         """Return the first ``count`` samples of each image."""
@@ -47,67 +47,69 @@ class RegionSamples(NamedTuple):
 
 
 class RegionPooler:
-    """Pools regions to a fixed size, each from the level that fits it."""
+    """RoIAlign on a pyramid: pools each region to a fixed size from the level that suits its size."""
 
     def __init__(
         self, reader: str, feature_info: Mapping[str, FeatureInfo], levels: Sequence[str] | None, config: RoIAlignConfig
     ) -> None:
-        """Check that the pyramid has the levels.
+        """Check the levels; ValueError if they are missing, have unequal channels, or do not double their stride.
 
-        ``reader`` names the branch in errors; with ``levels=None`` those of ``p2..p5`` that the pyramid has are read.
+        ``reader`` is the name of the branch in error messages. ``levels=None`` stands for the levels of ``p2..p5`` that
+        are in ``feature_info``.
         """
         self.config = config
         self.levels = tuple(levels or [level for level in LEVELS if level in feature_info] or LEVELS)
         require_levels(f"the {reader}", feature_info, self.levels)
         self.strides = [feature_info[level].stride for level in self.levels]
         if any(coarse != 2 * fine for fine, coarse in itertools.pairwise(self.strides)):
-            raise ValueError(f"the {reader} needs each level to halve the one before; got strides {self.strides}")
+            raise ValueError(f"the {reader} needs levels that each halve the previous; got strides {self.strides}")
         self.channels = require_equal_channels(f"the {reader}", feature_info, self.levels)
 
     def __call__(self, features: Features, boxes: Float[Tensor, "b r 4"]) -> Float[Tensor, "br c s s"]:
-        """Pool the boxes of all images into one batch that goes image by image."""
+        """Pool the boxes of all images into one batch, ordered by image."""
         return pool_regions([features[level] for level in self.levels], self.strides, boxes, self.config)
 
 
 class RegionBranchConfig(Config, ABC):
-    """The hyper-parameters of a branch that an R-CNN has beside its box branch, as a field of ``RCNNConfig``."""
+    """Base class of configs of an R-CNN's branches except the box branch; use it as a field of ``RCNNConfig``."""
 
     @property
     @abstractmethod
     def mask_format(self) -> MaskFormat | None:
-        """Return the format that the branch needs the masks of the ground truth in; None where it needs none."""
+        """The format in which the ground truth must have masks; None if the branch needs no masks."""
 
     @abstractmethod
     def build(self, feature_info: Mapping[str, FeatureInfo], num_classes: int) -> "RegionBranch":
-        """Build the branch on a pyramid."""
+        """Build the branch for a pyramid with these levels."""
 
 
 class RegionBranch(nn.Module, ABC):
-    """Predicts something more about each region than its box and class: a mask, keypoints, an attribute.
+    """Base class of branches that predict more than box and class of a region: a mask, keypoints, an attribute.
 
-    ``forward`` is arithmetic on whole tensors, which can be compiled.
+    ``forward`` must have no data-dependent control flow, so that it can be compiled.
     """
 
     @abstractmethod
     def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
-        """Return losses and numbers to watch, as ``Head.loss`` does, under names that no other branch has.
+        """Compute losses and metrics as in ``Head.loss``; their names must be unique among the branches.
 
-        The samples are those that can have an object, the positives first; ``targets`` are the objects of each image.
+        ``samples`` holds the first ``max_positives`` samples of each image, which include all positives; ``targets``
+        holds the objects of each image.
         """
 
     @abstractmethod
     def predict(
         self, features: Features, boxes: Float[Tensor, "b r 4"], labels: Int64[Tensor, "b r"]
     ) -> Float[Tensor, "b r *d"]:
-        """Return what is predicted of each region, whose class is known."""
+        """Predict a value for each region, given its class."""
 
     @abstractmethod
     def attach(self, detections: Detections, values: Float[Tensor, "n *d"], size: tuple[int, int]) -> Detections:
-        """Return the detections of one image, of (height, width) ``size``, with the values that ``predict`` gave."""
+        """Return the detections of an image of ``size`` (height, width) with the ``values`` from ``predict``."""
 
 
 def region_convolutions(channels: int, widths: Sequence[int], norm: NormKind) -> nn.Sequential:
-    """Return 3x3 convolutions with ReLU over pooled regions; He's normal initialization by fan-out, as detectron2."""
+    """Build 3x3 convolutions with ReLU for pooled regions, with He normal initialization by fan-out as detectron2."""
     blocks = nn.Sequential(
         *(conv_block(*pair, 3, norm_layer(norm), "relu") for pair in itertools.pairwise([channels, *widths]))
     )
@@ -116,7 +118,7 @@ def region_convolutions(channels: int, widths: Sequence[int], norm: NormKind) ->
 
 
 def initialize_convolutions(part: nn.Module) -> None:
-    """Give convolutions He's normal initialization by fan-out (1502.01852), and biases of zero."""
+    """Initialize convolutions with He normal initialization by fan-out (1502.01852), and biases with zero."""
     for module in part.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

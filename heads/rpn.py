@@ -1,4 +1,4 @@
-"""The region proposal network (1506.01497) on a pyramid (1612.03144 section 4.1)."""
+"""The region proposal network, RPN (1506.01497), on a feature pyramid (1612.03144 section 4.1)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..ops import (
     NO_CANDIDATE,
     PyramidAnchors,
+    StrideRule,
     all_reduce_mean,
     assign_boxes,
     clip_boxes,
@@ -29,48 +30,50 @@ from ..ops import (
     uniform_from_seed,
 )
 from ..structures import Config, FeatureInfo, Features, Images, Instances
-from .base import require_equal_channels, require_levels
-from .regions import LEVELS, Proposals
+from .dense import PyramidLevels, grids_of
+from .regions import Proposals
 
 
 class RPNConfig(Config):
-    """Defaults are detectron2's for ResNet-FPN; where torchvision differs, the field says so."""
+    """The options of the RPN. Defaults are detectron2's for ResNet-FPN; differences in torchvision are noted."""
 
     levels: tuple[str, ...] | None = None
-    """Levels to read; None takes every ``p`` level."""
+    """The levels to read. None: all ``p`` levels."""
     convolutions: PositiveInt = 1
-    """3x3 convolutions before the outputs; two where training begins from random weights (torchvision's ``v2``)."""
+    """Number of 3x3 convolutions before the outputs; two for training from scratch (torchvision's ``v2``)."""
     anchor_sizes: tuple[tuple[float, ...], ...] | None = None
-    """Anchor sizes in pixels, per level; None gives each level one of 8 strides (32..512 on p2..p6)."""
+    """Anchor sizes in pixels for each level. None: one size per level, 8 strides (32..512 on p2..p6)."""
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    """Height over width."""
+    """Aspect ratios of the anchors, height / width."""
     round_anchors: bool = False
-    """Whether anchors are rounded to whole pixels. torchvision: True."""
-    anchor_stride: Literal["exact", "grid"] = "exact"
-    """``grid`` is torchvision's: padded image size // grid size, so 61 instead of 64 on p6 of an 800 px image."""
+    """Round anchors to whole pixels. torchvision: True."""
+    anchor_stride: StrideRule = "exact"
+    """Spacing of the anchors. torchvision: ``grid``."""
     match_thresholds: tuple[float, float] = (0.3, 0.7)
-    """An anchor is negative below the first IoU, positive from the second up, ignored between."""
+    """An anchor is negative if its IoU is below the first threshold, positive if it is at least the second, otherwise
+    ignored."""
     samples: int = Field(default=256, gt=0)
-    """Anchors per image that the losses are computed on."""
+    """Number of anchors sampled per image for the losses."""
     positive_fraction: float = Field(default=0.5, ge=0, le=1)
-    """The most of them that may be positive."""
+    """Maximum fraction of positive samples."""
     ignore_coverage: float = 0.5
-    """A negative anchor with this fraction of its area inside an ignore region is not a negative."""
+    """A negative anchor is ignored if at least this fraction of its area is inside an ignore region."""
     beta: float = 0.0
-    """Where smooth L1 turns linear, in encoded units; 0 is plain L1. torchvision: 1/9."""
+    """The point at which smooth L1 becomes linear, in encoded units; 0 is plain L1. torchvision: 1/9."""
     normalizer: Literal["fixed", "sampled"] = "fixed"
-    """Losses are divided by ``samples`` x images (detectron2) or by the anchors really drawn (torchvision)."""
+    """Divide the losses by ``samples`` x images (``fixed``, detectron2) or by the number of anchors actually sampled
+    (``sampled``, torchvision)."""
     pre_nms: tuple[int, int] = (2000, 1000)
-    """Best anchors kept per level before suppression, in training and in prediction."""
+    """Number of best anchors per level before NMS, in (training, prediction)."""
     post_nms: tuple[int, int] = (1000, 1000)
-    """Proposals per image after it. torchvision: (2000, 1000)."""
+    """Number of proposals per image after NMS, in (training, prediction). torchvision: (2000, 1000)."""
     nms_threshold: float = 0.7
     min_size: float = 0.0
-    """Proposals with a shorter side, in pixels, are dropped. torchvision: 1e-3."""
+    """Proposals whose shorter side is below this are dropped, in pixels. torchvision: 1e-3."""
 
 
 class DensePrediction(NamedTuple):
-    """The network's output for every anchor, level by level, in the order of :mod:`vertebra.ops.anchors`."""
+    """The RPN's outputs for every anchor, by level, in the order of :mod:`vertebra.ops.anchors`."""
 
     anchors: list[Float[Tensor, "_ 4"]]
     logits: list[Float[Tensor, "b _"]]
@@ -78,19 +81,17 @@ class DensePrediction(NamedTuple):
 
 
 class RPN(nn.Module):
-    """Pyramid -> class-agnostic boxes that may hold an object."""
+    """Region proposal network: predicts class-agnostic boxes that may contain an object."""
 
     def __init__(self, feature_info: Mapping[str, FeatureInfo], config: RPNConfig = RPNConfig()) -> None:
         super().__init__()
         self.config = config
-        self.levels = config.levels or tuple(level for level in feature_info if level.startswith("p")) or LEVELS
-        require_levels("the RPN", feature_info, self.levels)
-        channels = require_equal_channels("the RPN", feature_info, self.levels)
-        self.strides = [feature_info[level].stride for level in self.levels]
-        sizes = config.anchor_sizes or tuple((8.0 * stride,) for stride in self.strides)
-        if len(sizes) != len(self.levels):
-            raise ValueError(f"anchor_sizes needs a tuple for each of the levels {self.levels}; got {len(sizes)}")
-        self.anchors = PyramidAnchors(sizes, config.anchor_ratios, config.round_anchors)
+        self.levels = PyramidLevels.choose("the RPN", feature_info, config.levels)
+        strides, channels = self.levels.strides, self.levels.channels
+        sizes = config.anchor_sizes or tuple((8.0 * stride,) for stride in strides)
+        self.anchors = PyramidAnchors(
+            strides, sizes, config.anchor_ratios, rounded=config.round_anchors, stride_rule=config.anchor_stride
+        )
         per_cell = self.anchors.per_cell
         self.convolutions = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1) for _ in range(config.convolutions)
@@ -102,26 +103,21 @@ class RPN(nn.Module):
             nn.init.zeros_(layer.get_parameter("bias"))
 
     def forward(self, features: Features, images: Images) -> DensePrediction:
-        """Score and correct every anchor."""
-        logits, offsets, grids, strides = [], [], [], []
-        for level, stride in zip(self.levels, self.strides, strict=True):
-            hidden = features[level]
+        """Compute the objectness logit and box offsets of every anchor."""
+        logits, offsets = [], []
+        maps = self.levels.read(features)
+        for hidden in maps:
             for convolution in self.convolutions:
                 hidden = F.relu(convolution(hidden))
             logits.append(flatten_cells(self.objectness(hidden), 1).flatten(1).float())
             offsets.append(flatten_cells(self.offsets(hidden), 4).float())
-            rows, columns = hidden.shape[-2:]
-            grids.append((rows, columns))
-            height, width = images.pixels.shape[-2:]
-            exact = self.config.anchor_stride == "exact"
-            strides.append((stride, stride) if exact else (height // rows, width // columns))
-        return DensePrediction(self.anchors(grids, strides), logits, offsets)
+        return DensePrediction(self.anchors(grids_of(maps), images.padded_size), logits, offsets)
 
     @torch.no_grad()
     def propose(self, dense: DensePrediction, images: Images, training: bool) -> Proposals:
-        """Return the best boxes of each image after suppression within each level.
+        """Return the best boxes of each image after NMS within each level.
 
-        ``training`` chooses between the numbers of boxes that the config has for training and for prediction.
+        ``training`` selects the numbers of boxes for training or for prediction in ``pre_nms`` and ``post_nms``.
         """
         config = self.config
         pre_nms, post_nms = (counts[0 if training else 1] for counts in (config.pre_nms, config.post_nms))
@@ -131,7 +127,7 @@ class RPN(nn.Module):
             decoded = decode_boxes(gather_rows(offsets, best.indices), anchors[best.indices])
             level_boxes = clip_boxes(decoded, images.sizes)
             sides = shorter_sides(level_boxes)
-            # A box that has left the image has no area; it is no proposal under either convention.
+            # Boxes outside the image have no area after clipping; neither detectron2 nor torchvision keeps them.
             usable = (sides > 0) & (sides >= config.min_size) & best.scores.isfinite()
             level_scores = best.scores.masked_fill(~usable, NO_CANDIDATE)
             boxes.append(level_boxes)
@@ -141,10 +137,10 @@ class RPN(nn.Module):
         return Proposals(gather_rows(torch.cat(boxes, dim=1), best.indices) * valid[:, :, None], valid)
 
     def loss(self, dense: DensePrediction, targets: Sequence[Instances]) -> dict[str, Tensor]:
-        """Return the losses of a random sample of anchors per image, and how many of them are positive.
+        """Compute the losses on a random sample of anchors per image.
 
-        ``loss_rpn_objectness`` is binary cross-entropy, ``loss_rpn_box`` smooth L1 on the offsets of positives. To
-        watch: ``rpn_positives`` per image.
+        ``loss_rpn_objectness`` is the binary cross-entropy, ``loss_rpn_box`` the smooth L1 of the offsets of positive
+        anchors. The metric ``rpn_positives`` is the number of positives per image.
         """
         config = self.config
         anchors = torch.cat(dense.anchors)
@@ -180,7 +176,7 @@ class RPN(nn.Module):
 
 
 def proposal_recall(proposals: Proposals, targets: Sequence[Instances], threshold: float) -> Bool[Tensor, " n"]:
-    """Return for each object of all images whether a proposal overlaps it by at least ``threshold`` IoU."""
+    """Return for each object of all images whether a proposal has an IoU of at least ``threshold`` with it."""
     recalled = [
         ((pairwise_iou(target.boxes, boxes) >= threshold) & valid).any(dim=1)
         for boxes, valid, target in zip(*proposals, targets, strict=True)

@@ -1,9 +1,11 @@
-"""The conventions of torchvision's detectors: with them its weights give its numbers."""
+"""Head configs with the conventions of torchvision's detectors, for its pretrained weights."""
 
 from ..ops import RoIAlignConfig
 from .box_branch import BoxBranchConfig
+from .dense import DenseSelectionConfig
 from .mask_branch import MaskBranchConfig
 from .rcnn import RCNNConfig
+from .retinanet import OCTAVE, RetinaNetConfig
 from .rpn import RPNConfig
 
 
@@ -26,7 +28,7 @@ def _rpn(convolutions: int = 1) -> RPNConfig:
 _BOX = BoxBranchConfig(pool=_pool(7), background="first", beta=1 / 9, min_size=1e-2)
 
 TORCHVISION = RCNNConfig(rpn=_rpn(), box=_BOX)
-"""The head of ``fasterrcnn_resnet50_fpn`` (which counts the background as a class)."""
+"""The head of ``fasterrcnn_resnet50_fpn``, whose number of classes includes the background."""
 
 TORCHVISION_MASK = RCNNConfig(rpn=_rpn(), box=_BOX, mask=MaskBranchConfig(pool=_pool(14), truth="soft", paste="padded"))
 """The head of ``maskrcnn_resnet50_fpn``."""
@@ -44,5 +46,17 @@ TORCHVISION_V2 = RCNNConfig(
     ),
     mask=MaskBranchConfig(pool=_pool(14), norm="batch", truth="soft", paste="padded"),
 )
-"""The head of ``maskrcnn_resnet50_fpn_v2``, and without its mask branch that of ``fasterrcnn_resnet50_fpn_v2``. The
-backbone and the neck have batch norm there; torchvision's scripts train it as ``sync``."""
+"""The head of ``maskrcnn_resnet50_fpn_v2``; without its mask branch, that of ``fasterrcnn_resnet50_fpn_v2``. In these
+models the backbone and the neck have batch norm, which torchvision's scripts train with ``sync``."""
+
+TORCHVISION_RETINANET = RetinaNetConfig(
+    anchor_sizes=tuple(tuple(float(int(size * step)) for step in OCTAVE) for size in (32, 64, 128, 256, 512)),
+    round_anchors=True,
+    anchor_stride="grid",
+    normalizer="image",
+    selection=DenseSelectionConfig(max_detections=300),
+)
+"""The head of ``retinanet_resnet50_fpn`` on levels p3..p7, of which the neck makes p6 and p7 with ``extra="conv"``."""
+
+TORCHVISION_RETINANET_V2 = TORCHVISION_RETINANET.replace(norm="group", box_loss="giou")
+"""The head of ``retinanet_resnet50_fpn_v2``; the neck makes p6 and p7 with ``extra="conv_from_input"``."""

@@ -1,4 +1,4 @@
-"""Floor 5: the one ``Model``, and building it from a config."""
+"""The model class, building models from configs, and converting and transferring weights (floor 5)."""
 
 from ..structures import InputConfig
 from .build import ModelConfig, build_model, resolve_input

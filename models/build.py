@@ -1,4 +1,4 @@
-"""A model from a config."""
+"""Building a model from a config."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -14,15 +14,16 @@ from .preprocess import Preprocess
 
 
 class ModelConfig(Config):
-    """The parts of a model, each with its own config; channels, strides and class counts follow from them."""
+    """The parts of a model, each with its config. Channels and strides are passed on from part to part."""
 
     input: InputConfig | None = None
-    """None: as the backbone's weights were trained. A run's own config says which that was."""
+    """Pixel normalization. None: as the backbone's weights were trained; a run stores the resolved value."""
     backbone: Annotated[BackboneConfig, *BACKBONES.field()]
     weights: str | None = None
-    """Pretrained weights that the backbone starts from; see :func:`vertebra.backbones.load_backbone_weights`."""
+    """Pretrained weights of the backbone: a file or a source such as ``torchvision/IMAGENET1K_V2``; see
+    :func:`vertebra.backbones.load_backbone_weights`. None: random weights."""
     start_from: str | None = None
-    """A run folder or checkpoint whose whole model this one starts from, whatever its classes; see
+    """A run folder or checkpoint from which to initialize the complete model, which may have other classes; see
     :func:`vertebra.models.transfer_weights`."""
     neck: Annotated[PartConfig, *NECKS.field()]
     head: Annotated[HeadConfig, *HEADS.field()]
@@ -30,19 +31,22 @@ class ModelConfig(Config):
     @model_validator(mode="after")
     def _check_starting_weights(self) -> "ModelConfig":
         if self.start_from is not None and self.weights is not None:
-            raise ValueError("start_from gives the backbone its weights too: set weights to null")
+            raise ValueError("start_from also initializes the backbone: set weights to null")
         return self
 
 
 def resolve_input(config: ModelConfig) -> ModelConfig:
-    """Return the config with the input written out that its weights were trained on."""
+    """Return the config with ``input`` set; None is replaced by the pixel normalization of its pretrained weights."""
     if config.input is not None:
         return config
     return config.replace(input=weights_input(config.backbone, config.weights))
 
 
 def build_model(config: ModelConfig, class_names: Sequence[str] | Mapping[str, Sequence[str]]) -> Model:
-    """Build the parts on one another, for these classes; random weights. The classes of several heads come by task."""
+    """Build a model with random weights.
+
+    ``class_names`` holds the names of the classes; for several heads it is a dict of them by task.
+    """
     backbone = BACKBONES.build(config.backbone)
     preprocess = Preprocess(config.input or weights_input(config.backbone, config.weights))
     neck = NECKS.build(config.neck, backbone.feature_info)

@@ -1,4 +1,4 @@
-"""Converts the weights of other toolkits' detectors and segmenters to the names of this one."""
+"""Converting the weights of torchvision's detectors and segmentation models to this library's parameter names."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from ..structures import CheckpointError
 
 _NamePatterns = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 
-_DETECTOR_NAMES: _NamePatterns = (
+_RCNN_NAMES: _NamePatterns = (
     (r"backbone\.body\.", r"backbone."),
     (r"backbone\.fpn\.inner_blocks\.(\d)\.", lambda match: f"neck.lateral.c{int(match[1]) + 2}."),
     (r"backbone\.fpn\.layer_blocks\.(\d)\.", lambda match: f"neck.output.p{int(match[1]) + 2}."),
@@ -24,6 +24,17 @@ _DETECTOR_NAMES: _NamePatterns = (
     (r"roi_heads\.mask_head\.([0-3]\.[01])\.", r"head.mask.convolutions.\1."),
     (r"roi_heads\.mask_predictor\.conv5_mask\.", r"head.mask.deconvolution."),
     (r"roi_heads\.mask_predictor\.mask_fcn_logits\.", r"head.mask.logits."),
+)
+_RETINANET_NAMES: _NamePatterns = (
+    (r"backbone\.body\.", r"backbone."),
+    (r"backbone\.fpn\.inner_blocks\.(\d)\.0\.", lambda match: f"neck.lateral.c{int(match[1]) + 3}."),
+    (r"backbone\.fpn\.layer_blocks\.(\d)\.0\.", lambda match: f"neck.output.p{int(match[1]) + 3}."),
+    (r"backbone\.fpn\.extra_blocks\.p6\.", r"neck.extra.first."),
+    (r"backbone\.fpn\.extra_blocks\.p7\.", r"neck.extra.second."),
+    (r"head\.classification_head\.conv\.", r"head.class_tower."),
+    (r"head\.classification_head\.cls_logits\.", r"head.class_logits."),
+    (r"head\.regression_head\.conv\.", r"head.box_tower."),
+    (r"head\.regression_head\.bbox_reg\.", r"head.box_offsets."),
 )
 _BACKBONE_AND_AUXILIARY_NAMES: _NamePatterns = (
     (r"backbone\.", r"backbone."),
@@ -50,27 +61,47 @@ _FCN_NAMES: _NamePatterns = (
 
 
 def from_torchvision_detector(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert the state dict of torchvision's Faster or Mask R-CNN for a ``Model`` of ResNet, FPN and R-CNN.
+    """Convert the state dict of a detector of torchvision for a ``Model`` with a ResNet, an FPN and the same head.
 
-    It may come from ``fasterrcnn_resnet*_fpn`` or ``maskrcnn_resnet*_fpn`` (the backbone has frozen norms) or from
-    their ``_v2`` (backbone and neck have batch norm). The head needs the conventions ``vertebra.heads.TORCHVISION``,
-    ``TORCHVISION_MASK`` or ``TORCHVISION_V2``. Raises :class:`CheckpointError` for other names.
+    The head needs the conventions of :mod:`vertebra.heads` that are named here. Models called ``_v2`` have batch norm
+    in the backbone and, if they are R-CNNs, in the neck; the others have frozen norms in the backbone.
+
+    - ``fasterrcnn_resnet*_fpn``, ``maskrcnn_resnet*_fpn``, ``*_v2``: ``TORCHVISION``, ``TORCHVISION_MASK``,
+      ``TORCHVISION_V2``.
+    - ``retinanet_resnet*_fpn``, ``*_v2``: ``TORCHVISION_RETINANET``, ``TORCHVISION_RETINANET_V2``.
+
+    Raises :class:`CheckpointError` for other names.
     """
-    converted = _rename(state_dict, _DETECTOR_NAMES, "torchvision's Faster or Mask R-CNN with a ResNet-FPN")
-    if "neck.lateral.c2.1.weight" not in converted:  # without a norm our convolution is not in a sequence
+    if any(name.startswith("head.classification_head.") for name in state_dict):
+        return _convert_retinanet(state_dict)
+    return _convert_rcnn(state_dict)
+
+
+def _convert_rcnn(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    converted = _rename(state_dict, _RCNN_NAMES, "torchvision's Faster or Mask R-CNN with a ResNet-FPN")
+    if "neck.lateral.c2.1.weight" not in converted:  # without a norm our convolutions are not in a Sequential
         converted = {re.sub(r"^(neck\.\w+\.\w\d)\.0\.", r"\1.", name): tensor for name, tensor in converted.items()}
     for name in ("head.mask.logits.weight", "head.mask.logits.bias"):
         if name in converted:
-            converted[name] = converted[name][1:]  # torchvision has a mask for the background too
+            converted[name] = converted[name][1:]  # torchvision predicts a mask for the background too
+    return converted
+
+
+def _convert_retinanet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    converted = _rename(state_dict, _RETINANET_NAMES, "torchvision's RetinaNet with a ResNet-FPN")
+    for name, tensor in converted.items():
+        if name.startswith(("head.class_logits.", "head.box_offsets.")):
+            # Each cell has three ratios of three sizes; torchvision orders anchors by ratio first, ours by size.
+            converted[name] = tensor.unflatten(0, (3, 3, -1)).transpose(0, 1).flatten(0, 2)
     return converted
 
 
 def from_torchvision_segmenter(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert the state dict of torchvision's ``deeplabv3_resnet*`` or ``fcn_resnet*`` for a ``Model`` with that head.
 
-    The backbone is a ResNet with ``output_stride=8``, the neck is ``passthrough``, and the head's conventions are
-    ``vertebra.heads.TORCHVISION_DEEPLAB`` or ``FCNConfig``, with an auxiliary classifier where the weights have one, as
-    published ones do. Raises :class:`CheckpointError` for other names.
+    Build the model with a ResNet with ``output_stride=8``, the neck ``passthrough``, and the head config
+    ``vertebra.heads.TORCHVISION_DEEPLAB`` or ``FCNConfig``; it needs an auxiliary classifier if the weights have one,
+    as published weights do. Raises :class:`CheckpointError` for an unknown tensor name.
     """
     if any(name.startswith("classifier.0.convs.") for name in state_dict):
         return _rename(state_dict, _DEEPLAB_NAMES, "torchvision's DeepLabv3 with a ResNet")
@@ -78,7 +109,7 @@ def from_torchvision_segmenter(state_dict: Mapping[str, Tensor]) -> dict[str, Te
 
 
 def _rename(state_dict: Mapping[str, Tensor], patterns: _NamePatterns, source: str) -> dict[str, Tensor]:
-    """Return each tensor under the name that the first matching pattern makes of its own."""
+    """Rename each tensor by the first pattern that matches its name; raise CheckpointError if none does."""
     converted: dict[str, Tensor] = {}
     for name, tensor in state_dict.items():
         for pattern, replacement in patterns:
@@ -87,5 +118,5 @@ def _rename(state_dict: Mapping[str, Tensor], patterns: _NamePatterns, source: s
                 converted[renamed] = tensor
                 break
         else:
-            raise CheckpointError(f"{name} is no tensor of {source}")
+            raise CheckpointError(f"{name} is not a tensor of {source}")
     return converted

@@ -1,4 +1,4 @@
-"""The one model: every detector, segmenter and classifier is this class with other parts."""
+"""The model class: detectors, segmentation models and classifiers differ only in their parts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,10 @@ from .preprocess import Preprocess
 
 
 class Model(nn.Module):
-    """Images -> losses (``forward``) or predictions (``predict``), in training and evaluation mode alike."""
+    """A model of a backbone, a neck and a head.
+
+    ``forward`` returns losses and ``predict`` predictions, both in training and in evaluation mode.
+    """
 
     class_names: Mapping[str, tuple[str, ...]]
     """The class names of each task: label ``i`` is ``class_names["detection"][i]``. Empty if they are not known."""
@@ -27,9 +30,9 @@ class Model(nn.Module):
         preprocess: Preprocess | None = None,
         class_names: Sequence[str] | Mapping[str, Sequence[str]] = (),
     ) -> None:
-        """Join the parts; ``preprocess`` None takes the input that the backbone's weights want."""
+        """Combine the parts; ``preprocess=None`` uses the pixel normalization of the backbone's weights."""
         super().__init__()
-        if not isinstance(class_names, Mapping):  # those of the head's one task
+        if not isinstance(class_names, Mapping):  # the head has a single task
             class_names = {head.targets(): class_names} if class_names else {}
         self.class_names = {task: tuple(names) for task, names in class_names.items()}
         self.preprocess = preprocess or Preprocess(backbone.input)
@@ -39,7 +42,7 @@ class Model(nn.Module):
 
     @property
     def size_divisor(self) -> int:
-        """Images are padded to a multiple of this: the backbone's coarsest stride, in pixels."""
+        """The coarsest stride of the backbone in pixels; pad images to a multiple of it."""
         return max(info.stride for info in self.backbone.feature_info.values())
 
     @property
@@ -48,20 +51,20 @@ class Model(nn.Module):
         return next(self.parameters()).device
 
     def compile_dense(self) -> None:
-        """Let torch.compile make one program of each dense part; names and results stay as they are."""
+        """Compile the backbone, the neck and the dense parts of the head in place; parameter names do not change."""
         for part in (self.backbone, self.neck, *map(self.head.get_submodule, self.head.dense_parts)):
             part.compile()
 
     def features(self, images: Images) -> Features:
-        """Compute the levels of the backbone and the neck by name; a head reads those it wants."""
+        """Compute the feature maps of the backbone and the neck, by level name."""
         levels = self.backbone(self.preprocess(images))
         return levels | self.neck(levels)
 
     def forward(self, images: Images, targets: Sequence[Any]) -> dict[str, Tensor]:
-        """Compute the losses and the numbers to watch (:mod:`vertebra.ops.losses`) from one target per image."""
+        """Compute the losses and metrics (see :mod:`vertebra.ops.losses`); ``targets`` has one target per image."""
         return self.head.loss(self.features(images), images, targets)
 
     @torch.no_grad()
     def predict(self, images: Images) -> list[Any]:
-        """Predict each image, in the frame of the images given. Call ``eval()`` first, as for any module."""
+        """Return one prediction per image, in pixel coordinates of the given images. Call ``eval()`` first."""
         return self.head.predict(self.features(images), images)

@@ -1,4 +1,4 @@
-"""From pixels 0..255 to the input that weights were trained on."""
+"""Normalizing pixels as the pretrained weights expect them."""
 
 import torch
 from jaxtyping import Float
@@ -8,9 +8,9 @@ from ..structures import Images, InputConfig
 
 
 class Preprocess(nn.Module):
-    """Normalizes images on the model's device.
+    """Normalization of uint8 images (0..255, RGB) on the model's device.
 
-    Padding is zero after normalization, as in torchvision's detectors.
+    Padding is set to zero after normalization, as in torchvision's detectors.
     """
 
     def __init__(self, config: InputConfig = InputConfig()) -> None:
@@ -24,7 +24,7 @@ class Preprocess(nn.Module):
         """Compute the normalized pixels."""
         channels = len(self.config.mean)
         if images.pixels.shape[1] != channels:
-            raise ValueError(f"this model takes images of {channels} channels, got {images.pixels.shape[1]}")
+            raise ValueError(f"this model needs images with {channels} channels, got {images.pixels.shape[1]}")
         pixels = images.pixels.flip(1) if self.config.channels == "bgr" else images.pixels
         normalized = (pixels.to(self.get_buffer("mean").dtype) - self.get_buffer("mean")) / self.get_buffer("std")
         height, width = pixels.shape[-2:]

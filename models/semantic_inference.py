@@ -1,12 +1,12 @@
-"""Semantic prediction by sliding windows, at several scales and mirrored.
+"""Semantic prediction with sliding windows and test-time augmentation (several scales, flips).
 
-It takes more time, and only the activations of a few windows at once. A window is predicted as an image of its own;
-where windows overlap, their logits are averaged. Scales and mirror images are views of one image: the logits of each
-view are resized to the image, and the softmax probabilities of the views are averaged. Both are mmseg's conventions
+Sliding windows need memory for the activations of a few windows only. Each window is predicted as a separate image, and
+logits are averaged where windows overlap. Each combination of scale and flip is a view of the image: its logits are
+resized to the image, and the softmax probabilities of all views are averaged. Both conventions are mmsegmentation's
 (``slide_inference``, ``SegTTAModel``).
 
-With one view the logits stay on the grids of the windows. Several views have their probabilities added up for every
-class and pixel: two or three maps of floats per class, as large as the image.
+With a single view the logits keep the low resolution of the windows. Several views need two or three float maps per
+class of the size of the image.
 """
 
 import itertools
@@ -23,46 +23,46 @@ from .model import Model
 
 
 class SemanticInference(Config):
-    """How an image is divided and viewed. The default is ``Model.predict``."""
+    """The options of sliding windows and test-time augmentation. The default is one pass over the complete image."""
 
     window: PositiveInt | None = None
-    """Side of the square windows in pixels; None takes the image at once. A smaller image is one window."""
+    """Side length of the square windows in pixels; a smaller image is one window. None: predict the image at once."""
     stride: PositiveInt | None = None
-    """Pixels from one window to the next; None: two thirds of a window. The last window ends with the image."""
+    """Distance between windows in pixels; the last window ends at the image border. None: two thirds of a window."""
     scales: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
-    """Factors by which the image is resized, bilinearly; windows keep their size."""
+    """Scales of test-time augmentation: factors by which the image is resized bilinearly. Windows keep their size."""
     flip: bool = False
-    """Whether every scale is also viewed mirrored, left to right."""
+    """Also predict the horizontally flipped image at every scale, and average."""
     batch_size: PositiveInt = 4
-    """Windows that the model sees at once."""
+    """Windows per batch."""
 
     @model_validator(mode="after")
     def _check(self) -> "SemanticInference":
         if self.stride is not None and self.stride > (self.window or 0):
             raise ValueError(
-                "windows leave no gap where a stride is at most one window; "
+                "stride must be at most the window, or there are gaps between windows; "
                 f"got stride={self.stride} and window={self.window}"
             )
         return self
 
     @property
     def views(self) -> list[tuple[float, bool]]:
-        """The scale of each view, and whether it is mirrored."""
-        return [(scale, mirrored) for scale in self.scales for mirrored in ((False, True) if self.flip else (False,))]
+        """The views of an image as (scale, whether it is flipped)."""
+        return [(scale, flipped) for scale in self.scales for flipped in ((False, True) if self.flip else (False,))]
 
 
 @torch.no_grad()
 def predict_semantic(
     model: Model, images: Images, config: SemanticInference = SemanticInference()
 ) -> list[SemanticLogits]:
-    """Predict the class logits of each image; where the config is not the default, one image at a time.
+    """Predict the class logits of each image; with a config other than the default, one image at a time.
 
-    With several views they are the logarithm of the averaged probability, so that their softmax is that average. Call
-    ``eval()`` first, as for any module.
+    With several views the logits are the logarithm of the averaged probabilities, so that their softmax is the average.
+    Call ``eval()`` first. Raises ValueError if the model's task is not semantic segmentation.
     """
     if model.head.task != "semantic":
         raise ValueError(
-            f"predict_semantic is for models that predict a class for every pixel; this one's task is {model.head.task}"
+            f"predict_semantic needs a model for semantic segmentation; the task of this model is {model.head.task}"
         )
     if config.window is None and config.views == [(1.0, False)]:
         return model.predict(images)
@@ -73,32 +73,32 @@ def predict_semantic(
 
 
 def _predict_image(model: Model, pixels: UInt8[Tensor, "c h w"], config: SemanticInference) -> SemanticLogits:
-    """Predict one image from all of its views."""
-    (scale, mirrored), *others = config.views
-    if not others:
+    """Predict an image, averaged over its views."""
+    (scale, flipped), *more_views = config.views
+    if not more_views:
         height, width = pixels.shape[-2:]
         return replace(_predict_view(model, pixels, scale, config), size=(height, width))
-    total = _view_probabilities(model, pixels, scale, mirrored, config)
-    for scale, mirrored in others:
-        total.add_(_view_probabilities(model, pixels, scale, mirrored, config))
+    total = _view_probabilities(model, pixels, scale, flipped, config)
+    for scale, flipped in more_views:
+        total.add_(_view_probabilities(model, pixels, scale, flipped, config))
     smallest = torch.finfo(total.dtype).tiny
     return SemanticLogits.from_pixels(total.div_(len(config.views)).clamp_(min=smallest).log_())
 
 
 def _view_probabilities(
-    model: Model, pixels: UInt8[Tensor, "c h w"], scale: float, mirrored: bool, config: SemanticInference
+    model: Model, pixels: UInt8[Tensor, "c h w"], scale: float, flipped: bool, config: SemanticInference
 ) -> Float[Tensor, "k h w"]:
-    """Return the probabilities of the classes for every pixel of an image that one view of it gives."""
+    """Predict one view of an image; return the class probabilities of every pixel of the image."""
     height, width = pixels.shape[-2:]
-    logits = full_size_logits(_predict_view(model, pixels.flip(-1) if mirrored else pixels, scale, config))
-    logits = logits.flip(-1) if mirrored else logits
+    logits = full_size_logits(_predict_view(model, pixels.flip(-1) if flipped else pixels, scale, config))
+    logits = logits.flip(-1) if flipped else logits
     return resize_maps(logits[None], (height, width))[0].softmax(dim=0)
 
 
 def _predict_view(
     model: Model, pixels: UInt8[Tensor, "c h w"], scale: float, config: SemanticInference
 ) -> SemanticLogits:
-    """Predict an image resized by ``scale``, window by window; the prediction is for the resized image."""
+    """Resize an image by ``scale`` and predict it window by window; return the logits of the resized image."""
     height, width = (max(1, round(side * scale)) for side in pixels.shape[-2:])
     view = resize_maps(pixels.float()[None], (height, width))[0].round().to(torch.uint8)
     side = config.window or max(height, width)
@@ -115,7 +115,7 @@ def _predict_view(
 
 
 def _corners(size: tuple[int, int], config: SemanticInference) -> list[tuple[int, int]]:
-    """Return the (top, left) corners of the windows over a (height, width), row by row."""
+    """Return the (top, left) corners of the windows of an image of ``size`` (height, width), row by row."""
     window = config.window or max(size)
     stride = config.stride or max(1, round(window * 2 / 3))
     rows, columns = (_starts(side, window, stride) for side in size)
@@ -123,6 +123,6 @@ def _corners(size: tuple[int, int], config: SemanticInference) -> list[tuple[int
 
 
 def _starts(side: int, window: int, stride: int) -> list[int]:
-    """Return where windows start along a side: a stride apart, but the last one where it ends with the side."""
+    """Return the start of each window along a side; they are ``stride`` apart, and the last ends with the side."""
     last = max(side - window, 0)
     return [*range(0, last, stride), last]

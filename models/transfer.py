@@ -1,4 +1,4 @@
-"""Transfers a model's weights to a model of other classes; what a class has learned is found by its name."""
+"""Transferring weights to a model with other classes, matching classes by name."""
 
 import torch
 from torch import Tensor
@@ -11,44 +11,47 @@ from .model import Model
 
 @torch.no_grad()
 def transfer_weights(model: Model, source: Model) -> str:
-    """Give ``model`` the weights of ``source``, which has the same parts and may have other classes.
+    """Copy the weights of ``source`` into ``model``, which has the same parts but may have other classes.
 
-    Tensors without rows of classes are copied. In the others the rows of each class that both models know are copied,
-    and those of the background, wherever either model has them; the rows of other classes stay as they are. Returns a
-    line that says which classes those were. Raises CheckpointError where the parts differ; the model is then as it was.
+    In tensors with rows per class, the rows of classes that both models have (matched by name) and of the background
+    are copied, at whatever index each model has them; the rows of other classes keep their values. All other tensors
+    are copied completely. Returns a line that lists the classes. Raises CheckpointError, and leaves the model
+    unchanged, if the parts differ.
     """
-    before, tensors = model.state_dict(), source.state_dict()
+    expected, tensors = model.state_dict(), source.state_dict()
     target_rows, source_rows = _class_rows(model), _class_rows(source)
     mixed = {
-        name: _copy_rows(before[name], target_rows[name], tensors[name], source_rows[name])
+        name: _copy_rows(expected[name], target_rows[name], tensors[name], source_rows[name])
         for name in target_rows.keys() & source_rows.keys()
-        if before[name].shape[1:] == tensors[name].shape[1:]
+        if expected[name].shape[1:] == tensors[name].shape[1:]
     }
     tensors |= mixed
-    if problems := state_dict_problems(tensors, before, may_lack=_is_batch_counter, may_have=_is_batch_counter):
+    if problems := state_dict_problems(tensors, expected, may_lack=_is_batch_counter, may_have=_is_batch_counter):
         raise CheckpointError(
-            f"does not fit this model: {join_first(problems)}", "give both the same backbone, neck and head"
+            f"does not fit this model: {join_first(problems)}", "use the same backbone, neck and head in both models"
         )
     model.load_state_dict(tensors, strict=False)
-    return f"{len(tensors) - len(mixed)} tensors kept, {len(mixed)} have rows of classes: {_describe(model, source)}"
+    return f"{len(tensors) - len(mixed)} tensors copied, {len(mixed)} with rows per class: {_describe(model, source)}"
 
 
 def _is_batch_counter(name: str) -> bool:
-    """Return whether a tensor counts batches, which only norms that collect statistics have."""
+    """Return whether a tensor is a batch counter, which only norms with running statistics have."""
     return name.endswith("num_batches_tracked")
 
 
-_Slices = dict[str | None, slice]
+_Rows = dict[str | None, list[int]]
 
 
-def _class_rows(model: Model) -> dict[str, _Slices]:
-    """Return the rows of each class in every tensor that has such rows, by the tensor's name in the model."""
+def _class_rows(model: Model) -> dict[str, _Rows]:
+    """Return the rows of each class for every tensor with rows per class, by the tensor's name in the model."""
     names = model.class_names
-    return {f"head.{name}": rows.slices(names[task]) for name, (task, rows) in class_rows_by_tensor(model.head).items()}
+    return {
+        f"head.{name}": rows.indices(names[task]) for name, (task, rows) in class_rows_by_tensor(model.head).items()
+    }
 
 
-def _copy_rows(target: Tensor, target_rows: _Slices, source: Tensor, source_rows: _Slices) -> Tensor:
-    """Return a copy of ``target`` in which the classes that both know have their rows of ``source``."""
+def _copy_rows(target: Tensor, target_rows: _Rows, source: Tensor, source_rows: _Rows) -> Tensor:
+    """Return a copy of ``target`` with the rows of ``source`` for the classes that both have."""
     mixed = target.clone()
     for name in target_rows.keys() & source_rows.keys():
         mixed[target_rows[name]] = source[source_rows[name]].to(target)
@@ -56,12 +59,12 @@ def _copy_rows(target: Tensor, target_rows: _Slices, source: Tensor, source_rows
 
 
 def _describe(model: Model, source: Model) -> str:
-    """Describe for each task which classes both models know, which only the model, and which only the source."""
+    """Describe for each task which classes both models have, which only ``model``, and which only ``source``."""
     descriptions, source_names = [], source.class_names
     for task, names in model.class_names.items():
         outcomes = {
             "mapped by name": [name for name in names if name in source_names[task]],
-            "initialised": [name for name in names if name not in source_names[task]],
+            "initialized": [name for name in names if name not in source_names[task]],
             "dropped": [name for name in source_names[task] if name not in names],
         }
         parts = [f"{join_first(words, separator=', ')} {outcome}" for outcome, words in outcomes.items() if words]

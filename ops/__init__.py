@@ -4,7 +4,15 @@ A dense head is built from four of these files: ``anchors`` (its references), ``
 ``boxes`` (encoding and decoding) and ``select`` (from scores to detections).
 """
 
-from .anchors import PyramidAnchors, cell_anchors, flatten_cells, grid_anchors, grid_points
+from .anchors import (
+    PyramidAnchors,
+    StrideRule,
+    cell_anchors,
+    flatten_cells,
+    grid_anchors,
+    grid_points,
+    grid_stride,
+)
 from .assign import (
     IGNORED,
     NEGATIVE,
@@ -75,6 +83,7 @@ __all__ = [
     "PyramidAnchors",
     "RoIAlignConfig",
     "Sample",
+    "StrideRule",
     "SyncBatchNorm",
     "activation_layer",
     "all_reduce_mean",
@@ -98,6 +107,7 @@ __all__ = [
     "get_world_size",
     "grid_anchors",
     "grid_points",
+    "grid_stride",
     "ignore_regions",
     "join_first",
     "label_map",

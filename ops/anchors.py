@@ -5,10 +5,15 @@ References are ordered by level, then by row, then by column; the references of 
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+StrideRule = Literal["exact", "grid"]
+"""How far apart the references of a level are. ``exact``: the level's stride. ``grid``: the padded image size // the
+grid size (torchvision), which is 61 pixels instead of 64 on p6 of an 800-pixel image."""
 
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], rounded: bool = False) -> Float[Tensor, "a 4"]:
@@ -25,6 +30,18 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], rounded: bool 
             boxes.append([-width / 2, -height / 2, width / 2, height / 2])
     anchors = torch.tensor(boxes)
     return anchors.round() if rounded else anchors
+
+
+def grid_stride(
+    stride: int, grid: tuple[int, int], image_size: tuple[int, int], rule: StrideRule = "exact"
+) -> tuple[int, int]:
+    """Return the (vertical, horizontal) distance in pixels between the references of neighbouring cells.
+
+    ``grid`` is (rows, columns) of the level, ``image_size`` the (height, width) of the padded images.
+    """
+    if rule == "exact":
+        return stride, stride
+    return image_size[0] // grid[0], image_size[1] // grid[1]
 
 
 def grid_anchors(cells: Float[Tensor, "a 4"], grid: tuple[int, int], stride: tuple[int, int]) -> Float[Tensor, "_ 4"]:
@@ -53,27 +70,42 @@ def grid_points(grid: tuple[int, int], stride: tuple[int, int], device: torch.de
 class PyramidAnchors(nn.Module):
     """Generates the anchors of every level of a pyramid. It has no weights; its buffers are not in the state dict."""
 
-    def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float], rounded: bool = False) -> None:
-        """Compute the anchors of one cell of each level; ``sizes`` has the sizes per level, see :func:`cell_anchors`.
+    def __init__(
+        self,
+        strides: Sequence[int],
+        sizes: Sequence[Sequence[float]],
+        ratios: Sequence[float],
+        *,
+        rounded: bool = False,
+        stride_rule: StrideRule = "exact",
+    ) -> None:
+        """Compute the anchors of one cell of each level.
 
-        Raises ValueError if the levels differ in the number of anchors per cell.
+        ``strides`` and ``sizes`` are per level; for sizes, ratios and rounding see :func:`cell_anchors`. Raises
+        ValueError if the numbers of levels differ, or the levels in the number of anchors per cell.
         """
         super().__init__()
+        if len(sizes) != len(strides):
+            raise ValueError(f"anchors need sizes for each of {len(strides)} levels; got {len(sizes)}: {tuple(sizes)}")
         counts = {len(level_sizes) * len(ratios) for level_sizes in sizes}
         if len(counts) != 1:
             raise ValueError(f"every level needs the same number of anchors per cell; got the sizes {tuple(sizes)}")
+        self.strides = tuple(strides)
+        self.stride_rule: StrideRule = stride_rule
         self.per_cell = counts.pop()
         for level, level_sizes in enumerate(sizes):
             self.register_buffer(f"cells_{level}", cell_anchors(level_sizes, ratios, rounded), persistent=False)
 
-    def forward(
-        self, grids: Sequence[tuple[int, int]], strides: Sequence[tuple[int, int]]
-    ) -> list[Float[Tensor, "_ 4"]]:
-        """Return the anchors of every level; ``grids`` and ``strides`` are per level, as in :func:`grid_anchors`."""
-        return [
-            grid_anchors(self.get_buffer(f"cells_{level}"), grid, stride)
-            for level, (grid, stride) in enumerate(zip(grids, strides, strict=True))
-        ]
+    def forward(self, grids: Sequence[tuple[int, int]], image_size: tuple[int, int]) -> list[Float[Tensor, "_ 4"]]:
+        """Return the anchors of every level.
+
+        ``grids`` is (rows, columns) per level, ``image_size`` the (height, width) of the padded images.
+        """
+        anchors = []
+        for level, (stride, grid) in enumerate(zip(self.strides, grids, strict=True)):
+            distances = grid_stride(stride, grid, image_size, self.stride_rule)
+            anchors.append(grid_anchors(self.get_buffer(f"cells_{level}"), grid, distances))
+        return anchors
 
 
 def flatten_cells(maps: Float[Tensor, "b _ h w"], width: int) -> Float[Tensor, "b _ {width}"]:

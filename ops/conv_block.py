@@ -25,13 +25,15 @@ def conv_block(
     *,
     stride: int = 1,
     dilation: int = 1,
+    bias: bool | None = None,
 ) -> nn.Module:
-    """Build a convolution, a norm and an activation; the convolution has a bias only if there is no norm.
+    """Build a convolution, a norm and an activation.
 
-    The result is an ``nn.Sequential``, or the bare convolution if there is neither norm nor activation. The padding
-    keeps the size of the map at stride 1 for an odd ``kernel``.
+    ``bias`` None gives the convolution a bias only if there is no norm. The result is an ``nn.Sequential``, or the bare
+    convolution if there is neither norm nor activation. The padding keeps the size of the map at stride 1 for an odd
+    ``kernel``.
     """
-    bias = norm is nn.Identity
+    bias = norm is nn.Identity if bias is None else bias
     padding = dilation * (kernel // 2)
     convolution = nn.Conv2d(in_channels, channels, kernel, stride, padding, dilation, bias=bias)
     layers = [convolution, norm(channels), activation_layer(activation)]

@@ -33,6 +33,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def padded_size(self) -> tuple[int, int]:
+        """The (height, width) of the batch, which the smaller images are padded to."""
+        return self.pixels.shape[2], self.pixels.shape[3]
+
     @classmethod
     def from_list(cls, images: Sequence[UInt8[Tensor, "_ _ _"]], divisor: int = 32) -> "Images":
         """Pad and stack images (c h w).

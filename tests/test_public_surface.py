@@ -15,7 +15,7 @@ import vertebra
 from vertebra.inference import load_model
 from vertebra.structures import UsageError
 
-from .helpers.runs import numbers
+from .helpers.runs import read_scores
 from .helpers.tiny import tiny_classifier, tiny_config
 
 ROOT = Path(__file__).parent.parent
@@ -78,7 +78,7 @@ def test_models_are_listed_by_the_names_that_build_them():
 
 def test_evaluating_a_run_gives_the_numbers_that_training_ended_with(run):
     """Law: of its folder, of its checkpoint, and of its model with its config."""
-    expected = numbers(run / "eval.json")
+    expected = read_scores(run / "eval.json")
     expected.pop("images")
     config = tiny_classifier()
     assert vertebra.evaluate(run) == expected

@@ -21,7 +21,7 @@ TOO_LOW = "annotations may be missing, or the images may be nearly identical"
 
 
 class RunLog:
-    """Collect the values of each step, and write their means every ``run.log_every`` steps.
+    """The log of a run: collects the values of each step, and writes their means every ``run.log_every`` steps.
 
     ``start`` is the last step already taken (0 in a new run), and ``pending_values`` the value of
     :attr:`pending_values` at that step, from the checkpoint.

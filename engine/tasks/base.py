@@ -19,7 +19,7 @@ Rows = list[dict[str, Any]]
 
 
 class Task(ABC, Generic[Prediction]):
-    """Convert predictions, in the original pixels of an image, to results rows, scores and pictures.
+    """Base class of tasks, which convert predictions in original pixels to results rows, scores and pictures.
 
     Register a subclass with ``TASKS.register(name)``; it is built from the classes: ``TASKS["detection"](classes)``.
     """

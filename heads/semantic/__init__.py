@@ -1,4 +1,4 @@
-"""Semantic segmentation: a class for every pixel."""
+"""Heads for semantic segmentation."""
 
 from .base import AuxiliaryConfig, SemanticConfig, SemanticHead
 from .deeplab import TORCHVISION_DEEPLAB, DeepLabConfig, DeepLabHead, LowLevelConfig

@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling: a level at several dilation rates, and its mean (1706.05587 section 3.3)."""
+"""Atrous spatial pyramid pooling, ASPP (1706.05587 section 3.3)."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,10 @@ from .layers import spatial_block
 
 
 class ImagePooling(nn.Module):
-    """Puts the mean over each image, its padding left out, at every cell.
+    """Image-level features: the mean over each image without its padding, projected and copied to every cell.
 
-    Batch norm has one value per image and channel here. In a training step of one image that is a single value, which
-    its own statistics would turn into zero (torch refuses it): the running statistics normalize it, and stay as they
-    are.
+    Batch norm sees one value per image and channel here. With a single image in a training step its statistics are
+    undefined (torch raises an error), so the running statistics are used and not updated.
     """
 
     def __init__(self, info: FeatureInfo, channels: int, norm: NormLayer) -> None:
@@ -27,7 +26,7 @@ class ImagePooling(nn.Module):
         self.convolution = nn.Conv2d(info.channels, channels, 1, bias=isinstance(self.norm, nn.Identity))
 
     def forward(self, level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"]) -> Float[Tensor, "b d h w"]:
-        """Return the mean of each image, whose ``sizes`` are (height, width) in pixels, at every cell."""
+        """Compute the image-level features at every cell; ``sizes`` holds the images' (height, width) in pixels."""
         pooled = masked_mean(level, sizes, self.stride)[:, :, None, None]
         hidden = F.relu(self._normalize(self.convolution(pooled)))
         return hidden.expand(-1, -1, *level.shape[-2:])
@@ -37,12 +36,12 @@ class ImagePooling(nn.Module):
         if len(pooled) > 1 or not isinstance(norm, nn.BatchNorm2d | SyncBatchNorm):
             return norm(pooled)
         if isinstance(norm, SyncBatchNorm) and get_world_size() > 1:
-            return norm(pooled)  # other processes have more values, and wait for those of this one
+            return norm(pooled)  # the statistics include other processes, which wait for this one
         return F.batch_norm(pooled, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
 
 class ASPP(nn.Module):
-    """A 1x1 convolution, a 3x3 at each rate and the image's mean, concatenated and projected."""
+    """ASPP: a 1x1 convolution, a dilated 3x3 for each rate and image pooling, concatenated and projected."""
 
     def __init__(
         self, info: FeatureInfo, rates: Sequence[int], channels: int, norm: NormLayer, separable: bool, dropout: float
@@ -57,6 +56,6 @@ class ASPP(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"]) -> Float[Tensor, "b d h w"]:
-        """Compute the features of a level; ``sizes`` are the images' (height, width) in pixels."""
-        views = [branch(level) for branch in self.branches]
-        return self.dropout(self.project(torch.cat([*views, self.pooling(level, sizes)], dim=1)))
+        """Compute the features of a level; ``sizes`` holds the images' (height, width) in pixels."""
+        outputs = [branch(level) for branch in self.branches]
+        return self.dropout(self.project(torch.cat([*outputs, self.pooling(level, sizes)], dim=1)))

@@ -1,4 +1,4 @@
-"""What a semantic head is: a class for every pixel, learned and predicted at the size of the images."""
+"""The base class of heads for semantic segmentation, and their auxiliary classifier."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,27 +16,31 @@ from .losses import SemanticLoss, SemanticLossConfig
 
 
 class AuxiliaryConfig(Config):
-    """A second, shallower classifier whose loss helps training (1612.01105 section 3.3); predictions ignore it."""
+    """An auxiliary classifier on a shallower level, used in training only (1612.01105 section 3.3)."""
 
     level: str = "c4"
-    """The level that it reads."""
+    """The level to read."""
     weight: PositiveFloat = 0.4
-    """What its loss is multiplied by in the sum with the head's own; torchvision's training script has 0.5."""
+    """Multiplier of the auxiliary loss; torchvision's training script uses 0.5."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Fraction of its features that training sets to zero."""
+    """Dropout probability before the logits."""
 
 
 class SemanticConfig(HeadConfig):
-    """The hyper-parameters that every semantic head has."""
+    """The options that all semantic heads share."""
 
     norm: NormKind = "batch"
-    """The norm that follows each convolution but those that give logits."""
+    """The norm after each convolution, except those that compute logits."""
     loss: SemanticLossConfig = SemanticLossConfig()
     auxiliary: AuxiliaryConfig | None = None
+    """The auxiliary classifier. None: no auxiliary loss."""
 
 
 class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
-    """Pyramid -> logits of every pixel. A subclass computes them on the grid of a level."""
+    """Base class of semantic heads; subclasses compute the logits at the resolution of a level in ``forward``.
+
+    The losses are computed at full resolution, after bilinear upsampling.
+    """
 
     task: ClassVar[str] = "semantic"
 
@@ -44,8 +48,8 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
         super().__init__()
         if not 1 <= num_classes <= IGNORE:
             raise ValueError(
-                f"a semantic head needs 1 to {IGNORE} classes, since a map of bytes keeps {IGNORE} for what is "
-                f"ignored; got num_classes={num_classes}"
+                f"a semantic head needs 1 to {IGNORE} classes, since label {IGNORE} of a uint8 map marks ignored "
+                f"pixels; got num_classes={num_classes}"
             )
         self.config, self.num_classes = config, num_classes
         self.criterion = SemanticLoss(num_classes, config.loss)
@@ -57,14 +61,14 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
 
     @abstractmethod
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k _ _"]:
-        """Compute logits on the grid of a level."""
+        """Compute the class logits at the resolution of a level."""
 
     def loss(
         self, features: Features, images: Images, targets: Sequence[Int64[Tensor, "_ _"]]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Return ``loss_semantic``, and with an auxiliary classifier ``loss_auxiliary``, already times its weight."""
+        """Compute ``loss_semantic``, and ``loss_auxiliary`` (times its weight) if there is an auxiliary classifier."""
         check_targets(targets, images, self.num_classes)
-        height, width = images.pixels.shape[-2:]
+        height, width = images.padded_size
         target = pad_maps(targets, (height, width))
         losses = {"loss_semantic": self._full_size_loss(self(features, images), target)}
         if self.auxiliary is not None and (auxiliary := self.config.auxiliary) is not None:
@@ -77,9 +81,9 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
         return self.criterion(resize_maps(logits.float(), (height, width)), target)
 
     def predict(self, features: Features, images: Images) -> list[SemanticLogits]:
-        """Return the logits of each image, on the grid of the level."""
+        """Return the logits of each image, at the resolution of the level."""
         grids = self(features, images).float()
-        height, width = images.pixels.shape[-2:]
+        height, width = images.padded_size
         return [
             SemanticLogits.from_grid(grid, (height, width), (size[0], size[1]))
             for grid, size in zip(grids, images.sizes.tolist(), strict=True)

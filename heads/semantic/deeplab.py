@@ -1,4 +1,4 @@
-"""DeepLabv3 (1706.05587), and with a low-level feature DeepLabv3+ (1802.02611)."""
+"""DeepLabv3 (1706.05587) and, with a low-level feature, DeepLabv3+ (1802.02611)."""
 
 import itertools
 from collections.abc import Mapping
@@ -18,35 +18,35 @@ from .base import AuxiliaryConfig, SemanticConfig, SemanticHead
 from .layers import initialize, spatial_block
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
-"""The default rates by the stride of the level, equally many pixels apart (1706.05587 section 3.3)."""
+"""The default dilation rates by the stride of the level; in pixels they are equal (1706.05587 section 3.3)."""
 
 
 class LowLevelConfig(Config):
-    """The finer features that DeepLabv3+ adds to the pooled ones (1802.02611 section 3.1)."""
+    """The finer level that DeepLabv3+ concatenates with the ASPP features (1802.02611 section 3.1)."""
 
     level: str = "c2"
     channels: PositiveInt = 48
-    """The channels that the level is reduced to, so that it does not outweigh the pooled features."""
+    """The number of channels to which the level is reduced, so that it does not outweigh the ASPP features."""
 
 
 class DeepLabConfig(SemanticConfig):
-    """Defaults are DeepLabv3's; the backbone needs ``output_stride=16``, or 8 for torchvision's."""
+    """The options of DeepLab. Defaults are DeepLabv3's, for a backbone with ``output_stride=16`` (torchvision: 8)."""
 
     name: Literal["deeplab"] = "deeplab"
     level: str = "c5"
-    """The level that is pooled at several rates."""
+    """The input level of the ASPP."""
     rates: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
-    """The rates of the dilated convolutions. None: 6, 12, 18 at stride 16 and twice as much at stride 8."""
+    """The rates of the dilated convolutions. None: 6, 12, 18 at stride 16; 12, 24, 36 at stride 8."""
     channels: PositiveInt = 256
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Fraction of the projected features that training sets to zero; the authors' code and detectron2 have 0.1,
-    torchvision 0.5."""
+    """Dropout probability after the ASPP; 0.1 in the authors' code and in detectron2, 0.5 in torchvision."""
     low_level: LowLevelConfig | None = None
-    """With it the head is DeepLabv3+'s."""
+    """The low-level feature of DeepLabv3+. None: DeepLabv3."""
     convolutions: NonNegativeInt | None = None
-    """3x3 convolutions before the logits. None: one as torchvision (the paper's v3: none), and in v3+ two."""
+    """Number of 3x3 convolutions before the logits. None: one in v3, as in torchvision (the paper has none), two in
+    v3+."""
     separable: bool = False
-    """Whether the dilated convolutions, and those before the logits, are depthwise separable (1802.02611 3.1)."""
+    """Use depthwise separable 3x3 convolutions in the ASPP and before the logits (1802.02611 section 3.1)."""
 
     @property
     def decoder_convolutions(self) -> int:
@@ -56,13 +56,13 @@ class DeepLabConfig(SemanticConfig):
         return 1 if self.low_level is None else 2
 
     def rates_at(self, stride: int) -> tuple[int, ...]:
-        """Return the rates for a level of this stride."""
+        """Return the dilation rates for a level of this stride; ValueError if there is no default for it."""
         if self.rates is not None:
             return self.rates
         if stride not in RATES:
             raise ValueError(
-                f"DeepLab has rates for a level of stride {' or '.join(map(str, RATES))}; {self.level!r} has {stride}: "
-                "give the backbone output_stride=16, or set the head's rates"
+                f"DeepLab has default rates for a level of stride {' or '.join(map(str, RATES))}, but {self.level!r} "
+                f"has stride {stride}: set output_stride=16 in the backbone, or rates in the head"
             )
         return RATES[stride]
 
@@ -73,7 +73,7 @@ TORCHVISION_DEEPLAB = DeepLabConfig(dropout=0.5, auxiliary=AuxiliaryConfig(weigh
 
 @HEADS.register("deeplab", DeepLabConfig)
 class DeepLabHead(SemanticHead):
-    """Pyramid -> logits on the grid of the deepest level, or of the low-level feature."""
+    """DeepLabv3 or DeepLabv3+; logits have the resolution of the deepest level, or of the low-level feature."""
 
     config: DeepLabConfig
     class_rows: ClassVar = {"logits": ClassRows()}

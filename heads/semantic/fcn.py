@@ -1,4 +1,4 @@
-"""A fully convolutional network: the logits of one level (1411.4038, without its skips, as torchvision has it)."""
+"""FCN, a fully convolutional network on a single level, without skip connections, as in torchvision (1411.4038)."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -15,18 +15,18 @@ from .layers import PixelClassifier, initialize
 
 
 class FCNConfig(SemanticConfig):
-    """Defaults are torchvision's, whose backbone has ``output_stride=8``."""
+    """The options of an FCN. Defaults are torchvision's, for a backbone with ``output_stride=8``."""
 
     name: Literal["fcn"] = "fcn"
     level: str = "c5"
-    """The level that is classified."""
+    """The level to read."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Fraction of the features before the logits that training sets to zero."""
+    """Dropout probability before the logits."""
 
 
 @HEADS.register("fcn", FCNConfig)
 class FCNHead(SemanticHead):
-    """One level -> logits on its grid."""
+    """Fully convolutional network: computes logits from one level, at its resolution."""
 
     config: FCNConfig
 

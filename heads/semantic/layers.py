@@ -1,4 +1,4 @@
-"""The layers that semantic heads are made of."""
+"""Layers of semantic heads."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from ..class_rows import ClassRows
 
 
 class PixelClassifier(nn.Module):
-    """A 3x3 convolution to a quarter of the channels, dropout, a logit per class (FCN as torchvision builds it)."""
+    """torchvision's FCN head: a 3x3 convolution to a quarter of the channels, dropout, a 1x1 convolution to logits."""
 
     class_rows: ClassVar = {"logits": ClassRows()}
 
@@ -28,16 +28,16 @@ class PixelClassifier(nn.Module):
 def spatial_block(
     in_channels: int, channels: int, norm: NormLayer, *, dilation: int = 1, separable: bool = False
 ) -> nn.Module:
-    """Return a 3x3 convolution with norm and ReLU, which is depthwise separable on request."""
+    """Build a 3x3 convolution with norm and ReLU, which is depthwise separable if ``separable`` is set."""
     if separable:
         return separable_conv_block(in_channels, channels, norm, "relu", dilation=dilation)
     return conv_block(in_channels, channels, 3, norm, "relu", dilation=dilation)
 
 
 def initialize(head: nn.Module) -> None:
-    """Give convolutions He's normal initialization by fan-in (1502.01852), and those named ``logits`` small weights.
+    """Initialize convolutions with He normal initialization by fan-in (1502.01852), and biases with zero.
 
-    With logits near zero no class is likelier than another.
+    Modules named ``logits`` get small weights, so that all classes start with about equal probability.
     """
     for name, module in head.named_modules():
         if isinstance(module, nn.Conv2d):

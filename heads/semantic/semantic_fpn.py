@@ -1,4 +1,4 @@
-"""The semantic branch of Panoptic FPN: the sum of all levels at the size of the finest (1901.02446 section 3.1)."""
+"""The semantic branch of Panoptic FPN: the sum of all levels, upsampled to the finest (1901.02446 section 3.1)."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,17 @@ from .layers import initialize, spatial_block
 
 
 class SemanticFPNConfig(SemanticConfig):
-    """Defaults are the paper's."""
+    """The options of Semantic FPN. Defaults are the paper's."""
 
     name: Literal["semantic_fpn"] = "semantic_fpn"
     levels: tuple[str, ...] = Field(default=("p2", "p3", "p4", "p5"), min_length=1)
-    """The levels that are added up, fine to coarse, each half the size of the one before."""
+    """The levels to sum, from fine to coarse, each half the size of the previous level."""
     channels: PositiveInt = 128
     norm: NormKind = "group"
 
 
 class UpsampleBranch(nn.Module):
-    """Brings a level to the size of the finest: a 3x3 convolution and a bilinear resize for each level between."""
+    """Upsampling of a level to the finest: a 3x3 convolution and a bilinear resize for each level in between."""
 
     def __init__(self, in_channels: int, channels: int, count: int, norm: NormLayer) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class UpsampleBranch(nn.Module):
         self.stages = nn.ModuleList(spatial_block(*pair, norm) for pair in itertools.pairwise(widths))
 
     def forward(self, level: Float[Tensor, "b c _ _"], sizes: Sequence[torch.Size]) -> Float[Tensor, "b d h w"]:
-        """Resize the level to each of the (height, width) ``sizes`` in turn, coarse to fine."""
+        """Resize the level to each of the (height, width) in ``sizes`` in turn, from coarse to fine."""
         for stage, (height, width) in zip(self.stages, sizes, strict=True):
             level = resize_maps(stage(level), (height, width))
         return level
@@ -45,7 +45,7 @@ class UpsampleBranch(nn.Module):
 
 @HEADS.register("semantic_fpn", SemanticFPNConfig)
 class SemanticFPNHead(SemanticHead):
-    """Pyramid -> logits on the grid of the finest level, to which the coarser ones are upsampled."""
+    """Semantic FPN: computes logits at the resolution of the finest level."""
 
     config: SemanticFPNConfig
     class_rows: ClassVar = {"logits": ClassRows()}
@@ -58,11 +58,11 @@ class SemanticFPNHead(SemanticHead):
         strides = {level: feature_info[level].stride for level in config.levels}
         if any(coarse != 2 * fine for fine, coarse in itertools.pairwise(strides.values())):
             raise ValueError(
-                f"Semantic FPN needs each level to halve the one before; got strides {strides}: name others in the "
-                "head's 'levels', or give it a neck such as 'fpn'"
+                f"Semantic FPN needs levels that each halve the previous; got strides {strides}: choose others in the "
+                "head's 'levels', or add a neck such as 'fpn'"
             )
         norm = norm_layer(config.norm)
-        # The finest level, which needs no resize, has one convolution too.
+        # The finest level is not resized, but has one convolution too.
         self.climbs = nn.ModuleDict(
             {
                 level: UpsampleBranch(feature_info[level].channels, config.channels, max(index, 1), norm)

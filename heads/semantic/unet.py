@@ -1,4 +1,4 @@
-"""U-Net's decoder: level by level up the pyramid, upsampled features beside those of the finer level (1505.04597)."""
+"""The decoder of U-Net: upsampled features are concatenated with those of the next finer level (1505.04597)."""
 
 import itertools
 from collections.abc import Mapping
@@ -18,23 +18,24 @@ from .base import SemanticConfig, SemanticHead
 from .layers import initialize, spatial_block
 
 MIN_CHANNELS = 16
-"""The fewest channels of a step."""
+"""The minimum number of channels of a decoder step."""
 
 
 class UNetConfig(SemanticConfig):
-    """The hyper-parameters of a U-Net of any number of levels; its logits are on the grid of the finest."""
+    """The options of a U-Net decoder."""
 
     name: Literal["unet"] = "unet"
     levels: tuple[str, ...] | None = Field(default=None, min_length=2)
-    """The levels to read, fine to coarse; None takes every level of the backbone."""
+    """The levels to read, from fine to coarse. None: all levels of the backbone."""
     channels: PositiveInt = 256
-    """Channels of the coarsest step; every finer one has half as many, down to 16 (smp's 256, 128, 64, 32, 16)."""
+    """Channels of the coarsest step; every finer step has half as many, but at least 16
+    (segmentation_models_pytorch: 256, 128, 64, 32, 16)."""
 
 
 class UpStep(nn.Module):
-    """One step up the pyramid: the coarser map is upsampled and joined to the finer, then two convolutions.
+    """One decoder step: upsample the coarser map, concatenate it with the finer map, apply two convolutions.
 
-    Upsampling is by nearest neighbour, as in smp; the paper learns a deconvolution.
+    Upsampling is by nearest neighbour, as in segmentation_models_pytorch; the paper uses transposed convolutions.
     """
 
     def __init__(self, coarse: int, fine: int, channels: int, norm: NormLayer) -> None:
@@ -50,7 +51,7 @@ class UpStep(nn.Module):
 
 @HEADS.register("unet", UNetConfig)
 class UNetHead(SemanticHead):
-    """Pyramid -> logits on the grid of the finest level."""
+    """U-Net decoder: computes logits at the resolution of the finest level."""
 
     config: UNetConfig
     class_rows: ClassVar = {"logits": ClassRows()}
@@ -64,8 +65,9 @@ class UNetHead(SemanticHead):
         strides = [feature_info[level].stride for level in self.levels]
         if len(strides) < 2 or strides != sorted(strides):
             raise ValueError(
-                f"U-Net needs two levels or more, fine to coarse; got {dict(zip(self.levels, strides, strict=True))}: "
-                "name others in the head's 'levels', or let the backbone give more"
+                "U-Net needs at least two levels, from fine to coarse; got strides "
+                f"{dict(zip(self.levels, strides, strict=True))}: choose others in the head's 'levels', or request "
+                "more levels from the backbone"
             )
         *finer, coarsest = [feature_info[level].channels for level in self.levels]
         widths = [coarsest, *(max(config.channels >> step, MIN_CHANNELS) for step in range(len(finer)))]

@@ -49,7 +49,11 @@ def test_config_with_an_unknown_backbone_suggests_the_nearest():
         ("resnet50", "resnet50.a1_in1k", "did you mean 'timm/a1_in1k'?"),
         ("resnet10t", "vertebra/shapes_resnet99", "did you mean 'vertebra/shapes_resnet10t'?"),
         ("resnet50", "weights/gone.pth", "or a source, such as 'torchvision/IMAGENET1K_V1'"),
-        ("cifar_plain20", "gone.pth", "give the path of a file, or a source (`vertebra list backbones cifar_plain20`"),
+        (
+            "cifar_plain20",
+            "gone.pth",
+            "give the path of a file, or a source (list all with `vertebra list backbones cifar_plain20`",
+        ),
         ("resnet18", "timm/a1_in1", "timm has no weights 'resnet18.a1_in1': did you mean 'a1_in1k'"),
         ("resnet18", "timm/resnet18gn.a1", "timm has no weights 'resnet18gn.a1': did you mean 'resnet18"),
         ("cifar_plain20", "timm", "timm has no weights 'cifar_plain20'"),

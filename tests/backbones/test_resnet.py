@@ -13,17 +13,17 @@ from vertebra.backbones import create_backbone, describe_backbone, list_backbone
 from vertebra.ops import FrozenBatchNorm2d
 from vertebra.structures import UsageError
 
-from ..helpers.resnet_peer import (
+from ..helpers.reference_resnets import (
     IMAGENET,
     LAYERS,
     TORCHVISION,
     assert_equal,
-    loaded,
-    pixels_of,
+    backbone_weights,
+    load_backbone,
+    random_pixels,
     randomize,
-    twin_features,
-    twin_of,
-    weights_of,
+    reference_features,
+    reference_network,
 )
 
 HEAVY = {
@@ -39,13 +39,13 @@ def mark_heavy_as_slow(names):
 
 def assert_equals_peer(name, output_stride):
     """Compare features in evaluation and training, and the statistics that training leaves."""
-    twin = twin_of(name, output_stride)
-    backbone = loaded(name, weights_of(twin), output_stride=output_stride)
-    pixels = pixels_of()
+    twin = reference_network(name, output_stride)
+    backbone = load_backbone(name, backbone_weights(twin), output_stride=output_stride)
+    pixels = random_pixels()
     with torch.no_grad():
-        assert_equal(backbone.eval()(pixels), twin_features(twin.eval(), pixels))
-        assert_equal(backbone.train()(pixels), twin_features(twin.train(), pixels))
-    statistics = weights_of(twin)
+        assert_equal(backbone.eval()(pixels), reference_features(twin.eval(), pixels))
+        assert_equal(backbone.train()(pixels), reference_features(twin.train(), pixels))
+    statistics = backbone_weights(twin)
     assert all(torch.equal(value, statistics[key]) for key, value in backbone.state_dict().items())
 
 
@@ -67,9 +67,11 @@ def test_dilation_equals_torchvision_or_timm(name, output_stride):
 @pytest.mark.parametrize(("name", "output_stride"), [("resnet18", 16), ("resnet18", 8), ("resnet50", 8)])
 def test_dilated_network_contains_the_strided_one(name, output_stride):
     """Law (1606.00915): every second or fourth cell of the dilated network is a cell of the strided network."""
-    weights = weights_of(twin_of(name))
-    strided, dilated = (loaded(name, weights, output_stride=stride).double().eval() for stride in (32, output_stride))
-    pixels = pixels_of(49, 65).double()
+    weights = backbone_weights(reference_network(name))
+    strided, dilated = (
+        load_backbone(name, weights, output_stride=stride).double().eval() for stride in (32, output_stride)
+    )
+    pixels = random_pixels(49, 65).double()
     with torch.no_grad():
         expected, features = strided(pixels), dilated(pixels)
     for level, feature in features.items():
@@ -79,20 +81,23 @@ def test_dilated_network_contains_the_strided_one(name, output_stride):
 
 def test_stages_after_the_last_level_are_not_built():
     """Law: the levels that are built do not depend on those that are not."""
-    weights = weights_of(twin_of("resnet18"))
+    weights = backbone_weights(reference_network("resnet18"))
     kept = {key: value for key, value in weights.items() if not key.startswith("layer4.")}
-    complete, partial_network = loaded("resnet18", weights).eval(), loaded("resnet18", kept, levels=("c2", "c4")).eval()
+    complete, partial_network = (
+        load_backbone("resnet18", weights).eval(),
+        load_backbone("resnet18", kept, levels=("c2", "c4")).eval(),
+    )
     with torch.no_grad():
-        expected = complete(pixels_of())
-        assert_equal(partial_network(pixels_of()), {level: expected[level] for level in ("c2", "c4")})
+        expected = complete(random_pixels())
+        assert_equal(partial_network(random_pixels()), {level: expected[level] for level in ("c2", "c4")})
 
 
 def test_frozen_norm_equals_batch_norm_in_evaluation():
     """Oracle: torch's batch norm with the same statistics; a frozen norm does the same in training mode."""
-    weights = weights_of(twin_of("resnet14t"))
-    batch = loaded("resnet14t", weights).double().eval()
-    frozen = loaded("resnet14t", weights, norm="frozen").double()
-    pixels = pixels_of().double()
+    weights = backbone_weights(reference_network("resnet14t"))
+    batch = load_backbone("resnet14t", weights).double().eval()
+    frozen = load_backbone("resnet14t", weights, norm="frozen").double()
+    pixels = random_pixels().double()
     with torch.no_grad():
         torch.testing.assert_close(frozen.eval()(pixels), batch(pixels))
         assert_equal(frozen.train()(pixels), frozen.eval()(pixels))
@@ -123,8 +128,8 @@ def test_frozen_norm_keeps_half_precision_under_autocast():
 
 def test_weights_of_a_frozen_network_load_into_a_trainable_one():
     """Law: every weight and statistic comes back from a network with frozen norms."""
-    weights = weights_of(twin_of("resnet18"))
-    frozen = loaded("resnet18", weights, norm="frozen")
+    weights = backbone_weights(reference_network("resnet18"))
+    frozen = load_backbone("resnet18", weights, norm="frozen")
     with torch.device("meta"):
         trainable = create_backbone("resnet18")
     trainable.load_state_dict(frozen.state_dict(), assign=True)
@@ -135,16 +140,16 @@ def test_weights_of_a_frozen_network_load_into_a_trainable_one():
 def test_norm_eps_equals_torchvisions(eps):
     """Oracle: torchvision's network with its frozen norm of that eps, and variances so small that eps matters."""
     norm = partial(torchvision.ops.FrozenBatchNorm2d, eps=eps)
-    weights = weights_of(twin_of("resnet18"))
+    weights = backbone_weights(reference_network("resnet18"))
     weights |= {key: value * 1e-5 for key, value in weights.items() if key.endswith("running_var")}
     with torch.device("meta"):
         twin = get_model("resnet18", weights=None, norm_layer=norm)
     twin.load_state_dict(dict(weights), strict=False, assign=True)
     twin.fc = nn.Identity()  # its weights stayed on the meta device
-    backbone = loaded("resnet18", weights, norm="frozen", norm_eps=eps)
+    backbone = load_backbone("resnet18", weights, norm="frozen", norm_eps=eps)
     with torch.no_grad():
-        expected = twin_features(twin.double(), pixels_of().double())
-        torch.testing.assert_close(backbone.double()(pixels_of().double()), expected)
+        expected = reference_features(twin.double(), random_pixels().double())
+        torch.testing.assert_close(backbone.double()(random_pixels().double()), expected)
 
 
 @pytest.mark.parametrize("freeze_at", range(6))
@@ -168,7 +173,7 @@ def test_frozen_stages_do_not_change_in_training(name, freeze_at, norm):
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     frozen = ("conv1.", "bn1.", *(f"{layer}." for layer in LAYERS[: freeze_at - 1]))
     optimizer = torch.optim.SGD([value for value in backbone.parameters() if value.requires_grad], lr=1.0)
-    backbone(pixels_of())["c5"].square().mean().backward()
+    backbone(random_pixels())["c5"].square().mean().backward()
     optimizer.step()
     for key, value in backbone.state_dict().items():
         if key.endswith("num_batches_tracked"):

@@ -11,7 +11,15 @@ from vertebra.backbones import create_backbone
 from vertebra.models import Preprocess
 from vertebra.structures import Images
 
-from ..helpers.resnet_peer import assert_equal, count_blocks, loaded, normalize, pixels_of, twin_of, weights_of
+from ..helpers.reference_resnets import (
+    assert_equal,
+    backbone_weights,
+    count_blocks,
+    load_backbone,
+    normalize,
+    random_pixels,
+    reference_network,
+)
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 WEIGHTS = SHARED / "weights" / "resnet50_msra_c4.pt"
@@ -50,10 +58,12 @@ def outputs_of(backbone, pixels, names):
 
 def test_caffe_style_equals_the_layers_written_out():
     """Oracle: an independent forward pass, every layer, on odd sizes."""
-    weights = weights_of(twin_of("resnet50"))
+    weights = backbone_weights(reference_network("resnet50"))
     with torch.no_grad():
-        expected = layer_by_layer(weights, pixels_of())
-    assert_equal(outputs_of(loaded("resnet50", weights, style="caffe").eval(), pixels_of(), expected), expected)
+        expected = layer_by_layer(weights, random_pixels())
+    assert_equal(
+        outputs_of(load_backbone("resnet50", weights, style="caffe").eval(), random_pixels(), expected), expected
+    )
 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="needs the published weights resnet50_msra_c4.pt")
@@ -74,11 +84,11 @@ def test_published_weights_on_a_photo_equal_the_layers_written_out():
 
 def test_dilated_network_contains_the_strided_one():
     """Law (1606.00915): every second or fourth cell of the dilated network is a cell of the strided network."""
-    weights = weights_of(twin_of("resnet50"))
+    weights = backbone_weights(reference_network("resnet50"))
     strided, dilated = (
-        loaded("resnet50", weights, style="caffe", output_stride=stride).double().eval() for stride in (32, 8)
+        load_backbone("resnet50", weights, style="caffe", output_stride=stride).double().eval() for stride in (32, 8)
     )
-    pixels = pixels_of(49, 65).double()
+    pixels = random_pixels(49, 65).double()
     with torch.no_grad():
         expected, features = strided(pixels), dilated(pixels)
     torch.testing.assert_close(features["c4"][..., ::2, ::2], expected["c4"])
@@ -87,9 +97,9 @@ def test_dilated_network_contains_the_strided_one():
 
 def test_style_does_not_change_the_layers_of_basic_blocks():
     """Law: basic blocks have no 1x1 convolution to stride in, so that only the pixels differ."""
-    weights = weights_of(twin_of("resnet18"))
+    weights = backbone_weights(reference_network("resnet18"))
     with torch.no_grad():
         assert_equal(
-            loaded("resnet18", weights, style="caffe", output_stride=16).eval()(pixels_of()),
-            loaded("resnet18", weights, output_stride=16).eval()(pixels_of()),
+            load_backbone("resnet18", weights, style="caffe", output_stride=16).eval()(random_pixels()),
+            load_backbone("resnet18", weights, output_stride=16).eval()(random_pixels()),
         )

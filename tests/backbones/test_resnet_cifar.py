@@ -7,7 +7,15 @@ from torch import nn
 
 from vertebra.backbones import create_backbone
 
-from ..helpers.resnet_peer import CIFAR, assert_equal, count_blocks, loaded, normalize, pixels_of, randomize
+from ..helpers.reference_resnets import (
+    CIFAR,
+    assert_equal,
+    count_blocks,
+    load_backbone,
+    normalize,
+    random_pixels,
+    randomize,
+)
 
 SHALLOW = [name for name in CIFAR if int(name[-2:]) in (20, 32)]
 PUBLISHED = {20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.7, 1202: 19.4}  # 10^6 parameters: 1512.03385 Table 6
@@ -35,9 +43,9 @@ def layer_by_layer(weights, pixels, shortcut):
 def test_features_equal_the_paper_written_out(name):
     """Oracle: an independent forward pass, on odd sizes."""
     weights = randomize(create_backbone(name)).state_dict()
-    pixels = pixels_of(33, 31)
+    pixels = random_pixels(33, 31)
     with torch.no_grad():
-        features = loaded(name, weights).eval()(pixels)
+        features = load_backbone(name, weights).eval()(pixels)
         assert_equal(features, layer_by_layer(weights, pixels, shortcut="resnet" in name))
 
 
@@ -57,4 +65,4 @@ def test_plain_network_takes_the_weights_of_its_residual_counterpart():
     plain, residual = create_backbone("cifar_plain20"), create_backbone("cifar_resnet20")
     plain.load_state_dict(residual.state_dict())
     with torch.no_grad():
-        assert not torch.equal(plain(pixels_of())["c2"], residual(pixels_of())["c2"])
+        assert not torch.equal(plain(random_pixels())["c2"], residual(random_pixels())["c2"])

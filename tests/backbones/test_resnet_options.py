@@ -15,7 +15,15 @@ from vertebra.backbones.layers import DeformableConv2d
 from vertebra.ops import SyncBatchNorm
 from vertebra.structures import UsageError
 
-from ..helpers.resnet_peer import assert_equal, loaded, pixels_of, randomize, twin_features, twin_of, weights_of
+from ..helpers.reference_resnets import (
+    assert_equal,
+    backbone_weights,
+    load_backbone,
+    random_pixels,
+    randomize,
+    reference_features,
+    reference_network,
+)
 
 
 def torchvision_network(name, **options):
@@ -29,30 +37,32 @@ def test_output_stride_8_equals_torchvisions_deeplab():
     with torch.device("meta"):
         twin = deeplabv3_resnet50(weights=None, weights_backbone=None).backbone
     twin = randomize(twin.to_empty(device="cpu")).eval()
-    backbone = loaded("resnet50", twin.state_dict(), output_stride=8).eval()
+    backbone = load_backbone("resnet50", twin.state_dict(), output_stride=8).eval()
     with torch.no_grad():
-        features, expected = backbone(pixels_of()), twin(pixels_of())
+        features, expected = backbone(random_pixels()), twin(random_pixels())
     assert torch.equal(features["c5"], expected["out"])
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_multi_grid_multiplies_the_dilation_of_each_block(output_stride):
     """Oracle: torchvision's network with the dilations of its last stage set by hand (1706.05587)."""
-    twin = twin_of("resnet50", output_stride).eval()
+    twin = reference_network("resnet50", output_stride).eval()
     rate = 32 // output_stride  # 1706.05587 section 3.2.1: at stride 16 the rates are 2 x (1, 2, 4)
     for block, factor in zip(twin.layer4, (1, 2, 4), strict=True):
         block.conv2.dilation = block.conv2.padding = (rate * factor, rate * factor)
-    backbone = loaded("resnet50", weights_of(twin), output_stride=output_stride, multi_grid=(1, 2, 4)).eval()
+    backbone = load_backbone(
+        "resnet50", backbone_weights(twin), output_stride=output_stride, multi_grid=(1, 2, 4)
+    ).eval()
     with torch.no_grad():
-        assert_equal(backbone(pixels_of()), twin_features(twin, pixels_of()))
+        assert_equal(backbone(random_pixels()), reference_features(twin, random_pixels()))
 
 
 def test_group_norm_equals_torchvisions():
     """Oracle: torchvision's network with group norm of 32 groups."""
     twin = torchvision_network("resnet50", norm_layer=partial(nn.GroupNorm, 32))
-    backbone = loaded("resnet50", weights_of(twin), norm="group")
+    backbone = load_backbone("resnet50", backbone_weights(twin), norm="group")
     with torch.no_grad():
-        assert_equal(backbone(pixels_of()), twin_features(twin, pixels_of()))
+        assert_equal(backbone(random_pixels()), reference_features(twin, random_pixels()))
 
 
 def test_group_norm_equals_timms():
@@ -60,25 +70,25 @@ def test_group_norm_equals_timms():
     with torch.device("meta"):
         twin = timm.create_model("resnet50_gn")
     twin = randomize(twin.to_empty(device="cpu"))
-    backbone = loaded("resnet50", weights_of(twin), norm="group")
+    backbone = load_backbone("resnet50", backbone_weights(twin), norm="group")
     with torch.no_grad():
-        assert_equal(backbone(pixels_of()), twin_features(twin, pixels_of()))
+        assert_equal(backbone(random_pixels()), reference_features(twin, random_pixels()))
 
 
 def test_sync_norm_in_one_process_equals_batch_norm():
     """Law: with one process there is nothing to synchronise, and the state dict is batch norm's."""
-    weights = weights_of(twin_of("resnet18"))
-    batch, sync = loaded("resnet18", weights), loaded("resnet18", weights, norm="sync")
+    weights = backbone_weights(reference_network("resnet18"))
+    batch, sync = load_backbone("resnet18", weights), load_backbone("resnet18", weights, norm="sync")
     with torch.no_grad():
         for mode in (True, False):
-            expected = batch.train(mode)(pixels_of())
-            torch.testing.assert_close(sync.train(mode)(pixels_of()), expected)
+            expected = batch.train(mode)(random_pixels())
+            torch.testing.assert_close(sync.train(mode)(random_pixels()), expected)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet26d"])
 def test_network_without_norms_equals_norms_folded_into_convolutions(name):
     """Law: a norm in evaluation scales a convolution's output channels and adds a bias."""
-    batch = loaded(name, weights_of(twin_of(name))).double().eval()
+    batch = load_backbone(name, backbone_weights(reference_network(name))).double().eval()
     bare = create_backbone(name, norm="none").double()
     convolutions = [module for module in bare.modules() if isinstance(module, nn.Conv2d)]
     originals = [module for module in batch.modules() if isinstance(module, nn.Conv2d)]
@@ -88,7 +98,7 @@ def test_network_without_norms_equals_norms_folded_into_convolutions(name):
         convolution.weight.data = original.weight.data * scale.data[:, None, None, None]
         convolution.bias.data = norm.bias.data - norm.running_mean * scale.data
     with torch.no_grad():
-        torch.testing.assert_close(bare(pixels_of().double()), batch(pixels_of().double()))
+        torch.testing.assert_close(bare(random_pixels().double()), batch(random_pixels().double()))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
@@ -124,10 +134,10 @@ def test_drop_path_rises_as_in_timm():
 
 def test_drop_path_skips_blocks_per_image_and_only_in_training():
     """Law (1603.09382): a skipped block is its shortcut, the others are scaled up; evaluation skips none."""
-    weights = weights_of(twin_of("resnet18"))
-    plain, dropping = loaded("resnet18", weights), loaded("resnet18", weights, drop_path=0.9)
+    weights = backbone_weights(reference_network("resnet18"))
+    plain, dropping = load_backbone("resnet18", weights), load_backbone("resnet18", weights, drop_path=0.9)
     with torch.no_grad():
-        assert_equal(dropping.eval()(pixels_of()), plain.eval()(pixels_of()))
+        assert_equal(dropping.eval()(random_pixels()), plain.eval()(random_pixels()))
         block = dropping.layer4[1].train()
         block.bn2.eval(), block.bn1.eval()
         x = torch.rand(64, 512, 2, 3)
@@ -140,13 +150,13 @@ def test_drop_path_skips_blocks_per_image_and_only_in_training():
 
 def test_activation_checkpointing_changes_no_gradient_or_statistic():
     """Law (1604.06174): equal gradients and statistics from fewer saved tensors."""
-    weights = weights_of(twin_of("resnet18"))
+    weights = backbone_weights(reference_network("resnet18"))
     saved, numbers = [], []
     for levels in ((), ("c2", "c3", "c5")):
-        backbone = loaded("resnet18", weights, checkpointed=levels).train()
+        backbone = load_backbone("resnet18", weights, checkpointed=levels).train()
         kept = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t.numel()) or t, lambda t: t):
-            features = backbone(pixels_of())
+            features = backbone(random_pixels())
         sum(level.square().mean() for level in features.values()).backward()
         saved.append(sum(kept))
         gradients = {key: parameter.grad for key, parameter in backbone.named_parameters()}
@@ -157,12 +167,12 @@ def test_activation_checkpointing_changes_no_gradient_or_statistic():
 
 def test_activation_checkpointing_skips_the_same_blocks_again():
     """Law: the recomputation drops the same paths, so that gradients are equal."""
-    weights = weights_of(twin_of("resnet18"))
+    weights = backbone_weights(reference_network("resnet18"))
     gradients = []
     for levels in ((), ("c4", "c5")):
-        backbone = loaded("resnet18", weights, checkpointed=levels, drop_path=0.8).train()
+        backbone = load_backbone("resnet18", weights, checkpointed=levels, drop_path=0.8).train()
         torch.manual_seed(3)
-        backbone(pixels_of())["c5"].square().mean().backward()
+        backbone(random_pixels())["c5"].square().mean().backward()
         gradients.append({key: parameter.grad for key, parameter in backbone.named_parameters()})
     assert_equal(*gradients)
 
@@ -172,12 +182,12 @@ def test_any_number_of_input_channels(channels):
     """By hand: the first convolution and the normalisation have as many channels as asked for."""
     backbone = create_backbone("resnet10t", in_channels=channels)
     assert backbone.conv1[0].in_channels == len(backbone.input.mean) == len(backbone.input.std) == channels
-    backbone(pixels_of(channels=channels))
+    backbone(random_pixels(channels=channels))
 
 
 def test_only_the_named_stages_are_deformable():
     """Law: a published state dict lacks only the offsets of those stages."""
-    weights = weights_of(twin_of("resnet50"))
+    weights = backbone_weights(reference_network("resnet50"))
     with torch.device("meta"):
         backbone = create_backbone("resnet50", deformable=("c4", "c5"))
     ours = set(backbone.state_dict())
@@ -211,7 +221,7 @@ def test_offset_of_a_deformable_convolution_shifts_its_input():
 def test_offsets_of_deformable_convolutions_get_a_gradient():
     """Oracle: autograd."""
     backbone = create_backbone("resnet14t", deformable=("c3",))
-    backbone(pixels_of())["c3"].square().mean().backward()
+    backbone(random_pixels())["c3"].square().mean().backward()
     assert backbone.layer2[0].conv2.offset.weight.grad.abs().max() > 0
 
 

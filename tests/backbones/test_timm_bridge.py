@@ -16,7 +16,7 @@ from vertebra.backbones.timm_probe import FeatureMap, UnfitModelError, probe
 from vertebra.ops import SyncBatchNorm
 from vertebra.structures import CheckpointError, InputConfig, UsageError
 
-from ..helpers.resnet_peer import randomize
+from ..helpers.reference_resnets import randomize
 
 # timm's miniatures for tests: ViTs and convolutional networks, with channels first and last.
 SMALL = ["test_vit", "test_vit3", "test_convnext", "test_efficientnet", "test_resnet", "test_mambaout", "test_nfnet"]
@@ -239,7 +239,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
     save_file(vit | {"extra.weight": torch.ones(2)}, tmp_path / "more.safetensors")
     with pytest.raises(CheckpointError, match=r"does not fit test_vit: Unexpected key.*extra\.weight"):
         create_backbone("timm/test_vit", weights=tmp_path / "more.safetensors")
-    with pytest.raises(CheckpointError, match="are test_convnext's weights, not test_vit's"):
+    with pytest.raises(CheckpointError, match="these are weights of test_convnext, not of test_vit"):
         create_backbone("timm/test_vit", weights="timm/test_convnext.r160_in1k")
 
 

@@ -32,7 +32,7 @@ MISTAKES = {
     "import": ("import json\nimport no_such_package\n", ":2: ModuleNotFoundError: No module named 'no_such_package'"),
     "file": ("open('/nowhere/x')\n", ":1: FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/x'"),
     "name": ("CONFIG = lr\n", ":1: NameError: name 'lr' is not defined"),
-    "other": ("CONFIG = 3\n", ": a config file defines CONFIG, an ExperimentConfig"),
+    "other": ("CONFIG = 3\n", ": a config file must define CONFIG, an ExperimentConfig"),
     "known": (
         "from vertebra.configs import load_config\nCONFIG = load_config('quikstart')\n",
         "did you mean 'quickstart'?",

@@ -7,17 +7,27 @@ import numpy as np
 
 from vertebra.data import CopyPasteConfig, Objects, Record, build_mix
 
-from ..helpers.telltale import HEIGHT, WIDTHS, Telltale, boxes_of, ignored_of, masks_of, mixed, pixels_of, semantic_of
+from ..helpers.coordinate_dataset import (
+    HEIGHT,
+    WIDTHS,
+    CoordinateDataset,
+    boxes_of,
+    ignored_of,
+    masks_of,
+    mix_sample,
+    pixels_of,
+    semantic_of,
+)
 
 
 def test_masks_and_boxes_cover_the_visible_pixels():
     """Law: the pixels of the other image are the union of the pasted masks, each at its place; the masks of the image
     lose exactly these pixels, and no mask is empty; every box fits its visible pixels."""
-    dataset = Telltale("bitmaps", ("detection", "semantic"))
+    dataset = CoordinateDataset("bitmaps", ("detection", "semantic"))
     counts, smaller = [], 0
     for epoch in range(40):
         index = epoch % 5
-        sample = mixed(CopyPasteConfig(), dataset, epoch, index)
+        sample = mix_sample(CopyPasteConfig(), dataset, epoch, index)
         if dataset.indices_read[-1] == index:  # an image on itself
             continue
         pixels, target = pixels_of(sample), sample.target["detection"]
@@ -55,9 +65,9 @@ def test_hidden_object_is_dropped():
     small, half = np.zeros_like(large), np.zeros_like(large)
     small[0, 8:10, 12:14] = 1
     half[0, 5:15, 2:15] = 1
-    below = with_masks(Telltale().read(0), np.concatenate([small, half]), [1, 2])
-    above = with_masks(Telltale().read(0), large, [3])
-    mix = build_mix(CopyPasteConfig(), Telltale())
+    below = with_masks(CoordinateDataset().read(0), np.concatenate([small, half]), [1, 2])
+    above = with_masks(CoordinateDataset().read(0), large, [3])
+    mix = build_mix(CopyPasteConfig(), CoordinateDataset())
     results = set()
     for seed in range(10):
         objects = mix.join([below, above], np.random.default_rng(seed)).objects
@@ -73,9 +83,12 @@ def test_uncovered_object_keeps_its_annotated_box():
     pixels; the first and the pasted object keep their annotated boxes."""
     masks = np.zeros((3, 20, 30), np.uint8)
     masks[0, 2:5, 2:28] = masks[1, 10:18, 2:10] = masks[2, 12:20, 6:12] = 1
-    below, above = with_masks(Telltale().read(0), masks[:2], [1, 2]), with_masks(Telltale().read(1), masks[2:], [3])
+    below, above = (
+        with_masks(CoordinateDataset().read(0), masks[:2], [1, 2]),
+        with_masks(CoordinateDataset().read(1), masks[2:], [3]),
+    )
     below, above = (replace(record, objects=widen(record.objects)) for record in (below, above))
-    mix = build_mix(CopyPasteConfig(), Telltale())
+    mix = build_mix(CopyPasteConfig(), CoordinateDataset())
     results = [mix.join([below, above], np.random.default_rng(seed)).objects for seed in range(10)]
     boxes = [dict(zip(objects.labels.tolist(), objects.boxes.tolist(), strict=True)) for objects in results]
     first, second, pasted = [1.75, 1.75, 28.25, 5.25], [1.75, 9.75, 10.25, 18.25], [5.75, 11.75, 12.25, 20]
@@ -94,8 +107,8 @@ def test_object_with_empty_mask_keeps_its_box_and_is_not_pasted():
     masks = np.zeros((2, 20, 30), np.uint8)
     masks[0, 5:15, 5:15] = 1
     boxes = np.array([[5, 5, 15, 15], [20, 2, 28, 8]], np.float32)
-    below, above = (with_masks(Telltale().read(0), masks, [label, label + 1], boxes) for label in (10, 20))
-    mix = build_mix(CopyPasteConfig(), Telltale())
+    below, above = (with_masks(CoordinateDataset().read(0), masks, [label, label + 1], boxes) for label in (10, 20))
+    mix = build_mix(CopyPasteConfig(), CoordinateDataset())
     results = [mix.join([below, above], np.random.default_rng(seed)).objects for seed in range(10)]
     assert {tuple(objects.labels.tolist()) for objects in results} == {(10, 11), (11, 20)}
     assert all(objects.boxes[objects.labels == 11].tolist() == [[20, 2, 28, 8]] for objects in results)
@@ -110,7 +123,11 @@ def with_masks(record: Record, masks: np.ndarray, labels: list[int], boxes: np.n
 
 def test_every_number_of_objects_is_pasted_equally_often():
     """Law (5 sigma): none, one, two or three of three objects are pasted equally often, and so is each object."""
-    mix, below, above = build_mix(CopyPasteConfig(), Telltale()), Telltale().read(0), Telltale().read(1)
+    mix, below, above = (
+        build_mix(CopyPasteConfig(), CoordinateDataset()),
+        CoordinateDataset().read(0),
+        CoordinateDataset().read(1),
+    )
     generator = np.random.default_rng(0)
     labels = [mix.join([below, above], generator).objects.labels for _ in range(200)]
     counts = np.bincount([int((result >= 10).sum()) for result in labels], minlength=4)

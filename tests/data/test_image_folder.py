@@ -142,7 +142,7 @@ def truncate(name: str):
 
 # name: (what is done to the valid folder, case, file named, what the line says)
 BAD_IMAGES = {
-    "truncate": (truncate("dog/a.png"), "damaged-image", "dog/a.png", "damaged"),
+    "truncated": (truncate("dog/a.png"), "damaged-image", "dog/a.png", "damaged"),
     "empty": (write_file("dog/a.png"), "not-an-image", "dog/a.png", "no image file"),
     "a page": (write_file("cat/new.jpg", b"<html>"), "not-an-image", "cat/new.jpg", "no image file"),
     "in no class": (write_file("new.jpg", b"x"), "no-class", "new.jpg", "lies in no class folder: move it into one"),

@@ -1,4 +1,5 @@
-"""The data stream: the same for any number of workers however they start, resumed exactly; errors reach the parent."""
+"""Batches from data-loading workers: the same for any number of workers and start method, resumed exactly; errors
+reach the parent process."""
 
 import multiprocessing
 import os
@@ -49,9 +50,9 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def workers_can_import_this_module(monkeypatch) -> None:
-    """A worker that does not inherit memory imports the classes that its data set is made of.
+    """Let workers that are not forked import this module, whose classes their data set is made of.
 
-    To pytest this module is one of a package that is called as the checkout is.
+    pytest names the module by the folder of the checkout, so the folder above must be on the path.
     """
     monkeypatch.syspath_prepend(ROOT)
     monkeypatch.syspath_prepend(ROOT.parent)
@@ -65,8 +66,8 @@ def batches(dataset, workers: int = 0, start: int = 0, end: int = 6, mix=None, *
     return list(stream)
 
 
-def same(first: list[Batch], second: list[Batch]) -> bool:
-    """Return whether two streams have the same images, pixels and boxes in the same order."""
+def equal_batches(first: list[Batch], second: list[Batch]) -> bool:
+    """Return whether two lists of batches have the same images, pixels and boxes in the same order."""
     return len(first) == len(second) and all(
         a.image_ids == b.image_ids
         and torch.equal(a.images.pixels, b.images.pixels)
@@ -76,36 +77,36 @@ def same(first: list[Batch], second: list[Batch]) -> bool:
 
 
 @pytest.mark.parametrize("method", START_METHODS)
-def test_workers_change_nothing(method, tmp_path):
-    """Law: 0 workers and 1, however started, give the same pixels and boxes in the same order (docs/faults.md row
-    122)."""
+def test_batches_do_not_depend_on_the_start_method_of_workers(method, tmp_path):
+    """docs/faults.md row 122. Law: no worker and one worker, however started, give the same pixels and boxes in the
+    same order."""
     dataset = open_tiny(tmp_path)
-    assert same(batches(dataset, 0), batches(dataset, 1, start_method=method))
+    assert equal_batches(batches(dataset, 0), batches(dataset, 1, start_method=method))
 
 
 @pytest.mark.parametrize("method", QUICK_METHODS)
-def test_several_workers_change_nothing_with_a_mix(method, tmp_path):
-    """Law: 0 and 2 workers, where each sample takes several images."""
+def test_mixed_batches_do_not_depend_on_the_number_of_workers(method, tmp_path):
+    """Law: no worker and two workers give the same batches where each sample is made of several images."""
     dataset = open_tiny(tmp_path)
     mix = MosaicConfig()
-    assert same(batches(dataset, 0, mix=mix), batches(dataset, 2, mix=mix, start_method=method))
+    assert equal_batches(batches(dataset, 0, mix=mix), batches(dataset, 2, mix=mix, start_method=method))
 
 
-def test_a_start_method_that_the_system_lacks_is_refused(tmp_path, monkeypatch):
-    """By hand: what Windows says about fork, as a UsageError that names those it has."""
+def test_unavailable_start_method_is_refused(tmp_path, monkeypatch):
+    """By hand: fork on Windows is a UsageError that names the start methods that exist."""
     monkeypatch.setattr(multiprocessing, "get_context", lambda method: (_ for _ in ()).throw(ValueError(method)))
     with pytest.raises(UsageError, match=r"cannot start processes by 'fork': set run\.loader\.start_method to one of "):
         batches(open_tiny(tmp_path), 1, start_method="fork")
 
 
-def test_resuming_gives_the_tail_of_the_unbroken_stream(tmp_path):
-    """Law: from step 4, in mid-epoch."""
+def test_resumed_loader_continues_in_mid_epoch(tmp_path):
+    """Law: a loader that starts at step 4 gives the batches of an uninterrupted loader from there on."""
     dataset = open_tiny(tmp_path)
-    assert same(batches(dataset, start=4), batches(dataset)[4:])
+    assert equal_batches(batches(dataset, start=4), batches(dataset)[4:])
 
 
-def test_every_index_comes_once_in_an_epoch():
-    """Law: four epochs of ten in batches of four, and each in an order of its own."""
+def test_every_index_is_sampled_once_per_epoch():
+    """Law: four epochs of ten indices in batches of four, each epoch in another order."""
     sampler = StepSampler(EachOnceOrder(10, seed=0), batch_size=4, start_step=0, end_step=10)
     stream = [place for batch in sampler for place in batch]
     assert len(sampler) == 10 and Counter(stream) == Counter(
@@ -115,21 +116,21 @@ def test_every_index_comes_once_in_an_epoch():
     assert len({tuple(order) for order in orders}) == 4
 
 
-def test_a_batch_may_be_larger_than_the_data():
-    """Law: the stream does not end with an epoch."""
+def test_batch_may_be_larger_than_the_data_set():
+    """By hand: a batch of eight from a data set of three spans three epochs."""
     batch = next(iter(StepSampler(EachOnceOrder(3, seed=0), batch_size=8, start_step=0, end_step=1)))
     assert [sample_index.epoch for sample_index in batch] == [0, 0, 0, 1, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_sees_every_image_once_in_order(workers, tmp_path):
-    """Unpadded: the last batch is smaller."""
+    """By hand: four images in batches of three; the last batch is smaller."""
     loader = eval_loader(open_tiny(tmp_path), ResizeConfig(), LoaderConfig(workers=workers), batch_size=3, divisor=32)
     assert [batch.image_ids for batch in loader] == [(11, 12, 13), (14,)]
 
 
-def test_evaluation_pads_alike_on_any_number_of_processes(tmp_path):
-    """Law: what one process would put together stays together."""
+def test_evaluation_batches_do_not_depend_on_the_number_of_processes(tmp_path):
+    """Law: images that are padded together in one process are padded together in two."""
     options = {"batch_size": 2, "divisor": 32}
     shares = [
         eval_loader(open_tiny(tmp_path), ResizeConfig(), LoaderConfig(workers=0), shard=Shard(rank, 2), **options)
@@ -139,8 +140,8 @@ def test_evaluation_pads_alike_on_any_number_of_processes(tmp_path):
 
 
 @dataclass
-class Spoiled(Dataset):
-    """A data set whose second image does something to its reader."""
+class FaultyDataset(Dataset):
+    """A data set that misbehaves, in the way that ``fault`` names, when its second image is read."""
 
     dataset: Dataset
     fault: str
@@ -173,50 +174,50 @@ class Spoiled(Dataset):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_data_error_reaches_the_parent_as_it_is(workers, tmp_path):
-    """docs/faults.md row 116: exit code 3, with its file and image."""
+def test_data_error_in_a_worker_reaches_the_parent(workers, tmp_path):
+    """docs/faults.md row 116. By hand: exit code 3, with the file and image of the error."""
     with pytest.raises(DataError, match=r"damaged-image: x\.jpg: image_id=12: cut") as caught:
-        batches(Spoiled(open_tiny(tmp_path), "data"), workers)
+        batches(FaultyDataset(open_tiny(tmp_path), "data"), workers)
     assert caught.value.exit_code == 3
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_any_other_error_names_the_image(workers, tmp_path):
-    """docs/faults.md row 116: exit code 6."""
+def test_unexpected_error_in_a_worker_names_the_image(workers, tmp_path):
+    """docs/faults.md row 116. By hand: exit code 6."""
     with pytest.raises(WorkerError, match=r"image_id=12: sample 1 of epoch \d+ failed: ZeroDivisionError") as caught:
-        batches(Spoiled(open_tiny(tmp_path), "bug"), workers)
+        batches(FaultyDataset(open_tiny(tmp_path), "bug"), workers)
     assert caught.value.exit_code == 6
 
 
-def test_one_worker_is_one_thread(tmp_path):
-    """OpenCV's own count: workers that each took all cores would wait for one another."""
+def test_each_worker_uses_one_opencv_thread(tmp_path):
+    """Oracle: OpenCV's own count of threads. Workers that each used all cores would slow one another down."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(3)
     try:
         with pytest.raises(DataError, match="OpenCV has 1"):
-            batches(Spoiled(open_tiny(tmp_path), "threads"), workers=1)
+            batches(FaultyDataset(open_tiny(tmp_path), "threads"), workers=1)
         assert cv2.getNumThreads() == 3
     finally:
         cv2.setNumThreads(before)
 
 
 @pytest.mark.parametrize("method", QUICK_METHODS)
-def test_a_killed_worker_is_noticed(method, tmp_path):
-    """docs/faults.md row 117: exit code 6 within seconds, and the image that it was reading."""
+def test_killed_worker_is_an_error_within_seconds(method, tmp_path):
+    """docs/faults.md row 117. By hand: exit code 6, and the image that the worker was reading."""
     began = time.monotonic()
     with pytest.raises(WorkerError, match=r"image_id=12: DataLoader worker \(pid") as caught:
-        batches(Spoiled(open_tiny(tmp_path), "killed"), workers=2, start_method=method)
+        batches(FaultyDataset(open_tiny(tmp_path), "killed"), workers=2, start_method=method)
     assert caught.value.exit_code == 6
     assert time.monotonic() - began < 120  # far from the 300 s after which a batch is given up
 
 
-def test_a_killed_worker_is_noticed_in_a_thread(tmp_path):
-    """docs/faults.md row 117: where torch has no signal handler, which only a main thread can have."""
+def test_killed_worker_is_an_error_when_loading_in_a_thread(tmp_path):
+    """docs/faults.md row 117. By hand: outside the main thread, where torch's signal handler cannot be installed."""
     errors: list[WorkerError] = []
 
     def read() -> None:
         try:
-            batches(Spoiled(open_tiny(tmp_path), "killed"), workers=2)
+            batches(FaultyDataset(open_tiny(tmp_path), "killed"), workers=2)
         except WorkerError as error:
             errors.append(error)
 
@@ -227,10 +228,9 @@ def test_a_killed_worker_is_noticed_in_a_thread(tmp_path):
 
 
 @pytest.mark.parametrize("method", QUICK_METHODS)
-def test_a_hanging_worker_is_noticed_and_ended(method, tmp_path):
-    """docs/faults.md row 118: a WorkerError after the timeout, the image that it was reading, and no process is left
-    behind."""
-    dataset = Spoiled(open_tiny(tmp_path), "hangs")
+def test_hanging_worker_is_ended_after_the_timeout(method, tmp_path):
+    """docs/faults.md row 118. By hand: a WorkerError that names the image, and no process remains."""
+    dataset = FaultyDataset(open_tiny(tmp_path), "hangs")
     timeout = 60.0 if method == "spawn" else 5.0  # a worker's start counts, and a fork server's
     with pytest.raises(WorkerError, match=f"image_id=12: no batch came for {timeout:g} s"):
         batches(dataset, workers=2, timeout=timeout, start_method=method)
@@ -239,15 +239,16 @@ def test_a_hanging_worker_is_noticed_and_ended(method, tmp_path):
         assert worker.exitcode == 0
 
 
-def test_a_slow_batch_is_waited_for(tmp_path):
-    """Law: looking for dead workers every second changes nothing in the stream."""
+def test_slow_batch_is_no_error(tmp_path):
+    """Law: checking every second for dead workers does not change the batches."""
     dataset = open_tiny(tmp_path)
-    assert same(batches(dataset, 0), batches(Spoiled(dataset, "slow"), 1))
+    assert equal_batches(batches(dataset, 0), batches(FaultyDataset(dataset, "slow"), 1))
 
 
 @pytest.mark.skipif("forkserver" not in AVAILABLE, reason="there is no fork server here")
-def test_a_schedulers_sigterm_leaves_the_workers_to_the_training(tmp_path):
-    """Law: SIGTERM for every process of a job, the fork server's too, does not break the stream."""
+def test_workers_ignore_a_sigterm_to_the_whole_job(tmp_path):
+    """Law: after SIGTERM to the workers and the fork server, as a scheduler sends it, the batches are those of an
+    uninterrupted loader."""
     dataset = open_tiny(tmp_path)
     config = LoaderConfig(workers=2, start_method="forkserver")
     stream = train_loader(dataset, TRANSFORM, config, batch_size=3, divisor=32, seed=5, start_step=0, end_step=60)
@@ -257,23 +258,24 @@ def test_a_schedulers_sigterm_leaves_the_workers_to_the_training(tmp_path):
     subprocess.run(["kill", "-TERM", *job], check=True)
     time.sleep(1)
     read += stream
-    assert same(read, batches(dataset, end=60))
+    assert equal_batches(read, batches(dataset, end=60))
 
 
-def test_a_data_set_that_cannot_be_sent_to_workers_is_refused(tmp_path):
-    """By hand: a UsageError before any worker starts; a fork, which inherits it, takes it."""
-    dataset = Spoiled(open_tiny(tmp_path), "nothing", unused=lambda: None)
+def test_unpicklable_data_set_is_refused_unless_forked(tmp_path):
+    """By hand: a UsageError before a worker is spawned; a forked worker inherits the data set."""
+    dataset = FaultyDataset(open_tiny(tmp_path), "nothing", unused=lambda: None)
     with pytest.raises(UsageError, match="cannot be sent to worker processes"):
         batches(dataset, 1, start_method="spawn")
     if "fork" in AVAILABLE:
-        assert same(batches(dataset), batches(dataset, 1, start_method="fork"))
+        assert equal_batches(batches(dataset), batches(dataset, 1, start_method="fork"))
 
 
-def test_a_worker_that_dies_during_a_step_is_named(tmp_path):
-    """docs/faults.md row 117: torch tells it by a signal, which finds the parent in the midst of its own work."""
+def test_worker_that_dies_during_a_training_step_is_reported(tmp_path):
+    """docs/faults.md row 117. By hand: torch reports it by a signal, which interrupts whatever the parent is
+    computing."""
     source = train_loader(
-        Spoiled(open_tiny(tmp_path), "killed"), TRANSFORM, LoaderConfig(workers=2), batch_size=1, divisor=1, seed=5,
-        start_step=0, end_step=40,
+        FaultyDataset(open_tiny(tmp_path), "killed"), TRANSFORM, LoaderConfig(workers=2), batch_size=1, divisor=1,
+        seed=5, start_step=0, end_step=40,
     )  # fmt: skip
     with pytest.raises(WorkerError, match=r"image_id=12: DataLoader worker \(pid"), worker_errors():
         for _ in source:
@@ -299,8 +301,8 @@ time.sleep(600)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch's own rule holds")
 @pytest.mark.parametrize("method", QUICK_METHODS)
-def test_workers_end_with_a_killed_parent(method, shapes):
-    """Law: even with more to hand over than their pipe holds, which keeps a worker of torch's for ever."""
+def test_workers_exit_when_the_parent_is_killed(method, shapes):
+    """Law: also while they block on a full pipe, in which state torch's workers would stay forever."""
     command = [sys.executable, "-c", ORPHANS, shapes, method]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

@@ -1,5 +1,4 @@
-"""Masks as users have them: each fault gets its exit code and one line, each oddity its count; good ones are
-pycocotools'."""
+"""Masks of COCO files: good ones equal pycocotools', each fault ends with an exit code and one line."""
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ GOOD["packed run lengths"] = {"size": packed["size"], "counts": packed["counts"]
 
 
 def with_masks(first) -> dict:
-    """The valid file, each object with a mask; the first one's is given, ... leaves it out."""
+    """Return the valid content with a mask for each object; the first one's is ``first``, and ... leaves it out."""
     data = tiny_content()
     for annotation in data["annotations"]:
         left, top, width, height = annotation["bbox"]
@@ -40,8 +39,8 @@ def with_masks(first) -> dict:
 # pycocotools 2.0.11 decodes in a way that numpy 2 warns of.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("name", GOOD)
-def test_masks_are_pycocotools(name, tmp_path):
-    """pycocotools on the same polygons and run lengths."""
+def test_masks_equal_pycocotools(name, tmp_path):
+    """Oracle: pycocotools on the same polygons and run lengths."""
     size = (HEIGHT, WIDTH)
     data = with_masks(GOOD[name])
     masks = open_tiny(tmp_path, data, masks=True).read(0).objects.masks
@@ -92,9 +91,9 @@ FAULTY = {
 
 
 @pytest.mark.parametrize("name", FAULTY)
-def test_an_unusable_mask_is_an_error_or_counted(name, tmp_path):
-    """docs/faults.md rows 43-55: exit code 3 with the image and the object; left out and counted under
-    --bad-data=skip."""
+def test_unusable_mask_is_an_error_or_skipped_and_counted(name, tmp_path):
+    """docs/faults.md rows 43-55. By hand: exit code 3 with the image and the object; with --bad-data=skip it is left
+    out and counted."""
     segmentation, message = FAULTY[name]
     data = with_masks(segmentation)
     with pytest.raises(DataError, match=message) as caught:
@@ -108,48 +107,49 @@ def test_an_unusable_mask_is_an_error_or_counted(name, tmp_path):
     assert 1 not in {annotation["id"] for annotation in dataset.ground_truth()["annotations"]}
 
 
-def test_of_a_file_of_boxes_the_way_out_is_told(tmp_path):
-    """docs/faults.md row 55: what to do where there are boxes only."""
+def test_file_without_masks_says_how_to_train_boxes_alone(tmp_path):
+    """docs/faults.md row 55. By hand: the error says what to change in the config."""
     with pytest.raises(DataError, match="for boxes alone set masks=false and leave out the head's mask branch"):
         open_tiny(tmp_path, tiny_content(), masks=True)
 
 
 @pytest.mark.parametrize("name", FAULTY)
-def test_boxes_do_not_ask_for_masks(name, tmp_path):
-    """Who wants boxes only is not bothered with masks."""
+def test_unusable_masks_do_not_matter_without_masks(name, tmp_path):
+    """By hand: with ``masks=False`` the same files are read without an error."""
     dataset = open_tiny(tmp_path, with_masks(FAULTY[name][0]))
     assert len(dataset.read(0).objects.boxes) == 2
     assert dataset.read(0).objects.masks is None
 
 
 def _without_file(message: str) -> str:
-    """The metric's own words: it knows no file, and says of what it speaks."""
+    """Return the pattern of an error message as the metric words it, which knows no file name."""
     return message.replace(r"annotations\.json: ", "").replace("ann_id=1: has", "ann_id=1: the annotation has")
 
 
 @pytest.mark.parametrize("name", FAULTY)
-def test_the_metric_never_sees_an_unusable_mask(name):
-    """The same on the way to the native code that scores masks."""
+def test_unusable_mask_is_refused_by_the_metric(name):
+    """By hand: the same errors before native code scores the masks."""
     with pytest.raises(DataError, match=_without_file(FAULTY[name][1])):
         evaluate_coco(with_masks(FAULTY[name][0]), [], task="segm")
 
 
 @pytest.mark.parametrize("empty", [[[10, 10, 10, 10, 10, 10]], {"size": [64, 96], "counts": [6144]}])
-def test_an_empty_mask_is_noted(empty, tmp_path):
-    """docs/faults.md row 58: its box teaches, its mask does not (see the mask branch); the report says so."""
+def test_empty_mask_is_used_and_reported(empty, tmp_path):
+    """docs/faults.md row 58. By hand: the box is trained on and the mask is not (see the mask branch); the report
+    counts it."""
     dataset = open_tiny(tmp_path, with_masks(empty), masks=True)
     assert dataset.report.noted["empty-mask"].ids == ["row 0"]
     assert not dataset.read(0).objects.masks[0].any()
 
 
-def test_crowds_have_no_masks_to_learn(tmp_path):
-    """docs/faults.md rows 39, 54: a crowd is a region to ignore, however it is drawn."""
+def test_crowds_have_no_mask_targets(tmp_path):
+    """docs/faults.md rows 39, 54. By hand: a crowd is a region to ignore, with polygons or RLE."""
     objects = open_tiny(tmp_path, with_masks(GOOD["one polygon"]), masks=True).read(1).objects
     assert len(objects.masks) == len(objects.boxes) == 1
     assert len(objects.ignored) == 1
     assert objects.masks.all()
 
 
-def test_no_objects_have_no_masks(tmp_path):
-    """An image without objects gives an empty stack, not None."""
+def test_image_without_objects_has_an_empty_mask_array(tmp_path):
+    """By hand: shape (0, height, width), not None."""
     assert open_tiny(tmp_path, with_masks([BOW_TIE]), masks=True).read(2).objects.masks.shape == (0, HEIGHT, WIDTH)

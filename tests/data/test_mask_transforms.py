@@ -1,4 +1,4 @@
-"""Masks, as bitmaps and as polygons, and semantic maps on their way through transforms."""
+"""Transforms of masks, as bitmaps and as polygons, and of semantic maps."""
 
 from dataclasses import replace
 
@@ -72,8 +72,9 @@ CONFIGS = [
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("index", range(4))
-def test_masks_go_where_their_pixels_go(config, index):
-    """Law: an object's channel is bright just where its mask is, but for edges, where a resize mixes pixels."""
+def test_masks_follow_their_pixels(config, index):
+    """Law: an object's color channel is bright exactly where its mask is, except at edges, where a resize mixes
+    pixels."""
     sample = build_transform(config)(record(), 0, index)
     assert isinstance(sample.target, Instances)
     assert sample.target.masks.sum() > 100
@@ -85,8 +86,8 @@ def test_masks_go_where_their_pixels_go(config, index):
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("index", range(4))
-def test_semantic_maps_go_where_their_pixels_go(config, index):
-    """Law: the gray of a pixel is that of its class, but for edges, where a resize mixes pixels."""
+def test_semantic_maps_follow_their_pixels(config, index):
+    """Law: the gray of a pixel is that of its class, except at edges, where a resize mixes pixels."""
     sample = build_transform(config)(semantic_record(), 0, index)
     assert sample.target.dtype == torch.int64
     assert sample.target.shape == sample.image.shape[1:]
@@ -99,15 +100,15 @@ def test_semantic_maps_go_where_their_pixels_go(config, index):
 
 
 @pytest.mark.parametrize("short", [30, 45, 77, 120])
-def test_a_resized_mask_has_the_value_nearest_to_the_centre_of_each_pixel(short):
-    """torch's nearest-exact interpolation."""
+def test_masks_are_resized_as_nearest_exact(short):
+    """Oracle: torch's nearest-exact interpolation."""
     sample = build_transform(ResizeConfig(short_sides=(short,)))(record(), 0, 0)
     truth = torch.from_numpy(masks_of(BOXES))[None].float()
     expected = F.interpolate(truth, sample.image.shape[1:], mode="nearest-exact")[0] > 0
     assert torch.equal(sample.target.masks, expected)
 
 
-def test_an_object_outside_a_crop_is_dropped_with_its_mask():
+def test_object_outside_a_crop_is_dropped_with_its_mask():
     """By hand: the middle 40 x 40 of 60 x 90 shows the second and third object, and only a part of the crowd."""
     sample = build_transform(CenterCropConfig(resize=60, size=40))(record(), 0, 0)
     assert sample.target.labels.tolist() == [1, 2]
@@ -117,15 +118,15 @@ def test_an_object_outside_a_crop_is_dropped_with_its_mask():
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_an_image_without_objects_has_an_empty_stack_of_masks(config):
-    """By hand: no mask, of the size of the transformed image."""
+def test_image_without_objects_has_an_empty_mask_tensor(config):
+    """By hand: no masks, of the size of the transformed image."""
     sample = build_transform(config)(record(count=0), 0, 0)
     assert sample.target.masks.shape == (0, *sample.image.shape[1:])
 
 
-def test_a_crop_larger_than_its_image_is_padded():
-    """By hand: scale 1 fits 60 x 90 into 120 x 200 as 120 x 180; the rest is the mean colour, 255 in a semantic map,
-    and no object's."""
+def test_crop_larger_than_the_image_is_padded():
+    """By hand: scale 1 fits 60 x 90 into 120 x 200 as 120 x 180; the rest has the mean color, 255 in a semantic map,
+    and no objects."""
     config = ScaledCropConfig(size=(120, 200), scales=(1, 1), flip=0)
     sample = build_transform(config)(record(), 0, 0)
     assert sample.image.shape == (3, 120, 200)
@@ -138,8 +139,9 @@ def test_a_crop_larger_than_its_image_is_padded():
     assert not (semantic[:, :180] == IGNORE).any()
 
 
-def test_scales_are_drawn_evenly_between_the_least_and_the_greatest():
-    """By hand: with a short side of 60 at scale 1, the 6 pixels of the first box's width tell the scale of a sample."""
+def test_scales_are_uniform_in_their_range():
+    """By hand: with a short side of 60 at scale 1, the first box is 6 pixels wide, so its width shows the scale of a
+    sample."""
     config = ScaledCropConfig(size=(300, 300), scales=(0.5, 2.0), short_side=60, flip=0)
     prepare, source = build_transform(config), record()
     widths = [prepare(source, 0, index).target.boxes[0, 2].item() / 6 for index in range(200)]
@@ -148,7 +150,7 @@ def test_scales_are_drawn_evenly_between_the_least_and_the_greatest():
 
 
 def test_scales_in_the_wrong_order_are_refused():
-    """By hand: at construction, in words."""
+    """By hand: ValidationError that says in which order they go."""
     with pytest.raises(ValidationError, match="scales go from the least to the greatest"):
         ScaledCropConfig(scales=(2.0, 0.5))
 
@@ -162,9 +164,9 @@ POLYGON_CONFIGS = [
 
 @pytest.mark.parametrize("config", POLYGON_CONFIGS)
 @pytest.mark.parametrize("index", range(4))
-def test_polygons_go_where_boxes_go(config, index):
-    """albumentations' boxes, which are continuous: a rectangle spans its box, to a thousandth of a pixel. Its keypoints
-    would be off by a pixel in a flip and by half of one in a resize."""
+def test_polygons_follow_their_boxes(config, index):
+    """Oracle: albumentations' boxes: a rectangular polygon spans its box, to a thousandth of a pixel.
+    albumentations' keypoints would be off by a pixel in a flip and by half a pixel in a resize."""
     sample = build_transform(config)(polygon_record(rectangles(BOXES)), 0, index)
     height, width = sample.image.shape[1:]
     assert len(sample.target.polygon_masks) == len(sample.target.boxes) > 0
@@ -176,8 +178,8 @@ def test_polygons_go_where_boxes_go(config, index):
 
 @pytest.mark.parametrize("config", [config for config in CONFIGS if not isinstance(config, RandomCropConfig)])
 @pytest.mark.parametrize("index", range(4))
-def test_polygons_and_bitmaps_of_the_same_masks_are_transformed_alike(config, index):
-    """Law: polygons around bitmaps, rasterized after the steps, are the bitmaps that went through the steps."""
+def test_polygons_and_bitmaps_are_transformed_alike(config, index):
+    """Law: polygons around bitmaps, rasterized after the transform, equal the transformed bitmaps."""
     generator = np.random.default_rng(0)
     masks = generator.integers(0, 2, (2, 12, 18), dtype=np.uint8).repeat(5, axis=1).repeat(5, axis=2)
     boxes = np.array([[0, 0, WIDTH, HEIGHT]] * 2, np.float32)

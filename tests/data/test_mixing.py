@@ -1,4 +1,4 @@
-"""Mixup, and the promises of every mix of images."""
+"""Mixup, and what holds for every mix of images."""
 
 import tracemalloc
 from dataclasses import replace
@@ -23,12 +23,12 @@ from vertebra.data import (
 from vertebra.engine import SplitConfig
 from vertebra.structures import DataError, UsageError
 
-from ..helpers.telltale import (
+from ..helpers.coordinate_dataset import (
     AS_IT_IS,
     FILL,
     HEIGHT,
     WIDTHS,
-    Telltale,
+    CoordinateDataset,
     boxes_of,
     ignored_of,
     masks_of,
@@ -48,9 +48,9 @@ def as_bytes(sample: Sample) -> list[bytes]:
 
 @pytest.mark.parametrize("form", ["bitmaps", "polygons", None])
 def test_mixup_is_the_weighted_mean_of_two_images(form):
-    """By hand: the formula with the weight that the same generator gives, on the larger of both sizes; the objects of
-    both images stay where they were."""
-    dataset = Telltale(form)
+    """By hand: the formula with the weight that the same generator draws, on a canvas as large as the larger image;
+    the objects of both images stay where they were."""
+    dataset = CoordinateDataset(form)
     records = [dataset.read(1), replace(dataset.read(2), image=np.full((HEIGHT, WIDTHS[2], 3), 250, np.uint8))]
     result = build_mix(MixupConfig(), dataset).join(records, np.random.default_rng(3))
     weight = np.random.default_rng(3).beta(1.5, 1.5)
@@ -79,12 +79,12 @@ def test_mixup_is_the_weighted_mean_of_two_images(form):
     ],
     ids=lambda config: config.name,
 )
-def test_a_mix_is_a_function_of_seed_epoch_and_index(config, transform):
-    """Law: the same three give the same sample whatever came before, and a change of any gives another; so it is of
-    what the mix draws itself, where the transform draws nothing."""
+def test_mixed_sample_depends_on_seed_epoch_and_index_only(config, transform):
+    """Law: the same three give the same sample whatever was read before, and changing one gives another sample, also
+    with a transform that draws nothing itself."""
 
     def samples(seed: int = 0, epoch: int = 0) -> list[list[bytes]]:
-        dataset = Telltale()
+        dataset = CoordinateDataset()
         mix, change = build_mix(config, dataset), build_transform(transform, seed)
         mix(dataset.read, change, 98, 3)
         return [as_bytes(mix(dataset.read, change, epoch, index)) for index in range(5)]
@@ -96,12 +96,12 @@ def test_a_mix_is_a_function_of_seed_epoch_and_index(config, transform):
 
 
 @pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
-def test_workers_and_resuming_change_no_mix(config):
-    """Law: 0 and 2 workers give the same batches, and a loader that starts at step 3 those from there on."""
+def test_mixed_batches_do_not_depend_on_workers_or_resuming(config):
+    """Law: 0 and 2 workers give the same batches, and a loader that starts at step 3 gives those from there on."""
 
     def stream(workers: int, start: int = 0) -> list[bytes]:
         batches = train_loader(
-            Telltale(), ScaledCropConfig(size=(64, 64)), LoaderConfig(workers=workers),
+            CoordinateDataset(), ScaledCropConfig(size=(64, 64)), LoaderConfig(workers=workers),
             batch_size=2, divisor=32, seed=5, start_step=start, end_step=6, mix=config,
         )  # fmt: skip
         return [
@@ -116,9 +116,9 @@ def test_workers_and_resuming_change_no_mix(config):
 
 
 @pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
-def test_a_sample_that_is_not_mixed_is_the_one_without_a_mix(config):
-    """Law: at a probability of 0 every sample, and of a half about half of the samples (5 sigma)."""
-    dataset, change = Telltale(), build_transform(ScaledCropConfig(size=(64, 64)), 4)
+def test_unmixed_samples_equal_samples_without_a_mix(config):
+    """Law: all of them at a probability of 0, and about half of them at 0.5 (5 sigma)."""
+    dataset, change = CoordinateDataset(), build_transform(ScaledCropConfig(size=(64, 64)), 4)
     never, half = (build_mix(config.replace(probability=probability), dataset) for probability in (0.0, 0.5))
     unmixed = 0
     for epoch in range(40):
@@ -128,9 +128,9 @@ def test_a_sample_that_is_not_mixed_is_the_one_without_a_mix(config):
     assert 4 <= unmixed <= 36
 
 
-def test_every_image_is_a_partner_equally_often():
-    """A law (5 sigma): five images, the mixed image itself too, as partners of 60 mosaics."""
-    dataset = Telltale()
+def test_partners_are_drawn_uniformly():
+    """Law (5 sigma): five images, the image itself included, as partners in 60 mosaics."""
+    dataset = CoordinateDataset()
     mix, change = build_mix(MOSAIC, dataset), build_transform(AS_IT_IS)
     for epoch in range(60):
         mix(dataset.read, change, epoch, 0)
@@ -138,8 +138,9 @@ def test_every_image_is_a_partner_equally_often():
     assert abs(np.bincount(partners.flatten(), minlength=5) - 36).max() < 27
 
 
-def test_a_partner_that_cannot_be_read_is_named(tmp_path):
-    """docs/faults.md row 116: a DataError with the partner's file and id, not those of the image to be mixed with."""
+def test_unreadable_partner_is_named_in_the_error(tmp_path):
+    """docs/faults.md row 116. By hand: a DataError with the file and id of the partner, not of the image that it is
+    mixed into."""
     dataset = open_tiny(tmp_path)
     broken = tmp_path / "images" / "12.png"
     broken.write_bytes(broken.read_bytes()[:200])
@@ -153,27 +154,35 @@ def test_a_partner_that_cannot_be_read_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("config", "dataset", "message"),
     [
-        (CopyPasteConfig(), Telltale(None), "copy_paste .* needs as bitmaps: set masks=true and mask_format=bitmaps"),
-        (CopyPasteConfig(), Telltale("polygons"), "needs as bitmaps"),
-        (CopyPasteConfig(), Telltale(tasks=("semantic",)), "needs as bitmaps"),
+        (
+            CopyPasteConfig(),
+            CoordinateDataset(None),
+            "copy_paste .* needs as bitmaps: set masks=true and mask_format=bitmaps",
+        ),
+        (CopyPasteConfig(), CoordinateDataset("polygons"), "needs as bitmaps"),
+        (CopyPasteConfig(), CoordinateDataset(tasks=("semantic",)), "needs as bitmaps"),
         (
             MixupConfig(),
-            Telltale(tasks=("semantic",)),
+            CoordinateDataset(tasks=("semantic",)),
             "mixup mixes images with ground truth for detection; .* semantic",
         ),
-        (MOSAIC, Telltale(tasks=("detection", "classification")), "have it for classification: leave train.mix out"),
+        (
+            MOSAIC,
+            CoordinateDataset(tasks=("detection", "classification")),
+            "have it for classification: leave train.mix out",
+        ),
     ],
 )
 def test_data_that_cannot_be_mixed_is_refused(config, dataset, message):
-    """By hand: a UsageError before the first batch, which ends the command with exit code 2."""
+    """By hand: a UsageError (exit code 2) before the first batch."""
     with pytest.raises(UsageError, match=message):
         train_loader(
             dataset, AS_IT_IS, LoaderConfig(), batch_size=1, divisor=1, seed=0, start_step=0, end_step=1, mix=config
         )
 
 
-def test_a_mix_that_cannot_be_is_refused_by_its_config(shapes):
-    """By hand: in words, at construction; a mix that can be comes back from the JSON of its config."""
+def test_invalid_mix_config_is_refused(shapes):
+    """By hand: ValidationError at construction; a valid mix comes back from the JSON of its config."""
     with pytest.raises(ValidationError, match="middle goes from the least to the greatest"):
         MosaicConfig(middle=(0.6, 0.4))
     config = tiny_config(shapes)
@@ -183,10 +192,10 @@ def test_a_mix_that_cannot_be_is_refused_by_its_config(shapes):
     assert SplitConfig.model_validate(split.model_dump(mode="json")).mix == MOSAIC
 
 
-def test_only_one_image_of_a_mix_is_in_memory_in_its_original_size():
-    """Python's count of allocated memory: a mosaic of four images of 18 MB takes less than two of them."""
+def test_mix_keeps_one_image_at_full_size_in_memory():
+    """Oracle: Python's count of allocated memory: a mosaic of four images of 18 MB takes less than two of them."""
     image = np.zeros((2000, 3000, 3), np.uint8)
-    dataset = Telltale(tasks=("semantic",))
+    dataset = CoordinateDataset(tasks=("semantic",))
     mix, change = build_mix(MOSAIC, dataset), build_transform(ResizeConfig(short_sides=(64,)))
 
     def read(index: int) -> Record:

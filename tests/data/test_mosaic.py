@@ -1,5 +1,5 @@
-"""Mosaics. What must have become of masks, boxes and semantic maps is read off the mixed image, whose pixels say where
-they come from."""
+"""Mosaics. The pixels of the test images say where they come from, so the expected masks, boxes and semantic maps
+can be read off the mixed image."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,16 @@ from vertebra.data import MosaicConfig, Sample
 from vertebra.ops import rasterize_polygon_masks
 from vertebra.structures import IGNORE, Instances
 
-from ..helpers.telltale import (
+from ..helpers.coordinate_dataset import (
     AS_IT_IS,
     FILL,
     HEIGHT,
     WIDTHS,
-    Telltale,
+    CoordinateDataset,
     boxes_of,
     ignored_of,
     masks_of,
-    mixed,
+    mix_sample,
     pixels_of,
     semantic_of,
 )
@@ -29,7 +29,7 @@ MOSAIC = MosaicConfig(size=(90, 130), middle=(0.3, 0.7))
 
 
 def drawn_masks(target: Instances, size: tuple[int, int]) -> np.ndarray:
-    """Return the masks as bitmaps of the image, whatever they came as."""
+    """Return the masks of a target as bitmaps, whether they are bitmaps or polygons."""
     if target.masks is not None:
         return target.masks.numpy()
     count, region = len(target), torch.tensor([[0.0, 0.0, size[1], size[0]]])
@@ -38,7 +38,7 @@ def drawn_masks(target: Instances, size: tuple[int, int]) -> np.ndarray:
 
 @dataclass
 class Quarter:
-    """One image as a mosaic shows it."""
+    """One of the four images as a mosaic shows it."""
 
     image: int
     pixels: np.ndarray  # where it is shown, h w
@@ -71,11 +71,11 @@ def quarters_of(sample: Sample) -> list[Quarter]:
 
 
 @pytest.mark.parametrize("index", range(5))
-def test_a_mosaic_is_four_rectangles_around_a_point(index):
-    """Law: every pixel is one of an image, at one offset for each of the four, or the mean colour; an image shows as
-    much as its quarter holds, and the point where they meet is where it may be."""
+def test_mosaic_is_four_rectangles_around_a_point(index):
+    """Law: every pixel belongs to one of four images, each at one offset, or has the mean color; an image fills as
+    much of its quarter as it can, and the point where the quarters meet is in its range."""
     for epoch in range(6):
-        sample = mixed(MOSAIC, epoch=epoch, index=index)
+        sample = mix_sample(MOSAIC, epoch=epoch, index=index)
         quarters = quarters_of(sample)
         assert sample.image.shape == (3, 90, 130) and sample.image_id == index and len(quarters) == 4
         corners = [boxes_of(quarter.pixels[None])[0] for quarter in quarters]
@@ -92,11 +92,11 @@ def test_a_mosaic_is_four_rectangles_around_a_point(index):
             assert (right - left, bottom - top) == (min(room[0], WIDTHS[quarter.image]), min(room[1], HEIGHT))
 
 
-def test_the_part_of_an_image_in_a_mosaic_is_drawn_evenly():
-    """A law (5 sigma): where a quarter holds a part of an image only, every position of the part is equally likely."""
+def test_part_of_an_image_in_a_mosaic_is_uniform():
+    """Law (5 sigma): if a quarter shows only a part of an image, every position of the part is equally likely."""
     positions = []
     for epoch in range(60):
-        for quarter in quarters_of(mixed(MOSAIC, epoch=epoch)):
+        for quarter in quarters_of(mix_sample(MOSAIC, epoch=epoch)):
             left, top, right, bottom = boxes_of(quarter.pixels[None])[0]
             for start, length, side in (
                 (left - quarter.left, right - left, WIDTHS[quarter.image]),
@@ -110,11 +110,11 @@ def test_the_part_of_an_image_in_a_mosaic_is_drawn_evenly():
 
 
 def test_every_image_of_a_mosaic_is_transformed_independently():
-    """Law: with random flips some of a mosaic's four images are flipped and others not; in each quarter about half of
+    """Law: with random flips some of the four images are flipped and others are not; in each quarter about half of
     them are (5 sigma)."""
     flips = []
     for epoch in range(60):
-        sample = mixed(MOSAIC, epoch=epoch, transform=AS_IT_IS.replace(flip=0.5))
+        sample = mix_sample(MOSAIC, epoch=epoch, transform=AS_IT_IS.replace(flip=0.5))
         blue, shown = pixels_of(sample)[..., 2], (pixels_of(sample) != FILL).any(axis=2)
         steps = np.where(shown[:, 1:] & shown[:, :-1], np.diff(blue, axis=1), 0)
         flips.append([steps[rows, columns].sum() < 0 for rows in (10, 80) for columns in (slice(38), slice(92, None))])
@@ -123,12 +123,12 @@ def test_every_image_of_a_mosaic_is_transformed_independently():
 
 
 @pytest.mark.parametrize("form", ["bitmaps", "polygons"])
-def test_a_mosaic_shows_masks_where_it_shows_their_pixels(form):
-    """Law: the masks that the quarters show are all that the mosaic has, in boxes around what is visible of them.
+def test_masks_of_a_mosaic_follow_their_pixels(form):
+    """Law: a mosaic has exactly the masks whose pixels its quarters show, with boxes around the visible part.
     Regions to ignore are moved and clipped with their image."""
     dropped = 0
     for epoch in range(12):
-        sample = mixed(MOSAIC, Telltale(form), epoch, epoch % 5)
+        sample = mix_sample(MOSAIC, CoordinateDataset(form), epoch, epoch % 5)
         expected, ignored = [], []
         for quarter in quarters_of(sample):
             for number, mask in enumerate(quarter.visible(masks_of(quarter.image))):
@@ -148,10 +148,10 @@ def test_a_mosaic_shows_masks_where_it_shows_their_pixels(form):
     assert dropped > 0
 
 
-def test_boxes_without_masks_are_clipped_to_their_quarter_of_a_mosaic():
-    """Law: where there are no masks, a box is moved with its image and clipped to its quarter."""
+def test_boxes_without_masks_are_clipped_to_their_quarter():
+    """Law: without masks, a box is moved with its image and clipped to its quarter."""
     for epoch in range(10):
-        sample = mixed(MOSAIC, Telltale(None), epoch, 2)
+        sample = mix_sample(MOSAIC, CoordinateDataset(None), epoch, 2)
         expected = [
             (10 * quarter.image + number, *quarter.visible_box(box))
             for quarter in quarters_of(sample)
@@ -163,10 +163,10 @@ def test_boxes_without_masks_are_clipped_to_their_quarter_of_a_mosaic():
         assert np.allclose(sorted(objects), sorted(expected), atol=1e-4) and target.masks is None
 
 
-def test_pixels_of_a_mosaic_keep_their_class():
-    """Law: a semantic map goes where its pixels go, and is 255 where no image is."""
+def test_semantic_map_of_a_mosaic_follows_its_pixels():
+    """Law: a pixel keeps its class, and the map is 255 where no image is."""
     for epoch in range(10):
-        sample = mixed(MOSAIC, Telltale(tasks=("semantic",)), epoch, 1)
+        sample = mix_sample(MOSAIC, CoordinateDataset(tasks=("semantic",)), epoch, 1)
         expected = np.full((90, 130), IGNORE)
         for quarter in quarters_of(sample):
             expected[quarter.pixels] = quarter.visible(semantic_of(quarter.image))[quarter.pixels]

@@ -1,7 +1,7 @@
-"""A field that the package does not have is declared in this file alone: one point in each object.
+"""A new field of objects, declared in this file alone: one point in each object.
 
-The oracle is the image: around every point a block of pixels is painted, so wherever the image has gone, the point that
-the field gives must be the middle of a block, of its object's colour.
+Oracle: the image. A block of pixels is painted around every point, so wherever a transform moves the image, the point
+must be in the middle of a block that has the color of its object.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ from vertebra.structures import Classes, Instances
 
 
 class PointField(ObjectField[np.ndarray]):
-    """A point (x, y) in each object; it may lie outside of an image that shows a part of its object."""
+    """A point (x, y) in each object; it may be outside an image that shows only a part of its object."""
 
     def check(self, value, count: int, size: tuple[int, int] | None) -> None:
         if tuple(value.shape) != (count, 2):
@@ -114,17 +114,17 @@ class PaintedPoints(Dataset):
 
 
 def points_of(index: int) -> np.ndarray:
-    """The points of an image, elsewhere in their boxes than those of any other image."""
+    """Return the points of an image; they are at other places in their boxes than those of any other image."""
     return np.array([(left + 9 + 3 * index, top + 12 - 2 * index) for left, top in CORNERS], np.float32)
 
 
 def color_of(label: int) -> int:
-    """The value of an object's block, in the channel that has the number of its image."""
+    """Return the value of an object's block, in the channel with the number of its image."""
     return 250 - 60 * (label % 10)
 
 
-def count_middles(sample: Sample) -> int:
-    """Assert that points are the middles of their objects' blocks; return how many blocks are shown whole."""
+def count_centered_points(sample: Sample) -> int:
+    """Check that each point is in the middle of its object's block; return how many blocks are shown completely."""
     image, target = sample.image.numpy().astype(int), sample.target
     assert target.points.shape == (len(target), 2)
     counted = 0
@@ -151,17 +151,17 @@ TRANSFORMS = {
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_points_go_where_their_pixels_go(name):
-    """The painted image, through every transform; where a crop drops an object its point goes with it."""
+def test_points_follow_their_pixels(name):
+    """Oracle: the painted image, through every transform; if a crop drops an object, its point is dropped too."""
     dataset, transform = PaintedPoints(), build_transform(TRANSFORMS[name])
     samples = [transform(dataset.read(index), epoch, index) for index in range(len(dataset)) for epoch in range(8)]
-    assert sum(count_middles(sample) for sample in samples) > 20
+    assert sum(count_centered_points(sample) for sample in samples) > 20
     if name not in ("flip", "resize"):
         assert sum(len(sample.target) for sample in samples) < 3 * len(samples)
 
 
-def test_points_after_a_flip_and_a_resize_by_hand():
-    """x becomes width - x, and both coordinates are multiplied by the ratio of the sizes."""
+def test_points_after_a_flip_and_a_resize():
+    """By hand: x becomes width - x, and both coordinates are multiplied by the ratio of the sizes."""
     record, points = PaintedPoints().read(0), points_of(0)
     flipped = build_transform(TRANSFORMS["flip"])(record, 0, 0).target.points
     height, width = build_transform(TRANSFORMS["flip"])(record, 0, 0).image.shape[1:]
@@ -171,17 +171,17 @@ def test_points_after_a_flip_and_a_resize_by_hand():
 
 @pytest.mark.parametrize("config", [MosaicConfig(size=(170, 200)), CopyPasteConfig()], ids=lambda config: config.name)
 @pytest.mark.parametrize("transform", [AS_IT_IS, TRANSFORMS["random part"]], ids=["whole", "parts"])
-def test_points_go_with_their_images_into_a_mix(config, transform):
-    """The painted image, several mixed into one; the objects of all of them have points."""
+def test_points_follow_their_pixels_in_a_mix(config, transform):
+    """Oracle: several painted images mixed into one; the objects of all of them have points."""
     dataset, change = PaintedPoints(), build_transform(transform)
     mix = build_mix(config, dataset)
     samples = [mix(dataset.read, change, epoch, epoch % 3) for epoch in range(24)]
-    assert sum(count_middles(sample) for sample in samples) > 40
+    assert sum(count_centered_points(sample) for sample in samples) > 40
     assert len({label // 10 for sample in samples for label in sample.target.labels.tolist()}) == 3
 
 
-def test_mixup_has_the_points_of_both_images():
-    """By hand: the images share their corner, so all points are where they were, in blocks that are fainter."""
+def test_mixup_keeps_the_points_of_both_images():
+    """By hand: both images start at the same corner, so all points are where they were, in fainter blocks."""
     dataset = PaintedPoints()
     result = build_mix(MixupConfig(alpha=50), dataset).join(
         [dataset.read(1), dataset.read(2)], np.random.default_rng(0)
@@ -192,8 +192,8 @@ def test_mixup_has_the_points_of_both_images():
         assert block > beside + 0.3 * color_of(label)
 
 
-def test_a_hidden_object_takes_its_point_with_it():
-    """By hand: objects of two images at the same places. Where one is pasted, the one below it is hidden and gone."""
+def test_hidden_object_is_dropped_with_its_point():
+    """By hand: objects of two images at the same places. Where one is pasted, the one below is hidden and dropped."""
     dataset = PaintedPoints()
     below, above = dataset.read(0), dataset.read(1)
     mix = build_mix(CopyPasteConfig(), dataset)
@@ -208,16 +208,16 @@ def test_a_hidden_object_takes_its_point_with_it():
     assert len(pasted) > 3
 
 
-def test_points_are_resized_with_an_image_that_is_decoded_smaller():
-    """By hand: half of the image, half of the coordinates."""
+def test_points_are_scaled_with_a_reduced_image():
+    """By hand: half the image size, half the coordinates."""
     record = PaintedPoints().read(1)
     half = resize_annotations(record, (80, 150), (40, 75))
     assert np.array_equal(half.objects.points, points_of(1) / 2)
 
 
-def test_points_reach_the_batch_from_workers():
-    """Law: two workers give the points that no worker gives, in the order of the boxes, and a batch moves them to its
-    device."""
+def test_points_of_a_batch_do_not_depend_on_workers():
+    """Law: two workers give the points that the main process gives, in the order of the boxes; ``to`` moves them to
+    another device."""
 
     def batches(workers: int) -> list:
         return list(
@@ -235,7 +235,7 @@ def test_points_reach_the_batch_from_workers():
 
 
 def test_samples_are_collated_with_their_points():
-    """By hand: the points of each sample, unpadded, as they were."""
+    """By hand: the points of each sample, unpadded and unchanged."""
     dataset, transform = PaintedPoints(), build_transform(AS_IT_IS)
     samples = [transform(dataset.read(index), 0, index) for index in range(3)]
     batch = collate(samples, 32)
@@ -243,8 +243,8 @@ def test_samples_are_collated_with_their_points():
     assert all(torch.equal(a.target.points, b.points) for a, b in zip(samples, batch.targets, strict=True))
 
 
-def test_points_of_another_count_are_refused():
-    """ValueError at construction, in a data set and through the Python API."""
+def test_wrong_number_of_points_is_refused():
+    """By hand: ValueError at construction, in a data set and through the Python API."""
     boxes, labels = np.array([[0, 0, 5, 5]] * 2, np.float32), np.zeros(2, np.int64)
     with pytest.raises(ValueError, match=r"got 2 boxes and points of \(3, 2\)"):
         Objects(boxes, labels, boxes[:0], points=np.zeros((3, 2), np.float32))
@@ -253,7 +253,7 @@ def test_points_of_another_count_are_refused():
 
 
 def test_objects_without_points_have_none():
-    """A field that is declared is None where a data set does not give it."""
+    """By hand: a declared field is None if a data set does not give it."""
     boxes, labels = np.array([[0, 0, 5, 5]], np.float32), np.zeros(1, np.int64)
     assert Objects(boxes, labels, boxes[:0]).points is None
     assert Instances(torch.from_numpy(boxes), torch.from_numpy(labels)).points is None

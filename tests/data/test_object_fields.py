@@ -1,4 +1,4 @@
-"""What every declared field of objects is promised, and what is refused of fields."""
+"""What holds for every declared field of objects, and which fields are refused."""
 
 from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, replace
@@ -24,7 +24,7 @@ from vertebra.data import (
 from vertebra.data.objects import concatenate_objects
 from vertebra.structures import Instances
 
-from ..helpers.telltale import AS_IT_IS, Telltale
+from ..helpers.coordinate_dataset import AS_IT_IS, CoordinateDataset
 
 NOSE, LEFT, RIGHT = range(3)
 
@@ -64,7 +64,7 @@ class FaceField(ObjectField[np.ndarray]):
 
 
 def hide_outside(faces: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the keypoints with those outside of an image of this (height, width) not visible."""
+    """Return the keypoints, with those outside an image of this (height, width) marked as not visible."""
     inside = ((faces[..., :2] >= 0) & (faces[..., :2] < [size[1], size[0]])).all(axis=2)
     return faces * np.stack([np.ones_like(inside), np.ones_like(inside), inside], axis=2)
 
@@ -77,15 +77,15 @@ BOX, NOWHERE = np.array([[30, 10, 50, 30]], np.float32), np.zeros((0, 4), np.flo
 
 
 def face_record() -> Record:
-    """An image of 60 x 80 with one face."""
+    """Return an image of 60 x 80 with one face."""
     objects = Objects(BOX, np.array([0]), NOWHERE, faces=FACE, track=np.array([7]))
     return Record(np.zeros((60, 80, 3), np.uint8), objects)
 
 
 @pytest.mark.parametrize(("flip", "shift"), [(0.0, 10), (1.0, -10)])
-def test_a_flip_swaps_left_and_right_keypoints(flip, shift):
-    """By hand: the face is its own mirror image 10 pixels right of the middle, so a flip only moves it to the left: its
-    left eye in the mirror is where its right eye was."""
+def test_flip_swaps_left_and_right_keypoints(flip, shift):
+    """By hand: the face is symmetric and 10 pixels right of the middle, so a flip moves it to the left of the
+    middle, and the mirrored left eye is where the right eye was."""
     offset = np.array([10, 0, 0], np.float32)
     record = face_record()
     record = replace(record, objects=record.objects.replace(faces=FACE + offset))
@@ -95,14 +95,14 @@ def test_a_flip_swaps_left_and_right_keypoints(flip, shift):
     assert np.allclose(faces, expected, atol=1e-3)
 
 
-def test_a_field_is_told_the_size_of_a_crop():
-    """By hand: the middle 20 x 20 of 60 x 80 begins at (30, 20), so only the nose is seen, at its upper border."""
+def test_crop_hides_keypoints_outside_of_it():
+    """By hand: the middle 20 x 20 of 60 x 80 begins at (30, 20), so only the nose is visible, at the upper border."""
     faces = build_transform(CenterCropConfig(resize=60, size=20))(face_record(), 0, 0).target.faces
     assert np.allclose(faces, [[[10, 0, 1], [14, -4, 0], [6, -4, 0]]], atol=1e-3)
 
 
-def test_a_track_is_declared_in_one_line():
-    """By hand: a number that no transform changes."""
+def test_constant_field_is_not_changed_by_transforms():
+    """By hand: a track id, declared in one line."""
     target = build_transform(ResizeConfig(short_sides=(30,), flip=1))(face_record(), 0, 0).target
     assert target.track.tolist() == [7] and target.track.dtype == torch.int64
 
@@ -115,8 +115,8 @@ def test_labels_of_any_integer_type_become_int64():
     assert labels.dtype == torch.int64 and labels.tolist() == [3]
 
 
-def test_a_target_shares_no_memory_with_the_data_set():
-    """Law: what a training does to a target changes no annotation that a data set keeps."""
+def test_target_shares_no_memory_with_the_data_set():
+    """Law: changing a target in place does not change the annotations of the data set."""
     record = face_record()
     target = build_transform(ResizeConfig(short_sides=(60,)))(record, 0, 0).target
     for value in target.fields.values():
@@ -125,8 +125,8 @@ def test_a_target_shares_no_memory_with_the_data_set():
     assert np.array_equal(record.objects.faces, FACE)
 
 
-def test_a_name_that_nobody_declared_is_refused():
-    """Through the Python API and in a data set, with the nearest name."""
+def test_undeclared_field_is_refused_with_the_nearest():
+    """By hand: TypeError through the Python API and in a data set."""
     boxes, labels = torch.from_numpy(BOX), torch.zeros(1, dtype=torch.int64)
     with pytest.raises(TypeError, match=r"Instances has no field 'mask', .*declared first; did you mean 'masks'"):
         Instances(boxes, labels, mask=torch.zeros(1, 4, 4) > 0)
@@ -137,14 +137,14 @@ def test_a_name_that_nobody_declared_is_refused():
 
 
 @pytest.mark.parametrize("name", ["track", "boxes", "replace", "to", "_private", "two words"])
-def test_a_name_that_is_taken_or_no_name_cannot_be_declared(name):
-    """A second declaration would decide in silence what happens to the first one's values."""
+def test_taken_or_invalid_field_name_cannot_be_declared(name):
+    """By hand: ValueError, since a second declaration would silently change what happens to the values of the first."""
     with pytest.raises(ValueError, match="choose another name"):
         declare_object_field(name, ConstantField("value"))
 
 
-def test_images_of_which_only_some_have_a_field_cannot_be_joined():
-    """ValueError with the counts; an image without objects need not have it."""
+def test_objects_with_and_without_a_field_cannot_be_concatenated():
+    """By hand: ValueError with the counts; an image without objects need not have the field."""
     with_track, without = face_record().objects, Objects(BOX, np.array([0]), NOWHERE)
     with pytest.raises(ValueError, match="one track per box is needed, got 2 boxes and 1 tracks"):
         concatenate_objects([with_track.replace(faces=None), without])
@@ -153,9 +153,10 @@ def test_images_of_which_only_some_have_a_field_cannot_be_joined():
 
 
 @pytest.mark.parametrize("form", ["bitmaps", "polygons"])
-def test_objects_are_chosen_by_numbers_or_by_bools(form):
-    """By hand: the third and the first, or the first and the third, with their masks; all regions to ignore."""
-    objects = Telltale(form).read(1).objects
+def test_objects_are_indexed_by_integers_or_bools(form):
+    """By hand: the third and the first object, or the first and the third, with their masks; regions to ignore are
+    all kept."""
+    objects = CoordinateDataset(form).read(1).objects
     masks = objects.masks if form == "bitmaps" else objects.polygon_masks
     for rows, expected in ((np.array([2, 0]), [2, 0]), (np.array([True, False, True]), [0, 2])):
         chosen = objects[rows]
@@ -166,8 +167,8 @@ def test_objects_are_chosen_by_numbers_or_by_bools(form):
             assert np.array_equal(mask, masks[row]) if form == "bitmaps" else mask is masks[row]
 
 
-def test_values_cannot_be_assigned():
-    """A batch that is read by several heads must be the same for each."""
+def test_fields_of_a_target_cannot_be_assigned():
+    """By hand: FrozenInstanceError, since several heads may read the same batch; ``replace`` gives a changed copy."""
     target = build_transform(AS_IT_IS)(face_record(), 0, 0).target
     with pytest.raises(FrozenInstanceError, match="labels"):
         target.labels = torch.zeros(1)
@@ -178,10 +179,10 @@ def test_values_cannot_be_assigned():
     assert changed.replace(track=None).track is None and torch.equal(changed.faces, target.faces)
 
 
-def test_a_mix_keeps_every_field_of_the_package():
-    """The fields of a mosaic are those of the images that it is made of."""
+def test_mosaic_keeps_every_built_in_field():
+    """Law: a mosaic has the fields of the images that it is made of."""
     for form in ("bitmaps", "polygons", None):
-        dataset = Telltale(form)
+        dataset = CoordinateDataset(form)
         record = build_mix(MosaicConfig(size=(90, 130)), dataset).join(
             [dataset.read(index) for index in range(4)], np.random.default_rng(0)
         )

@@ -1,4 +1,4 @@
-"""Large photos that are decoded at a fraction of their size, with their ground truth."""
+"""Decoding large photos at a fraction of their size, with their ground truth."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ ORIENTATION = 0x0112
 
 
 def photo(height: int, width: int) -> Image.Image:
-    """Return an image of smooth colours, which survive JPEG."""
+    """Return an image of smooth colors, which JPEG hardly changes."""
     noise = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     return Image.fromarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC))
 
@@ -42,8 +42,8 @@ def photo(height: int, width: int) -> Image.Image:
 @pytest.mark.parametrize(
     ("short_side", "factor"), [(201, 1), (200, 1), (101, 1), (100, 2), (60, 2), (50, 4), (25, 8), (3, 8), (None, 1)]
 )
-def test_a_jpeg_is_decoded_at_the_least_size_that_suffices(short_side, factor, tmp_path):
-    """OpenCV's reduced decoding of the same file, which is 200 x 328: equal to a rounding of its colours."""
+def test_jpeg_is_decoded_at_the_smallest_sufficient_size(short_side, factor, tmp_path):
+    """Oracle: OpenCV's reduced decoding of the same file, which is 200 x 328; equal up to a rounding of colors."""
     path = tmp_path / "a.jpg"
     photo(200, 328).save(path, quality=90)
     flags = {1: "COLOR", 2: "REDUCED_COLOR_2", 4: "REDUCED_COLOR_4", 8: "REDUCED_COLOR_8"}
@@ -53,15 +53,16 @@ def test_a_jpeg_is_decoded_at_the_least_size_that_suffices(short_side, factor, t
     assert np.abs(image.astype(int) - expected).max() <= 3
 
 
-def test_other_formats_are_decoded_at_their_full_size(tmp_path):
-    """Law: the decoder of PNG has no short cut, so the image is that of a plain reading."""
+def test_png_is_decoded_at_its_full_size(tmp_path):
+    """Law: the PNG decoder cannot reduce, so the image is that of an ordinary decoding."""
     photo(64, 80).save(tmp_path / "a.png")
     assert np.array_equal(read_reduced_image(tmp_path / "a.png", None, 16)[0], read_image(tmp_path / "a.png"))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_stays_upright(orientation, tmp_path):
-    """The image of a plain reading, resized by averaging: any other of its eight orientations differs far more."""
+def test_reduced_jpeg_is_turned_upright(orientation, tmp_path):
+    """Oracle: the image decoded at full size and resized by averaging; any other of its eight orientations differs
+    far more."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     photo(96, 160).save(tmp_path / "a.jpg", exif=exif, quality=95)
@@ -77,9 +78,9 @@ def test_every_orientation_stays_upright(orientation, tmp_path):
     [((403, 801), 1), ((402, 805), 1), ((402, 804), 2), ((404, 804), 4), ((808, 404), 4), ((408, 808), 8)],
 )
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pixels_stay_where_annotations_say_at_any_size(size, factor, orientation, tmp_path):
-    """The image of a plain reading: the middle of a bright spot near each corner is the same to a tenth of a pixel of
-    the reduced image, though libjpeg would round a side up that is no multiple of the factor."""
+def test_reduced_decoding_does_not_shift_pixels(size, factor, orientation, tmp_path):
+    """Oracle: the image decoded at full size: the middle of a bright spot near each corner is the same to a tenth of
+    a pixel of the reduced image, although libjpeg would round up a side that is no multiple of the factor."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     for top, left in ((20, 20), (20, size[1] - 60), (size[0] - 60, 20), (size[0] - 60, size[1] - 60)):
@@ -101,8 +102,8 @@ def middle_of(image: np.ndarray) -> list[float]:
     return [float((profile * (np.arange(len(profile)) + 0.5)).sum() / profile.sum()) for profile in profiles]
 
 
-def test_a_cut_jpeg_is_refused_at_a_fraction_of_its_size_too(tmp_path):
-    """docs/faults.md rows 63, 64: a file that is cut is refused; one that lacks only its end marker is used."""
+def test_truncated_jpeg_is_refused_in_reduced_decoding(tmp_path):
+    """docs/faults.md rows 63, 64. By hand: a truncated file is refused; one that lacks only its end marker is used."""
     path = tmp_path / "a.jpg"
     photo(200, 300).save(path)
     content = path.read_bytes()
@@ -130,8 +131,8 @@ def write_files(folder: Path) -> dict:
 
 
 @pytest.mark.parametrize("form", ["bitmaps", "polygons"])
-def test_boxes_masks_and_maps_are_those_of_the_reduced_image(form, tmp_path):
-    """By hand: at a quarter of the size the object's pixels, its box, its mask and its semantic map agree."""
+def test_annotations_fit_the_reduced_image(form, tmp_path):
+    """By hand: at a quarter of the size, the object's pixels, its box, its mask and its semantic map agree."""
     fields = write_files(tmp_path)
     parts = {"detection": CocoConfig(**fields, masks=True, mask_format=form), "semantic": CocoSemanticConfig(**fields)}
     record = build_dataset(JointConfig(parts=parts)).read(0)
@@ -148,8 +149,9 @@ def test_boxes_masks_and_maps_are_those_of_the_reduced_image(form, tmp_path):
         assert [*edges[:, :2].min(axis=0), *edges[:, :2].max(axis=0)] == [x, y, x + width, y + height]
 
 
-def test_a_sample_knows_the_size_of_the_file(tmp_path):
-    """Law: predictions go back to the size of the file, and the target is that of the image decoded in full."""
+def test_sample_has_the_original_size_of_the_file(tmp_path):
+    """Law: ``original_size`` is the file's, to which predictions are converted, and the target equals that of the
+    image decoded at full size."""
     fields = write_files(tmp_path)
     transform = build_transform(ResizeConfig(short_sides=(HEIGHT // 2,)))
     samples = [
@@ -162,7 +164,7 @@ def test_a_sample_knows_the_size_of_the_file(tmp_path):
     assert samples[0].target.masks.equal(samples[1].target.masks)
 
 
-def test_voc_and_image_folders_decode_reduced_too(tmp_path):
+def test_voc_and_image_folders_decode_at_reduced_size(tmp_path):
     """By hand: half of 64 x 96, and half of the coordinates of VOC's boxes."""
     root = write_voc(tmp_path / "voc")
     full, half = (
@@ -188,7 +190,8 @@ def test_voc_and_image_folders_decode_reduced_too(tmp_path):
     ],
 )
 def test_decoding_fewer_pixels_than_the_transform_resizes_to_is_refused(transform, needed):
-    """By hand: the short side at a scale of 1. Images that are decoded smaller would be enlarged again."""
+    """By hand: the limit is the short side at a scale of 1; an image that is decoded smaller would be enlarged
+    again."""
     for make in (photos, joint_photos):
         assert SplitConfig(dataset=make(needed), transform=transform).transform == transform
         assert SplitConfig(dataset=make(None), transform=transform).transform == transform

@@ -11,8 +11,8 @@ from vertebra.structures import DataError
 from ..helpers.tiny_coco_file import tiny_content, totals_add_up, write_tiny
 
 
-def test_an_unknown_policy_for_bad_data_is_refused(tmp_path):
-    """Symptom: "stop" skipped bad data without a word. A program of a user's, whose calls nobody checks by type."""
+def test_unknown_bad_data_policy_is_refused(tmp_path):
+    """Symptom: the policy "stop" silently skipped bad data in a user's program, where no type checker runs."""
     config = write_tiny(tmp_path)
     program = f"""
 from vertebra.data import CocoConfig, DataReport, build_dataset
@@ -27,8 +27,8 @@ for attempt in (lambda: build_dataset(config, "stop"), lambda: DataReport("stop"
     assert done.stdout == "bad data is met with 'error' (stop) or 'skip' (leave it out), got 'stop'\n" * 2
 
 
-def test_the_two_policies_for_bad_data(tmp_path):
-    """By hand: one bad box; ``error`` stops at it, ``skip`` counts it."""
+def test_bad_data_policies_error_and_skip(tmp_path):
+    """By hand: one bad box; ``error`` raises, ``skip`` counts it."""
     content = tiny_content()
     content["annotations"][0]["bbox"] = [1, 2, -3, 4]
     config = write_tiny(tmp_path, content)

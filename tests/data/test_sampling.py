@@ -1,4 +1,5 @@
-"""Which images an epoch shows and which come together, whatever the step, the processes and the workers."""
+"""Samplers: which images an epoch has and which are in a batch together, for any number of steps, processes and
+workers."""
 
 import itertools
 from collections import Counter
@@ -34,9 +35,9 @@ from ..helpers.tiny_coco_file import open_tiny, tiny_content
 from ..helpers.tiny_voc_folder import write_voc
 
 
-def test_repeat_factors_of_a_case_worked_by_hand():
-    """1908.03195 B.2 with t = 0.25 and ten images. Class 0 is on all of them, class 1 on one: sqrt(0.25 / 0.1); class 2
-    on four: sqrt(0.25 / 0.4) is below 1. The last image has nothing but class 0, and nothing at all is 1 as well."""
+def test_repeat_factors():
+    """By hand (1908.03195 B.2): t = 0.25 and ten images. Class 0 is on all of them; class 1 on one: sqrt(0.25 /
+    0.1); class 2 on four: sqrt(0.25 / 0.4) is below 1. An image with class 0 alone has a factor of 1."""
     images = np.array([*range(9), 3, 2, 3, 4, 5])
     labels = np.array([0] * 9 + [1] + [2] * 4)
     expected = np.ones(10)
@@ -44,8 +45,8 @@ def test_repeat_factors_of_a_case_worked_by_hand():
     assert np.allclose(repeat_factors(images, labels, 10, 0.25), expected)
 
 
-def test_an_index_comes_as_often_as_its_factor_says():
-    """Law: in each epoch the factor rounded up or down, over many of them its mean; the fractions fall anew."""
+def test_images_are_repeated_by_their_factor():
+    """Law: in each epoch the factor rounded up or down, and on average over many epochs the factor itself."""
     factors = np.array([1.0, 1.25, 2.0, 3.5])
     epochs = RepeatFactorOrder(factors, seed=3)
     counts = np.array([np.bincount(epochs.order(epoch), minlength=4) for epoch in range(2000)])
@@ -54,9 +55,9 @@ def test_an_index_comes_as_often_as_its_factor_says():
     assert [epochs.length(epoch) for epoch in range(2000)] == counts.sum(axis=1).tolist()
 
 
-def test_every_class_is_drawn_equally_often():
-    """Counted by hand: of 20 images with one class each, 17, 2 and 1 of them, 20 draws are 7, 7 and 6, and the images
-    of a class come equally often, to within one."""
+def test_class_balanced_epochs_draw_classes_equally_often():
+    """By hand: 20 images with one class each, 17, 2 and 1 of them: 20 draws are 7, 7 and 6, and the images of a
+    class are drawn equally often, to within one."""
     labels = np.array([0] * 17 + [1] * 2 + [2])
     epochs = ClassBalancedOrder(np.arange(20), labels, 20, seed=0)
     for epoch in range(5):
@@ -69,9 +70,9 @@ def test_every_class_is_drawn_equally_often():
     assert len({tuple(epochs.order(epoch)) for epoch in range(5)}) == 5
 
 
-def test_an_image_of_two_classes_is_drawn_for_each():
-    """Worked by hand: with one image of both classes and one of the first alone, the first is drawn for class 1 every
-    time, and an image without a class never."""
+def test_image_of_two_classes_is_drawn_for_both():
+    """By hand: one image has both classes and one has the first alone. The former is drawn for class 1 every time,
+    and an image without objects never."""
     epochs = ClassBalancedOrder(np.array([0, 0, 1]), np.array([0, 1, 0]), 4, seed=0)
     assert np.bincount(epochs.order(0), minlength=3).tolist() == [3, 1, 0]
 
@@ -86,13 +87,13 @@ EPOCHS = {
 
 
 def sampler(kind: str, start: int = 0, end: int = 40, shard: Shard = Shard()) -> StepSampler:
-    """Batches of twelve, in groups."""
+    """Return a sampler of batches of twelve, in groups."""
     return StepSampler(EPOCHS[kind], batch_size=12, start_step=start, end_step=end, shard=shard, groups=GROUPS)
 
 
 @pytest.mark.parametrize("kind", EPOCHS)
-def test_a_grouped_stream_shows_every_epoch_whole(kind):
-    """Law: what comes of an epoch is what its order holds, in epochs one after the other, repeats numbered from 0."""
+def test_grouped_epochs_are_complete(kind):
+    """Law: an epoch has exactly the images of its order, epochs follow one another, and repeats are numbered from 0."""
     stream = [sample_index for batch in sampler(kind) for sample_index in batch]
     assert [sample_index.epoch for sample_index in stream] == sorted(sample_index.epoch for sample_index in stream)
     for epoch in range(stream[-1].epoch):
@@ -103,15 +104,15 @@ def test_a_grouped_stream_shows_every_epoch_whole(kind):
 
 
 @pytest.mark.parametrize("kind", EPOCHS)
-def test_a_resumed_grouped_stream_is_the_tail_of_the_unbroken_one(kind):
-    """Law: from every step on."""
+def test_grouped_sampler_resumes_exactly(kind):
+    """Law: from any step on, the batches are those of an uninterrupted sampler."""
     whole = list(sampler(kind))
     for start in range(40):
         assert list(sampler(kind, start)) == whole[start:]
 
 
-def test_batches_are_of_one_group():
-    """Law: an epoch has no more mixed batches than it has groups: two."""
+def test_batches_have_one_group():
+    """Law: an epoch has at most two mixed batches, one per group."""
     batches = list(sampler("each_once", end=200))
     mixed = [batch for batch in batches if len({GROUPS[sample_index.index] for sample_index in batch}) > 1]
     epochs = batches[-1][-1].epoch + 1
@@ -126,8 +127,8 @@ def test_batches_are_of_one_group():
 
 
 @pytest.mark.parametrize("share", [(2, 1), (1, 3), (3, 2)])
-def test_shares_make_up_the_grouped_batch(share):
-    """Law: the shares of all processes, micro-batch by micro-batch, are the batch of one process in its order."""
+def test_shards_make_up_the_batch(share):
+    """Law: the shards of all processes, micro-batch by micro-batch, are the batch of one process in its order."""
     processes, micro_batches = share
     shares = [list(sampler("repeated", shard=Shard(rank, processes, micro_batches))) for rank in range(processes)]
     for step, batch in enumerate(sampler("repeated")):
@@ -135,8 +136,9 @@ def test_shares_make_up_the_grouped_batch(share):
         assert [sample_index for number in micro for own in shares for sample_index in own[number]] == batch
 
 
-def test_workers_change_nothing_and_repeats_differ(tmp_path):
-    """Law: 0 and 2 workers give the same pixels; what an epoch shows twice is not resized alike each time."""
+def test_repeated_images_are_augmented_differently_for_any_number_of_workers(tmp_path):
+    """Law: 0 and 2 workers give the same pixels; an image that an epoch has twice is not always resized to the same
+    size."""
     dataset = open_tiny(tmp_path)
     sampling = SamplingConfig(images="class_balanced", group_by_shape=True)
     transform = ResizeConfig(short_sides=tuple(range(32, 64)), long_side=96, flip=0.5)
@@ -159,7 +161,7 @@ def test_workers_change_nothing_and_repeats_differ(tmp_path):
 
 
 def data_sets(shapes, folder) -> dict[str, Dataset]:
-    """One of each kind that is read from files."""
+    """Return one data set of each kind that is read from files."""
     files = {"images": shapes / "train", "annotations": shapes / "annotations" / "instances_train.json"}
     coco, semantic, voc = CocoConfig(**files), CocoSemanticConfig(**files), write_voc(folder / "voc")
     sets = {
@@ -173,8 +175,9 @@ def data_sets(shapes, folder) -> dict[str, Dataset]:
     return opened | {"selection": SubsetDataset(opened["coco"], opened["coco"].image_ids[5:2:-1])}
 
 
-def test_sizes_and_labels_are_those_of_what_is_read(shapes, tmp_path):
-    """The records themselves; a map may hide an object, but shows no class that the image has not."""
+def test_sizes_and_image_labels_equal_the_records(shapes, tmp_path):
+    """Oracle: the records themselves. In a semantic map an object may be hidden, but no class appears that the image
+    does not have."""
     for name, dataset in data_sets(shapes, tmp_path).items():
         records = [dataset.read(index) for index in range(len(dataset))]
         assert dataset.sizes.tolist() == [list(record.image.shape[:2]) for record in records], name
@@ -187,8 +190,8 @@ def test_sizes_and_labels_are_those_of_what_is_read(shapes, tmp_path):
                 assert labels == set(record.objects.labels.tolist()), name
 
 
-def test_what_a_data_set_does_not_know_is_refused(shapes, tmp_path):
-    """Exit code 2, and what to set instead."""
+def test_sampling_without_labels_or_sizes_is_refused(shapes, tmp_path):
+    """By hand: exit code 2, and what to set instead."""
     sets = data_sets(shapes, tmp_path)
     for name, fix in (
         ("joint", r"set sampling\.task to detection or semantic"),
@@ -201,8 +204,8 @@ def test_what_a_data_set_does_not_know_is_refused(shapes, tmp_path):
         group_of_images(SamplingConfig(group_by_shape=True), crops)
 
 
-def test_joint_data_goes_by_the_classes_of_one_part(shapes, tmp_path):
-    """Law: the same draws as of that part alone, whose images are the same here. An unknown part is refused."""
+def test_joint_data_is_sampled_by_the_classes_of_one_part(shapes, tmp_path):
+    """Law: the same draws as from that part alone, which has the same images here. An unknown task is refused."""
     sets = data_sets(shapes, tmp_path)
     for task, name in (("detection", "coco"), ("semantic", "semantic")):
         config = SamplingConfig(images="class_balanced", task=task)
@@ -212,8 +215,8 @@ def test_joint_data_goes_by_the_classes_of_one_part(shapes, tmp_path):
         build_epoch_order(SamplingConfig(images="class_balanced", task="classification"), sets["joint"], 0)
 
 
-def test_what_nothing_goes_by_is_refused():
-    """At construction, in words; a config comes back from its own JSON."""
+def test_unused_sampling_options_are_refused():
+    """By hand: ValidationError at construction; a config comes back from its own JSON."""
     with pytest.raises(ValidationError, match="images='each_once' counts none: leave it out"):
         SamplingConfig(task="detection")
     with pytest.raises(ValidationError, match="repeat_below is for images='repeat_factor', not 'each_once'"):
@@ -222,8 +225,8 @@ def test_what_nothing_goes_by_is_refused():
         assert SamplingConfig.model_validate(config.model_dump(mode="json")) == config
 
 
-def test_classification_counts_folders(tmp_path):
-    """Worked by hand: three images of one class and one of the other are two draws each."""
+def test_class_balanced_sampling_of_image_folders(tmp_path):
+    """By hand: of three images of one class and one of the other, each class is drawn twice."""
     for name in ("a/1", "a/2", "a/3", "b/1"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
@@ -232,8 +235,8 @@ def test_classification_counts_folders(tmp_path):
     assert sorted(np.array(dataset.image_ids)[order].tolist())[2:] == ["b/1.png", "b/1.png"]
 
 
-def test_data_without_objects_has_no_classes_to_balance(tmp_path):
-    """Said before the first step."""
+def test_class_balanced_sampling_without_objects_is_refused(tmp_path):
+    """By hand: UsageError before the first step."""
     dataset = open_tiny(tmp_path, tiny_content() | {"annotations": []})
     with pytest.raises(UsageError, match="no image of the data set has an object"):
         build_epoch_order(SamplingConfig(images="class_balanced"), dataset, 0)

@@ -1,4 +1,4 @@
-"""Maps of classes in VOC's layout: torchvision's reading of the same folder, and what each fault gets."""
+"""Semantic maps in VOC's layout against torchvision's VOCSegmentation, and the faults of such folders."""
 
 import json
 from collections.abc import Callable
@@ -32,8 +32,8 @@ def open_voc(root: Path, policy="error", **changes) -> VocSegmentation:
     return VocSegmentation(policy, VocSegmentationConfig(**({"root": root, "splits": ("train",)} | changes)))
 
 
-def test_it_reads_what_torchvision_reads(tmp_path):
-    """torchvision.datasets.VOCSegmentation: the same images, and the numbers of its palette images."""
+def test_voc_segmentation_equals_torchvisions(tmp_path):
+    """Oracle: torchvision.datasets.VOCSegmentation: the same images, and the class numbers of its palette images."""
     write_voc(tmp_path / "VOCdevkit" / "VOC2012")
     theirs = Peer(str(tmp_path), year="2012", image_set="train")
     ours = open_voc(tmp_path / "VOCdevkit", splits=("VOC2012/train",))
@@ -49,9 +49,9 @@ def test_it_reads_what_torchvision_reads(tmp_path):
         assert record.image_id == image_id and record.semantic.dtype == np.uint8
 
 
-def test_generated_scenes_come_back(shapes):
-    """A round trip, by COCO's file of the same scenes: a map holds no other classes than the scene's objects have, and
-    its numbers begin at 1."""
+def test_generated_semantic_maps_are_read_back(shapes):
+    """Law: a map has only classes that the scene's objects have in the COCO file of the same scenes, and its numbers
+    begin at 1."""
     dataset = open_voc(shapes.parent / "voc", splits=("val",), background=True)
     boxes = json.loads((shapes / "annotations" / "instances_val.json").read_text())
     names = {category["id"]: category["name"] for category in boxes["categories"]}
@@ -65,8 +65,8 @@ def test_generated_scenes_come_back(shapes):
     assert len(seen) > 2 and dataset.class_names[0] == "background" and len(dataset.class_names) == 9
 
 
-def test_masks_of_another_folder_and_gray_ones(root):
-    """SBD's masks beside VOC's: 8-bit gray holds the numbers as they are; a palette of few bits too."""
+def test_gray_masks_and_masks_in_another_folder(root):
+    """By hand: SBD's masks beside VOC's: 8-bit gray contains the class numbers; a palette of 4 bits too."""
     (root / "SegmentationClassAug").mkdir()
     for stem, mode in (("a", "L"), ("b", "L"), ("c", "P")):
         image = Image.fromarray(np.full((HEIGHT, WIDTH), 3, np.uint8), mode="L")
@@ -77,8 +77,8 @@ def test_masks_of_another_folder_and_gray_ones(root):
     assert all((dataset.read(index).semantic == 3).all() for index in range(3))
 
 
-def test_what_zero_means_is_said(root):
-    """By hand: a name ``background`` says it; otherwise the config must."""
+def test_background_must_be_stated(root):
+    """By hand: a first class named ``background`` states what 0 means; otherwise the config must."""
     assert open_voc(root, class_names=VOC_21, background=False).class_names == VOC_21
     (root / "class_names.txt").write_text("".join(f"{name}\n" for name in VOC_CLASSES))
     message = r"the first class is 'aeroplane': is 0 in the masks this class, or the background\?.*dataset\.background"
@@ -91,8 +91,8 @@ def test_what_zero_means_is_said(root):
         open_voc(root, background=False)
 
 
-def test_it_is_known_by_name(root):
-    """The registry builds it from plain data; names in the config are complete without the files."""
+def test_voc_segmentation_is_registered(root):
+    """By hand: the registry builds it from plain data; class names in the config are complete without the files."""
     config = DATASETS.resolve({"name": "voc_segmentation", "root": str(root), "splits": ["train"], "subset": 2})
     assert len(build_dataset(config)) == 2
     with pytest.raises(UsageError, match="the classes of voc_segmentation are in its files"):
@@ -101,8 +101,8 @@ def test_it_is_known_by_name(root):
     assert named.classes() == ("background", "sky", "road")
 
 
-def test_maps_are_read_when_they_are_asked_for(root):
-    """Law: the truth holds no map, and knows an image id without reading one."""
+def test_ground_truth_maps_are_read_lazily(root):
+    """Law: the ground truth has all image ids without reading a map."""
     truth = open_voc(root).ground_truth()
     (root / "SegmentationClass" / "a.png").unlink()
     assert "a" in set(truth) and len(truth) == 3
@@ -110,8 +110,8 @@ def test_maps_are_read_when_they_are_asked_for(root):
         truth["a"]
 
 
-def test_workers_share_arrays_and_nothing_else(root):
-    """Memory stays flat: what reading an image touches is arrays, which a fork shares."""
+def test_ids_and_file_names_are_kept_as_arrays(root):
+    """By hand: reading an image uses arrays of numbers and bytes only, whose pages forked workers share."""
     dataset = open_voc(root)
     for kept in (dataset._ids, dataset._files, dataset._masks):
         assert isinstance(kept, np.ndarray) and kept.dtype != object
@@ -121,11 +121,13 @@ MASK = "SegmentationClass/a.png"
 
 
 def saved(mode: str, size: tuple[int, int] = (WIDTH, HEIGHT), **options) -> Callable[[Path], object]:
-    """A mask of another kind."""
+    """Return a change that saves the mask of image a in another mode, size or format."""
     return lambda root: Image.new(mode, size).save(root / MASK, **options)
 
 
 def valued(value: int) -> Callable[[Path], object]:
+    """Return a change that sets one pixel of the mask of image a to a value."""
+
     def spoil(root: Path) -> None:
         labels = np.zeros((HEIGHT, WIDTH), np.uint8)
         labels[5, 7] = value
@@ -164,8 +166,9 @@ BAD_MASKS: dict[str, tuple[Callable[[Path], object], str, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_MASKS)
-def test_a_bad_mask_stops_or_is_skipped_and_counted(name, root):
-    """Exit code 3 naming file and image, before training; skipped, it is in the report."""
+def test_bad_mask_is_an_error_or_skipped_and_counted(name, root):
+    """docs/faults.md row 41. By hand: exit code 3 naming file and image, before training; with skip it is counted in
+    the report."""
     spoil, case, message = BAD_MASKS[name]
     spoil(root)
     with pytest.raises(DataError, match=rf"{case}: .*a.*: image_id=a: .*{message}") as caught:
@@ -177,8 +180,8 @@ def test_a_bad_mask_stops_or_is_skipped_and_counted(name, root):
     assert dataset.report.as_json()["totals"] == {"images": {"read": 3, "used": 2, "skipped": 1}}
 
 
-def test_a_value_that_was_not_looked_at_before_is_found_when_it_is_read(root):
-    """The pixels of 32 masks are checked at the start, of the others when they are read."""
+def test_bad_value_in_an_unchecked_mask_is_found_when_read(root):
+    """By hand: the pixels of 32 masks are checked before training, those of the others when they are read."""
     stems = [f"{number:03}" for number in range(64)]
     for stem in stems:
         (root / "JPEGImages" / f"{stem}.jpg").hardlink_to(root / "JPEGImages" / "a.jpg")
@@ -190,8 +193,8 @@ def test_a_value_that_was_not_looked_at_before_is_found_when_it_is_read(root):
         dataset.read(1)
 
 
-def test_nothing_left_says_why(root):
-    """docs/faults.md row 24: exit code 3 with the counts by reason."""
+def test_empty_data_set_after_skipping_is_an_error_with_reasons(root):
+    """docs/faults.md row 24. By hand: exit code 3 with the counts by reason."""
     for path in (root / "SegmentationClass").iterdir():
         path.unlink()
     with pytest.raises(DataError, match=r"empty-dataset: .*skipped images: 3 missing-mask"):

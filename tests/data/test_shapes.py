@@ -104,13 +104,13 @@ def test_every_object_is_visible_and_masks_do_not_overlap():
 
 
 def test_splits_and_indices_give_different_pictures():
-    """Train and val are separate streams, and so is every number in them."""
+    """Law: the splits and the numbers in them all give different images."""
     pictures = {draw_scene(CONFIG, SEED, split, index).image.tobytes() for split in COUNTS for index in range(5)}
     assert len(pictures) == 10
 
 
 def test_polygons_rasterise_back_to_the_mask():
-    """Oracle: pycocotools' rasteriser, on random masks with holes and with pixels that touch at corners."""
+    """Oracle: pycocotools' rasterizer, on random masks with holes and with pixels that touch at corners."""
     generator = np.random.default_rng(0)
     for _ in range(60):
         height, width = (int(side) for side in generator.integers(1, 25, 2))
@@ -193,7 +193,7 @@ def test_voc_images_and_flags_are_what_was_drawn(shapes):
 
 
 def test_voc_masks_are_class_indices_with_a_void_border(shapes):
-    """Oracle: a slow loop, 255 in crowds and where one of the eight neighbours belongs to another object."""
+    """Oracle: a slow loop over pixels: 255 in crowds and where one of the eight neighbors belongs to another object."""
     for index, scene in enumerate(drawn_scenes("train")[:4]):
         owner, label = (np.zeros(scene.image.shape[:2], dtype=int) for _ in range(2))
         for number, obj in enumerate(scene.objects, start=1):
@@ -275,7 +275,7 @@ def test_two_writers_at_once_agree(tmp_path, monkeypatch):
 
 
 def test_shapes_data_set_reads_what_was_drawn(shapes):
-    """Law: records are the drawn scenes; crowds are ignore regions."""
+    """Law: records are the drawn scenes; crowds are regions to ignore."""
     config = ShapesConfig(split="train", train=TRAIN, val=VAL, seed=SEED, size=CONFIG.size, root=shapes)
     dataset = build_dataset(DATASETS.resolve(config.model_dump(mode="json")))
     assert dataset.class_names == config.classes() == CLASS_NAMES
@@ -290,8 +290,8 @@ def test_shapes_data_set_reads_what_was_drawn(shapes):
         assert record.objects.ignored.tolist() == [list(obj.box) for obj in scene.objects if obj.crowd]
 
 
-def test_shapes_are_kept_in_the_cache_folder(tmp_path, monkeypatch):
-    """By hand: a folder for each set of parameters, which both splits share."""
+def test_generated_shapes_are_cached(tmp_path, monkeypatch):
+    """By hand: one folder per set of parameters, shared by both splits."""
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path))
     for split, seed in (("train", 0), ("val", 0), ("val", 1)):
         dataset = build_dataset(ShapesConfig(split=split, train=3, val=2, size=64, seed=seed))

@@ -1,4 +1,4 @@
-"""Values for several processes: their arrays are shared, read-only, and the same as before."""
+"""SharedPickle: values for several processes, whose arrays are shared, read-only and equal to the originals."""
 
 import multiprocessing
 import pickle
@@ -11,19 +11,19 @@ from vertebra.data.shared_pickle import SharedPickle
 
 
 def pickled(value) -> bytes:
-    """Return what is sent to a process, as ``multiprocessing`` pickles it."""
+    """Return the bytes that are sent to a process, as ``multiprocessing`` pickles a value."""
     return bytes(ForkingPickler.dumps(value))
 
 
 @pytest.fixture
 def mapped(tmp_path) -> np.memmap:
-    """A map of a file with 10,000 rows of two numbers."""
+    """Return a memory-mapped file with 10,000 rows of two numbers."""
     np.save(tmp_path / "rows.npy", np.arange(20_000).reshape(-1, 2))
     return np.load(tmp_path / "rows.npy", mmap_mode="r")
 
 
-def test_arrays_come_back_equal():
-    """Law: any dtype, order and length; views and arrays that two names share."""
+def test_shared_arrays_equal_the_originals():
+    """Law: any dtype, memory order and length; views, and arrays that two names share."""
     boxes = np.random.default_rng(0).random((50, 4), np.float32)
     value = {
         "boxes": boxes,
@@ -43,8 +43,8 @@ def test_arrays_come_back_equal():
     assert again["same"] is again["boxes"]
 
 
-def test_what_is_sent_does_not_grow_with_the_arrays():
-    """By hand: 8 MB of numbers in a few hundred bytes, twice; pickled plainly it is all of them."""
+def test_pickle_size_does_not_grow_with_the_arrays():
+    """By hand: 8 MB of numbers in a few hundred bytes, twice; an ordinary pickle contains all of them."""
     numbers = np.arange(1_000_000)
     stand_in = SharedPickle({"numbers": numbers})
     for _ in range(2):
@@ -52,15 +52,15 @@ def test_what_is_sent_does_not_grow_with_the_arrays():
     assert len(pickled({"numbers": numbers})) > 8_000_000
 
 
-def test_shared_arrays_cannot_be_written():
-    """Law: no process changes what others read."""
+def test_shared_arrays_are_read_only():
+    """Law: no process can change what others read."""
     again = pickle.loads(pickled(SharedPickle(np.arange(5))))
     with pytest.raises(ValueError, match="read-only"):
         again[0] = 7
 
 
-def test_the_map_of_a_file_is_mapped_again(mapped):
-    """numpy's own map, of the same file at the same place: whole, a part of it, and an array that was made of it."""
+def test_memory_mapped_file_is_mapped_again(mapped):
+    """Oracle: numpy's own map of the same part of the file: all of it, a slice, and an array made from it."""
     value = (mapped, mapped[100:200], np.asarray(mapped[5:]), mapped[:0])
     stand_in = SharedPickle(value)
     assert len(stand_in._memory) == 1  # nothing is copied
@@ -70,8 +70,8 @@ def test_the_map_of_a_file_is_mapped_again(mapped):
     assert all(isinstance(part, np.memmap) for part in again[:3])
 
 
-def test_a_strided_view_of_a_map_is_copied(mapped):
-    """Law: it is equal, though its rows do not lie together in the file."""
+def test_strided_view_of_a_mapped_file_is_copied(mapped):
+    """Law: it is equal, although its rows are not adjacent in the file."""
     again = pickle.loads(pickled(SharedPickle(mapped[::3, 1])))
     assert np.array_equal(again, mapped[::3, 1])
 
@@ -82,8 +82,8 @@ def _send_sum(value: np.ndarray, sender) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-def test_another_process_gets_the_value(method, monkeypatch, request):
-    """Law: the sum in a process of any start method is the sum here."""
+def test_other_process_receives_an_equal_array(method, monkeypatch, request):
+    """Law: for any start method the sum in the other process is the sum in this one."""
     monkeypatch.syspath_prepend(request.config.rootpath.parent)  # pytest names the module by the checkout's folder
     context = multiprocessing.get_context(method)
     receiver, sender = context.Pipe(duplex=False)

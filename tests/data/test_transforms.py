@@ -45,8 +45,8 @@ def pixels(sample: Sample) -> np.ndarray:
         ((61, 97), 61, 97, (61, 97)),
     ],
 )
-def test_a_resize_keeps_within_both_bounds_and_boxes_follow(size, short, long, expected):
-    """By hand: scale = min(short / min, long / max), sides rounded to nearest; pixels by cv2, boxes by the ratio."""
+def test_resize_limits_both_sides_and_scales_boxes(size, short, long, expected):
+    """By hand: scale = min(short / min, long / max), sides rounded to nearest. Oracle: cv2 for the pixels."""
     source = record(*size)
     sample = build_transform(ResizeConfig(short_sides=(short,), long_side=long))(source, 0, 0)
     assert tuple(sample.image.shape) == (3, *expected)
@@ -62,7 +62,7 @@ def test_a_resize_keeps_within_both_bounds_and_boxes_follow(size, short, long, e
 
 
 def test_flipping_twice_changes_nothing():
-    """A law, on pixels and boxes (1e-3 px)."""
+    """Law: pixels and boxes (1e-3 px) are as before."""
     source = record()
     flip = build_transform(ResizeConfig(short_sides=(60,), long_side=100, flip=1.0))
     once = flip(source, 0, 0)
@@ -73,8 +73,8 @@ def test_flipping_twice_changes_nothing():
     torch.testing.assert_close(twice.target.boxes, torch.from_numpy(source.objects.boxes), atol=1e-3, rtol=0)
 
 
-def test_flipped_boxes_by_hand():
-    """x1, x2 become width - x2, width - x1."""
+def test_flipped_boxes():
+    """By hand: x1, x2 become width - x2, width - x1."""
     source = record()
     flip = build_transform(ResizeConfig(short_sides=(60,), long_side=100, flip=1.0))
     expected = source.objects.boxes.copy()
@@ -82,8 +82,8 @@ def test_flipped_boxes_by_hand():
     torch.testing.assert_close(flip(source, 0, 0).target.boxes, torch.from_numpy(expected), atol=1e-3, rtol=0)
 
 
-def test_an_image_without_objects_has_an_empty_target():
-    """docs/faults.md row 38: tensors of the right shape, without rows; the crowd is kept."""
+def test_image_without_objects_has_an_empty_target():
+    """docs/faults.md row 38. By hand: tensors of the right shape without rows; the crowd is kept."""
     target = build_transform(ResizeConfig())(record(objects=0), 0, 0).target
     assert target.boxes.shape == (0, 4) and target.labels.shape == (0,) and len(target.ignored) == 1
 
@@ -97,7 +97,7 @@ TRANSFORMS = {
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_an_image_with_a_label_alone_or_without_ground_truth_is_transformed_too(name):
+def test_image_with_a_class_label_or_without_target_is_transformed(name):
     """By hand: the target is the label, or None."""
     transform = build_transform(TRANSFORMS[name])
     image = record().image
@@ -107,8 +107,8 @@ def test_an_image_with_a_label_alone_or_without_ground_truth_is_transformed_too(
 
 
 @pytest.mark.parametrize("name", ["resize", "random_part", "random_crop"])
-def test_a_sample_is_a_function_of_seed_epoch_and_index(name):
-    """Law: the same three give the same sample whatever came before, and a change of any gives another."""
+def test_sample_depends_on_seed_epoch_and_index_only(name):
+    """Law: the same three give the same sample whatever was read before, and changing one gives another sample."""
 
     def samples(seed: int, epoch: int) -> list[bytes]:
         transform = build_transform(TRANSFORMS[name], seed)
@@ -122,7 +122,7 @@ def test_a_sample_is_a_function_of_seed_epoch_and_index(name):
 
 
 def test_short_sides_and_flips_are_drawn_equally_often():
-    """A law (5 sigma): half of 400 samples have either of two short sides, and half are flipped."""
+    """Law (5 sigma): of 400 samples half have either of two short sides, and half are flipped."""
     transform = build_transform(ResizeConfig(short_sides=(30, 60), long_side=400, flip=0.5))
     samples = [transform(record(), 0, index) for index in range(400)]
     assert abs(sum(sample.image.shape[1] == 30 for sample in samples) - 200) < 50
@@ -130,15 +130,16 @@ def test_short_sides_and_flips_are_drawn_equally_often():
 
 
 def gradient(height: int, width: int) -> np.ndarray:
-    """Return an image whose red grows with x and green with y, so that a pixel tells where it was."""
+    """Return an image whose red is x and whose green is y, so that a pixel shows where it was."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x, y, np.zeros_like(x)], axis=2).astype(np.uint8)
 
 
-def test_random_crops_are_drawn_as_torchvision_draws_them():
-    """torchvision's RandomResizedCrop: the same distribution of area and shape (means of 1,000 within 5 %).
+def test_random_crops_are_distributed_as_torchvisions():
+    """Oracle: torchvision's RandomResizedCrop: the same distribution of area and aspect ratio (means of 1,000 within 5
+    %).
 
-    The pixels of a crop tell where it was: red is x and green is y.
+    The pixels of a crop show where it was: red is x and green is y.
     """
     height, width = 160, 240
     transform = build_transform(RandomCropConfig(size=32, scale=(0.2, 0.8), flip=0.0))
@@ -157,9 +158,10 @@ def test_random_crops_are_drawn_as_torchvision_draws_them():
     assert np.std(ours, axis=0) == pytest.approx(np.std(theirs, axis=0), rel=0.1)
 
 
-def test_a_random_part_before_a_resize_is_uniform_in_size_and_position():
-    """detectron2's definition of relative_range: the fraction of each side is uniform in 0.4..1 and independent, every
-    position is equally likely (5 sigma); a gradient tells what was seen, and boxes are moved and clipped with it."""
+def test_relative_crop_is_uniform_in_size_and_position():
+    """Oracle: detectron2's definition of relative_range: the fraction of each side is uniform in 0.4..1 and
+    independent, and every position is equally likely (5 sigma). A gradient shows what was cropped; boxes are moved
+    and clipped with it."""
     height, width, count = 100, 200, 300
     transform = build_transform(ResizeConfig(short_sides=(400,), long_side=2000, crop=0.4))
     box = np.array([[0, 0, width, height]], np.float32)
@@ -180,8 +182,8 @@ def test_a_random_part_before_a_resize_is_uniform_in_size_and_position():
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_boxes_go_where_their_pixels_go(flip):
-    """The pixels: a rectangle of one colour is looked for in the crop by that colour."""
+def test_boxes_follow_their_pixels(flip):
+    """Oracle: the pixels: a white rectangle is located in the crop by its color."""
     image = np.zeros((80, 120, 3), np.uint8)
     image[20:50, 30:80] = 255
     truth = Objects(np.array([[30, 20, 80, 50]], np.float32), np.array([4]), np.zeros((0, 4), np.float32))
@@ -212,15 +214,16 @@ def test_objects_and_crowds_outside_a_crop_are_dropped():
 
 
 @pytest.mark.parametrize(("size", "top", "left"), [((40, 80), 0, 20), ((80, 40), 20, 0), ((40, 41), 0, 0)])
-def test_a_center_crop_is_the_middle_of_the_image(size, top, left):
-    """By hand: a short side that has its length already is left alone; (side - crop) // 2 is cut off left and top."""
+def test_center_crop_is_the_middle_of_the_image(size, top, left):
+    """By hand: a short side that has the target length is not resized; (side - crop) // 2 pixels are cut off left
+    and top."""
     image = record(*size).image
     sample = build_transform(CenterCropConfig(resize=40, size=40))(Record(image, label=1), 0, 0)
     assert np.array_equal(pixels(sample), image[top : top + 40, left : left + 40])
 
 
-def test_pixels_are_averaged_where_a_crop_is_made_smaller():
-    """By hand: at a quarter of the size each pixel is the mean of 4 x 4 (a sampled one would be of 2 x 2)."""
+def test_shrinking_a_crop_averages_pixels():
+    """By hand: at a quarter of the size each pixel is the mean of 4 x 4 pixels (bilinear sampling would use 2 x 2)."""
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     means = noise.reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
     everything = RandomCropConfig(size=32, scale=(1, 1), ratio=(1, 1), flip=0)
@@ -229,16 +232,17 @@ def test_pixels_are_averaged_where_a_crop_is_made_smaller():
         assert np.abs(resized - means).max() <= 0.5 + 1e-6
 
 
-def test_a_flipped_crop_is_the_crop_mirrored():
-    """Law: the same part is drawn with a flip and without."""
+def test_flip_does_not_change_the_drawn_crop():
+    """Law: the flipped crop is the mirror image of the crop without a flip."""
     plain, flipped = (build_transform(RandomCropConfig(size=32, flip=flip)) for flip in (0.0, 1.0))
     source = Record(record().image, label=0)
     for index in range(3):
         assert torch.equal(flipped(source, 0, index).image, plain(source, 0, index).image.flip(2))
 
 
-def test_colours_are_jittered_only_if_the_config_says_so():
-    """Law: without jitter the colours of a plain image stay; with it brightness keeps within its bounds."""
+def test_color_jitter_is_off_by_default_and_bounded():
+    """Law: without jitter the color of an image of one color is kept; with jitter its brightness stays in the stated
+    bounds."""
     image = np.full((40, 40, 3), 100, np.uint8)
     plain = build_transform(RandomCropConfig(size=32))
     jittered = build_transform(RandomCropConfig(size=32, color_jitter=0.4))
@@ -259,13 +263,13 @@ def test_colours_are_jittered_only_if_the_config_says_so():
         (lambda: RandomCropConfig(ratio=(2, 1)), "ratio goes from the least to the greatest"),
     ],
 )
-def test_a_transform_that_cannot_be_is_refused_by_its_config(make, message):
-    """By hand: the text says what was expected and what came."""
+def test_invalid_transform_config_is_refused(make, message):
+    """By hand: ValidationError that says what was expected and what came."""
     with pytest.raises(ValidationError, match=message):
         make()
 
 
-def test_the_name_of_an_unknown_transform_gets_the_nearest_suggested():
-    """By hand: a UsageError, which ends the command with exit code 2."""
+def test_unknown_transform_suggests_the_nearest():
+    """By hand: UsageError, exit code 2."""
     with pytest.raises(UsageError, match="did you mean 'center_crop'"):
         build_transform(CenterCropConfig.model_construct(name="centre_crop"))

@@ -1,4 +1,4 @@
-"""Boxes that are fitted to what a crop shows of masks, as bitmaps and as polygons."""
+"""Boxes that a crop fits to the visible part of masks, as bitmaps and as polygons."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def draw(polygon: np.ndarray) -> np.ndarray:
 
 
 def record(*polygons: np.ndarray, form: str) -> Record:
-    """Return an image with an object for each polygon, in its box; ``form`` is that of the masks."""
+    """Return an image with an object for each polygon, in its box; ``form`` is the format of the masks."""
     boxes = [[*polygon.min(axis=0), *polygon.max(axis=0)] for polygon in polygons]
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     objects = Objects(boxes, np.arange(len(boxes)), CROWD)
@@ -60,8 +60,9 @@ def record(*polygons: np.ndarray, form: str) -> Record:
 
 
 @pytest.mark.parametrize("name", CROPS)
-def test_boxes_of_a_crop_are_those_of_the_visible_pixels(name):
-    """torchvision's masks_to_boxes, whose last pixel is not counted in; no mask that is left is empty."""
+def test_boxes_of_a_crop_fit_the_visible_pixels(name):
+    """Oracle: torchvision's masks_to_boxes, plus 1 for the last pixel, which it does not include. No remaining mask
+    is empty."""
     fitting, clipping = (build_transform(CROPS[name].replace(boxes_from_masks=fit)) for fit in (True, False))
     source = record(BAR, RECTANGLE, ANGLE, form="bitmaps")
     dropped = 0
@@ -77,7 +78,7 @@ def test_boxes_of_a_crop_are_those_of_the_visible_pixels(name):
 
 
 def test_polygons_and_bitmaps_of_a_crop_have_the_same_boxes():
-    """Law: the boxes of both forms of masks differ by the size of a pixel at most, to which bitmaps round."""
+    """Law: the boxes of both mask formats differ at most by the size of a pixel, to which bitmaps round."""
     prepare = build_transform(JITTER)
     sources = [record(BAR, RECTANGLE, form=form) for form in ("bitmaps", "polygons")]
     compared = 0
@@ -109,27 +110,27 @@ VISIBLE_BOXES = {
 
 
 @pytest.mark.parametrize("name", VISIBLE_BOXES)
-def test_the_box_of_a_polygon_is_that_of_its_visible_part(name):
-    """By hand; a box without area is that of nothing."""
+def test_box_fits_the_visible_part_of_a_polygon(name):
+    """By hand: nine polygons; a box without area if nothing is visible."""
     polygon, size, box = VISIBLE_BOXES[name]
     assert boxes_from_polygon_masks([PolygonMask.of_polygons([polygon])], size)[0].tolist() == pytest.approx(box)
 
 
-def test_the_box_of_two_polygons_covers_both():
-    """By hand: one part of the object is around the image, the other in it."""
+def test_box_covers_all_polygons_of_an_object():
+    """By hand: one polygon encloses the image, the other is inside it."""
     polygon_mask = PolygonMask.of_polygons([SQUARE * 3 - 62, SQUARE])
     assert boxes_from_polygon_masks([polygon_mask], (50, 50))[0].tolist() == [0, 0, 50, 50]
 
 
 @pytest.mark.parametrize("form", ["bitmaps", "polygons"])
-def test_an_image_without_objects_has_no_boxes(form):
-    """By hand: tensors of the right shape, without rows."""
+def test_image_without_objects_has_no_boxes(form):
+    """By hand: tensors of the right shape without rows."""
     target = build_transform(JITTER)(record(form=form), 0, 0).target
     assert target.boxes.shape == (0, 4) and len(target.labels) == 0
 
 
 def test_boxes_of_objects_without_masks_are_clipped():
-    """Law: where there are no masks to fit boxes to, they are those of a transform that fits none."""
+    """Law: without masks to fit, the boxes are those of a transform with ``boxes_from_masks=False``."""
     source = record(BAR, RECTANGLE, form="bitmaps")
     source = replace(source, objects=source.objects.replace(masks=None))
     clipping = build_transform(JITTER.replace(boxes_from_masks=False))
@@ -139,8 +140,8 @@ def test_boxes_of_objects_without_masks_are_clipped():
 
 
 @pytest.mark.parametrize("form", ["bitmaps", "polygons"])
-def test_an_object_whose_mask_was_empty_keeps_its_box(form):
-    """A law (docs/faults.md row 58): it teaches boxes, which are clipped as without masks; in a mosaic too."""
+def test_object_with_empty_mask_keeps_its_clipped_box(form):
+    """docs/faults.md row 58. Law: its box is clipped as without masks, in a crop and in a mosaic."""
     source = record(BAR, RECTANGLE, form=form)
     objects = source.objects
     if form == "polygons":
@@ -161,9 +162,9 @@ def test_an_object_whose_mask_was_empty_keeps_its_box(form):
 
 
 @pytest.mark.parametrize("name", CROPS)
-def test_no_box_is_the_rounding_of_a_border(name):
-    """By hand: boxes are on whole pixels, so that many end where a crop begins, and a side that is seen is a good part
-    of a pixel. Every other object has a mask that fills the image, which tells that objects keep their masks."""
+def test_box_that_ends_at_a_crops_border_is_dropped(name):
+    """By hand: boxes are on whole pixels, so many end exactly where a crop begins; a visible side is a good part of
+    a pixel. Every other object has a mask that fills the image, which shows that objects keep their masks."""
     prepare, labels = build_transform(CROPS[name]), np.arange(48)
     masks = np.broadcast_to(labels[:, None, None] % 2, (48, HEIGHT, WIDTH)).astype(np.uint8)
     for index in range(125):

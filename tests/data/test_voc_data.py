@@ -1,4 +1,4 @@
-"""PASCAL VOC boxes: torchvision's reading of the same folder, generated scenes read back, conventions by hand."""
+"""PASCAL VOC boxes against torchvision's VOCDetection, generated scenes read back, and conventions by hand."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ from vertebra.evaluation import evaluate_coco, evaluate_voc
 from vertebra.structures import UsageError
 
 from ..helpers.tiny_coco_file import totals_add_up
-from ..helpers.tiny_voc_folder import describe, write_voc
+from ..helpers.tiny_voc_folder import to_xml, write_voc
 
 
 def open_voc(root: Path, policy="error", **changes) -> VocDetection:
@@ -25,9 +25,9 @@ def root(tmp_path) -> Path:
     return write_voc(tmp_path / "voc")
 
 
-def test_it_reads_what_torchvision_reads(tmp_path):
-    """torchvision.datasets.VOCDetection: the same images and objects; its boxes are the file's text, one more at x1
-    and y1."""
+def test_voc_detection_equals_torchvisions(tmp_path):
+    """Oracle: torchvision.datasets.VOCDetection: the same images and objects. Its boxes are the numbers of the file,
+    1 more at x1 and y1."""
     write_voc(tmp_path / "VOCdevkit" / "VOC2012")
     theirs = Peer(str(tmp_path), year="2012", image_set="train")
     ours = open_voc(tmp_path / "VOCdevkit", splits=("VOC2012/train",), use_difficult=True)
@@ -44,9 +44,8 @@ def test_it_reads_what_torchvision_reads(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_generated_scenes_come_back(split, shapes):
-    """docs/faults.md row 88, a round trip: what was written from 1 with both ends is, continuous, what COCO's file of
-    the same scenes has."""
+def test_voc_boxes_equal_coco_boxes_of_the_same_scenes(split, shapes):
+    """docs/faults.md row 88. Oracle: COCO's file of the same scenes; VOC's boxes count from 1 and include both ends."""
     coco = CocoDataset(
         "error",
         CocoConfig(images=shapes / split, annotations=shapes / "annotations" / f"instances_{split}.json"),
@@ -61,16 +60,16 @@ def test_generated_scenes_come_back(split, shapes):
     assert [each["bbox"] for each in voc.ground_truth()["annotations"]] == [each["bbox"] for each in entries]
 
 
-def test_a_pixel_is_a_box_of_one_by_one(root):
-    """By hand: from pixel 20 to pixel 20; half pixels are kept."""
+def test_one_pixel_is_a_box_of_one_by_one(root):
+    """docs/faults.md row 86. By hand: from pixel 20 to pixel 20; coordinates with fractions are kept."""
     dataset = open_voc(root)
     assert dataset.read(0).objects.boxes.tolist() == [[10, 10, 30, 40], [40.5, 8, 70, 38]]
     assert dataset.read(1).objects.boxes.tolist() == [[19, 19, 20, 20]]
     assert [VOC_CLASSES[label] for label in dataset.read(0).objects.labels] == ["cat", "dog"]
 
 
-def test_difficult_objects_are_regions_to_ignore_unless_asked_for(root):
-    """By hand: the dog of b; noted either way."""
+def test_difficult_objects_are_ignored_unless_use_difficult(root):
+    """By hand: the dog of image b; it is reported in both cases."""
     without, with_them = open_voc(root), open_voc(root, use_difficult=True)
     assert without.read(1).objects.ignored.tolist() == [[0, 0, 96, 64]]
     assert with_them.read(1).objects.boxes.tolist() == [[0, 0, 96, 64], [19, 19, 20, 20]]
@@ -80,8 +79,8 @@ def test_difficult_objects_are_regions_to_ignore_unless_asked_for(root):
         assert [each["difficult"] for each in dataset.ground_truth()["annotations"]] == [0, 0, 1, 0]
 
 
-def test_the_truth_by_hand(root):
-    """COCO's format: original boxes, VOC's own numbers of the classes, sizes."""
+def test_ground_truth_is_in_coco_format(root):
+    """By hand: annotated boxes, VOC's own class numbers, image sizes."""
     truth = open_voc(root).ground_truth()
     assert truth["images"][0] == {"id": "a", "file_name": "a.jpg", "height": 64, "width": 96}
     assert truth["annotations"][2] == {
@@ -92,9 +91,9 @@ def test_the_truth_by_hand(root):
 
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
-def test_difficult_objects_in_scores_of_both_kinds(engine, root):
-    """By hand: missing the difficult dog costs nothing, finding it is not punished; a small box inside it is a false
-    alarm to VOC, but not to COCO, whose only way to ignore an object is as a crowd."""
+def test_difficult_objects_in_voc_and_coco_scores(engine, root):
+    """By hand: missing the difficult dog costs nothing, and neither does finding it. A small box inside it is a
+    false positive for VOC, but not for COCO, which can ignore an object only as a crowd."""
     truth = open_voc(root).ground_truth()
     found = [
         {"image_id": each["image_id"], "category_id": each["category_id"], "bbox": each["bbox"], "score": 0.5}
@@ -107,8 +106,9 @@ def test_difficult_objects_in_scores_of_both_kinds(engine, root):
         assert evaluate_voc(truth, results).summary["AP50"] == pytest.approx(expected_voc)
 
 
-def test_folders_of_several_years_together(tmp_path):
-    """07+12: the folder is a part of the id, so that equal stems do not clash; each list is of its own folder."""
+def test_splits_of_several_years(tmp_path):
+    """By hand: 07+12: the folder is part of the image id, so that equal file names do not clash; each list belongs
+    to its own folder."""
     for year in ("VOC2007", "VOC2012"):
         write_voc(tmp_path / year)
     dataset = open_voc(tmp_path, splits=("VOC2007/train", "VOC2012/train"))
@@ -118,25 +118,24 @@ def test_folders_of_several_years_together(tmp_path):
     assert totals_add_up(dataset.report) and dataset.report.used("annotations") == 8
 
 
-def test_what_is_listed_twice_is_used_once(root):
-    """In one list, or in two of the same folder; noted."""
+def test_image_listed_twice_is_used_once(root):
+    """By hand: twice in one list, or in two lists of the same folder; it is reported."""
     (root / "ImageSets" / "Main" / "more.txt").write_text("c\na\nc\n")
     dataset = open_voc(root, splits=("train", "more"))
     assert dataset.image_ids == ["a", "b", "c"]
     assert dataset.report.as_json()["noted"]["listed-twice"] == {"count": 3, "ids": ["c", "a", "c"]}
 
 
-def test_lists_as_editors_leave_them(root):
-    """docs/faults.md row 91: a byte order mark, CRLF, blank lines and spaces are no part of an id; nor are others line
-    ends."""
+def test_whitespace_in_image_lists_is_trimmed(root):
+    """docs/faults.md row 91. By hand: a byte order mark, CRLF, blank lines and spaces."""
     content = b"\xef\xbb\xbfb\r\n\r\n  \r\n a \r\n"
     (root / "ImageSets" / "Main" / "train.txt").write_bytes(content)
     assert open_voc(root).image_ids == ["b", "a"]
 
 
 @pytest.mark.parametrize("suffix", [".jpeg", ".png", ".JPG"])
-def test_the_image_is_found_by_its_stem(suffix, root):
-    """Whatever the annotation says its file is called."""
+def test_image_is_found_by_its_stem(suffix, root):
+    """By hand: whatever suffix the file has, and whatever file name the annotation states."""
     path = root / "JPEGImages" / "a.jpg"
     Image.open(path).save(path.with_suffix(".png"))
     if suffix == ".png":
@@ -152,25 +151,25 @@ def test_the_image_is_found_by_its_stem(suffix, root):
 @pytest.mark.parametrize(
     "size", ["", "<size><width>0</width><height>0</height></size>", "<size><width>a</width></size>"]
 )
-def test_a_size_that_is_left_out_is_the_images_own(size, root):
-    """By hand: no size, zeros as some tools write them, half of one; noted."""
-    (root / "Annotations" / "a.xml").write_text(describe([("cat", (11, 11, 200, 40), 0)], size))
+def test_missing_size_is_read_from_the_image(size, root):
+    """By hand: no size, zeros as some tools write them, and a size without a height; it is reported."""
+    (root / "Annotations" / "a.xml").write_text(to_xml([("cat", (11, 11, 200, 40), 0)], size))
     dataset = open_voc(root)
     assert dataset.report.as_json()["noted"]["size-from-image"] == {"count": 1, "ids": ["a"]}
     assert dataset.read(0).objects.boxes.tolist() == [[10, 10, 96, 40]]
     assert dataset.ground_truth()["images"][0]["width"] == 96
 
 
-def test_what_a_file_leaves_out_has_its_default(root):
-    """docs/faults.md row 89: neither difficult nor truncated."""
+def test_missing_difficult_and_truncated_are_0(root):
+    """docs/faults.md row 89. By hand: both objects are used."""
     path = root / "Annotations" / "b.xml"
     text = path.read_text()
     path.write_text(text.replace("<difficult>1</difficult>", "").replace("<truncated>0</truncated>", ""))
     assert len(open_voc(root).read(1).objects.boxes) == 2
 
 
-def test_some_of_the_classes(root):
-    """Of VOC's own: others are left out by choice and counted; the numbers stay VOC's."""
+def test_class_names_select_some_of_vocs_classes(root):
+    """By hand: objects of other classes are left out and counted; category ids stay VOC's."""
     dataset = open_voc(root, class_names=("person", "cat"))
     assert dataset.class_names == ("person", "cat") and dataset.category_ids == (15, 8)
     assert dataset.read(0).objects.labels.tolist() == [1]
@@ -178,8 +177,8 @@ def test_some_of_the_classes(root):
     assert totals_add_up(dataset.report)
 
 
-def test_classes_of_a_folder_of_ones_own(root):
-    """From a file, a background in it apart, or from the config where there is no file."""
+def test_class_names_file_and_custom_classes(root):
+    """By hand: class names from a file, apart from a background in it, or from the config if there is no file."""
     (root / "class_names.txt").write_text("background\nperson\ndog\ncat\n")
     assert open_voc(root).class_names == ("person", "dog", "cat")
     assert open_voc(root, class_names=("dog",)).category_ids == (2,)
@@ -194,15 +193,15 @@ def test_classes_of_a_folder_of_ones_own(root):
     assert dataset.report.as_json()["noted"]["class-without-objects"] == {"count": 1, "ids": ["dragon"]}
 
 
-def test_a_subset_is_the_first_images(root):
-    """Of the data and of the truth alike."""
+def test_subset_takes_the_first_images(root):
+    """By hand: of the images and of the ground truth alike."""
     dataset = open_voc(root, subset=1)
     assert dataset.image_ids == ["a"] and len(dataset.ground_truth()["annotations"]) == 2
     assert dataset.report.as_json()["totals"]["images"] == {"read": 1, "used": 1, "skipped": 0}
 
 
-def test_it_is_known_by_name(root):
-    """The registry builds it from plain data; how it is scored travels with it."""
+def test_voc_is_registered(root):
+    """By hand: the registry builds it from plain data, with the metrics that it is scored by."""
     config = DATASETS.resolve({"name": "voc", "root": str(root), "splits": ["train"], "metrics": ["voc07", "coco"]})
     dataset = build_dataset(config)
     assert len(dataset) == 3 and dataset.metrics == ("voc07", "coco")
@@ -210,8 +209,8 @@ def test_it_is_known_by_name(root):
         config.classes()
 
 
-def test_odd_names_work(root):
-    """docs/faults.md row 80: spaces, dots and other alphabets."""
+def test_unusual_file_names_work(root):
+    """docs/faults.md row 80. By hand: spaces, dots, folders and other alphabets."""
     names = ("größe 日本", "a b", "v1.0", "deep/er")
     (root / "JPEGImages" / "deep").mkdir()
     (root / "Annotations" / "deep").mkdir()
@@ -223,8 +222,8 @@ def test_odd_names_work(root):
     assert dataset.image_ids == list(names) and [dataset.read(index).image_id for index in range(4)] == list(names)
 
 
-def test_workers_share_arrays_and_nothing_else(root):
-    """Memory stays flat: what reading an image touches is arrays, which a fork shares."""
+def test_annotations_are_kept_as_arrays(root):
+    """By hand: reading an image uses arrays of numbers and bytes only, whose pages forked workers share."""
     dataset = open_voc(root)
     table = dataset._objects
     for kept in (dataset._ids, dataset._files, table.starts, table.boxes, table.labels, table.difficult):

@@ -1,4 +1,4 @@
-"""PASCAL VOC folders as users have them: each fault gets its exit code and one line, each oddity its count."""
+"""Faults of PASCAL VOC folders: each ends with an exit code and one line; what can be corrected is counted."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from vertebra.data import VocConfig, VocDetection
 from vertebra.structures import DataError
 
 from ..helpers.tiny_coco_file import totals_add_up
-from ..helpers.tiny_voc_folder import describe, write_voc
+from ..helpers.tiny_voc_folder import to_xml, write_voc
 
 BOMB = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]><annotation>&c;</annotation>'
 LEAK = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]><annotation><filename>&b;</filename></annotation>'
@@ -25,16 +25,17 @@ def open_voc(root: Path, policy="error", **changes) -> VocDetection:
 
 
 def write(name: str, content: str | bytes) -> Callable[[Path], object]:
-    """A file with other content."""
+    """Return a change that overwrites a file."""
     return lambda root: (root / name).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def replace_in(name: str, old: str, new: str) -> Callable[[Path], object]:
+    """Return a change that replaces the first occurrence of a text in a file."""
     return lambda root: (root / name).write_text((root / name).read_text().replace(old, new, 1))
 
 
 def cut(name: str, share: float) -> Callable[[Path], object]:
-    """A file that ends early."""
+    """Return a change that keeps the first part of a file."""
     return lambda root: (root / name).write_bytes(
         (root / name).read_bytes()[: int((root / name).stat().st_size * share)]
     )
@@ -63,7 +64,7 @@ BAD_IMAGES: dict[str, tuple[Callable[[Path], object], str, str, int]] = {
     "empty image": (write(JPG, ""), "not-an-image", "this is not an image file", 2),
     "cut image": (cut(JPG, 0.5), "damaged-image", "the image is damaged", 2),
     "other width": (replace_in(XML, ">96<", ">97<"), "wrong-size", "says 64x97 .*, the image is 64x96", 2),
-    "swapped": (write(XML, describe([], "<size><width>64</width><height>96</height></size>")), "wrong-size", "EXIF", 0),
+    "swapped": (write(XML, to_xml([], "<size><width>64</width><height>96</height></size>")), "wrong-size", "EXIF", 0),
     "a link out": (
         lambda root: (root / JPG).rename(root / "a.jpg") and (root / JPG).symlink_to(root / "a.jpg"),
         "outside-root", "the file lies outside .*JPEGImages: set allow_outside", 2,
@@ -72,9 +73,9 @@ BAD_IMAGES: dict[str, tuple[Callable[[Path], object], str, str, int]] = {
 
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
-def test_a_bad_image_stops_or_is_skipped_with_its_objects(name, root):
-    """docs/faults.md rows 61-63, 68, 79, 83, 84: exit code 3 naming file and image; skipped, its objects are counted
-    too."""
+def test_bad_image_is_an_error_or_skipped_with_its_objects(name, root):
+    """docs/faults.md rows 61-63, 68, 79, 83, 84. By hand: exit code 3 naming file and image; with skip its objects
+    are counted too."""
     spoil, case, message, objects = BAD_IMAGES[name]
     spoil(root)
     with pytest.raises(DataError, match=rf"{case}: .*image_id=a: .*") as caught:
@@ -88,8 +89,8 @@ def test_a_bad_image_stops_or_is_skipped_with_its_objects(name, root):
     assert {each["image_id"] for each in dataset.ground_truth()["annotations"]} == {"b"}
 
 
-def test_links_may_lead_out_where_that_is_allowed(root):
-    """docs/faults.md row 79: and a folder of images that is itself a link is one as any other."""
+def test_links_out_of_the_folder_need_allow_outside(root):
+    """docs/faults.md row 79. By hand: a linked image file; a linked folder of images needs no permission."""
     (root / "JPEGImages").rename(root / "elsewhere")
     (root / "JPEGImages").symlink_to(root / "elsewhere")
     assert len(open_voc(root)) == 3
@@ -102,8 +103,8 @@ def test_links_may_lead_out_where_that_is_allowed(root):
     ("line", "case"),
     [("../b", "outside-root"), ("/etc/hostname", "missing-annotation"), ("../../x", "missing-annotation")],
 )
-def test_a_list_does_not_lead_out_of_the_folder(line, case, root):
-    """docs/faults.md row 78: exit code 3, whether there are such files or not."""
+def test_image_list_cannot_lead_out_of_the_folder(line, case, root):
+    """docs/faults.md row 78. By hand: exit code 3, whether the files exist or not."""
     (root / "b.jpg").write_bytes((root / "JPEGImages" / "b.jpg").read_bytes())
     (root / "b.xml").write_bytes((root / "Annotations" / "b.xml").read_bytes())
     (root / "ImageSets" / "Main" / "train.txt").write_text(line)
@@ -131,11 +132,11 @@ BAD_OBJECTS: dict[str, tuple[str, str, str, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_OBJECTS)
-def test_a_bad_object_stops_or_is_skipped_and_counted(name, root):
-    """docs/faults.md rows 29-32, 37, 85, 87: exit code 3 naming file, image, object and its own numbers; skipped, it is
-    counted."""
+def test_bad_object_is_an_error_or_skipped_and_counted(name, root):
+    """docs/faults.md rows 29-32, 37, 85, 87. By hand: exit code 3 naming file, image, object and the numbers in the
+    file; with skip it is counted."""
     old, new, case, message = BAD_OBJECTS[name]
-    first, dog = describe([("cat", (11, 11, 30, 40), 0)]), describe([("dog", (41.5, 9, 70, 38), 0)])
+    first, dog = to_xml([("cat", (11, 11, 30, 40), 0)]), to_xml([("dog", (41.5, 9, 70, 38), 0)])
     dog = dog[dog.index("<object>") : dog.index("</annotation>")]
     assert old in dog
     (root / XML).write_text(first.replace("</annotation>", dog.replace(old, new, 1) + "</annotation>"))
@@ -156,18 +157,19 @@ def test_a_bad_object_stops_or_is_skipped_and_counted(name, root):
     ("box", "case"),
     [((200, 200, 220, 220), "outside-box"), ((-30, 5, -10, 25), "outside-box"), ((40, 8, 39.5 + 0.6, 37), "tiny-box")],
 )
-def test_what_cannot_be_learned_is_left_out_by_rule(box, case, root):
-    """docs/faults.md rows 34, 35: skipped and counted under the strict policy too; the evaluator still sees it."""
-    (root / XML).write_text(describe([("cat", (11, 11, 30, 40), 0), ("dog", box, 0)]))
+def test_boxes_outside_or_tiny_are_skipped_in_training_only(box, case, root):
+    """docs/faults.md rows 34, 35. By hand: skipped and counted with bad_data=error too; the evaluator still gets the
+    object."""
+    (root / XML).write_text(to_xml([("cat", (11, 11, 30, 40), 0), ("dog", box, 0)]))
     dataset = open_voc(root, min_box=1.2)
     assert dataset.report.as_json()["skipped"]["annotations"][case]["ids"][0] == "a#2"
     assert totals_add_up(dataset.report)
     assert len(dataset.ground_truth()["annotations"]) == 4 and len(dataset.read(0).objects.boxes) == 1
 
 
-def test_what_sticks_out_is_clipped_and_counted(root):
-    """docs/faults.md row 33: to train on; the evaluator gets the box as it was annotated."""
-    (root / XML).write_text(describe([("cat", (0, 11, 120, 40), 0)]))
+def test_box_partly_outside_is_clipped_and_counted(root):
+    """docs/faults.md row 33. By hand: clipped for training; the evaluator gets the annotated box."""
+    (root / XML).write_text(to_xml([("cat", (0, 11, 120, 40), 0)]))
     dataset = open_voc(root)
     assert dataset.report.as_json()["noted"]["clipped-box"] == {"count": 1, "ids": ["a#1"]}
     assert dataset.read(0).objects.boxes.tolist() == [[0, 10, 96, 40]]
@@ -186,8 +188,8 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_a_list_that_names_no_images(name, root):
-    """docs/faults.md rows 23, 91: exit code 3, naming the list, or what is missing."""
+def test_unusable_image_list_is_an_error(name, root):
+    """docs/faults.md rows 23, 91. By hand: exit code 3, naming the list or the missing file."""
     content, message = LISTS[name]
     (root / "ImageSets" / "Main" / "train.txt").write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
@@ -195,8 +197,8 @@ def test_a_list_that_names_no_images(name, root):
     assert caught.value.exit_code == 3
 
 
-def test_a_list_that_is_not_there_names_the_nearest(root):
-    """docs/faults.md row 91: exit code 3; also where the whole folder is missing."""
+def test_missing_image_list_suggests_the_nearest(root):
+    """docs/faults.md row 91. By hand: exit code 3, also if the whole folder is missing."""
     with pytest.raises(
         DataError, match=r"missing-list: .*Main/trian\.txt: there is no such list: did you mean 'train'"
     ):
@@ -206,7 +208,7 @@ def test_a_list_that_is_not_there_names_the_nearest(root):
 
 
 @pytest.mark.parametrize(("content", "message"), [("\n", "no class is named"), ("cat\ndog\ncat\n", "named twice")])
-def test_class_names_that_cannot_be(content, message, root):
+def test_invalid_class_names_file_is_an_error(content, message, root):
     """By hand: exit code 3, naming the file."""
     (root / "class_names.txt").write_text(content)
     with pytest.raises(DataError, match=rf"bad-class-names: .*class_names\.txt: .*{message}") as caught:
@@ -214,8 +216,8 @@ def test_class_names_that_cannot_be(content, message, root):
     assert caught.value.exit_code == 3
 
 
-def test_filtering_everything_away_says_why(root):
-    """docs/faults.md row 24: exit code 3 with the counts by reason."""
+def test_empty_data_set_after_skipping_is_an_error_with_reasons(root):
+    """docs/faults.md row 24. By hand: exit code 3 with the counts by reason."""
     for stem in "abc":
         (root / "Annotations" / f"{stem}.xml").write_text("")
     with pytest.raises(DataError, match=r"empty-dataset: .*skipped images: 3 bad-xml"):
@@ -223,7 +225,7 @@ def test_filtering_everything_away_says_why(root):
 
 
 def test_images_without_objects_are_kept_and_counted(root):
-    """docs/faults.md row 25: background is worth learning."""
+    """docs/faults.md row 25. By hand: images of background alone are used."""
     dataset = open_voc(root)
     assert len(dataset.read(2).objects.boxes) == 0
     assert dataset.report.as_json()["noted"]["image-without-objects"] == {"count": 1, "ids": ["c"]}

@@ -1,4 +1,4 @@
-"""What workers add to a data set's memory: a fork copies each page that is written to, the others map one copy."""
+"""The memory of data-loading workers: forked workers copy each page that is written to, others map one shared copy."""
 
 import functools
 import gc
@@ -23,12 +23,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel tell
 
 
 def megabytes(field: str, process: int | str = "self") -> float:
-    """Return a line of the kernel's account: ``Pss`` divides a page among the processes that have it."""
+    """Return a field of the kernel's memory accounting; ``Pss`` divides a page among the processes that share it."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
 def _copied(look: Callable[[int], object], first: int, end: int, answer: Connection) -> None:
+    """Send the megabytes that this process copies while it reads the items from ``first`` to ``end``."""
     gc.disable()  # its marks are written all over the heap, whatever a data set holds
     for index in range(first):
         look(index)
@@ -38,10 +39,10 @@ def _copied(look: Callable[[int], object], first: int, end: int, answer: Connect
     answer.send(megabytes("Private_Dirty") - before)
 
 
-def copied_by_a_fork(look: Callable[[int], object], count: int, first: int = 50) -> float:
-    """Return the megabytes that a forked process copies while it looks at ``count`` things, but for the ``first`` ones.
+def megabytes_copied_by_fork(look: Callable[[int], object], count: int, first: int = 50) -> float:
+    """Return the megabytes that a forked process copies while it reads ``count`` items.
 
-    What is allocated for those is no copy.
+    The first items are not measured, since memory that is allocated once is not a copy.
     """
     here, there = multiprocessing.Pipe()
     child = multiprocessing.get_context("fork").Process(target=_copied, args=(look, first, count, there))
@@ -51,23 +52,23 @@ def copied_by_a_fork(look: Callable[[int], object], count: int, first: int = 50)
     return here.recv()
 
 
-def test_reading_copies_no_pages(tmp_path):
-    """The kernel's account. The same annotations as Python's dicts and lists, which pytorch's issue 13246 is about, are
-    copied by every worker: that shows that the measure sees it."""
+def test_reading_samples_copies_no_shared_pages(tmp_path):
+    """Oracle: the kernel's accounting. Control: the same annotations as Python dicts and lists
+    (pytorch/pytorch#13246) are copied by every worker."""
     whole = build_dataset(write_big(tmp_path, images=2000, objects=20_000))
     entries = whole.ground_truth()["annotations"]
-    as_objects = copied_by_a_fork(lambda index: list(entries[index].items()), len(entries))
+    as_objects = megabytes_copied_by_fork(lambda index: list(entries[index].items()), len(entries))
     for dataset in (whole, SubsetDataset(whole, whole.image_ids)):
         record = dataset.read_image(0)  # the pixels of one serve for all
-        as_arrays = copied_by_a_fork(functools.partial(dataset.add_annotations, record), len(dataset))
+        as_arrays = megabytes_copied_by_fork(functools.partial(dataset.add_annotations, record), len(dataset))
         assert as_arrays < as_objects / 5  # what is allocated for a while takes a megabyte or two
 
 
-def test_a_search_for_garbage_copies_no_pages():
-    """The kernel's account, beside a fork without the context."""
-    plainly = copied_by_a_fork(lambda _: gc.collect(), 1, first=0)
+def test_garbage_collection_copies_no_shared_pages():
+    """Oracle: the kernel's accounting, compared with a fork without ``frozen_heap``."""
+    plainly = megabytes_copied_by_fork(lambda _: gc.collect(), 1, first=0)
     with frozen_heap():
-        assert copied_by_a_fork(lambda _: gc.collect(), 1, first=0) < plainly / 10
+        assert megabytes_copied_by_fork(lambda _: gc.collect(), 1, first=0) < plainly / 10
     assert gc.get_freeze_count() == 0
 
 
@@ -75,9 +76,10 @@ def test_a_search_for_garbage_copies_no_pages():
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_memory_is_flat_over_epochs(method, tmp_path):
-    """The kernel's account: parent, four workers and a fork server take no more after six epochs than after two.
+    """Oracle: the kernel's accounting: parent, four workers and a fork server take no more after six epochs than after
+    two.
 
-    In the first ones the parent's memory for batches, and what a fork copies once, still grow by some ten megabytes.
+    During the first epochs the parent's buffers, and pages that a fork copies once, still grow by some ten megabytes.
     """
     dataset = build_dataset(write_big(tmp_path, images=4000, objects=29_000))
     steps = 4000 // 20
@@ -97,8 +99,9 @@ def test_memory_is_flat_over_epochs(method, tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker")
 @pytest.mark.parametrize("method", [method for method in multiprocessing.get_all_start_methods() if method != "fork"])
-def test_a_large_data_set_is_in_memory_once_more(method, tmp_path):
-    """The kernel's account: workers that inherit nothing share one copy of 200 MB, and have none of their own."""
+def test_spawned_workers_share_one_copy_of_the_data_set(method, tmp_path):
+    """Oracle: the kernel's accounting: workers that inherit no memory share one copy of 200 MB, and have none of
+    their own."""
     dataset = build_dataset(write_big(tmp_path, images=40, objects=40))
     small = _memory_of_workers(dataset, method)
     vars(dataset)["large"] = np.ones(200 * 2**20, np.uint8)
@@ -107,7 +110,7 @@ def test_a_large_data_set_is_in_memory_once_more(method, tmp_path):
 
 
 def _memory_of_workers(dataset: Dataset, method: StartMethod) -> float:
-    """Return the megabytes that two workers have for themselves."""
+    """Return the megabytes of private memory of two workers."""
     loader = LoaderConfig(workers=2, start_method=method)
     batches = train_loader(
         dataset, ResizeConfig(short_sides=(32,)), loader, batch_size=2, divisor=32, seed=0, start_step=0, end_step=40

@@ -1,4 +1,4 @@
-"""The files of a checkpoint: a function of what was trained, whatever shares memory in the model."""
+"""The files of a checkpoint: equal weights give equal bytes, and tied weights are kept."""
 
 import hashlib
 import shutil
@@ -15,7 +15,7 @@ from vertebra.engine.checkpoints import save_tensors
 from vertebra.inference import Checkpoint, checkpoint_paths, load_weights, open_checkpoint
 from vertebra.models import build_model
 
-from ..helpers.runs import equal, weights
+from ..helpers.runs import equal_tensors, newest_weights
 from ..helpers.tiny import tiny_classifier
 
 
@@ -23,20 +23,21 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_equal_weights_are_files_with_equal_checksums(tmp_path):
-    """Law: forty files of the same tensors and two facts; the library alone writes the facts in a random order."""
+def test_saving_equal_tensors_gives_equal_bytes(tmp_path):
+    """Law: forty files of the same tensors and metadata are equal; safetensors alone writes the metadata in random
+    order."""
     tensors = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.ones(3)}
     metadata = {"vertebra.input": '{"scale": 1}', "vertebra.origin": '{"source": "mine é"}', "other": "x"}
     for number in range(40):
         save_tensors(tmp_path / f"{number}.safetensors", tensors, metadata)
     assert len({digest(path) for path in tmp_path.iterdir()}) == 1
-    assert equal(load_file(tmp_path / "0.safetensors"), tensors)
+    assert equal_tensors(load_file(tmp_path / "0.safetensors"), tensors)
     with safe_open(tmp_path / "0.safetensors", "pt") as file:
         assert file.metadata() == metadata
 
 
-def test_equal_runs_have_weights_with_equal_checksums(tmp_path):
-    """Law: the files of weights, averages and momentum of two runs from one seed."""
+def test_equal_runs_have_equal_checkpoint_files(tmp_path):
+    """Law: the files of weights, EMA and momentum of two runs with the same seed are equal."""
     sums = []
     for name in ("first", "second"):
         train(tiny_classifier(recipe={"ema_decay": 0.9}), tmp_path / name)
@@ -45,18 +46,18 @@ def test_equal_runs_have_weights_with_equal_checksums(tmp_path):
     assert sums[0] == sums[1] and len(sums[0]) == 3
 
 
-def test_a_run_whose_optimizer_keeps_nothing_is_resumed(tmp_path):
-    """Law: plain gradient descent has no momentum to save, and its run resumes to the unbroken one all the same."""
+def test_optimizer_without_state_resumes_exactly(tmp_path):
+    """Law: SGD without momentum has no state to save, and the resumed run still ends like an uninterrupted one."""
     config = tiny_classifier(recipe={"optimizer": SGDConfig(lr=0.01, momentum=0.0)})
     train(config, tmp_path / "run")
-    unbroken = weights(tmp_path / "run")
+    unbroken = newest_weights(tmp_path / "run")
     shutil.rmtree(checkpoint_paths(tmp_path / "run" / "checkpoints")[-1])
     train(config, tmp_path / "run", resume=True)
-    assert equal(weights(tmp_path / "run"), unbroken)
+    assert equal_tensors(newest_weights(tmp_path / "run"), unbroken)
 
 
 class TiedHead(nn.Module):
-    """Two layers with one weight between them, and a buffer that is a part of another."""
+    """Two layers that share one weight, and a buffer that is a view of another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +68,7 @@ class TiedHead(nn.Module):
 
 
 def test_tied_weights_are_saved_and_restored(tmp_path):
-    """Law: a model with tied weights is saved under both names, restored, and still tied; its average too."""
+    """Law: tied weights are saved under both names, restored, and still tied; so is their EMA."""
     config = tiny_classifier(recipe={"ema_decay": 0.5})
     torch.manual_seed(0)
     model = build_model(config.model, ["a", "b"])
@@ -81,14 +82,14 @@ def test_tied_weights_are_saved_and_restored(tmp_path):
         for parameter in model.parameters():
             parameter.zero_()
     load_weights(checkpoint, model)
-    assert equal(model.state_dict(), saved) and saved["head.tied.first.weight"].abs().sum() > 0
+    assert equal_tensors(model.state_dict(), saved) and saved["head.tied.first.weight"].abs().sum() > 0
     assert model.head.tied.first.weight is model.head.tied.second.weight
     assert isinstance(checkpoint, Checkpoint) and (path / "average.safetensors").exists()
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_the_average_of_tied_weights_is_taken_once(tied):
-    """By hand: from 0 to 1 with a decay of 2 / 11 after the first step; a tied weight is no exception."""
+def test_ema_of_tied_weights_is_updated_once(tied):
+    """By hand: from 0 to 1 with a decay of 2 / 11 after the first step, with and without tied weights."""
     config = tiny_classifier(recipe={"ema_decay": 0.9})
     model = build_model(config.model, ["a", "b"])
     if tied:

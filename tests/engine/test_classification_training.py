@@ -1,4 +1,5 @@
-"""Classifiers end to end: trained, resumed, evaluated, used and exported, on generated crops and on a folder."""
+"""Classifiers end to end: training, resuming, evaluation, prediction and export, on generated crops and on image
+folders."""
 
 import json
 import shutil
@@ -17,12 +18,12 @@ from vertebra.models import InputConfig
 from vertebra.tools.cli import main
 
 from ..data.test_image_folder import write_folder
-from ..helpers.runs import equal, numbers, records, rescored, weights
+from ..helpers.runs import equal_tensors, eval_scores, newest_weights, read_metrics, read_scores
 from ..helpers.tiny import tiny_classifier
 
 
 def folder_config(root: Path) -> ExperimentConfig:
-    """Return the tiny classifier's experiment on a folder of images."""
+    """Return the tiny classifier's experiment on an image folder."""
     return tiny_classifier(
         train=SplitConfig(dataset=ImageFolderConfig(root=root), transform=RandomCropConfig(size=32)),
         val=SplitConfig(dataset=ImageFolderConfig(root=root), transform=CenterCropConfig(resize=36, size=32)),
@@ -37,13 +38,13 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", params=["crops", "folder"])
 def run(request, photos, tmp_path_factory) -> Path:
-    """Return a finished run, on generated crops and on a folder."""
+    """Return a finished run: one on generated crops, one on an image folder."""
     output = tmp_path_factory.mktemp("classifier") / "run"
     train(tiny_classifier() if request.param == "crops" else folder_config(photos), output)
     return output
 
 
-def test_a_run_folder_holds_what_the_readme_lists(run):
+def test_run_folder_has_the_files_that_the_readme_lists(run):
     """By hand: README's list of files, and the schema of ``eval.json``."""
     for name in ("config.json", "metrics.jsonl", "eval.json", "results.json", "predictions.png", "data_report.json"):
         assert (run / name).stat().st_size > 0, name
@@ -54,8 +55,8 @@ def test_a_run_folder_holds_what_the_readme_lists(run):
     assert len(json.loads((run / "results.json").read_text())) == scores["images"]
 
 
-def test_scores_are_those_of_the_results_file(run):
-    """By hand: the results file counted against the labels that are read."""
+def test_accuracy_equals_a_count_over_the_results_file(run):
+    """By hand: the results file counted against the labels of the validation data."""
     results = json.loads((run / "results.json").read_text())
     dataset = build_dataset(experiment_config(open_checkpoint(run)).val.dataset)
     labels = {record.image_id: record.label for record in map(dataset.read, range(len(dataset)))}
@@ -64,17 +65,17 @@ def test_scores_are_those_of_the_results_file(run):
     assert scores["top5"] == sum(labels[row["image_id"]] in row["labels"] for row in results) / len(labels)
 
 
-def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
-    """docs/faults.md row 136: to the last digit and class, by the run's data or by that of its config, without a
-    model."""
+def test_results_file_gives_the_scores_of_the_run(run, tmp_path, monkeypatch):
+    """docs/faults.md row 136. Law: to the last digit and for every class, with the validation data of the run or of
+    its config, without a model."""
     monkeypatch.setattr("vertebra.inference.checkpoint.build_model", None)
     results = ["--results", str(run / "results.json")]
     for source in ([str(run)], ["--data", str(run / "config.json")]):
-        assert rescored([*source, *results], tmp_path) == numbers(run / "eval.json")
+        assert eval_scores([*source, *results], tmp_path) == read_scores(run / "eval.json")
 
 
-def test_a_predictor_predicts_as_the_evaluation_did(run):
-    """Law: a photo is preprocessed as the validation images are, whatever the training transform."""
+def test_predictor_equals_evaluation(run):
+    """Law: a photo is preprocessed as the validation images are, whatever the training transform is."""
     predictor, dataset = Predictor(run), build_dataset(experiment_config(open_checkpoint(run)).val.dataset)
     rows = {row["image_id"]: row for row in json.loads((run / "results.json").read_text())}
     for record in map(dataset.read, range(len(dataset))):
@@ -83,15 +84,15 @@ def test_a_predictor_predicts_as_the_evaluation_did(run):
         assert prediction.scores.tolist() == pytest.approx(row["scores"], abs=1e-4)
 
 
-def test_one_seed_gives_one_result(run, tmp_path):
-    """Law: the same weights and log again, whatever the number of workers."""
+def test_same_seed_gives_the_same_weights(run, tmp_path):
+    """Law: the same weights and log, for any number of workers."""
     config = experiment_config(open_checkpoint(run)).replace(run={"loader": LoaderConfig(workers=2)})
     train(config, tmp_path / "run")
-    assert equal(weights(tmp_path / "run"), weights(run))
-    assert records(tmp_path / "run") == records(run)
+    assert equal_tensors(newest_weights(tmp_path / "run"), newest_weights(run))
+    assert read_metrics(tmp_path / "run") == read_metrics(run)
 
 
-def test_a_run_resumes_to_the_unbroken_one(run, tmp_path):
+def test_resume_is_bit_exact(run, tmp_path):
     """Law: a run that lost everything after step 2 ends with the same weights and log."""
     broken = tmp_path / "run"
     shutil.copytree(run, broken)
@@ -99,13 +100,13 @@ def test_a_run_resumes_to_the_unbroken_one(run, tmp_path):
     (broken / "eval.json").unlink()
     assert open_checkpoint(broken).step == 2
     train(experiment_config(open_checkpoint(broken)), broken, resume=True)
-    assert equal(weights(broken), weights(run))
-    assert records(broken) == records(run)
+    assert equal_tensors(newest_weights(broken), newest_weights(run))
+    assert read_metrics(broken) == read_metrics(run)
     assert (broken / "eval.json").read_text() == (run / "eval.json").read_text()
 
 
-def test_eval_gives_the_numbers_that_training_ended_with(run, tmp_path, capsys):
-    """Law: evaluating again, in batches of another size, changes no accuracy."""
+def test_eval_command_equals_the_last_evaluation(run, tmp_path, capsys):
+    """Law: evaluating again, with another batch size, changes no accuracy."""
     expected = json.loads((run / "eval.json").read_text())
     for size in (1, 3):
         arguments = ["eval", str(run), "--set", f"evaluation.batch_size={size}", "--json", str(tmp_path / "again.json")]
@@ -116,7 +117,7 @@ def test_eval_gives_the_numbers_that_training_ended_with(run, tmp_path, capsys):
 
 
 def test_predict_draws_every_image_and_writes_results(run, photos, tmp_path, capsys):
-    """By hand: for a folder, a picture and a row of labels for each image, and the likeliest class in words."""
+    """By hand: for each image of a folder a picture and a row of labels; the likeliest class is printed."""
     out = tmp_path / "found"
     assert main(["predict", str(run), str(photos), "--output", str(out), "--score", "0.99"]) == 0
     names = [image["file_name"] for image in json.loads((out / "images.json").read_text())]
@@ -127,8 +128,8 @@ def test_predict_draws_every_image_and_writes_results(run, photos, tmp_path, cap
     assert f"ant/1.png: {first} 0." in capsys.readouterr().out
 
 
-def test_shapes_are_learned(tmp_path):
-    """Learning: 8 crops are memorized in 30 steps, and the accuracy is 1."""
+def test_eight_crops_are_memorized(tmp_path):
+    """Learning: the accuracy on 8 crops is 1 after 30 steps."""
     data = tiny_classifier().val.replace(dataset=tiny_classifier().val.dataset.replace(count=8))
     schedule = ScheduleConfig(steps=30, warmup_steps=3, decay="cosine")
     recipe = {"batch_size": 8, "optimizer": AdamWConfig(lr=3e-3), "schedule": schedule}
@@ -138,8 +139,9 @@ def test_shapes_are_learned(tmp_path):
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_a_backbone_is_exported(run, half, tmp_path, capsys):
-    """Law: the exported file is the run's backbone, bit-equal or in half precision, with its input normalization."""
+def test_exported_backbone_equals_the_runs(run, half, tmp_path, capsys):
+    """Law: the exported file has the weights of the run's backbone, bit-equal or in half precision, and its input
+    normalization."""
     out = tmp_path / "deep" / "backbone.safetensors"
     assert main(["export-backbone", str(run), str(out), *(["--half"] if half else [])]) == 0
     trained = load_model(run).backbone.state_dict()
@@ -155,7 +157,7 @@ def test_a_backbone_is_exported(run, half, tmp_path, capsys):
     assert "tensors" in capsys.readouterr().out
 
 
-def test_a_run_starts_from_the_weights_of_another(run, tmp_path):
+def test_run_starts_from_the_weights_of_another(run, tmp_path):
     """Law: with a learning rate near zero, a run that starts from a run's weights file ends with those weights."""
     source = checkpoint_paths(run / "checkpoints")[-1] / "model.safetensors"
     base = tiny_classifier()
@@ -163,7 +165,7 @@ def test_a_run_starts_from_the_weights_of_another(run, tmp_path):
         model=base.model.replace(weights=str(source)), recipe={"optimizer": AdamWConfig(lr=1e-12, weight_decay=0.0)}
     )
     train(config, tmp_path / "run")
-    before, after = weights(run), weights(tmp_path / "run")
+    before, after = newest_weights(run), newest_weights(tmp_path / "run")
     name = "backbone.layer2.0.conv1.weight"
     torch.testing.assert_close(after[name], before[name], atol=1e-9, rtol=0)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["input"] is not None

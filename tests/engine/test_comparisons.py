@@ -1,4 +1,4 @@
-"""The sheet of pictures of a run: ground truth beside prediction, small enough to look at."""
+"""The picture of a run's predictions: ground truth beside prediction, at a size for the screen."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +19,8 @@ from vertebra.structures import Classes, Detections, Images, RoIMasks
 from ..helpers.tiny import tiny_classifier
 
 
-def test_a_record_is_shrunk_with_its_annotations():
-    """By hand: of 1280 x 960 pixels every second one stays; boxes, polygons, masks and semantic maps follow."""
+def test_large_image_is_shrunk_with_its_annotations():
+    """By hand: 1280 x 960 pixels at half the size; boxes, polygons, masks and semantic maps are scaled with them."""
     image = np.zeros((960, 1280, 3), np.uint8)
     image[200:400, 600:1000] = 255
     mask = image[..., 0] // 255
@@ -57,7 +57,7 @@ class Photos(Dataset):
 
 
 class LeftHalf(Model):
-    """Finds one object, the left half of the image."""
+    """A model that detects one object, the left half of the image."""
 
     size_divisor, device, head = 1, torch.device("cpu"), SimpleNamespace(task="detection")
 
@@ -71,8 +71,9 @@ class LeftHalf(Model):
         return [Detections(box, torch.tensor([0]), torch.tensor([0.9]), masks)]
 
 
-def test_large_photos_make_a_sheet_that_can_be_looked_at(tmp_path):
-    """By hand: two pairs of pictures of 640 pixels; the prediction is drawn in the left half of the right ones."""
+def test_large_photos_are_drawn_at_640_pixels(tmp_path):
+    """By hand: two pairs of pictures of 640 pixels; the prediction is drawn in the left half of the right picture of
+    a pair."""
     task = Detection(Classes(("cat",), ids=(1,)))
     draw_comparisons(task, LeftHalf(), Photos(), ResizeConfig(short_sides=(64,)), tmp_path / "sheet.png")
     sheet = cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1]
@@ -85,7 +86,7 @@ def test_large_photos_make_a_sheet_that_can_be_looked_at(tmp_path):
         assert pair[300, width + 3 * width // 4].tolist() == [128] * 3
 
 
-def test_pictures_that_fail_leave_the_model_in_training_mode(tmp_path: Path, monkeypatch):
+def test_failed_drawing_restores_training_mode(tmp_path: Path, monkeypatch):
     """By hand: a model that raises an error when it predicts."""
     config = tiny_classifier()
     data = build_dataset(config.val.dataset)

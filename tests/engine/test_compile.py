@@ -1,4 +1,4 @@
-"""``recipe.compile``: the dense parts of a model are compiled, and give the numbers of those that are not.
+"""``recipe.compile``: the dense parts of a model are compiled, and compute the same numbers.
 
 Models are compiled in a new process, since functions whose shapes are checked do not compile.
 """
@@ -42,8 +42,8 @@ print("same")
 
 
 @pytest.mark.parametrize("name", [name for name in HEADS if name != "multi_head"])
-def test_dense_parts_are_all_of_a_head(name):
-    """Law: a head has no parameters outside of its dense parts."""
+def test_dense_parts_cover_all_parameters_of_a_head(name):
+    """Law: a head has no parameters outside its dense parts."""
     coarsest = {"c": 16, "p": 64}
     levels = {f"{kind}{n}": FeatureInfo(16, min(2**n, coarsest[kind])) for kind in coarsest for n in range(2, 7)}
     config = RCNNConfig(mask=MaskBranchConfig()) if name == "rcnn" else HEADS[name].config(name=name)
@@ -53,8 +53,8 @@ def test_dense_parts_are_all_of_a_head(name):
 
 
 @pytest.mark.slow
-def test_compiled_steps_are_the_same(shapes):
-    """Law: losses and gradient norms of three batches of different sizes, and the names of the weights."""
+def test_compiled_steps_equal_eager_steps(shapes):
+    """Law: the same losses and gradient norms for three batches of different sizes, and the same names of weights."""
     done = subprocess.run(
         [sys.executable, "-c", SAME_STEPS, tiny_config(shapes).model_dump_json()], capture_output=True, text=True
     )

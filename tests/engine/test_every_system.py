@@ -1,4 +1,4 @@
-"""What systems differ in: threads without signals, file locks, links, memory, devices, module imports."""
+"""Differences between systems: threads without signals, file locks, links, memory, devices, imports."""
 
 import os
 import signal
@@ -17,14 +17,14 @@ from vertebra.engine.run_folder import RunFolder
 from vertebra.inference import Predictor, checkpoint_paths, load_model, open_checkpoint
 from vertebra.structures import UsageError, pick_device
 
-from ..helpers.runs import equal, run_in_process, wait_for_steps, weights
+from ..helpers.runs import equal_tensors, newest_weights, start_training, wait_for_steps
 from ..helpers.tiny import tiny_classifier
 
 UNIX_ONLY = ("fcntl", "resource", "pwd", "grp", "termios")
 
 
-def test_nothing_imports_a_module_that_only_unix_has():
-    """A law, checked by Python itself: with those modules out of reach everything can be imported, the tools too."""
+def test_all_modules_import_without_unix_only_modules():
+    """Law: with fcntl, resource and others unavailable, every module of the package and its tools can be imported."""
     code = f"""
 import importlib, pkgutil, sys
 import torch, torchvision, timm, albumentations, rich.console, tensorboard, filelock, psutil, multiprocessing
@@ -40,10 +40,10 @@ for module in pkgutil.walk_packages(vertebra.__path__, "vertebra."):
     assert result.returncode == 0, result.stderr
 
 
-def test_a_worker_imports_little():
-    """Law: what reads images needs neither torchvision nor torch's compiler, whose imports take as long as torch's.
+def test_loader_imports_no_heavy_modules():
+    """Law: reading images needs neither torchvision nor torch's compiler, which take as long to import as torch.
 
-    A worker that is spawned imports everything anew.
+    A spawned worker imports everything again.
     """
     heavy = (
         "torchvision",
@@ -61,7 +61,8 @@ def test_a_worker_imports_little():
 
 
 def test_training_works_in_a_thread(tmp_path, capsys):
-    """Law: the same weights as in the main thread; a line says what becomes of signals, and handlers stay."""
+    """Law: the same weights as in the main thread; a line says that signals are not handled, and signal handlers
+    stay."""
     config = tiny_classifier()
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     thread = threading.Thread(target=train, args=(config, tmp_path / "thread"))
@@ -71,13 +72,13 @@ def test_training_works_in_a_thread(tmp_path, capsys):
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
     train(config, tmp_path / "main")
     assert "training in a thread" not in capsys.readouterr().err
-    assert equal(weights(tmp_path / "thread"), weights(tmp_path / "main"))
+    assert equal_tensors(newest_weights(tmp_path / "thread"), newest_weights(tmp_path / "main"))
 
 
-def test_a_second_run_in_a_folder_is_refused_and_told_by_whom(tmp_path, capsys):
-    """By hand: exit code 2 while another process trains there; once that one is killed, its folder is free."""
+def test_second_run_in_a_folder_is_refused_with_the_process(tmp_path, capsys):
+    """By hand: exit code 2 while another process trains there; after that process is killed, the folder is free."""
     config = tiny_classifier(recipe={"schedule": {"steps": 100_000}}, run={"checkpoint_every": 1})
-    process = run_in_process(config, tmp_path / "run")
+    process = start_training(config, tmp_path / "run")
     wait_for_steps(process, tmp_path / "run")
     with pytest.raises(
         UsageError, match=f"another run is writing to this folder \\(process {process.pid} on .*\\)"
@@ -91,9 +92,9 @@ def test_a_second_run_in_a_folder_is_refused_and_told_by_whom(tmp_path, capsys):
     assert not (tmp_path / "run" / "run.holder").exists()
 
 
-def test_the_best_checkpoint_is_kept_without_links(tmp_path, monkeypatch):
-    """By hand: Windows without the right to make links. A text file leads to it, is read as a link is, and can replace
-    one and be replaced by one."""
+def test_best_checkpoint_is_kept_without_symbolic_links(tmp_path, monkeypatch):
+    """By hand: as on Windows without the right to make links. A text file is used as a link, and can replace a link
+    and be replaced by one."""
     config = tiny_classifier(recipe={"schedule": {"steps": 6}}, run={"checkpoint_every": 1, "keep_checkpoints": 10})
     train(config, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints"
@@ -115,8 +116,8 @@ def test_the_best_checkpoint_is_kept_without_links(tmp_path, monkeypatch):
     assert (folder / "best").is_symlink() and open_checkpoint(folder / "best").step == 6
 
 
-def test_the_peak_of_memory_stays_when_memory_is_given_back():
-    """Law: what was in use once counts, 200 MB of it here."""
+def test_peak_memory_does_not_fall():
+    """Law: the peak stays after 200 MB are freed."""
     before = peak_memory(torch.device("cpu"))
     block = torch.ones(50_000_000)
     del block
@@ -135,8 +136,8 @@ def test_the_peak_of_memory_stays_when_memory_is_given_back():
         (True, False, "cpu", "cpu"),
     ],
 )
-def test_a_device_is_picked_by_what_there_is(cuda, mps, name, expected, monkeypatch):
-    """By hand: auto takes a CUDA GPU, and Apple's only when it is asked for."""
+def test_auto_device_prefers_cuda(cuda, mps, name, expected, monkeypatch):
+    """By hand: ``auto`` is a CUDA GPU if there is one; Apple's GPU is used only if it is asked for."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert pick_device(name) == torch.device(expected)
@@ -146,7 +147,7 @@ def test_a_device_is_picked_by_what_there_is(cuda, mps, name, expected, monkeypa
     ("name", "message"),
     [("cuda", "no CUDA device"), ("mps", "no Apple GPU"), ("gpu", "there is no device named 'gpu'")],
 )
-def test_a_device_that_is_not_there_is_refused(name, message, monkeypatch):
+def test_unavailable_device_is_refused(name, message, monkeypatch):
     """By hand: a UsageError, from Python too."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
@@ -154,8 +155,8 @@ def test_a_device_that_is_not_there_is_refused(name, message, monkeypatch):
         pick_device(name)
 
 
-def test_python_picks_the_device_as_the_tools_do(tmp_path, monkeypatch):
-    """Law: wherever a device is taken, ``auto`` is understood, and a device that is not there is a UsageError."""
+def test_python_functions_take_device_auto(tmp_path, monkeypatch):
+    """By hand: every function with a device takes ``auto``, and an unavailable device is a UsageError."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     train(tiny_classifier(), tmp_path / "run", device="auto")
     assert load_model(tmp_path / "run", device="auto").device.type == "cpu"
@@ -166,9 +167,9 @@ def test_python_picks_the_device_as_the_tools_do(tmp_path, monkeypatch):
             use(*arguments, device="cuda")
 
 
-def test_apples_gpu_falls_back_to_the_cpu(monkeypatch):
-    """By hand: on macOS the variable that torch reads at its import is set by ``import vertebra``, unless a user set
-    it."""
+def test_mps_fallback_is_enabled_on_macos(monkeypatch):
+    """By hand: on macOS ``import vertebra`` sets the variable that torch reads when it is imported, unless the user
+    has set it."""
     code = (
         "import sys, os; sys.platform = 'darwin'; import vertebra; "
         "print(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'], 'torch' in sys.modules)"

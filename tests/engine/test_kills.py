@@ -1,4 +1,4 @@
-"""Runs that are killed at any moment and by any signal, and what is left of them."""
+"""Runs that are killed at any moment and by any signal, and how they resume."""
 
 import json
 import multiprocessing
@@ -22,7 +22,7 @@ from vertebra.engine.loop.stop_requests import REPEAT_WINDOW, Interrupted
 from vertebra.inference import checkpoint_paths, open_checkpoint
 from vertebra.models import build_model
 
-from ..helpers.runs import equal, records, run_in_process, start_process, wait_for_steps, weights
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics, start_process, start_training, wait_for_steps
 from ..helpers.tiny import tiny_classifier, tiny_config
 
 SCHEDULE = ScheduleConfig(steps=12, warmup_steps=2)
@@ -31,7 +31,7 @@ EVERYTHING = {"ema_decay": 0.9, "accumulate": 2, "batch_size": 4, "precision": "
 
 
 def kill_after_save(moment: float, process: subprocess.Popen[str], checkpoints: Path) -> None:
-    """Send SIGKILL to the process's session ``moment`` seconds after it has saved for the first time."""
+    """Kill the process and its children ``moment`` seconds after its first save."""
     before = set(checkpoint_paths(checkpoints))
     while process.poll() is None and set(checkpoint_paths(checkpoints)) <= before:
         time.sleep(0.01)
@@ -41,12 +41,12 @@ def kill_after_save(moment: float, process: subprocess.Popen[str], checkpoints: 
     process.communicate(timeout=60)
 
 
-def finish_with_kills(config: ExperimentConfig, output: Path, kills: int, processes: int = 1) -> None:
+def train_with_kills(config: ExperimentConfig, output: Path, kills: int, processes: int = 1) -> None:
     """Start a run, kill and resume it ``kills`` times at random moments, and let it finish."""
     generator = random.Random(kills)
     for kill in range(kills + 1):
         resume = ["--resume"] if (output / "config.json").exists() else []
-        process = run_in_process(config, output, *resume, processes=processes)
+        process = start_training(config, output, *resume, processes=processes)
         if kill < kills:
             kill_after_save(generator.uniform(0, 0.5), process, output / "checkpoints")
     _, printed = process.communicate(timeout=300)
@@ -57,57 +57,55 @@ def finish_with_kills(config: ExperimentConfig, output: Path, kills: int, proces
     ("workers", "kills"),
     [(0, 1), *(pytest.param(workers, 3, marks=pytest.mark.slow) for workers in (0, 2, 4))],
 )
-def test_a_run_killed_at_random_ends_as_the_unbroken_one(tmp_path, workers, kills):
-    """docs/faults.md row 105: SIGKILL at any moment of a run.
-
-    Weights, EMA, loss scale and log are bit-equal to an unbroken run without workers.
-    """
+def test_run_killed_at_random_resumes_bit_exactly(tmp_path, workers, kills):
+    """docs/faults.md row 105. Law: after SIGKILL at any moments, weights, EMA, loss scale and log are bit-equal to
+    an uninterrupted run without workers."""
     config = tiny_classifier(recipe=EVERYTHING, evaluation={"every": 7}, run={"checkpoint_every": 2, "log_every": 3})
     train(config, tmp_path / "unbroken")
     broken = config.replace(run={"loader": LoaderConfig(workers=workers)})
-    finish_with_kills(broken, tmp_path / "broken", kills)
+    train_with_kills(broken, tmp_path / "broken", kills)
     check_equal_runs(tmp_path / "broken", tmp_path / "unbroken")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-def test_two_processes_killed_at_random_end_as_unbroken_ones(shapes, tmp_path, workers):
-    """docs/faults.md row 105: two processes, killed at random, end bit-equal to an unbroken run."""
+def test_two_processes_killed_at_random_resume_bit_exactly(shapes, tmp_path, workers):
+    """docs/faults.md row 105. Law: two processes, killed at random, end bit-equal to an uninterrupted run."""
     config = tiny_config(shapes, recipe={"schedule": SCHEDULE, "ema_decay": 0.9}, run={"checkpoint_every": 2})
     config = config.replace(run={"loader": LoaderConfig(workers=workers)})
     for name, kills in (("unbroken", 0), ("broken", 2)):
-        finish_with_kills(config, tmp_path / name, kills, processes=2)
+        train_with_kills(config, tmp_path / name, kills, processes=2)
     check_equal_runs(tmp_path / "broken", tmp_path / "unbroken")
 
 
 def check_equal_runs(first: Path, second: Path) -> None:
     """Check that everything that a later step or an evaluation would read is bit-equal."""
-    assert equal(weights(first), weights(second))
-    assert records(first) == records(second)
+    assert equal_tensors(newest_weights(first), newest_weights(second))
+    assert read_metrics(first) == read_metrics(second)
     for name in ("average.safetensors", "optimizer.safetensors"):
         ours, theirs = (load_file(checkpoint_paths(run / "checkpoints")[-1] / name) for run in (first, second))
-        assert equal(ours, theirs), name
+        assert equal_tensors(ours, theirs), name
     ours, theirs = (checkpoint_paths(run / "checkpoints")[-1] / "state.json" for run in (first, second))
     assert json.loads(ours.read_text())["scaler"] == json.loads(theirs.read_text())["scaler"]
 
 
-def test_resuming_at_the_boundary_of_an_epoch_is_exact(tmp_path):
-    """docs/faults.md row 112: a run resumed at the end of an epoch begins the next one.
+def test_resuming_at_the_end_of_an_epoch_is_exact(tmp_path):
+    """docs/faults.md row 112. Law: a run resumed at the end of an epoch begins the next one.
 
     Eight images in batches of two are an epoch of four steps.
     """
     config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=8, warmup_steps=2)}, run={"checkpoint_every": 4})
     train(config, tmp_path / "run")
-    whole, log = weights(tmp_path / "run"), records(tmp_path / "run")
+    whole, log = newest_weights(tmp_path / "run"), read_metrics(tmp_path / "run")
     last = checkpoint_paths(tmp_path / "run" / "checkpoints")[-1]
     last.rename(tmp_path / "aside")
     assert open_checkpoint(tmp_path / "run").step == 4
     train(config, tmp_path / "run", resume=True)
-    assert equal(weights(tmp_path / "run"), whole) and records(tmp_path / "run") == log
+    assert equal_tensors(newest_weights(tmp_path / "run"), whole) and read_metrics(tmp_path / "run") == log
 
 
 def save_forever(folder: Path, state: TrainingState, facts: Mapping[str, Any], first: int) -> None:
-    """Save step after step, as a run does."""
+    """Save a checkpoint for one step after another, as a run does."""
     for step in range(first, 1_000_000):
         save_checkpoint(folder, step, state, facts)
         link_best(folder, step)
@@ -115,10 +113,11 @@ def save_forever(folder: Path, state: TrainingState, facts: Mapping[str, Any], f
 
 
 @pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.slow)])
-def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
-    """docs/faults.md row 106: SIGKILL at random moments of a process that does nothing but save.
+def test_kill_during_a_save_leaves_an_intact_checkpoint(tmp_path, kills):
+    """docs/faults.md row 106. Law: after SIGKILL at random moments of a process that only saves, the newest checkpoint
+    is intact.
 
-    The newest checkpoint is intact each time, none of the earlier ones is lost, and ``best`` leads to an intact one.
+    No earlier checkpoint is lost, and ``best`` points to an intact one.
     """
     config = tiny_classifier(recipe={"ema_decay": 0.9})
     state = TrainingState.create(build_model(config.model, ("a", "b")), config)
@@ -146,9 +145,9 @@ def test_a_kill_during_a_save_leaves_a_checkpoint(tmp_path, kills):
 
 
 def test_ctrl_c_stops_after_the_step_with_a_checkpoint(tmp_path):
-    """docs/faults.md row 109: exit code 130, and one line that says the step."""
+    """docs/faults.md row 109. By hand: exit code 130, and one line that names the step."""
     config = tiny_classifier(recipe={"schedule": ScheduleConfig(steps=100_000)}, run={"checkpoint_every": 100_000})
-    process = run_in_process(config, tmp_path / "run")
+    process = start_training(config, tmp_path / "run")
     wait_for_steps(process, tmp_path / "run")
     os.killpg(process.pid, signal.SIGINT)
     _, printed = process.communicate(timeout=60)
@@ -159,11 +158,11 @@ def test_ctrl_c_stops_after_the_step_with_a_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("step", [3, 4])
-def test_a_signal_ends_an_evaluation_at_once(tmp_path, monkeypatch, step):
-    """docs/faults.md row 109: a signal in the middle of an evaluation or at its end.
+def test_signal_ends_an_evaluation_at_once(tmp_path, monkeypatch, step):
+    """docs/faults.md row 109. Law: after a signal in the middle of an evaluation or at its end, the resumed run
+    evaluates, with the same result.
 
-    The resumed run evaluates, with the same result. The signal comes again while the run ends, as from torchrun, and
-    does not break into that.
+    The signal comes again while the run ends, as torchrun sends it, and does not interrupt that.
     """
     ends = []
 
@@ -183,8 +182,8 @@ def test_a_signal_ends_an_evaluation_at_once(tmp_path, monkeypatch, step):
     assert caught.value.exit_code == 143 and open_checkpoint(tmp_path / "run").step == step
     assert ends == ["put away"]
     train(config, tmp_path / "run", resume=True)
-    assert equal(weights(tmp_path / "run"), weights(tmp_path / "unbroken"))
-    assert records(tmp_path / "run") == records(tmp_path / "unbroken")
+    assert equal_tensors(newest_weights(tmp_path / "run"), newest_weights(tmp_path / "unbroken"))
+    assert read_metrics(tmp_path / "run") == read_metrics(tmp_path / "unbroken")
 
 
 SLOW_STEP = """
@@ -205,10 +204,10 @@ raise SystemExit(main(["train", *sys.argv[1:], "--device", "cpu"]))
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.slow)]
 )
-def test_a_second_signal_quits(tmp_path, number, code):
-    """docs/faults.md row 109: in a step that takes forever a second signal ends the run.
+def test_second_signal_ends_the_run_at_once(tmp_path, number, code):
+    """docs/faults.md row 109. By hand: a second signal ends a run whose step takes forever.
 
-    One that comes soon after the first belongs to it: torchrun hands on what a scheduler has sent to all.
+    A signal soon after the first does not count, since torchrun forwards what a scheduler has sent to all processes.
     """
     (tmp_path / "config.json").write_text(tiny_classifier().model_dump_json())
     command = [sys.executable, "-c", SLOW_STEP, str(tmp_path / "config.json"), "--output", str(tmp_path / "run")]

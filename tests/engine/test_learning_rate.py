@@ -1,4 +1,4 @@
-"""The learning rate that goes with a batch size."""
+"""``lr_batch_size``: scaling the learning rate with the batch size."""
 
 import io
 
@@ -7,7 +7,7 @@ from rich.console import Console
 
 from vertebra.engine import AdamWConfig, ScheduleConfig, SGDConfig, train
 
-from ..helpers.runs import records
+from ..helpers.runs import read_metrics
 from ..helpers.tiny import tiny_classifier
 
 
@@ -28,13 +28,13 @@ from ..helpers.tiny import tiny_classifier
     ],
     ids=["sgd", "adamw", "as it is"],
 )
-def test_the_learning_rate_follows_the_batch_size(optimizer, rate, line, tmp_path):
-    """By hand: a quarter of the batch has a quarter of SGD's rate and half of AdamW's; the log says so."""
+def test_learning_rate_follows_the_batch_size(optimizer, rate, line, tmp_path):
+    """By hand: a quarter of the batch gives a quarter of SGD's rate and half of AdamW's; the log says so."""
     printed = io.StringIO()
     steps = ScheduleConfig(steps=1, decay="none", warmup_steps=0)
     config = tiny_classifier(recipe={"batch_size": 4, "schedule": steps, "optimizer": optimizer})
     train(config, tmp_path / "run", console=Console(file=printed))
-    assert next(record["lr"] for record in records(tmp_path / "run") if record["group"] == "train") == pytest.approx(
-        rate
-    )
+    assert next(
+        record["lr"] for record in read_metrics(tmp_path / "run") if record["group"] == "train"
+    ) == pytest.approx(rate)
     assert f"learning rate {line}" in printed.getvalue()

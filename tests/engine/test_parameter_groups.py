@@ -1,4 +1,4 @@
-"""Learning rates and weight decays of single parameters: against timm's own groups, and by hand."""
+"""Learning rates and weight decays by parameter: against timm's parameter groups, and by hand."""
 
 import shutil
 
@@ -16,7 +16,7 @@ from vertebra.models import build_model
 from vertebra.structures import UsageError
 from vertebra.tools.cli import main
 
-from ..helpers.runs import equal, records, weights
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics
 from ..helpers.tiny import tiny_classifier
 
 
@@ -38,8 +38,9 @@ def test_norms_do_not_decay_and_frozen_layers_are_left_out(config):
     }  # fmt: skip
 
 
-def test_torchs_other_norms_are_norms():
-    """By hand: norms that are no batch, group or layer norm; a PReLU, whose weight has one axis too, is none."""
+def test_all_norm_layers_of_torch_are_recognized():
+    """By hand: norms other than batch, group and layer norm; a PReLU, whose weight is one-dimensional too, is no
+    norm."""
     model = nn.Sequential(nn.RMSNorm(2), nn.InstanceNorm2d(2, affine=True), nn.PReLU())
     decays = {name: decay for name, (_, decay) in settings(SGDConfig(lr=0.5, weight_decay=0.2), model).items()}
     assert decays == {"0.weight": 0.0, "1.weight": 0.0, "1.bias": 0.0, "2.weight": 0.2}
@@ -55,8 +56,8 @@ NORM_FILES = {"batchnorm", "normalization", "norm", "norm_act", "evo_norm", "fil
         "resnetv2_50d_evos", "resnetv2_50d_frn", "resnetv2_50x1_bit",
     ],
 )  # fmt: skip
-def test_timms_norms_are_norms(name):
-    """Oracle: the classes of the files in which torch and timm define norms; no other class is one."""
+def test_all_norm_layers_of_timm_are_recognized(name):
+    """Oracle: the classes of the files in which torch and timm define norms; no other class is a norm."""
     with torch.device("meta"):
         model = timm.create_model(name)
     norms = {
@@ -70,7 +71,7 @@ def test_timms_norms_are_norms(name):
 
 
 def test_biases_and_patterns_set_decays_and_rates():
-    """By hand: a bias's decay, and the products of multipliers; a pattern that is half a name matches nothing."""
+    """By hand: the decay of a bias, and products of multipliers; a pattern that is half a name matches nothing."""
     model = nn.ModuleDict({"trunk": nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), "trunks": nn.Linear(2, 2)})
     config = AdamWConfig(
         lr=1.0,
@@ -95,8 +96,8 @@ def test_biases_and_patterns_set_decays_and_rates():
         ("*.gamma", "known: backbone, head"),
     ],
 )
-def test_a_pattern_without_a_parameter_is_refused(pattern, advice, tmp_path, capsys):
-    """Exit code 2 with the nearest word: a misspelt part would train at the full rate."""
+def test_pattern_that_matches_no_parameter_is_refused(pattern, advice, tmp_path, capsys):
+    """By hand: exit code 2 with the nearest name, since a misspelt part would train at the full rate."""
     (tmp_path / "config.json").write_text(tiny_classifier().model_dump_json())
     change = f'recipe.optimizer.lr_multipliers={{"{pattern}": 0.1}}'
     assert main(["train", str(tmp_path / "config.json"), "--set", change, "--output", str(tmp_path / "run")]) == 2
@@ -108,8 +109,8 @@ def test_a_pattern_without_a_parameter_is_refused(pattern, advice, tmp_path, cap
     "name",
     ["test_vit", "test_vit3", "test_convnext", "test_efficientnet", "test_nfnet", "swin_tiny_patch4_window7_224"],
 )
-def test_layers_and_decays_of_a_timm_model_are_timms(name):
-    """Oracle: timm's ``param_groups_layer_decay`` of the timm_model model, every rate and decay."""
+def test_layer_decay_of_a_timm_model_equals_timms(name):
+    """Oracle: timm's ``param_groups_layer_decay`` of the same model, every rate and decay."""
     backbone = create_backbone(f"timm/{name}")
     config = AdamWConfig(lr=1.0, weight_decay=0.05, bias_weight_decay=0.0, layer_decay=0.75)
     actual = settings(config, backbone)
@@ -126,8 +127,8 @@ def test_layers_and_decays_of_a_timm_model_are_timms(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50d"])
-def test_layers_of_a_resnet_are_timms(name):
-    """Oracle: timm's groups of its own model; the stem is one layer, parameter block another."""
+def test_layers_of_a_resnet_equal_timms(name):
+    """Oracle: timm's groups of its own model; the stem is one layer, and each block another."""
     actual = settings(SGDConfig(lr=1.0, layer_decay=0.5), create_backbone(name))
     timm_model = timm.create_model(name)
     names = {id(parameter): name for name, parameter in timm_model.named_parameters()}
@@ -139,7 +140,7 @@ def test_layers_of_a_resnet_are_timms(name):
     assert {name: rate for name, (rate, _) in actual.items()} == {name: expected[name] for name in actual}
 
 
-def test_the_last_block_that_is_built_is_next_to_the_head():
+def test_layer_decay_counts_from_the_last_built_block():
     """By hand: without c5 the last block is c4's; the head has the full rate."""
     config = tiny_classifier(recipe={"optimizer": SGDConfig(lr=1.0, layer_decay=0.5, lr_multipliers={"head": 3.0})})
     rates = settings(config.recipe.optimizer, build_model(config.model, ("a", "b")))
@@ -148,7 +149,7 @@ def test_the_last_block_that_is_built_is_next_to_the_head():
 
 
 class Layerless(Backbone):
-    """A user's backbone that does not say what its layers are."""
+    """A backbone that does not say what its layers are."""
 
     config = create_backbone("resnet18").config
 
@@ -160,8 +161,8 @@ class Layerless(Backbone):
     ("backbone", "message"),
     [(Layerless, "backbone resnet18 does not define layers"), ("poolformer_s12", "timm does not define its layers")],
 )
-def test_a_backbone_without_layers_has_no_layer_decay(backbone, message):
-    """UsageError, and not one rate for all layers."""
+def test_layer_decay_without_layers_is_refused(backbone, message):
+    """By hand: UsageError, instead of one rate for all layers."""
     model = create_backbone(f"timm/{backbone}") if isinstance(backbone, str) else backbone()
     with pytest.raises(UsageError, match=message):
         build_optimizer(SGDConfig(layer_decay=0.5), model)
@@ -169,7 +170,7 @@ def test_a_backbone_without_layers_has_no_layer_decay(backbone, message):
 
 
 def test_every_group_follows_the_schedule():
-    """By hand: a new rate times parameter group's multiplier; a group without a multiplier gets the rate itself."""
+    """By hand: the rate of a group is the new rate times the group's multiplier, or the new rate itself without one."""
     model = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)})
     optimizer = build_optimizer(SGDConfig(lr=1.0, lr_multipliers={"a": 0.1}), model)
     optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
@@ -177,14 +178,14 @@ def test_every_group_follows_the_schedule():
     assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.5, 0.5]
 
 
-def test_a_run_with_layer_decay_resumes_exactly(tmp_path):
-    """Law: the rates and decays of groups come back from the checkpoint, and the run ends with the same bits."""
+def test_layer_decay_resumes_exactly(tmp_path):
+    """Law: the rates and decays of groups are restored from the checkpoint, and the run ends with the same bits."""
     rules = AdamWConfig(lr=1e-3, layer_decay=0.7, bias_weight_decay=0.0, lr_multipliers={"head": 2.0})
     config, run = tiny_classifier(recipe={"optimizer": rules}), tmp_path / "run"
     train(config, run)
-    unbroken, lines = weights(run), records(run)
+    unbroken, lines = newest_weights(run), read_metrics(run)
     shutil.rmtree(checkpoint_paths(run / "checkpoints")[-1])
     train(config, run, resume=True)
-    assert equal(weights(run), unbroken) and records(run) == lines
+    assert equal_tensors(newest_weights(run), unbroken) and read_metrics(run) == lines
     train(tiny_classifier(recipe={"optimizer": AdamWConfig(lr=1e-3)}), tmp_path / "plain")
-    assert not equal(weights(tmp_path / "plain"), unbroken)
+    assert not equal_tensors(newest_weights(tmp_path / "plain"), unbroken)

@@ -1,4 +1,4 @@
-"""The claim that residual networks began with, on a scale for a test."""
+"""The experiment behind residual networks (1512.03385), at the scale of a test."""
 
 import pytest
 import torch
@@ -26,8 +26,9 @@ def loss_after_30_steps(name):
 
 
 @pytest.mark.slow
-def test_a_deep_plain_network_hardly_trains_where_its_residual_twin_does():
-    """Learning (1512.03385 Figure 1 and section 4.2): 36 more layers hurt the plain network, and not the residual."""
+def test_deep_plain_network_trains_worse_than_the_residual_one():
+    """Learning (1512.03385 Figure 1 and section 4.2): 36 more layers make the plain network worse, but not the
+    residual one."""
     losses = {name: loss_after_30_steps(f"cifar_{name}") for name in ("plain20", "plain56", "resnet20", "resnet56")}
     assert losses["plain56"] > losses["plain20"] + 0.5
     assert losses["plain56"] > 1.7  # chance is ln 8 = 2.08

@@ -1,4 +1,4 @@
-"""``vertebra predict``: results whose ids a COCO file knows, or that say that none does."""
+"""``vertebra predict``: results with the ids of a COCO file, or with ids that belong to no file."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from vertebra.engine.predict_files import find_category_ids, find_image_ids
 from vertebra.structures import Classes, UsageError
 from vertebra.tools.cli import main
 
-from ..helpers.runs import numbers
+from ..helpers.runs import read_scores
 from ..helpers.tiny import tiny_config
 
 TRUTH = {
@@ -23,14 +23,14 @@ FILE = Path("truth.json")
 
 @pytest.fixture(scope="module")
 def run(shapes, tmp_path_factory) -> Path:
-    """A finished run."""
+    """Return a finished run."""
     output = tmp_path_factory.mktemp("predict") / "run"
     train(tiny_config(shapes), output)
     return output
 
 
 def renumber(source: Path, target: Path) -> Path:
-    """Write a COCO file with other ids of images and categories."""
+    """Write a COCO file with other image and category ids."""
     content = json.loads(source.read_text())
     for image in content["images"]:
         image["id"] += 500
@@ -43,8 +43,9 @@ def renumber(source: Path, target: Path) -> Path:
     return target
 
 
-def test_predictions_of_files_are_scored_against_a_coco_file(run, shapes, tmp_path):
-    """Law: with the ids of the file they have the scores of the run; images.json says which ids those are."""
+def test_predictions_with_annotations_get_the_scores_of_the_run(run, shapes, tmp_path):
+    """Law: with the ids of the COCO file, the predictions have the scores of the run; images.json says whose ids
+    they are."""
     annotations = renumber(shapes / "annotations" / "instances_val.json", tmp_path / "val.json")
     out = tmp_path / "out"
     predict = ["predict", str(run), str(shapes / "val"), "--output", str(out), "--device", "cpu"]
@@ -53,11 +54,11 @@ def test_predictions_of_files_are_scored_against_a_coco_file(run, shapes, tmp_pa
     assert {image["file_name"]: image["id"] for image in json.loads((out / "images.json").read_text())} == ids
     score = ["eval", "--annotations", str(annotations), "--results", str(out / "results.json")]
     assert main([*score, "--json", str(tmp_path / "scores.json")]) == 0
-    scores = numbers(tmp_path / "scores.json")["bbox"]
-    assert scores == numbers(run / "eval.json")["bbox"] and scores["AR100"] > 0
+    scores = read_scores(tmp_path / "scores.json")["bbox"]
+    assert scores == read_scores(run / "eval.json")["bbox"] and scores["AR100"] > 0
 
 
-def test_predictions_without_a_coco_file_say_so(run, shapes, tmp_path, capsys):
+def test_predictions_without_annotations_number_the_images(run, shapes, tmp_path, capsys):
     """By hand: ids count from 1, and a line says that they belong to no file."""
     out = tmp_path / "out"
     assert main(["predict", str(run), str(shapes / "val"), "--output", str(out), "--device", "cpu"]) == 0
@@ -65,8 +66,8 @@ def test_predictions_without_a_coco_file_say_so(run, shapes, tmp_path, capsys):
     assert "image ids in results.json count from 1 and match no annotation file" in capsys.readouterr().out
 
 
-def test_an_image_that_the_file_does_not_have_is_refused(run, shapes, tmp_path, capsys):
-    """Exit code 2, naming image and file, before anything is predicted."""
+def test_image_missing_from_the_annotations_is_refused(run, shapes, tmp_path, capsys):
+    """By hand: exit code 2, naming image and file, before anything is predicted."""
     photos = tmp_path / "photos"
     photos.mkdir()
     shutil.copy(next((shapes / "val").iterdir()), photos / "other.png")
@@ -77,15 +78,15 @@ def test_an_image_that_the_file_does_not_have_is_refused(run, shapes, tmp_path, 
     assert not (tmp_path / "results.json").exists()
 
 
-def test_images_are_found_by_name_or_by_its_last_part():
-    """By hand: the whole name first, then a last part that is the only one of its kind."""
+def test_images_are_found_by_path_or_file_name():
+    """By hand: the whole path first, then a file name that only one image has."""
     assert find_image_ids(["b/1.png", "2.png", "deep/b/2.png"], TRUTH, FILE) == [8, 9, 9]
     with pytest.raises(UsageError, match=r"truth\.json: has several images with the file name '1\.png': give"):
         find_image_ids(["1.png"], TRUTH, FILE)
 
 
 def test_categories_are_found_by_name():
-    """By hand; a class that the file does not have is refused, with the nearest."""
+    """By hand: a class that the file does not have is refused, with the nearest name."""
     assert find_category_ids(Classes(("cat", "dog"), (0, 1)), TRUTH, FILE) == Classes(("cat", "dog"), (10, 30))
     with pytest.raises(UsageError, match="has no category named 'dogs': did you mean 'dog'"):
         find_category_ids(Classes(("cat", "dogs"), (0, 1)), TRUTH, FILE)

@@ -1,4 +1,4 @@
-"""One of two processes raises an error, dies or hangs: the run ends soon, and says why once."""
+"""One of two processes raises an error, dies or hangs: the run ends soon, and reports the reason once."""
 
 import time
 
@@ -47,11 +47,12 @@ GONE = ("error: peer: another process of the run is gone or does", "error: inter
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["raises", "dies", "hangs"])
 @pytest.mark.parametrize("place", ["build_dataset", "train_step", "evaluate"])
-def test_a_fault_of_one_process_ends_all(place, fault, shapes, tmp_path):
-    """docs/faults.md row 119: the run ends within a minute, not with exit code 0, and every line comes once.
+def test_fault_of_one_process_ends_all(place, fault, shapes, tmp_path):
+    """docs/faults.md row 119. By hand: the run ends within a minute with a nonzero exit code, and every line is printed
+    once.
 
-    The fault comes while the data is opened, in a step or in an evaluation. Where a process hangs it is the timeout of
-    15 s and a minute: torchrun gives a process 30 s to end.
+    The fault comes while the data set is opened, in a step or in an evaluation. A hanging process is noticed after the
+    timeout of 15 s, and torchrun gives a process 30 s to end.
     """
     (tmp_path / "faulty.py").write_text(FAULTY.format(place=place, fault=fault))
     process = start(

@@ -1,4 +1,4 @@
-"""Random numbers and means that all ranks share, and the GPU of each."""
+"""Random numbers and means that are equal on all ranks, and the GPU of each rank."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from vertebra.structures import UsageError
 
 
 def test_numbers_from_a_seed_are_uniform():
-    """Law: 64 equal bins of a million numbers are filled alike (5 sigma), and neighbours are uncorrelated."""
+    """Law: a million numbers fill 64 bins equally (5 sigma), and neighbors are uncorrelated."""
     keys = uniform_from_seed(torch.tensor(7), 1_000_000)
     assert keys.min() >= 0 and keys.max() < 1
     counts = torch.histc(keys, 64, min=0, max=1)
@@ -19,13 +19,13 @@ def test_numbers_from_a_seed_are_uniform():
 
 
 def test_numbers_from_other_seeds_are_independent():
-    """Law: near seeds are uncorrelated, and the first numbers do not depend on how many follow."""
+    """Law: numbers from similar seeds are uncorrelated, and the first numbers do not depend on how many follow."""
     first, second = (uniform_from_seed(torch.tensor(seed), 10_000) for seed in (1, 2))
     assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 5e-2
     assert torch.equal(first[:10], uniform_from_seed(torch.tensor(1), 10))
 
 
-def test_the_largest_seed_does_not_overflow():
+def test_largest_seed_does_not_overflow():
     """Law: a seed just below 2^32 gives numbers in [0, 1)."""
     keys = uniform_from_seed(torch.tensor(2**32 - 1), 1000)
     assert keys.min() >= 0 and keys.max() < 1 and keys.unique().numel() > 990
@@ -35,7 +35,7 @@ def test_the_largest_seed_does_not_overflow():
 def test_random_seeds_of_images_do_not_depend_on_the_world_size(count, monkeypatch):
     """Law: the seeds of all ranks, in order, are those that one process draws for all images.
 
-    What a rank draws for itself in between does not matter.
+    Other numbers that a rank draws in between do not matter.
     """
     cpu, shards = torch.device("cpu"), []
     with shared_generator(5, cpu):
@@ -51,19 +51,19 @@ def test_random_seeds_of_images_do_not_depend_on_the_world_size(count, monkeypat
 
 
 def test_dropout_differs_between_ranks_and_steps():
-    """Law: two ranks leave out different units, and a repeated step the same ones."""
+    """Law: two ranks drop different units, and a repeated step drops the same ones."""
 
-    def left_out(step: int, rank: int) -> torch.Tensor:
+    def dropped_units(step: int, rank: int) -> torch.Tensor:
         seed_step(0, step, rank)
         return torch.nn.functional.dropout(torch.ones(1000), 0.5) == 0
 
     for other in ((3, 1), (4, 0)):  # half of a thousand agree by chance: 5 sigma
-        assert abs(float((left_out(3, 0) == left_out(*other)).float().mean()) - 0.5) < 0.08
-    assert torch.equal(left_out(3, 1), left_out(3, 1))
+        assert abs(float((dropped_units(3, 0) == dropped_units(*other)).float().mean()) - 0.5) < 0.08
+    assert torch.equal(dropped_units(3, 1), dropped_units(3, 1))
 
 
-def test_outside_of_a_step_image_seeds_follow_torch_manual_seed():
-    """By hand: a training loop of the user's own is seeded as usual."""
+def test_outside_a_step_image_seeds_follow_torch_manual_seed():
+    """By hand: a user's own training loop is seeded as usual."""
     torch.manual_seed(5)
     first = draw_image_seeds(4, torch.device("cpu"))
     torch.manual_seed(5)
@@ -72,7 +72,7 @@ def test_outside_of_a_step_image_seeds_follow_torch_manual_seed():
 
 
 def test_every_rank_gets_one_gpu():
-    """By hand: by its local rank; with --gpus-per-task srun shows every process one GPU only."""
+    """By hand: by local rank; with --gpus-per-task, srun shows every process only one GPU."""
     assert local_device_index(Launch(9, 16, 1, "tcp://host:1"), 8) == 1
     assert local_device_index(Launch(9, 16, 1, "tcp://host:1", by_slurm=True), 8) == 1
     assert local_device_index(Launch(9, 16, 1, "tcp://host:1", by_slurm=True), 1) == 0
@@ -80,6 +80,6 @@ def test_every_rank_gets_one_gpu():
         local_device_index(Launch(1, 2, 1, "tcp://host:1"), 1)
 
 
-def test_the_mean_of_one_process_is_its_value():
+def test_mean_over_one_process_is_its_value():
     """By hand."""
     assert all_reduce_mean(torch.tensor(3.0)) == 3

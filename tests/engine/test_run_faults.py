@@ -1,4 +1,4 @@
-"""Numbers that are not finite and memory that is full: how a run ends, and what it leaves behind."""
+"""Values that are not finite, and out of memory: how a run ends, and what it saves."""
 
 import json
 
@@ -13,24 +13,22 @@ from vertebra.models import build_model
 from vertebra.structures import MemoryFullError, NonFiniteError
 
 from ..heads.test_multi_head import multi_head_config
-from ..helpers.runs import equal, records, run_in_process, weights
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics, start_training
 from ..helpers.tiny import tiny_classifier, tiny_config
 
 
-def ruinous(config):
-    """Return an experiment with a learning rate that no weights survive."""
+def diverging(config):
+    """Return an experiment with a learning rate at which the training diverges."""
     optimizer = config.recipe.optimizer.replace(lr=1e30)
     schedule = ScheduleConfig(steps=20, warmup_steps=0)
     return config.replace(recipe={"optimizer": optimizer, "schedule": schedule, "clip_norm": None})
 
 
 @pytest.mark.parametrize("make", [tiny_config, multi_head_config], ids=["boxes", "several heads"])
-def test_a_batch_that_ends_a_run_is_saved(make, shapes, tmp_path):
-    """docs/faults.md row 114: exit code 5 naming step, losses, images and a file.
-
-    Another implementation: that step's batches, loaded once more.
-    """
-    config = ruinous(make(shapes)).replace(recipe={"accumulate": 2})
+def test_batch_with_a_non_finite_loss_is_saved(make, shapes, tmp_path):
+    """docs/faults.md row 114. By hand: exit code 5 naming step, losses, images and a file. Oracle: that step's
+    batches, loaded again."""
+    config = diverging(make(shapes)).replace(recipe={"accumulate": 2})
     with pytest.raises(NonFiniteError, match=r"step \d+: loss_\w+ .*; images \d+, \d+; the batch is in ") as caught:
         train(config, tmp_path / "run")
     path = tmp_path / "run" / "bad_batch_0.safetensors"
@@ -54,17 +52,17 @@ def test_a_batch_that_ends_a_run_is_saved(make, shapes, tmp_path):
         assert torch.equal(pixels[0, :, :height, :width], batch.images.pixels[0, :, :height, :width])
 
 
-def test_a_batch_that_ends_a_run_is_an_error_of_one_line(shapes, tmp_path):
-    """docs/faults.md row 114: exit code 5 of a process, one line, no traceback."""
-    process = run_in_process(ruinous(tiny_classifier()), tmp_path / "run")
+def test_non_finite_loss_is_one_line(shapes, tmp_path):
+    """docs/faults.md row 114. By hand: exit code 5 of a process, one line, no traceback."""
+    process = start_training(diverging(tiny_classifier()), tmp_path / "run")
     _, printed = process.communicate(timeout=120)
     assert process.returncode == 5 and "Traceback" not in printed
     assert printed.splitlines()[-1].startswith("error: non-finite: step ")
     assert "bad_batch_0.safetensors" in printed.splitlines()[-1]
 
 
-class Blown(torch.autograd.Function):
-    """A function with a finite value and a NaN gradient, or a NaN value and a gradient of zero."""
+class NonFinite(torch.autograd.Function):
+    """A function with a finite value and a NaN gradient, or with a NaN value and a zero gradient."""
 
     @staticmethod
     def forward(ctx, value, loss_is_finite):
@@ -79,17 +77,17 @@ class Blown(torch.autograd.Function):
 
 @pytest.mark.parametrize("loss_is_finite", [True, False])
 def test_losses_and_gradients_are_both_checked(loss_is_finite, monkeypatch):
-    """docs/faults.md row 115: a NaN in one of them, while the other is finite; the weights stay as they were."""
+    """docs/faults.md row 115. By hand: a NaN in one of them, while the other is finite; the weights do not change."""
     config = tiny_classifier()
     dataset = build_dataset(config.train.dataset)
     model = build_model(config.model, dataset.class_names).train()
     state = TrainingState.create(model, config)
     loss = type(model.head).loss
 
-    def blown(head, *arguments):
-        return {name: Blown.apply(value, loss_is_finite) for name, value in loss(head, *arguments).items()}
+    def add_non_finite(head, *arguments):
+        return {name: NonFinite.apply(value, loss_is_finite) for name, value in loss(head, *arguments).items()}
 
-    monkeypatch.setattr(type(model.head), "loss", blown)
+    monkeypatch.setattr(type(model.head), "loss", add_non_finite)
     parameters = {name: value.detach().clone() for name, value in model.named_parameters()}
     batch = next(
         train_loader(
@@ -105,13 +103,13 @@ def test_losses_and_gradients_are_both_checked(loss_is_finite, monkeypatch):
     )
     with pytest.raises(NonFiniteError, match="grad_norm 0" if not loss_is_finite else "grad_norm nan"):
         train_step(state, [batch], config, 1)
-    assert equal(dict(model.named_parameters()), parameters)
+    assert equal_tensors(dict(model.named_parameters()), parameters)
 
 
-def test_a_run_resumes_after_the_memory_was_full(tmp_path, monkeypatch):
-    """docs/faults.md row 120: exit code 7 in step 3, with sizes and a hint.
+def test_run_resumes_after_running_out_of_memory(tmp_path, monkeypatch):
+    """docs/faults.md row 120. By hand: exit code 7 in step 3, with image sizes and a hint.
 
-    Resumed with enough memory the run ends as the unbroken one.
+    Law: resumed with enough memory, the run ends like an uninterrupted one.
     """
     train(tiny_classifier(), tmp_path / "unbroken")
     step, calls = torch.optim.AdamW.step, []
@@ -130,5 +128,5 @@ def test_a_run_resumes_after_the_memory_was_full(tmp_path, monkeypatch):
             train(tiny_classifier(), tmp_path / "run")
     assert caught.value.exit_code == 7
     train(tiny_classifier(), tmp_path / "run", resume=True)
-    assert equal(weights(tmp_path / "run"), weights(tmp_path / "unbroken"))
-    assert records(tmp_path / "run") == records(tmp_path / "unbroken")
+    assert equal_tensors(newest_weights(tmp_path / "run"), newest_weights(tmp_path / "unbroken"))
+    assert read_metrics(tmp_path / "run") == read_metrics(tmp_path / "unbroken")

@@ -16,7 +16,7 @@ from vertebra.engine.logging.progress import ProgressDisplay
 from vertebra.engine.logging.run_log import RunLog
 from vertebra.inference import checkpoint_paths
 
-from ..helpers.runs import records
+from ..helpers.runs import read_metrics
 from ..helpers.tiny import tiny_classifier
 
 
@@ -30,17 +30,17 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_an_evaluation_between_two_records_changes_no_mean(tmp_path):
+def test_evaluation_does_not_change_logged_means(tmp_path):
     """Law: the means of four steps are the same with an evaluation after every third step."""
     train(tiny_classifier(run={"log_every": 4}), tmp_path / "plain")
     train(tiny_classifier(run={"log_every": 4}, evaluation={"every": 3}), tmp_path / "evaluated")
     plain, evaluated = (
-        [line for line in records(tmp_path / name) if line["group"] == "train"] for name in ("plain", "evaluated")
+        [line for line in read_metrics(tmp_path / name) if line["group"] == "train"] for name in ("plain", "evaluated")
     )
     assert plain == evaluated
 
 
-def test_the_time_of_evaluations_is_not_counted(tmp_path):
+def test_throughput_excludes_evaluations(tmp_path):
     """By hand: four images in less than a quarter of a second, although an evaluation took a second."""
     with open_log(tmp_path) as log:
         for step in (1, 2, 3, 4):
@@ -53,8 +53,8 @@ def test_the_time_of_evaluations_is_not_counted(tmp_path):
 
 
 @pytest.mark.parametrize("saved", [2, 6])
-def test_a_log_resumed_between_two_records_is_the_unbroken_one(saved, tmp_path, capsys):
-    """Law: the next record has the means of all its steps, also before the checkpoint, and so has its warning."""
+def test_resuming_between_two_records_keeps_their_means(saved, tmp_path, capsys):
+    """Law: the next record has the means of all its steps, those before the checkpoint too, and so does its warning."""
     schedule = ScheduleConfig(steps=7, warmup_steps=2)
     config = tiny_classifier(
         run={
@@ -66,15 +66,15 @@ def test_a_log_resumed_between_two_records_is_the_unbroken_one(saved, tmp_path, 
         recipe={"schedule": schedule},
     )
     train(config, tmp_path / "run")
-    unbroken, warning = records(tmp_path / "run"), read_warning(capsys)
+    unbroken, warning = read_metrics(tmp_path / "run"), read_warning(capsys)
     for path in checkpoint_paths(tmp_path / "run" / "checkpoints"):
         if path.name > f"step-{saved:07d}":
             shutil.rmtree(path)
     train(config, tmp_path / "run", resume=True)
-    assert records(tmp_path / "run") == unbroken and read_warning(capsys) == warning
+    assert read_metrics(tmp_path / "run") == unbroken and read_warning(capsys) == warning
 
 
-def test_the_first_line_comes_after_the_first_step(tmp_path, capsys):
+def test_first_line_is_printed_after_the_first_step(tmp_path, capsys):
     """By hand: a line with the loss of the first step, although records come after four steps.
 
     The record is the mean of four steps, as in a run that logs every step.
@@ -84,7 +84,7 @@ def test_the_first_line_comes_after_the_first_step(tmp_path, capsys):
     lines_printed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
     train(config.replace(run={"log_every": 1}), tmp_path / "dense")
     sparse, dense = (
-        [line for line in records(tmp_path / name) if line["group"] == "train"] for name in ("sparse", "dense")
+        [line for line in read_metrics(tmp_path / name) if line["group"] == "train"] for name in ("sparse", "dense")
     )
     assert [line.split()[1] for line in lines_printed] == ["1/4", "4/4"]
     assert f"class {dense[0]['loss_class']:.3f}" in lines_printed[0] and "first step" in lines_printed[0]
@@ -92,8 +92,8 @@ def test_the_first_line_comes_after_the_first_step(tmp_path, capsys):
     assert sparse[0]["loss"] == pytest.approx(sum(line["loss"] for line in dense) / 4)
 
 
-def test_an_evaluation_prints_its_progress(monkeypatch):
-    """By hand: three batches of a second, and a line after every second: after two of three, one second is left."""
+def test_evaluation_prints_its_progress(monkeypatch):
+    """By hand: three batches of a second, and a line every second: after two of three batches, one second is left."""
     clock = iter(range(100))
     monkeypatch.setattr("vertebra.engine.logging.progress.SECONDS_BETWEEN_LINES", 1.0)
     monkeypatch.setattr("vertebra.engine.logging.progress.time.monotonic", lambda: float(next(clock)))
@@ -106,8 +106,8 @@ def test_an_evaluation_prints_its_progress(monkeypatch):
     ]
 
 
-def test_an_evaluation_has_a_bar_on_a_terminal(tmp_path):
-    """By hand: label, batches and remaining time; the bar of a training stays beside it."""
+def test_evaluation_has_a_progress_bar_on_a_terminal(tmp_path):
+    """By hand: label, batches and remaining time; the bar of the training stays beside it."""
     printed = io.StringIO()
     display = ProgressDisplay(Console(file=printed, force_terminal=True, width=120))
     with display.shown():
@@ -123,8 +123,8 @@ def read_warning(capsys) -> str:
 
 
 @pytest.mark.parametrize("first", [0, 4])
-def test_curves_of_a_resumed_run_have_every_step_once(first, tmp_path):
-    """Oracle: TensorBoard reads the curves; what a killed run wrote past its checkpoint is gone."""
+def test_tensorboard_curves_of_a_resumed_run_have_every_step_once(first, tmp_path):
+    """Oracle: TensorBoard reads the curves; what a killed run wrote after its checkpoint is gone."""
     for start, loss in ((0, 1.0), (first, 2.0)):
         with open_log(tmp_path, start=start, every=1) as log:
             for step in range(start + 1, 8):

@@ -42,8 +42,8 @@ def test_poly_equals_torch():
 
 
 @pytest.mark.parametrize("decay", ["cosine", "poly"])
-def test_a_floor_is_where_a_curve_ends(decay):
-    """By hand: mmengine's formula of ``eta_min``, which is (rate - floor) times the curve, plus the floor."""
+def test_schedule_ends_at_its_floor(decay):
+    """By hand: mmengine's formula of ``eta_min``: (rate - floor) times the curve, plus the floor."""
     plain, floored = (ScheduleConfig(steps=50, decay=decay, warmup_steps=0, floor=floor) for floor in (0.0, 0.01))
     expected = [0.99 * plain.factor(step) + 0.01 for step in range(51)]
     assert [floored.factor(step) for step in range(51)] == pytest.approx(expected)
@@ -78,7 +78,7 @@ def test_one_cycle_equals_torch(steps, peak, floor):
 
 
 @pytest.mark.parametrize("milestones", [(0.9, 0.5), (0.0,), (1.2,)])
-def test_milestones_rise(milestones):
-    """ValueError that says what milestones are."""
+def test_milestones_must_increase(milestones):
+    """By hand: ValueError that says what milestones are."""
     with pytest.raises(ValueError, match="increasing fractions of steps"):
         ScheduleConfig(steps=10, milestones=milestones)

@@ -1,4 +1,4 @@
-"""Masks and semantic maps end to end, by the command line: trained, evaluated and drawn, on the generated data set."""
+"""Masks and semantic maps end to end on the command line: trained, evaluated and drawn, on the generated data set."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from vertebra.models import ModelConfig
 from vertebra.necks import PassthroughConfig
 from vertebra.tools.cli import main
 
-from ..helpers.runs import numbers, rescored
+from ..helpers.runs import eval_scores, read_scores
 from ..helpers.tiny import BACKBONE, tiny_config
 
 
@@ -50,7 +50,7 @@ def deeplab(shapes: Path) -> ExperimentConfig:
     return tiny_config(shapes, model=model, train=split("train"), val=split("val"))
 
 
-def boxes_of_voc(shapes: Path) -> ExperimentConfig:
+def voc_boxes(shapes: Path) -> ExperimentConfig:
     """Return the tiny detector on the XML files of the same images."""
 
     def split(name: str) -> SplitConfig:
@@ -63,13 +63,13 @@ def boxes_of_voc(shapes: Path) -> ExperimentConfig:
 KINDS = {
     "masks": (mask_rcnn, {"bbox": "AP", "segm": "AP", "boundary": "AP"}),
     "maps": (deeplab, {"semantic": "mIoU"}),
-    "voc": (boxes_of_voc, {"voc07": "AP50", "bbox": "AP"}),
+    "voc": (voc_boxes, {"voc07": "AP50", "bbox": "AP"}),
 }
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def run(request, shapes, tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    """Return a finished run of each experiment, and what it is scored by."""
+    """Return a finished run of each experiment, and the metrics that it is scored by."""
     make, scored = KINDS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "config.json").write_text(make(shapes).model_dump_json())
@@ -77,8 +77,8 @@ def run(request, shapes, tmp_path_factory) -> tuple[Path, dict[str, str]]:
     return folder / "run", scored
 
 
-def test_a_run_has_every_score_of_its_task(run):
-    """By hand: README's list of files, and numbers and classes for everything that is scored."""
+def test_run_has_every_score_of_its_task(run):
+    """By hand: README's list of files, and numbers and classes for every metric."""
     folder, scored = run
     scores = json.loads((folder / "eval.json").read_text())
     assert list(scores) == [*scored, "per_class", "step", "images"]
@@ -92,7 +92,8 @@ def test_a_run_has_every_score_of_its_task(run):
 
 
 def test_evaluation_and_prediction_agree_with_training(run, shapes, tmp_path, capsys):
-    """Law: the checkpoint gives the same numbers; prediction gives a picture and results rows for every image."""
+    """Law: evaluating the checkpoint gives the same numbers; prediction gives a picture and results rows for every
+    image."""
     folder, scored = run
     assert main(["eval", str(folder), "--json", str(tmp_path / "again.json"), "--device", "cpu"]) == 0
     first, again = (json.loads(path.read_text()) for path in (folder / "eval.json", tmp_path / "again.json"))
@@ -111,11 +112,11 @@ def test_evaluation_and_prediction_agree_with_training(run, shapes, tmp_path, ca
         assert rows and all(set(row) == {"image_id", "category_id", "bbox", "score", "segmentation"} for row in rows)
 
 
-def test_the_results_file_scores_as_the_run_did(run, tmp_path, monkeypatch):
-    """docs/faults.md row 136: to the last digit and class, by the run's data or by that of its config, without a
-    model."""
+def test_results_file_gives_the_scores_of_the_run(run, tmp_path, monkeypatch):
+    """docs/faults.md row 136. Law: to the last digit and for every class, with the validation data of the run or of
+    its config, without a model."""
     folder, _ = run
     monkeypatch.setattr("vertebra.inference.checkpoint.build_model", None)
     results = ["--results", str(folder / "results.json")]
     for source in ([str(folder)], ["--data", str(folder / "config.json")]):
-        assert rescored([*source, *results], tmp_path) == numbers(folder / "eval.json")
+        assert eval_scores([*source, *results], tmp_path) == read_scores(folder / "eval.json")

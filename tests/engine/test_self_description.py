@@ -1,4 +1,4 @@
-"""The facts of a checkpoint: scores, data, origin of the weights, versions; and what resuming makes of them."""
+"""What a checkpoint says about itself: scores, data, origin of the weights, versions; and how resuming uses it."""
 
 import datetime
 import json
@@ -32,7 +32,7 @@ from ..helpers.tiny_voc_folder import save_mask, write_voc
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """Return a finished run, evaluated at its steps 2 and 4."""
+    """Return a finished run, evaluated at steps 2 and 4."""
     output = tmp_path_factory.mktemp("described") / "run"
     train(tiny_classifier(evaluation={"every": 2}), output)
     return output
@@ -42,16 +42,16 @@ def newest(run: Path) -> Path:
     return checkpoint_paths(run / "checkpoints")[-1]
 
 
-def test_a_checkpoint_has_the_scores_of_its_own_step(run):
-    """Law: what ``eval.json`` held of that step, and of no other."""
+def test_checkpoint_has_the_scores_of_its_step(run):
+    """Law: the content of ``eval.json`` at that step, and at no other."""
     scores = json.loads((run / "eval.json").read_text())
     assert open_checkpoint(run).scores == scores and scores["step"] == 4
     assert open_checkpoint(checkpoint_paths(run / "checkpoints")[0]).scores["step"] == 2
 
 
 @pytest.mark.parametrize("killed", ["before the scores", "before they are sealed"])
-def test_a_run_killed_while_it_adds_scores_adds_them(run, tmp_path, killed):
-    """Law: the checkpoint is intact at any moment, and resuming completes it."""
+def test_resuming_adds_missing_scores_to_a_checkpoint(run, tmp_path, killed):
+    """Law: the checkpoint is intact at any moment while scores are added, and resuming completes it."""
     broken = shutil.copytree(run, tmp_path / "run", symlinks=True)
     sums, scores = newest(broken) / "SHA256SUMS", newest(broken) / "scores.json"
     sums.write_text("".join(line for line in sums.read_text().splitlines(keepends=True) if "scores" not in line))
@@ -61,7 +61,7 @@ def test_a_run_killed_while_it_adds_scores_adds_them(run, tmp_path, killed):
     assert open_checkpoint(broken).scores == open_checkpoint(run).scores
 
 
-def test_a_checkpoint_has_versions_and_a_date(run):
+def test_checkpoint_has_versions_and_a_date(run):
     """Oracle: the packages' own metadata, and the clock."""
     checkpoint = open_checkpoint(run)
     packages = ("vertebra", "torch", "torchvision", "timm", "safetensors")
@@ -90,10 +90,10 @@ def change_mask(root: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [change_coco, change_voc, change_mask])
-def test_changed_annotations_are_other_data(change, run, tmp_path):
-    """docs/faults.md row 110: exit code 2 for the same images with other annotations.
+def test_resuming_with_changed_annotations_is_refused(change, run, tmp_path):
+    """docs/faults.md row 110. By hand: exit code 2 for the same images with other annotations.
 
-    A copy of the data elsewhere is the same data.
+    A copy of the data in another folder is accepted.
     """
     root = tmp_path / "data"
     if change is change_coco:
@@ -113,12 +113,12 @@ def test_changed_annotations_are_other_data(change, run, tmp_path):
 
 
 def with_data(checkpoint, data):
-    """Return the checkpoint as if it were of this data."""
+    """Return the checkpoint with the data of its config in another folder."""
     facts = {name: data[name] for name in ("classes", "image_id_digests", "annotation_digests")}
     return replace(checkpoint, **facts)
 
 
-def test_licences_of_torchvision_and_timm_weights_are_known():
+def test_licenses_of_torchvision_and_timm_weights_are_known():
     """Oracle: torchvision's and timm's own tables; both were trained on ImageNet."""
     ours = weights_origin("torchvision/IMAGENET1K_V1", "resnet50")
     assert ours.license.startswith("BSD-3-Clause") and "non-commercial" in ours.license
@@ -136,14 +136,15 @@ def test_licences_of_torchvision_and_timm_weights_are_known():
         ({"vertebra": '{"origin": {}}'}, "unknown"),
     ],
 )
-def test_a_weights_file_has_the_licence_that_it_states(metadata, license, tmp_path):
-    """By hand; other people's files may state anything."""
+def test_license_of_a_weights_file_is_what_it_states(metadata, license, tmp_path):
+    """By hand: files of other people may state anything."""
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "weights.safetensors", metadata)
     assert weights_origin(str(tmp_path / "weights.safetensors"), "resnet18").license == license
 
 
-def test_the_origin_of_weights_is_kept_from_run_to_run(run, tmp_path):
-    """Law: a run says where its weights began, and so do its exported weights and the runs that start from either."""
+def test_origin_of_weights_is_passed_from_run_to_run(run, tmp_path):
+    """Law: a run states where its initial weights came from, and so do its exported weights and runs that start from
+    either."""
     base = tiny_classifier()
     weights = str(tmp_path / "first.safetensors")
     model = load_model(run)
@@ -162,7 +163,7 @@ def test_the_origin_of_weights_is_kept_from_run_to_run(run, tmp_path):
     assert open_checkpoint(run).origin is None
 
 
-def test_describe_prints_the_facts_in_a_few_lines(run, tmp_path, capsys):
+def test_describe_prints_what_a_checkpoint_contains(run, tmp_path, capsys):
     """By hand: every fact; a step that was not evaluated says so."""
     assert main(["describe", str(run)]) == 0
     shown = capsys.readouterr().out
@@ -185,8 +186,8 @@ def test_describe_prints_the_facts_in_a_few_lines(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("number", "fix"), [(2, "load it with vertebra 0.1.0, which wrote it"), (99, "upgrade vert")])
-def test_another_format_says_what_to_do(run, tmp_path, number, fix, capsys):
-    """docs/faults.md row 104: exit code 4 with both formats, in one line."""
+def test_other_checkpoint_format_is_an_error_with_advice(run, tmp_path, number, fix, capsys):
+    """docs/faults.md row 104. By hand: exit code 4 with both formats, in one line."""
     old = shutil.copytree(newest(run), tmp_path / "old")
     state = json.loads((old / "state.json").read_text()) | {"format": number}
     (old / "state.json").write_text(json.dumps(state))

@@ -1,4 +1,4 @@
-"""Training by two machines: network namespaces joined by a veth pair, with torchrun and gloo in each."""
+"""Training on two machines: network namespaces connected by a veth pair, with torchrun and gloo in each."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from vertebra.engine import ScheduleConfig, train
 
-from .test_several_processes import TOOLS, assert_same_steps, experiment, members, wait_for_steps
+from .test_several_processes import TOOLS, assert_same_steps, child_processes, experiment, wait_for_steps
 
 CARD = "card0"
 HOSTS = ("10.201.7.1", "10.201.7.2")
@@ -56,8 +56,8 @@ def machines() -> Iterator[Sequence[str]]:
 
 
 @contextlib.contextmanager
-def started(machines: Sequence[str], folder: Path, tool: Path) -> Iterator[list[subprocess.Popen[str]]]:
-    """Start a training with one process on each machine, as a user does, and end what is left of it."""
+def running_training(machines: Sequence[str], folder: Path, tool: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start a training with one process on each machine, as a user does, and kill what remains of it afterwards."""
     run = [str(tool), str(folder / "config.json"), "--output", str(folder / "run"), "--device=cpu"]
     processes = []
     try:
@@ -82,16 +82,16 @@ def started(machines: Sequence[str], folder: Path, tool: Path) -> Iterator[list[
 
 
 def kill(torchrun: subprocess.Popen[str]) -> None:
-    """Kill a torchrun and its processes, as a power cut does."""
-    for process in (*members(torchrun), torchrun.pid):
+    """Kill a torchrun and its processes, as a power cut would."""
+    for process in (*child_processes(torchrun), torchrun.pid):
         os.kill(process, signal.SIGKILL)
 
 
-def test_two_machines_take_the_steps_of_one_process(machines, shapes, tmp_path):
+def test_two_machines_equal_one_process(machines, shapes, tmp_path):
     """Law: all numbers agree up to rounding."""
     config = experiment(shapes)
     (tmp_path / "config.json").write_text(config.model_dump_json())
-    with started(machines, tmp_path, TOOLS / "train.py") as processes:
+    with running_training(machines, tmp_path, TOOLS / "train.py") as processes:
         for process in processes:
             _, printed = process.communicate(timeout=300)
             assert process.returncode == 0, printed
@@ -101,15 +101,13 @@ def test_two_machines_take_the_steps_of_one_process(machines, shapes, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["killed", "unplugged"])
-def test_a_machine_that_is_gone_ends_the_other(fault, machines, shapes, tmp_path):
-    """docs/faults.md row 119: the other machine ends, not with exit code 0.
-
-    That takes a minute where the processes end, and the timeout where the machine is cut off.
-    """
+def test_lost_machine_ends_the_other(fault, machines, shapes, tmp_path):
+    """docs/faults.md row 119. By hand: the other machine ends with a nonzero exit code: within a minute if processes
+    end, after the timeout if the machine is cut off."""
     config = experiment(shapes, recipe={"schedule": ScheduleConfig(steps=10_000)}, run={"checkpoint_every": 10_000})
     (tmp_path / "config.json").write_text(config.model_dump_json())
     (tmp_path / "impatient.py").write_text(IMPATIENT)
-    with started(machines, tmp_path, tmp_path / "impatient.py") as (first, second):
+    with running_training(machines, tmp_path, tmp_path / "impatient.py") as (first, second):
         wait_for_steps(first, tmp_path / "run")
         if fault == "killed":
             kill(second)

@@ -1,4 +1,4 @@
-"""Training and evaluation by several processes, started by torchrun and joined by gloo."""
+"""Training and evaluation by several processes, with torchrun and gloo."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from vertebra.heads import MaskBranchConfig
 from vertebra.inference import open_checkpoint
 from vertebra.structures import UsageError
 
-from ..helpers.runs import equal, records, wait_for_steps, weights
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics, wait_for_steps
 from ..helpers.tiny import tiny_config
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -30,7 +30,7 @@ NORMS = {"frozen": ("frozen", "group", "none"), "sync": ("sync", "sync", "none")
 
 
 def experiment(shapes: Path, norms: str = "frozen", **changes) -> ExperimentConfig:
-    """Return a tiny Mask R-CNN without batch statistics of single ranks, on images of one size."""
+    """Return a tiny Mask R-CNN on images of one size, whose norms do not depend on the images of one rank."""
     config = tiny_config(shapes, recipe={"batch_size": 6, "optimizer": SGDConfig(lr=0.01)}).replace(**changes)
     backbone, neck, mask = NORMS[norms]
     head = config.model.head.replace(mask=MaskBranchConfig(convolutions=(8,), norm=mask))
@@ -70,41 +70,43 @@ def launch(processes: int, folder: Path, config: ExperimentConfig, *arguments: s
     return printed
 
 
-def members(process: subprocess.Popen[str]) -> list[int]:
+def child_processes(process: subprocess.Popen[str]) -> list[int]:
     """Return the processes that a torchrun started, by rank."""
     return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 @pytest.fixture(scope="module")
-def alone(shapes, tmp_path_factory) -> Path:
+def single_process_run(shapes, tmp_path_factory) -> Path:
     """Return the run of one process, which the others are compared with."""
     folder = tmp_path_factory.mktemp("alone")
     train(experiment(shapes), folder / "run")
     return folder / "run"
 
 
-def assert_same_steps(run: Path, alone: Path, weights_within: float = 1e-6) -> None:
+def assert_same_steps(run: Path, single_process_run: Path, weights_within: float = 1e-6) -> None:
     """Check that losses, gradient norms and final weights of four steps agree."""
-    ours, theirs = ([line for line in records(folder) if line.pop("group") == "train"] for folder in (run, alone))
+    ours, theirs = (
+        [line for line in read_metrics(folder) if line.pop("group") == "train"] for folder in (run, single_process_run)
+    )
     assert len(ours) == 4
     for mine, reference in zip(ours, theirs, strict=True):
         assert mine == pytest.approx(reference, rel=1e-5, abs=1e-7)
-    for name, tensor in weights(run).items():
-        torch.testing.assert_close(tensor, weights(alone)[name], rtol=1e-4, atol=weights_within)
+    for name, tensor in newest_weights(run).items():
+        torch.testing.assert_close(tensor, newest_weights(single_process_run)[name], rtol=1e-4, atol=weights_within)
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_any_number_of_processes_takes_the_same_steps(processes, alone, shapes, tmp_path):
-    """Law: all numbers agree up to rounding (1e-5 relative; 2e-7 was measured), the numbers to watch too."""
+def test_losses_and_weights_do_not_depend_on_the_world_size(processes, single_process_run, shapes, tmp_path):
+    """Law: all numbers agree up to rounding (1e-5 relative; 2e-7 was measured), metrics too."""
     printed = launch(processes, tmp_path, experiment(shapes))
-    assert_same_steps(tmp_path / "run", alone)
-    assert {"rpn_recall", "rpn_positives", "box_positives"} <= records(alone)[0].keys()
+    assert_same_steps(tmp_path / "run", single_process_run)
+    assert {"rpn_recall", "rpn_positives", "box_positives"} <= read_metrics(single_process_run)[0].keys()
     assert printed.count("step 4/4") == 1  # the first one speaks
 
 
 @pytest.mark.slow
-def test_micro_batches_of_two_processes_are_those_of_one(shapes, tmp_path):
-    """Law: three micro-batches of two images, whichever rank has them; gradients are exchanged after the third."""
+def test_accumulation_does_not_depend_on_the_world_size(shapes, tmp_path):
+    """Law: three micro-batches of two images, on whichever rank; gradients are reduced after the third."""
     config = experiment(shapes, recipe={"accumulate": 3})
     train(config, tmp_path / "alone")
     launch(2, tmp_path, config)
@@ -112,8 +114,8 @@ def test_micro_batches_of_two_processes_are_those_of_one(shapes, tmp_path):
 
 
 @pytest.mark.slow
-def test_synchronized_norms_of_two_processes_are_those_of_one(shapes, tmp_path):
-    """Law: the statistics over all ranks' images are those of the batch."""
+def test_sync_norms_of_two_processes_equal_one(shapes, tmp_path):
+    """Law: the statistics over the images of all ranks are those of the batch."""
     config = experiment(shapes, "sync")
     train(config, tmp_path / "alone")
     launch(2, tmp_path, config)
@@ -121,9 +123,9 @@ def test_synchronized_norms_of_two_processes_are_those_of_one(shapes, tmp_path):
 
 
 def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
-    """Law: after SIGTERM to one of them the resumed run is bit-equal to the unbroken one.
+    """docs/faults.md row 111. Law: after SIGTERM to one of them, the resumed run is bit-equal to an uninterrupted one.
 
-    docs/faults.md row 111: one process would not give the same bits, and is refused.
+    One process would not give the same bits, and is refused.
     """
     steps = ScheduleConfig(steps=24, warmup_steps=2)
     config = experiment(shapes, recipe={"schedule": steps}, run={"checkpoint_every": 100, "keep_checkpoints": 3})
@@ -133,31 +135,31 @@ def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
     launch(2, unbroken, config)
     process = start(2, broken, config)
     wait_for_steps(process, broken / "run")
-    os.kill(members(process)[1], signal.SIGTERM)
+    os.kill(child_processes(process)[1], signal.SIGTERM)
     _, printed = process.communicate(timeout=100)
     assert process.returncode != 0 and printed.count("stopped by SIGTERM after step") == 1
     assert 1 <= open_checkpoint(broken / "run").step < 24
     with pytest.raises(UsageError, match="trained with 2 processes, not 1"):
         train(config, broken / "run", resume=True)
     launch(2, broken, config, "--resume")
-    assert equal(weights(unbroken / "run"), weights(broken / "run"))
-    assert records(unbroken / "run") == records(broken / "run")
+    assert equal_tensors(newest_weights(unbroken / "run"), newest_weights(broken / "run"))
+    assert read_metrics(unbroken / "run") == read_metrics(broken / "run")
 
 
-def test_a_process_that_dies_ends_the_others(shapes, tmp_path):
-    """docs/faults.md row 119: within a minute, not with exit code 0, and without a traceback."""
+def test_dead_process_ends_the_others(shapes, tmp_path):
+    """docs/faults.md row 119. By hand: within a minute, with a nonzero exit code and without a traceback."""
     config = experiment(shapes, recipe={"schedule": ScheduleConfig(steps=10_000)}, run={"checkpoint_every": 10_000})
     process = start(2, tmp_path, config)
     wait_for_steps(process, tmp_path / "run")
-    os.kill(members(process)[1], signal.SIGKILL)
+    os.kill(child_processes(process)[1], signal.SIGKILL)
     _, printed = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "error: peer: another process of the run is gone" in printed
 
 
 @pytest.mark.parametrize("fault", ["data", pytest.param("batch", marks=pytest.mark.slow)])
-def test_an_error_of_all_ranks_is_reported_once(fault, shapes, tmp_path):
-    """By hand: one line for a batch that cannot be divided, and one for a file that is missing."""
+def test_error_on_all_ranks_is_reported_once(fault, shapes, tmp_path):
+    """By hand: one line for a batch that cannot be divided, and one for a missing file."""
     config = experiment(shapes)
     if fault == "batch":
         config, words = (
@@ -206,7 +208,7 @@ SLURM = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1",
     ],
 )
 def test_rank_and_address_are_read_from_the_environment(environment, expected):
-    """By hand: torchrun's variables, and those that srun sets in a step."""
+    """By hand: torchrun's variables, and those that srun sets."""
     launch = read_launch(environment)
     if expected is None:
         assert launch is None
@@ -234,8 +236,8 @@ with init_distributed("cpu") as processes:
 
 
 @pytest.mark.parametrize("processes", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (3, 4, 5))])
-def test_results_do_not_depend_on_the_world_size(processes, alone, tmp_path):
-    """A law (docs/faults.md row 130): several processes write the results file of one, byte for byte.
+def test_results_do_not_depend_on_the_world_size(processes, single_process_run, tmp_path):
+    """docs/faults.md row 130. Law: several processes write the same results file as one, byte for byte.
 
     The 4 images are no multiple of 3 processes, and fewer than 5.
     """
@@ -245,19 +247,28 @@ def test_results_do_not_depend_on_the_world_size(processes, alone, tmp_path):
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     for number, launcher in enumerate(([], torchrun)):
         output = tmp_path / f"{number}.json"
-        subprocess.run([sys.executable, *launcher, str(script), str(alone), str(output)], check=True, timeout=200)
+        subprocess.run(
+            [sys.executable, *launcher, str(script), str(single_process_run), str(output)], check=True, timeout=200
+        )
         files.append(output.read_bytes())
     assert len(json.loads(files[0])) > 100
     assert files[0] == files[1]
 
 
 @pytest.mark.slow
-def test_the_eval_command_runs_on_several_processes(alone, tmp_path):
+def test_eval_command_on_two_processes_equals_one(single_process_run, tmp_path):
     """Law: two processes print and write what one does, byte for byte and once; an error of all is reported once."""
     outputs = []
     for count in (1, 2):
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-        command = [*torchrun, str(TOOLS / "eval.py"), str(alone), "--device=cpu", "--json", str(tmp_path / f"{count}")]
+        command = [
+            *torchrun,
+            str(TOOLS / "eval.py"),
+            str(single_process_run),
+            "--device=cpu",
+            "--json",
+            str(tmp_path / f"{count}"),
+        ]
         done = subprocess.run(command, check=True, timeout=200, stdout=subprocess.PIPE)
         outputs.append((done.stdout, (tmp_path / f"{count}").read_bytes()))
     assert outputs[0] == outputs[1] and outputs[0][0]

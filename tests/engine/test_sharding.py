@@ -1,4 +1,4 @@
-"""Sharded weights (FSDP2), by two processes that gloo joins: the training is that of one process."""
+"""Sharded weights (FSDP2) on two processes with gloo: the training equals that of one process."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ from vertebra.engine.distributed.sharding import blocks
 from vertebra.inference import checkpoint_paths, load_model
 from vertebra.structures import UsageError
 
-from ..helpers.runs import equal
+from ..helpers.runs import equal_tensors
 from .test_several_processes import assert_same_steps, experiment, launch
 
 
@@ -28,7 +28,7 @@ from .test_several_processes import assert_same_steps, experiment, launch
         ),
     ],
 )
-def test_a_backbone_is_sharded_by_its_blocks(name, expected):
+def test_backbone_is_sharded_by_block(name, expected):
     """By hand: residual and transformer blocks, and no layer of a stem or a shortcut."""
     backbone = create_backbone(name)
     names = {module: name for name, module in backbone.named_modules()}
@@ -37,7 +37,7 @@ def test_a_backbone_is_sharded_by_its_blocks(name, expected):
 
 @pytest.fixture(scope="module")
 def config(shapes) -> ExperimentConfig:
-    """Return an experiment with micro-batches, clipping and averaged weights."""
+    """Return an experiment with micro-batches, clipping and EMA."""
     config = experiment(shapes, recipe={"accumulate": 3, "ema_decay": 0.9, "clip_norm": 1.0}, evaluation={"every": 2})
     return config.replace(recipe={"optimizer": AdamWConfig(lr=1e-3), "parallel": "fsdp"})
 
@@ -50,8 +50,9 @@ def folder(config, tmp_path_factory) -> Path:
     return folder
 
 
-def test_sharded_weights_take_the_steps_of_one_process(config, folder):
-    """Law: two ranks take the steps of one process, and their checkpoint has its files (1e-5 relative)."""
+def test_fsdp_equals_one_process(config, folder):
+    """Law: two ranks take the steps of one process, and their checkpoint has the same files and shapes (1e-5
+    relative)."""
     train(config, folder / "alone")
     run, alone = (folder / name for name in ("run", "alone"))
     assert_same_steps(run, alone, weights_within=1e-5)  # Adam makes steps of the same size of the smallest gradients
@@ -63,7 +64,7 @@ def test_sharded_weights_take_the_steps_of_one_process(config, folder):
 
 
 @pytest.mark.slow
-def test_sharded_weights_resume_exactly(config, folder, tmp_path):
+def test_fsdp_resumes_exactly(config, folder, tmp_path):
     """Law: a run that lost its last checkpoint ends bit-equal."""
     shutil.copytree(folder / "run", tmp_path / "run", symlinks=True)
     ours = checkpoint_paths(tmp_path / "run" / "checkpoints")[-1]
@@ -72,7 +73,7 @@ def test_sharded_weights_resume_exactly(config, folder, tmp_path):
     launch(2, tmp_path, config, "--resume")
     assert len(unbroken) == 3
     for name, tensors in unbroken.items():
-        assert equal(load_file(ours / name), tensors)
+        assert equal_tensors(load_file(ours / name), tensors)
 
 
 def describe(file: Path) -> dict[str, tuple[torch.dtype, torch.Size]]:
@@ -80,7 +81,7 @@ def describe(file: Path) -> dict[str, tuple[torch.dtype, torch.Size]]:
     return {name: (tensor.dtype, tensor.shape) for name, tensor in load_file(file).items()}
 
 
-def test_half_precision_and_channels_last_cannot_be_sharded(shapes):
+def test_fp16_and_channels_last_are_refused_with_fsdp(shapes):
     """By hand: one line for each."""
     config = experiment(shapes)
     for change in ("recipe.precision=fp16", "recipe.channels_last=true"):

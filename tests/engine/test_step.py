@@ -1,4 +1,4 @@
-"""One step of a training: precisions, micro-batches and averaged weights."""
+"""One training step: precisions, micro-batches and EMA."""
 
 import copy
 import shutil
@@ -13,7 +13,7 @@ from vertebra.inference import checkpoint_paths, load_model, load_weights, open_
 from vertebra.inference.numerics import matrix_precision
 from vertebra.models import build_model
 
-from ..helpers.runs import equal, records, weights
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics
 from ..helpers.tiny import tiny_classifier, tiny_config
 
 
@@ -38,8 +38,8 @@ def detector(shapes, **changes):
     ],
     ids=["tf32", "bf16", "fp16", "channels last"],
 )
-def test_the_first_step_in_other_precisions_is_near_float32(changes, tolerance, shapes):
-    """Law: loss and gradient norm agree within the precision of the numbers; the weights stay float32."""
+def test_first_step_in_other_precisions_is_close_to_float32(changes, tolerance, shapes):
+    """Law: loss and gradient norm agree within the precision; the weights stay float32."""
     config, model, batch = detector(shapes)
     expected = train_step(TrainingState.create(copy.deepcopy(model), config), [batch], config, 1)
     config = config.replace(recipe=changes)
@@ -49,8 +49,9 @@ def test_the_first_step_in_other_precisions_is_near_float32(changes, tolerance, 
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_gradients_that_overflow_skip_the_step(shapes):
-    """By hand: a scale of 2^120 overflows float16; the weights stay, the scale falls, and the next step counts."""
+def test_overflowing_gradients_skip_the_step(shapes):
+    """By hand: a scale of 2^120 overflows float16; the weights stay, the scale is halved, and a step at a smaller
+    scale updates them."""
     config, model, batch = detector(shapes, recipe={"precision": "fp16"})
     state = TrainingState.create(model, config)
     before = copy.deepcopy(dict(model.named_parameters()))
@@ -58,14 +59,14 @@ def test_gradients_that_overflow_skip_the_step(shapes):
     state.scaler.update(2.0**120)
     numbers = train_step(state, [batch], config, 1)
     assert (numbers["skipped"], numbers["grad_norm"]) == (1, 0)
-    assert equal(dict(model.named_parameters()), before) and state.scaler.get_scale() == 2.0**119
+    assert equal_tensors(dict(model.named_parameters()), before) and state.scaler.get_scale() == 2.0**119
     state.scaler.update(1024.0)
     assert train_step(state, [batch], config, 2)["skipped"] == 0
-    assert not equal(dict(model.named_parameters()), before)
+    assert not equal_tensors(dict(model.named_parameters()), before)
 
 
-def test_the_precision_of_products_is_restored():
-    """By hand: torch's settings from before, whatever happened inside."""
+def test_matmul_precision_is_restored():
+    """By hand: torch's settings from before, after each precision."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     for precision, expected in (("fp32", ("highest", False)), ("tf32", ("high", True)), ("bf16", ("high", True))):
         with matrix_precision(precision):
@@ -73,8 +74,8 @@ def test_the_precision_of_products_is_restored():
         assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
 
 
-def test_micro_batches_make_up_the_step():
-    """Law: without batch statistics, four images in two micro-batches have the gradient of four images."""
+def test_gradient_accumulation_equals_one_batch():
+    """Law: without batch statistics, four images in two micro-batches have the gradient of one batch of four."""
     config = tiny_classifier(recipe={"optimizer": SGDConfig(lr=0.5, momentum=0.0), "clip_norm": None})
     frozen = config.model.backbone.replace(norm="frozen")
     config = config.replace(model=config.model.replace(backbone=frozen))
@@ -94,18 +95,18 @@ def test_micro_batches_make_up_the_step():
         torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
 
 
-def test_accumulated_runs_end_as_others(tmp_path):
-    """Law: a run with two micro-batches a step ends, up to rounding, where one without them ends."""
+def test_run_with_accumulation_equals_one_without(tmp_path):
+    """Law: a run with two micro-batches per step ends, up to rounding, like one without."""
     config = tiny_classifier(recipe={"batch_size": 4})
     frozen = config.model.backbone.replace(norm="frozen")
     config = config.replace(model=config.model.replace(backbone=frozen))
     train(config, tmp_path / "one_batch")
     train(config.replace(recipe={"accumulate": 2}), tmp_path / "two_batches")
-    for name, tensor in weights(tmp_path / "one_batch").items():
-        torch.testing.assert_close(weights(tmp_path / "two_batches")[name], tensor, rtol=1e-3, atol=1e-5)
+    for name, tensor in newest_weights(tmp_path / "one_batch").items():
+        torch.testing.assert_close(newest_weights(tmp_path / "two_batches")[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_averaged_weights_follow_their_formula():
+def test_ema_equals_its_formula():
     """Oracle: a plain loop over parameters and statistics; counters are the newest."""
     torch.manual_seed(0)
     model = build_model(tiny_classifier().model, ("a", "b")).train()
@@ -124,17 +125,21 @@ def test_averaged_weights_follow_their_formula():
         torch.testing.assert_close(tensor, expected[name])
 
 
-def test_averaged_weights_are_evaluated_loaded_and_resumed(shapes, tmp_path):
-    """Law: the loaded model has the averages, the checkpoint the last weights too, and resuming changes no bit."""
+def test_ema_weights_are_loaded_and_resume_exactly(shapes, tmp_path):
+    """Law: the loaded model has the EMA, the checkpoint also has the last weights, and resuming is bit-exact."""
     config = tiny_config(shapes, recipe={"ema_decay": 0.9})
     run = tmp_path / "run"
     train(config, run)
-    loaded, last = load_model(run), weights(run)
-    assert not equal(loaded.state_dict(), last)
-    lines, averaged = records(run), {name: tensor.clone() for name, tensor in loaded.state_dict().items()}
+    loaded, last = load_model(run), newest_weights(run)
+    assert not equal_tensors(loaded.state_dict(), last)
+    lines, averaged = read_metrics(run), {name: tensor.clone() for name, tensor in loaded.state_dict().items()}
     newest = checkpoint_paths(run / "checkpoints")[-1]
     shutil.rmtree(newest)
     train(config, run, resume=True)
-    assert equal(weights(run), last) and equal(load_model(run).state_dict(), averaged) and records(run) == lines
+    assert (
+        equal_tensors(newest_weights(run), last)
+        and equal_tensors(load_model(run).state_dict(), averaged)
+        and read_metrics(run) == lines
+    )
     load_weights(open_checkpoint(run), loaded)
-    assert equal(loaded.state_dict(), last)
+    assert equal_tensors(loaded.state_dict(), last)

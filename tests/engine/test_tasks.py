@@ -1,4 +1,4 @@
-"""Tasks: the results rows, scores, words and pictures of each kind of prediction, and which data a head needs."""
+"""Tasks: results rows, scores, descriptions and pictures of each kind of prediction, and which data a head needs."""
 
 from dataclasses import replace
 
@@ -49,23 +49,25 @@ LABEL_MAP = torch.tensor([[0, 1], [2, 2]], dtype=torch.uint8)
 
 
 def test_every_head_has_a_registered_task():
-    """A law of the two registries."""
+    """Law: the task of every registered head is in the registry of tasks."""
     assert {HEADS[name].build.task for name in HEADS} <= {*TASKS, "multi_head"}
     assert {"classification", "detection", "semantic"} <= {*TASKS}
 
 
-def test_a_head_on_data_of_another_task_is_refused():
-    """Exit code 2, naming the heads that fit; data of the head's own task is accepted."""
+def test_head_on_data_of_another_task_is_refused():
+    """By hand: exit code 2, naming the heads that fit; data of the head's own task is accepted."""
     data = build_dataset(ShapeCropsConfig(split="val", count=1))
     require_targets(ClassificationConfig(), data)
     head = ClassificationHead.__new__(ClassificationHead)
     assert isinstance(pick_task(head, data.classes), ClassificationTask)
-    with pytest.raises(UsageError, match=r"head is for detection, the data set for classification: .* classification$"):
+    with pytest.raises(
+        UsageError, match=r"head is for detection, but the data set is for classification: .* classification$"
+    ):
         require_targets(RCNNConfig(), data)
 
 
-def test_a_head_of_an_unknown_task_is_refused():
-    """Exit code 2, naming the tasks that are known and how one is registered."""
+def test_head_of_an_unknown_task_is_refused():
+    """By hand: exit code 2, naming the known tasks and how to register one."""
 
     class Counter(Head):
         task = "count"
@@ -75,19 +77,20 @@ def test_a_head_of_an_unknown_task_is_refused():
         pick_task(Counter.__new__(Counter), {"count": CLASSES})
 
 
-def test_a_head_that_is_registered_as_a_function_is_refused():
-    """Exit code 2, where its task is asked for: a function cannot say what it predicts."""
+def test_head_registered_as_a_function_is_refused():
+    """By hand: exit code 2 when its task is asked for, which a function cannot state."""
     HEADS.register("function_of_test_tasks", HeadConfig)(lambda feature_info, num_classes, config: None)
     try:
         for ask in (task_of_head, target_task_of_head):
-            with pytest.raises(UsageError, match=r"registered as <function .*register a class that derives from"):
+            with pytest.raises(UsageError, match=r"registered as <function .*register a subclass of"):
                 ask("function_of_test_tasks")
     finally:
         del HEADS._entries["function_of_test_tasks"]
 
 
-def test_a_task_name_is_registered_once():
-    """ValueError for another class of the name; a definition that is run again takes the place of the one before."""
+def test_task_name_is_registered_once():
+    """By hand: ValueError for another class under a taken name; a definition that runs again replaces the one
+    before."""
     before = TASKS["detection"]
     with pytest.raises(ValueError, match="the task name 'detection' is taken"):
         TASKS.register("detection")(ClassificationTask)
@@ -102,20 +105,20 @@ def test_training_on_data_of_another_task_stops_before_the_first_step(direction,
         config = classifier.replace(model=detector.model)
     else:
         config = detector.replace(model=classifier.model)
-    with pytest.raises(UsageError, match=r"the head is for \w+, the data set for \w+") as caught:
+    with pytest.raises(UsageError, match=r"the head is for \w+, but the data set is for \w+") as caught:
         train(config, tmp_path / "run")
     assert caught.value.exit_code == 2 and not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_rows_words_and_picture_of_detections():
-    """By hand: COCO's fields with the file's ids; detections below the score are counted, and not drawn."""
+def test_rows_description_and_picture_of_detections():
+    """By hand: COCO's fields with the file's ids; detections below the score are counted and not drawn."""
     task = Detection(CLASSES)
     rows = task.rows(DETECTIONS, 7)
     assert [(row["image_id"], row["category_id"], row["bbox"]) for row in rows] == [
         (7, 20, [5, 5, 25, 25]),
         (7, 30, [20, 10, 30, 25]),
     ]
-    assert task.describe(DETECTIONS, 0.5) == "1 of 2 detections from 0.5 up"
+    assert task.describe(DETECTIONS, 0.5) == "1 of 2 detections with a score >= 0.5"
     expected = draw_boxes(IMAGE, BOXES[:1], DETECTIONS.labels[:1], NAMES, DETECTIONS.scores[:1])
     np.testing.assert_array_equal(task.draw(IMAGE, DETECTIONS, 0.5), expected)
     truth = Objects(BOXES.numpy(), DETECTIONS.labels.numpy(), np.zeros((0, 4), np.float32))
@@ -123,8 +126,8 @@ def test_rows_words_and_picture_of_detections():
     np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, truth)), expected)
 
 
-def test_rows_words_and_picture_of_a_classification():
-    """By hand: labels as they are; the likeliest class is named whatever its score."""
+def test_rows_description_and_picture_of_a_classification():
+    """By hand: labels as they are; the likeliest class is described whatever its score."""
     task = ClassificationTask(CLASSES)
     assert task.rows(CLASSIFICATION, "a.jpg") == [
         {"image_id": "a.jpg", "labels": [2, 0, 1], "scores": pytest.approx([0.6, 0.3, 0.1])}
@@ -136,8 +139,9 @@ def test_rows_words_and_picture_of_a_classification():
     np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, label=1)), draw_lines(IMAGE, ["dog"]))
 
 
-def test_rows_words_and_picture_of_a_label_map():
-    """By hand: a row per class with the file's ids, fractions of the image in words, colours above a legend."""
+def test_rows_description_and_picture_of_a_label_map():
+    """By hand: a row per class with the file's ids; fractions of the image in the description; colors above a
+    legend."""
     labels = np.zeros(IMAGE.shape[:2], np.uint8)
     labels[:, 45:] = 2
     task, prediction = Semantic(Classes(("background", "dog", "cow"), ids=(0, 20, 30))), torch.from_numpy(labels)
@@ -159,8 +163,8 @@ PREDICTIONS = {
 }
 
 
-def test_the_rows_of_a_task_have_its_field_and_none_of_a_task_before_it():
-    """A law over the shipped tasks, in the order in which a results file is looked at."""
+def test_row_field_identifies_the_task():
+    """Law: the rows of a task have its ``row_field``, and none of the fields of tasks that are tried before it."""
     names = [name for name in TASKS if name in PREDICTIONS]
     assert names == list(PREDICTIONS)
     for number, name in enumerate(names):
@@ -169,8 +173,8 @@ def test_the_rows_of_a_task_have_its_field_and_none_of_a_task_before_it():
             assert [field for field in fields if field in row] == fields[-1:]
 
 
-def test_each_head_of_several_has_a_results_file():
-    """By hand: two heads on one image; a row names its head among the others, and not in the head's own file."""
+def test_each_of_several_heads_has_a_results_file():
+    """By hand: two heads on one image; a row names its head in the joint file, and not in the head's own file."""
     parts = {"boxes": TaskOfHead(Detection(CLASSES), "detection"), "map": TaskOfHead(Semantic(CLASSES), "semantic")}
     task = MultiTask(parts)
     rows = task.rows({"boxes": DETECTIONS, "map": LABEL_MAP}, 7)
@@ -184,8 +188,8 @@ def test_each_head_of_several_has_a_results_file():
     assert results_files(Detection(CLASSES), []) == {"results.json": []}
 
 
-def test_a_results_file_of_one_of_several_heads_is_known_by_its_first_row(shapes):
-    """By hand: rows of boxes and of maps; no row, and a row of neither, are refused."""
+def test_results_file_of_one_head_is_recognized_by_its_first_row(shapes):
+    """By hand: rows of boxes and of maps; no rows, and a row of neither, are refused."""
     files = {"images": shapes / "val", "annotations": shapes / "annotations" / "instances_val.json"}
     parts = {"detection": CocoConfig(**files), "semantic": CocoSemanticConfig(**files)}
     head, data = MultiHeadConfig(heads={"map": SemanticFPNConfig(), "boxes": RCNNConfig()}), JointConfig(parts=parts)
@@ -202,10 +206,11 @@ def test_a_results_file_of_one_of_several_heads_is_known_by_its_first_row(shapes
         task_of_results([{"image_id": 7}], head, dataset)
 
 
-def test_masks_are_scored_where_the_data_has_them(shapes):
+def test_masks_are_scored_if_the_data_has_masks(shapes):
     """By hand: the ground truth as its own result is perfect by boxes, masks and boundaries.
 
-    ``evaluation.boundary`` leaves out the last. Data of boxes has scores of boxes only, and teaches no mask branch.
+    ``evaluation.boundary`` can leave out the boundaries. Data without masks has scores of boxes only, and cannot train
+    a mask branch.
     """
     files = CocoConfig(images=shapes / "val", annotations=shapes / "annotations" / "instances_val.json", masks=True)
     data = build_dataset(files)
@@ -217,7 +222,7 @@ def test_masks_are_scored_where_the_data_has_them(shapes):
             "category_id": annotation["category_id"],
             "score": 0.5,
             "bbox": annotation["bbox"],
-            "segmentation": packed(annotation["segmentation"], sizes[annotation["image_id"]]),
+            "segmentation": encode_polygons(annotation["segmentation"], sizes[annotation["image_id"]]),
         }
         for annotation in truth["annotations"]
         if not annotation["iscrowd"]
@@ -233,14 +238,14 @@ def test_masks_are_scored_where_the_data_has_them(shapes):
         require_targets(RCNNConfig(mask=MaskBranchConfig()), boxes_only)
 
 
-def packed(polygons: list, size: tuple[int, int]) -> dict:
-    """Return polygons as compressed run lengths."""
+def encode_polygons(polygons: list, size: tuple[int, int]) -> dict:
+    """Return polygons as compressed RLE."""
     encoded = rle.merge(rle.frPyObjects(polygons, *size))
     return {"size": encoded["size"], "counts": encoded["counts"].decode()}
 
 
-def test_masks_have_the_form_that_the_head_learns_from(shapes):
-    """Exit code 2, naming the setting; pictures of the ground truth are the same in either form."""
+def test_mask_format_of_data_and_head_must_match(shapes):
+    """By hand: exit code 2, naming the setting; pictures of the ground truth are the same in either format."""
     files = CocoConfig(images=shapes / "val", annotations=shapes / "annotations" / "instances_val.json", masks=True)
     bitmaps, polygons = (build_dataset(files.replace(mask_format=form)) for form in ("bitmaps", "polygons"))
     sharp, exact = (RCNNConfig(mask=MaskBranchConfig(truth=truth)) for truth in ("sharp", "polygons"))
@@ -259,8 +264,8 @@ def test_masks_have_the_form_that_the_head_learns_from(shapes):
         np.testing.assert_array_equal(*pictures)
 
 
-def test_masks_are_drawn_below_their_boxes():
-    """By hand: half of the class's colour inside, for predictions and for the ground truth."""
+def test_masks_are_drawn_under_boxes():
+    """By hand: half of the class's color inside, for predictions and for the ground truth."""
     masks = RoIMasks(torch.ones(2, 28, 28), IMAGE.shape[:2])
     picture = Detection(CLASSES).draw(IMAGE, replace(DETECTIONS, masks=masks), 0.5)
     expected = (200 + np.array(class_color(1)) + 1) // 2

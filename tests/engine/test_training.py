@@ -1,4 +1,4 @@
-"""Training end to end: two runs agree, a killed run resumes to the unbroken one, errors stop it in time."""
+"""Training end to end: runs are reproducible, resume exactly, and are stopped by errors."""
 
 import json
 import multiprocessing
@@ -27,19 +27,19 @@ from vertebra.inference import checkpoint_paths, load_model, open_checkpoint
 from vertebra.models import build_model
 from vertebra.structures import CheckpointError, NonFiniteError, UsageError, WorkerError
 
-from ..helpers.runs import equal, records, run_in_process, wait_for_steps, weights
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics, start_training, wait_for_steps
 from ..helpers.tiny import tiny_classifier, tiny_config
 
 
 @pytest.fixture(scope="module")
 def unbroken(shapes, tmp_path_factory):
-    """Return a finished run that nothing interrupted."""
+    """Return a finished, uninterrupted run."""
     output = tmp_path_factory.mktemp("unbroken") / "run"
     train(tiny_config(shapes), output)
     return output
 
 
-def test_a_run_folder_holds_what_the_readme_lists(unbroken):
+def test_run_folder_has_the_files_that_the_readme_lists(unbroken):
     """By hand: README's list of files."""
     for name in ("config.json", "metrics.jsonl", "eval.json", "results.json", "predictions.png", "data_report.json"):
         assert (unbroken / name).stat().st_size > 0, name
@@ -51,29 +51,29 @@ def test_a_run_folder_holds_what_the_readme_lists(unbroken):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_one_seed_gives_one_result(shapes, unbroken, tmp_path, workers):
-    """Law: the same seed gives the same weights and log, whatever the number of workers."""
+def test_same_seed_gives_the_same_weights(shapes, unbroken, tmp_path, workers):
+    """docs/faults.md row 121. Law: the same seed gives the same weights and log, for any number of workers."""
     train(tiny_config(shapes, run={"loader": LoaderConfig(workers=workers)}), tmp_path / "run")
-    assert equal(weights(tmp_path / "run"), weights(unbroken))
-    assert records(tmp_path / "run") == records(unbroken)
+    assert equal_tensors(newest_weights(tmp_path / "run"), newest_weights(unbroken))
+    assert read_metrics(tmp_path / "run") == read_metrics(unbroken)
 
 
-def test_another_seed_gives_another_result(shapes, unbroken, tmp_path):
-    """Law: another seed gives other weights, the control of the one above."""
+def test_another_seed_gives_other_weights(shapes, unbroken, tmp_path):
+    """Law: the control of the test above."""
     train(tiny_config(shapes, recipe={"seed": 1}), tmp_path / "run")
-    assert not equal(weights(tmp_path / "run"), weights(unbroken))
+    assert not equal_tensors(newest_weights(tmp_path / "run"), newest_weights(unbroken))
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
-def test_a_killed_run_resumes_to_the_unbroken_one(shapes, tmp_path, workers):
-    """Law: after SIGKILL, resumed in a new process, weights and log are those of a run that was never stopped."""
+def test_resume_after_sigkill_is_bit_exact(shapes, tmp_path, workers):
+    """Law: after SIGKILL, resumed in a new process, weights and log are those of an uninterrupted run."""
     schedule = ScheduleConfig(steps=40, warmup_steps=2)
     config = tiny_config(
         shapes, recipe={"schedule": schedule}, run={"checkpoint_every": 3, "loader": LoaderConfig(workers=workers)}
     )
     train(config, tmp_path / "unbroken")
     broken = tmp_path / "broken"
-    process = run_in_process(config, broken)
+    process = start_training(config, broken)
     while len(checkpoint_paths(broken / "checkpoints")) < 2:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
@@ -82,12 +82,12 @@ def test_a_killed_run_resumes_to_the_unbroken_one(shapes, tmp_path, workers):
     reached = open_checkpoint(broken).step
     assert 3 <= reached < 40
     train(config, broken, resume=True)
-    assert equal(weights(broken), weights(tmp_path / "unbroken"))
-    assert records(broken) == records(tmp_path / "unbroken")
+    assert equal_tensors(newest_weights(broken), newest_weights(tmp_path / "unbroken"))
+    assert read_metrics(broken) == read_metrics(tmp_path / "unbroken")
 
 
 def test_resuming_a_finished_run_changes_nothing(shapes, unbroken):
-    """Law: no step is added."""
+    """docs/faults.md row 112. Law: no step is added."""
     before = (unbroken / "metrics.jsonl").read_text()
     train(tiny_config(shapes), unbroken, resume=True)
     assert (unbroken / "metrics.jsonl").read_text() == before
@@ -95,13 +95,13 @@ def test_resuming_a_finished_run_changes_nothing(shapes, unbroken):
 
 @pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_sigterm_ends_a_run_with_a_checkpoint(shapes, tmp_path, workers):
-    """docs/faults.md row 109: exit code 143 and a checkpoint of the step that the run reached.
+    """docs/faults.md row 109. By hand: exit code 143 and a checkpoint of the step that the run reached.
 
-    A scheduler signals workers too.
+    Like a scheduler's, the signal goes to the workers too.
     """
     schedule, loader = ScheduleConfig(steps=10_000), LoaderConfig(workers=workers)
     config = tiny_config(shapes, recipe={"schedule": schedule}, run={"checkpoint_every": 10_000, "loader": loader})
-    process = run_in_process(config, tmp_path / "run")
+    process = start_training(config, tmp_path / "run")
     wait_for_steps(process, tmp_path / "run")
     os.killpg(process.pid, signal.SIGTERM)
     _, output = process.communicate(timeout=60)
@@ -110,8 +110,8 @@ def test_sigterm_ends_a_run_with_a_checkpoint(shapes, tmp_path, workers):
     assert open_checkpoint(tmp_path / "run").step >= 1
 
 
-def test_a_worker_that_dies_during_a_step_stops_the_run(tmp_path, monkeypatch):
-    """docs/faults.md row 117: exit code 6, here in the arithmetic of a step."""
+def test_dead_worker_during_a_step_stops_the_run(tmp_path, monkeypatch):
+    """docs/faults.md row 117. By hand: exit code 6, here in the middle of the optimizer step."""
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda optimizer: kill_a_worker())
     with pytest.raises(WorkerError, match="killed by signal"):
         train(
@@ -120,8 +120,8 @@ def test_a_worker_that_dies_during_a_step_stops_the_run(tmp_path, monkeypatch):
         )
 
 
-def test_a_worker_that_dies_during_an_evaluation_stops_it(tmp_path, monkeypatch):
-    """docs/faults.md row 117: exit code 6."""
+def test_dead_worker_during_an_evaluation_stops_it(tmp_path, monkeypatch):
+    """docs/faults.md row 117. By hand: exit code 6."""
     config = tiny_classifier(run={"loader": LoaderConfig(workers=1)})
     dataset = build_dataset(config.val.dataset)
     model = build_model(config.model, dataset.class_names)
@@ -131,14 +131,14 @@ def test_a_worker_that_dies_during_an_evaluation_stops_it(tmp_path, monkeypatch)
 
 
 def kill_a_worker() -> None:
-    """Kill a data-loading worker, and wait to be lines."""
+    """Kill a data-loading worker, and wait to be interrupted."""
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
     time.sleep(20)
     raise AssertionError("nobody noticed")
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(shapes, tmp_path):
-    """By hand, a learning rate of 1e30: exit code 5 naming step, losses and images, and no checkpoint of it."""
+def test_non_finite_loss_stops_the_run(shapes, tmp_path):
+    """By hand: a learning rate of 1e30: exit code 5 naming step, losses and images, and no checkpoint of that step."""
     config = tiny_config(
         shapes,
         recipe={"clip_norm": None, "schedule": ScheduleConfig(steps=20, warmup_steps=0)},
@@ -169,36 +169,38 @@ def test_gradients_are_clipped():
 
 
 def test_resuming_with_another_recipe_is_refused(shapes, unbroken):
-    """Exit code 2, showing the difference; a field that changes no number may differ."""
+    """docs/faults.md row 110. By hand: exit code 2, showing the difference; a field that changes no number may
+    differ."""
     config = tiny_config(shapes, recipe={"batch_size": 3})
     with pytest.raises(UsageError, match="batch_size was 2, is 3"):
         train(config, unbroken, resume=True)
     train(tiny_config(shapes, run={"log_every": 7}), unbroken, resume=True)
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(shapes, unbroken):
-    """Exit code 2 without --resume."""
+def test_existing_run_is_not_overwritten(shapes, unbroken):
+    """By hand: exit code 2 without --resume."""
     with pytest.raises(UsageError, match="holds a run already"):
         train(tiny_config(shapes), unbroken)
 
 
 def test_two_runs_in_one_folder_are_refused(shapes, tmp_path):
-    """Exit code 2, naming the process that holds the folder."""
+    """docs/faults.md row 113. By hand: exit code 2, naming the process that uses the folder."""
     from vertebra.engine.run_folder import RunFolder
 
     with RunFolder(tmp_path / "run"), pytest.raises(UsageError, match=f"process {os.getpid()}"):
         train(tiny_config(shapes), tmp_path / "run")
 
 
-def test_an_output_that_cannot_be_written_is_refused_before_the_first_step(shapes, tmp_path):
-    """Exit code 2 for an output below a file."""
+def test_unwritable_output_is_refused_before_the_first_step(shapes, tmp_path):
+    """docs/faults.md row 108. By hand: exit code 2 for an output below a file."""
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         train(tiny_config(shapes), tmp_path / "file" / "run")
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(shapes, tmp_path):
-    """By hand, one flipped byte: the checksum differs, and resuming takes the older checkpoint and says so."""
+def test_damaged_checkpoint_falls_back_to_the_one_before(shapes, tmp_path):
+    """docs/faults.md rows 101, 102. By hand: one flipped bit changes the checksum; the older checkpoint is used, and
+    a line says so."""
     run, lines = tmp_path / "run", []
     train(tiny_config(shapes), run)
     newest = checkpoint_paths(run / "checkpoints")[-1] / "model.safetensors"
@@ -211,8 +213,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(shapes, tmp_path):
         open_checkpoint(newest.parent)
 
 
-def test_a_save_that_fails_leaves_no_trace(shapes, tmp_path, monkeypatch):
-    """Exit code 4 for a disk that is full during a save: the earlier checkpoint is intact, and nothing is left over."""
+def test_failed_save_leaves_no_partial_files(shapes, tmp_path, monkeypatch):
+    """docs/faults.md row 107. By hand: exit code 4 for a disk that is full during a save; the earlier checkpoint is
+    intact."""
     run = tmp_path / "run"
     train(tiny_config(shapes), run)
     model = load_model(run)
@@ -229,16 +232,16 @@ def test_a_save_that_fails_leaves_no_trace(shapes, tmp_path, monkeypatch):
     assert sorted((run / "checkpoints").iterdir()) == before
 
 
-def test_a_model_is_loaded_from_its_run_folder(shapes, unbroken):
+def test_model_is_loaded_from_its_run_folder(shapes, unbroken):
     """By hand: the checkpoint's weights and class names, in evaluation mode."""
     model = load_model(unbroken)
-    assert equal(model.state_dict(), weights(unbroken))
+    assert equal_tensors(model.state_dict(), newest_weights(unbroken))
     assert not model.training
     assert model.class_names == {"detection": open_checkpoint(unbroken).classes["detection"].names}
 
 
 def test_weights_of_another_model_are_refused(shapes, unbroken, tmp_path):
-    """Exit code 4, naming the tensors."""
+    """docs/faults.md row 98. By hand: exit code 4, naming the tensors."""
     from vertebra.inference import load_weights
 
     checkpoint = open_checkpoint(unbroken)
@@ -247,8 +250,8 @@ def test_weights_of_another_model_are_refused(shapes, unbroken, tmp_path):
         load_weights(checkpoint, model)
 
 
-def test_the_best_checkpoint_is_kept(shapes, tmp_path, monkeypatch):
-    """By hand: scores of .1, .4, .4 and .2 at four steps; the second and the newest are kept."""
+def test_best_checkpoint_is_kept(shapes, tmp_path, monkeypatch):
+    """By hand: scores of 0.1, 0.4, 0.4 and 0.2 at four steps; the second and the newest are kept."""
     scores = iter([0.1, 0.4, 0.4, 0.2])
 
     def scripted(*arguments):
@@ -262,8 +265,8 @@ def test_the_best_checkpoint_is_kept(shapes, tmp_path, monkeypatch):
     assert open_checkpoint(run / "checkpoints" / "best").step == 2 and open_checkpoint(run).step == 4
 
 
-def test_a_run_killed_before_its_evaluation_is_evaluated_on_resume(shapes, tmp_path):
-    """Law: the checkpoint of step 2 has no score yet; resuming scores it, as the unbroken run did."""
+def test_missing_evaluation_is_done_on_resume(shapes, tmp_path):
+    """Law: the checkpoint of step 2 has no score yet; resuming evaluates it, as the uninterrupted run did."""
     config = tiny_config(shapes, evaluation={"every": 2})
     train(config, tmp_path / "unbroken")
     broken = shutil.copytree(tmp_path / "unbroken", tmp_path / "broken", symlinks=True)
@@ -274,4 +277,4 @@ def test_a_run_killed_before_its_evaluation_is_evaluated_on_resume(shapes, tmp_p
     )
     (broken / "eval.json").unlink()
     train(config, broken, resume=True)
-    assert records(broken) == records(tmp_path / "unbroken")
+    assert read_metrics(broken) == read_metrics(tmp_path / "unbroken")

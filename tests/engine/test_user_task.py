@@ -1,7 +1,7 @@
-"""A kind of prediction from a file outside the package: README's head that counts, with its task and its metric.
+"""A new kind of prediction in a user's file: README's head that counts objects, with its task and its metric.
 
-The tools train it, resume it, score it, score its results file and predict with it, in processes that know nothing of
-it but what the command line names.
+The tools train it, resume it, evaluate it, score its results file and predict with it, in processes that import only
+what the command line names.
 """
 
 import json
@@ -17,7 +17,7 @@ from vertebra.inference import checkpoint_paths, import_user_code
 from vertebra.structures import CheckpointError
 from vertebra.tools.cli import main
 
-from ..helpers.runs import equal, numbers, records, rescored, weights
+from ..helpers.runs import equal_tensors, eval_scores, newest_weights, read_metrics, read_scores
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -63,7 +63,7 @@ CONFIG = ExperimentConfig(
 
 @pytest.fixture(scope="module")
 def project(shapes, tmp_path_factory) -> Path:
-    """A user's folder: ``count.py`` as README has it, a config that imports it, and a finished run of theirs."""
+    """Return a user's folder: README's ``count.py``, a config that imports it, and a finished run."""
     folder = tmp_path_factory.mktemp("project")
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     (block,) = (block for block in blocks if "class CountHead" in block)
@@ -75,7 +75,7 @@ def project(shapes, tmp_path_factory) -> Path:
 
 
 def run_tools(*commands: list[str]) -> tuple[list[int], str, str]:
-    """Run commands in one process that has imported none of the user's files; return exit codes, stdout and stderr."""
+    """Run commands in one new process, without the user's files; return exit codes, stdout and stderr."""
     script = "import json, sys; from vertebra.tools.cli import main; "
     script += "print('codes', json.dumps([main(command) for command in json.loads(sys.argv[1])]))"
     command = [sys.executable, "-c", script, json.dumps(commands)]
@@ -85,40 +85,41 @@ def run_tools(*commands: list[str]) -> tuple[list[int], str, str]:
     return json.loads(codes), output, done.stderr
 
 
-def test_it_is_trained_and_scored_by_its_own_metric(project):
-    """By hand: the mean of the errors in the results file; the best checkpoint is that of the lowest."""
-    scores = numbers(project / "run" / "eval.json")
+def test_user_task_is_trained_and_scored_by_its_metric(project):
+    """By hand: the mean of the errors in the results file; the best checkpoint is the one with the lowest error."""
+    scores = read_scores(project / "run" / "eval.json")
     truth = json.loads((project / "run" / "config.json").read_text())["val"]["dataset"]["annotations"]
     annotations = json.loads(Path(truth).read_text())["annotations"]
     rows = json.loads((project / "run" / "results.json").read_text())
     errors = [abs(row["count"] - sum(a["image_id"] == row["image_id"] for a in annotations)) for row in rows]
     assert scores["counting"] == {"MAE": pytest.approx(sum(errors) / len(errors))} and len(rows) == 4
-    evaluated = {line["step"]: line["MAE"] for line in records(project / "run") if line["group"] == "val"}
+    evaluated = {line["step"]: line["MAE"] for line in read_metrics(project / "run") if line["group"] == "val"}
     best = (project / "run" / "checkpoints" / "best").resolve().name
     assert best == f"step-{min(evaluated, key=evaluated.__getitem__):07d}"
 
 
-def test_it_resumes_exactly(project, tmp_path):
-    """Law: a run that lost its last checkpoint ends with the weights and the log of the unbroken one."""
+def test_user_task_resumes_exactly(project, tmp_path):
+    """Law: a run that lost its last checkpoint ends with the weights and the log of an uninterrupted one."""
     broken = shutil.copytree(project / "run", tmp_path / "run", symlinks=True)
     shutil.rmtree(checkpoint_paths(broken / "checkpoints")[-1])
     command = ["train", str(project / "config.py"), "--output", str(broken), "--resume", "--device", "cpu"]
     assert main([*command, "--set", "evaluation.every=2"]) == 0
-    assert equal(weights(broken), weights(project / "run"))
-    assert records(broken) == records(project / "run")
+    assert equal_tensors(newest_weights(broken), newest_weights(project / "run"))
+    assert read_metrics(broken) == read_metrics(project / "run")
 
 
-def test_its_results_file_is_scored_again(project, tmp_path):
-    """Law: to the last digit, by the run or by its config, although the data set is one for detection."""
+def test_results_file_of_a_user_task_gives_the_same_scores(project, tmp_path):
+    """Law: to the last digit, with the run or with its config, although the data set is one for detection."""
     for source in ([str(project / "run")], ["--data", str(project / "config.py")]):
         arguments = [*source, "--results", str(project / "run" / "results.json")]
-        assert rescored(arguments, tmp_path) == numbers(project / "run" / "eval.json")
+        assert eval_scores(arguments, tmp_path) == read_scores(project / "run" / "eval.json")
 
 
-def test_a_run_with_a_head_of_ones_own_is_opened_again(project, tmp_path):
-    """In a new process: described as it is; refused with the options to add; with them scored as it was, and used.
+def test_run_with_a_user_head_needs_import_options(project, tmp_path):
+    """By hand, in a new process: ``describe`` works; ``eval`` is refused with the options to add; with them it gives
+    the same scores.
 
-    The config's own transform, which is for training, is not needed to predict.
+    The user's training transform is not needed to predict.
     """
     run, again, out = project / "run", tmp_path / "again.json", tmp_path / "out"
     photos = json.loads((run / "config.json").read_text())["val"]["dataset"]["images"]
@@ -135,11 +136,12 @@ def test_a_run_with_a_head_of_ones_own_is_opened_again(project, tmp_path):
     assert f"add {' '.join(transform)} {' '.join(head)} (imports= in Python)" in errors
     assert " objects" in output and len(list(out.glob("*.png"))) == 4
     assert len(json.loads((out / "results.json").read_text())) == 4
-    assert numbers(again) == numbers(run / "eval.json")
+    assert read_scores(again) == read_scores(run / "eval.json")
 
 
-def test_no_code_runs_from_a_run_folder_by_itself(project, tmp_path):
-    """Law: a copy that would leave a mark is run by no command that does not name it."""
+def test_no_code_runs_from_a_run_folder_unless_named(project, tmp_path):
+    """docs/faults.md row 96. Law: no command runs the copied modules of a run folder unless it names them. The
+    copies would leave a file."""
     run, mark = shutil.copytree(project / "run", tmp_path / "run", symlinks=True), tmp_path / "mark"
     for file in (run / "code").iterdir():
         file.write_text(f"open({str(mark)!r}, 'a').write('x')\n" + file.read_text())
@@ -164,22 +166,23 @@ print(type(vertebra.Predictor(run, "cpu", imports=[module])(numpy.zeros((50, 70,
 """
 
 
-def test_python_names_the_module_too(project):
-    """By hand: a prediction that is a float is returned as it is."""
+def test_python_functions_take_user_modules(project):
+    """By hand: ``imports=`` of ``load_model`` and ``Predictor``; a prediction that is a float is returned unchanged."""
     script = [sys.executable, "-c", SCRIPT, str(project / "run"), str(project / "count.py")]
     done = subprocess.run(script, capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == [CheckpointError.__name__, "float"], done.stderr
 
 
-def test_the_modules_are_copied_with_what_they_import(project):
-    """By hand: the config file defines a transform, and imports the head from beside it."""
+def test_user_modules_are_copied_to_the_run_folder(project):
+    """By hand: the config file, which defines a transform, and the head's file, which it imports."""
     copied = {path.name for path in (project / "run" / "code").iterdir()}
     assert copied == {"config.py", "count.py"}
     state = json.loads((checkpoint_paths(project / "run" / "checkpoints")[-1] / "state.json").read_text())
     assert state["user_modules"] == {"config": "config.py", "count": "count.py"}
 
 
-def test_a_copy_of_a_module_is_not_run_twice(project):
-    """Law: the same content from another folder is the module that is loaded, so no name is registered twice."""
+def test_copy_of_an_imported_module_is_not_run_again(project):
+    """Law: a file with the same content in another folder is the module that is loaded, so no name is registered
+    twice."""
     original = import_user_code(project / "count.py")
     assert import_user_code(project / "run" / "code" / "count.py") is original

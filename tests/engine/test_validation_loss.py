@@ -1,4 +1,4 @@
-"""The losses on the validation images: their values, and what they do not depend on."""
+"""Losses on the validation images: their values, and what they do not depend on."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from vertebra.engine import train, validation_losses
 from vertebra.inference import load_model
 from vertebra.models import build_model
 
-from ..helpers.runs import equal, records, weights
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics
 from ..helpers.tiny import tiny_classifier, tiny_config
 
 
@@ -24,7 +24,7 @@ def build(config, data):
 
 
 def test_validation_losses_are_means_over_the_images(tmp_path):
-    """Oracle: torch's cross-entropy of all logits in one batch, in every file that has it."""
+    """Oracle: torch's cross-entropy of all logits in one batch; the same value in every file that has it."""
     config = tiny_classifier(evaluation={"losses": True})
     train(config, tmp_path)
     model = load_model(tmp_path)
@@ -40,12 +40,12 @@ def test_validation_losses_are_means_over_the_images(tmp_path):
     expected = F.cross_entropy(logits, torch.stack(batch.targets)).item()
     losses = json.loads((tmp_path / "eval.json").read_text())["losses"]
     assert losses == {"loss_class": pytest.approx(expected, rel=1e-5), "loss": losses["loss_class"]}
-    last = records(tmp_path)[-1]
+    last = read_metrics(tmp_path)[-1]
     assert last["group"] == "val" and last["loss"] == losses["loss"]
 
 
 def test_validation_losses_do_not_depend_on_the_generator_or_the_mode(shapes):
-    """Law: not a bit changes, although regions are sampled; the model stays in its mode."""
+    """Law: the bits are the same although regions are sampled; the model stays in its mode."""
     config = tiny_config(shapes)
     data = build_dataset(config.val.dataset)
     model = build(config, data)
@@ -58,16 +58,16 @@ def test_validation_losses_do_not_depend_on_the_generator_or_the_mode(shapes):
 
 
 def test_validation_losses_do_not_change_the_training(shapes, tmp_path):
-    """Law: with and without them, in the middle of a run, the same bits."""
+    """Law: with and without them, in the middle of a run, the weights are bit-equal."""
     for name, wanted in (("without", False), ("with", True)):
         train(tiny_config(shapes, evaluation={"every": 1, "losses": wanted}), tmp_path / name)
-    assert equal(weights(tmp_path / "without"), weights(tmp_path / "with"))
-    kept = [line for line in records(tmp_path / "with") if line["group"] == "train"]
-    assert kept == [line for line in records(tmp_path / "without") if line["group"] == "train"]
+    assert equal_tensors(newest_weights(tmp_path / "without"), newest_weights(tmp_path / "with"))
+    kept = [line for line in read_metrics(tmp_path / "with") if line["group"] == "train"]
+    assert kept == [line for line in read_metrics(tmp_path / "without") if line["group"] == "train"]
 
 
-def test_a_loss_that_is_not_finite_is_none(tmp_path):
-    """By hand: infinite weights; JSON has no word for the loss."""
+def test_non_finite_validation_loss_is_none(tmp_path):
+    """By hand: infinite weights; JSON has no value for such a loss."""
     config = tiny_classifier()
     data = build_dataset(config.val.dataset)
     model = build(config, data)

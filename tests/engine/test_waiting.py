@@ -1,4 +1,4 @@
-"""Ranks that wait for rank zero: for as long as it works, and no longer than it lives."""
+"""Ranks that wait for rank zero: as long as rank zero works, and no longer than it lives."""
 
 import subprocess
 import sys
@@ -14,8 +14,8 @@ from vertebra.engine.distributed.context import heartbeats, wait_for_heartbeats_
 from vertebra.structures import PeerError
 
 
-def test_a_rank_waits_while_rank_zero_shows_signs_of_life(monkeypatch):
-    """By hand: work that takes four times as long as a rank waits for one that it does not hear."""
+def test_rank_waits_while_rank_zero_sends_heartbeats(monkeypatch):
+    """By hand: work that takes four times as long as a rank waits without heartbeats."""
     monkeypatch.setattr(context, "HEARTBEAT", 0.05)
     store, ended = HashStore(), []
 
@@ -31,16 +31,16 @@ def test_a_rank_waits_while_rank_zero_shows_signs_of_life(monkeypatch):
     thread.join()
 
 
-def test_a_rank_waits_no_longer_than_rank_zero_lives():
-    """By hand: nobody counts, as where rank zero hangs or is gone."""
+def test_rank_stops_waiting_without_heartbeats():
+    """By hand: no heartbeats, as if rank zero hangs or is gone."""
     began = time.monotonic()
     with pytest.raises(PeerError, match=r"gone or does not answer \(rank zero, for 0 s\)"):
         wait_for_heartbeats_to_end(HashStore(), "turn", timeout=0.2)
     assert 0.2 <= time.monotonic() - began < 2.0
 
 
-def test_an_error_of_rank_zero_ends_the_wait():
-    """By hand: the others hear of the error in the collective that follows."""
+def test_error_on_rank_zero_ends_the_wait():
+    """By hand: the other ranks learn of the error in the next collective."""
     store = HashStore()
     with pytest.raises(ValueError, match="broken"), heartbeats(store, "turn"):
         raise ValueError("broken")
@@ -61,10 +61,10 @@ with init_distributed("cpu") as distributed:
 
 
 @pytest.mark.slow
-def test_scoring_may_take_longer_than_the_timeout_of_collectives(tmp_path: Path):
-    """By hand: two processes whose collectives give up after 8 s, and work of 12 s on rank zero.
+def test_scoring_may_take_longer_than_the_collective_timeout(tmp_path: Path):
+    """By hand: two processes whose collectives time out after 8 s, and work of 12 s on rank zero.
 
-    Boundary AP of a large data set may take longer than the 30 minutes that a run gives.
+    Boundary AP of a large data set may take longer than the 30 minutes of a run's timeout.
     """
     script = tmp_path / "wait.py"
     script.write_text(SCRIPT)

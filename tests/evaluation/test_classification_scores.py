@@ -75,16 +75,16 @@ BAD = {
     "id as text": ([row("1", 0)], "image-id-type", "image id '1', type mismatch: str, where the ground truth has int"),
     "id as truth value": ([row(True, 0)], "image-id-type", "image id True, type mismatch: bool"),
     "id as a list": ([row([1], 0)], "image-id-type", r"image id \[1\], type mismatch: list"),
-    "twice": ([row(1, 0), row(1, 1)], "duplicate-result", "entry 1 is the second of its image"),
-    "no labels": ([row(1)], "bad-label", "not a list of whole numbers"),
-    "label as a fraction": ([row(1, 0.5)], "bad-label", "not a list of whole numbers"),
-    "label out of range": ([row(1, 3)], "bad-label", r"not in 0\.\.2"),
-    "negative label": ([row(1, -1)], "bad-label", r"not in 0\.\.2"),
-    "a label twice": ([row(1, 1, 1)], "bad-label", "each once"),
+    "twice": ([row(1, 0), row(1, 1)], "duplicate-result", "entry 1 is the second result of its image"),
+    "no labels": ([row(1)], "bad-label", "not a list of integers"),
+    "label as a fraction": ([row(1, 0.5)], "bad-label", "not a list of integers"),
+    "label out of range": ([row(1, 3)], "bad-label", r"not distinct in 0\.\.2"),
+    "negative label": ([row(1, -1)], "bad-label", r"not distinct in 0\.\.2"),
+    "a label twice": ([row(1, 1, 1)], "bad-label", "not distinct"),
     "NaN": ([row(1, 0, scores=[float("nan")])], "bad-score", "not a list of finite numbers"),
     "score as text": ([row(1, 0, scores=["1"])], "bad-score", "not a list of finite numbers"),
     "a score too few": ([row(1, 0, 1, scores=[0.5])], "bad-score", "one per label"),
-    "worst first": ([row(1, 0, 1, scores=[0.2, 0.5])], "bad-score", "best first"),
+    "worst first": ([row(1, 0, 1, scores=[0.2, 0.5])], "bad-score", "in falling order"),
 }
 
 
@@ -109,9 +109,9 @@ def test_the_table_by_hand():
     """Aligned, with a dash where there was nothing to find; of very many classes the worst."""
     scores = evaluate_classification({1: 0, 2: 1}, [row(1, 0, 1, 2), row(2, 0, 1, 2)], NAMES)
     assert format_scores(scores).splitlines() == [
-        "metric   score  over",
-        "top1    0.5000  the likeliest class is right",
-        "top5    1.0000  one of the five likeliest is",
+        "metric   score  description",
+        "top1    0.5000  the most likely class is correct",
+        "top5    1.0000  one of the five most likely classes is correct",
         "",
         "class    top1",
         "cat    1.0000",

@@ -70,7 +70,7 @@ def test_scores_are_aligned_and_null_is_a_dash():
     """By hand: a table of the numbers, columns of one width, ``-`` for what was not measured."""
     scores = Scores({"AP": 0.5, "APs": None}, {"cat": 1.0, "traffic light": None}, {"images": 12})
     assert format_scores(scores).splitlines() == [
-        "metric   score  over",
+        "metric   score  description",
         "AP      0.5000  IoU 0.50:0.95",
         "APs          -  area below 32 x 32",
         "",
@@ -86,7 +86,7 @@ def test_scores_are_aligned_and_null_is_a_dash():
 def test_a_users_own_numbers_are_shown_without_a_description():
     """Symptom: a KeyError for the name of a metric that the package does not know."""
     assert format_scores(Scores({"my_error": 0.25, "AP": 0.5}, {}, {}), "counts").splitlines() == [
-        "counts     score  over",
+        "counts     score  description",
         "my_error  0.2500",
         "AP        0.5000  IoU 0.50:0.95",
     ]

@@ -16,7 +16,7 @@ from ..formats.test_results import GOOD, GROUND_TRUTH, MASK, assert_bad_data
         ({"segmentation": None}, "no-shape: image_id=1: entry 1 has no segmentation"),
         (
             {"segmentation": MASK | {"size": [60, 40]}},
-            r"no-shape: image_id=1: entry 1 .*\[60, 40\] in an image of \[40, 60\]",
+            r"no-shape: image_id=1: entry 1 .*\[60, 40\] in an image of size \[40, 60\]",
         ),
     ],
 )

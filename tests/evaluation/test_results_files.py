@@ -148,7 +148,7 @@ OTHER_SIZE = {"size": [2, 2], "counts": "04"}
 SPOILT = [
     ("coco", {"segmentation": ...}, "no-shape", "entry 1 has no segmentation to score"),
     ("coco", {"bbox": ...}, "no-shape", "entry 1 has no bbox to score"),
-    ("coco", {"segmentation": OTHER_SIZE}, "no-shape", r"entry 1 .*\[2, 2\] in an image of \[\d+, \d+\]"),
+    ("coco", {"segmentation": OTHER_SIZE}, "no-shape", r"entry 1 .*\[2, 2\] in an image of size \[\d+, \d+\]"),
     ("coco", {"segmentation": OTHER_SIZE | {"counts": "PPP"}}, "bad-mask", "entry 1 .*end within a number"),
     ("voc", {"image_id": "nowhere"}, "unknown-image", "image_id=nowhere: entry 1 is about image 'nowhere'"),
     ("voc", {"image_id": 1}, "image-id-type", "entry 1 .*type mismatch: int, where the ground truth has str"),
@@ -160,7 +160,7 @@ SPOILT = [
     ("maps", {"segmentation": OTHER_SIZE}, "bad-mask", r"entry 1 .* is 2x2 .* in an image of \d+x\d+"),
     ("maps", {"segmentation": ...}, "bad-results", "entry 1 has no segmentation"),
     ("classes", {"image_id": "nowhere"}, "unknown-image", "entry 1 is about image 'nowhere'"),
-    ("classes", {"labels": [0, 1, 3]}, "bad-label", r"entry 1 .*not in 0\.\.2"),
+    ("classes", {"labels": [0, 1, 3]}, "bad-label", r"entry 1 .*not distinct in 0\.\.2"),
     ("classes", {"scores": [0.5]}, "bad-score", "entry 1 .*one per label"),
 ]
 

@@ -141,7 +141,7 @@ def test_the_matrix_by_hand():
     assert matrix.counts.tolist() == [[1, 1, 0], [0, 1, 1]] and matrix.counts.dtype == np.int64
     assert matrix.hits.tolist() == [1, 1] and matrix.true_pixels.tolist() == [2, 2] and matrix.unions.tolist() == [2, 3]
     for wrong in ((truth + 2, predicted), (truth, predicted + 1)):
-        with pytest.raises(ValueError, match=r"a map of 2 classes holds 0\.\.1 and 255"):
+        with pytest.raises(ValueError, match=r"a label map with 2 classes may only hold 0\.\.1 and 255"):
             ConfusionMatrix.of(*wrong, 2)
 
 
@@ -210,11 +210,11 @@ def test_the_table_by_hand():
     """Aligned, with a dash where there was nothing to find."""
     truth = np.array([[0, 0, 1, 1]], np.uint8)
     assert format_scores(evaluate_semantic({1: truth}, rows([[0, 1, 1, 1]]), NAMES, IDS)).splitlines()[:9] == [
-        "metric                   score  over",
-        "mIoU                    0.5833  classes, intersection over union",
-        "pixel_accuracy          0.7500  pixels",
-        "mean_accuracy           0.7500  classes, share of their pixels",
-        "frequency_weighted_iou  0.5833  classes, weighed by their pixels",
+        "metric                   score  description",
+        "mIoU                    0.5833  mean over classes of intersection over union",
+        "pixel_accuracy          0.7500  fraction of correct pixels",
+        "mean_accuracy           0.7500  mean over classes of the fraction of correct pixels",
+        "frequency_weighted_iou  0.5833  IoU averaged with the classes' fractions of pixels",
         "",
         "class    mIoU",
         "sky    0.5000",

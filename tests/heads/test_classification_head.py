@@ -169,7 +169,7 @@ def test_nothing_is_read_back_from_the_device():
 
 def test_missing_levels_and_classes_are_refused():
     """ValueError that shows what came."""
-    with pytest.raises(ValueError, match=r"reads levels \('c2', 'c9'\); the pyramid has \('c2', 'c3'\)"):
+    with pytest.raises(ValueError, match=r"reads levels \('c2', 'c9'\), but the input has \('c2', 'c3'\)"):
         ClassificationHead(PYRAMID, 3, ClassificationConfig(levels=("c2", "c9")))
     with pytest.raises(ValueError, match="got num_classes=0"):
         ClassificationHead(PYRAMID, 0)

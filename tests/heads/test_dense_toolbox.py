@@ -40,8 +40,8 @@ class RetinaNetHead(Head[Instances, Detections]):
     def __init__(self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: RetinaNetConfig) -> None:
         super().__init__()
         self.config, self.num_classes = config, num_classes
-        self.strides = [(feature_info[level].stride,) * 2 for level in config.levels]
-        self.anchors = ops.PyramidAnchors(config.anchor_sizes, (0.5, 1.0, 2.0), config.round_anchors)
+        strides = [feature_info[level].stride for level in config.levels]
+        self.anchors = ops.PyramidAnchors(strides, config.anchor_sizes, (0.5, 1.0, 2.0), rounded=config.round_anchors)
         channels, per_cell = feature_info[config.levels[0]].channels, self.anchors.per_cell
         self.class_tower, self.box_tower = self._tower(channels), self._tower(channels)
         self.class_logits = nn.Conv2d(channels, per_cell * num_classes, 3, padding=1)
@@ -53,16 +53,16 @@ class RetinaNetHead(Head[Instances, Detections]):
         blocks = (ops.conv_block(channels, channels, 3, activation="relu") for _ in range(self.config.convolutions))
         return nn.Sequential(*blocks)
 
-    def forward(self, features: Features) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def forward(self, features: Features, images: Images) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Compute the anchors, class logits and box offsets of every level."""
         levels = [features[level] for level in self.config.levels]
-        anchors = self.anchors([tuple(level.shape[-2:]) for level in levels], self.strides)
+        anchors = self.anchors([tuple(level.shape[-2:]) for level in levels], images.padded_size)
         logits = [ops.flatten_cells(self.class_logits(self.class_tower(level)), self.num_classes) for level in levels]
         offsets = [ops.flatten_cells(self.box_offsets(self.box_tower(level)), 4) for level in levels]
         return list(zip(anchors, logits, offsets, strict=True))
 
     def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
-        anchors, logits, offsets = (torch.cat(column, dim=-2) for column in zip(*self(features), strict=True))
+        anchors, logits, offsets = (torch.cat(column, dim=-2) for column in zip(*self(features, images), strict=True))
         focal, regression, positives = [], [], []
         for image_logits, image_offsets, target in zip(logits, offsets, targets, strict=True):
             match = ops.assign_boxes(anchors, target, (0.4, 0.5), keep_best=True)
@@ -80,7 +80,7 @@ class RetinaNetHead(Head[Instances, Detections]):
 
     def predict(self, features: Features, images: Images) -> list[Detections]:
         rows = []
-        for anchors, logits, offsets in self(features):
+        for anchors, logits, offsets in self(features, images):
             scores = logits.sigmoid()
             best = ops.top_class_scores(scores.masked_fill(scores <= 0.05, ops.NO_CANDIDATE), 1000)
             boxes = ops.decode_boxes(ops.gather_rows(offsets, best.indices), anchors[best.indices])

@@ -246,9 +246,9 @@ def test_masks_are_needed_to_learn_masks():
     features, boxes, labels, indices, targets = scene()
     boxes_only = [Instances(target.boxes, target.labels) for target in targets]
     samples = samples_of(boxes, labels, indices, torch.ones(2, 9, dtype=torch.bool))
-    with pytest.raises(ValueError, match="learns from Instances with masks"):
+    with pytest.raises(ValueError, match="needs targets with masks"):
         MaskBranch(INFO, CLASSES, TORCHVISION).loss(features, samples, boxes_only)
-    with pytest.raises(ValueError, match="truth='polygons' learns from Instances with polygon_masks; these have none"):
+    with pytest.raises(ValueError, match="truth='polygons' needs targets with polygon_masks; these have none"):
         MaskBranch(INFO, CLASSES, POLYGONS).loss(features, samples, targets)
 
 

@@ -14,7 +14,7 @@ from vertebra.necks import FPN, FPNConfig
 from vertebra.ops import paste_masks
 from vertebra.structures import CheckpointError, Instances
 
-from ..helpers.torchvision_peer import NUM_CLASSES, change, random_images
+from ..helpers.reference_detector import NUM_CLASSES, random_images, replace_in_branch
 
 SIZES = [(96, 128), (80, 120)]
 VERSIONS = {"v1": (maskrcnn_resnet50_fpn, TORCHVISION_MASK), "v2": (maskrcnn_resnet50_fpn_v2, TORCHVISION_V2)}
@@ -32,8 +32,10 @@ def pair(request):
         rpn_post_nms_top_n_train=200, rpn_post_nms_top_n_test=200, box_detections_per_img=30,
     )  # fmt: skip
     theirs.transform.resize = lambda image, target=None: (image, target)
-    config = change(config, "rpn", post_nms=(200, 200), samples=EVERY)
-    config = change(config, "box", samples=EVERY, score_threshold=0.0, max_candidates=10**4, max_detections=30)
+    config = replace_in_branch(config, "rpn", post_nms=(200, 200), samples=EVERY)
+    config = replace_in_branch(
+        config, "box", samples=EVERY, score_threshold=0.0, max_candidates=10**4, max_detections=30
+    )
     backbone = vertebra.create_backbone("resnet50")  # without weights, torchvision does not freeze its norms either
     neck = FPN(backbone.feature_info, FPNConfig(norm="batch" if request.param == "v2" else "none"))
     ours = Model(backbone, neck, RCNNHead(neck.feature_info, NUM_CLASSES, config))
@@ -109,5 +111,5 @@ def test_losses_equal_torchvisions(pair):
 
 def test_foreign_names_are_refused():
     """Exit code 4, naming the tensor."""
-    with pytest.raises(CheckpointError, match=r"roi_heads.keypoint_head.0.weight is no tensor of torchvision's"):
+    with pytest.raises(CheckpointError, match=r"roi_heads.keypoint_head.0.weight is not a tensor of torchvision's"):
         from_torchvision_detector({"roi_heads.keypoint_head.0.weight": torch.zeros(1)})

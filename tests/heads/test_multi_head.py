@@ -32,7 +32,7 @@ from vertebra.ops import full_size_logits, split_losses
 from vertebra.structures import DataError, UsageError
 from vertebra.tools.cli import main
 
-from ..helpers.runs import rescored
+from ..helpers.runs import eval_scores
 from ..helpers.tiny import tiny_config
 
 
@@ -157,7 +157,7 @@ def test_each_head_learns_and_predicts_as_it_would_alone(shapes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"weights": {"masks": 1.0}}, r"weights has \['masks'\]; the heads are \['boxes', 'semantic'\]"),
+        ({"weights": {"masks": 1.0}}, r"weights has unknown heads \['masks'\]; the heads are \['boxes', 'semantic'\]"),
         ({"heads": {"boxes": {"name": "rcnn"}}}, "at least 2 items"),
         ({"heads": {"a b": {"name": "rcnn"}, "c": {"name": "fcn"}}}, "pattern"),
         ({"heads": {"a": {"name": "rcn"}, "c": {"name": "fcn"}}}, "did you mean 'rcnn'"),
@@ -179,16 +179,18 @@ def test_data_without_the_annotations_of_a_head_are_refused(shapes):
     without = joint(shapes).parts["detection"].replace(masks=False)
     with pytest.raises(UsageError, match="the head needs masks, but the data set provides boxes only"):
         require_targets(head, build_dataset(joint(shapes, detection=without)))
-    with pytest.raises(UsageError, match="head is for multi_head, the data set for detection"):
+    with pytest.raises(UsageError, match="head is for multi_head, but the data set is for detection"):
         require_targets(head, build_dataset(without))
-    with pytest.raises(UsageError, match="the head is for semantic, the data set for multi_head"):
+    with pytest.raises(UsageError, match="the head is for semantic, but the data set is for multi_head"):
         require_targets(head.heads["semantic"], data)
     classifier = head.replace(heads={**head.heads, "scene": ClassificationConfig()})
     with pytest.raises(UsageError, match=r"no annotations for classification, .*: give it as parts\.classification"):
         require_targets(classifier, data)
     with pytest.raises(UsageError, match=r"no annotations for semantic, only for detection: give it as parts"):
         build_dataset(without).part("semantic")
-    with pytest.raises(ValueError, match=r"the head 'semantic' is for semantic; there are classes for detection only"):
+    with pytest.raises(
+        ValueError, match=r"the head 'semantic' is for semantic, but there are classes for detection only"
+    ):
         build_model(config.model, {"detection": ("a", "b")})
 
 
@@ -215,7 +217,7 @@ def test_a_run_of_two_heads_trains_evaluates_and_predicts(shapes, tmp_path, caps
     from_files = {
         f"{head}/{name}": numbers
         for head in ("boxes", "semantic")
-        for name, numbers in rescored([str(run), "--results", str(run / f"results_{head}.json")], tmp_path).items()
+        for name, numbers in eval_scores([str(run), "--results", str(run / f"results_{head}.json")], tmp_path).items()
     }
     assert {name: scores[name] for name in names} == {name: from_files[name] for name in names}
 

@@ -12,15 +12,15 @@ from vertebra.models import from_torchvision_detector
 from vertebra.ops import split_losses, total_loss
 from vertebra.structures import Instances
 
-from ..helpers.torchvision_peer import (
+from ..helpers.reference_detector import (
     CONVENTIONS,
     NUM_CLASSES,
     PROPOSALS,
-    change,
-    our_twin,
-    peer_features,
     random_images,
+    replace_in_branch,
     torchvision_detector,
+    torchvision_features,
+    vertebra_detector,
 )
 
 SIZES = [[(128, 160)], [(160, 224), (150, 200)]]  # 160 x 224: the coarsest levels have odd sizes
@@ -51,11 +51,11 @@ def targets_for(proposals: list[torch.Tensor], per_image: int = 5) -> tuple[list
 def dense_pair(peer, config, sizes):
     """Return both RPNs' anchors, logits and offsets on the peer's features."""
     pixels, images = random_images(sizes)
-    features, image_list = peer_features(peer, pixels)
+    features, image_list = torchvision_features(peer, pixels)
     their_features = list(features.values())
     objectness, offsets = peer.rpn.head(their_features)
     anchors = peer.rpn.anchor_generator(image_list, their_features)
-    ours = our_twin(peer, config).head.rpn(features, images)
+    ours = vertebra_detector(peer, config).head.rpn(features, images)
     return ours, anchors[0], objectness, offsets
 
 
@@ -63,9 +63,9 @@ def dense_pair(peer, config, sizes):
 def test_features_equal_torchvisions(peer, sizes):
     """Normalized, padded pixels through ResNet-18 and FPN: bit-equal but for the order of two roundings."""
     pixels, images = random_images(sizes)
-    theirs, _ = peer_features(peer, pixels)
+    theirs, _ = torchvision_features(peer, pixels)
     with torch.no_grad():
-        ours = our_twin(peer).features(images)
+        ours = vertebra_detector(peer).features(images)
     for level, expected in theirs.items():
         torch.testing.assert_close(ours[level], expected, atol=5e-5, rtol=1e-5)
 
@@ -84,7 +84,7 @@ def test_rpn_outputs_equal_torchvisions(peer, sizes):
 
 def proposals_of(peer, sizes) -> tuple[list[torch.Tensor], dict, object]:
     pixels, images = random_images(sizes)
-    features, image_list = peer_features(peer, pixels)
+    features, image_list = torchvision_features(peer, pixels)
     boxes, _ = peer.rpn(image_list, features)
     return boxes, features, images
 
@@ -101,7 +101,7 @@ def same_boxes(first: torch.Tensor, second: torch.Tensor, tolerance: float = 1e-
 def test_proposals_equal_torchvisions(peer, sizes):
     """The same set of boxes per image after suppression."""
     expected, features, images = proposals_of(peer, sizes)
-    rpn = our_twin(peer).head.rpn
+    rpn = vertebra_detector(peer).head.rpn
     proposals = rpn.propose(rpn(features, images), images, training=False)
     for boxes, valid, theirs in zip(*proposals, expected, strict=True):
         assert len(theirs) == PROPOSALS
@@ -124,7 +124,7 @@ def box_outputs(peer, config, sizes):
     peer.roi_heads.box_roi_pool.scales = None
     pooled = peer.roi_heads.box_roi_pool(pooled_from, proposals, shapes)
     logits, offsets = peer.roi_heads.box_predictor(peer.roi_heads.box_head(pooled))
-    ours = our_twin(peer, config).head.box(features, padded(proposals).boxes)
+    ours = vertebra_detector(peer, config).head.box(features, padded(proposals).boxes)
     valid = padded(proposals).valid
     return (ours.logits[valid], ours.offsets[valid]), (logits.roll(-1, 1), offsets.unflatten(1, (-1, 4))[:, 1:])
 
@@ -141,10 +141,12 @@ def losses_of(peer, config, sizes) -> tuple[dict, dict, object]:
     """Return both sides' losses and our model; every anchor and proposal is drawn, so that no random draw decides."""
     pixels, images = random_images(sizes)
     their_targets, our_targets = targets_for(proposals_of(peer, sizes)[0])
-    twin = our_twin(peer, change(change(config, "rpn", samples=10**6), "box", samples=10**6))
+    twin = vertebra_detector(
+        peer, replace_in_branch(replace_in_branch(config, "rpn", samples=10**6), "box", samples=10**6)
+    )
     peer.rpn.fg_bg_sampler.batch_size_per_image = peer.roi_heads.fg_bg_sampler.batch_size_per_image = 10**6
     peer.train()
-    features, image_list = peer_features(peer, pixels)
+    features, image_list = torchvision_features(peer, pixels)
     proposals, rpn_losses = peer.rpn(image_list, features, their_targets)
     pooled_from = {str(index): features[level] for index, level in enumerate(("p2", "p3", "p4", "p5"))}
     _, box_losses = peer.roi_heads(pooled_from, proposals, image_list.image_sizes, their_targets)
@@ -194,7 +196,9 @@ def end_to_end(peer, config, sizes, seed: int = 0) -> list[tuple[float, int, int
     pixels, images = random_images(sizes, seed)
     with torch.no_grad():
         theirs = peer(pixels)
-        ours = our_twin(peer, change(config, "box", score_threshold=0.0, max_candidates=10**5)).predict(images)
+        ours = vertebra_detector(
+            peer, replace_in_branch(config, "box", score_threshold=0.0, max_candidates=10**5)
+        ).predict(images)
     return [(matched_fraction(*pair), len(pair[0]), len(pair[1]["boxes"])) for pair in zip(ours, theirs, strict=True)]
 
 
@@ -212,20 +216,20 @@ def test_detections_equal_torchvisions_from_pixels(peer, sizes, seed):
 
 def test_negative_control_rounded_anchors(peer):
     """Unrounded anchors must fail the anchor gate."""
-    ours, anchors, *_ = dense_pair(peer, change(CONVENTIONS, "rpn", round_anchors=False), SIZES[0])
+    ours, anchors, *_ = dense_pair(peer, replace_in_branch(CONVENTIONS, "rpn", round_anchors=False), SIZES[0])
     assert (torch.cat(ours.anchors) - anchors).abs().max() > 0.1
 
 
 def test_negative_control_anchor_stride(peer):
     """Exact strides must fail the anchor gate where a level's size is odd: by tens of pixels on the coarsest."""
-    ours, anchors, *_ = dense_pair(peer, change(CONVENTIONS, "rpn", anchor_stride="exact"), SIZES[1])
+    ours, anchors, *_ = dense_pair(peer, replace_in_branch(CONVENTIONS, "rpn", anchor_stride="exact"), SIZES[1])
     assert (torch.cat(ours.anchors) - anchors).abs().max() > 10
 
 
 def test_negative_control_proposal_count(peer):
     """Fewer candidates per level must fail the proposal gate."""
     expected, features, images = proposals_of(peer, SIZES[0])
-    rpn = our_twin(peer, change(CONVENTIONS, "rpn", pre_nms=(2000, 100))).head.rpn
+    rpn = vertebra_detector(peer, replace_in_branch(CONVENTIONS, "rpn", pre_nms=(2000, 100))).head.rpn
     proposals = rpn.propose(rpn(features, images), images, training=False)
     assert not same_boxes(proposals.boxes[0][proposals.valid[0]], expected[0])
 
@@ -235,7 +239,7 @@ def test_negative_control_proposal_count(peer):
 )
 def test_negative_control_pooling(peer, pool):
     """Each pooling convention flipped alone must fail the box branch's gate."""
-    config = change(CONVENTIONS, "box", pool=CONVENTIONS.box.pool.replace(**pool))
+    config = replace_in_branch(CONVENTIONS, "box", pool=CONVENTIONS.box.pool.replace(**pool))
     (our_logits, _), (logits, _) = box_outputs(peer, config, SIZES[0])
     assert (our_logits - logits).abs().max() > 1e-2
 
@@ -243,7 +247,7 @@ def test_negative_control_pooling(peer, pool):
 def test_negative_control_background_position(peer):
     """Reading the background from the wrong end must fail: the weights do not even have that shape."""
     with pytest.raises(RuntimeError, match="box_offsets"):
-        our_twin(peer, change(CONVENTIONS, "box", background="last"))
+        vertebra_detector(peer, replace_in_branch(CONVENTIONS, "box", background="last"))
 
 
 @pytest.mark.parametrize(
@@ -260,11 +264,11 @@ def test_negative_control_background_position(peer):
 )
 def test_negative_control_losses(peer, branch, values, loss):
     """Each loss convention flipped alone must fail the loss gate, by more than ten times its tolerance."""
-    ours, theirs, _ = losses_of(peer, change(CONVENTIONS, branch, **values), SIZES[0])
+    ours, theirs, _ = losses_of(peer, replace_in_branch(CONVENTIONS, branch, **values), SIZES[0])
     assert abs(ours[loss].item() / theirs[loss].item() - 1) > 1e-4
 
 
 @pytest.mark.parametrize("values", [{"nms_threshold": 0.4}, {"min_size": 20.0}], ids=str)
 def test_negative_control_detections(peer, values):
     """Each rule of the last stage flipped alone must fail the end-to-end gate."""
-    assert end_to_end(peer, change(CONVENTIONS, "box", **values), SIZES[0])[0][0] < 0.98
+    assert end_to_end(peer, replace_in_branch(CONVENTIONS, "box", **values), SIZES[0])[0][0] < 0.98

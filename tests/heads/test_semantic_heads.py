@@ -139,16 +139,24 @@ def test_padding_changes_nothing_for_one_convolution(config):
 @pytest.mark.parametrize(
     ("config", "info", "match"),
     [
-        (DeepLabConfig(), pyramid(32), "rates for a level of stride 8 or 16; 'c5' has 32: give the backbone"),
-        (DeepLabConfig(), NECK, r"DeepLab reads levels \('c5',\); the pyramid has .*p5"),
+        (
+            DeepLabConfig(),
+            pyramid(32),
+            "rates for a level of stride 8 or 16, but 'c5' has stride 32: set output_stride=16",
+        ),
+        (DeepLabConfig(), NECK, r"DeepLab reads levels \('c5',\), but the input has .*p5"),
         (DeepLabConfig(low_level=LowLevelConfig(level="c1")), pyramid(), r"reads levels \('c1', 'c5'\)"),
         (FCNConfig(level="c9"), pyramid(), r"FCN reads levels \('c9',\)"),
         (FCNConfig(auxiliary=AuxiliaryConfig(level="c6")), pyramid(), r"auxiliary classifier reads levels \('c6',\)"),
         (UNetConfig(levels=("c2", "c7")), pyramid(), r"U-Net reads levels \('c2', 'c7'\)"),
-        (UNetConfig(levels=("c4", "c2")), pyramid(), r"fine to coarse; got {'c4': 16, 'c2': 4}"),
-        (UNetConfig(), NECK, "U-Net needs two levels or more"),
-        (SemanticFPNConfig(), BACKBONE, "put a neck before the head that makes them, such as 'fpn'"),
-        (SemanticFPNConfig(levels=("c4", "c5")), pyramid(), "halve the one before; got strides {'c4': 16, 'c5': 16}"),
+        (UNetConfig(levels=("c4", "c2")), pyramid(), r"fine to coarse; got strides {'c4': 16, 'c2': 4}"),
+        (UNetConfig(), NECK, "U-Net needs at least two levels"),
+        (SemanticFPNConfig(), BACKBONE, "add a neck that computes them, such as 'fpn'"),
+        (
+            SemanticFPNConfig(levels=("c4", "c5")),
+            pyramid(),
+            "levels that each halve the previous; got strides {'c4': 16, 'c5': 16}",
+        ),
     ],
 )
 def test_a_pyramid_that_does_not_fit_is_refused(config, info, match):

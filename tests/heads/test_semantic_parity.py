@@ -16,7 +16,7 @@ from vertebra.necks import Passthrough
 from vertebra.ops import full_size_logits, semantic, total_loss
 from vertebra.structures import CheckpointError, Images
 
-from ..helpers.resnet_peer import randomize
+from ..helpers.reference_resnets import randomize
 
 CLASSES = 21
 CLOSE, FAR = 1e-5, 1e-2
@@ -234,5 +234,5 @@ def test_every_tensor_is_converted_once(peer, ours):
     converted = from_torchvision_segmenter(theirs)
     assert sorted(map(id, converted.values())) == sorted(map(id, theirs.values()))
     assert converted.keys() == ours.state_dict().keys()
-    with pytest.raises(CheckpointError, match=r"roi_heads\.box is no tensor of torchvision's"):
+    with pytest.raises(CheckpointError, match=r"roi_heads\.box is not a tensor of torchvision's"):
         from_torchvision_segmenter({"roi_heads.box": torch.zeros(1)})

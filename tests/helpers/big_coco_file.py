@@ -1,4 +1,4 @@
-"""A COCO file of any size whose images are all the same small picture: for measuring memory."""
+"""A COCO file of any size whose images are all the same small picture, for measuring memory."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ SIDE = 32
 
 
 def write_big(folder: Path, images: int, objects: int) -> CocoConfig:
-    """So many images, and objects with a polygon of 12 points each in turn on them."""
+    """Write a number of images, and a number of objects with polygons of 12 points, spread over them."""
     folder.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (SIDE, SIDE), (90, 120, 60)).save(folder / "picture.jpg")
     angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)

@@ -1,4 +1,4 @@
-"""How much memory tensors take at the same time."""
+"""Measuring the memory of tensors."""
 
 import itertools
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import torch
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:
-    """Return the most bytes of tensors on the CPU that a call holds at a time, beside what was there before."""
+    """Return the peak of bytes that tensors take on the CPU during a call, beyond what they took before."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         result = call()
     del result

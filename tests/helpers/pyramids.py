@@ -14,7 +14,7 @@ BACKBONE = {
 
 
 def features_of(feature_info: dict[str, FeatureInfo], height: int = 161, width: int = 227) -> dict[str, Tensor]:
-    """Return noise for two images, each level of ceil(size / stride) cells."""
+    """Return random features for two images, with ceil(size / stride) cells per side in each level."""
     generator = torch.Generator().manual_seed(0)
     return {
         level: torch.randn(2, info.channels, -(-height // info.stride), -(-width // info.stride), generator=generator)

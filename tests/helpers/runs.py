@@ -1,4 +1,4 @@
-"""What a run leaves, for comparison with another."""
+"""Starting training processes, and reading what a run has written, for comparison with another run."""
 
 import json
 import os
@@ -17,11 +17,11 @@ from vertebra.inference import checkpoint_paths
 from vertebra.tools.cli import main
 
 
-def run_in_process(
+def start_training(
     config: ExperimentConfig, output: Path, *flags: str, config_folder: Path | None = None, processes: int = 1
 ) -> subprocess.Popen[str]:
-    """A training in a session of its own, by the tool: one process, or more by torchrun; its config is beside the
-    output."""
+    """Start a training in a process of its own: one process, or several with torchrun. Its config is written beside
+    the output."""
     path = (config_folder or output.parent) / f"{output.name}.json"
     write_json(path, config.model_dump(mode="json"))
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
@@ -31,14 +31,14 @@ def run_in_process(
 
 
 def start_process(command: list[str]) -> subprocess.Popen[str]:
-    """A process in a session of its own, whose stderr is read; none outlives its test."""
+    """Start a process in a session of its own, with its stderr piped; it is killed when the test ends."""
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     _started.append(process)
     return process
 
 
-def end_processes() -> None:
-    """Kill what is left of the processes that were started."""
+def kill_started_processes() -> None:
+    """Kill all processes that were started and still run."""
     for process in _started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -50,36 +50,36 @@ _started: list[subprocess.Popen[str]] = []
 
 
 def wait_for_steps(process: subprocess.Popen[str], run: Path) -> None:
-    """Until the first steps are logged."""
+    """Wait until the run has logged its first steps."""
     while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.02)
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    """The newest checkpoint's tensors."""
+def newest_weights(run: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of the newest checkpoint of a run."""
     return load_file(checkpoint_paths(run / "checkpoints")[-1] / "model.safetensors")
 
 
-def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    """The same names with the same bits."""
+def equal_tensors(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    """Return whether two dicts of tensors have the same names and bit-identical values."""
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def records(run: Path) -> list[dict]:
-    """The run's metrics, without what the machine decides."""
+def read_metrics(run: Path) -> list[dict]:
+    """Return the lines of a run's metrics.jsonl, without measurements of time and memory."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     measured = ("images_per_second", "data_wait", "peak_memory")
     return [{key: value for key, value in line.items() if key not in measured} for line in lines]
 
 
-def rescored(arguments: list[str], output: Path) -> dict:
-    """The numbers that ``eval`` writes, without the facts beside them."""
+def eval_scores(arguments: list[str], output: Path) -> dict:
+    """Run ``vertebra eval`` with these arguments, and return the scores that it writes."""
     assert main(["eval", *arguments, "--json", str(output / "rescored.json")]) == 0
-    return numbers(output / "rescored.json")
+    return read_scores(output / "rescored.json")
 
 
-def numbers(path: Path) -> dict:
-    """What a file of scores holds, without the facts beside them."""
+def read_scores(path: Path) -> dict:
+    """Return the scores in a file such as eval.json, without its step and the path of the results."""
     scores = json.loads(path.read_text())
     return {key: value for key, value in scores.items() if key not in ("step", "results")}

@@ -1,4 +1,4 @@
-"""Small semantic heads, and something for them to look at."""
+"""Small semantic heads, with features, images and targets for them."""
 
 import torch
 
@@ -15,13 +15,13 @@ NECK = {f"p{level}": FeatureInfo(8, 2**level) for level in (2, 3, 4, 5)}
 
 
 def pyramid(output_stride: int = 16) -> dict[str, FeatureInfo]:
-    """A ResNet's levels, dilated, and a neck's."""
+    """Return the levels of a dilated ResNet and of a neck."""
     levels = {name: FeatureInfo(info.channels, min(info.stride, output_stride)) for name, info in BACKBONE.items()}
     return levels | NECK
 
 
 def build_head(name: str, output_stride: int = 16, num_classes: int = CLASSES, **options) -> SemanticHead:
-    """A small head of a name, with an auxiliary classifier."""
+    """Build a small semantic head by name, with an auxiliary classifier."""
     config_type = HEADS[name].config
     options = {"auxiliary": AuxiliaryConfig(), **options}
     if "channels" in config_type.model_fields:
@@ -31,7 +31,7 @@ def build_head(name: str, output_stride: int = 16, num_classes: int = CLASSES, *
 
 
 def scene(output_stride: int = 16, sizes: Sizes = SIZES) -> tuple[dict[str, torch.Tensor], Images, list[torch.Tensor]]:
-    """Features of noise, images without content and a truth of each."""
+    """Return random features, blank images, and a random target for each image."""
     images = Images.from_list([torch.zeros(3, *size, dtype=torch.uint8) for size in sizes], divisor=1)
     features = features_of(pyramid(output_stride), *images.pixels.shape[-2:])
     generator = torch.Generator().manual_seed(1)

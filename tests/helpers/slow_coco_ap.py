@@ -7,12 +7,12 @@ AREAS = {"": (0, 1e10), "s": (0, 32**2), "m": (32**2, 96**2), "l": (96**2, 1e10)
 
 
 def size_of(entry: dict) -> float:
-    """The area of what is compared: of the mask (a bitmap) where there is one, otherwise of the box."""
+    """Return the area of an entry's mask (a bitmap) if it has one, otherwise of its box."""
     return float(entry["mask"].sum()) if "mask" in entry else entry["bbox"][2] * entry["bbox"][3]
 
 
 def common_area(first: dict, second: dict) -> float:
-    """What is in both."""
+    """Return the area of the intersection of two masks or boxes."""
     if "mask" in first:
         return float((first["mask"] & second["mask"]).sum())
     (x, y, w, h), (u, v, a, b) = first["bbox"], second["bbox"]
@@ -20,14 +20,15 @@ def common_area(first: dict, second: dict) -> float:
 
 
 def overlap_of(detection: dict, truth: dict) -> float:
-    """Intersection over union; over the detection's area where the truth is a crowd, which may hold it whole."""
+    """Return the intersection over union; if the ground truth is a crowd, the intersection over the detection's
+    area."""
     common = common_area(detection, truth)
     own = size_of(detection)
     return common / (own if truth["iscrowd"] else own + size_of(truth) - common)
 
 
 def match_image(detections: list[dict], truths: list[dict], threshold: float, area: tuple) -> tuple[list, int]:
-    """(score, hit) of each detection that counts, best first, and how many truths there were to be found."""
+    """Return (score, is true positive) of each detection that counts, best first, and the number of objects to find."""
     low, high = area
     ignored = [truth["iscrowd"] or not low <= truth["area"] <= high for truth in truths]
     free = set(range(len(truths)))
@@ -51,7 +52,7 @@ def match_image(detections: list[dict], truths: list[dict], threshold: float, ar
 
 
 def class_scores(images: list[tuple], threshold: float, area: tuple, limit: int) -> tuple[float, float] | None:
-    """(average precision, recall) of one class over (detections, truths) of each image; None without a truth."""
+    """Return (average precision, recall) of a class, from (detections, objects) of each image; None without objects."""
     outcomes, total = [], 0
     for detections, truths in images:
         best = sorted(detections, key=lambda entry: -entry["score"])[:limit]
@@ -70,7 +71,7 @@ def class_scores(images: list[tuple], threshold: float, area: tuple, limit: int)
 
 
 def slow_summary(truth: dict, results: list[dict]) -> dict[str, float | None]:
-    """COCO's twelve numbers; results in the order in which equal scores are to be ranked."""
+    """Return COCO's twelve numbers. Of equal scores the one that is first in ``results`` ranks first."""
 
     def mean(place: int, thresholds=THRESHOLDS, size: str = "", limit: int = 100) -> float | None:
         scores = [

@@ -1,4 +1,5 @@
-"""A tiny valid COCO data set to spoil: four images of 64 x 96, six objects of two classes with sparse ids."""
+"""A tiny valid COCO data set for tests to change: four images of 64 x 96, six objects of two classes with sparse
+ids."""
 
 import copy
 import json
@@ -30,12 +31,12 @@ CONTENT: dict[str, Any] = {
 
 
 def tiny_content() -> dict[str, Any]:
-    """A copy of its own, to change."""
+    """Return a copy of the valid annotation file's content."""
     return copy.deepcopy(CONTENT)
 
 
 def write_tiny(folder: Path, content: dict[str, Any] | bytes | None = None) -> CocoConfig:
-    """The images and an annotation file with this content (default: the valid one), and the config that reads them."""
+    """Write the images and an annotation file with this content (default: the valid one); return the config for it."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for number in (11, 12, 13, 14):
         pixels = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -47,7 +48,7 @@ def write_tiny(folder: Path, content: dict[str, Any] | bytes | None = None) -> C
 
 
 def totals_add_up(report: DataReport) -> bool:
-    """read = used + skipped, for images and annotations."""
+    """Return whether read = used + skipped, for images and for annotations."""
     return all(
         total["read"] == total["used"] + sum(case["count"] for case in report.as_json()["skipped"][kind].values())
         for kind, total in report.as_json()["totals"].items()
@@ -55,5 +56,5 @@ def totals_add_up(report: DataReport) -> bool:
 
 
 def open_tiny(folder: Path, content: dict[str, Any] | bytes | None = None, policy="error", **changes) -> CocoDataset:
-    """The data set of such a file."""
+    """Write the tiny data set with this content, and open it."""
     return CocoDataset(policy, write_tiny(folder, content).replace(**changes))

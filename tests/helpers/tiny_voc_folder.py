@@ -1,4 +1,4 @@
-"""A tiny valid PASCAL VOC folder to spoil: three images of 64 x 96, four objects of three classes, a mask each."""
+"""A tiny valid PASCAL VOC folder for tests to change: three images of 64 x 96, four objects of three classes, masks."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ OBJECTS = {
 """Of each image the name, the box as the file has it, and difficult."""
 
 
-def describe(objects, size: str | None = None) -> str:
-    """An annotation."""
+def to_xml(objects, size: str | None = None) -> str:
+    """Return the XML of an annotation."""
     if size is None:
         size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"
     things = "".join(
@@ -30,21 +30,21 @@ def describe(objects, size: str | None = None) -> str:
 
 
 def save_mask(path: Path, labels: np.ndarray) -> None:
-    """A palette PNG whose colours tell nothing."""
+    """Save class numbers as a palette PNG whose colors have no meaning."""
     image = Image.fromarray(labels.astype(np.uint8))
     image.putpalette(bytes(reversed(range(256))) * 3)
     image.save(path)
 
 
 def write_voc(root: Path) -> Path:
-    """The whole folder, with one list ``train`` for boxes and for masks."""
+    """Write the folder, with one image list ``train`` for boxes and for masks."""
     for folder in ("Annotations", "ImageSets/Main", "ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
         (root / folder).mkdir(parents=True)
     for number, (stem, objects) in enumerate(OBJECTS.items()):
         generator = np.random.default_rng(number)
         pixels = generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(root / "JPEGImages" / f"{stem}.jpg")
-        (root / "Annotations" / f"{stem}.xml").write_text(describe(objects))
+        (root / "Annotations" / f"{stem}.xml").write_text(to_xml(objects))
         labels = generator.integers(0, 21, (HEIGHT, WIDTH))
         labels[:, number] = 255
         save_mask(root / "SegmentationClass" / f"{stem}.png", labels)

@@ -171,7 +171,7 @@ def test_tensors_that_are_no_images_are_refused(pixels, message, as_users_run):
 
 def test_one_channel_is_refused_by_a_model_of_three(as_users_run):
     """ValueError that names both numbers of channels, instead of a silent broadcast."""
-    with pytest.raises(ValueError, match="takes images of 3 channels, got 1"):
+    with pytest.raises(ValueError, match="needs images with 3 channels, got 1"):
         small_model()(Images.from_list([torch.zeros(1, 64, 64, dtype=torch.uint8)]), [nothing()])
 
 

@@ -174,11 +174,13 @@ def test_other_tasks_and_impossible_windows_are_refused():
     """ValueError that names the model's task; a config without a scale, without a window, or with gaps."""
     backbone = create_backbone("resnet10t")
     neck = FPN(backbone.feature_info)
-    with pytest.raises(ValueError, match="a class for every pixel; this one's task is detection"):
+    with pytest.raises(
+        ValueError, match="needs a model for semantic segmentation; the task of this model is detection"
+    ):
         predict_semantic(Model(backbone, neck, RCNNHead(neck.feature_info, 2)), images_of((64, 64)))
     for wrong in ({"scales": ()}, {"scales": (0.0,)}, {"window": 0}, {"window": 5, "stride": 0}):
         with pytest.raises(ValidationError):
             SemanticInference(**wrong)
     for wrong in ({"stride": 4}, {"window": 4, "stride": 5}):
-        with pytest.raises(ValidationError, match="leave no gap"):
+        with pytest.raises(ValidationError, match="or there are gaps between windows"):
             SemanticInference(**wrong)

@@ -1,5 +1,6 @@
 """Weights into a model of other classes: what a class has learned goes by its name."""
 
+import itertools
 import json
 
 import pytest
@@ -18,6 +19,7 @@ from vertebra.heads import (
     MaskBranchConfig,
     MultiHeadConfig,
     RCNNConfig,
+    RetinaNetConfig,
     SemanticFPNConfig,
     class_rows_by_tensor,
 )
@@ -28,7 +30,7 @@ from vertebra.structures import CheckpointError, Images, InputConfig, UsageError
 from vertebra.tools.cli import main
 
 from ..helpers.pyramids import features_of
-from ..helpers.runs import equal, weights
+from ..helpers.runs import equal_tensors, newest_weights
 from ..helpers.semantic import NAMES, build_head, pyramid
 from ..helpers.tiny import BACKBONE, tiny_classifier, tiny_config
 
@@ -82,7 +84,7 @@ def test_a_shared_class_is_told_as_before(before, after):
     ours, theirs = region_outputs(model.head, NEW), region_outputs(source.head, OLD)
     for name in (*SHARED, ""):
         torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-5)
-    assert said.endswith("detection: owl, cat mapped by name; newt, eel initialised; dog dropped")
+    assert said.endswith("detection: owl, cat mapped by name; newt, eel initialized; dog dropped")
 
 
 def test_another_class_starts_as_it_was_made():
@@ -95,7 +97,7 @@ def test_another_class_starts_as_it_was_made():
         assert torch.equal(box.box_offsets.bias[4 * row : 4 * row + 4], fresh.box_offsets.bias[4 * row : 4 * row + 4])
     assert torch.equal(model.head.mask.logits.weight[[0, 3]], twin.head.mask.logits.weight[[0, 3]])
     assert torch.equal(box.box_offsets.weight[8:12], old.box_offsets.weight[12:16])  # owl: row 2 here, row 3 there
-    assert equal(model.backbone.state_dict(), source.backbone.state_dict())
+    assert equal_tensors(model.backbone.state_dict(), source.backbone.state_dict())
 
 
 @pytest.mark.parametrize("name", [*NAMES, "classification"])
@@ -142,6 +144,7 @@ def test_each_of_several_heads_has_classes_of_its_own():
         *(rcnn(background, class_agnostic=agnostic) for background in ("last", "first") for agnostic in (False, True)),
         *(HEADS[name].config(name=name, auxiliary=AuxiliaryConfig()) for name in NAMES),
         ClassificationConfig(),
+        RetinaNetConfig(),
     ],
     ids=lambda config: config.name,
 )
@@ -153,9 +156,11 @@ def test_a_head_says_which_of_its_tensors_have_rows_of_classes(config):
         for name, tensor in many.state_dict().items()
         if tensor.shape != few.state_dict()[name].shape
     }
-    assert grown and grown == {name: rows.per_class for name, (_, rows) in class_rows_by_tensor(many).items()}
-    for name, (_, rows) in class_rows_by_tensor(many).items():
-        assert sum(place.stop - place.start for place in rows.slices("abc").values()) == len(many.state_dict()[name])
+    declared = {name: rows for name, (_, rows) in class_rows_by_tensor(many).items()}
+    assert grown and grown == {name: rows.per_class * rows.repeats for name, rows in declared.items()}
+    for name, rows in declared.items():
+        indices = itertools.chain.from_iterable(rows.indices("abc").values())
+        assert sorted(indices) == list(range(len(many.state_dict()[name])))
 
 
 @pytest.mark.parametrize("other", [rcnn(class_agnostic=True), rcnn(fc=(9,)), DeepLabConfig(level="c4", channels=8)])
@@ -165,7 +170,7 @@ def test_another_architecture_is_refused(other):
     with pytest.raises(CheckpointError, match=r"does not fit this model: head\.") as caught:
         transfer_weights(model, build(other, OLD, 1))
     assert caught.value.exit_code == 4
-    assert equal(model.state_dict(), twin.state_dict())
+    assert equal_tensors(model.state_dict(), twin.state_dict())
 
 
 def test_frozen_norms_take_what_batch_norms_learned():
@@ -224,11 +229,11 @@ def test_resuming_needs_not_what_the_run_started_from(shapes, trained, tmp_path)
     """Law: once it has a checkpoint, its start may be gone; another start is refused with exit code 2."""
     config = fewer_classes(shapes, trained)
     train(config, tmp_path / "run")
-    before = weights(tmp_path / "run")
+    before = newest_weights(tmp_path / "run")
     gone = trained.rename(trained.with_name("gone"))
     try:
         train(config, tmp_path / "run", resume=True)
-        assert equal(weights(tmp_path / "run"), before)
+        assert equal_tensors(newest_weights(tmp_path / "run"), before)
         with pytest.raises(UsageError, match="start_from was"):
             train(config.replace(model={"start_from": None}), tmp_path / "run", resume=True)
     finally:

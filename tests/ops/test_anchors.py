@@ -36,8 +36,8 @@ def test_pyramid_anchors_equal_torchvisions_level_by_level():
     images = ImageList(torch.zeros(1, 3, 48, 80), [(48, 80)])
     expected = peer(images, [torch.zeros(1, 8, *grid) for grid in grids])[0]
     expected = expected.view(-1, 3, 3, 4).transpose(1, 2).reshape(-1, 4)
-    anchors = PyramidAnchors(sizes, (0.5, 1.0, 2.0), rounded=True)
-    levels = anchors(grids, [(8, 8), (16, 16)])
+    anchors = PyramidAnchors((8, 16), sizes, (0.5, 1.0, 2.0), rounded=True)
+    levels = anchors(grids, (48, 80))
     assert anchors.per_cell == 9 and [len(level) for level in levels] == [6 * 10 * 9, 3 * 5 * 9]
     assert torch.equal(torch.cat(levels), expected)
     assert not anchors.state_dict(), "anchors follow from the config; they are no weights"
@@ -63,4 +63,4 @@ def test_network_maps_are_laid_out_as_the_anchors_are():
 def test_levels_of_different_numbers_of_anchors_are_refused():
     """ValueError that shows the sizes."""
     with pytest.raises(ValueError, match=r"same number of anchors per cell; got the sizes \(\(8.0,\), \(8.0, 16.0\)\)"):
-        PyramidAnchors(((8.0,), (8.0, 16.0)), (1.0,))
+        PyramidAnchors((4, 8), ((8.0,), (8.0, 16.0)), (1.0,))

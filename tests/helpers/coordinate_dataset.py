@@ -1,4 +1,4 @@
-"""A data set whose pixels tell where they come from: red is the index of the image, green is y and blue is x."""
+"""A data set whose pixels say where they come from: red is the index of the image, green is y and blue is x."""
 
 from dataclasses import replace
 
@@ -23,8 +23,9 @@ AS_IT_IS = ResizeConfig(short_sides=(HEIGHT,))
 FILL = (124, 116, 104)  # where no image is
 
 
-class Telltale(Dataset):
-    """Five images with three objects and a region to ignore each; label ``10 * image + number`` is one object's."""
+class CoordinateDataset(Dataset):
+    """Five images with three objects and a region to ignore each; the label of an object is 10 times the image's
+    index plus the object's number."""
 
     task = "detection"
 
@@ -76,27 +77,27 @@ def masks_of(index: int) -> np.ndarray:
 
 
 def ignored_of(index: int) -> np.ndarray:
-    """Return a region for each image but the first."""
+    """Return the regions to ignore of an image: none for the first image, one for any other."""
     return np.array([[5.5, 8, 20.25 + index, 30]], np.float32)[: index > 0]
 
 
 def semantic_of(index: int) -> np.ndarray:
-    """Return a semantic map with a pattern that no other image has."""
+    """Return the semantic map of an image; each image has another pattern."""
     y, x = np.mgrid[:HEIGHT, : WIDTHS[index]]
     return ((x // 7 + y // (5 + index)) % 4).astype(np.uint8)
 
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:
-    """Return the boxes from the first pixel of a mask to the end of its last."""
+    """Return the box of each mask, from its first pixel to the end of its last."""
     boxes = [(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) for rows, columns in map(np.nonzero, masks)]
     return np.array(boxes, np.float32).reshape(-1, 4)
 
 
-def mixed(
+def mix_sample(
     config: MixConfig, dataset: Dataset | None = None, epoch: int = 0, index: int = 0, transform=AS_IT_IS
 ) -> Sample:
     """Return the mixed sample of an index in an epoch."""
-    dataset = dataset or Telltale()
+    dataset = dataset or CoordinateDataset()
     return build_mix(config, dataset)(dataset.read, build_transform(transform), epoch, index)
 
 

@@ -1,4 +1,5 @@
-"""torchvision's Faster R-CNN as an oracle: a small one whose random weights find something, and our twin of it."""
+"""torchvision's Faster R-CNN as a reference: a small one with random weights that detect something, and Vertebra's
+model with the same weights."""
 
 import torch
 import torchvision
@@ -18,16 +19,16 @@ WIDTH = 64  # of the fully connected layers; torchvision's own 1024 tests no mor
 PROPOSALS = 300
 
 
-def change(config: RCNNConfig, branch: str, **values) -> RCNNConfig:
-    """The config with some fields of a branch changed."""
+def replace_in_branch(config: RCNNConfig, branch: str, **values) -> RCNNConfig:
+    """Return the config with fields of a branch changed."""
     return config.replace(**{branch: getattr(config, branch).replace(**values)})
 
 
-CONVENTIONS = change(TORCHVISION, "rpn", post_nms=(PROPOSALS, PROPOSALS))
+CONVENTIONS = replace_in_branch(TORCHVISION, "rpn", post_nms=(PROPOSALS, PROPOSALS))
 
 
 def torchvision_detector(seed: int = 0) -> FasterRCNN:
-    """A ResNet-18-FPN Faster R-CNN that does not resize, its random weights scaled to give many detections."""
+    """Return a ResNet-18-FPN Faster R-CNN that does not resize, with random weights scaled to give many detections."""
     torch.manual_seed(seed)
     backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, trainable_layers=5)
     box_head = TwoMLPHead(256 * 7 * 7, WIDTH)
@@ -49,18 +50,18 @@ def torchvision_detector(seed: int = 0) -> FasterRCNN:
     return model.eval()
 
 
-def our_twin(peer: FasterRCNN, config: RCNNConfig = CONVENTIONS) -> Model:
-    """Our detector with the peer's weights, under a convention."""
+def vertebra_detector(peer: FasterRCNN, config: RCNNConfig = CONVENTIONS) -> Model:
+    """Return Vertebra's detector with the weights of torchvision's, under the conventions of a config."""
     backbone = vertebra.create_backbone("resnet18", norm="frozen")
     neck = FPN(backbone.feature_info, FPNConfig(extra="pool"))
-    config = change(config, "box", fc=(WIDTH, WIDTH))
+    config = replace_in_branch(config, "box", fc=(WIDTH, WIDTH))
     model = Model(backbone, neck, RCNNHead(neck.feature_info, NUM_CLASSES, config))
     model.load_state_dict(from_torchvision_detector(peer.state_dict()))
     return model.eval()
 
 
 def random_images(sizes: list[tuple[int, int]], seed: int = 0) -> tuple[list[Tensor], Images]:
-    """The same smooth random images as torchvision wants them (0..1) and as ours."""
+    """Return the same smooth random images as torchvision takes them (0..1) and as Vertebra does."""
     generator = torch.Generator().manual_seed(seed)
     pixels = []
     for height, width in sizes:
@@ -70,10 +71,10 @@ def random_images(sizes: list[tuple[int, int]], seed: int = 0) -> tuple[list[Ten
     return [image / 255 for image in pixels], Images.from_list(pixels)
 
 
-def peer_features(
+def torchvision_features(
     peer: FasterRCNN, images: list[Tensor]
 ) -> tuple[dict[str, Tensor], torchvision.models.detection.image_list.ImageList]:
-    """What the peer's heads see, under our names."""
+    """Return the features that torchvision's heads get, with Vertebra's names of levels."""
     with torch.no_grad():
         image_list, _ = peer.transform(images)
         features = peer.backbone(image_list.tensors)

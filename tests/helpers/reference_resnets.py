@@ -1,4 +1,4 @@
-"""The residual family by torchvision and timm, with random weights, to compare with."""
+"""Reference networks of the residual family from torchvision and timm, with random weights."""
 
 import timm
 import torch
@@ -16,8 +16,8 @@ IMAGENET = [name for name in RESNETS if name not in CIFAR]
 TORCHVISION = [name for name in IMAGENET if name in list_models(module=torchvision.models)]
 
 
-def twin_of(name, output_stride=32):
-    """Return the network by torchvision, or by timm where torchvision lacks it, with random weights and statistics."""
+def reference_network(name, output_stride=32):
+    """Return the network from torchvision, or from timm if torchvision lacks it, with random weights and statistics."""
     with torch.device("meta"):
         if name in TORCHVISION and (output_stride == 32 or RESNETS[name].block == "bottleneck"):
             dilate = [False, output_stride <= 8, output_stride <= 16]
@@ -66,8 +66,8 @@ def randomize(network):
     return network
 
 
-def twin_features(twin, pixels):
-    """Return c2..c5 of a network of torchvision's or timm's."""
+def reference_features(twin, pixels):
+    """Return c2..c5 of a network of torchvision or timm."""
     hidden = twin.maxpool(torch.relu(twin.bn1(twin.conv1(pixels))))
     features = {}
     for level, layer in zip(LEVELS, LAYERS, strict=True):
@@ -76,7 +76,7 @@ def twin_features(twin, pixels):
 
 
 def normalize(weights, name, hidden):
-    """Apply the batch norm ``name`` of a state dict, in evaluation."""
+    """Apply the batch norm ``name`` of a state dict, in evaluation mode."""
     mean, variance, weight, bias = (
         weights[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")
     )
@@ -88,12 +88,12 @@ def count_blocks(weights, layer):
     return len({name.split(".")[1] for name in weights if name.startswith(f"{layer}.")})
 
 
-def weights_of(twin):
+def backbone_weights(twin):
     """Return a network's state dict without the classifier."""
     return {key: value for key, value in twin.state_dict().items() if not key.startswith("fc.")}
 
 
-def loaded(name, weights, **options):
+def load_backbone(name, weights, **options):
     """Return the backbone ``name`` with these weights, loaded strictly."""
     with torch.device("meta"):
         backbone = create_backbone(name, **options)
@@ -101,13 +101,13 @@ def loaded(name, weights, **options):
     return backbone
 
 
-def pixels_of(height=65, width=97, channels=3):
+def random_pixels(height=65, width=97, channels=3):
     """Return a batch of two images, of sizes that no stride divides by default."""
     return torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(1))
 
 
 def assert_equal(features, expected):
-    """Check that two pyramids have equal levels, bit for bit."""
+    """Check that two pyramids have the same levels, bit for bit."""
     assert list(features) == list(expected)
     for level in features:
         assert features[level].isfinite().all()

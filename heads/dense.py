@@ -1,0 +1,139 @@
+"""What dense heads share: the convolutions before their outputs, and the choice of detections on a pyramid."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import Field
+from torch import Tensor, nn
+
+from ..ops import (
+    NO_CANDIDATE,
+    NormKind,
+    PaddedDetections,
+    clip_boxes,
+    conv_block,
+    norm_layer,
+    select_detections,
+    shorter_sides,
+    top_class_scores,
+)
+from ..structures import Config, FeatureInfo, Features
+from .base import require_equal_channels, require_levels
+
+LEVELS = ("p2", "p3", "p4", "p5")
+"""The levels that a head names in an error if the pyramid has no ``p`` level."""
+
+PRIOR = 0.01
+"""The probability that an untrained head gives to every class (1708.02002 section 3.3): the many negatives would
+otherwise drown the positives in the first steps."""
+
+
+class PyramidLevels(NamedTuple):
+    """The levels of a pyramid that a dense head reads, all with the same number of channels."""
+
+    names: tuple[str, ...]
+    strides: tuple[int, ...]
+    channels: int
+
+    @classmethod
+    def choose(
+        cls, reader: str, feature_info: Mapping[str, FeatureInfo], levels: Sequence[str] | None
+    ) -> "PyramidLevels":
+        """Return the levels of these names or, for None, every ``p`` level.
+
+        ``reader`` names the head in errors. Raises ValueError if a level is missing or the channels differ.
+        """
+        names = tuple(levels or [name for name in feature_info if name.startswith("p")] or LEVELS)
+        require_levels(reader, feature_info, names)
+        strides = tuple(feature_info[name].stride for name in names)
+        return cls(names, strides, require_equal_channels(reader, feature_info, names))
+
+    def read(self, features: Features) -> list[Float[Tensor, "b c _ _"]]:
+        """Return the maps of these levels."""
+        return [features[name] for name in self.names]
+
+
+def grids_of(maps: Sequence[Float[Tensor, "b c _ _"]]) -> list[tuple[int, int]]:
+    """Return the (rows, columns) of each map."""
+    return [(level.shape[2], level.shape[3]) for level in maps]
+
+
+class DenseSelectionConfig(Config):
+    """How a dense head chooses the detections of an image. The defaults are RetinaNet's (1708.02002 section 4.1)."""
+
+    score_threshold: float = 0.05
+    max_candidates: int = Field(default=1000, gt=0)
+    """The best (reference, class) pairs of each level that enter suppression."""
+    nms_threshold: float = 0.5
+    max_detections: int = Field(default=100, gt=0)
+    min_size: float = 0.0
+    """Detections with a shorter side, in pixels, are dropped."""
+
+
+@runtime_checkable
+class DenseLevel(Protocol):
+    """A head's output on one level of the pyramid."""
+
+    def scores(self) -> Float[Tensor, "b n c"]:
+        """Return the score of each class, 0..1, for every reference."""
+        ...
+
+    def boxes(self, indices: Int64[Tensor, "b k"]) -> Float[Tensor, "b k 4"]:
+        """Return the boxes of some references, which may exceed the image."""
+        ...
+
+
+def select_on_levels(
+    levels: Sequence[DenseLevel], sizes: Int64[Tensor, "b 2"], config: DenseSelectionConfig
+) -> PaddedDetections:
+    """Return the best detections of each image: the best of every level, then suppression within each class.
+
+    ``sizes`` are the (height, width) of the images.
+    """
+    boxes, scores, labels = [], [], []
+    for level in levels:
+        level_scores = level.scores()
+        candidates = level_scores.masked_fill(~(level_scores > config.score_threshold), NO_CANDIDATE)
+        best = top_class_scores(candidates, config.max_candidates)
+        level_boxes = clip_boxes(level.boxes(best.indices), sizes)
+        # A box with a NaN has no side that is long enough.
+        large_enough = shorter_sides(level_boxes) >= config.min_size
+        boxes.append(level_boxes)
+        scores.append(best.scores.masked_fill(~large_enough, NO_CANDIDATE))
+        labels.append(best.labels)
+    return select_detections(
+        torch.cat(boxes, dim=1),
+        torch.cat(scores, dim=1),
+        torch.cat(labels, dim=1),
+        config.nms_threshold,
+        config.max_detections,
+    )
+
+
+def dense_tower(channels: int, depth: int, norm: NormKind, bias: bool | None = None) -> nn.Sequential:
+    """Return ``depth`` 3x3 convolutions with norm and ReLU, which all levels share.
+
+    ``bias`` None gives the convolutions a bias if they have no norm.
+    """
+    layer = norm_layer(norm)
+    tower = nn.Sequential(*(conv_block(channels, channels, 3, layer, "relu", bias=bias) for _ in range(depth)))
+    initialize_dense(tower)
+    return tower
+
+
+def initialize_dense(part: nn.Module) -> None:
+    """Draw the weights of convolutions from N(0, 0.01), and set biases to zero (1708.02002 section 4.1)."""
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def initialize_prior(class_logits: nn.Conv2d) -> None:
+    """Set the bias of class logits so that every class has the probability ``PRIOR``."""
+    assert class_logits.bias is not None, "class logits have a bias"
+    nn.init.constant_(class_logits.bias, math.log(PRIOR / (1 - PRIOR)))
