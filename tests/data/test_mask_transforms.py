@@ -99,9 +99,12 @@ def test_semantic_maps_follow_their_pixels(config, index):
     assert (pure | mixed).float().mean() > 0.98
 
 
-@pytest.mark.parametrize("short", [30, 45, 77, 120])
+@pytest.mark.parametrize("short", [30, 44, 77, 120])
 def test_masks_are_resized_as_nearest_exact(short):
-    """Oracle: torch's nearest-exact interpolation."""
+    """Oracle: torch's nearest-exact interpolation.
+
+    With a short side of 45, some pixels are equally near to two: versions of OpenCV differ there.
+    """
     sample = build_transform(ResizeConfig(short_sides=(short,)))(record(), 0, 0)
     truth = torch.from_numpy(masks_of(BOXES))[None].float()
     expected = F.interpolate(truth, sample.image.shape[1:], mode="nearest-exact")[0] > 0

@@ -13,6 +13,7 @@ LEVELS = ("c2", "c3", "c4", "c5")
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 CIFAR = [name for name in RESNETS if name.startswith("cifar")]
 IMAGENET = [name for name in RESNETS if name not in CIFAR]
+WRONG_DEPTHS = ["ecaresnext50t_32x4d"]  # timm before 1.0.31 gives every stage two blocks
 TORCHVISION = [name for name in IMAGENET if name in list_models(module=torchvision.models)]
 
 
@@ -23,7 +24,8 @@ def reference_network(name, output_stride=32):
             dilate = [False, output_stride <= 8, output_stride <= 16]
             reference = get_model(name, weights=None, replace_stride_with_dilation=dilate)
         elif timm.is_model(name):
-            reference = timm.create_model(name, output_stride=output_stride)
+            options = {"layers": RESNETS[name].depths} if name in WRONG_DEPTHS else {}
+            reference = timm.create_model(name, output_stride=output_stride, **options)
         else:
             reference = timm_resnet(RESNETS[name], output_stride)
     return randomize(reference.to_empty(device="cpu"))
