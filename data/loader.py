@@ -26,6 +26,7 @@ from .workers import (
     frozen_heap,
     init_worker,
     process_context,
+    signals_blocked,
     worker_error,
     worker_errors,
 )
@@ -165,7 +166,8 @@ def _load(
         **options,
     )
     with worker_errors(), heap:
-        stream = iter(source)
+        with signals_blocked():
+            stream = iter(source)
         while (batch := _next_batch(stream, loader.timeout, progress)) is not None:
             if isinstance(batch, VertebraError):
                 raise batch

@@ -10,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Collection, Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
 from typing import Any, Literal
@@ -43,6 +44,8 @@ def process_context(start_method: StartMethod | None) -> BaseContext:
             f"this system does not support the start method {start_method!r}",
             f"set run.loader.start_method to one of {known}",
         ) from error
+    if context.get_start_method() != "fork":
+        resource_tracker.ensure_running()  # started together with a worker, it would undo signals_blocked()
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload(["__main__", "vertebra.data.worker_preload"])
     return context
@@ -130,20 +133,36 @@ def worker_error(message: str, images: Sequence[int | str]) -> WorkerError:
     return WorkerError(message, "is the machine out of memory, or a disk not answering?", image_id=image_ids)
 
 
-def init_worker(worker_id: int) -> None:
-    """Set up a worker process: one OpenCV thread, and no reaction to signals meant for the training process.
+@contextlib.contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Block SIGINT and SIGTERM while workers are started, which inherit this until :func:`init_worker` runs in them.
 
     A terminal or a scheduler sends Ctrl-C (SIGINT) and SIGTERM to every process of a run. The training process handles
     them, and needs batches until it has written its checkpoint.
     """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def init_worker(worker_id: int) -> None:
+    """Set up a worker process: one OpenCV thread, and no reaction to signals meant for the training process."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":  # other platforms do not report the sender of a signal
+    if sys.platform == "linux":
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         watcher = threading.Thread(target=_end_with_training, daemon=True)
         watcher.start()
-        # A thread that wakes up while Python shuts down would abort the process.
-        Finalize(None, _stop_watcher, args=(watcher,), exitpriority=0)
+        # A thread that wakes up while Python shuts down would abort the process. The watcher must outlast the wait for
+        # the queue's own thread (priority -5), which blocks forever if the training process is gone.
+        Finalize(None, _stop_watcher, args=(watcher,), exitpriority=-10)
+    elif sys.platform != "win32":  # no other platform reports the sender of a signal, so torch must be able to end it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _stop_watcher(watcher: threading.Thread) -> None:
