@@ -1,4 +1,4 @@
-"""Backbones: networks that turn images into feature maps of several resolutions, and pretrained weights (floor 2).
+"""Backbones: networks that turn images into feature maps of several resolutions, and pretrained weights (layer 2).
 
 Importing this package registers the built-in backbones in ``BACKBONES``.
 """

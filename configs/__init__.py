@@ -1,4 +1,4 @@
-"""Shipped experiment configs, one per file, and functions to list and load them (floor 8).
+"""Shipped experiment configs, one per file, and functions to list and load them (layer 8).
 
 A config file defines ``CONFIG``, an :class:`~vertebra.engine.ExperimentConfig`. Its docstring states the command, the
 hardware, and the expected scores and time.
@@ -9,7 +9,9 @@ import fnmatch
 import importlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -72,7 +74,7 @@ def find_shipped_config(name: str) -> Path:
 def _read_json_config(path: Path) -> ExperimentConfig:
     """Return the config in a JSON file, after importing the modules listed in its ``run.imports``."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_require_unique_keys)
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot be read: {error}", file=path) from error
     run = values.get("run") if isinstance(values, dict) else None
@@ -80,6 +82,16 @@ def _read_json_config(path: Path) -> ExperimentConfig:
     for name in imports if isinstance(imports, list) else []:
         import_user_code(str(name))
     return parse_config(values, str(path))
+
+
+def _require_unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a JSON object as a dict; raise ValueError for a repeated key, whose last value would win."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in values if keys.count(key) > 1)
+        raise ValueError(f"{repeated!r} is given twice in one object")
+    return values
 
 
 def create_model(name: str | os.PathLike[str], num_classes: int | None = None) -> Model:

@@ -1,4 +1,4 @@
-"""Floor 2*: data sets, their validation, transforms, sampling and loading. The imports below fill the registries."""
+"""Layer 2*: data sets, their validation, transforms, sampling and loading. The imports below fill the registries."""
 
 import os
 

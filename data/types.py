@@ -17,7 +17,7 @@ Target = Truth | dict[str, Truth]
 """The ground truth of one image; a dict by task if there are several tasks."""
 
 FILL = (124, 116, 104)
-"""The RGB colour of padding in transforms and mixes: ImageNet's mean colour, which is close to zero when normalised."""
+"""The RGB color of padding in transforms and mixes: ImageNet's mean color, which is close to zero when normalized."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

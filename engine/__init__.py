@@ -1,4 +1,4 @@
-"""Training and evaluation: configs, optimizers, the loops, distributed runs, checkpoints and tasks (floor 7)."""
+"""Training and evaluation: configs, optimizers, the loops, distributed runs, checkpoints and tasks (layer 7)."""
 
 from .checkpoints import save_checkpoint
 from .config import (
@@ -23,10 +23,10 @@ from .predict_files import predict_files
 from .tasks import (
     TASKS,
     ClassificationTask,
-    Detection,
+    DetectionTask,
     MultiTask,
     Rows,
-    Semantic,
+    SemanticTask,
     Task,
     pick_task,
     require_targets,
@@ -38,7 +38,7 @@ __all__ = [
     "AdamWConfig",
     "CheckpointScores",
     "ClassificationTask",
-    "Detection",
+    "DetectionTask",
     "DistributedContext",
     "EvaluationConfig",
     "ExperimentConfig",
@@ -48,7 +48,7 @@ __all__ = [
     "RunConfig",
     "SGDConfig",
     "ScheduleConfig",
-    "Semantic",
+    "SemanticTask",
     "SplitConfig",
     "Task",
     "TrainingState",

@@ -22,11 +22,16 @@ def override(config: ExperimentConfig, assignments: Sequence[str]) -> Experiment
     value.
     """
     changes: dict[str, Any] = {}
+    keys: set[str] = set()
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
+        key = key.strip()
         if not equals:
             raise UsageError(f"--set needs KEY=VALUE, got {assignment!r}", "for example --set recipe.optimizer.lr=0.01")
-        _add_change(changes, config, key.strip().split("."), text)
+        if key in keys:
+            raise UsageError(f"--set: {key} is set twice", "leave one of them out")
+        keys.add(key)
+        _add_change(changes, config, key.split("."), text)
     try:
         return config.replace(**changes)
     except ValidationError as error:

@@ -1,5 +1,7 @@
-"""Evaluation: COCO and PASCAL VOC metrics of detections, and metrics of classification and semantic segmentation (floor
-2). Results are in COCO's file format."""
+"""Evaluation: metrics of detections (COCO, PASCAL VOC), classification and semantic segmentation (layer 2).
+
+Results are in COCO's file format.
+"""
 
 from .classification import evaluate_classification, to_class_results
 from .coco import Engine, evaluate_coco, to_coco_results

@@ -1,4 +1,4 @@
-"""Floor 1: reading, checking and writing of image, annotation and results files, as plain values.
+"""Layer 1: reading, checking and writing of image, annotation and results files, as plain values.
 
 Importing this folder or reading an image does not import the libraries that only RLE masks or training need.
 """

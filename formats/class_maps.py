@@ -42,9 +42,9 @@ def check_class_map(path: Path, size: tuple[int, int], image_id: str) -> None:
         raise problem("not-a-mask", "the mask is not a PNG file", "save it as PNG, which is lossless")
     width, height, depth, color_type = struct.unpack(">IIBB", header[16:])
     if color_type in _COLOR_TYPES:
-        what = f"the mask holds colours ({_COLOR_TYPES[color_type]}), not class numbers"
-        fix = "convert each colour to its class number, and save as 8-bit gray or with a palette"
-        raise problem("colour-mask", what, fix)
+        what = f"the mask holds colors ({_COLOR_TYPES[color_type]}), not class numbers"
+        fix = "convert each color to its class number, and save as 8-bit gray or with a palette"
+        raise problem("color-mask", what, fix)
     if color_type != _PALETTE and depth != 8:
         what = f"the mask is gray with {depth} bits per pixel"
         raise problem("bad-mask-depth", what, "save it with 8 bits per pixel, or with a palette")

@@ -19,7 +19,7 @@ _MIN_LENGTHS = {0xE0: 7, 0xE2: 14, 0xEE: 7, 0xFE: 0, 0xC4: 0, 0xDD: 0}
 """Minimum bytes of the JPEG segments that do not affect an image's size or orientation, by marker."""
 _ICC_SEGMENT, _ICC_PROFILE = 0xE2, b"ICC_PROFILE\0"
 _PNG_BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-"""The bits per channel that each PNG colour type allows."""
+"""The bits per channel that each PNG color type allows."""
 _PNG_CHUNKS = frozenset((b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"bKGD", b"pHYs", b"sBIT", b"tIME"))
 """PNG chunks before the pixels that do not affect an image's orientation."""
 
@@ -89,8 +89,8 @@ def _png_size(file: BinaryIO) -> tuple[int, int] | None:
     header = _read_chunk(file, b"IHDR")
     if header is None or len(header) != 13:
         return None
-    width, height, bits, colours, compression, filters, interlaced = struct.unpack(">IIBBBBB", header)
-    if bits not in _PNG_BITS.get(colours, ()) or compression or filters or interlaced > 1:
+    width, height, bits, colors, compression, filters, interlaced = struct.unpack(">IIBBBBB", header)
+    if bits not in _PNG_BITS.get(colors, ()) or compression or filters or interlaced > 1:
         return None
     pixels_seen = False
     while True:

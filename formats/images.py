@@ -4,7 +4,7 @@
 |---|---|
 | an EXIF orientation | rotated upright |
 | gray, 1 bit, a palette, CMYK, YCbCr | converted to RGB by Pillow |
-| an alpha channel or transparent colour | alpha is dropped, not blended |
+| an alpha channel or transparent color | alpha is dropped, not blended |
 | 16 bits per channel | the high byte, as in OpenCV |
 | several frames | the first frame |
 | floating-point or 32-bit samples | refused, since their range is unknown |

@@ -19,7 +19,7 @@ from .rle import rle_problem
 FEWEST_NUMBERS = 6
 """Minimum numbers of a polygon: three points."""
 FARTHEST = 1.5
-"""Maximum distance of a point from the centre of its image, in widths and heights of the image."""
+"""Maximum distance of a point from the center of its image, in widths and heights of the image."""
 UPSAMPLING = 5
 """COCO's rasterizer rounds points to 1/5 pixel."""
 
@@ -123,7 +123,7 @@ def surely_covers_pixels(polygons: FlatPolygons, sizes: Int64[ndarray, "n 2"]) -
     """Return which objects certainly cover a pixel in COCO's rasterizer; the others have to be rasterized to find out.
 
     The rasterizer fills each column of pixels between the first and second, third and fourth ... point where the
-    outline crosses the centre line of the column, and rounds these points to whole pixels. So an object covers a pixel
+    outline crosses the center line of the column, and rounds these points to whole pixels. So an object covers a pixel
     if, in the middle column of one of its polygons, such a pair of points is more than the rounding apart. ``sizes``
     has the (height, width) of each object's image.
     """

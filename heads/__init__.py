@@ -1,4 +1,4 @@
-"""Heads: modules that turn feature maps into losses or predictions (floor 4).
+"""Heads: modules that turn feature maps into losses or predictions (layer 4).
 
 Importing this package registers the built-in heads in ``HEADS``.
 """

@@ -1,6 +1,6 @@
 """FCOS: points on a pyramid, each with a score per class and the distances to the sides of a box (1904.01355).
 
-The improvements of the journal version are the defaults: centre sampling, GIoU, and the centerness beside the boxes
+The improvements of the journal version are the defaults: center sampling, GIoU, and the centerness beside the boxes
 (2006.09214).
 """
 
@@ -68,10 +68,10 @@ class FCOSConfig(HeadConfig):
     point_stride: StrideRule = "exact"
     """Spacing of the points. torchvision: ``grid``."""
     assign: Literal["center", "statistics"] = "center"
-    """How objects are assigned to points. ``center``: by the distance from their centre and the size range of each
+    """How objects are assigned to points. ``center``: by the distance from their center and the size range of each
     level. ``statistics``: by the IoU of a square of 8 strides around the point (ATSS, 1912.02424)."""
     center_radius: float | None = Field(default=1.5, gt=0)
-    """Under ``center``, positive points are less than this many strides from the centre of an object. None: anywhere in
+    """Under ``center``, positive points are less than this many strides from the center of an object. None: anywhere in
     its box, as in the first version of the paper."""
     ignore_coverage: float = 0.5
     """A negative point is ignored if at least this fraction of its cell is inside an ignore region."""

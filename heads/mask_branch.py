@@ -49,7 +49,7 @@ class MaskBranchConfig(RegionBranchConfig):
     truth: Literal["sharp", "soft", "polygons"] = "sharp"
     """How a ground-truth mask is cropped to a target. ``sharp``: aligned RoIAlign on the bitmap, thresholded at 0.5
     (detectron2 with bitmaps); ``soft``: RoIAlign without alignment and threshold (torchvision); ``polygons``: whether
-    the centre of each cell is inside the polygons, at full resolution (detectron2's default), which needs a data set
+    the center of each cell is inside the polygons, at full resolution (detectron2's default), which needs a data set
     with ``mask_format="polygons"``."""
     fixed_rows: bool = False
     """Compute the maximum number of positive masks for every image, so that shapes are fixed for compilation. False:

@@ -1,4 +1,4 @@
-"""Floor 6: inference with trained models: reading checkpoints, preprocessing images, predicting and drawing.
+"""Layer 6: inference with trained models: reading checkpoints, preprocessing images, predicting and drawing.
 
 Nothing in this folder imports training, metrics or augmentation.
 """

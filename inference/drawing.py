@@ -23,9 +23,9 @@ _LINE_HEIGHT = 16  # distance of two lines of text in pixels
 
 
 def class_color(label: int) -> tuple[int, int, int]:
-    """Return the RGB colour of a label; consecutive labels have very different hues.
+    """Return the RGB color of a label; consecutive labels have very different hues.
 
-    There are 80 hues in four tones, so that all labels of a semantic map (0..254) have different colours.
+    There are 80 hues in four tones, so that all labels of a semantic map (0..254) have different colors.
     """
     tone = _TONES[label // _HUES % len(_TONES)]
     pixel = np.array([[[int(label % _HUES * _HUE_STEP) % 180, *tone]]], dtype=np.uint8)
@@ -57,9 +57,9 @@ def draw_boxes(
 
 
 def blend_masks(image: Picture, masks: Iterable[tuple[Bool[ndarray, "_ _"], tuple[int, int, int]]]) -> Picture:
-    """Return a copy of the image with each mask blended in half by its colour, and outlined in the full colour.
+    """Return a copy of the image with each mask blended in half by its color, and outlined in the full color.
 
-    ``masks`` are pairs of a mask and an RGB colour.
+    ``masks`` are pairs of a mask and an RGB color.
     """
     painted = image.copy()
     for mask, color in masks:
@@ -75,7 +75,7 @@ def blend_masks(image: Picture, masks: Iterable[tuple[Bool[ndarray, "_ _"], tupl
 
 
 def draw_classes(image: Picture, classes: UInt8[ndarray, "_ _"], class_names: Sequence[str]) -> Picture:
-    """Return a copy of the image with each pixel blended in half with the colour of its class, and a legend below it.
+    """Return a copy of the image with each pixel blended in half with the color of its class, and a legend below it.
 
     Pixels of the background class and ignored pixels (255) are unchanged.
     """

@@ -1,4 +1,4 @@
-"""The model class, building models from configs, and converting and transferring weights (floor 5)."""
+"""The model class, building models from configs, and converting and transferring weights (layer 5)."""
 
 from ..structures import InputConfig
 from .build import ModelConfig, build_model, resolve_input

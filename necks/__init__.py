@@ -1,4 +1,4 @@
-"""Necks: modules that turn a backbone's feature maps into the pyramid that heads read (floor 3).
+"""Necks: modules that turn a backbone's feature maps into the pyramid that heads read (layer 3).
 
 Importing this package registers the built-in necks in ``NECKS``.
 """

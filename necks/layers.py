@@ -24,7 +24,7 @@ def lateral_blocks(
 
 
 def upsample_to(coarse: Float[Tensor, "b c _ _"], fine: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Resize a map to the size of a finer map by nearest-neighbour interpolation, as torchvision does."""
+    """Resize a map to the size of a finer map by nearest-neighbor interpolation, as torchvision does."""
     return F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
 
 

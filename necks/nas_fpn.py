@@ -126,7 +126,7 @@ def _attend(coarse: Float[Tensor, "b c h w"], fine: Float[Tensor, "b c h w"]) ->
 
 
 def _resize(maps: Mapping[str, Float[Tensor, "b c _ _"]], name: str, number: str) -> Float[Tensor, "b c _ _"]:
-    """Resize the map ``name`` to level ``number``, by nearest neighbour if that is finer, by max pooling if coarser."""
+    """Resize the map ``name`` to level ``number``, by nearest neighbor if that is finer, by max pooling if coarser."""
     steps_finer = int(name[-1]) - int(number)
     if steps_finer > 0:
         height, width = maps[f"p{number}"].shape[-2:]

@@ -1,4 +1,4 @@
-"""Floor 1: functions on tensors, and layers that all higher floors use.
+"""Layer 1: functions on tensors, and layers that all higher layers use.
 
 A dense head is built from four of these files: ``anchors`` (its references), ``assign`` (the target of each reference),
 ``boxes`` (encoding and decoding) and ``select`` (from scores to detections).

@@ -17,7 +17,7 @@ grid size (torchvision), which is 61 pixels instead of 64 on p6 of an 800-pixel 
 
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], rounded: bool = False) -> Float[Tensor, "a 4"]:
-    """Return the anchors of one cell, centred on the origin, ordered by size and then by ratio.
+    """Return the anchors of one cell, centered on the origin, ordered by size and then by ratio.
 
     A size is the square root of the anchor's area, in pixels; a ratio is height over width. ``rounded`` rounds the
     coordinates to whole pixels, as torchvision does and detectron2 does not; it moves a side by up to half a pixel.
@@ -35,7 +35,7 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], rounded: bool 
 def grid_stride(
     stride: int, grid: tuple[int, int], image_size: tuple[int, int], rule: StrideRule = "exact"
 ) -> tuple[int, int]:
-    """Return the (vertical, horizontal) distance in pixels between the references of neighbouring cells.
+    """Return the (vertical, horizontal) distance in pixels between the references of neighboring cells.
 
     ``grid`` is (rows, columns) of the level, ``image_size`` the (height, width) of the padded images.
     """
@@ -45,7 +45,7 @@ def grid_stride(
 
 
 def grid_anchors(cells: Float[Tensor, "a 4"], grid: tuple[int, int], stride: tuple[int, int]) -> Float[Tensor, "_ 4"]:
-    """Place the anchors of one cell at every cell of a grid; the first cell is centred on (0, 0).
+    """Place the anchors of one cell at every cell of a grid; the first cell is centered on (0, 0).
 
     ``grid`` is (rows, columns), ``stride`` is (vertical, horizontal) in input pixels per cell.
     """
@@ -62,7 +62,7 @@ def grid_points(
     """Return a point (x, y) in every cell of a grid, in input pixels; the first cell begins at (0, 0).
 
     ``grid`` is (rows, columns), ``stride`` is (vertical, horizontal) in input pixels per cell. An ``offset`` of 0.5
-    cells gives their centres, 0 their top left corners.
+    cells gives their centers, 0 their top left corners.
     """
     rows = (torch.arange(grid[0], device=device) + offset) * stride[0]
     columns = (torch.arange(grid[1], device=device) + offset) * stride[1]

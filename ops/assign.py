@@ -78,7 +78,7 @@ def match_points(
 
     A point is positive for an object if it is inside the object's box, if the largest distance to the box's sides is
     within the ``ranges`` (above, below) of its level, and, unless ``radius`` is None, if it is less than ``radius``
-    times its level's stride from the centre of the box along both axes. Of several objects it takes the smallest. The
+    times its level's stride from the center of the box along both axes. Of several objects it takes the smallest. The
     other points are negative.
     """
     if not len(boxes):
@@ -102,7 +102,7 @@ def match_by_statistics(
     """Match references to objects with a threshold of IoU for each object (ATSS, 1912.02424 Algorithm 1).
 
     ``counts`` is the number of references per level. The candidates for an object are, on every level, the references
-    whose centres are nearest to its own. A candidate is positive if its centre is inside the box, and its IoU is at
+    whose centers are nearest to its own. A candidate is positive if its center is inside the box, and its IoU is at
     least the mean plus the standard deviation of the IoUs of all the object's candidates. Of several objects it takes
     that of the highest IoU. The other references are negative.
     """

@@ -69,7 +69,7 @@ def _extent(box: Float[Tensor, " 4"], size: tuple[int, int]) -> tuple[slice, sli
 def _probabilities(
     grids: Float[Tensor, "n s s"], boxes: Float[Tensor, "n 4"], rows: slice, columns: slice, rule: PasteRule
 ) -> Float[Tensor, "n _ _"]:
-    """Sample the grids bilinearly at the centres of the pixels in ``rows`` and ``columns``; 0 outside the boxes."""
+    """Sample the grids bilinearly at the centers of the pixels in ``rows`` and ``columns``; 0 outside the boxes."""
     x = torch.arange(columns.start, columns.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
     y = torch.arange(rows.start, rows.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
     sides = (boxes[:, 2:] - boxes[:, :2])[..., None]

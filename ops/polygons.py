@@ -15,9 +15,9 @@ MIN_SIDE = 0.1
 def rasterize_polygon_masks(
     polygon_masks: PolygonMasks, indices: Int64[Tensor, " r"], boxes: Float[Tensor, "r 4"], size: tuple[int, int]
 ) -> Bool[Tensor, "r h w"]:
-    """Rasterize the mask of an object on a grid over each box: a cell is True if its centre is inside the object.
+    """Rasterize the mask of an object on a grid over each box: a cell is True if its center is inside the object.
 
-    ``indices`` has the object of each box, ``size`` is the (height, width) of the grid in cells. A centre on an edge
+    ``indices`` has the object of each box, ``size`` is the (height, width) of the grid in cells. A center on an edge
     belongs to the object on its right or below, so that touching objects share no cell. Temporary memory does not grow
     with the number of boxes, and nothing is read back from the device.
     """
@@ -64,7 +64,7 @@ def _to_cells(
 def _cells_left_of_crossings(
     edges: Float[Tensor, "r e 4"], rows: Float[Tensor, " h"], width: int
 ) -> Int64[Tensor, "r e h"]:
-    """Return the number of cell centres left of the point where each edge crosses each row; 0 without a crossing."""
+    """Return the number of cell centers left of the point where each edge crosses each row; 0 without a crossing."""
     x1, y1, x2, y2 = (coordinate[..., None] for coordinate in edges.unbind(dim=-1))
     crosses = (y1 <= rows) != (y2 <= rows)
     x = x1 + (rows - y1) * ((x2 - x1) / (y2 - y1))

@@ -23,7 +23,7 @@ class RoIAlignConfig(Config):
     sampling_ratio: int = 0
     """Samples per bin and axis; 0 takes one per cell of the bin (detectron2). torchvision uses 2."""
     aligned: bool = True
-    """Shift boxes by half a cell, so that feature values are at cell centres (detectron2; not torchvision's R-CNN)."""
+    """Shift boxes by half a cell, so that feature values are at cell centers (detectron2; not torchvision's R-CNN)."""
     level_epsilon: Literal["inside", "outside"] = "inside"
     """Where the epsilon against rounding is added: inside the logarithm of the level (detectron2) or outside
     (torchvision)."""

@@ -1,4 +1,4 @@
-"""Floor 0: the typed values that all other floors use. No ``nn.Module`` and no file access.
+"""Layer 0: the typed values that all other layers use. No ``nn.Module`` and no file access.
 
 The conventions of the project:
 

@@ -1,4 +1,4 @@
-"""The pixel normalisation that a network expects."""
+"""The pixel normalization that a network expects."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from .config import Config
 
 
 class InputConfig(Config):
-    """The pixel normalisation that weights were trained with; it is stored with them.
+    """The pixel normalization that weights were trained with; it is stored with them.
 
     ``mean`` and ``std`` are in the unit of ``scale`` (1: pixels 0..1, 255: pixels 0..255) and in the order of
     ``channels``. The defaults are the ImageNet values that torchvision and timm train with.

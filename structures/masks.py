@@ -12,7 +12,7 @@ MaskFormat = Literal["bitmaps", "polygons"]
 """The form in which a head receives ground-truth masks: bitmaps of the resized image, or polygons."""
 
 PasteRule = Literal["centers", "padded"]
-"""How a mask is pasted into the image. ``centers``: its probabilities are sampled at the pixel centres inside the
+"""How a mask is pasted into the image. ``centers``: its probabilities are sampled at the pixel centers inside the
 unchanged box (detectron2). ``padded``: the grid gets a border of zeros; the box grows by that border and is truncated
 to whole pixels, both ends included (torchvision)."""
 

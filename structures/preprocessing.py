@@ -21,7 +21,7 @@ class ShortSideResize(Config):
 
 
 class ResizedCenterCrop(Config):
-    """Resize to the given length of the short side, then crop a square from the centre."""
+    """Resize to the given length of the short side, then crop a square from the center."""
 
     name: Literal["resized_center_crop"] = "resized_center_crop"
     short_side: PositiveInt

@@ -27,7 +27,7 @@ class MixupConfig(MixConfig):
 class Mixup(Mix):
     """Blend two images as a weighted mean, and join their objects and ignore regions.
 
-    The images are aligned at the top left and padded with ImageNet's mean colour to the larger height and width. All
+    The images are aligned at the top left and padded with ImageNet's mean color to the larger height and width. All
     objects have the same loss weight, as in YOLOX (2107.08430); 1902.04103 weights the loss by the image's weight.
     """
 

@@ -1,4 +1,4 @@
-"""Mosaic (2004.10934): four images around a random centre point."""
+"""Mosaic (2004.10934): four images around a random center point."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -40,8 +40,8 @@ class MosaicConfig(MixConfig):
 class Mosaic(Mix):
     """Place four images in the quarters of a canvas, the first image at the top left.
 
-    An image larger than its quarter is cropped at random. A smaller one touches the centre point and is padded with
-    ImageNet's mean colour, ignored in semantic maps. An object with a mask gets the box of its visible pixels; other
+    An image larger than its quarter is cropped at random. A smaller one touches the center point and is padded with
+    ImageNet's mean color, ignored in semantic maps. An object with a mask gets the box of its visible pixels; other
     boxes are clipped. Objects and ignore regions that are no longer visible are dropped.
     """
 

@@ -52,7 +52,7 @@ def crop_record(record: Record, window: Window) -> Record:
 def compose_canvas(pieces: Sequence[Piece], size: tuple[int, int]) -> Record:
     """Place pieces on a canvas of ``size`` (height, width), as a record with the image id of the first piece.
 
-    The rest of the canvas has ImageNet's mean colour, and is ignored in the semantic map.
+    The rest of the canvas has ImageNet's mean color, and is ignored in the semantic map.
     """
     first = pieces[0].record
     image = np.empty((*size, 3), np.uint8)

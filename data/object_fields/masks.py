@@ -73,7 +73,7 @@ class BitmapField(MaskField[Bitmaps]):
 
 
 def resize_nearest(values: UInt8[ndarray, "_ _"], size: tuple[int, int]) -> UInt8[ndarray, "_ _"]:
-    """Resize a map to ``size`` (height, width) by nearest-neighbour interpolation at pixel centres.
+    """Resize a map to ``size`` (height, width) by nearest-neighbor interpolation at pixel centers.
 
     OpenCV's ``INTER_NEAREST`` takes the pixel above and left of the exact position instead.
     """

@@ -19,7 +19,7 @@ class Carrier:
     """Adapter that passes the boxes, points and bitmaps of all fields through an albumentations pipeline.
 
     Albumentations drops boxes that are not visible; their row numbers, passed as a label field, show which. Integer
-    keypoints are pixel centres in albumentations and pixel corners here, so keypoints are shifted by half a pixel on
+    keypoints are pixel centers in albumentations and pixel corners here, so keypoints are shifted by half a pixel on
     the way in and out. Boxes have the same convention.
     """
 

@@ -1,4 +1,4 @@
-"""Colour jitter: random changes of the colours of an image."""
+"""Color jitter: random changes of the colors of an image."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ...structures import Config
 
 
 class ColorJitterConfig(Config):
-    """Strength of the colour jitter, whose operations are applied in random order; the defaults change nothing.
+    """Strength of the color jitter, whose operations are applied in random order; the defaults change nothing.
 
     SSD's distortion (1512.02325 section 2.2) is about ``brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05`` with
     a probability of 0.5. In a config, a single number sets brightness, contrast and saturation (1312.5402).
@@ -27,7 +27,7 @@ class ColorJitterConfig(Config):
     """Differences to the gray value of each pixel are multiplied by a random factor from [1 - saturation, 1 +
     saturation]."""
     hue: float = Field(default=0.0, ge=0, le=0.5)
-    """Hues are rotated by a random fraction of the colour circle from [-hue, hue]."""
+    """Hues are rotated by a random fraction of the color circle from [-hue, hue]."""
     probability: float = Field(default=1.0, ge=0, le=1)
     """Probability that an image is changed."""
 

@@ -42,7 +42,7 @@ class RandomCropConfig(TransformConfig):
 
 @TRANSFORMS.register("random_crop", RandomCropConfig)
 def build_random_crop(seed: int, config: RandomCropConfig) -> Transform:
-    """Build the transform: a random crop resized to a fixed size, a flip, and colour jitter if the config has it."""
+    """Build the transform: a random crop resized to a fixed size, a flip, and color jitter if the config has it."""
     steps = [
         RandomResizedCrop((config.size, config.size), config.scale, config.ratio, area_for_downscale="image"),
         A.HorizontalFlip(p=config.flip),
@@ -52,7 +52,7 @@ def build_random_crop(seed: int, config: RandomCropConfig) -> Transform:
 
 
 class CenterCropConfig(TransformConfig):
-    """A resize and a square crop from the centre; the defaults are the usual ones for evaluation on ImageNet."""
+    """A resize and a square crop from the center; the defaults are the usual ones for evaluation on ImageNet."""
 
     name: Literal["center_crop"] = "center_crop"
     resize: int = Field(default=256, gt=0)
@@ -73,7 +73,7 @@ class CenterCropConfig(TransformConfig):
 
 @TRANSFORMS.register("center_crop", CenterCropConfig)
 def build_center_crop(seed: int, config: CenterCropConfig) -> Transform:
-    """Build the transform: a resize of the short side to a fixed length, and a square crop from the centre."""
+    """Build the transform: a resize of the short side to a fixed length, and a square crop from the center."""
     steps = [
         SmallestMaxSize(config.resize, area_for_downscale="image"),
         A.CenterCrop(config.size, config.size),

@@ -42,7 +42,7 @@ class ResizeConfig(TransformConfig):
 
 @TRANSFORMS.register("resize", ResizeConfig)
 def build_resize(seed: int, config: ResizeConfig) -> Transform:
-    """Build the transform: a random crop if the config has it, a resize, a flip, and colour jitter if it has it."""
+    """Build the transform: a random crop if the config has it, a resize, a flip, and color jitter if it has it."""
     steps = [
         *([RandomRelativeCrop(config.crop)] if config.crop < 1 else []),
         ResizeShortSide(config.short_sides, config.long_side),
@@ -71,7 +71,7 @@ class Resize(A.DualTransform):
         return cv2.resize(img, (width, height), interpolation=cv2.INTER_LINEAR)
 
     def apply_to_mask(self, mask: UInt8[ndarray, "h w"], drawn: Any, **params: Any) -> UInt8[ndarray, "_ _"]:
-        """Resize a map by nearest-neighbour interpolation."""
+        """Resize a map by nearest-neighbor interpolation."""
         return resize_nearest(mask, self._size(mask.shape, drawn))
 
     def apply_to_masks(self, masks: UInt8[ndarray, "n h w"], drawn: Any, **params: Any) -> UInt8[ndarray, "n _ _"]:
@@ -98,8 +98,8 @@ class Resize(A.DualTransform):
 def resize_points(points: Float[ndarray, "k c"], before: Sequence[int], after: Sequence[int]) -> Float[ndarray, "k c"]:
     """Rescale albumentations' keypoints from an image of size ``before`` to size ``after``, both (height, width).
 
-    The first columns are x and y, in which integers are pixel centres. Albumentations' own resizes multiply them by the
-    requested factor, which leaves the centre of the first pixel in place and ignores the rounding of the new size.
+    The first columns are x and y, in which integers are pixel centers. Albumentations' own resizes multiply them by the
+    requested factor, which leaves the center of the first pixel in place and ignores the rounding of the new size.
     """
     resized = points.copy()
     for axis in (0, 1):

@@ -23,7 +23,7 @@ class ScaledCropConfig(TransformConfig):
     name: Literal["scaled_crop"] = "scaled_crop"
     size: tuple[PositiveInt, PositiveInt] = (1024, 1024)
     """Height and width of the crop in pixels. A smaller image is padded at the bottom and right, before the flip, with
-    ImageNet's mean colour; the padding is ignored in semantic maps."""
+    ImageNet's mean color; the padding is ignored in semantic maps."""
     scales: tuple[Scale, Scale] = (0.1, 2.0)
     """Range of the scale, which is drawn uniformly."""
     short_side: PositiveInt | None = None
@@ -46,7 +46,7 @@ class ScaledCropConfig(TransformConfig):
 
 @TRANSFORMS.register("scaled_crop", ScaledCropConfig)
 def build_scaled_crop(seed: int, config: ScaledCropConfig) -> Transform:
-    """Build the transform: a random scale, a random crop, a flip, and colour jitter if the config has it."""
+    """Build the transform: a random scale, a random crop, a flip, and color jitter if the config has it."""
     steps: list[A.BasicTransform] = [
         RandomScale(config.scales, config.short_side, config.size),
         A.RandomCrop(*config.size, pad_if_needed=True, pad_position="top_left", fill=FILL, fill_mask=IGNORE),

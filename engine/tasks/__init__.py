@@ -20,17 +20,17 @@ from ...heads import (
 from ...structures import Classes, DataError, UsageError
 from .base import TASKS, Rows, Task
 from .classification import ClassificationTask
-from .detection import Detection
+from .detection import DetectionTask
 from .multi_task import MultiTask, TaskOfHead, results_files
-from .semantic import Semantic
+from .semantic import SemanticTask
 
 __all__ = [
     "TASKS",
     "ClassificationTask",
-    "Detection",
+    "DetectionTask",
     "MultiTask",
     "Rows",
-    "Semantic",
+    "SemanticTask",
     "Task",
     "pick_task",
     "require_targets",

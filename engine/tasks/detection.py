@@ -19,7 +19,7 @@ VOC_RULES: Mapping[str, Literal["11-point", "area"]] = {"voc07": "11-point", "vo
 
 
 @TASKS.register("detection")
-class Detection(Task[Detections]):
+class DetectionTask(Task[Detections]):
     """Object detection, and instance segmentation if the head predicts masks."""
 
     row_field: ClassVar[str] = "score"
@@ -83,7 +83,7 @@ def _scored_tasks(dataset: Dataset, rows: Rows, boundary: bool) -> list[Literal[
 def _colored_masks(
     detections: Detections, masks: RoIMasks
 ) -> Iterator[tuple[Bool[np.ndarray, "h w"], tuple[int, int, int]]]:
-    """Yield (full-image mask, colour of its class) in order of rising score, so that the best is drawn on top."""
+    """Yield (full-image mask, color of its class) in order of rising score, so that the best is drawn on top."""
     for index in reversed(range(len(detections))):
         row = slice(index, index + 1)
         mask = paste_masks(masks[row], detections.boxes[row])[0].cpu().numpy()

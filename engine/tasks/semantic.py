@@ -16,7 +16,7 @@ LabelMap = UInt8[Tensor, "h w"]
 
 
 @TASKS.register("semantic")
-class Semantic(Task[LabelMap]):
+class SemanticTask(Task[LabelMap]):
     """Semantic segmentation; a prediction is a label map of the image's size."""
 
     row_field: ClassVar[str] = "segmentation"

@@ -63,7 +63,7 @@ class SemanticFPNHead(SemanticHead):
             )
         norm = norm_layer(config.norm)
         # The finest level is not resized, but has one convolution too.
-        self.climbs = nn.ModuleDict(
+        self.scale_heads = nn.ModuleDict(
             {
                 level: UpsampleBranch(feature_info[level].channels, config.channels, max(index, 1), norm)
                 for index, level in enumerate(config.levels)
@@ -73,9 +73,9 @@ class SemanticFPNHead(SemanticHead):
         initialize(self)
 
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k _ _"]:
-        sizes = [features[level].shape[-2:] for level in self.climbs]
+        sizes = [features[level].shape[-2:] for level in self.scale_heads]
         upsampled = [
             branch(features[level], sizes[: max(index, 1)][::-1])
-            for index, (level, branch) in enumerate(self.climbs.items())
+            for index, (level, branch) in enumerate(self.scale_heads.items())
         ]
         return self.logits(reduce(torch.add, upsampled))

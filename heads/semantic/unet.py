@@ -35,7 +35,7 @@ class UNetConfig(SemanticConfig):
 class UpStep(nn.Module):
     """One decoder step: upsample the coarser map, concatenate it with the finer map, apply two convolutions.
 
-    Upsampling is by nearest neighbour, as in segmentation_models_pytorch; the paper uses transposed convolutions.
+    Upsampling is by nearest neighbor, as in segmentation_models_pytorch; the paper uses transposed convolutions.
     """
 
     def __init__(self, coarse: int, fine: int, channels: int, norm: NormLayer) -> None:

@@ -76,7 +76,7 @@ def test_group_norm_equals_timms():
 
 
 def test_sync_norm_in_one_process_equals_batch_norm():
-    """Law: with one process there is nothing to synchronise, and the state dict is batch norm's."""
+    """Law: with one process there is nothing to synchronize, and the state dict is batch norm's."""
     weights = backbone_weights(reference_network("resnet18"))
     batch, sync = load_backbone("resnet18", weights), load_backbone("resnet18", weights, norm="sync")
     with torch.no_grad():
@@ -179,7 +179,7 @@ def test_activation_checkpointing_skips_the_same_blocks_again():
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_any_number_of_input_channels(channels):
-    """By hand: the first convolution and the normalisation have as many channels as asked for."""
+    """By hand: the first convolution and the normalization have as many channels as asked for."""
     backbone = create_backbone("resnet10t", in_channels=channels)
     assert backbone.conv1[0].in_channels == len(backbone.input.mean) == len(backbone.input.std) == channels
     backbone(random_pixels(channels=channels))
@@ -226,7 +226,7 @@ def test_offsets_of_deformable_convolutions_get_a_gradient():
 
 
 def test_freeze_at_freezes_sync_norms_too():
-    """By hand: frozen norms in the frozen stage, synchronised ones in the next."""
+    """By hand: frozen norms in the frozen stage, synchronized ones in the next."""
     backbone = create_backbone("resnet18", norm="sync", freeze_at=2)
     assert isinstance(backbone.layer1[0].bn1, torchvision.ops.FrozenBatchNorm2d)
     assert isinstance(backbone.layer2[0].bn1, SyncBatchNorm)

@@ -51,6 +51,15 @@ def test_mistake_in_a_config_file_is_one_line(mistake, tmp_path, capsys):
     assert mistake == "known" or str(tmp_path / "mine.py") in error
 
 
+def test_field_given_twice_is_refused(tmp_path, capsys):
+    """docs/faults.md row 94. By hand: exit code 2, naming the field, in a JSON config and in assignments."""
+    (tmp_path / "mine.json").write_text('{"name": "a", "recipe": {"seed": 1, "seed": 2}}')
+    assert main(["train", str(tmp_path / "mine.json")]) == 2
+    assert "mine.json: cannot be read: 'seed' is given twice in one object" in capsys.readouterr().err
+    assert main(["config", "quickstart", "--set", "recipe.seed=1", "--set", "recipe.seed=2"]) == 2
+    assert "--set: recipe.seed is set twice" in capsys.readouterr().err
+
+
 def test_folder_named_like_a_config_file_is_refused(tmp_path, capsys):
     """By hand: exit code 2."""
     (tmp_path / "mine.py").mkdir()

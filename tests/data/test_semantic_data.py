@@ -139,9 +139,9 @@ def valued(value: int) -> Callable[[Path], object]:
 # name: (how the mask of image a is changed, case, pattern of the message)
 BAD_MASKS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "missing": (lambda root: (root / MASK).unlink(), "missing-mask", "has no mask: add it"),
-    "colours": (saved("RGB"), "colour-mask", r"holds colours \(RGB\), not class numbers: convert each colour"),
-    "colours with alpha": (saved("RGBA"), "colour-mask", r"holds colours \(RGBA\)"),
-    "gray with alpha": (saved("LA"), "colour-mask", r"holds colours \(gray with transparency\)"),
+    "colors": (saved("RGB"), "color-mask", r"holds colors \(RGB\), not class numbers: convert each color"),
+    "colors with alpha": (saved("RGBA"), "color-mask", r"holds colors \(RGBA\)"),
+    "gray with alpha": (saved("LA"), "color-mask", r"holds colors \(gray with transparency\)"),
     "black and white": (saved("1"), "bad-mask-depth", "gray with 1 bits per pixel"),
     "16 bits": (saved("I;16"), "bad-mask-depth", "gray with 16 bits per pixel"),
     "JPEG": (saved("L", format="JPEG"), "not-a-mask", "is not a PNG file: save it as PNG"),

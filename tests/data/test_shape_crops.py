@@ -43,7 +43,7 @@ def test_classes_are_equally_frequent():
 
 
 @pytest.mark.parametrize("size", [32, 64])
-def test_labelled_object_fills_the_crop(size, monkeypatch):
+def test_labeled_object_fills_the_crop(size, monkeypatch):
     """By hand: a white rectangle of 40 x 20 pixels in a black scene with a crowd is in the crop, and complete.
 
     The crop's side is 40..68 pixels of the scene and its middle within a tenth of that, so the rectangle's long side

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vertebra.data import Dataset, Objects, PolygonMask, Record, ResizeConfig, build_dataset
-from vertebra.engine import Detection, draw_comparisons, pick_task
+from vertebra.engine import DetectionTask, draw_comparisons, pick_task
 from vertebra.engine.logging.comparisons import shrink_record
 from vertebra.inference import class_color
 from vertebra.models import Model, build_model
@@ -74,7 +74,7 @@ class LeftHalf(Model):
 def test_large_photos_are_drawn_at_640_pixels(tmp_path):
     """By hand: two pairs of pictures of 640 pixels; the prediction is drawn in the left half of the right picture of
     a pair."""
-    task = Detection(Classes(("cat",), ids=(1,)))
+    task = DetectionTask(Classes(("cat",), ids=(1,)))
     draw_comparisons(task, LeftHalf(), Photos(), ResizeConfig(short_sides=(64,)), tmp_path / "sheet.png")
     sheet = cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1]
     assert sheet.shape == (18 + 640 + 6, 2 * (2 * 640 + 6), 3)

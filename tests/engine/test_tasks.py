@@ -11,9 +11,9 @@ from vertebra.data import CocoConfig, CocoSemanticConfig, JointConfig, Objects, 
 from vertebra.engine import (
     TASKS,
     ClassificationTask,
-    Detection,
+    DetectionTask,
     EvaluationConfig,
-    Semantic,
+    SemanticTask,
     Task,
     pick_task,
     require_targets,
@@ -73,7 +73,9 @@ def test_head_of_an_unknown_task_is_refused():
         task = "count"
         loss = predict = None
 
-    with pytest.raises(UsageError, match=r"there is no task 'count': known: .*semantic; .* TASKS.register\('count'\)"):
+    with pytest.raises(
+        UsageError, match=r"there is no task 'count': known: .*semantic.*; .* TASKS.register\('count'\)"
+    ):
         pick_task(Counter.__new__(Counter), {"count": CLASSES})
 
 
@@ -94,7 +96,7 @@ def test_task_name_is_registered_once():
     before = TASKS["detection"]
     with pytest.raises(ValueError, match="the task name 'detection' is taken"):
         TASKS.register("detection")(ClassificationTask)
-    assert TASKS.register("detection")(Detection) is before is TASKS["detection"]
+    assert TASKS.register("detection")(DetectionTask) is before is TASKS["detection"]
 
 
 @pytest.mark.parametrize("direction", ["boxes from labels", "labels from boxes"])
@@ -112,7 +114,7 @@ def test_training_on_data_of_another_task_stops_before_the_first_step(direction,
 
 def test_rows_description_and_picture_of_detections():
     """By hand: COCO's fields with the file's ids; detections below the score are counted and not drawn."""
-    task = Detection(CLASSES)
+    task = DetectionTask(CLASSES)
     rows = task.rows(DETECTIONS, 7)
     assert [(row["image_id"], row["category_id"], row["bbox"]) for row in rows] == [
         (7, 20, [5, 5, 25, 25]),
@@ -144,7 +146,7 @@ def test_rows_description_and_picture_of_a_label_map():
     legend."""
     labels = np.zeros(IMAGE.shape[:2], np.uint8)
     labels[:, 45:] = 2
-    task, prediction = Semantic(Classes(("background", "dog", "cow"), ids=(0, 20, 30))), torch.from_numpy(labels)
+    task, prediction = SemanticTask(Classes(("background", "dog", "cow"), ids=(0, 20, 30))), torch.from_numpy(labels)
     assert [row["category_id"] for row in task.rows(prediction, 7)] == [0, 30]
     assert task.describe(prediction, 0.5) == "background 75%, cow 25%"
     picture = task.draw(IMAGE, prediction, 0.5)
@@ -175,17 +177,20 @@ def test_row_field_identifies_the_task():
 
 def test_each_of_several_heads_has_a_results_file():
     """By hand: two heads on one image; a row names its head in the joint file, and not in the head's own file."""
-    parts = {"boxes": TaskOfHead(Detection(CLASSES), "detection"), "map": TaskOfHead(Semantic(CLASSES), "semantic")}
+    parts = {
+        "boxes": TaskOfHead(DetectionTask(CLASSES), "detection"),
+        "map": TaskOfHead(SemanticTask(CLASSES), "semantic"),
+    }
     task = MultiTask(parts)
     rows = task.rows({"boxes": DETECTIONS, "map": LABEL_MAP}, 7)
     assert [row["head"] for row in rows] == ["boxes"] * 2 + ["map"] * 3
     files = results_files(task, rows)
     assert files == {
-        "results_boxes.json": Detection(CLASSES).rows(DETECTIONS, 7),
-        "results_map.json": Semantic(CLASSES).rows(LABEL_MAP, 7),
+        "results_boxes.json": DetectionTask(CLASSES).rows(DETECTIONS, 7),
+        "results_map.json": SemanticTask(CLASSES).rows(LABEL_MAP, 7),
     }
     assert results_files(task, []) == {"results_boxes.json": [], "results_map.json": []}
-    assert results_files(Detection(CLASSES), []) == {"results.json": []}
+    assert results_files(DetectionTask(CLASSES), []) == {"results.json": []}
 
 
 def test_results_file_of_one_head_is_recognized_by_its_first_row(shapes):
@@ -195,8 +200,8 @@ def test_results_file_of_one_head_is_recognized_by_its_first_row(shapes):
     head, data = MultiHeadConfig(heads={"map": SemanticFPNConfig(), "boxes": RCNNConfig()}), JointConfig(parts=parts)
     dataset = build_dataset(data)
     for task, rows in (
-        ("detection", Detection(CLASSES).rows(PREDICTIONS["detection"][1], 7)),
-        ("semantic", Semantic(CLASSES).rows(LABEL_MAP, 7)),
+        ("detection", DetectionTask(CLASSES).rows(PREDICTIONS["detection"][1], 7)),
+        ("semantic", SemanticTask(CLASSES).rows(LABEL_MAP, 7)),
     ):
         known, part = task_of_results(rows, head, dataset)
         assert isinstance(known, TASKS[task]) and part.task == task
@@ -227,7 +232,7 @@ def test_masks_are_scored_if_the_data_has_masks(shapes):
         for annotation in truth["annotations"]
         if not annotation["iscrowd"]
     ]
-    task: Task = Detection(data.classes["detection"])
+    task: Task = DetectionTask(data.classes["detection"])
     scores = task.score(data, rows, EvaluationConfig())
     assert list(scores) == ["bbox", "segm", "boundary"]
     assert [scored.summary["AP"] for scored in scores.values()] == pytest.approx([1, 1, 1])
@@ -258,7 +263,7 @@ def test_mask_format_of_data_and_head_must_match(shapes):
     ):
         require_targets(sharp, polygons)
     require_targets(exact, polygons)
-    task = Detection(polygons.classes["detection"])
+    task = DetectionTask(polygons.classes["detection"])
     for index in range(len(polygons)):
         pictures = [task.draw_truth(data.read(index)) for data in (bitmaps, polygons)]
         np.testing.assert_array_equal(*pictures)
@@ -267,11 +272,11 @@ def test_mask_format_of_data_and_head_must_match(shapes):
 def test_masks_are_drawn_under_boxes():
     """By hand: half of the class's color inside, for predictions and for the ground truth."""
     masks = RoIMasks(torch.ones(2, 28, 28), IMAGE.shape[:2])
-    picture = Detection(CLASSES).draw(IMAGE, replace(DETECTIONS, masks=masks), 0.5)
+    picture = DetectionTask(CLASSES).draw(IMAGE, replace(DETECTIONS, masks=masks), 0.5)
     expected = (200 + np.array(class_color(1)) + 1) // 2
     np.testing.assert_array_equal(picture[22, 15], expected)
     np.testing.assert_array_equal(picture[30, 45], [200] * 3)  # the other detection is below the score
     bitmaps = np.zeros((2, *IMAGE.shape[:2]), np.uint8)
     bitmaps[0, 5:30, 5:30] = 1
     truth = Objects(BOXES.numpy(), DETECTIONS.labels.numpy(), np.zeros((0, 4), np.float32), bitmaps)
-    np.testing.assert_array_equal(Detection(CLASSES).draw_truth(Record(IMAGE, truth))[22, 15], expected)
+    np.testing.assert_array_equal(DetectionTask(CLASSES).draw_truth(Record(IMAGE, truth))[22, 15], expected)

@@ -69,11 +69,11 @@ def test_16_bit_images_are_scaled_as_in_opencv(channels, tmp_path):
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_alpha_channel_is_dropped(mode, tmp_path):
     """docs/faults.md row 71. By hand: the colors of a half-transparent image, unchanged."""
-    colours = Image.fromarray(photo()).convert({"RGBA": "RGB", "LA": "L", "PA": "P"}[mode])
-    image = colours.convert(mode)
+    colors = Image.fromarray(photo()).convert({"RGBA": "RGB", "LA": "L", "PA": "P"}[mode])
+    image = colors.convert(mode)
     image.putalpha(Image.new("L", image.size, 100))
     path = save(tmp_path / "alpha.tif", image)
-    assert np.array_equal(read_image(path), np.asarray(colours.convert("RGB")))
+    assert np.array_equal(read_image(path), np.asarray(colors.convert("RGB")))
 
 
 def test_palette_with_a_transparent_color(tmp_path):

@@ -73,8 +73,8 @@ def scene():
     targets = []
     for count in (3, 2):
         rows, columns = torch.meshgrid(torch.arange(SIZE[0]), torch.arange(SIZE[1]), indexing="ij")
-        centres = torch.rand(count, 2, generator=generator) * 90 + 30
-        masks = torch.stack([(rows - y) ** 2 + (columns - x) ** 2 < (20 + y / 4) ** 2 for x, y in centres])
+        centers = torch.rand(count, 2, generator=generator) * 90 + 30
+        masks = torch.stack([(rows - y) ** 2 + (columns - x) ** 2 < (20 + y / 4) ** 2 for x, y in centers])
         object_boxes = torch.tensor([[10.0, 10.0, 90.0, 90.0]]).expand(count, 4)
         targets.append(Instances(object_boxes, torch.randint(0, CLASSES, (count,), generator=generator), masks))
     indices = torch.stack([torch.randint(0, len(target), (9,), generator=generator) for target in targets])

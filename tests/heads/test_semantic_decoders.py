@@ -86,10 +86,10 @@ def test_semantic_fpn_equals_the_papers_figure():
     total = torch.zeros(())
     for index, level in enumerate(("p2", "p3", "p4", "p5")):
         hidden = features[level]
-        for stage in head.climbs[level].stages:
+        for stage in head.scale_heads[level].stages:
             hidden = stage(hidden)
             hidden = hidden if index == 0 else F.interpolate(hidden, scale_factor=2, mode="bilinear")
-        assert len(head.climbs[level].stages) == max(1, index)
+        assert len(head.scale_heads[level].stages) == max(1, index)
         total = total + hidden
     torch.testing.assert_close(head(features, images), head.logits(total))
 

@@ -55,13 +55,13 @@ def rasterize_as_detectron2(parts: list, box: np.ndarray, size: int) -> np.ndarr
 
 def distances_to_edges(parts: list, box: np.ndarray, size: int) -> np.ndarray:
     """Return the distance from the center of each cell to the nearest edge, in cells."""
-    centres = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), axis=-1)[:, :, None]
+    centers = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), axis=-1)[:, :, None]
     distances = []
     for part in parts:
         start = (np.float64(part).reshape(-1, 2) - box[:2]) * size / (box[2:] - box[:2])
         along = np.roll(start, -1, axis=0) - start
-        position = ((centres - start) * along).sum(axis=-1) / (along**2).sum(axis=-1).clip(1e-12)
-        distances.append(np.linalg.norm(centres - start - position.clip(0, 1)[..., None] * along, axis=-1).min(axis=-1))
+        position = ((centers - start) * along).sum(axis=-1) / (along**2).sum(axis=-1).clip(1e-12)
+        distances.append(np.linalg.norm(centers - start - position.clip(0, 1)[..., None] * along, axis=-1).min(axis=-1))
     return np.min(distances, axis=0)
 
 
