@@ -112,7 +112,7 @@ def test_set_changes_one_of_several_heads():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("recipe.optimizer.lr=1", "there is no field 'optimizer' in recipe: did you mean 'optimizer'?"),
+        ("recipe.optimiser.lr=1", "there is no field 'optimiser' in recipe: did you mean 'optimizer'?"),
         ("recipe.optimizer.lr=fast", "recipe.optimizer.lr: input should be a valid number"),
         ("recipe.seed.x=1", "seed has no fields"),
         ("model.head.name=deeplap", "there is no head named 'deeplap': did you mean 'deeplab'?"),

@@ -272,4 +272,4 @@ def test_invalid_transform_config_is_refused(make, message):
 def test_unknown_transform_suggests_the_nearest():
     """By hand: UsageError, exit code 2."""
     with pytest.raises(UsageError, match="did you mean 'center_crop'"):
-        build_transform(CenterCropConfig.model_construct(name="center_crop"))
+        build_transform(CenterCropConfig.model_construct(name="center_crops"))

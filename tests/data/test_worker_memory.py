@@ -55,13 +55,13 @@ def megabytes_copied_by_fork(look: Callable[[int], object], count: int, first: i
 def test_reading_samples_copies_no_shared_pages(tmp_path):
     """Oracle: the kernel's accounting. Control: the same annotations as Python dicts and lists
     (pytorch/pytorch#13246) are copied by every worker."""
-    whole = build_dataset(write_big(tmp_path, images=2000, objects=20_000))
+    whole = build_dataset(write_big(tmp_path, images=8000, objects=80_000))
     entries = whole.ground_truth()["annotations"]
     as_objects = megabytes_copied_by_fork(lambda index: list(entries[index].items()), len(entries))
     for dataset in (whole, SubsetDataset(whole, whole.image_ids)):
         record = dataset.read_image(0)  # all records can use the pixels of one image
         as_arrays = megabytes_copied_by_fork(functools.partial(dataset.add_annotations, record), len(dataset))
-        assert as_arrays < as_objects / 5  # temporary allocations take a megabyte or two
+        assert as_arrays < as_objects / 10  # nothing is copied, but huge pages make small allocations count much
 
 
 def test_garbage_collection_copies_no_shared_pages():

@@ -59,7 +59,7 @@ def test_out_of_memory_names_the_images(tmp_path, monkeypatch):
     def run_out_of_memory(optimizer):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    monkeypatch.setattr(torch.optim.AdamW, "step", run_out_of_memory)
     with pytest.raises(MemoryFullError, match="step 1 ran out of memory with images of 32x32, 32x32"):
         train(tiny_classifier(), tmp_path / "run")
 
