@@ -54,7 +54,7 @@ def _loops(pixels: UInt8[np.ndarray, "h w"]) -> list[list[Corner]]:
                 side = (x, y, *direction)
                 if side in sides:
                     break
-            if direction != (dx, dy):
+            if side[2:] != (dx, dy):
                 corners.append((x, y))
         loops.append(corners)
     return loops

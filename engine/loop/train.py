@@ -19,7 +19,7 @@ from ...formats import write_json, write_results
 from ...inference import deterministic_kernels, matrix_precision
 from ..checkpoints import add_scores, link_best, prune_checkpoints, restore_state, save_checkpoint
 from ..config import ExperimentConfig
-from ..distributed.context import init_distributed
+from ..distributed.context import DistributedContext, init_distributed
 from ..distributed.sharding import unsharded
 from ..logging.comparisons import draw_comparisons
 from ..logging.progress import ProgressDisplay
@@ -51,8 +51,22 @@ def train(
     ``profile`` also writes a trace of steps 10 to 14. Under ``torchrun`` or ``srun`` every process must call this; rank
     zero writes and prints, and all ranks return the scores.
     """
-    with init_distributed(device) as distributed, contextlib.ExitStack() as stack:
+    with init_distributed(device) as distributed:
         console = (console or Console(stderr=True)) if distributed.is_rank_zero else Console(quiet=True)
+        # In a function of its own: a DDP module that outlives its process group can hang when it is freed.
+        return _train(config, output, resume, profile, console, distributed)
+
+
+def _train(
+    config: ExperimentConfig,
+    output: str | os.PathLike[str],
+    resume: bool,
+    profile: bool,
+    console: Console,
+    distributed: DistributedContext,
+) -> dict[str, Any]:
+    """Run the training of this rank, and keep no reference to its model."""
+    with contextlib.ExitStack() as stack:
         display = stack.enter_context(ProgressDisplay(console).shown())
         folder = RunFolder(output)
         start = distributed.on_rank_zero(

@@ -146,6 +146,36 @@ def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
     assert read_metrics(unbroken / "run") == read_metrics(broken / "run")
 
 
+CHECKED_END = """
+import gc
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from vertebra.tools.cli import run_command
+from vertebra.tools.train import command
+
+destroy = dist.destroy_process_group
+
+def destroy_after_models():
+    assert not [True for value in gc.get_objects() if isinstance(value, DistributedDataParallel)]
+    destroy()
+
+dist.destroy_process_group = destroy_after_models
+raise SystemExit(run_command(command))
+"""
+
+
+def test_processes_do_not_hang_at_their_end(shapes, tmp_path):
+    """Law: DDP modules are freed before their process group.
+
+    A DDP module that holds the last reference to a gloo group joins the group's threads while it holds the GIL, and
+    these may be waiting for the GIL.
+    """
+    (tmp_path / "checked.py").write_text(CHECKED_END)
+    process = start(2, tmp_path, experiment(shapes), tool=tmp_path / "checked.py")
+    _, printed = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+
+
 def test_dead_process_ends_the_others(shapes, tmp_path):
     """docs/faults.md row 119. By hand: within a minute, with a nonzero exit code and without a traceback."""
     config = experiment(shapes, recipe={"schedule": ScheduleConfig(steps=10_000)}, run={"checkpoint_every": 10_000})
