@@ -25,7 +25,8 @@ CONFIGS = {
     config.__name__: config
     for config in (
         AuxiliaryConfig, BoxBranchConfig, DeepLabConfig, FCOSConfig, FPNConfig, InputConfig, MaskBranchConfig,
-        RPNConfig, ResNetConfig, ResizeConfig, RetinaNetConfig, RoIAlignConfig, SGDConfig, SemanticConfig, SemanticLossConfig,
+        RPNConfig, ResNetConfig, ResizeConfig, RetinaNetConfig, RoIAlignConfig, SGDConfig, SemanticConfig,
+        SemanticLossConfig,
     )
 }  # fmt: skip
 
