@@ -11,7 +11,7 @@ from .dense import DenseSelectionConfig
 from .fcos import FCOSConfig, FCOSHead
 from .mask_branch import MaskBranch, MaskBranchConfig
 from .multi_head import MultiHead, MultiHeadConfig
-from .rcnn import RCNNConfig, RCNNHead
+from .rcnn import CASCADE, RCNNConfig, RCNNHead
 from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionPooler, RegionSamples
 from .retinanet import RetinaNetConfig, RetinaNetHead
 from .rpn import RPN, RPNConfig, proposal_recall
@@ -42,6 +42,7 @@ from .torchvision import (
 )
 
 __all__ = [
+    "CASCADE",
     "HEADS",
     "RPN",
     "TORCHVISION",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..ops import (
     IGNORED,
     NO_CANDIDATE,
+    POSITIVE,
     NormKind,
     PaddedDetections,
     RoIAlignConfig,
@@ -161,15 +162,39 @@ class BoxBranch(nn.Module):
         labels = torch.where(usable, match.labels, IGNORED)
         keys = uniform_from_seed(seed, len(candidates))
         sample = sample_labels(labels, config.samples, config.positive_fraction, keys)
-        boxes, target_indices = candidates[sample.indices], match.target_indices[sample.indices]
+        indices = sample.indices
+        return self._targets_of(
+            candidates[indices], match.target_indices[indices], sample.positive, sample.valid, target
+        )
+
+    @torch.no_grad()
+    def relabel(self, proposals: Proposals, targets: Sequence[Instances]) -> RegionSamples:
+        """Label all proposals by their overlap with the objects, without sampling, as later stages of a cascade do."""
+        thresholds = (self.config.match_threshold, self.config.match_threshold)
+        rows = []
+        for boxes, valid, target in zip(*proposals, targets, strict=True):
+            match = assign_boxes(boxes, target, thresholds, ignore_coverage=self.config.ignore_coverage)
+            labels = torch.where(valid, match.labels, IGNORED)
+            rows.append(self._targets_of(boxes, match.target_indices, labels == POSITIVE, labels != IGNORED, target))
+        return RegionSamples(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+    def _targets_of(
+        self,
+        boxes: Float[Tensor, "n 4"],
+        target_indices: Int64[Tensor, " n"],
+        positive: Bool[Tensor, " n"],
+        valid: Bool[Tensor, " n"],
+        target: Instances,
+    ) -> RegionSamples:
+        """Return the regions of one image with the class and box of their objects; no tensor has a batch dimension."""
         background = torch.full_like(target_indices, self.num_classes)
         classes = take_targets(target.labels, target_indices, default=background)
         target_boxes = take_targets(target.boxes, target_indices, default=boxes)
         return RegionSamples(
             boxes=boxes,
-            valid=sample.valid,
-            labels=torch.where(sample.positive, classes, background),
-            target_boxes=torch.where(sample.positive[:, None], target_boxes, boxes),
+            valid=valid,
+            labels=torch.where(positive, classes, background),
+            target_boxes=torch.where(positive[:, None], target_boxes, boxes),
             target_indices=target_indices,
         )
 
@@ -221,12 +246,20 @@ class BoxBranch(nn.Module):
         valid = proposals.valid & (shorter_sides(boxes) > 0)
         return Proposals(torch.where(valid[:, :, None], boxes, 0), valid)
 
-    def detect(self, output: BoxOutput, proposals: Proposals, images: Images) -> PaddedDetections:
-        """Return the best detections of each image after class-wise NMS."""
+    def scores(self, output: BoxOutput) -> Float[Tensor, "b r c"]:
+        """Return the probability of each class, without the background."""
+        return output.logits.softmax(dim=2)[:, :, : self.num_classes]
+
+    def detect(
+        self, output: BoxOutput, scores: Float[Tensor, "b r c"], proposals: Proposals, images: Images
+    ) -> PaddedDetections:
+        """Return the best detections of each image after class-wise NMS.
+
+        ``output`` gives the boxes. ``scores`` are usually its own; a cascade passes the mean over its stages.
+        """
         config, num_classes = self.config, self.num_classes
         boxes = decode_boxes(output.offsets, proposals.boxes[:, :, None], config.box_weights)
         boxes = clip_boxes(boxes, images.sizes)
-        scores = output.logits.softmax(dim=2)[:, :, :num_classes]
         # This comparison is also False for boxes with NaN.
         usable = (scores > config.score_threshold) & (shorter_sides(boxes) >= config.min_size)
         usable &= proposals.valid[:, :, None]

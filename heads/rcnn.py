@@ -1,16 +1,18 @@
 """The head of Faster and Mask R-CNN: an RPN, a box branch and further branches (1506.01497, 1612.03144, 1703.06870)."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from ..ops import PaddedDetections
+from ..ops import PaddedDetections, scale_gradient
 from ..structures import Detections, FeatureInfo, Features, Images, Instances, MaskFormat, check_targets
 from .base import HEADS, Head, HeadConfig, LearnsMasks
 from .box_branch import BoxBranch, BoxBranchConfig
 from .mask_branch import MaskBranchConfig
-from .regions import RegionBranch, RegionBranchConfig
+from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionSamples
 from .rpn import RPN, RPNConfig, proposal_recall
 
 
@@ -20,6 +22,9 @@ class RCNNConfig(HeadConfig, LearnsMasks):
     name: Literal["rcnn"] = "rcnn"
     rpn: RPNConfig = RPNConfig()
     box: BoxBranchConfig = BoxBranchConfig()
+    cascade: tuple[BoxBranchConfig, ...] = ()
+    """Further box branches, each of which refines the boxes of the previous one: Cascade R-CNN (1712.00726). Their
+    sampling fields are not used, and detections are selected by the last one's fields."""
     mask: MaskBranchConfig | None = None
     """The mask branch of Mask R-CNN. None: Faster R-CNN."""
 
@@ -37,6 +42,15 @@ class RCNNConfig(HeadConfig, LearnsMasks):
         return None
 
 
+def _cascade_stage(match_threshold: float, weight: float) -> BoxBranchConfig:
+    weights = (weight, weight, weight / 2, weight / 2)
+    return BoxBranchConfig(match_threshold=match_threshold, box_weights=weights, class_agnostic=True)
+
+
+CASCADE = RCNNConfig(box=_cascade_stage(0.5, 10.0), cascade=(_cascade_stage(0.6, 20.0), _cascade_stage(0.7, 30.0)))
+"""Cascade R-CNN with the three stages of the paper, as in detectron2; add ``mask`` for Cascade Mask R-CNN."""
+
+
 @HEADS.register("rcnn", RCNNConfig)
 class RCNNHead(Head[Instances, Detections]):
     """Faster or Mask R-CNN: predicts boxes with classes and scores, and the outputs of further branches."""
@@ -51,12 +65,19 @@ class RCNNHead(Head[Instances, Detections]):
             raise ValueError(f"a detector needs at least one class; got num_classes={num_classes}")
         self.rpn = RPN(feature_info, config.rpn)
         self.box = BoxBranch(feature_info, num_classes, config.box)
+        self.cascade = nn.ModuleList(BoxBranch(feature_info, num_classes, stage) for stage in config.cascade)
         for name, branch in config.region_branches.items():
             self.add_module(name, branch.build(feature_info, num_classes))
-        self.dense_parts = ("rpn", "box", *config.region_branches)  # without NMS, assignment and sampling
+        stages = (f"cascade.{index}" for index in range(len(self.cascade)))
+        self.dense_parts = ("rpn", "box", *stages, *config.region_branches)  # without NMS, assignment and sampling
+
+    def box_branches(self) -> list[BoxBranch]:
+        """Return the box branches of all stages in their order."""
+        later = [stage for stage in self.cascade if isinstance(stage, BoxBranch)]
+        return [self.box, *later]
 
     def region_branches(self) -> Iterator[tuple[str, RegionBranch]]:
-        """Yield (name, branch) for each branch except the box branch."""
+        """Yield (name, branch) for each branch except the box branches."""
         for name, part in self.named_children():
             if isinstance(part, RegionBranch):
                 yield name, part
@@ -65,7 +86,8 @@ class RCNNHead(Head[Instances, Detections]):
         """Compute ``loss_rpn_objectness``, ``loss_rpn_box``, ``loss_class``, ``loss_box`` and losses of other branches.
 
         The metrics are ``rpn_positives`` and ``box_positives``, the number of positive samples per image, and
-        ``rpn_recall``, the fraction of objects that have a proposal.
+        ``rpn_recall``, the fraction of objects that have a proposal. The names of later stages of a cascade end in the
+        number of the stage: ``loss_class_2``.
         """
         check_targets(targets, images, self.box.num_classes)
         dense = self.rpn(features, images)
@@ -73,10 +95,26 @@ class RCNNHead(Head[Instances, Detections]):
         proposals = self.rpn.propose(dense, images, training=True)
         outputs["rpn_recall"] = proposal_recall(proposals, targets, self.box.config.match_threshold)
         samples = self.box.sample(proposals, targets)
-        outputs |= self.box.loss(self.box(features, samples.boxes), samples)
+        outputs |= self._box_losses(features, images, samples, targets)
         for _, branch in self.region_branches():
             outputs |= branch.loss(features, samples.first(self.box.config.max_positives), targets)
         return outputs
+
+    def _box_losses(
+        self, features: Features, images: Images, samples: RegionSamples, targets: Sequence[Instances]
+    ) -> dict[str, Tensor]:
+        """Compute the losses of all stages, of which each learns from the refined boxes of the previous one."""
+        stages = self.box_branches()
+        # Otherwise every stage would add to the gradients of the pyramid (1712.00726's code, detectron2).
+        features = {name: scale_gradient(level, 1 / len(stages)) for name, level in features.items()}
+        output = self.box(features, samples.boxes)
+        losses = self.box.loss(output, samples)
+        for number, (previous, stage) in enumerate(itertools.pairwise(stages), start=2):
+            proposals = Proposals(samples.boxes, samples.valid)
+            samples = stage.relabel(previous.refine(output, proposals, images, samples.labels), targets)
+            output = stage(features, samples.boxes)
+            losses |= {f"{name}_{number}": value for name, value in stage.loss(output, samples).items()}
+        return losses
 
     def detect(self, features: Features, images: Images) -> tuple[PaddedDetections, dict[str, Tensor]]:
         """Return padded detections, and the predictions of further branches for them by branch name.
@@ -88,7 +126,14 @@ class RCNNHead(Head[Instances, Detections]):
 
     def _detect_boxes(self, features: Features, images: Images) -> PaddedDetections:
         proposals = self.rpn.propose(self.rpn(features, images), images, training=False)
-        return self.box.detect(self.box(features, proposals.boxes), proposals, images)
+        stages = self.box_branches()
+        output = self.box(features, proposals.boxes)
+        scores = [self.box.scores(output)]
+        for previous, stage in itertools.pairwise(stages):
+            proposals = previous.refine(output, proposals, images)
+            output = stage(features, proposals.boxes)
+            scores.append(stage.scores(output))
+        return stages[-1].detect(output, torch.stack(scores).mean(dim=0), proposals, images)
 
     def _predict_regions(self, features: Features, detections: PaddedDetections) -> dict[str, Tensor]:
         return {

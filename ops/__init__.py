@@ -50,6 +50,7 @@ from .distributed import (
     single_process,
     uniform_from_seed,
 )
+from .gradients import scale_gradient
 from .losses import split_losses, total_loss
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
 from .paste import paste_masks, paste_masks_in_chunks
@@ -131,6 +132,7 @@ __all__ = [
     "region_levels",
     "resize_maps",
     "sample_labels",
+    "scale_gradient",
     "select_detections",
     "separable_conv_block",
     "shared_generator",

@@ -137,7 +137,7 @@ def test_cascade_of_two_stages_improves_boxes():
             output = stage(features, current.boxes)
             current = stage.refine(output, current, images)
             quality.append(mean_iou(current.boxes))
-        found = stages[-1].detect(output, current, images).unpad()[0]
+        found = stages[-1].detect(output, stages[-1].scores(output), current, images).unpad()[0]
     assert quality[0] < quality[1] < quality[2] and quality[2] > 0.9
     assert found.labels[:2].sort().values.tolist() == [0, 2]
 
