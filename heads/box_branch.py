@@ -169,7 +169,7 @@ class BoxBranch(nn.Module):
 
     @torch.no_grad()
     def relabel(self, proposals: Proposals, targets: Sequence[Instances]) -> RegionSamples:
-        """Label all proposals by their overlap with the objects, without sampling, as later stages of a cascade do."""
+        """Match all proposals to objects, without sampling, as the later stages of a cascade do."""
         thresholds = (self.config.match_threshold, self.config.match_threshold)
         rows = []
         for boxes, valid, target in zip(*proposals, targets, strict=True):
