@@ -35,7 +35,7 @@ from ..ops import (
     top_class_scores,
     uniform_from_seed,
 )
-from ..structures import Config, FeatureInfo, Features, Images, Instances
+from ..structures import Config, FeatureInfo, Features, Images, Instances, NonNegative, UnitInterval
 from .class_rows import ClassRows
 from .regions import Proposals, RegionPooler, RegionSamples, region_convolutions
 
@@ -55,11 +55,11 @@ class BoxBranchConfig(Config):
     """Widths of the fully connected layers."""
     samples: int = Field(default=512, gt=0)
     """Number of proposals sampled per image for the losses."""
-    positive_fraction: float = Field(default=0.25, ge=0, le=1)
+    positive_fraction: UnitInterval = 0.25
     """Maximum fraction of positive samples."""
-    match_threshold: float = 0.5
+    match_threshold: UnitInterval = 0.5
     """A proposal is positive if its IoU with an object is at least this, otherwise background."""
-    ignore_coverage: float = 0.5
+    ignore_coverage: UnitInterval = 0.5
     """A background proposal is ignored if at least this fraction of its area is inside an ignore region."""
     class_agnostic: bool = False
     """Predict one box per proposal for all classes, instead of one for each class."""
@@ -67,17 +67,17 @@ class BoxBranchConfig(Config):
     """Position of the background's class logit. torchvision: ``first``, with box outputs for the background too."""
     box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
     """Multipliers of the encoded offsets (dx, dy, dw, dh)."""
-    beta: float = 0.0
+    beta: NonNegative = 0.0
     """The point at which smooth L1 becomes linear, in encoded units; 0 is plain L1. torchvision: 1/9."""
-    score_threshold: float = 0.05
+    score_threshold: UnitInterval = 0.05
     """Detections with this score or a lower one are dropped before NMS."""
-    nms_threshold: float = 0.5
+    nms_threshold: UnitInterval = 0.5
     """IoU above which NMS drops the box with the lower score, within each class."""
     max_detections: int = Field(default=100, gt=0)
     """Maximum number of detections per image."""
     max_candidates: int = Field(default=4000, gt=0)
     """Number of best (proposal, class) pairs that enter NMS; a fixed number keeps shapes fixed."""
-    min_size: float = 0.0
+    min_size: NonNegative = 0.0
     """Detections whose shorter side is below this are dropped, in pixels. torchvision: 1e-2."""
 
     @property

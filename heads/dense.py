@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import Field
+from pydantic import AfterValidator, Field, PositiveFloat
 from torch import Tensor, nn
 
 from ..ops import (
@@ -20,9 +20,24 @@ from ..ops import (
     shorter_sides,
     top_class_scores,
 )
-from ..structures import Config, FeatureInfo, Features
+from ..structures import Config, FeatureInfo, Features, NonNegative, UnitInterval
 from .base import require_equal_channels, require_levels
 from .regions import LEVELS
+
+AnchorSizes = Annotated[tuple[tuple[PositiveFloat, ...], ...], Field(min_length=1)]
+"""Anchor sizes in pixels for each level."""
+AnchorRatios = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+"""Aspect ratios of anchors, height / width."""
+
+
+def _require_ascending(thresholds: tuple[float, float]) -> tuple[float, float]:
+    if thresholds[0] > thresholds[1]:
+        raise ValueError(f"the first threshold must not be above the second, got {thresholds}")
+    return thresholds
+
+
+MatchThresholds = Annotated[tuple[UnitInterval, UnitInterval], AfterValidator(_require_ascending)]
+"""An anchor is negative if its IoU is below the first threshold, and positive if it is at least the second."""
 
 PRIOR = 0.01
 """The probability that an untrained head gives to every class (1708.02002 section 3.3): the many negatives would
@@ -62,12 +77,12 @@ def grids_of(maps: Sequence[Float[Tensor, "b c _ _"]]) -> list[tuple[int, int]]:
 class DenseSelectionConfig(Config):
     """How a dense head chooses the detections of an image. The defaults are RetinaNet's (1708.02002 section 4.1)."""
 
-    score_threshold: float = 0.05
+    score_threshold: UnitInterval = 0.05
     max_candidates: int = Field(default=1000, gt=0)
     """The best (reference, class) pairs of each level that enter suppression."""
-    nms_threshold: float = 0.5
+    nms_threshold: UnitInterval = 0.5
     max_detections: int = Field(default=100, gt=0)
-    min_size: float = 0.0
+    min_size: NonNegative = 0.0
     """Detections with a shorter side, in pixels, are dropped."""
 
 

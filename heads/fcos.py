@@ -33,7 +33,7 @@ from ..ops import (
     paired_iou,
     take_targets,
 )
-from ..structures import Detections, FeatureInfo, Features, Images, Instances, check_targets
+from ..structures import Detections, FeatureInfo, Features, Images, Instances, NonNegative, UnitInterval, check_targets
 from .base import HEADS, Head, HeadConfig
 from .class_rows import ClassRows
 from .dense import (
@@ -73,13 +73,13 @@ class FCOSConfig(HeadConfig):
     center_radius: float | None = Field(default=1.5, gt=0)
     """Under ``center``, positive points are less than this many strides from the center of an object. None: anywhere in
     its box, as in the first version of the paper."""
-    ignore_coverage: float = 0.5
+    ignore_coverage: UnitInterval = 0.5
     """A negative point is ignored if at least this fraction of its cell is inside an ignore region."""
     quality: Literal["centerness", "iou"] = "centerness"
     """What the branch beside the boxes predicts, by which the class scores are multiplied before suppression."""
-    focal_alpha: float = Field(default=0.25, ge=0, le=1)
+    focal_alpha: UnitInterval = 0.25
     """The weight of positives in the focal loss; negatives have one minus it."""
-    focal_gamma: float = Field(default=2.0, ge=0)
+    focal_gamma: NonNegative = 2.0
     """How strongly the focal loss discounts what is classified well already."""
     selection: DenseSelectionConfig = DenseSelectionConfig(score_threshold=0.2, nms_threshold=0.6)
     """A score is the geometric mean of the class probability and the quality, as in torchvision and detectron2."""

@@ -25,11 +25,14 @@ from ..ops import (
     gather_rows,
     take_targets,
 )
-from ..structures import Detections, FeatureInfo, Features, Images, Instances, check_targets
+from ..structures import Detections, FeatureInfo, Features, Images, Instances, NonNegative, UnitInterval, check_targets
 from .base import HEADS, Head, HeadConfig
 from .class_rows import ClassRows
 from .dense import (
+    AnchorRatios,
+    AnchorSizes,
     DenseSelectionConfig,
+    MatchThresholds,
     PyramidLevels,
     dense_tower,
     grids_of,
@@ -52,26 +55,26 @@ class RetinaNetConfig(HeadConfig):
     """3x3 convolutions before the class logits, and as many before the boxes."""
     norm: NormKind = "none"
     """The norm that follows each of them. torchvision's ``v2``: ``group``."""
-    anchor_sizes: tuple[tuple[float, ...], ...] | None = None
+    anchor_sizes: AnchorSizes | None = None
     """Anchor sizes in pixels, per level; None gives each level three, which begin at 4 strides and are a third of an
     octave apart: 32, 40.3 and 50.8 on p3. torchvision truncates them to whole pixels."""
-    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    anchor_ratios: AnchorRatios = (0.5, 1.0, 2.0)
     """Height over width."""
     round_anchors: bool = False
     """Whether anchors are rounded to whole pixels. torchvision: True."""
     anchor_stride: StrideRule = "exact"
     """torchvision: ``grid``."""
-    match_thresholds: tuple[float, float] = (0.4, 0.5)
+    match_thresholds: MatchThresholds = (0.4, 0.5)
     """An anchor is negative below the first IoU, positive from the second up, ignored between."""
-    ignore_coverage: float = 0.5
+    ignore_coverage: UnitInterval = 0.5
     """A negative anchor with this fraction of its area inside an ignore region is not a negative."""
-    focal_alpha: float = Field(default=0.25, ge=0, le=1)
+    focal_alpha: UnitInterval = 0.25
     """The weight of positives in the focal loss; negatives have one minus it."""
-    focal_gamma: float = Field(default=2.0, ge=0)
+    focal_gamma: NonNegative = 2.0
     """How strongly the focal loss discounts what is classified well already."""
     box_loss: Literal["smooth_l1", "giou"] = "smooth_l1"
     """On the encoded offsets, or GIoU on the boxes (1902.09630). torchvision's ``v2``: ``giou``."""
-    beta: float = Field(default=0.0, ge=0)
+    beta: NonNegative = 0.0
     """Where smooth L1 turns linear, in encoded units; 0 is plain L1."""
     normalizer: Literal["average", "batch", "image"] = "average"
     """The number of positive anchors that the losses are divided by. ``average``: of an image, as a moving average over

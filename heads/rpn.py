@@ -29,8 +29,8 @@ from ..ops import (
     top_scores,
     uniform_from_seed,
 )
-from ..structures import Config, FeatureInfo, Features, Images, Instances
-from .dense import PyramidLevels, grids_of
+from ..structures import Config, FeatureInfo, Features, Images, Instances, NonNegative, UnitInterval
+from .dense import AnchorRatios, AnchorSizes, MatchThresholds, PyramidLevels, grids_of
 from .regions import Proposals
 
 
@@ -41,24 +41,24 @@ class RPNConfig(Config):
     """The levels to read. None: all ``p`` levels."""
     convolutions: PositiveInt = 1
     """Number of 3x3 convolutions before the outputs; two for training from scratch (torchvision's ``v2``)."""
-    anchor_sizes: tuple[tuple[float, ...], ...] | None = None
+    anchor_sizes: AnchorSizes | None = None
     """Anchor sizes in pixels for each level. None: one size per level, 8 strides (32..512 on p2..p6)."""
-    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    anchor_ratios: AnchorRatios = (0.5, 1.0, 2.0)
     """Aspect ratios of the anchors, height / width."""
     round_anchors: bool = False
     """Round anchors to whole pixels. torchvision: True."""
     anchor_stride: StrideRule = "exact"
     """Spacing of the anchors. torchvision: ``grid``."""
-    match_thresholds: tuple[float, float] = (0.3, 0.7)
+    match_thresholds: MatchThresholds = (0.3, 0.7)
     """An anchor is negative if its IoU is below the first threshold, positive if it is at least the second, otherwise
     ignored."""
     samples: int = Field(default=256, gt=0)
     """Number of anchors sampled per image for the losses."""
-    positive_fraction: float = Field(default=0.5, ge=0, le=1)
+    positive_fraction: UnitInterval = 0.5
     """Maximum fraction of positive samples."""
-    ignore_coverage: float = 0.5
+    ignore_coverage: UnitInterval = 0.5
     """A negative anchor is ignored if at least this fraction of its area is inside an ignore region."""
-    beta: float = 0.0
+    beta: NonNegative = 0.0
     """The point at which smooth L1 becomes linear, in encoded units; 0 is plain L1. torchvision: 1/9."""
     normalizer: Literal["fixed", "sampled"] = "fixed"
     """Divide the losses by ``samples`` x images (``fixed``, detectron2) or by the number of anchors actually sampled
@@ -67,9 +67,9 @@ class RPNConfig(Config):
     """Number of best anchors per level before NMS, in (training, prediction)."""
     post_nms: tuple[int, int] = (1000, 1000)
     """Number of proposals per image after NMS, in (training, prediction). torchvision: (2000, 1000)."""
-    nms_threshold: float = 0.7
+    nms_threshold: UnitInterval = 0.7
     """IoU above which NMS drops the proposal with the lower score, within each level."""
-    min_size: float = 0.0
+    min_size: NonNegative = 0.0
     """Proposals whose shorter side is below this are dropped, in pixels. torchvision: 1e-3."""
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from torchvision.ops import roi_align
 
@@ -18,16 +19,16 @@ from .device import allows_dynamic_shapes
 class RoIAlignConfig(Config):
     """Hyper-parameters of RoIAlign and of the choice of the pyramid level."""
 
-    size: int = 7
+    size: PositiveInt = 7
     """Bins per side of a pooled region."""
-    sampling_ratio: int = 0
+    sampling_ratio: NonNegativeInt = 0
     """Samples per bin and axis; 0 takes one per cell of the bin (detectron2). torchvision uses 2."""
     aligned: bool = True
     """Shift boxes by half a cell, so that feature values are at cell centers (detectron2; not torchvision's R-CNN)."""
     level_epsilon: Literal["inside", "outside"] = "inside"
     """Where the epsilon against rounding is added: inside the logarithm of the level (detectron2) or outside
     (torchvision)."""
-    canonical_size: float = 224.0
+    canonical_size: PositiveFloat = 224.0
     """A box whose area is the square of this number of pixels is pooled from ``canonical_level``."""
     canonical_level: int = 4
     """The base-2 logarithm of the stride of that level."""

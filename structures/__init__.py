@@ -16,7 +16,9 @@ from .classes import Classes
 from .classification import Classification
 from .config import (
     Config,
+    NonNegative,
     PartConfig,
+    UnitInterval,
     revalidate,
     suggest,
     usage_error_from_validation,
@@ -73,6 +75,7 @@ __all__ = [
     "MaskFormat",
     "MemoryFullError",
     "NonFiniteError",
+    "NonNegative",
     "PartConfig",
     "PasteRule",
     "PeerError",
@@ -84,6 +87,7 @@ __all__ = [
     "SemanticLogits",
     "ShortSideResize",
     "TensorGroup",
+    "UnitInterval",
     "UsageError",
     "VertebraError",
     "WorkerError",

@@ -7,11 +7,12 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     ValidationError,
     field_serializer,
     field_validator,
@@ -22,6 +23,11 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from .errors import UsageError
 
 ConfigType = TypeVar("ConfigType", bound="Config")
+
+UnitInterval = Annotated[float, Field(ge=0, le=1)]
+"""The type of a field that holds a number from 0 to 1: a fraction, a probability, an IoU."""
+NonNegative = Annotated[float, Field(ge=0)]
+"""The type of a field that holds a number that is not negative."""
 
 
 class Config(BaseModel):

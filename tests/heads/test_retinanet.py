@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
@@ -256,6 +257,24 @@ def test_a_crowd_is_no_negative():
     crowd = Instances(objects[1].boxes, objects[1].labels, ignored=everything)
     with_crowd = head.loss(features, images, [crowd, crowd])["loss_class"]
     assert with_crowd < 0.7 * head.loss(features, images, [objects[1], objects[1]])["loss_class"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"match_thresholds": (0.7, 0.3)}, "first threshold must not be above the second"),
+        ({"match_thresholds": (0.4, 1.5)}, "less than or equal to 1"),
+        ({"anchor_ratios": ()}, "at least 1 item"),
+        ({"anchor_ratios": (-1.0,)}, "greater than 0"),
+        ({"anchor_sizes": ((0.0,),)}, "greater than 0"),
+        ({"selection": {"nms_threshold": -0.1}}, "greater than or equal to 0"),
+    ],
+    ids=str,
+)
+def test_option_out_of_range_is_refused(options, message):
+    """By hand: ValidationError at construction; the same types guard the RPN, FCOS and the box branch."""
+    with pytest.raises(ValidationError, match=message):
+        RetinaNetConfig(**options)
 
 
 def test_a_box_that_is_not_a_number_is_no_detection():
