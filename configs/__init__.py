@@ -9,13 +9,12 @@ import fnmatch
 import importlib
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from ..engine import ExperimentConfig, parse_config
+from ..formats import require_unique_keys
 from ..inference import import_user_code, run_file
 from ..models import Model, build_model
 from ..structures import UsageError, revalidate, suggest, usage_error_from_validation
@@ -74,24 +73,14 @@ def find_shipped_config(name: str) -> Path:
 def _read_json_config(path: Path) -> ExperimentConfig:
     """Return the config in a JSON file, after importing the modules listed in its ``run.imports``."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_require_unique_keys)
-    except (OSError, ValueError) as error:
+        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=require_unique_keys)
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot be read: {error}", file=path) from error
     run = values.get("run") if isinstance(values, dict) else None
     imports = run.get("imports") if isinstance(run, dict) else None
     for name in imports if isinstance(imports, list) else []:
         import_user_code(str(name))
     return parse_config(values, str(path))
-
-
-def _require_unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the pairs of a JSON object as a dict; raise ValueError for a repeated key, whose last value would win."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in values if keys.count(key) > 1)
-        raise ValueError(f"{repeated!r} is given twice in one object")
-    return values
 
 
 def create_model(name: str | os.PathLike[str], num_classes: int | None = None) -> Model:

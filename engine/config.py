@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from ..data import (
     DATASETS,
@@ -141,6 +141,12 @@ class RunConfig(Config):
         return self
 
 
+def _require_folder_name(name: str) -> str:
+    if not name.strip(". ") or any(character in "/\\" or not character.isprintable() for character in name):
+        raise ValueError(f"{name!r} cannot be the name of a folder")
+    return name
+
+
 class ExperimentConfig(Config):
     """An experiment: the model, its data, the recipe, the evaluation and the run.
 
@@ -148,7 +154,8 @@ class ExperimentConfig(Config):
     trained weights.
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(_require_folder_name)]
+    """The name of the run's folder below ``runs``, unless ``--output`` gives another."""
     model: ModelConfig
     train: SplitConfig
     val: SplitConfig

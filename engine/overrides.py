@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from ..formats import RepeatedKeyError, require_unique_keys
 from ..structures import Config, UsageError, suggest, usage_error_from_validation
 from .config import ExperimentConfig
 
@@ -28,14 +29,30 @@ def override(config: ExperimentConfig, assignments: Sequence[str]) -> Experiment
         key = key.strip()
         if not equals:
             raise UsageError(f"--set needs KEY=VALUE, got {assignment!r}", "for example --set recipe.optimizer.lr=0.01")
-        if key in keys:
-            raise UsageError(f"--set: {key} is set twice", "leave one of them out")
+        for other in keys:
+            _require_no_conflict(config, key, other)
         keys.add(key)
         _add_change(changes, config, key.split("."), text)
     try:
         return config.replace(**changes)
     except ValidationError as error:
         raise usage_error_from_validation("--set", error) from None
+
+
+def _require_no_conflict(config: ExperimentConfig, key: str, other: str) -> None:
+    """Raise UsageError if two assignments set the same field, or a field and a part of it."""
+    if key == other:
+        raise UsageError(f"--set: {key} is set twice", "leave one of them out")
+    outer, inner = sorted((key, other), key=len)
+    if not inner.startswith(f"{outer}."):
+        return
+    *parents, name = outer.split(".")
+    holder: Any = config
+    for parent in parents:
+        holder = holder.get(parent) if isinstance(holder, dict) else getattr(holder, parent, None)
+    # The keys of a dict may have dots: lr_multipliers.head and lr_multipliers.head.mask are two items.
+    if not isinstance(holder, dict) or isinstance(holder.get(name), Config):
+        raise UsageError(f"--set: {outer} is set as a whole, and {inner} too", "put them into one assignment")
 
 
 def _add_change(changes: dict[str, Any], node: Config | None, path: Sequence[str], text: str, parent: str = "") -> None:
@@ -56,8 +73,8 @@ def _add_change(changes: dict[str, Any], node: Config | None, path: Sequence[str
         changes[name] = _parse_value(text, fields[name])
     elif isinstance(value, Config):
         below = changes.setdefault(name, {})
-        is_replaced = below.get("name", getattr(value, "name", None)) != getattr(value, "name", None)
-        _add_change(below, None if is_replaced else value, rest, text, f"{parent}.{name}".lstrip("."))
+        node = None if _is_other_part(value, below) else value
+        _add_change(below, node, rest, text, f"{parent}.{name}".lstrip("."))
     elif value is None:
         _add_unchecked(changes.setdefault(name, {}), rest, text)
     elif isinstance(value, dict):
@@ -69,14 +86,26 @@ def _add_change(changes: dict[str, Any], node: Config | None, path: Sequence[str
 
 
 def _add_item(values: dict[Any, Any], path: Sequence[str], text: str) -> None:
-    """Set an item of a dict field: a field of an existing config in the dict, or else the item with the dotted key."""
-    item = values.get(path[0])
-    if isinstance(item, Config) and len(path) > 1:
-        change: dict[str, Any] = {}
-        _add_change(change, item, path[1:], text, path[0])
-        values[path[0]] = item.replace(**change)
-    else:
+    """Set an item of a dict field: a field of a config in the dict, or else the item with the dotted key."""
+    name, rest = path[0], path[1:]
+    item = values.get(name)
+    if not rest or not any(isinstance(value, Config) for value in values.values()):
         values[".".join(path)] = _parse_literal(text)
+    elif isinstance(item, Config):
+        change: dict[str, Any] = {}
+        _add_change(change, item, rest, text, name)
+        try:
+            values[name] = change if _is_other_part(item, change) else item.replace(**change)
+        except ValidationError as error:
+            raise usage_error_from_validation(f"--set: {name}", error) from None
+    else:  # a new part, or one that an earlier assignment replaces
+        _add_unchecked(values.setdefault(name, {}), rest, text)
+
+
+def _is_other_part(part: Config, change: dict[str, Any]) -> bool:
+    """Return whether a change gives a part another name, and so replaces it."""
+    name = getattr(part, "name", None)
+    return change.get("name", name) != name
 
 
 def _add_unchecked(changes: dict[str, Any], path: Sequence[str], text: str) -> None:
@@ -101,9 +130,15 @@ def _parse_value(text: str, field: FieldInfo) -> Any:
 
 def _parse_literal(text: str) -> Any:
     """Parse ``text`` as JSON or as a Python literal; return the text itself if it is neither."""
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (_parse_json, ast.literal_eval):
         try:
             return parse(text)
+        except RepeatedKeyError as error:
+            raise UsageError(f"--set: {error}", "leave one of them out") from None
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return text
+
+
+def _parse_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=require_unique_keys)

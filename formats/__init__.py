@@ -7,7 +7,7 @@ from .checks import KnownIds, Problem
 from .class_maps import check_class_map, read_class_map
 from .coco import read_ground_truth
 from .images import IMAGE_SUFFIXES, check_image, image_size, read_image, read_reduced_image
-from .json_files import add_file_to_error, read_json, write_json, write_text
+from .json_files import RepeatedKeyError, add_file_to_error, read_json, require_unique_keys, write_json, write_text
 from .results import (
     ResultError,
     check_results,
@@ -24,6 +24,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "KnownIds",
     "Problem",
+    "RepeatedKeyError",
     "ResultError",
     "VocAnnotation",
     "VocObject",
@@ -45,6 +46,7 @@ __all__ = [
     "read_voc_annotation",
     "read_voc_list",
     "require_same_images",
+    "require_unique_keys",
     "rle_problem",
     "segmentation_problem",
     "size_problem",

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,23 @@ import msgspec
 from ..structures import DataError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class RepeatedKeyError(ValueError):
+    """A JSON object has the same key twice; parsers would silently use the last value."""
+
+
+def require_unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a JSON object as a dict; raise RepeatedKeyError for a repeated key.
+
+    It is meant for ``object_pairs_hook`` of :func:`json.loads`.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in values if keys.count(key) > 1)
+        raise RepeatedKeyError(f"{repeated!r} is given twice in one object")
+    return values
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:

@@ -110,3 +110,9 @@ def require_equal_channels(reader: str, feature_info: Mapping[str, FeatureInfo],
             "such as 'fpn'"
         )
     return channels[0]
+
+
+def require_classes(reader: str, num_classes: int) -> None:
+    """Raise ValueError if a head would have no class."""
+    if num_classes < 1:
+        raise ValueError(f"{reader} needs at least one class; got num_classes={num_classes}")

@@ -1,5 +1,6 @@
 """What dense heads share: the convolutions before their outputs, and the choice of detections on a pyramid."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple, Protocol, runtime_checkable
@@ -57,11 +58,16 @@ class PyramidLevels(NamedTuple):
     ) -> "PyramidLevels":
         """Return the levels of these names or, for None, every ``p`` level.
 
-        ``reader`` names the head in errors. Raises ValueError if a level is missing or the channels differ.
+        ``reader`` names the head in errors. Raises ValueError if a level is missing, the levels are not ordered from
+        fine to coarse, or their channels differ.
         """
-        names = tuple(levels or [name for name in feature_info if name.startswith("p")] or LEVELS)
+        if levels is None:
+            levels = [name for name in feature_info if name.startswith("p")] or LEVELS
+        names = tuple(levels)
         require_levels(reader, feature_info, names)
         strides = tuple(feature_info[name].stride for name in names)
+        if not names or any(coarse <= fine for fine, coarse in itertools.pairwise(strides)):
+            raise ValueError(f"{reader} needs levels from fine to coarse; got {names} with strides {strides}")
         return cls(names, strides, require_equal_channels(reader, feature_info, names))
 
     def read(self, features: Features) -> list[Float[Tensor, "b c _ _"]]:

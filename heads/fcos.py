@@ -34,7 +34,7 @@ from ..ops import (
     take_targets,
 )
 from ..structures import Detections, FeatureInfo, Features, Images, Instances, NonNegative, UnitInterval, check_targets
-from .base import HEADS, Head, HeadConfig
+from .base import HEADS, Head, HeadConfig, require_classes
 from .class_rows import ClassRows
 from .dense import (
     DenseSelectionConfig,
@@ -126,6 +126,7 @@ class FCOSHead(Head[Instances, Detections]):
         self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: FCOSConfig = FCOSConfig()
     ) -> None:
         super().__init__()
+        require_classes("FCOS", num_classes)
         self.config, self.num_classes = config, num_classes
         self.levels = PyramidLevels.choose("FCOS", feature_info, config.levels)
         channels = self.levels.channels

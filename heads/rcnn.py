@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..ops import PaddedDetections, scale_gradient
 from ..structures import Detections, FeatureInfo, Features, Images, Instances, MaskFormat, check_targets
-from .base import HEADS, Head, HeadConfig, LearnsMasks
+from .base import HEADS, Head, HeadConfig, LearnsMasks, require_classes
 from .box_branch import BoxBranch, BoxBranchConfig
 from .mask_branch import MaskBranchConfig
 from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionSamples
@@ -61,8 +61,7 @@ class RCNNHead(Head[Instances, Detections]):
         self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: RCNNConfig = RCNNConfig()
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"a detector needs at least one class; got num_classes={num_classes}")
+        require_classes("a detector", num_classes)
         self.rpn = RPN(feature_info, config.rpn)
         self.box = BoxBranch(feature_info, num_classes, config.box)
         self.cascade = nn.ModuleList(BoxBranch(feature_info, num_classes, stage) for stage in config.cascade)

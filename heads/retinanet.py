@@ -26,7 +26,7 @@ from ..ops import (
     take_targets,
 )
 from ..structures import Detections, FeatureInfo, Features, Images, Instances, NonNegative, UnitInterval, check_targets
-from .base import HEADS, Head, HeadConfig
+from .base import HEADS, Head, HeadConfig, require_classes
 from .class_rows import ClassRows
 from .dense import (
     AnchorRatios,
@@ -117,6 +117,7 @@ class RetinaNetHead(Head[Instances, Detections]):
         self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: RetinaNetConfig = RetinaNetConfig()
     ) -> None:
         super().__init__()
+        require_classes("RetinaNet", num_classes)
         self.config, self.num_classes = config, num_classes
         self.levels = PyramidLevels.choose("RetinaNet", feature_info, config.levels)
         strides, channels = self.levels.strides, self.levels.channels

@@ -23,7 +23,7 @@ def transfer_weights(model: Model, source: Model) -> str:
     merged = {
         name: _copy_rows(expected[name], target_rows[name], tensors[name], source_rows[name])
         for name in target_rows.keys() & source_rows.keys()
-        if expected[name].shape[1:] == tensors[name].shape[1:]
+        if expected[name].shape[1:] == tensors[name].shape[1:] and _same_layout(target_rows[name], source_rows[name])
     }
     tensors |= merged
     if problems := state_dict_problems(tensors, expected, may_lack=_is_batch_counter, may_have=_is_batch_counter):
@@ -42,9 +42,16 @@ def _is_batch_counter(name: str) -> bool:
 _Rows = dict[str | None, list[int]]
 
 
+def _same_layout(first: _Rows, second: _Rows) -> bool:
+    """Return whether a class has as many rows in both tensors, which differ if cells have different anchors."""
+    return len(next(iter(first.values()))) == len(next(iter(second.values())))
+
+
 def _class_rows(model: Model) -> dict[str, _Rows]:
     """Return the rows of each class for every tensor with rows per class, by the tensor's name in the model."""
     names = model.class_names
+    if not names:
+        raise CheckpointError("weights are matched by class name, and a model has none", "build it with class names")
     return {
         f"head.{name}": rows.indices(names[task]) for name, (task, rows) in class_rows_by_tensor(model.head).items()
     }

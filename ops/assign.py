@@ -104,7 +104,7 @@ def match_by_statistics(
     ``counts`` is the number of references per level. The candidates for an object are, on every level, the references
     whose centers are nearest to its own. A candidate is positive if its center is inside the box, and its IoU is at
     least the mean plus the standard deviation of the IoUs of all the object's candidates. Of several objects it takes
-    that of the highest IoU. The other references are negative.
+    that of the highest IoU. The other references are negative. With fewer than three levels an object may get none.
     """
     if not len(boxes):
         labels = torch.full((len(references),), NEGATIVE, dtype=torch.int64, device=references.device)
@@ -118,7 +118,8 @@ def match_by_statistics(
         first += level.shape[1]
     rows = torch.cat(nearest, dim=1)
     overlaps = iou.gather(1, rows)
-    thresholds = overlaps.mean(dim=1) + overlaps.std(dim=1)
+    spread = overlaps.std(dim=1) if overlaps.shape[1] > 1 else 0.0
+    thresholds = overlaps.mean(dim=1) + spread
     inside = encode_distances(boxes[:, None], centers[None]).amin(dim=2) > 0
     is_candidate = torch.zeros_like(inside).scatter(1, rows, True)
     fits = is_candidate & inside & (iou >= thresholds[:, None])

@@ -49,7 +49,10 @@ class Config(BaseModel):
     @classmethod
     def _expand_home_folder(cls, value: Any) -> Any:
         """Replace ``~`` at the start of a path by the home folder, as a shell would have done."""
-        return value.expanduser() if isinstance(value, Path) else value
+        try:
+            return value.expanduser() if isinstance(value, Path) else value
+        except RuntimeError as error:
+            raise ValueError(f"{value}: there is no such home folder") from error
 
     @field_serializer("*", mode="wrap", when_used="json")
     def _write_paths_with_slashes(self, value: Any, serialize: Callable[[Any], Any]) -> Any:

@@ -51,7 +51,9 @@ class Registry(Generic[T]):
 
         return add
 
-    def __getitem__(self, name: str) -> RegistryEntry[T]:
+    def __getitem__(self, name: object) -> RegistryEntry[T]:
+        if not isinstance(name, str):  # names come from config files
+            raise UsageError(f"the name of a {self.noun} is text, got {name!r}")
         entry = self._find(name)
         if entry is None:
             raise UsageError(f"there is no {self.noun} named {name!r}", self._suggest(name, self._entries))

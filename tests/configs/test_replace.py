@@ -116,6 +116,11 @@ def test_set_changes_one_of_several_heads():
         ("recipe.optimizer.lr=fast", "recipe.optimizer.lr: input should be a valid number"),
         ("recipe.seed.x=1", "seed has no fields"),
         ("model.head.name=deeplap", "there is no head named 'deeplap': did you mean 'deeplab'?"),
+        ("train.dataset.root=~nobody_has_this_name/x", "there is no such home folder"),
+        ("name=../elsewhere", "cannot be the name of a folder"),
+        ("name=", "cannot be the name of a folder"),
+        ('model.head={"name": 3}', "the name of a head is text, got 3"),
+        ('recipe.optimizer={"lr": 1, "lr": 2}', "'lr' is given twice in one object"),
         ("steps", "--set needs KEY=VALUE"),
     ],
 )

@@ -277,6 +277,21 @@ def test_option_out_of_range_is_refused(options, message):
         RetinaNetConfig(**options)
 
 
+@pytest.mark.parametrize(
+    ("levels", "num_classes", "message"),
+    [
+        (("p4", "p3"), 3, "levels from fine to coarse"),
+        (("p3", "p3"), 3, "levels from fine to coarse"),
+        ((), 3, "levels from fine to coarse"),
+        (None, 0, "at least one class; got num_classes=0"),
+    ],
+)
+def test_unusable_pyramid_or_classes_are_refused(levels, num_classes, message):
+    """By hand: ValueError at construction; FCOS and the RPN choose their levels by the same function."""
+    with pytest.raises(ValueError, match=message):
+        RetinaNetHead(PYRAMID, num_classes, RetinaNetConfig(levels=levels))
+
+
 def test_a_box_that_is_not_a_number_is_no_detection():
     """Law: where a network breaks, its detections are none, and not boxes of NaN."""
     head, (features, images, _) = small_head(selection={"score_threshold": 0.0}), small_batch()

@@ -165,6 +165,14 @@ def test_class_rows_cover_all_tensors_that_grow_with_classes(config):
         assert sorted(indices) == list(range(len(many.state_dict()[name])))
 
 
+def test_other_anchors_per_cell_are_refused():
+    """By hand: exit code 4 with the tensor, instead of rows that belong to other anchors."""
+    levels = {"levels": ("p2", "p3"), "convolutions": 1}
+    model = build(RetinaNetConfig(**levels), NEW, 2)
+    with pytest.raises(CheckpointError, match=r"does not fit this model: .*class_logits"):
+        transfer_weights(model, build(RetinaNetConfig(**levels, anchor_ratios=(1.0,)), OLD, 1))
+
+
 @pytest.mark.parametrize("other", [rcnn(class_agnostic=True), rcnn(fc=(9,)), DeepLabConfig(level="c4", channels=8)])
 def test_weights_of_another_architecture_are_refused(other):
     """docs/faults.md rows 98, 99. By hand: exit code 4 naming tensors, and the model is not changed."""
