@@ -110,7 +110,8 @@ def _resumed_config(checkpoint: Checkpoint, config: ExperimentConfig, folder: Pa
         shown = ", ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in refused.items())
         raise UsageError(
             f"the config differs from the run's: {shown}",
-            "resume with the same config, or start a new run with another --output",
+            "resume with the same config, or start a new run from this one's model with another --output and "
+            f"--set model.start_from={folder}",
             file=folder,
         )
     return config

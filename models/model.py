@@ -32,6 +32,12 @@ class Model(nn.Module):
     ) -> None:
         """Combine the parts; ``preprocess=None`` uses the pixel normalization of the backbone's weights."""
         super().__init__()
+        for part, kind in ((backbone, Backbone), (neck, Neck), (head, Head)):
+            if not isinstance(part, kind):
+                raise TypeError(
+                    f"a model needs a {kind.__name__}, got {type(part).__name__}: build the part of a config with its "
+                    "registry, such as NECKS.build(config, backbone.feature_info)"
+                )
         if not isinstance(class_names, Mapping):  # the head has a single task
             class_names = {head.targets(): class_names} if class_names else {}
         self.class_names = {task: tuple(names) for task, names in class_names.items()}
