@@ -35,7 +35,7 @@ class PolygonMask:
         return cls(edges.astype(np.float32), np.zeros(len(edges), np.int64))
 
     def with_edges(self, edges: Float32[ndarray, "e 4"]) -> "PolygonMask":
-        """Return the mask with these edges and the same parts."""
+        """Return a copy with other edges, which belong to the same polygons."""
         return PolygonMask(edges, self.parts)
 
     def __len__(self) -> int:

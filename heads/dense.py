@@ -56,9 +56,9 @@ class PyramidLevels(NamedTuple):
     def choose(
         cls, reader: str, feature_info: Mapping[str, FeatureInfo], levels: Sequence[str] | None
     ) -> "PyramidLevels":
-        """Return the levels of these names or, for None, every ``p`` level.
+        """Select the levels that a head reads: ``levels``, or every ``p`` level for None.
 
-        ``reader`` names the head in errors. Raises ValueError if a level is missing, the levels are not ordered from
+        ``reader`` is the name of the head for error messages. Raises ValueError if a level is missing, the levels are not ordered from
         fine to coarse, or their channels differ.
         """
         if levels is None:

@@ -92,7 +92,7 @@ class MaskBranch(RegionBranch):
     def forward(
         self, features: Features, boxes: Float[Tensor, "b r 4"], labels: Int64[Tensor, "b r"]
     ) -> Float[Tensor, "b r s s"]:
-        """Compute the mask logits of each region for its label."""
+        """Return the mask logits of each region, from the channel of its label."""
         hidden = self.convolutions(self.pool(features, boxes))
         logits = self.logits(F.relu(self.deconvolution(hidden))).float()
         # Clamped, since the background has no mask, and a class-agnostic branch has one mask for all labels.

@@ -1,4 +1,4 @@
-"""A check of numbers that are read from files."""
+"""A check whether a value from a JSON file is a number."""
 
 from typing import Any
 
