@@ -58,8 +58,8 @@ class PyramidLevels(NamedTuple):
     ) -> "PyramidLevels":
         """Select the levels that a head reads: ``levels``, or every ``p`` level for None.
 
-        ``reader`` is the name of the head for error messages. Raises ValueError if a level is missing, the levels are not ordered from
-        fine to coarse, or their channels differ.
+        ``reader`` is the name of the head for error messages. Raises ValueError if a level is missing, the levels are
+        not ordered from fine to coarse, or their channels differ.
         """
         if levels is None:
             levels = [name for name in feature_info if name.startswith("p")] or LEVELS
