@@ -1,12 +1,11 @@
 """The memory of data-loading workers: forked workers copy each page that is written to, others map one shared copy."""
 
-import functools
 import gc
+import json
 import multiprocessing
 import os
+import subprocess
 import sys
-from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -14,54 +13,23 @@ import psutil
 import pytest
 
 from vertebra.data import Dataset, LoaderConfig, ResizeConfig, build_dataset, train_loader
-from vertebra.data.subset import SubsetDataset
 from vertebra.data.workers import StartMethod, frozen_heap
 
+from ..helpers import copied_pages
 from ..helpers.big_coco_file import write_big
+from ..helpers.copied_pages import megabytes, megabytes_copied_by_fork
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the memory accounting in /proc")
-
-
-def megabytes(field: str, process: int | str = "self") -> float:
-    """Return a field of the kernel's memory accounting; ``Pss`` divides a page among the processes that share it."""
-    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
-
-
-def _copied(look: Callable[[int], object], first: int, end: int, answer: Connection) -> None:
-    """Send the megabytes that this process copies while it reads the items from ``first`` to ``end``."""
-    gc.disable()  # garbage collection writes to all objects, and would hide what reading copies
-    for index in range(first):
-        look(index)
-    before = megabytes("Private_Dirty")
-    for index in range(first, end):
-        look(index)
-    answer.send(megabytes("Private_Dirty") - before)
-
-
-def megabytes_copied_by_fork(look: Callable[[int], object], count: int, first: int = 50) -> float:
-    """Return the megabytes that a forked process copies while it reads ``count`` items.
-
-    The first items are not measured, since memory that is allocated once is not a copy.
-    """
-    here, there = multiprocessing.Pipe()
-    child = multiprocessing.get_context("fork").Process(target=_copied, args=(look, first, count, there))
-    child.start()
-    assert here.poll(100), "the child does not answer"
-    child.join()
-    return here.recv()
 
 
 def test_reading_samples_copies_no_shared_pages(tmp_path):
     """Oracle: the kernel's accounting. Control: the same annotations as Python dicts and lists
     (pytorch/pytorch#13246) are copied by every worker."""
-    whole = build_dataset(write_big(tmp_path, images=8000, objects=80_000))
-    entries = whole.ground_truth()["annotations"]
-    as_objects = megabytes_copied_by_fork(lambda index: list(entries[index].items()), len(entries))
-    for dataset in (whole, SubsetDataset(whole, whole.image_ids)):
-        record = dataset.read_image(0)  # all records can use the pixels of one image
-        as_arrays = megabytes_copied_by_fork(functools.partial(dataset.add_annotations, record), len(dataset))
-        assert as_arrays < as_objects / 10  # nothing is copied, but huge pages make small allocations count much
+    write_big(tmp_path, images=2000, objects=20_000)
+    script = Path(copied_pages.__file__)
+    measured = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=True)
+    as_objects, *as_arrays = json.loads(measured.stdout)
+    assert as_objects > 20 and max(as_arrays) < as_objects / 10
 
 
 def test_garbage_collection_copies_no_shared_pages():
