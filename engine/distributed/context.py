@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import gc
 import itertools
 import os
 import re
@@ -252,6 +253,8 @@ def init_distributed(device: torch.device | str) -> Iterator[DistributedContext]
             timeout=TIMEOUT,
         )
         yield DistributedContext(device, rank, world_size, store)
+        # Sharded models are in reference cycles. One that outlives the process group aborts Python at its end.
+        gc.collect()
         # Not after an error: NCCL would wait here for the other ranks, which only notice when this process ends.
         dist.destroy_process_group()
 

@@ -146,5 +146,5 @@ def test_configs_in_a_dict_are_listed_by_key():
 
 def test_fields_without_notes_are_listed_too():
     """By hand: some fields of an experiment have no note, and every field of a loader has one."""
-    assert "name" not in read_field_notes(ExperimentConfig)
+    assert "model" not in read_field_notes(ExperimentConfig)
     assert set(read_field_notes(LoaderConfig)) == set(LoaderConfig.model_fields)
