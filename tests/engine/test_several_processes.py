@@ -149,6 +149,7 @@ def test_two_processes_stop_together_and_resume_exactly(shapes, tmp_path):
 CHECKED_END = """
 import gc
 import torch.distributed as dist
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 from vertebra.tools.cli import run_command
 from vertebra.tools.train import command
@@ -156,7 +157,7 @@ from vertebra.tools.train import command
 destroy = dist.destroy_process_group
 
 def destroy_after_models():
-    assert not [True for value in gc.get_objects() if isinstance(value, DistributedDataParallel)]
+    assert not [True for value in gc.get_objects() if isinstance(value, DistributedDataParallel | FSDPModule)]
     destroy()
 
 dist.destroy_process_group = destroy_after_models
@@ -164,14 +165,16 @@ raise SystemExit(run_command(command))
 """
 
 
-def test_processes_do_not_hang_at_their_end(shapes, tmp_path):
-    """Law: DDP modules are freed before their process group.
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_processes_do_not_hang_at_their_end(parallel, shapes, tmp_path):
+    """Law: modules that are averaged or sharded over ranks are freed before their process group.
 
     A DDP module that holds the last reference to a gloo group joins the group's threads while it holds the GIL, and
-    these may be waiting for the GIL.
+    these may be waiting for the GIL. A sharded module that outlives the group can abort Python at its end.
     """
     (tmp_path / "checked.py").write_text(CHECKED_END)
-    process = start(2, tmp_path, experiment(shapes), tool=tmp_path / "checked.py")
+    config = experiment(shapes, recipe={"parallel": parallel})
+    process = start(2, tmp_path, config, tool=tmp_path / "checked.py")
     _, printed = process.communicate(timeout=300)
     assert process.returncode == 0, printed
 
