@@ -29,7 +29,7 @@ FACTS = "facts.json"
 MAX_UNUSED_SECONDS = 30 * 24 * 3600.0
 """An entry that was not used for this time is removed."""
 MAX_REPLACED_SECONDS = 24 * 3600.0
-"""The same time for an entry that a newer one replaces; it is not 0 since processes may still be using the entry."""
+"""Seconds after its last use until a replaced entry is removed; it is not 0 since processes may still be using it."""
 _UNFINISHED = ".writing-"
 _FAILURE = "failure.json"
 _ERROR_FIELDS = ("what", "fix", "case", "file", "image_id", "annotation_id")
@@ -79,7 +79,7 @@ def open_cached(
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-        except (OSError, NotImplementedError) as error:
+        except (OSError, NotImplementedError) as error:  # filelock raises the latter if the file system has no locks
             return build(), _not_stored_message(error)
         try:
             if _entries(folder) != entries:

@@ -36,7 +36,7 @@ class FileListing:
     times: Int64[ndarray, " n"]
     """Modification time in nanoseconds."""
     inside: Bool[ndarray, " n"]
-    """Which files are certainly inside the root; False if the path has a symbolic link, which must be followed."""
+    """True for each file that is certainly inside the root; False if its path has a symbolic link to follow."""
 
     def is_same(self, sizes: Int64[ndarray, " n"], times: Int64[ndarray, " n"]) -> bool:
         """Return whether no file has changed since an earlier listing of the same names with these sizes and times."""

@@ -9,7 +9,7 @@ from ..formats import write_json
 from ..structures import DataError
 
 Policy = Literal["error", "skip"]
-"""What to do about an image or annotation that cannot be used: raise DataError, or leave it out and count it."""
+"""The policy for an image or annotation that cannot be used: raise DataError, or leave it out and count it."""
 Kind = Literal["images", "annotations"]
 
 SHOWN_IDS = 100

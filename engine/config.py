@@ -31,12 +31,12 @@ class SplitConfig(Config):
 
     dataset: Annotated[DatasetConfig, *DATASETS.field()]
     bad_data: Policy = "error"
-    """What to do with invalid images and annotations: ``error`` stops at the first, ``skip`` skips and counts them."""
+    """The policy for invalid images and annotations: ``error`` stops at the first, ``skip`` skips and counts them."""
     transform: Annotated[TransformConfig, *TRANSFORMS.field()] = ResizeConfig()
     mix: Annotated[PartConfig, *MIXES.field()] | None = None
     """How several transformed images are combined into one sample, such as mosaic; training split only."""
     sampling: SamplingConfig = SamplingConfig()
-    """Which images an epoch contains, and how they are grouped into batches; training split only."""
+    """The selection of the images of an epoch and their grouping into batches; for the training split only."""
 
     @model_validator(mode="after")
     def _check_decoded_size(self) -> "SplitConfig":
@@ -97,7 +97,7 @@ class EvaluationConfig(Config):
     patience: int | None = Field(default=None, gt=0)
     """Early stopping: end the run after this many consecutive evaluations without improvement. None: never."""
     patience_for: Literal["score", "loss"] = "score"
-    """What must improve for ``patience``: the main score, or the sum of the validation losses."""
+    """The quantity that must improve for ``patience``: the main score, or the sum of the validation losses."""
     engine: Engine = "hotcoco"
     """Library that computes the COCO metrics; both give identical numbers."""
     boundary: bool = True

@@ -1,4 +1,4 @@
-"""What dense heads share: the convolutions before their outputs, and the choice of detections on a pyramid."""
+"""Parts that all dense heads use: the convolutions before their outputs, and the selection of detections."""
 
 import itertools
 import math

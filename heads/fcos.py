@@ -76,7 +76,7 @@ class FCOSConfig(HeadConfig):
     ignore_coverage: UnitInterval = 0.5
     """A negative point is ignored if at least this fraction of its cell is inside an ignore region."""
     quality: Literal["centerness", "iou"] = "centerness"
-    """What the branch beside the boxes predicts, by which the class scores are multiplied before suppression."""
+    """The target of the branch that predicts the quality of a box: its centerness, or its IoU with the object."""
     focal_alpha: UnitInterval = 0.25
     """The weight of positives in the focal loss; negatives have one minus it."""
     focal_gamma: NonNegative = 2.0
@@ -91,7 +91,7 @@ class FCOSLevel(NamedTuple):
     points: Float[Tensor, "n 2"]
     logits: Float[Tensor, "b n c"]
     distances: Float[Tensor, "b n 4"]
-    """From the point to the left, top, right and bottom side of the box, in pixels."""
+    """Distances from the point to the left, top, right and bottom side of the box, in pixels of the resized image."""
     quality: Float[Tensor, "b n 1"]
     """The logit of the centerness or IoU."""
 

@@ -23,7 +23,7 @@ class MaskReader:
         self._bitmaps = MaskCollector(count)
         self._polygons = PolygonCollector(count) if mask_format == "polygons" else None
         self.empty: Bool[ndarray, " n"] = np.zeros(count, bool)
-        """Which annotations have a mask that covers no pixel."""
+        """True for each annotation whose mask covers no pixel."""
 
     def read_block(
         self,

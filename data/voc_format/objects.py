@@ -25,7 +25,7 @@ class ObjectTable:
     labels: Int64[ndarray, " n"]
     difficult: Bool[ndarray, " n"]
     trainable: Bool[ndarray, " n"]
-    """Which objects are used for training: their box is inside the image and not too small."""
+    """True for each object that is used for training: its box is inside the image and not too small."""
 
     def rows(self) -> Iterator[tuple[int, list[float], int, bool]]:
         """Yield (image index, annotated box as x, y, width, height, label, whether it is difficult) for each object."""

@@ -27,7 +27,7 @@ from vertebra.structures import CheckpointError, UsageError
     ],
 )
 def test_unknown_backbone_suggests_the_nearest(name, suggestion):
-    """By hand: names from torchvision and timm, with tags, in capitals and misspelt; exit code 2."""
+    """By hand: exit code 2 and the nearest name, for names of torchvision and timm, with tags, capitals or misspelt."""
     with pytest.raises(UsageError) as caught:
         create_backbone(name)
     assert suggestion in str(caught.value) and caught.value.exit_code == 2

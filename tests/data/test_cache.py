@@ -209,6 +209,17 @@ def test_full_disk_while_caching_is_no_error(tmp_path, temporary_cache, monkeypa
     assert cache_entries(temporary_cache) == [] and not list(temporary_cache.glob("datasets/*/.writing*"))
 
 
+def test_file_system_without_locks_is_no_error(tmp_path, temporary_cache, monkeypatch):
+    """By hand: filelock's error for such a file system; the data set opens, and the report says so."""
+
+    def refuse(lock) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(cache.filelock.FileLock, "acquire", refuse)
+    dataset = open_tiny(tmp_path)
+    assert "support flock" in dataset.report.summary() and len(dataset) == 4 and cache_entries(temporary_cache) == []
+
+
 def test_small_files_are_not_cached(tmp_path, temporary_cache, monkeypatch):
     """By hand: a file of a kilobyte is read faster than its cache entry."""
     monkeypatch.setattr(opening, "MIN_CACHED_BYTES", 2**20)
