@@ -79,7 +79,7 @@ def open_cached(
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-        except (OSError, NotImplementedError) as error:  # filelock raises the latter if the file system has no locks
+        except (OSError, NotImplementedError) as error:  # filelock 3 raises the latter if the file system has no locks
             return build(), _not_stored_message(error)
         try:
             if _entries(folder) != entries:
