@@ -11,7 +11,16 @@ from .image_files import require_enough_pixels
 from .image_folder import ImageFolder, ImageFolderConfig
 from .joint import JointConfig, JointDataset
 from .loader import LoaderConfig, eval_loader, train_loader
-from .mixing import MIXES, CopyPasteConfig, Mix, MixConfig, MixupConfig, MosaicConfig, build_mix
+from .mixing import (
+    MIXES,
+    CopyPasteConfig,
+    Mix,
+    MixConfig,
+    MixSequenceConfig,
+    MixupConfig,
+    MosaicConfig,
+    build_mix,
+)
 from .object_fields import OBJECT_FIELDS, Carried, ConstantField, ObjectField, Window, declare_object_field
 from .objects import Objects
 from .polygons import PolygonMask, pad_polygon_masks
@@ -59,6 +68,7 @@ __all__ = [
     "LoaderConfig",
     "Mix",
     "MixConfig",
+    "MixSequenceConfig",
     "MixupConfig",
     "MosaicConfig",
     "ObjectField",

@@ -63,9 +63,10 @@ def train_loader(
 ) -> Iterator[Batch]:
     """Yield the training batches of steps ``start_step`` to ``end_step`` (exclusive), counted from 0.
 
-    Every epoch has its own random order. ``batch_size`` is the number of images of a step over all processes; this
-    process gets the micro-batches of its ``shard``. The height and width of a batch are multiples of ``divisor``.
-    Raises UsageError if ``sampling`` needs labels or sizes that the data set does not know without reading its files.
+    ``end_step`` is the number of steps of the training: the field ``until`` of a mix is a fraction of it. Every epoch
+    has its own random order. ``batch_size`` is the number of images of a step over all processes; this process gets the
+    micro-batches of its ``shard``. The height and width of a batch are multiples of ``divisor``. Raises UsageError if
+    ``sampling`` needs labels or sizes that the data set does not know without reading its files.
     """
     sampler = StepSampler(
         build_epoch_order(sampling, dataset, seed),
@@ -116,7 +117,7 @@ class _SampleReader:
                 return self.dataset.read(index)
 
         with progress.reading(index):
-            if self.mix is not None:
+            if self.mix is not None and sample_index.progress < self.mix.until:
                 return self.mix(read_record, self.transform, epoch, index, repeat)
             return self.transform(self.dataset.read(index), epoch, index, repeat)
 

@@ -47,6 +47,8 @@ class SampleIndex:
     epoch: int
     index: int
     repeat: int = 0
+    progress: float = 0.0
+    """The fraction of the training steps that are taken before the sample's step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,10 @@ class StepSampler:
             for micro_batch in range(shard.micro_batches):
                 first = step * self.batch_size + (micro_batch * shard.world_size + shard.rank) * length
                 positions = [self._locate(position) for position in range(first, first + length)]
-                yield [SampleIndex(epoch, *sample_indices(epoch)[offset].tolist()) for epoch, offset in positions]
+                yield [
+                    SampleIndex(epoch, *sample_indices(epoch)[offset].tolist(), progress=step / self.steps.stop)
+                    for epoch, offset in positions
+                ]
 
     def _locate(self, position: int) -> tuple[int, int]:
         """Return the epoch of a stream position, and the offset within the epoch."""

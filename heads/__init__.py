@@ -40,6 +40,7 @@ from .torchvision import (
     TORCHVISION_RETINANET_V2,
     TORCHVISION_V2,
 )
+from .yolox import YOLOXConfig, YOLOXHead
 
 __all__ = [
     "CASCADE",
@@ -92,6 +93,8 @@ __all__ = [
     "SemanticLossConfig",
     "UNetConfig",
     "UNetHead",
+    "YOLOXConfig",
+    "YOLOXHead",
     "class_rows_by_tensor",
     "proposal_recall",
     "required_mask_format",

@@ -47,6 +47,10 @@ class Head(nn.Module, ABC, Generic[Target, Prediction]):
     """The submodules to compile: their ``forward`` has no data-dependent control flow. "" is the head itself. Together
     they must contain all parameters of the head."""
 
+    progress: float = 1.0
+    """The fraction of the training steps that are taken, for losses that change during training. The training loop sets
+    it before every step, with :meth:`vertebra.Model.set_progress`; otherwise it is 1."""
+
     def targets(self) -> str:
         """Return the task of the data sets that the head is trained on."""
         return self.target_task or self.task

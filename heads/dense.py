@@ -6,22 +6,28 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from pydantic import AfterValidator, Field, PositiveFloat
 from torch import Tensor, nn
 
 from ..ops import (
+    IGNORED,
     NO_CANDIDATE,
+    POSITIVE,
+    ActivationKind,
+    Match,
     NormKind,
     PaddedDetections,
     clip_boxes,
     conv_block,
+    ignore_regions,
     norm_layer,
     select_detections,
     shorter_sides,
+    take_targets,
     top_class_scores,
 )
-from ..structures import Config, FeatureInfo, Features, NonNegative, UnitInterval
+from ..structures import Config, FeatureInfo, Features, Instances, NonNegative, UnitInterval
 from .base import require_equal_channels, require_levels
 from .regions import LEVELS
 
@@ -74,6 +80,11 @@ class PyramidLevels(NamedTuple):
         """Return the maps of these levels."""
         return [features[name] for name in self.names]
 
+    def strides_of_points(self, points: Sequence[Float[Tensor, "_ 2"]]) -> Float[Tensor, " n"]:
+        """Return the stride of every point of all levels; ``points`` holds the points of each level."""
+        strides = [level.new_full((len(level),), stride) for level, stride in zip(points, self.strides, strict=True)]
+        return torch.cat(strides)
+
 
 def grids_of(maps: Sequence[Float[Tensor, "b c _ _"]]) -> list[tuple[int, int]]:
     """Return the (rows, columns) of each map."""
@@ -90,6 +101,8 @@ class DenseSelectionConfig(Config):
     max_detections: int = Field(default=100, gt=0)
     min_size: NonNegative = 0.0
     """Detections with a shorter side, in pixels, are dropped."""
+    best_class_only: bool = False
+    """Let a reference give at most one detection, of its best class, as in YOLOX."""
 
 
 @runtime_checkable
@@ -116,6 +129,8 @@ def select_on_levels(
     for level in levels:
         level_scores = level.scores()
         candidates = level_scores.masked_fill(~(level_scores > config.score_threshold), NO_CANDIDATE)
+        if config.best_class_only:
+            candidates = candidates.masked_fill(level_scores < level_scores.amax(dim=2, keepdim=True), NO_CANDIDATE)
         best = top_class_scores(candidates, config.max_candidates)
         level_boxes = clip_boxes(level.boxes(best.indices), sizes)
         # A box with a NaN has no side that is long enough.
@@ -132,13 +147,51 @@ def select_on_levels(
     )
 
 
-def dense_tower(channels: int, depth: int, norm: NormKind, bias: bool | None = None) -> nn.Sequential:
-    """Return ``depth`` 3x3 convolutions with norm and ReLU, which all levels share.
+class PointTargets(NamedTuple):
+    """The object that is assigned to each point of an image."""
+
+    known: Bool[Tensor, " n"]
+    """False for points that an ignore region covers."""
+    positive: Bool[Tensor, " n"]
+    labels: Int64[Tensor, " n"]
+    """The class of the assigned object; arbitrary for a point that is not positive."""
+    boxes: Float[Tensor, "n 4"]
+    """The box of the assigned object; arbitrary for a point that is not positive."""
+
+
+def point_targets(
+    match: Match, points: Float[Tensor, "n 2"], strides: Float[Tensor, " n"], target: Instances, ignore_coverage: float
+) -> PointTargets:
+    """Return the targets of points, of which ``match`` holds the assigned objects.
+
+    A negative point is ignored if at least the fraction ``ignore_coverage`` of the square around it, with sides of a
+    stride, is inside an ignore region.
+    """
+    cells = squares_around(points, strides)
+    labels = ignore_regions(match.labels, cells, target.ignored, ignore_coverage)
+    return PointTargets(
+        labels != IGNORED,
+        labels == POSITIVE,
+        take_targets(target.labels, match.target_indices, default=match.target_indices),
+        take_targets(target.boxes, match.target_indices, default=cells),
+    )
+
+
+def squares_around(points: Float[Tensor, "n 2"], sides: Float[Tensor, " n"]) -> Float[Tensor, "n 4"]:
+    """Return the squares that are centered on points and have these sides, in pixels."""
+    half = sides[:, None] / 2
+    return torch.cat([points - half, points + half], dim=1)
+
+
+def dense_tower(
+    channels: int, depth: int, norm: NormKind, bias: bool | None = None, activation: ActivationKind = "relu"
+) -> nn.Sequential:
+    """Build ``depth`` 3x3 convolutions, each with a norm and an activation.
 
     ``bias`` None gives the convolutions a bias if they have no norm.
     """
     layer = norm_layer(norm)
-    tower = nn.Sequential(*(conv_block(channels, channels, 3, layer, "relu", bias=bias) for _ in range(depth)))
+    tower = nn.Sequential(*(conv_block(channels, channels, 3, layer, activation, bias=bias) for _ in range(depth)))
     initialize_dense(tower)
     return tower
 

@@ -9,14 +9,12 @@ from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from ..ops import (
-    IGNORED,
-    POSITIVE,
     NormKind,
     PaddedDetections,
     StrideRule,
@@ -27,23 +25,24 @@ from ..ops import (
     gather_rows,
     grid_points,
     grid_stride,
-    ignore_regions,
     match_by_statistics,
     match_points,
     paired_iou,
-    take_targets,
 )
 from ..structures import Detections, FeatureInfo, Features, Images, Instances, NonNegative, UnitInterval, check_targets
 from .base import HEADS, Head, HeadConfig, require_classes
 from .class_rows import ClassRows
 from .dense import (
     DenseSelectionConfig,
+    PointTargets,
     PyramidLevels,
     dense_tower,
     grids_of,
     initialize_dense,
     initialize_prior,
+    point_targets,
     select_on_levels,
+    squares_around,
 )
 
 SIZE_RANGE = (4.0, 8.0)
@@ -102,18 +101,6 @@ class FCOSLevel(NamedTuple):
     def boxes(self, indices: Int64[Tensor, "b k"]) -> Float[Tensor, "b k 4"]:
         """Return the boxes of some points."""
         return decode_distances(gather_rows(self.distances, indices), self.points[indices])
-
-
-class PointTargets(NamedTuple):
-    """The object that every point of an image is assigned."""
-
-    known: Bool[Tensor, " n"]
-    """False for points that an ignore region covers."""
-    positive: Bool[Tensor, " n"]
-    labels: Int64[Tensor, " n"]
-    """The class of the assigned object; any for a point that is not positive."""
-    boxes: Float[Tensor, "n 4"]
-    """The box of the assigned object; any for a point that is not positive."""
 
 
 @HEADS.register("fcos", FCOSConfig)
@@ -188,21 +175,14 @@ class FCOSHead(Head[Instances, Detections]):
         """Assign the objects of one image to points."""
         config, counts = self.config, [len(level.points) for level in levels]
         points = torch.cat([level.points for level in levels])
-        repeats = torch.tensor(counts, device=points.device)
-        strides = points.new_tensor(self.levels.strides).repeat_interleave(repeats, output_size=len(points))
+        strides = self.levels.strides_of_points([level.points for level in levels])
         if config.assign == "statistics":
-            match = match_by_statistics(_squares(points, ANCHOR_STRIDES * strides), target.boxes, counts)
+            match = match_by_statistics(squares_around(points, ANCHOR_STRIDES * strides), target.boxes, counts)
         else:
             limits = points.new_tensor(SIZE_RANGE) * strides[:, None]
             limits[: counts[0], 0], limits[-counts[-1] :, 1] = 0, torch.inf
             match = match_points(points, target.boxes, strides, limits, config.center_radius)
-        labels = ignore_regions(match.labels, _squares(points, strides), target.ignored, config.ignore_coverage)
-        return PointTargets(
-            labels != IGNORED,
-            labels == POSITIVE,
-            take_targets(target.labels, match.target_indices, default=match.target_indices),
-            take_targets(target.boxes, match.target_indices, default=_squares(points, strides)),
-        )
+        return point_targets(match, points, strides, target, config.ignore_coverage)
 
     def _expected_quality(
         self, points: Float[Tensor, "n 2"], boxes: Float[Tensor, "b n 4"], truth: PointTargets
@@ -221,9 +201,3 @@ class FCOSHead(Head[Instances, Detections]):
     def predict(self, features: Features, images: Images) -> list[Detections]:
         """Return the detections of each image, best first."""
         return self.detect(features, images).unpad()
-
-
-def _squares(points: Float[Tensor, "n 2"], sides: Float[Tensor, " n"]) -> Float[Tensor, "n 4"]:
-    """Return the squares around points with these sides in pixels."""
-    half = sides[:, None] / 2
-    return torch.cat([points - half, points + half], dim=1)

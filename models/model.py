@@ -61,6 +61,12 @@ class Model(nn.Module):
         for part in (self.backbone, self.neck, *map(self.head.get_submodule, self.head.dense_parts)):
             part.compile()
 
+    def set_progress(self, fraction: float) -> None:
+        """Set ``progress`` of all heads, the fraction of the training steps that are taken (0..1)."""
+        for module in self.head.modules():
+            if isinstance(module, Head):
+                module.progress = fraction
+
     def features(self, images: Images) -> Features:
         """Compute the feature maps of the backbone and the neck, by level name."""
         levels = self.backbone(self.preprocess(images))

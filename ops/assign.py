@@ -89,11 +89,40 @@ def match_points(
     fits = distances.amin(dim=2) > 0
     fits &= (largest > ranges[:, :1]) & (largest < ranges[:, 1:])
     if radius is not None:
-        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-        from_center = (points[:, None] - centers).abs().amax(dim=2)
-        fits &= from_center < radius * strides[:, None]
+        fits &= near_centers(points, boxes, radius * strides)
     areas = torch.where(fits, box_areas(boxes), torch.inf)
     return Match(torch.where(fits.any(dim=1), POSITIVE, NEGATIVE), areas.argmin(dim=1))
+
+
+def near_centers(
+    points: Float[Tensor, "n 2"], boxes: Float[Tensor, "m 4"], radii: Float[Tensor, " n"]
+) -> Bool[Tensor, "n m"]:
+    """Return whether each point is less than its radius from the center of each box along both axes, in pixels."""
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return (points[:, None] - centers).abs().amax(dim=2) < radii[:, None]
+
+
+def match_by_cost(costs: Float[Tensor, "n m"], iou: Float[Tensor, "n m"], candidates: int = 10) -> Match:
+    """Match references to the objects that they predict at the lowest cost (SimOTA, 2107.08430 section 2.1).
+
+    ``costs`` and ``iou`` are those of every reference and object; a reference with an infinite cost cannot be matched
+    to the object. An object gets the sum of its ``candidates`` highest IoUs, rounded down to a whole number but at
+    least 1, as its number of references, those of the lowest costs. A reference that several objects get is matched to
+    the object of its lowest cost. The other references are negative.
+    """
+    count, num_objects = costs.shape
+    labels = torch.full((count,), NEGATIVE, dtype=torch.int64, device=costs.device)
+    if not num_objects:
+        return Match(labels, torch.zeros_like(labels))
+    candidates = min(candidates, count)
+    highest = iou.masked_fill(costs.isinf(), 0).topk(candidates, dim=0).values
+    numbers = highest.sum(dim=0).int().clamp(min=1)
+    lowest = costs.topk(candidates, dim=0, largest=False)
+    wanted = torch.arange(candidates, device=costs.device)[:, None] < numbers
+    taken = torch.zeros_like(costs, dtype=torch.bool).scatter(0, lowest.indices, wanted & lowest.values.isfinite())
+    taken_by = taken.sum(dim=1)
+    target_indices = torch.where(taken_by > 1, costs.argmin(dim=1), taken.int().argmax(dim=1))
+    return Match(torch.where(taken_by > 0, POSITIVE, labels), target_indices)
 
 
 def match_by_statistics(

@@ -10,6 +10,9 @@ MAX_LOG_SCALE = math.log(1000.0 / 16)
 """Upper bound of ``dw`` and ``dh`` in decoding, which keeps exp from overflowing: a box is at most 62.5 times as large
 as its reference (as in Detectron)."""
 
+MAX_LOG_STRIDES = 10.0
+"""Upper bound of the logarithm of a side in strides in decoding, which keeps exp from overflowing: 22,026 strides."""
+
 
 def box_areas(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
     """Return the areas of boxes in square pixels; 0 for an inverted box."""
@@ -89,6 +92,24 @@ def encode_distances(boxes: Float[Tensor, "*#n 4"], points: Float[Tensor, "*#n 2
 def decode_distances(distances: Float[Tensor, "*n 4"], points: Float[Tensor, "*#n 2"]) -> Float[Tensor, "*n 4"]:
     """Undo :func:`encode_distances`: return the boxes for distances from points."""
     return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
+
+
+def encode_centers(
+    boxes: Float[Tensor, "*#n 4"], points: Float[Tensor, "*#n 2"], strides: Float[Tensor, "*#n 1"]
+) -> Float[Tensor, "*n 4"]:
+    """Return ``(dx, dy, log w, log h)`` in strides: the box center's distance from a point, and the sides (YOLOX)."""
+    centers = (boxes[..., :2] + boxes[..., 2:]) / 2
+    sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=torch.finfo(boxes.dtype).eps)
+    return torch.cat([(centers - points) / strides, (sides / strides).log()], dim=-1)
+
+
+def decode_centers(
+    offsets: Float[Tensor, "*n 4"], points: Float[Tensor, "*#n 2"], strides: Float[Tensor, "*#n 1"]
+) -> Float[Tensor, "*n 4"]:
+    """Undo :func:`encode_centers`: return the boxes; a side has at most ``exp(MAX_LOG_STRIDES)`` strides."""
+    centers = points + offsets[..., :2] * strides
+    half_sides = offsets[..., 2:].clamp(max=MAX_LOG_STRIDES).exp() * strides / 2
+    return torch.cat([centers - half_sides, centers + half_sides], dim=-1)
 
 
 def clip_boxes(boxes: Float[Tensor, "b *n 4"], sizes: Int64[Tensor, "b 2"]) -> Float[Tensor, "b *n 4"]:

@@ -4,12 +4,14 @@ from .base import MIXES, Mix, MixConfig, build_mix
 from .copy_paste import CopyPasteConfig
 from .mixup import MixupConfig
 from .mosaic import MosaicConfig
+from .sequence import MixSequenceConfig
 
 __all__ = [
     "MIXES",
     "CopyPasteConfig",
     "Mix",
     "MixConfig",
+    "MixSequenceConfig",
     "MixupConfig",
     "MosaicConfig",
     "build_mix",

@@ -109,6 +109,7 @@ def validation_losses(
     """
     distributed = distributed or DistributedContext(model.device)
     shard = Shard(distributed.rank, distributed.world_size)
+    model.set_progress(1.0)  # losses that begin during the training are part of every validation loss
     batches = eval_loader(
         dataset, config.val.transform, config.run.loader, batch_size=1, divisor=model.size_divisor, shard=shard
     )

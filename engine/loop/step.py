@@ -78,6 +78,7 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
     the images, before the weights change.
     """
     seed_step(config.recipe.seed, step, state.distributed.rank)
+    state.model.set_progress((step - 1) / config.recipe.schedule.steps)
     lr = scaled_learning_rate(config.recipe.optimizer, config.recipe.batch_size)
     lr *= config.recipe.schedule.factor(step - 1)
     set_learning_rate(state.optimizer, lr)

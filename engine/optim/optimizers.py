@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn, optim
 
 from .parameter_groups import ParameterGroupsConfig, parameter_groups
@@ -20,7 +20,15 @@ class SGDConfig(ParameterGroupsConfig):
     """The batch size that ``lr`` was chosen for; a run with another batch size scales ``lr`` in proportion (1706.02677
     section 2.1). None: use ``lr`` unscaled."""
     momentum: float = Field(default=0.9, ge=0)
+    nesterov: bool = False
+    """Use Nesterov's momentum, as YOLO models do."""
     weight_decay: float = Field(default=1e-4, ge=0)
+
+    @model_validator(mode="after")
+    def _check_nesterov(self) -> "SGDConfig":
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov=True needs a momentum above 0")
+        return self
 
 
 class AdamWConfig(ParameterGroupsConfig):
@@ -43,7 +51,7 @@ def build_optimizer(config: SGDConfig | AdamWConfig, model: nn.Module) -> optim.
     """Return an optimizer over the trainable parameters, in groups that differ in learning rate or weight decay."""
     groups = parameter_groups(config, model)
     optimizer = (
-        optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+        optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
         if isinstance(config, SGDConfig)
         else optim.AdamW(groups, lr=config.lr, betas=config.betas)
     )

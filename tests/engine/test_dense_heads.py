@@ -5,7 +5,7 @@ from PIL import Image
 
 from vertebra.data import ScaledCropConfig
 from vertebra.engine import ExperimentConfig, ScheduleConfig, SGDConfig, evaluate_run, train
-from vertebra.heads import DenseSelectionConfig, FCOSConfig, HeadConfig, RetinaNetConfig
+from vertebra.heads import DenseSelectionConfig, FCOSConfig, HeadConfig, RetinaNetConfig, YOLOXConfig
 from vertebra.inference import Predictor
 
 from ..helpers.runs import equal_tensors, newest_weights, read_metrics
@@ -16,6 +16,7 @@ SELECTION = DenseSelectionConfig(score_threshold=0.0, max_candidates=50, max_det
 HEADS = {
     "retinanet": RetinaNetConfig(convolutions=1, norm="group", selection=SELECTION),
     "fcos": FCOSConfig(convolutions=1, selection=SELECTION),
+    "yolox": YOLOXConfig(convolutions=1, norm="group", l1_from=0.5, selection=SELECTION),
 }
 
 

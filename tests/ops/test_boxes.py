@@ -1,5 +1,7 @@
 """Box arithmetic: laws, cases by hand and torchvision's own functions."""
 
+import math
+
 import pytest
 import torch
 import torchvision
@@ -79,3 +81,13 @@ def test_shorter_side_of_invalid_boxes():
     boxes = torch.tensor([[0.0, 0, 3, 2], [5.0, 0, 1, 9], [1.0, 1, 1, 1], [0.0, torch.nan, 3, 2]])
     assert torch.equal(ops.shorter_sides(boxes)[:3], torch.tensor([2.0, -4.0, 0.0]))
     assert ops.shorter_sides(boxes)[3].isnan()
+
+
+def test_center_and_sides_in_strides():
+    """By hand (YOLOX): a box of 16 x 32 pixels around (20, 40), from a cell at (16, 32) of stride 8; decoding inverts
+    it."""
+    box, corner, stride = torch.tensor([[12.0, 24.0, 28.0, 56.0]]), torch.tensor([[16.0, 32.0]]), torch.tensor([[8.0]])
+    encoded = ops.encode_centers(box, corner, stride)
+    torch.testing.assert_close(encoded, torch.tensor([[0.5, 1.0, math.log(2), math.log(4)]]))
+    torch.testing.assert_close(ops.decode_centers(encoded, corner, stride), box)
+    assert ops.decode_centers(torch.full((1, 4), 1e6), corner, stride).isfinite().all()
