@@ -1,0 +1,13 @@
+"""FCOS."""
+
+from vertebra.configs.faster_rcnn_r50_fpn_bccd_cpu import CONFIG as FASTER_RCNN
+from vertebra.heads import FCOSConfig, DenseSelectionConfig
+from vertebra.necks import FPNConfig
+
+CONFIG = FASTER_RCNN.replace(
+    name="fcos_r50_fpn_bccd_cpu",
+    model={
+        "neck": FPNConfig(channels=96, levels=("c3", "c4"), extra="conv"),
+        "head": FCOSConfig(convolutions=2, selection=DenseSelectionConfig(nms_threshold=0.6)),
+    },
+)
