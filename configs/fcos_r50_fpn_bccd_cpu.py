@@ -1,7 +1,7 @@
 """FCOS."""
 
 from vertebra.configs.faster_rcnn_r50_fpn_bccd_cpu import CONFIG as FASTER_RCNN
-from vertebra.heads import FCOSConfig, DenseSelectionConfig
+from vertebra.heads import DenseSelectionConfig, FCOSConfig
 from vertebra.necks import FPNConfig
 
 CONFIG = FASTER_RCNN.replace(

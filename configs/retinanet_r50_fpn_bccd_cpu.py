@@ -1,7 +1,6 @@
 """RetinaNet."""
 
 from vertebra.configs.faster_rcnn_r50_fpn_bccd_cpu import CONFIG as FASTER_RCNN
-from vertebra.engine import SGDConfig
 from vertebra.heads import RetinaNetConfig
 from vertebra.necks import FPNConfig
 

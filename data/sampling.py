@@ -3,7 +3,7 @@
 import bisect
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -47,8 +47,8 @@ class SampleIndex:
     epoch: int
     index: int
     repeat: int = 0
-    progress: float = 0.0
-    """The fraction of the training steps that are taken before the sample's step."""
+    progress: float = field(default=0.0, compare=False)
+    """The fraction of the training steps that are taken before the sample's step; not a part of the key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from vertebra.data import (
     CopyPasteConfig,
     LoaderConfig,
+    MixConfig,
+    MixSequenceConfig,
     MixupConfig,
     MosaicConfig,
     Record,
@@ -37,7 +39,8 @@ from ..helpers.tiny import tiny_config
 from ..helpers.tiny_coco_file import open_tiny
 
 MOSAIC = MosaicConfig(size=(90, 130), middle=(0.3, 0.7))
-MIXES = [CopyPasteConfig(), MOSAIC, MixupConfig()]
+SEQUENCE = MixSequenceConfig(mixes=(MOSAIC, MixupConfig()))
+MIXES = [CopyPasteConfig(), MOSAIC, MixupConfig(), SEQUENCE]
 
 
 def as_bytes(sample: Sample) -> list[bytes]:
@@ -95,24 +98,54 @@ def test_mixed_sample_depends_on_seed_epoch_and_index_only(config, transform):
         assert sum(before != after for before, after in zip(first, other, strict=True)) > 2
 
 
+def batches_as_bytes(mix: MixConfig | None, workers: int = 0, start: int = 0) -> list[bytes]:
+    """Return the pixels and boxes of each batch of a training of six steps, from step ``start`` on."""
+    batches = train_loader(
+        CoordinateDataset(), ScaledCropConfig(size=(64, 64)), LoaderConfig(workers=workers),
+        batch_size=2, divisor=32, seed=5, start_step=start, end_step=6, mix=mix,
+    )  # fmt: skip
+    return [
+        b"".join([batch.images.pixels.numpy().tobytes(), *(target.boxes.numpy().tobytes() for target in batch.targets)])
+        for batch in batches
+    ]
+
+
 @pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
 def test_mixed_batches_do_not_depend_on_workers_or_resuming(config):
     """Law: 0 and 2 workers give the same batches, and a loader that starts at step 3 gives those from there on."""
+    expected = batches_as_bytes(config)
+    assert batches_as_bytes(config, workers=2) == expected and len(set(expected)) == 6
+    assert batches_as_bytes(config, start=3) == expected[3:]
 
-    def stream(workers: int, start: int = 0) -> list[bytes]:
-        batches = train_loader(
-            CoordinateDataset(), ScaledCropConfig(size=(64, 64)), LoaderConfig(workers=workers),
-            batch_size=2, divisor=32, seed=5, start_step=start, end_step=6, mix=config,
-        )  # fmt: skip
-        return [
-            b"".join(
-                [batch.images.pixels.numpy().tobytes(), *(target.boxes.numpy().tobytes() for target in batch.targets)]
-            )
-            for batch in batches
-        ]
 
-    expected = stream(0)
-    assert stream(2) == expected and stream(0, start=3) == expected[3:] and len(set(expected)) == 6
+@pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
+def test_mixing_ends_before_the_training(config):
+    """Law: with ``until=0.5`` three of six steps have the batches of a mix, and the rest those without, also with
+    workers and after resuming."""
+    config = config.replace(probability=1.0)
+    mixed, unmixed = batches_as_bytes(config), batches_as_bytes(None)
+    assert not set(mixed) & set(unmixed)
+    expected = [*mixed[:3], *unmixed[3:]]
+    half = config.replace(until=0.5)
+    assert batches_as_bytes(half) == batches_as_bytes(half, workers=2) == expected
+    assert batches_as_bytes(half, start=2) == expected[2:] and batches_as_bytes(half, start=4) == expected[4:]
+
+
+def test_sequence_applies_its_mixes_in_turn():
+    """By hand: mosaic of four images and mixup of the result with a fifth, with the numbers of the same generator."""
+    dataset = CoordinateDataset()
+    records = [dataset.read(index) for index in range(5)]
+    result = build_mix(SEQUENCE, dataset).join(records, np.random.default_rng(2))
+    generator = np.random.default_rng(2)
+    generator.random()
+    mosaic = build_mix(MOSAIC, dataset).join(records[:4], generator)
+    generator.random()
+    expected = build_mix(MixupConfig(), dataset).join([mosaic, records[4]], generator)
+    assert np.array_equal(result.image, expected.image) and result.image_id == 0
+    assert np.array_equal(result.objects.boxes, expected.objects.boxes) and len(result.objects) > 5
+    without = SEQUENCE.replace(mixes=(MOSAIC.replace(probability=0.0), MixupConfig()))
+    alone = build_mix(without, dataset).join(records, np.random.default_rng(2))
+    assert len(alone.objects) == len(records[0].objects) + len(records[4].objects)
 
 
 @pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
@@ -185,6 +218,10 @@ def test_invalid_mix_config_is_refused(shapes):
     """By hand: ValidationError at construction; a valid mix comes back from the JSON of its config."""
     with pytest.raises(ValidationError, match="middle must be"):
         MosaicConfig(middle=(0.6, 0.4))
+    with pytest.raises(
+        ValidationError, match=r"until=0.5 of mixup has no effect in a sequence: set it on the sequence"
+    ):
+        MixSequenceConfig(mixes=(MOSAIC, MixupConfig(until=0.5)))
     config = tiny_config(shapes)
     with pytest.raises(ValidationError, match="val: mix and sampling apply to training only"):
         tiny_config(shapes, val=config.val.replace(mix=MOSAIC))

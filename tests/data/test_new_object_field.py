@@ -17,6 +17,7 @@ from vertebra.data import (
     CopyPasteConfig,
     Dataset,
     LoaderConfig,
+    MixSequenceConfig,
     MixupConfig,
     MosaicConfig,
     ObjectField,
@@ -75,6 +76,7 @@ declare_object_field("points", PointField())
 SIZES = ((90, 120), (80, 150), (100, 110))  # height, width
 CORNERS = ((10, 12), (60, 8), (40, 50))  # left and top of each object's box, 30 x 26
 BLOCK = 10  # side of a painted block in pixels
+SEQUENCE = MixSequenceConfig(mixes=(MosaicConfig(size=(170, 200)), CopyPasteConfig()))
 AS_IT_IS = ResizeConfig(short_sides=(80, 90, 100), long_side=400)
 
 
@@ -169,7 +171,9 @@ def test_points_after_a_flip_and_a_resize():
     assert np.allclose(flipped, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("config", [MosaicConfig(size=(170, 200)), CopyPasteConfig()], ids=lambda config: config.name)
+@pytest.mark.parametrize(
+    "config", [MosaicConfig(size=(170, 200)), CopyPasteConfig(), SEQUENCE], ids=lambda config: config.name
+)
 @pytest.mark.parametrize("transform", [AS_IT_IS, TRANSFORMS["random part"]], ids=["whole", "parts"])
 def test_points_follow_their_pixels_in_a_mix(config, transform):
     """Oracle: several painted images mixed into one; the objects of all of them have points."""
