@@ -9,7 +9,15 @@ import pytest
 from vertebra.backbones import ResNetConfig
 from vertebra.data import ResizeConfig
 from vertebra.engine import SGDConfig
-from vertebra.heads import BoxBranchConfig, DeepLabConfig, FCOSConfig, MaskBranchConfig, RetinaNetConfig, RPNConfig
+from vertebra.heads import (
+    BoxBranchConfig,
+    DeepLabConfig,
+    FCOSConfig,
+    MaskBranchConfig,
+    RetinaNetConfig,
+    RPNConfig,
+    YOLOXConfig,
+)
 from vertebra.heads.semantic import AuxiliaryConfig, SemanticConfig, SemanticLossConfig
 from vertebra.necks import FPNConfig
 from vertebra.ops import RoIAlignConfig
@@ -26,7 +34,7 @@ CONFIGS = {
     for config in (
         AuxiliaryConfig, BoxBranchConfig, DeepLabConfig, FCOSConfig, FPNConfig, InputConfig, MaskBranchConfig,
         RPNConfig, ResNetConfig, ResizeConfig, RetinaNetConfig, RoIAlignConfig, SGDConfig, SemanticConfig,
-        SemanticLossConfig,
+        SemanticLossConfig, YOLOXConfig,
     )
 }  # fmt: skip
 
