@@ -4,7 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-HEADS = {"rcnn": "Mask R-CNN", "deeplab": "DeepLab", "classification": "classifier"}
+HEADS = {
+    "rcnn": "Mask R-CNN",
+    "cascade": "Cascade R-CNN",
+    "retinanet": "RetinaNet",
+    "fcos": "FCOS",
+    "yolox": "YOLOX",
+    "semantic_fpn": "Semantic FPN",
+    "deeplab": "DeepLab",
+    "fcn": "FCN",
+    "unet": "U-Net",
+    "classification": "classifier",
+}
+"""The columns of the table: the titles of heads, by the name in a model's record."""
 
 
 def write_page(path: Path, records: Sequence[dict[str, Any]], untried: Sequence[str]) -> None:

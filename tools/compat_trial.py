@@ -10,14 +10,21 @@ from torch import Tensor
 
 from vertebra.backbones import Backbone, create_backbone
 from vertebra.heads import (
+    CASCADE,
     HEADS,
     BoxBranchConfig,
     ClassificationConfig,
     DeepLabConfig,
+    FCNConfig,
+    FCOSConfig,
     HeadConfig,
     MaskBranchConfig,
     RCNNConfig,
+    RetinaNetConfig,
     RPNConfig,
+    SemanticFPNConfig,
+    UNetConfig,
+    YOLOXConfig,
 )
 from vertebra.models import Model
 from vertebra.necks import NECKS, Neck, PassthroughConfig, default_neck
@@ -36,11 +43,12 @@ def try_model(name: str) -> dict[str, Any]:
     millions = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
     neck = default_neck(backbone.feature_info).replace(channels=64)
     pyramid, levels = (NECKS.build(config, backbone.feature_info) for config in (neck, PassthroughConfig()))
-    heads = {
-        "rcnn": _try_head(backbone, pyramid, _small_rcnn()),
-        "deeplab": _try_head(backbone, levels, _small_deeplab(backbone.feature_info)),
-        "classification": _try_head(backbone, levels, ClassificationConfig()),
-    }
+    on_levels, on_pyramid = _heads_on_levels(backbone.feature_info), _heads_on_pyramid(pyramid.feature_info)
+    if len(backbone.feature_info) < 2:
+        on_pyramid["unet"] = UNetConfig(channels=32, levels=_region_levels(pyramid.feature_info))
+        del on_levels["unet"]
+    heads = {name: _try_head(backbone, pyramid, config) for name, config in on_pyramid.items()}
+    heads |= {name: _try_head(backbone, levels, config) for name, config in on_levels.items()}
     return {
         "parameters": round(millions, 1),
         "levels": {level: [info.channels, info.stride] for level, info in backbone.feature_info.items()},
@@ -65,22 +73,49 @@ def _create_backbone(name: str) -> tuple[Backbone, dict[str, Any]]:
     raise first_error
 
 
-def _small_rcnn() -> RCNNConfig:
-    """Return a small Mask R-CNN trained on every anchor and proposal, so that random sampling changes no loss."""
+def _heads_on_pyramid(feature_info: Mapping[str, FeatureInfo]) -> dict[str, HeadConfig]:
+    """Return small heads that read the levels of a neck, by the name of their column.
+
+    The R-CNNs are trained on every anchor and proposal, so that random sampling changes no loss.
+    """
     unlimited = (10_000, 10_000)
-    return RCNNConfig(
-        rpn=RPNConfig(pre_nms=unlimited, post_nms=unlimited, nms_threshold=1.0, samples=10_000),
-        box=BoxBranchConfig(fc=(32,), samples=4096),
-        mask=MaskBranchConfig(pool=RoIAlignConfig(size=7), convolutions=(16,)),
-    )
+    rpn = RPNConfig(pre_nms=unlimited, post_nms=unlimited, nms_threshold=1.0, samples=10_000)
+    small_box = {"fc": (32,), "samples": 4096}
+    return {
+        "rcnn": RCNNConfig(
+            rpn=rpn,
+            box=BoxBranchConfig(fc=(32,), samples=4096),
+            mask=MaskBranchConfig(pool=RoIAlignConfig(size=7), convolutions=(16,)),
+        ),
+        "cascade": CASCADE.replace(
+            rpn=rpn, box=small_box, cascade=tuple(stage.replace(**small_box) for stage in CASCADE.cascade)
+        ),
+        "retinanet": RetinaNetConfig(convolutions=1, norm="group", normalizer="batch"),
+        "fcos": FCOSConfig(convolutions=1),
+        "yolox": YOLOXConfig(convolutions=1),
+        "semantic_fpn": SemanticFPNConfig(channels=32, levels=_region_levels(feature_info)),
+    }
 
 
-def _small_deeplab(feature_info: Mapping[str, FeatureInfo]) -> DeepLabConfig:
-    """Return a small DeepLab on the deepest level with stride 16, or with the nearest stride if there is none."""
+def _region_levels(feature_info: Mapping[str, FeatureInfo]) -> tuple[str, ...]:
+    """Return the levels of a neck that are not coarser than ``p5``."""
+    return tuple(level for level in feature_info if level <= "p5")
+
+
+def _heads_on_levels(feature_info: Mapping[str, FeatureInfo]) -> dict[str, HeadConfig]:
+    """Return small heads that read the backbone's levels, by the name of their column.
+
+    DeepLab and FCN read the deepest level with stride 16, or with the nearest stride if there is none.
+    """
     strides = {level: info.stride for level, info in feature_info.items()}
     chosen_stride = 16 if 16 in strides.values() else min(strides.values(), key=lambda stride: abs(stride - 16))
     level = [level for level, stride in strides.items() if stride == chosen_stride][-1]
-    return DeepLabConfig(level=level, rates=(6, 12, 18), channels=32)
+    return {
+        "deeplab": DeepLabConfig(level=level, rates=(6, 12, 18), channels=32),
+        "fcn": FCNConfig(level=level),
+        "unet": UNetConfig(channels=32),
+        "classification": ClassificationConfig(),
+    }
 
 
 def _try_head(backbone: Backbone, neck: Neck, config: HeadConfig) -> str:

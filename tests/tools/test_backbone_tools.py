@@ -5,7 +5,7 @@ import multiprocessing
 
 import pytest
 
-from vertebra.tools import compat, compat_trial
+from vertebra.tools import compat, compat_page, compat_trial
 from vertebra.tools.cli import main
 
 
@@ -40,7 +40,7 @@ def test_compat_tries_every_head_and_gives_reasons(tmp_path, capsys):
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
     records = {record["model"]: record for record in map(json.loads, lines)}
     assert set(records) == {"test_vit", "test_resnet", "crossvit_tiny_240"}
-    every = dict.fromkeys(("rcnn", "deeplab", "classification"), "yes")
+    every = dict.fromkeys(compat_page.HEADS, "yes")
     assert records["test_vit"]["heads"] == records["test_resnet"]["heads"] == every
     assert records["test_vit"]["neck"] == "simple_pyramid"
     assert "not a feature map" in records["crossvit_tiny_240"]["reason"]
