@@ -43,7 +43,7 @@ def try_model(name: str) -> dict[str, Any]:
     millions = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
     neck = default_neck(backbone.feature_info).replace(channels=64)
     pyramid, levels = (NECKS.build(config, backbone.feature_info) for config in (neck, PassthroughConfig()))
-    on_levels, on_pyramid = _heads_on_levels(backbone.feature_info), _heads_on_pyramid(pyramid.feature_info)
+    on_levels, on_pyramid = heads_on_levels(backbone.feature_info), heads_on_pyramid(pyramid.feature_info)
     if len(backbone.feature_info) < 2:
         on_pyramid["unet"] = UNetConfig(channels=32, levels=_region_levels(pyramid.feature_info))
         del on_levels["unet"]
@@ -73,7 +73,7 @@ def _create_backbone(name: str) -> tuple[Backbone, dict[str, Any]]:
     raise first_error
 
 
-def _heads_on_pyramid(feature_info: Mapping[str, FeatureInfo]) -> dict[str, HeadConfig]:
+def heads_on_pyramid(feature_info: Mapping[str, FeatureInfo]) -> dict[str, HeadConfig]:
     """Return small heads that read the levels of a neck, by the name of their column.
 
     The R-CNNs are trained on every anchor and proposal, so that random sampling changes no loss.
@@ -102,7 +102,7 @@ def _region_levels(feature_info: Mapping[str, FeatureInfo]) -> tuple[str, ...]:
     return tuple(level for level in feature_info if level <= "p5")
 
 
-def _heads_on_levels(feature_info: Mapping[str, FeatureInfo]) -> dict[str, HeadConfig]:
+def heads_on_levels(feature_info: Mapping[str, FeatureInfo]) -> dict[str, HeadConfig]:
     """Return small heads that read the backbone's levels, by the name of their column.
 
     DeepLab and FCN read the deepest level with stride 16, or with the nearest stride if there is none.
@@ -142,7 +142,7 @@ def describe_error(error: Exception) -> str:
 
 def _take_two_steps(model: Model, task: str, rate: float) -> list[float]:
     """Train two steps on the same two images; return the loss before, between and after the steps."""
-    images, targets = _make_batch(model.size_divisor, task)
+    images, targets = make_batch(model.size_divisor, task)
     optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=rate)
     losses = []
     model.train()
@@ -156,7 +156,7 @@ def _take_two_steps(model: Model, task: str, rate: float) -> list[float]:
     return losses
 
 
-def _make_batch(divisor: int, task: str) -> tuple[Images, Sequence[Instances | Tensor]]:
+def make_batch(divisor: int, task: str) -> tuple[Images, Sequence[Instances | Tensor]]:
     """Return two random images, padded to a multiple of ``divisor``, and their targets for a task."""
     generator = torch.Generator().manual_seed(0)
     pixels = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in IMAGE_SIZES]
