@@ -1,62 +1,75 @@
 """Pairs of equivalent models, ours and torchvision's, on the same images, for ``vertebra benchmark``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN, MaskRCNN
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.models.segmentation import deeplabv3_resnet50
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 import vertebra
-from vertebra.heads import TORCHVISION_DEEPLAB, DeepLabHead, MaskBranchConfig, RCNNConfig, RCNNHead
+from vertebra.heads import (
+    HEADS,
+    TORCHVISION_DEEPLAB,
+    TORCHVISION_FCOS,
+    TORCHVISION_RETINANET,
+    DeepLabHead,
+    HeadConfig,
+    MaskBranchConfig,
+    RCNNConfig,
+    required_mask_format,
+)
 from vertebra.models import Model, from_torchvision_segmenter
-from vertebra.necks import FPN, Passthrough
-from vertebra.ops import paste_masks
+from vertebra.necks import FPN, FPNConfig, Passthrough
+from vertebra.ops import paste_masks, total_loss
 from vertebra.structures import Images, Instances
 
 OBJECTS, CLASSES, PIXEL_CLASSES = 10, 80, 21
 
 
 class Pair(NamedTuple):
-    """Our model and torchvision's, each with functions that compute its training losses and its predictions."""
+    """Our model and torchvision's, each with functions that compute its total training loss and its predictions."""
 
     ours: nn.Module
     theirs: nn.Module
-    our_losses: Callable[[], Mapping[str, Tensor]]
-    their_losses: Callable[[], Mapping[str, Tensor]]
+    our_loss: Callable[[], Tensor]
+    their_loss: Callable[[], Tensor]
     our_inference: Callable[[], Any]
     their_inference: Callable[[], Any]
 
 
-def rcnn_pair(pixels: list[Tensor], device: torch.device, masks: bool) -> Pair:
-    """Return Faster or Mask R-CNN R50-FPN in both libraries, with frozen norms and three trainable stages.
+def detector_pair(pixels: list[Tensor], device: torch.device, name: str) -> Pair:
+    """Return a detector with a ResNet-50-FPN in both libraries, with frozen norms and three trainable stages.
 
-    Ours uses this library's default conventions. With masks, inference includes pasting them to the image size.
+    Ours has this library's default conventions, for one-stage detectors torchvision's. With masks, inference includes
+    pasting them to the image size.
     """
+    neck_config, head_config, build_theirs = DETECTORS[name]
     height, width = pixels[0].shape[1:]
     backbone = vertebra.create_backbone("resnet50", norm="frozen", freeze_at=2)
-    neck = FPN(backbone.feature_info)
-    config = RCNNConfig(mask=MaskBranchConfig() if masks else None)
-    ours = Model(backbone, neck, RCNNHead(neck.feature_info, CLASSES, config)).to(device)
-    their_backbone = resnet_fpn_backbone(
-        backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3
-    )
-    model_class = MaskRCNN if masks else FasterRCNN
-    sizes = {"min_size": min(height, width), "max_size": max(height, width)}
-    theirs = model_class(their_backbone, num_classes=CLASSES + 1, **sizes).to(device)
+    neck = FPN(backbone.feature_info, neck_config)
+    ours = Model(backbone, neck, HEADS.build(head_config, neck.feature_info, CLASSES)).to(device)
+    theirs = build_theirs({"min_size": min(height, width), "max_size": max(height, width)}).to(device)
     theirs.backbone.get_submodule("body").load_state_dict(backbone.state_dict())
     images = Images.from_list(pixels).to(device)
+    masks = required_mask_format(head_config) is not None
     objects = [_objects(height, width, seed, masks) for seed in range(len(pixels))]
     targets = [instances.to(device) for instances in objects]
     inputs = [image.to(device) / 255 for image in pixels]
-    their_targets = [{"boxes": target.boxes, "labels": target.labels + 1} for target in targets]
+    first_label = 1 if isinstance(head_config, RCNNConfig) else 0  # torchvision's R-CNNs count the background
+    their_targets = [{"boxes": target.boxes, "labels": target.labels + first_label} for target in targets]
     if masks:
         for theirs_of_image, target in zip(their_targets, targets, strict=True):
             theirs_of_image["masks"] = (target.masks if target.masks is not None else target.boxes[:0]).to(torch.uint8)
+
+    def their_loss() -> Tensor:
+        return torch.stack(list(theirs(inputs, their_targets).values())).sum()
 
     def predict() -> None:
         for detections in ours.predict(images):
@@ -64,9 +77,46 @@ def rcnn_pair(pixels: list[Tensor], device: torch.device, masks: bool) -> Pair:
                 paste_masks(detections.masks, detections.boxes)
 
     return Pair(
-        ours, theirs, lambda: ours(images, targets), lambda: theirs(inputs, their_targets), predict,
+        ours, theirs, lambda: total_loss(ours(images, targets)), their_loss, predict,
         lambda: theirs(inputs),
     )  # fmt: skip
+
+
+def their_backbone(**options: Any) -> BackboneWithFPN:
+    """Return torchvision's ResNet-50-FPN with frozen norms and three trainable stages."""
+    return resnet_fpn_backbone(
+        backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3, **options
+    )
+
+
+def their_one_stage_backbone() -> BackboneWithFPN:
+    """Return torchvision's ResNet-50-FPN with levels p3..p7, of which p6 is computed from p5."""
+    return their_backbone(returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
+
+
+ONE_STAGE_LEVELS = ("c3", "c4", "c5")
+
+DETECTORS: dict[str, tuple[FPNConfig, HeadConfig, Callable[[dict[str, Any]], nn.Module]]] = {
+    "faster_rcnn": (
+        FPNConfig(), RCNNConfig(), lambda sizes: FasterRCNN(their_backbone(), num_classes=CLASSES + 1, **sizes)
+    ),
+    "mask_rcnn": (
+        FPNConfig(),
+        RCNNConfig(mask=MaskBranchConfig()),
+        lambda sizes: MaskRCNN(their_backbone(), num_classes=CLASSES + 1, **sizes),
+    ),
+    "retinanet": (
+        FPNConfig(levels=ONE_STAGE_LEVELS, extra="conv"),
+        TORCHVISION_RETINANET,
+        lambda sizes: RetinaNet(their_one_stage_backbone(), num_classes=CLASSES, **sizes),
+    ),
+    "fcos": (
+        FPNConfig(levels=ONE_STAGE_LEVELS, extra="conv"),
+        TORCHVISION_FCOS,
+        lambda sizes: FCOS(their_one_stage_backbone(), num_classes=CLASSES, **sizes),
+    ),
+}  # fmt: skip
+"""Our neck and head, and a function that builds torchvision's detector for images of given sizes."""
 
 
 def _objects(height: int, width: int, seed: int, masks: bool) -> Instances:
@@ -99,21 +149,22 @@ def deeplab_pair(pixels: list[Tensor], device: torch.device) -> Pair:
     inputs = ours.preprocess(images)
     pooling = theirs.classifier.get_submodule("0.convs.4")
 
-    def their_losses() -> dict[str, Tensor]:
+    def their_loss() -> Tensor:
         pooling.train(len(pixels) > 1)  # with one image, batch norm after global pooling has one value and would raise
         logits = theirs(inputs)
-        return {
-            "loss_semantic": F.cross_entropy(logits["out"], truth),
-            "loss_auxiliary": 0.4 * F.cross_entropy(logits["aux"], truth),
-        }
+        return F.cross_entropy(logits["out"], truth) + 0.4 * F.cross_entropy(logits["aux"], truth)
 
     return Pair(
-        ours, theirs, lambda: ours(images, maps), their_losses, lambda: ours.predict(images), lambda: theirs(inputs)
+        ours,
+        theirs,
+        lambda: total_loss(ours(images, maps)),
+        their_loss,
+        lambda: ours.predict(images),
+        lambda: theirs(inputs),
     )
 
 
 PAIRS: dict[str, Callable[[list[Tensor], torch.device], Pair]] = {
-    "faster_rcnn": lambda pixels, device: rcnn_pair(pixels, device, masks=False),
-    "mask_rcnn": lambda pixels, device: rcnn_pair(pixels, device, masks=True),
+    **{name: partial(detector_pair, name=name) for name in DETECTORS},
     "deeplabv3": deeplab_pair,
 }
