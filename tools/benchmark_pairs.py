@@ -56,7 +56,7 @@ def detector_pair(pixels: list[Tensor], device: torch.device, name: str) -> Pair
     neck = FPN(backbone.feature_info, neck_config)
     ours = Model(backbone, neck, HEADS.build(head_config, neck.feature_info, CLASSES)).to(device)
     theirs = build_theirs({"min_size": min(height, width), "max_size": max(height, width)}).to(device)
-    theirs.backbone.get_submodule("body").load_state_dict(backbone.state_dict())
+    theirs.get_submodule("backbone.body").load_state_dict(backbone.state_dict())
     images = Images.from_list(pixels).to(device)
     masks = required_mask_format(head_config) is not None
     objects = [_objects(height, width, seed, masks) for seed in range(len(pixels))]

@@ -10,17 +10,20 @@ from torch import Tensor, nn
 from vertebra.backbones import create_backbone
 from vertebra.engine import ExperimentConfig, ScheduleConfig, parse_config, train
 from vertebra.heads import (
+    CASCADE,
     HEADS,
     AuxiliaryConfig,
     BoxBranchConfig,
     ClassificationConfig,
     DeepLabConfig,
+    FCOSConfig,
     HeadConfig,
     MaskBranchConfig,
     MultiHeadConfig,
     RCNNConfig,
     RetinaNetConfig,
     SemanticFPNConfig,
+    YOLOXConfig,
     class_rows_by_tensor,
 )
 from vertebra.inference import load_model
@@ -146,6 +149,9 @@ def test_each_of_several_heads_has_its_own_classes():
         *(HEADS[name].config(name=name, auxiliary=AuxiliaryConfig()) for name in NAMES),
         ClassificationConfig(),
         RetinaNetConfig(),
+        FCOSConfig(),
+        YOLOXConfig(),
+        CASCADE,
     ],
     ids=lambda config: config.name,
 )
