@@ -1,11 +1,19 @@
-"""One-stage detectors in the engine: training, resuming, evaluation and prediction, by one process and by two."""
+"""Detection heads in the engine: training, resuming, evaluation and prediction, by one process and by two."""
 
 import pytest
 from PIL import Image
 
 from vertebra.data import ScaledCropConfig
 from vertebra.engine import ExperimentConfig, ScheduleConfig, SGDConfig, evaluate_run, train
-from vertebra.heads import DenseSelectionConfig, FCOSConfig, HeadConfig, RetinaNetConfig, YOLOXConfig
+from vertebra.heads import (
+    CASCADE,
+    DenseSelectionConfig,
+    FCOSConfig,
+    HeadConfig,
+    RetinaNetConfig,
+    RPNConfig,
+    YOLOXConfig,
+)
 from vertebra.inference import Predictor
 
 from ..helpers.runs import equal_tensors, newest_weights, read_metrics
@@ -13,7 +21,13 @@ from ..helpers.tiny import tiny_config
 from .test_several_processes import assert_same_steps, launch
 
 SELECTION = DenseSelectionConfig(score_threshold=0.0, max_candidates=50, max_detections=20)
+STAGE = {"fc": (32,), "samples": 32, "score_threshold": 0.0, "max_detections": 20}
 HEADS = {
+    "cascade": CASCADE.replace(
+        rpn=RPNConfig(samples=32, pre_nms=(100, 100), post_nms=(50, 50)),
+        box=STAGE,
+        cascade=tuple(stage.replace(**STAGE) for stage in CASCADE.cascade),
+    ),
     "retinanet": RetinaNetConfig(convolutions=1, norm="group", selection=SELECTION),
     "fcos": FCOSConfig(convolutions=1, selection=SELECTION),
     "yolox": YOLOXConfig(convolutions=1, norm="group", l1_from=0.5, selection=SELECTION),
@@ -40,7 +54,7 @@ def finished(head, shapes, tmp_path_factory):
     return folder
 
 
-def test_one_stage_detector_is_evaluated_and_predicts(finished, shapes):
+def test_detector_is_evaluated_and_predicts(finished, shapes):
     """Law: the scores of the run are those of its checkpoint evaluated again, and a photo gets at most 20 boxes."""
     scores = [line for line in read_metrics(finished) if line["group"] == "val"]
     again = evaluate_run(finished, device="cpu")
@@ -50,7 +64,7 @@ def test_one_stage_detector_is_evaluated_and_predicts(finished, shapes):
     assert 0 < len(detections) <= 20 and detections.boxes.isfinite().all()
 
 
-def test_one_stage_detector_resumes_exactly(head, finished, shapes, tmp_path):
+def test_detector_resumes_exactly(head, finished, shapes, tmp_path):
     """Law: two steps and the resumed rest end with the bits of four steps, buffers too."""
     config = experiment(shapes, head)
     half = config.replace(recipe={"schedule": ScheduleConfig(steps=4, warmup_steps=2)})
@@ -61,7 +75,7 @@ def test_one_stage_detector_resumes_exactly(head, finished, shapes, tmp_path):
     assert equal_tensors(newest_weights(tmp_path / "run"), newest_weights(finished))
 
 
-def test_one_stage_losses_do_not_depend_on_the_world_size(head, shapes, tmp_path):
+def test_losses_of_a_detector_do_not_depend_on_the_world_size(head, shapes, tmp_path):
     """Law: losses, gradient norms and weights of two processes are those of one up to rounding."""
     # AdamW would scale up what rounding leaves of gradients that are zero.
     config = experiment(shapes, head, recipe={"batch_size": 4, "optimizer": SGDConfig(lr=0.01)})
