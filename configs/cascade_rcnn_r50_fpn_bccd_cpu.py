@@ -1,17 +1,22 @@
-"""Cascade R-CNN."""
+"""Cascade R-CNN on images of blood cells, small enough for half an hour on one CPU core.
+
+    python tools/train.py configs/cascade_rcnn_r50_fpn_bccd_cpu.py
+
+`faster_rcnn_r50_fpn_bccd_cpu` with three stages. MEASURED
+"""
 
 from vertebra.configs.faster_rcnn_r50_fpn_bccd_cpu import CONFIG as FASTER_RCNN
-from vertebra.heads import CASCADE
+from vertebra.heads import CASCADE, RPNConfig
 
-_HEAD = FASTER_RCNN.model.head
-_SHARED = {"fc": (256,), "samples": 128, "levels": ("p2", "p3", "p4")}
+STAGE = {"fc": (256,), "samples": 128, "levels": ("p2", "p3", "p4")}
+
 CONFIG = FASTER_RCNN.replace(
     name="cascade_rcnn_r50_fpn_bccd_cpu",
     model={
         "head": CASCADE.replace(
-            rpn=_HEAD.rpn,
-            box=CASCADE.box.replace(**_SHARED),
-            cascade=tuple(s.replace(**_SHARED) for s in CASCADE.cascade),
+            rpn=RPNConfig(post_nms=(300, 300)),
+            box=STAGE,
+            cascade=tuple(stage.replace(**STAGE) for stage in CASCADE.cascade),
         )
     },
 )

@@ -1,4 +1,9 @@
-"""FCOS."""
+"""FCOS on images of blood cells, small enough for half an hour on one CPU core.
+
+    python tools/train.py configs/fcos_r50_fpn_bccd_cpu.py
+
+The backbone and the recipe of `faster_rcnn_r50_fpn_bccd_cpu`. MEASURED
+"""
 
 from vertebra.configs.faster_rcnn_r50_fpn_bccd_cpu import CONFIG as FASTER_RCNN
 from vertebra.heads import DenseSelectionConfig, FCOSConfig

@@ -1,4 +1,10 @@
-"""YOLOX."""
+"""YOLOX on images of blood cells, small enough for half an hour on one CPU core.
+
+    python tools/train.py configs/yolox_r50_pafpn_bccd_cpu.py
+
+The backbone and the recipe of `faster_rcnn_r50_fpn_bccd_cpu`, with an EMA of the weights. Three quarters of the steps
+have mosaics; the rest has plain images and the L1 loss. MEASURED
+"""
 
 from vertebra.configs.faster_rcnn_r50_fpn_bccd_cpu import CONFIG as FASTER_RCNN
 from vertebra.data import MosaicConfig
