@@ -4,6 +4,8 @@ from .annotations import CocoAnnotations
 from .categories import COCO_CLASSES
 from .detection import CocoDataset
 from .opening import CocoConfig
+from .panoptic import CocoPanoptic
+from .panoptic_opening import CocoPanopticConfig
 from .semantic import CocoSemantic, CocoSemanticConfig
 
 __all__ = [
@@ -11,6 +13,8 @@ __all__ = [
     "CocoAnnotations",
     "CocoConfig",
     "CocoDataset",
+    "CocoPanoptic",
+    "CocoPanopticConfig",
     "CocoSemantic",
     "CocoSemanticConfig",
 ]
