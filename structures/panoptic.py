@@ -48,6 +48,11 @@ class PanopticSegmentation:
         ids = [segment.id for segment in self.segments]
         if len(set(ids)) < len(ids) or min(ids, default=1) <= VOID:
             raise ValueError(f"segments need distinct ids above {VOID}, got {ids}")
+        if self.ids.device.type == "cpu" and (unlisted := {*self.ids.unique().tolist()} - {VOID, *ids}):
+            raise ValueError(
+                f"the map has pixels of {min(unlisted)}, which is no segment: list it in segments, or set its pixels "
+                f"to {VOID}, void"
+            )
 
     def __len__(self) -> int:
         return len(self.segments)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class PanopticTask(Task[PanopticSegmentation], WritesFiles):
         images, annotations = [], []
         for row in rows:
             segmentation, image_id = from_panoptic_result(row, self.classes), row["image_id"]
-            name = f"{str(image_id).replace('/', '_')}.png"
+            name = f"{quote(str(image_id), safe='')}.png"  # an id may be a path
             segments = [{key: segment[key] for key in ("id", "category_id")} for segment in row["segments_info"]]
             ids = segmentation.ids.numpy()
             annotations.append(write_segments(folder / OFFICIAL / name, ids, segments, image_id))
