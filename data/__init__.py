@@ -7,6 +7,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from .coco_format import (
     COCO_CLASSES,
+    COCO_STUFF_CLASSES,
     CocoConfig,
     CocoDataset,
     CocoPanoptic,
@@ -43,6 +44,7 @@ from .workers import worker_errors
 
 __all__ = [
     "COCO_CLASSES",
+    "COCO_STUFF_CLASSES",
     "DATASETS",
     "MIXES",
     "OBJECT_FIELDS",

@@ -1,7 +1,7 @@
 """Data sets in COCO's format: objects with boxes and masks, or class maps made from the masks."""
 
 from .annotations import CocoAnnotations
-from .categories import COCO_CLASSES
+from .categories import COCO_CLASSES, COCO_STUFF_CLASSES
 from .detection import CocoDataset
 from .opening import CocoConfig
 from .panoptic import CocoPanoptic
@@ -10,6 +10,7 @@ from .semantic import CocoSemantic, CocoSemanticConfig
 
 __all__ = [
     "COCO_CLASSES",
+    "COCO_STUFF_CLASSES",
     "CocoAnnotations",
     "CocoConfig",
     "CocoDataset",
