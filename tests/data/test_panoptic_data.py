@@ -1,5 +1,6 @@
 """Panoptic data sets: targets from the PNG files, and the faults of their JSON and PNG files."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from vertebra.data import (
     build_transform,
 )
 from vertebra.data.coco_format import panoptic_opening
-from vertebra.data.shapes import CLASS_NAMES, STUFF_NAMES, SceneConfig, draw_scene, write_shapes
+from vertebra.data.shapes import CLASS_NAMES, STUFF_NAMES, SceneConfig, draw_scene, folder, write_shapes
 from vertebra.structures import DataError, UsageError
 
 from ..helpers.panoptic import CLASSES, HEIGHT, IDS, WIDTH, change_json, write_tiny_panoptic
@@ -224,3 +225,19 @@ def test_bad_pixels_that_were_not_decoded_at_the_start_are_found_when_read(confi
     data.read(0)
     with pytest.raises(DataError, match=r"unlisted-segment: .*2.png: image_id=2: ann_id=7: the pixel in row 0, col"):
         data.read(1)
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(config.folder / "2.png")
+    with pytest.raises(DataError, match="bad-segment-png"):  # the headers of all files are read at the start
+        build_dataset(config)
+
+
+def test_generated_stuff_never_changes():
+    """By hand: a digest of images and stuff. If it has to change, increase ``DRAWING_VERSION``."""
+    digest, classes = hashlib.sha256(), set()
+    for index in range(6):
+        scene = draw_scene(SceneConfig(size=64, stuff=True), 0, "train", index)
+        digest.update(scene.image.tobytes() + scene.stuff.tobytes())
+        present = set(np.unique(scene.stuff).tolist())
+        assert 1 <= len(present - {255}) <= 3 and (255 in present) == (len(present - {255}) > 1)
+        classes |= present
+    assert classes == {*range(len(STUFF_NAMES)), 255}
+    assert (folder.DRAWING_VERSION, digest.hexdigest()[:16]) == (1, "9485c082c7f137f8")

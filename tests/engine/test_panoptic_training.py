@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vertebra.configs import create_model
+from vertebra.configs import create_model, load_config
 from vertebra.data import CocoPanopticConfig, ResizeConfig, ScaledCropConfig, build_dataset
 from vertebra.data.shapes import CLASS_NAMES, STUFF_NAMES, SceneConfig, write_shapes
 from vertebra.engine import ExperimentConfig, SGDConfig, SplitConfig, pick_task, require_targets, train
@@ -174,3 +174,17 @@ def test_model_of_a_config_has_the_classes_of_every_task():
     }  # fmt: skip
     with pytest.raises(ValueError, match="give the class names as a dict by task"):
         create_model("panoptic_fpn_r10t_shapes", num_classes=3)
+
+
+@pytest.mark.slow
+def test_two_images_are_learned(scenes, tmp_path):
+    """Learning: 100 steps on two images of objects on textures reach a PQ of at least 0.7 on them."""
+    base = load_config("panoptic_fpn_r10t_shapes")
+    files = CocoPanopticConfig(
+        images=scenes / "train", annotations=scenes / "annotations" / "panoptic_train.json", subset=2
+    )
+    split = {"dataset": files, "transform": ResizeConfig(short_sides=(96,))}
+    recipe = {"batch_size": 2, "schedule": {"steps": 100, "warmup_steps": 20}}
+    loader = {"loader": {"workers": 0}, "expected_ranges": {}}
+    scores = train(base.replace(train=split, val=split, recipe=recipe, run=loader), tmp_path / "run")
+    assert scores["panoptic/panoptic"]["PQ"] >= 0.7

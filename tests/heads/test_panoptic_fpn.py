@@ -66,6 +66,8 @@ def test_parts_equal_the_separate_heads_with_the_same_weights():
     boxes.load_state_dict(head.instances.state_dict())
     maps.load_state_dict(head.semantic.state_dict())
     features, truths = features_of(PYRAMID, 64, 96), targets()
+    dense = [parameter for part in head.dense_parts for parameter in head.get_submodule(part).parameters()]
+    assert {*map(id, dense)} == {*map(id, head.parameters())}, "the parts to compile have all parameters"
     torch.manual_seed(2)
     found = head.loss(features, IMAGES, truths)
     torch.manual_seed(2)
@@ -94,6 +96,18 @@ def test_prediction_is_merged_in_pixels_of_the_original_image():
     assert converted["detection"].masks.size == (60, 80)
     merged = merge_panoptic(prediction["panoptic"], (60, 80))
     assert torch.equal(converted["panoptic"].ids, merged.ids) and converted["panoptic"].segments == merged.segments
+
+
+def test_class_map_with_a_class_for_each_thing():
+    """Law: the map has five classes, of which the last three stand for things and are never stuff."""
+    config = PanopticFPNConfig(instances=RCNN, semantic=SEMANTIC, merge=PanopticMergeConfig(stuff_area=0))
+    torch.manual_seed(0)
+    head = PanopticFPNHead(PYRAMID, {**CLASSES, "semantic": 5}, config).eval()
+    with torch.no_grad():
+        prediction = to_original(head.predict(features_of(PYRAMID, 64, 96), IMAGES)[0], (64, 96), (64, 96))
+    found = {segment.label - 3 for segment in prediction["panoptic"].segments if not segment.is_thing}
+    present = set(prediction["semantic"].unique().tolist())
+    assert max(present) > 1 and found == present & {0, 1}
 
 
 SIZE = (24, 30)
