@@ -5,7 +5,16 @@ import os
 # Albumentations reads this when it is imported; without it, it would check the network for a newer version.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-from .coco_format import COCO_CLASSES, CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
+from .coco_format import (
+    COCO_CLASSES,
+    COCO_STUFF_CLASSES,
+    CocoConfig,
+    CocoDataset,
+    CocoPanoptic,
+    CocoPanopticConfig,
+    CocoSemantic,
+    CocoSemanticConfig,
+)
 from .dataset import DATASETS, Dataset, DatasetConfig, build_dataset, require_same_classes
 from .image_files import require_enough_pixels
 from .image_folder import ImageFolder, ImageFolderConfig
@@ -27,7 +36,7 @@ from .polygons import PolygonMask, pad_polygon_masks
 from .report import DataReport, Policy
 from .resize_annotations import resize_annotations
 from .sampling import SamplingConfig, Shard
-from .shapes import ShapeCropsConfig, ShapesConfig, ShapesSemanticConfig
+from .shapes import ShapeCropsConfig, ShapesConfig, ShapesPanopticConfig, ShapesSemanticConfig
 from .transforms import (
     CenterCropConfig,
     ColorJitterConfig,
@@ -44,6 +53,7 @@ from .workers import worker_errors
 
 __all__ = [
     "COCO_CLASSES",
+    "COCO_STUFF_CLASSES",
     "DATASETS",
     "MIXES",
     "OBJECT_FIELDS",
@@ -53,6 +63,8 @@ __all__ = [
     "CenterCropConfig",
     "CocoConfig",
     "CocoDataset",
+    "CocoPanoptic",
+    "CocoPanopticConfig",
     "CocoSemantic",
     "CocoSemanticConfig",
     "ColorJitterConfig",
@@ -83,6 +95,7 @@ __all__ = [
     "ScaledCropConfig",
     "ShapeCropsConfig",
     "ShapesConfig",
+    "ShapesPanopticConfig",
     "ShapesSemanticConfig",
     "Shard",
     "Transform",

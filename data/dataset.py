@@ -2,10 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from numpy import ndarray
 from pydantic import field_validator
 
@@ -13,6 +13,8 @@ from ..structures import Classes, MaskFormat, PartConfig, Registry, UsageError
 from .report import DataReport, Policy, require_policy
 from .resize_annotations import resize_annotations
 from .types import Record
+
+Map = TypeVar("Map")
 
 
 class DatasetConfig(PartConfig):
@@ -52,7 +54,7 @@ class Dataset(ABC):
     metrics: tuple[str, ...] = ("coco",)
     """The metrics for detections, the main one first: ``coco``, ``voc07``, ``voc12``."""
     class_names: tuple[str, ...]
-    """The name of each label. A joint data set has no such attribute; ``classes`` has the names for every task."""
+    """The name of each label. A data set for several tasks has no such attribute; ``classes`` has all names by task."""
     category_ids: tuple[int, ...]
     """The category id of each label in the annotation files; results are written with these ids."""
     image_ids: Sequence[int | str]
@@ -123,18 +125,19 @@ class Dataset(ABC):
         """Return the annotations of all images of the data set for evaluation, in original pixels and category ids.
 
         For detection, this is a dict in COCO's format; for classification, a mapping from image id to label; for
-        semantic segmentation, a mapping from image id to class map, which is read lazily.
+        semantic segmentation, a mapping from image id to class map, which is read lazily, and for panoptic segmentation
+        a mapping from image id to ``PanopticSegmentation``.
         """
 
 
-class LazyClassMaps(Mapping[str | int, UInt8[ndarray, "h w"]]):
-    """A mapping from image id to class map that reads a map on access, since all maps would not fit into memory."""
+class LazyMaps(Mapping[str | int, Map]):
+    """A mapping from image id to a map of the image, read on access, since all maps would not fit into memory."""
 
-    def __init__(self, image_ids: Sequence[str | int], read: Callable[[int], UInt8[ndarray, "h w"]]) -> None:
+    def __init__(self, image_ids: Sequence[str | int], read: Callable[[int], Map]) -> None:
         self._indices = {image_id: index for index, image_id in enumerate(image_ids)}
         self._read = read
 
-    def __getitem__(self, image_id: str | int) -> UInt8[ndarray, "h w"]:
+    def __getitem__(self, image_id: str | int) -> Map:
         return self._read(self._indices[image_id])
 
     def __iter__(self) -> Iterator[str | int]:

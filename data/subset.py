@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from ..structures import Classes
-from .dataset import Dataset, LazyClassMaps, select_image_labels
+from .dataset import Dataset, LazyMaps, select_image_labels
 from .types import Record
 
 
@@ -56,7 +56,7 @@ class SubsetDataset(Dataset):
         """Return the ground truth of the chosen images, in the format of the full data set."""
         ground_truth, image_ids = self._dataset.ground_truth(), self.image_ids
         if self.task == "semantic":
-            return LazyClassMaps(image_ids, lambda index: ground_truth[image_ids[index]])
+            return LazyMaps(image_ids, lambda index: ground_truth[image_ids[index]])
         if self.task == "classification":
             return {image_id: ground_truth[image_id] for image_id in image_ids}
         images, chosen = {image["id"]: image for image in ground_truth["images"]}, set(image_ids)

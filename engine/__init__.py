@@ -25,12 +25,14 @@ from .tasks import (
     ClassificationTask,
     DetectionTask,
     MultiTask,
+    PanopticTask,
     Rows,
     SemanticTask,
     Task,
     pick_task,
     require_targets,
     results_files,
+    write_results_files,
 )
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "EvaluationConfig",
     "ExperimentConfig",
     "MultiTask",
+    "PanopticTask",
     "RecipeConfig",
     "Rows",
     "RunConfig",
@@ -74,4 +77,5 @@ __all__ = [
     "train",
     "train_step",
     "validation_losses",
+    "write_results_files",
 ]

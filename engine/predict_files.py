@@ -2,14 +2,19 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..formats import read_ground_truth, write_json, write_results
+from ..data.coco_format.panoptic_opening import THINGS
+from ..data.voc_format import BACKGROUND
+from ..formats import read_ground_truth, write_json
 from ..inference import Predictor, load_photo, write_image
 from ..structures import Classes, UsageError, suggest
-from .tasks import Rows, pick_task, results_files
+from .tasks import Rows, pick_task, write_results_files
 
+CLASSES_WITHOUT_ID = (BACKGROUND, THINGS)
+"""Semantic classes that data sets define themselves."""
 NamedFile = tuple[Path, str]
 """The path of an image file, and its name in the output: its path relative to the folder that the user gave."""
 
@@ -48,13 +53,11 @@ def predict_files(
         entries.append({"id": image_id, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
         rows += task.rows(prediction, image_id)
         say(f"{name}: {task.describe(prediction, score)}")
-    results = results_files(task, rows)
-    for name, rows_of_file in results.items():
-        write_results(output / name, rows_of_file)
+    results = write_results_files(task, rows, output)
     write_json(output / "images.json", entries)
     origin = "count from 1 and match no annotation file" if annotations is None else f"are those of {annotations}"
     say(f"image ids in {', '.join(results)} {origin}; images.json lists them with their file names")
-    return list(results)
+    return results
 
 
 def _choose_pictures(files: Sequence[NamedFile], output: Path) -> list[Path]:
@@ -100,9 +103,14 @@ def find_image_ids(names: Sequence[str], truth: Mapping[str, Any], file: Path) -
 
 
 def find_category_ids(classes: Classes, truth: Mapping[str, Any], file: Path) -> Classes:
-    """Return the classes with their category ids in a COCO file, matched by name."""
+    """Return the classes with their category ids in a COCO file, matched by name.
+
+    Semantic classes that no file has, such as the background, get an id that the file does not use.
+    """
     ids = {str(category.get("name")): category["id"] for category in truth["categories"]}
+    unused = 0 if 0 not in ids.values() else max(ids.values()) + 1
+    ids = dict.fromkeys(CLASSES_WITHOUT_ID, unused) | ids
     missing = [name for name in classes.names if name not in ids]
     if missing:
         raise UsageError(f"has no category named {missing[0]!r}", suggest(missing[0], ids), file=file)
-    return Classes(classes.names, tuple(ids[name] for name in classes.names))
+    return replace(classes, ids=tuple(ids[name] for name in classes.names))

@@ -1,4 +1,5 @@
-"""Evaluation: metrics of detections (COCO, PASCAL VOC), classification and semantic segmentation (layer 2).
+"""Evaluation: metrics of detections (COCO, PASCAL VOC), classification, semantic and panoptic segmentation
+(layer 2).
 
 Results are in COCO's file format.
 """
@@ -6,6 +7,7 @@ Results are in COCO's file format.
 from .classification import evaluate_classification, to_class_results
 from .coco import Engine, evaluate_coco, to_coco_results
 from .confusion import ConfusionMatrix
+from .panoptic import evaluate_panoptic, from_panoptic_result, to_panoptic_results
 from .scores import Scores, format_scores
 from .semantic import evaluate_semantic, to_semantic_results
 from .voc import evaluate_voc
@@ -16,10 +18,13 @@ __all__ = [
     "Scores",
     "evaluate_classification",
     "evaluate_coco",
+    "evaluate_panoptic",
     "evaluate_semantic",
     "evaluate_voc",
     "format_scores",
+    "from_panoptic_result",
     "to_class_results",
     "to_coco_results",
+    "to_panoptic_results",
     "to_semantic_results",
 ]

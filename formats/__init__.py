@@ -8,6 +8,12 @@ from .class_maps import check_class_map, read_class_map
 from .coco import read_ground_truth
 from .images import IMAGE_SUFFIXES, check_image, image_size, read_image, read_reduced_image
 from .json_files import RepeatedKeyError, add_file_to_error, read_json, require_unique_keys, write_json, write_text
+from .panoptic import (
+    MAX_SEGMENT_ID,
+    read_segment_ids,
+    write_panoptic_json,
+    write_segments,
+)
 from .results import (
     ResultError,
     check_results,
@@ -22,6 +28,7 @@ from .voc import VocAnnotation, VocObject, read_class_names, read_voc_annotation
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "MAX_SEGMENT_ID",
     "KnownIds",
     "Problem",
     "RepeatedKeyError",
@@ -43,6 +50,7 @@ __all__ = [
     "read_image",
     "read_json",
     "read_reduced_image",
+    "read_segment_ids",
     "read_voc_annotation",
     "read_voc_list",
     "require_same_images",
@@ -52,6 +60,8 @@ __all__ = [
     "size_problem",
     "sort_results",
     "write_json",
+    "write_panoptic_json",
     "write_results",
+    "write_segments",
     "write_text",
 ]

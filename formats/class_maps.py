@@ -31,6 +31,25 @@ def check_class_map(path: Path, size: tuple[int, int], image_id: str) -> None:
     def problem(case: str, what: str, fix: str) -> DataError:
         return DataError(what, fix, case=case, file=path, image_id=image_id)
 
+    depth, color_type = check_png_header(path, size, image_id)
+    if color_type in _COLOR_TYPES:
+        what = f"the mask holds colors ({_COLOR_TYPES[color_type]}), not class numbers"
+        fix = "convert each color to its class number, and save as 8-bit gray or with a palette"
+        raise problem("color-mask", what, fix)
+    if color_type != _PALETTE and depth != 8:
+        what = f"the mask is gray with {depth} bits per pixel"
+        raise problem("bad-mask-depth", what, "save it with 8 bits per pixel, or with a palette")
+
+
+def check_png_header(path: Path, size: tuple[int, int], image_id: int | str) -> tuple[int, int]:
+    """Return the bits per channel and the color type of a mask; DataError unless it is a PNG of this (height, width).
+
+    ``size`` is the size of the upright image.
+    """
+
+    def problem(case: str, what: str, fix: str) -> DataError:
+        return DataError(what, fix, case=case, file=path, image_id=image_id)
+
     try:
         with path.open("rb") as file:
             header = file.read(26)
@@ -41,18 +60,12 @@ def check_class_map(path: Path, size: tuple[int, int], image_id: str) -> None:
     if not header.startswith(PNG_SIGNATURE) or len(header) < 26:
         raise problem("not-a-mask", "the mask is not a PNG file", "save it as PNG, which is lossless")
     width, height, depth, color_type = struct.unpack(">IIBB", header[16:])
-    if color_type in _COLOR_TYPES:
-        what = f"the mask holds colors ({_COLOR_TYPES[color_type]}), not class numbers"
-        fix = "convert each color to its class number, and save as 8-bit gray or with a palette"
-        raise problem("color-mask", what, fix)
-    if color_type != _PALETTE and depth != 8:
-        what = f"the mask is gray with {depth} bits per pixel"
-        raise problem("bad-mask-depth", what, "save it with 8 bits per pixel, or with a palette")
     if (height, width) != size:
         what = f"the mask is {height}x{width} (height x width), its image {size[0]}x{size[1]}"
         is_rotated = (width, height) == size
         fix = "rotate the mask by the image's EXIF orientation" if is_rotated else "save a mask of the image's size"
         raise problem("mask-size", what, fix)
+    return depth, color_type
 
 
 def read_class_map(path: Path, num_classes: int, image_id: str, hint: str) -> UInt8[ndarray, "h w"]:

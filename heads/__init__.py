@@ -3,7 +3,16 @@
 Importing this package registers the built-in heads in ``HEADS``.
 """
 
-from .base import HEADS, Head, HeadConfig, LearnsMasks, required_mask_format, target_task_of_head, task_of_head
+from .base import (
+    HEADS,
+    Head,
+    HeadConfig,
+    LearnsMasks,
+    predicted_tasks_of_head,
+    required_mask_format,
+    target_task_of_head,
+    task_of_head,
+)
 from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput
 from .class_rows import ClassRows, class_rows_by_tensor
 from .classification import ClassificationConfig, ClassificationHead
@@ -11,6 +20,7 @@ from .dense import DenseSelectionConfig
 from .fcos import FCOSConfig, FCOSHead
 from .mask_branch import MaskBranch, MaskBranchConfig
 from .multi_head import MultiHead, MultiHeadConfig
+from .panoptic_fpn import PanopticFPNConfig, PanopticFPNHead
 from .rcnn import CASCADE, RCNNConfig, RCNNHead
 from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionPooler, RegionSamples
 from .retinanet import RetinaNetConfig, RetinaNetHead
@@ -75,6 +85,8 @@ __all__ = [
     "MaskBranchConfig",
     "MultiHead",
     "MultiHeadConfig",
+    "PanopticFPNConfig",
+    "PanopticFPNHead",
     "Proposals",
     "RCNNConfig",
     "RCNNHead",
@@ -96,6 +108,7 @@ __all__ = [
     "YOLOXConfig",
     "YOLOXHead",
     "class_rows_by_tensor",
+    "predicted_tasks_of_head",
     "proposal_recall",
     "required_mask_format",
     "target_task_of_head",

@@ -43,6 +43,10 @@ class Head(nn.Module, ABC, Generic[Target, Prediction]):
     """The task of the data sets that the head is trained on, if it differs from ``task``: a head that counts objects is
     trained on data for ``detection``."""
 
+    predicted_tasks: ClassVar[tuple[str, ...]] = ()
+    """The tasks of a prediction that is a dict by task, the main one first; the data set needs ground truth for each of
+    them, and the head is built from the number of classes by task. Empty for a head with a single task."""
+
     dense_parts: Sequence[str] = ("",)
     """The submodules to compile: their ``forward`` has no data-dependent control flow. "" is the head itself. Together
     they must contain all parameters of the head."""
@@ -81,6 +85,11 @@ def target_task_of_head(name: str) -> str:
     """Return the task of the data sets that the head registered as ``name`` is trained on."""
     head = _head_class(name)
     return head.target_task or head.task
+
+
+def predicted_tasks_of_head(name: str) -> tuple[str, ...]:
+    """Return the tasks of the predictions of the head registered as ``name``, if they are dicts by task; else ()."""
+    return _head_class(name).predicted_tasks
 
 
 def _head_class(name: str) -> type[Head]:

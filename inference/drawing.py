@@ -10,7 +10,7 @@ from jaxtyping import Bool, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from ..structures import IGNORE
+from ..structures import IGNORE, PanopticSegmentation
 
 Picture = UInt8[ndarray, "_ _ 3"]
 """An image in RGB."""
@@ -84,9 +84,29 @@ def draw_classes(image: Picture, classes: UInt8[ndarray, "_ _"], class_names: Se
     for label in shown:
         mask = classes == label
         painted[mask] = (image[mask].astype(np.uint16) + np.array(class_color(label), np.uint16) + 1) // 2
-    picture = draw_lines(painted, [str(class_names[label]) for label in shown], indent=_LINE_HEIGHT)
-    top = len(picture) - _LINE_HEIGHT * len(shown) - 4
-    for number, label in enumerate(shown):
+    return _add_legend(painted, shown, class_names)
+
+
+def draw_panoptic(image: Picture, segmentation: PanopticSegmentation, class_names: Sequence[str]) -> Picture:
+    """Return a copy of the image with each segment blended in half with the color of its class, and a legend below it.
+
+    Things are also outlined. Void pixels are unchanged.
+    """
+    ids, painted = segmentation.ids.cpu().numpy(), image.copy()
+    for segment in segmentation.segments:
+        mask = ids == segment.id
+        if segment.is_thing:
+            painted = blend_masks(painted, [(mask, class_color(segment.label))])
+        else:
+            painted[mask] = (image[mask].astype(np.uint16) + np.array(class_color(segment.label), np.uint16) + 1) // 2
+    return _add_legend(painted, sorted({segment.label for segment in segmentation.segments}), class_names)
+
+
+def _add_legend(painted: Picture, labels: Sequence[int], class_names: Sequence[str]) -> Picture:
+    """Return a picture with the names of these classes below it, each beside a square in its color."""
+    picture = draw_lines(painted, [str(class_names[label]) for label in labels], indent=_LINE_HEIGHT)
+    top = len(picture) - _LINE_HEIGHT * len(labels) - 4
+    for number, label in enumerate(labels):
         corner = (4, top + _LINE_HEIGHT * number + 4)
         cv2.rectangle(picture, corner, (corner[0] + 9, corner[1] + 9), class_color(label), cv2.FILLED)
     return picture

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from ..models import Model, SemanticInference, predict_semantic
-from ..ops import label_map
-from ..structures import ImagePreprocessing, Images, SemanticLogits, UsageError
+from ..ops import label_map, merge_panoptic
+from ..structures import ImagePreprocessing, Images, PanopticParts, SemanticLogits, UsageError
 from .checkpoint import load_checkpoint_model, open_checkpoint
 from .numerics import deterministic_kernels, matrix_precision
 from .preprocessing import Photo, load_photo, preprocess_image
@@ -58,7 +58,8 @@ class Predictor:
 
         An image is a path, the bytes of an image file, a PIL image, an array (height, width) or (height, width, 1, 3 or
         4) of uint8 or uint16, or a uint8 tensor (1, 3 or 4, height, width); see :func:`load_photo`. A prediction is in
-        the pixels of the original image: ``Detections``, a class map, a ``Classification``, or a dict of these.
+        the pixels of the original image: ``Detections``, a class map, a ``Classification``, a
+        ``PanopticSegmentation``, or a dict of these.
         """
         if not isinstance(images, list | tuple):
             return self._predict([load_photo(images)])[0]
@@ -111,12 +112,14 @@ def predict_originals(
 def to_original(prediction: Any, size: tuple[int, int], original_size: tuple[int, int]) -> Any:
     """Convert the prediction of a resized image to pixels of the original image; sizes are (height, width).
 
-    Semantic logits become a class map of the original size, and the values of a dict are converted one by one. For any
-    other prediction, its method ``to_original(size, original_size)`` is called; without that method it is returned
-    unchanged.
+    Semantic logits become a class map of the original size, the parts of a panoptic segmentation are merged at that
+    size, and the values of a dict are converted one by one. For any other prediction, its method
+    ``to_original(size, original_size)`` is called; without that method it is returned unchanged.
     """
     if isinstance(prediction, SemanticLogits):
         return label_map(prediction, original_size)
+    if isinstance(prediction, PanopticParts):
+        return merge_panoptic(prediction, original_size)
     if isinstance(prediction, Mapping):
         return {name: to_original(value, size, original_size) for name, value in prediction.items()}
     convert = getattr(prediction, "to_original", None)

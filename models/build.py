@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import model_validator
 
 from ..backbones import BACKBONES, BackboneConfig, weights_input
-from ..heads import HEADS, HeadConfig, target_task_of_head
+from ..heads import HEADS, HeadConfig, predicted_tasks_of_head, target_task_of_head
 from ..necks import NECKS
 from ..structures import Config, InputConfig, PartConfig
 from .model import Model
@@ -45,7 +45,7 @@ def resolve_input(config: ModelConfig) -> ModelConfig:
 def build_model(config: ModelConfig, class_names: Sequence[str] | Mapping[str, Sequence[str]]) -> Model:
     """Build a model with random weights.
 
-    ``class_names`` holds the names of the classes; for several heads it is a dict of them by task.
+    ``class_names`` holds the names of the classes; for a head with several tasks it is a dict of them by task.
     """
     backbone = BACKBONES.build(config.backbone)
     preprocess = Preprocess(config.input or weights_input(config.backbone, config.weights))
@@ -53,7 +53,7 @@ def build_model(config: ModelConfig, class_names: Sequence[str] | Mapping[str, S
     task = target_task_of_head(config.head.name)
     names_by_task = class_names if isinstance(class_names, Mapping) else {task: class_names}
     num_classes: int | dict[str, int] = {task: len(names) for task, names in names_by_task.items()}
-    if task in names_by_task:
+    if task in names_by_task and not predicted_tasks_of_head(config.head.name):
         names_by_task = {task: names_by_task[task]}
         num_classes = len(names_by_task[task])
     head = HEADS.build(config.head, backbone.feature_info | neck.feature_info, num_classes)

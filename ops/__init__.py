@@ -57,6 +57,7 @@ from .distributed import (
 from .gradients import scale_gradient
 from .losses import split_losses, total_loss
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
+from .panoptic import merge_panoptic
 from .paste import paste_masks, paste_masks_in_chunks
 from .polygons import rasterize_polygon_masks
 from .pooling import masked_mean
@@ -126,6 +127,7 @@ __all__ = [
     "match_by_cost",
     "match_by_statistics",
     "match_points",
+    "merge_panoptic",
     "near_centers",
     "nms_mask",
     "norm_layer",

@@ -44,6 +44,7 @@ from .input import CAFFE_INPUT, InputConfig
 from .instances import FieldCheck, Instances, TensorGroup, declare_instance_field
 from .masks import MaskFormat, PasteRule, RoIMasks
 from .numbers import is_number
+from .panoptic import VOID, PanopticMergeConfig, PanopticParts, PanopticSegmentation, Segment
 from .polygons import PolygonMasks
 from .preprocessing import ImagePreprocessing, ResizedCenterCrop, ShortSideResize
 from .registry import Registry, RegistryEntry
@@ -54,6 +55,7 @@ __all__ = [
     "CAFFE_INPUT",
     "IGNORE",
     "MAX_PIXELS",
+    "VOID",
     "CheckpointError",
     "Classes",
     "Classification",
@@ -76,6 +78,9 @@ __all__ = [
     "MemoryFullError",
     "NonFiniteError",
     "NonNegative",
+    "PanopticMergeConfig",
+    "PanopticParts",
+    "PanopticSegmentation",
     "PartConfig",
     "PasteRule",
     "PeerError",
@@ -84,6 +89,7 @@ __all__ = [
     "RegistryEntry",
     "ResizedCenterCrop",
     "RoIMasks",
+    "Segment",
     "SemanticLogits",
     "ShortSideResize",
     "TensorGroup",

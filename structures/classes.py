@@ -9,3 +9,5 @@ class Classes:
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
+    num_things: int | None = None
+    """The number of thing classes, which come first, if the classes are those of a panoptic segmentation."""

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from vertebra.backbones import ResNetConfig
-from vertebra.data import ResizeConfig
+from vertebra.data import CocoPanopticConfig, ResizeConfig
 from vertebra.engine import SGDConfig
 from vertebra.heads import (
     BoxBranchConfig,
     DeepLabConfig,
     FCOSConfig,
     MaskBranchConfig,
+    PanopticFPNConfig,
     RetinaNetConfig,
     RPNConfig,
     YOLOXConfig,
@@ -21,7 +22,7 @@ from vertebra.heads import (
 from vertebra.heads.semantic import AuxiliaryConfig, SemanticConfig, SemanticLossConfig
 from vertebra.necks import FPNConfig
 from vertebra.ops import RoIAlignConfig
-from vertebra.structures import InputConfig
+from vertebra.structures import InputConfig, PanopticMergeConfig
 
 from .test_architecture import MAY_IMPORT
 
@@ -32,9 +33,9 @@ SOURCES = [path for path in sorted(ROOT.rglob("*")) if path.suffix in (".py", ".
 CONFIGS = {
     config.__name__: config
     for config in (
-        AuxiliaryConfig, BoxBranchConfig, DeepLabConfig, FCOSConfig, FPNConfig, InputConfig, MaskBranchConfig,
-        RPNConfig, ResNetConfig, ResizeConfig, RetinaNetConfig, RoIAlignConfig, SGDConfig, SemanticConfig,
-        SemanticLossConfig, YOLOXConfig,
+        AuxiliaryConfig, BoxBranchConfig, CocoPanopticConfig, DeepLabConfig, FCOSConfig, FPNConfig, InputConfig,
+        MaskBranchConfig, PanopticFPNConfig, PanopticMergeConfig, ResizeConfig, ResNetConfig, RetinaNetConfig,
+        RoIAlignConfig, RPNConfig, SemanticConfig, SemanticLossConfig, SGDConfig, YOLOXConfig,
     )
 }  # fmt: skip
 

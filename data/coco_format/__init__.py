@@ -1,16 +1,21 @@
 """Data sets in COCO's format: objects with boxes and masks, or class maps made from the masks."""
 
 from .annotations import CocoAnnotations
-from .categories import COCO_CLASSES
+from .categories import COCO_CLASSES, COCO_STUFF_CLASSES
 from .detection import CocoDataset
 from .opening import CocoConfig
+from .panoptic import CocoPanoptic
+from .panoptic_opening import CocoPanopticConfig
 from .semantic import CocoSemantic, CocoSemanticConfig
 
 __all__ = [
     "COCO_CLASSES",
+    "COCO_STUFF_CLASSES",
     "CocoAnnotations",
     "CocoConfig",
     "CocoDataset",
+    "CocoPanoptic",
+    "CocoPanopticConfig",
     "CocoSemantic",
     "CocoSemanticConfig",
 ]

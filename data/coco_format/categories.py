@@ -21,6 +21,17 @@ COCO_CLASSES = (
 )  # fmt: skip
 """The 80 object classes of COCO, in the order of their ids in the official files."""
 
+COCO_STUFF_CLASSES = (
+    "banner", "blanket", "bridge", "cardboard", "counter", "curtain", "door-stuff", "floor-wood", "flower", "fruit",
+    "gravel", "house", "light", "mirror-stuff", "net", "pillow", "platform", "playingfield", "railroad", "river",
+    "road", "roof", "sand", "sea", "shelf", "snow", "stairs", "tent", "towel", "wall-brick", "wall-stone",
+    "wall-tile", "wall-wood", "water-other", "window-blind", "window-other", "tree-merged", "fence-merged",
+    "ceiling-merged", "sky-other-merged", "cabinet-merged", "table-merged", "floor-other-merged", "pavement-merged",
+    "mountain-merged", "grass-merged", "dirt-merged", "paper-merged", "food-other-merged", "building-other-merged",
+    "rock-merged", "wall-other-merged", "rug-merged",
+)  # fmt: skip
+"""The 53 stuff classes of COCO's panoptic files, in the order of their ids."""
+
 OTHER_CLASS, UNDECLARED = -1, -2
 """Used in place of a label: a class that is not selected, and a category id that the file does not declare."""
 

@@ -137,20 +137,26 @@ def _check_image_files(
     config: CocoConfig, annotations: CocoAnnotations, listing: FileListing, report: DataReport
 ) -> Bool[ndarray, " n"]:
     """Return which image files exist and match the sizes in the annotations; the others are rejected in the report."""
-    folder, root = os.fspath(config.images), config.images.resolve()
     ids, names, sizes = annotations.image_ids.tolist(), annotations.file_names.tolist(), annotations.sizes.tolist()
 
     def check(index: int) -> list[str]:
-        path = os.path.join(folder, names[index].decode())  # noqa: PTH118 - a Path takes longer than the check
-        if not (config.allow_outside or listing.inside[index] or Path(path).resolve().is_relative_to(root)):
-            raise DataError(
-                f"the file name points outside the image folder {folder}", "set allow_outside to allow it",
-                case="outside-root", file=path, image_id=ids[index],
-            )  # fmt: skip
+        known_inside = config.allow_outside or bool(listing.inside[index])
+        path = join_inside(config.images, names[index].decode(), known_inside, ids[index])
         height, width = sizes[index]
         return check_image(path, (height, width), ids[index])
 
     return check_files(ids, check, report)
+
+
+def join_inside(folder: Path, name: str, known_inside: bool, image_id: int | str) -> str:
+    """Return the path of a file below a folder; raise DataError if it is outside, unless ``known_inside`` is set."""
+    path = os.path.join(folder, name)  # noqa: PTH118 - a Path takes longer than the check
+    if not known_inside and not Path(path).resolve().is_relative_to(folder.resolve()):
+        raise DataError(
+            f"the file name points outside the image folder {folder}", "set allow_outside to allow it",
+            case="outside-root", file=path, image_id=image_id,
+        )  # fmt: skip
+    return path
 
 
 def _count_objects(annotations: CocoAnnotations, usable: Bool[ndarray, " n"], report: DataReport) -> None:

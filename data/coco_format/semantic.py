@@ -15,7 +15,7 @@ from numpy import ndarray
 from pydantic import Field
 
 from ...structures import IGNORE
-from ..dataset import DATASETS, Dataset, LazyClassMaps, select_image_labels
+from ..dataset import DATASETS, Dataset, LazyMaps, select_image_labels
 from ..image_files import ImageFilesConfig
 from ..report import Policy
 from ..types import Record
@@ -139,7 +139,7 @@ class CocoSemantic(Dataset):
 
     def ground_truth(self) -> Any:
         """Return a mapping from image id to class map; a map is drawn on access."""
-        return LazyClassMaps(self.image_ids, self._read_map)
+        return LazyMaps(self.image_ids, self._read_map)
 
     def _read_map(self, index: int) -> UInt8[ndarray, "h w"]:
         annotations, coco_index = self._coco.annotations, self._indices[index].item()

@@ -4,20 +4,31 @@ The annotations include classes, masks and boxes of the visible parts of objects
 """
 
 from .crops import ShapeCropsConfig, draw_crop
-from .dataset import ShapesConfig, ShapesSemanticConfig, build_shapes, build_shapes_semantic
+from .dataset import (
+    ShapesConfig,
+    ShapesPanopticConfig,
+    ShapesSemanticConfig,
+    build_shapes,
+    build_shapes_panoptic,
+    build_shapes_semantic,
+)
 from .folder import write_shapes
 from .scene import Scene, SceneConfig, SceneObject, draw_scene
 from .shape_polygons import CLASS_NAMES
+from .stuff import STUFF_NAMES
 
 __all__ = [
     "CLASS_NAMES",
+    "STUFF_NAMES",
     "Scene",
     "SceneConfig",
     "SceneObject",
     "ShapeCropsConfig",
     "ShapesConfig",
+    "ShapesPanopticConfig",
     "ShapesSemanticConfig",
     "build_shapes",
+    "build_shapes_panoptic",
     "build_shapes_semantic",
     "draw_crop",
     "draw_scene",

@@ -20,13 +20,13 @@ def draw_background(generator: PortableGenerator, height: int, width: int) -> Im
         generator.integer(0, 90),
         min(max(value + generator.integer(-45, 45), 20), 250),
     )
-    image = blend(first, second, _clouds(generator, height, width)[..., None]).astype(np.uint8)
+    image = blend(first, second, smooth_map(generator, height, width)[..., None]).astype(np.uint8)
     for _ in range(generator.integer(0, 7)):
         _draw_line(generator, image)
     return image
 
 
-def _clouds(generator: PortableGenerator, height: int, width: int) -> Int[np.ndarray, "h w"]:
+def smooth_map(generator: PortableGenerator, height: int, width: int) -> Int[np.ndarray, "h w"]:
     """Return a smooth map of opacities: random values on a coarse grid, interpolated linearly."""
     cells = generator.choice((1, 2, 3, 5, 8))
     values = generator.bytes(cells + 1, cells + 1).astype(np.int32)

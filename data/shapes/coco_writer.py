@@ -28,16 +28,16 @@ class CocoWriter:
             folder.mkdir(parents=True, exist_ok=True)
         # The splits have no ids in common, so that confusing them is noticed.
         self._offset = SPLITS.index(split) * _FIRST_VAL_ID
-        self._images: list[dict[str, Any]] = []
+        self.images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
 
     def add(self, scene: Scene) -> None:
         """Write the image of the next scene, and collect its annotations."""
-        image_id = self._offset + len(self._images) + 1
+        image_id = self._offset + len(self.images) + 1
         height, width = scene.image.shape[:2]
         name = f"{image_id:07d}.png"
         Image.fromarray(scene.image).save(self._images_folder / name, compress_level=1)
-        self._images.append({"id": image_id, "license": 1, "file_name": name, "height": height, "width": width})
+        self.images.append({"id": image_id, "license": 1, "file_name": name, "height": height, "width": width})
         self._annotations += [
             {"id": self._offset + len(self._annotations) + number, "image_id": image_id, **_annotation(obj)}
             for number, obj in enumerate(scene.objects, start=1)
@@ -48,7 +48,7 @@ class CocoWriter:
         content = {
             "info": {"description": "Shapes drawn by Vertebra", "version": "1"},
             "licenses": [{"id": 1, "name": "CC0-1.0", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}],
-            "images": self._images,
+            "images": self.images,
             "categories": [
                 {"id": category_id, "name": name, "supercategory": "shape"}
                 for category_id, name in zip(CATEGORY_IDS, CLASS_NAMES, strict=True)

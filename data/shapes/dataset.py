@@ -7,13 +7,21 @@ from pydantic import Field
 
 from ...structures import MaskFormat
 from ..cache import cache_folder, short_digest
-from ..coco_format import CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
+from ..coco_format import (
+    CocoConfig,
+    CocoDataset,
+    CocoPanoptic,
+    CocoPanopticConfig,
+    CocoSemantic,
+    CocoSemanticConfig,
+)
 from ..dataset import DATASETS, Dataset, DatasetConfig
 from ..report import Policy
 from ..voc_format import BACKGROUND
 from .folder import generation_parameters, write_shapes
 from .scene import ImageSize, SceneConfig, Seed, Split
 from .shape_polygons import CLASS_NAMES
+from .stuff import STUFF_NAMES
 
 
 class GeneratedImagesConfig(DatasetConfig):
@@ -31,13 +39,17 @@ class GeneratedImagesConfig(DatasetConfig):
     """The folder of the files; None is a folder in ``$VERTEBRA_CACHE`` or, if this is unset, in ``vertebra`` in
     ``$XDG_CACHE_HOME`` or ``~/.cache``."""
 
-    def write_files(self) -> tuple[Path, Path]:
-        """Write the files unless they exist; return the image folder and the COCO annotation file of the split."""
-        scene = SceneConfig(size=self.size)
+    def write_files(self, stuff: bool = False) -> tuple[Path, Path]:
+        """Write the files unless they exist; return the image folder and the COCO annotation file of the split.
+
+        With ``stuff`` the scenes have stuff, and the annotation file is that of the panoptic format.
+        """
+        scene = SceneConfig(size=self.size, stuff=stuff)
+        kind = "panoptic" if stuff else "instances"
         parameters = generation_parameters(self.train, self.val, self.seed, scene)
         root = self.root or cache_folder() / f"shapes-{short_digest(parameters)}"
         write_shapes(root, self.train, self.val, self.seed, scene)
-        return root / "coco" / self.split, root / "coco" / "annotations" / f"instances_{self.split}.json"
+        return root / "coco" / self.split, root / "coco" / "annotations" / f"{kind}_{self.split}.json"
 
 
 class ShapesConfig(GeneratedImagesConfig):
@@ -77,3 +89,28 @@ def build_shapes_semantic(policy: Policy, config: ShapesSemanticConfig) -> Datas
     """Open the generated shapes as a semantic segmentation data set; the background is class 0."""
     images, annotations = config.write_files()
     return CocoSemantic(policy, CocoSemanticConfig(images=images, annotations=annotations, overlap="smallest"))
+
+
+class ShapesPanopticConfig(GeneratedImagesConfig):
+    """The options of the data set ``shapes_panoptic``: generated images of shapes on areas of four textures."""
+
+    name: Literal["shapes_panoptic"] = "shapes_panoptic"
+    semantic_things: Literal["one", "each"] = "one"
+    """Whether the class map has one class for all things, or one for each thing class."""
+
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Return the class names by task."""
+        files = CocoPanopticConfig(
+            images=Path(), annotations=Path(), things=CLASS_NAMES, stuff=STUFF_NAMES,
+            semantic_things=self.semantic_things,
+        )  # fmt: skip
+        return files.classes()
+
+
+@DATASETS.register("shapes_panoptic", ShapesPanopticConfig)
+def build_shapes_panoptic(policy: Policy, config: ShapesPanopticConfig) -> Dataset:
+    """Open the generated shapes on textures as a panoptic data set."""
+    images, annotations = config.write_files(stuff=True)
+    return CocoPanoptic(
+        policy, CocoPanopticConfig(images=images, annotations=annotations, semantic_things=config.semantic_things)
+    )

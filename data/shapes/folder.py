@@ -7,6 +7,7 @@ from typing import Any
 
 from ...structures import UsageError
 from .coco_writer import CocoWriter
+from .panoptic_writer import PanopticWriter
 from .scene import SPLITS, SceneConfig, Split, draw_scene
 from .voc_writer import VocWriter
 
@@ -18,12 +19,13 @@ DRAWING_VERSION = 1
 
 def generation_parameters(train: int, val: int, seed: int, config: SceneConfig) -> dict[str, Any]:
     """Return all parameters that the files of a generated data set depend on."""
-    return {"drawing": DRAWING_VERSION, "train": train, "val": val, "seed": seed, **config.model_dump()}
+    scene = config.model_dump(exclude=set() if config.stuff else {"stuff"})  # without stuff, as before there was any
+    return {"drawing": DRAWING_VERSION, "train": train, "val": val, "seed": seed, **scene}
 
 
 def write_shapes(root: Path, train: int, val: int, seed: int = 0, config: SceneConfig = SceneConfig()) -> bool:
     """Write a data set of ``train`` and ``val`` images to a folder, both in COCO's (``coco/``) and VOC's (``voc/``)
-    layout.
+    layout. If scenes have stuff, COCO's panoptic files are added.
 
     Returns False if the folder already contains exactly this data set, and raises UsageError if it contains anything
     else. The folder is created by a rename when it is complete, so that a killed process leaves no partial folder.
@@ -49,7 +51,10 @@ def write_shapes(root: Path, train: int, val: int, seed: int = 0, config: SceneC
 
 
 def _write_split(folder: Path, split: Split, count: int, seed: int, config: SceneConfig) -> None:
-    writers = CocoWriter(folder / "coco", split), VocWriter(folder / "voc", split)
+    coco = CocoWriter(folder / "coco", split)
+    writers: list[CocoWriter | VocWriter | PanopticWriter] = [coco, VocWriter(folder / "voc", split)]
+    if config.stuff:
+        writers.append(PanopticWriter(folder / "coco", split, coco))
     for index in range(count):
         scene = draw_scene(config, seed, split, index)
         for writer in writers:

@@ -18,6 +18,7 @@ from .background import add_camera_effects, draw_background, draw_gray
 from .portable_generator import PortableGenerator
 from .raster import FULL_COVER, Patch, fill
 from .shape_polygons import CLASS_NAMES, SUBPIXEL, TURN, place_shape
+from .stuff import draw_stuff
 from .textures import OPAQUE, blend, brightness, draw_texture
 
 Split = Literal["train", "val"]
@@ -39,6 +40,8 @@ class SceneConfig(Config):
     """The mean height and width in pixels; both vary from 4/5 to 6/5 of it."""
     max_objects: int = Field(default=6, ge=1, le=50)
     """The maximum number of objects of a scene, crowds not counted."""
+    stuff: bool = False
+    """Draw the background as areas of stuff classes, for panoptic segmentation."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,19 +73,22 @@ class Scene:
 
     image: UInt8[np.ndarray, "h w 3"]
     objects: tuple[SceneObject, ...]
+    stuff: UInt8[np.ndarray, "h w"] | None = None
+    """The stuff class of every pixel, also behind objects; 255 is void. None for a scene without stuff."""
 
 
 def draw_scene(config: SceneConfig, seed: int, split: Split, index: int) -> Scene:
     """Draw the scene with this index in a split."""
     generator = PortableGenerator(seed, SPLITS.index(split), index)
     height, width = (generator.integer(config.size * 4 // 5, config.size * 6 // 5) for _ in range(2))
-    canvas = _Canvas(draw_background(generator, height, width), generator)
+    background, stuff = draw_stuff(generator, height, width) if config.stuff else (None, None)
+    canvas = _Canvas(draw_background(generator, height, width) if background is None else background, generator)
     if index % _PERIOD == _CROWD_INDEX:
         canvas.add_crowd()
     if index % _PERIOD != _EMPTY_INDEX:
         for _ in range(generator.integer(1, config.max_objects)):
             canvas.add_object()
-    return Scene(add_camera_effects(generator, canvas.image), canvas.objects())
+    return Scene(add_camera_effects(generator, canvas.image), canvas.objects(), stuff)
 
 
 class _Canvas:

@@ -13,7 +13,7 @@ from numpy import ndarray
 from ...formats import check_class_map, check_image, image_size, read_class_map, read_class_names
 from ...formats.class_maps import read_last_bytes
 from ...structures import UsageError
-from ..dataset import DATASETS, LazyClassMaps
+from ..dataset import DATASETS, LazyMaps
 from ..file_checks import check_files
 from ..report import DataReport, Policy
 from ..types import Record
@@ -98,7 +98,7 @@ class VocSegmentation(VocImages):
 
     def ground_truth(self) -> Any:
         """Return a mapping from image id to class map; a map is read on access."""
-        return LazyClassMaps(self.image_ids, self._read_map)
+        return LazyMaps(self.image_ids, self._read_map)
 
     def _read_map(self, index: int) -> UInt8[ndarray, "h w"]:
         return self._read_mask(Path(os.fsdecode(self._masks[index].item())), self._id(index))

@@ -15,7 +15,7 @@ from torch import profiler
 
 from ...data import Batch, Shard, train_loader, worker_errors
 from ...evaluation import format_scores
-from ...formats import write_json, write_results
+from ...formats import write_json
 from ...inference import deterministic_kernels, matrix_precision
 from ..checkpoints import add_scores, link_best, prune_checkpoints, restore_state, save_checkpoint
 from ..config import ExperimentConfig
@@ -27,7 +27,7 @@ from ..logging.run_log import RunLog
 from ..optim.optimizers import describe_learning_rate
 from ..run import Run, find_starting_point, open_run
 from ..run_folder import RunFolder
-from ..tasks import results_files
+from ..tasks import write_results_files
 from .evaluate import describe_losses, evaluate, scores_as_json, validation_losses
 from .step import TrainingState, save_bad_batch, train_step
 from .stop_requests import Interrupted, StopRequests, stop_requests
@@ -223,8 +223,7 @@ class _Training:
             if losses:
                 self.display.say(describe_losses(losses))
                 facts["losses"] = losses
-            for name, rows_of_file in results_files(run.task, rows).items():
-                write_results(run.folder.path / name, rows_of_file)
+            write_results_files(run.task, rows, run.folder.path)
             write_json(run.folder.scores, scores_as_json(scores, **facts))
             run.folder.picture.unlink(missing_ok=True)  # of an earlier step, if the run was resumed with more patience
 

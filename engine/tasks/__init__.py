@@ -21,7 +21,8 @@ from ...structures import Classes, DataError, UsageError
 from .base import TASKS, Rows, Task
 from .classification import ClassificationTask
 from .detection import DetectionTask
-from .multi_task import MultiTask, TaskOfHead, results_files
+from .multi_task import MultiTask, TaskOfHead, results_files, write_results_files
+from .panoptic import PanopticTask
 from .semantic import SemanticTask
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ClassificationTask",
     "DetectionTask",
     "MultiTask",
+    "PanopticTask",
     "Rows",
     "SemanticTask",
     "Task",
@@ -36,6 +38,7 @@ __all__ = [
     "require_targets",
     "results_files",
     "task_of_results",
+    "write_results_files",
 ]
 
 
@@ -44,6 +47,8 @@ def pick_task(head: Head, classes: Mapping[str, Classes]) -> Task:
     if isinstance(head, MultiHead):
         parts = {name: TaskOfHead(pick_task(part, classes), part.targets()) for name, part in head.named_heads()}
         return MultiTask(parts)
+    if head.predicted_tasks:
+        return MultiTask({task: TaskOfHead(TASKS[task](classes[task]), task) for task in head.predicted_tasks})
     return TASKS[head.task](classes[head.targets()])
 
 

@@ -6,6 +6,7 @@ or in user code.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from ...data import Dataset, Record
@@ -48,6 +49,14 @@ class Task(ABC, Generic[Prediction]):
     @abstractmethod
     def describe(self, prediction: Prediction, score: float) -> str:
         """Return a one-line summary of the predictions that score at least ``score``."""
+
+
+class WritesFiles(ABC):
+    """A mixin for tasks that write files in a format of their own beside the results files."""
+
+    @abstractmethod
+    def write_files(self, rows: Rows, folder: Path) -> list[str]:
+        """Write the results rows of all images in the task's format, and return the names of its main files."""
 
 
 TaskClass = TypeVar("TaskClass", bound=type[Task])

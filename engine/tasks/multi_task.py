@@ -1,27 +1,31 @@
-"""Predictions of a model with several heads, each handled by its own task."""
+"""Predictions of several heads, or of a head with several tasks, each handled by its own task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ...data import Dataset, Record
 from ...evaluation import Scores
+from ...formats import write_results
 from ...inference import Picture, side_by_side
 from ..config import EvaluationConfig
-from .base import Rows, Task
+from .base import Rows, Task, WritesFiles
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOfHead:
-    """The task of one head of a model with several heads."""
+    """The task of one of several heads, or one of the tasks of a head."""
 
     task: Task
     target_task: str
-    """The part of a joint data set that holds the head's ground truth."""
+    """The part of the data set that holds the ground truth."""
 
 
 class MultiTask(Task[dict[str, Any]]):
     """The task of a model with several heads; a prediction is a dict with the prediction of each head by its name.
+
+    For a head with several tasks, such as Panoptic FPN, the names are those of the tasks.
 
     Each results row has the name of its head in ``head``, and scores are named ``HEAD/SCORE`` (``boxes/bbox``). Each
     head has its own results file, and its own panel in pictures.
@@ -62,6 +66,21 @@ def results_files(task: Task, rows: Rows) -> dict[str, Rows]:
     if isinstance(task, MultiTask):
         return {f"results_{name}.json": _rows_of_head(name, rows) for name in task.parts}
     return {"results.json": rows}
+
+
+def write_results_files(task: Task, rows: Rows, folder: Path) -> list[str]:
+    """Write the results files of a task, and those of tasks with a format of their own; return their names."""
+    files = results_files(task, rows)
+    for name, rows_of_file in files.items():
+        write_results(folder / name, rows_of_file)
+    parts = [part.task for part in task.parts.values()] if isinstance(task, MultiTask) else [task]
+    extra = [
+        name
+        for part, rows_of_part in zip(parts, files.values(), strict=True)
+        if isinstance(part, WritesFiles)
+        for name in part.write_files(rows_of_part, folder)
+    ]
+    return [*files, *extra]
 
 
 def _rows_of_head(head: str, rows: Rows) -> Rows:

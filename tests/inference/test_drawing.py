@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import torch
 
-from vertebra.inference import blend_masks, class_color, draw_boxes, draw_lines
-from vertebra.structures import IGNORE
+from vertebra.inference import blend_masks, class_color, draw_boxes, draw_lines, draw_panoptic
+from vertebra.structures import IGNORE, PanopticSegmentation, Segment
 
 RNG = np.random.default_rng(0)
 
@@ -66,3 +66,21 @@ def test_text_is_below_the_image_and_small_images_are_enlarged():
     np.testing.assert_array_equal(picture[:50], wide)
     strip = picture[50:]
     assert len(strip) == 36 and strip.max() == 255 and strip[:18].min() < 50 and strip[18:].min() < 50
+
+
+def test_panoptic_segments_are_drawn_with_a_legend():
+    """By hand: stuff is blended by half, a thing is outlined in its color too, void is unchanged, and below there is a
+    line and a square for each class."""
+    image = np.full((40, 400, 3), 100, np.uint8)
+    ids = torch.zeros(40, 400, dtype=torch.int32)
+    ids[:, 100:], ids[10:30, 200:240] = 7, 3
+    drawn = draw_panoptic(
+        image, PanopticSegmentation(ids, (Segment(7, 2, False), Segment(3, 0, True))), ("cat", "dog", "sky")
+    )
+    assert (drawn[:40, :100] == 100).all() and (image == 100).all()
+    for row, column, label in ((5, 300, 2), (20, 220, 0)):
+        assert drawn[row, column].tolist() == [(100 + value + 1) // 2 for value in class_color(label)]
+    assert tuple(drawn[10, 220].tolist()) == class_color(0)
+    legend = drawn[40:]
+    assert len(legend) == 2 * 16 + 4
+    assert [tuple(legend[8 + 16 * line, 8].tolist()) for line in range(2)] == [class_color(0), class_color(2)]

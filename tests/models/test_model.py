@@ -190,7 +190,7 @@ def test_every_shipped_config_builds(name):
     assert config.name == name
     with torch.device("meta"):
         model = create_model(name)
-    assert all(len(names) in (3, 8, 9, 11, 20, 21, 80, 1000) for names in model.class_names.values())
+    assert all(len(names) in (3, 5, 8, 9, 11, 12, 20, 21, 54, 80, 133, 1000) for names in model.class_names.values())
     assert model.class_names
 
 

@@ -11,7 +11,7 @@ from vertebra.structures import Images, Instances
 PRELUDE = """
 import math, numpy as np, sys, torch
 from vertebra.data import Objects, Sample
-from vertebra.structures import Classification, Detections, Images, Instances, RoIMasks
+from vertebra.structures import Classification, Detections, Images, Instances, PanopticSegmentation, RoIMasks
 boxes, labels = torch.tensor([[0.0, 1.0, 5.0, 3.0]]), torch.zeros(1, dtype=torch.int64)
 def instances(*box): return Instances(torch.cat([boxes, torch.tensor([box])]), labels.expand(2))
 pixels = torch.zeros(3, 4, 6, dtype=torch.uint8)
@@ -47,6 +47,10 @@ REFUSED = {
     "Objects(box, label, none, np.full((1, 4, 6), 255, np.uint8))": (
         "masks are 1 on the object and 0 elsewhere, got 255"
     ),
+    "PanopticSegmentation(torch.zeros(2, 3), ())": (
+        "a segment map is int32 of shape (height, width), got torch.float32 of (2, 3)"
+    ),
+    "PanopticSegmentation(torch.zeros(1, 2, 3, dtype=torch.int32), ())": "got torch.int32 of (1, 2, 3)",
     # ground truth of another image
     "Sample(pixels, torch.zeros(4, 5, dtype=torch.int64), 3, (4, 6), '')": (
         "image 3: the image has the (height, width) (4, 6), its semantic map (4, 5)"

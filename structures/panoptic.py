@@ -1,0 +1,106 @@
+"""Panoptic segmentation (1801.00868): every pixel belongs to at most one segment, an object or an area of stuff.
+
+Labels of a panoptic segmentation are ``0..K-1`` with the things first: the label of a thing is its label in detection,
+and the label of the stuff class ``s`` of the semantic branch is the number of thing classes plus ``s``.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Int32
+from pydantic import Field
+from torch import Tensor
+
+from .config import Config, UnitInterval
+from .detections import Detections
+from .semantic import SemanticLogits
+
+VOID = 0
+"""The value of a segment map where no segment is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment of an image: an object of a thing class, or all pixels of a stuff class."""
+
+    id: int
+    """The value of the segment's pixels in the map."""
+    label: int
+    is_thing: bool
+    score: float | None = None
+    """The score of a predicted thing."""
+    crowd: bool = False
+    """Whether the segment is a group of objects that are not annotated one by one; ground truth only."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
+class PanopticSegmentation:
+    """The panoptic segmentation of one image: a map of segment ids, in which 0 is void, and the segments."""
+
+    ids: Int32[Tensor, "h w"]
+    segments: tuple[Segment, ...]
+
+    def __post_init__(self) -> None:
+        if self.ids.ndim != 2 or self.ids.dtype != torch.int32:
+            raise ValueError(
+                f"a segment map is int32 of shape (height, width), got {self.ids.dtype} of {tuple(self.ids.shape)}"
+            )
+        ids = [segment.id for segment in self.segments]
+        if len(set(ids)) < len(ids) or min(ids, default=1) <= VOID:
+            raise ValueError(f"segments need distinct ids above {VOID}, got {ids}")
+        if self.ids.device.type == "cpu" and (unlisted := {*self.ids.unique().tolist()} - {VOID, *ids}):
+            raise ValueError(
+                f"the map has pixels of {min(unlisted)}, which is no segment: list it in segments, or set its pixels "
+                f"to {VOID}, void"
+            )
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def mask(self, segment: Segment) -> Bool[Tensor, "h w"]:
+        """Return the pixels of a segment."""
+        return self.ids == segment.id
+
+    def to(self, device: torch.device | str) -> "PanopticSegmentation":
+        """Return the segmentation with its map on ``device``."""
+        return replace(self, ids=self.ids.to(device))
+
+
+class PanopticMergeConfig(Config):
+    """How objects and a class map become one segmentation; defaults are those of detectron2 and panopticapi."""
+
+    score_threshold: UnitInterval = 0.5
+    """Objects with a lower score are left out."""
+    overlap_threshold: UnitInterval = 0.5
+    """An object is left out if more than this fraction of its mask is covered by objects with a higher score."""
+    stuff_area: int = Field(default=4096, ge=0)
+    """Stuff classes with fewer visible pixels of the original image are left out; their pixels become void."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PanopticParts:
+    """The objects and the class logits of one image, from which :func:`vertebra.ops.merge_panoptic` makes segments.
+
+    They are merged at the size of the original image, since areas are counted in its pixels.
+    """
+
+    detections: Detections
+    """The objects, with masks."""
+    semantic: SemanticLogits
+    """Class logits; the first ``num_stuff`` classes are stuff, the others stand for things."""
+    num_things: int
+    num_stuff: int
+    rule: PanopticMergeConfig
+
+    def __post_init__(self) -> None:
+        if self.detections.masks is None:
+            raise ValueError("panoptic segments need detections with masks: use a head with a mask branch")
+        if self.semantic.num_classes <= self.num_stuff:
+            raise ValueError(
+                f"the class logits need {self.num_stuff} stuff classes and at least one class for things, got "
+                f"{self.semantic.num_classes} classes"
+            )
+
+    def to(self, device: torch.device | str) -> "PanopticParts":
+        """Return the parts with every tensor on ``device``."""
+        return replace(self, detections=self.detections.to(device), semantic=self.semantic.to(device))
