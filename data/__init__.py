@@ -5,14 +5,23 @@ import os
 # Albumentations reads this when it is imported; without it, it would check the network for a newer version.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-from .coco_format import COCO_CLASSES, CocoConfig, CocoDataset, CocoSemantic, CocoSemanticConfig
+from .coco_format import COCO_CLASSES, CocoConfig, CocoDataset, CocoKeypointsConfig, CocoSemantic, CocoSemanticConfig
 from .dataset import DATASETS, Dataset, DatasetConfig, build_dataset, require_same_classes
 from .image_files import require_enough_pixels
 from .image_folder import ImageFolder, ImageFolderConfig
 from .joint import JointConfig, JointDataset
 from .loader import LoaderConfig, eval_loader, train_loader
 from .mixing import MIXES, CopyPasteConfig, Mix, MixConfig, MixupConfig, MosaicConfig, build_mix
-from .object_fields import OBJECT_FIELDS, Carried, ConstantField, ObjectField, Window, declare_object_field
+from .object_fields import (
+    OBJECT_FIELDS,
+    Carried,
+    ConstantField,
+    Coverable,
+    Keypoints,
+    ObjectField,
+    Window,
+    declare_object_field,
+)
 from .objects import Objects
 from .polygons import PolygonMask, pad_polygon_masks
 from .report import DataReport, Policy
@@ -44,11 +53,13 @@ __all__ = [
     "CenterCropConfig",
     "CocoConfig",
     "CocoDataset",
+    "CocoKeypointsConfig",
     "CocoSemantic",
     "CocoSemanticConfig",
     "ColorJitterConfig",
     "ConstantField",
     "CopyPasteConfig",
+    "Coverable",
     "DataReport",
     "Dataset",
     "DatasetConfig",
@@ -56,6 +67,7 @@ __all__ = [
     "ImageFolderConfig",
     "JointConfig",
     "JointDataset",
+    "Keypoints",
     "LoaderConfig",
     "Mix",
     "MixConfig",

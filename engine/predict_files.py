@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,4 +106,4 @@ def find_category_ids(classes: Classes, truth: Mapping[str, Any], file: Path) ->
     missing = [name for name in classes.names if name not in ids]
     if missing:
         raise UsageError(f"has no category named {missing[0]!r}", suggest(missing[0], ids), file=file)
-    return Classes(classes.names, tuple(ids[name] for name in classes.names))
+    return replace(classes, ids=tuple(ids[name] for name in classes.names))

@@ -3,6 +3,7 @@
 from .annotations import CocoAnnotations
 from .categories import COCO_CLASSES
 from .detection import CocoDataset
+from .keypoints import CocoKeypointsConfig
 from .opening import CocoConfig
 from .semantic import CocoSemantic, CocoSemanticConfig
 
@@ -11,6 +12,7 @@ __all__ = [
     "CocoAnnotations",
     "CocoConfig",
     "CocoDataset",
+    "CocoKeypointsConfig",
     "CocoSemantic",
     "CocoSemanticConfig",
 ]
