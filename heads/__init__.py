@@ -3,12 +3,23 @@
 Importing this package registers the built-in heads in ``HEADS``.
 """
 
-from .base import HEADS, Head, HeadConfig, LearnsMasks, required_mask_format, target_task_of_head, task_of_head
+from .base import (
+    HEADS,
+    Head,
+    HeadConfig,
+    LearnsKeypoints,
+    LearnsMasks,
+    required_keypoints,
+    required_mask_format,
+    target_task_of_head,
+    task_of_head,
+)
 from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput
 from .class_rows import ClassRows, class_rows_by_tensor
 from .classification import ClassificationConfig, ClassificationHead
 from .dense import DenseSelectionConfig
 from .fcos import FCOSConfig, FCOSHead
+from .keypoint_branch import KeypointBranch, KeypointBranchConfig
 from .mask_branch import MaskBranch, MaskBranchConfig
 from .multi_head import MultiHead, MultiHeadConfig
 from .rcnn import CASCADE, RCNNConfig, RCNNHead
@@ -35,6 +46,7 @@ from .semantic import (
 from .torchvision import (
     TORCHVISION,
     TORCHVISION_FCOS,
+    TORCHVISION_KEYPOINT,
     TORCHVISION_MASK,
     TORCHVISION_RETINANET,
     TORCHVISION_RETINANET_V2,
@@ -48,6 +60,7 @@ __all__ = [
     "TORCHVISION",
     "TORCHVISION_DEEPLAB",
     "TORCHVISION_FCOS",
+    "TORCHVISION_KEYPOINT",
     "TORCHVISION_MASK",
     "TORCHVISION_RETINANET",
     "TORCHVISION_RETINANET_V2",
@@ -68,6 +81,9 @@ __all__ = [
     "FCOSHead",
     "Head",
     "HeadConfig",
+    "KeypointBranch",
+    "KeypointBranchConfig",
+    "LearnsKeypoints",
     "LearnsMasks",
     "LowLevelConfig",
     "MaskBranch",
@@ -94,6 +110,7 @@ __all__ = [
     "UNetHead",
     "class_rows_by_tensor",
     "proposal_recall",
+    "required_keypoints",
     "required_mask_format",
     "target_task_of_head",
     "task_of_head",

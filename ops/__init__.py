@@ -51,6 +51,7 @@ from .distributed import (
     uniform_from_seed,
 )
 from .gradients import scale_gradient
+from .keypoints import DecodingRule, decode_keypoints, encode_keypoints, heatmap_scores
 from .losses import split_losses, total_loss
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
 from .paste import paste_masks, paste_masks_in_chunks
@@ -79,6 +80,7 @@ __all__ = [
     "POSITIVE",
     "ActivationKind",
     "ChannelLayerNorm",
+    "DecodingRule",
     "FrozenBatchNorm2d",
     "Match",
     "NormKind",
@@ -101,9 +103,11 @@ __all__ = [
     "conv_block",
     "decode_boxes",
     "decode_distances",
+    "decode_keypoints",
     "draw_image_seeds",
     "encode_boxes",
     "encode_distances",
+    "encode_keypoints",
     "flatten_cells",
     "full_size_logits",
     "gather_rows",
@@ -112,6 +116,7 @@ __all__ = [
     "grid_anchors",
     "grid_points",
     "grid_stride",
+    "heatmap_scores",
     "ignore_regions",
     "join_first",
     "label_map",

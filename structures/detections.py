@@ -74,5 +74,5 @@ class Detections:
 
     def _map(self, change: Callable[[Any], Any]) -> "Detections":
         """Return the detections with ``change`` applied to every field that has a value."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return Detections(*(None if value is None else change(value) for value in values))
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(value) for name, value in values.items() if value is not None})
