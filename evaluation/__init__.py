@@ -5,12 +5,14 @@ Results are in COCO's file format.
 
 from .classification import evaluate_classification, to_class_results
 from .coco import Engine, evaluate_coco, to_coco_results
+from .coco_inputs import Task as CocoTask
 from .confusion import ConfusionMatrix
 from .scores import Scores, format_scores
 from .semantic import evaluate_semantic, to_semantic_results
 from .voc import evaluate_voc
 
 __all__ = [
+    "CocoTask",
     "ConfusionMatrix",
     "Engine",
     "Scores",

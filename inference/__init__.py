@@ -12,7 +12,17 @@ from .checkpoint import (
     load_weights,
     open_checkpoint,
 )
-from .drawing import Picture, blend_masks, class_color, draw_boxes, draw_classes, draw_lines, side_by_side, write_image
+from .drawing import (
+    Picture,
+    blend_masks,
+    class_color,
+    draw_boxes,
+    draw_classes,
+    draw_keypoints,
+    draw_lines,
+    side_by_side,
+    write_image,
+)
 from .numerics import Precision, deterministic_kernels, matrix_precision
 from .predictor import Predictor, predict_originals, to_original
 from .preprocessing import Photo, load_photo, preprocess_image
@@ -31,6 +41,7 @@ __all__ = [
     "deterministic_kernels",
     "draw_boxes",
     "draw_classes",
+    "draw_keypoints",
     "draw_lines",
     "find_files_beside",
     "import_user_code",
