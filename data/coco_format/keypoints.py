@@ -111,7 +111,7 @@ class KeypointReader:
             indices = np.array(list(listed), np.int64)[valid]
             self._values[indices], self.suspect[indices] = values[valid], False
 
-    def read_one(self, row: int, keypoints: Sequence[float]) -> None:
+    def read_one(self, row: int, keypoints: Sequence[int | float]) -> None:
         """Store the keypoints of an annotation that :func:`keypoints_problem` accepted."""
         self._values[row] = np.reshape(keypoints, (-1, 3))
 

@@ -1,6 +1,6 @@
-"""Keypoint R-CNN, ResNet-18-FPN, overfitting the persons of 16 COCO images from scratch.
+"""Keypoint R-CNN, ResNet-10-T-FPN, overfitting the persons of 16 COCO images.
 
-    python tools/train.py configs/keypoint_rcnn_r18_fpn_tiny_coco.py
+    python tools/train.py configs/keypoint_rcnn_r10t_fpn_tiny_coco.py
 
 TODO
 """
@@ -20,7 +20,6 @@ from vertebra.engine import (
 from vertebra.heads import BoxBranchConfig, KeypointBranchConfig, RCNNConfig, RPNConfig
 from vertebra.models import ModelConfig
 from vertebra.necks import FPNConfig
-from vertebra.ops import RoIAlignConfig
 
 SPLIT = SplitConfig(
     dataset=CocoConfig(
@@ -29,19 +28,22 @@ SPLIT = SplitConfig(
         keypoints=CocoKeypointsConfig(min_labeled=1),
         subset=26,
     ),
-    transform=ResizeConfig(short_sides=(224,), long_side=320),
+    transform=ResizeConfig(short_sides=(160,), long_side=240),
 )
 """Of the first 26 images, 16 have persons with labeled keypoints."""
 
 CONFIG = ExperimentConfig(
-    name="keypoint_rcnn_r18_fpn_tiny_coco",
+    name="keypoint_rcnn_r10t_fpn_tiny_coco",
     model=ModelConfig(
-        backbone=ResNetConfig(name="resnet18"),
+        backbone=ResNetConfig(name="resnet10t", levels=("c2", "c3", "c4")),
+        weights="vertebra/shapes_resnet10t",
         neck=FPNConfig(channels=64, norm="batch"),
         head=RCNNConfig(
-            rpn=RPNConfig(anchor_sizes=((12.0,), (24.0,), (48.0,), (96.0,), (192.0,)), post_nms=(300, 300)),
-            box=BoxBranchConfig(fc=(512,), samples=64),
-            keypoint=KeypointBranchConfig(convolutions=(64,) * 4, pool=RoIAlignConfig(size=14)),
+            rpn=RPNConfig(
+                anchor_sizes=((16.0,), (32.0,), (64.0,), (128.0,)), samples=64, pre_nms=(300, 200), post_nms=(150, 100)
+            ),
+            box=BoxBranchConfig(fc=(256,), samples=48),
+            keypoint=KeypointBranchConfig(convolutions=(64,) * 4),
         ),
     ),
     train=SPLIT,
@@ -49,9 +51,9 @@ CONFIG = ExperimentConfig(
     recipe=RecipeConfig(
         batch_size=4,
         optimizer=AdamWConfig(lr=1e-3, weight_decay=0.0),
-        schedule=ScheduleConfig(steps=500, decay="cosine", warmup_steps=50),
+        schedule=ScheduleConfig(steps=450, decay="cosine", warmup_steps=30),
         clip_norm=10.0,
     ),
-    run=RunConfig(checkpoint_every=100, loader=LoaderConfig(workers=0)),
-    evaluation=EvaluationConfig(every=250),
+    run=RunConfig(checkpoint_every=150, loader=LoaderConfig(workers=1)),
+    evaluation=EvaluationConfig(every=150),
 )
