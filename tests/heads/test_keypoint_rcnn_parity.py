@@ -62,8 +62,8 @@ def scene():
         name: torch.randn(2, CHANNELS, SIZE[0] // info.stride, SIZE[1] // info.stride, generator=generator)
         for name, info in INFO.items()
     }
-    corners = torch.rand(2, 9, 2, generator=generator) * torch.tensor([120.0, 90.0])
-    boxes = torch.cat([corners, corners + 6 + torch.rand(2, 9, 2, generator=generator) * 90], dim=2)
+    corners = torch.rand(2, 9, 2, generator=generator) * torch.tensor([80.0, 60.0])
+    boxes = torch.cat([corners, corners + 6 + torch.rand(2, 9, 2, generator=generator) * 120], dim=2)
     targets = []
     for count in (3, 2):
         points = torch.rand(count, KEYPOINTS, 2, generator=generator) * 120 + 20
