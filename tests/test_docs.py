@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 
 from vertebra.backbones import ResNetConfig
-from vertebra.data import ResizeConfig
+from vertebra.data import CocoKeypointsConfig, ResizeConfig
 from vertebra.engine import SGDConfig
-from vertebra.heads import BoxBranchConfig, DeepLabConfig, FCOSConfig, MaskBranchConfig, RetinaNetConfig, RPNConfig
+from vertebra.heads import (
+    BoxBranchConfig,
+    DeepLabConfig,
+    FCOSConfig,
+    KeypointBranchConfig,
+    MaskBranchConfig,
+    RetinaNetConfig,
+    RPNConfig,
+)
 from vertebra.heads.semantic import AuxiliaryConfig, SemanticConfig, SemanticLossConfig
 from vertebra.necks import FPNConfig
 from vertebra.ops import RoIAlignConfig
@@ -24,9 +32,9 @@ SOURCES = [path for path in sorted(ROOT.rglob("*")) if path.suffix in (".py", ".
 CONFIGS = {
     config.__name__: config
     for config in (
-        AuxiliaryConfig, BoxBranchConfig, DeepLabConfig, FCOSConfig, FPNConfig, InputConfig, MaskBranchConfig,
-        RPNConfig, ResNetConfig, ResizeConfig, RetinaNetConfig, RoIAlignConfig, SGDConfig, SemanticConfig,
-        SemanticLossConfig,
+        AuxiliaryConfig, BoxBranchConfig, CocoKeypointsConfig, DeepLabConfig, FCOSConfig, FPNConfig, InputConfig,
+        KeypointBranchConfig, MaskBranchConfig, RPNConfig, ResNetConfig, ResizeConfig, RetinaNetConfig, RoIAlignConfig,
+        SGDConfig, SemanticConfig, SemanticLossConfig,
     )
 }  # fmt: skip
 

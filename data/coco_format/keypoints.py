@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from pydantic import Field
 
-from ...formats.checks import is_text
+from ...formats.checks import Problem, is_text, keypoints_problem
 from ...formats.coco import CocoKeypoints, Row, decode_blocks
 from ...structures import Config, DataError, Skeleton, UsageError, find_flip_pairs, suggest
 
@@ -84,14 +84,14 @@ class KeypointReader:
     def __init__(self, skeleton: Skeleton | None, count: int) -> None:
         self._skeleton = Skeleton(()) if skeleton is None else skeleton
         self.suspect: Bool[ndarray, " n"] = np.zeros(count, bool)
-        """True for each annotation that :func:`keypoints_problem` must check."""
+        """True for each annotation that :meth:`problem` must check."""
         self.missing: Bool[ndarray, " n"] = np.zeros(count, bool)
         """True for each annotation without ``keypoints``, of which none is labeled."""
         self._values: Float32[ndarray, "n k 3"] = np.zeros((count, self.count, 3), np.float32)
 
     @property
     def count(self) -> int:
-        """The number of keypoints of an object."""
+        """The number of keypoints of an object; 0 without a skeleton."""
         return len(self._skeleton.names)
 
     def read(self, rows: Sequence[Row], wanted: Bool[ndarray, " n"]) -> None:
@@ -111,8 +111,12 @@ class KeypointReader:
             indices = np.array(list(listed), np.int64)[valid]
             self._values[indices], self.suspect[indices] = values[valid], False
 
+    def problem(self, entry: Mapping[str, Any]) -> Problem | None:
+        """Check the keypoints of an annotation as it is in the file; return None if they are valid."""
+        return keypoints_problem(entry.get("keypoints"), entry.get("num_keypoints"), self.count)
+
     def read_one(self, row: int, keypoints: Sequence[int | float]) -> None:
-        """Store the keypoints of an annotation that :func:`keypoints_problem` accepted."""
+        """Store the keypoints of an annotation that :meth:`problem` accepted."""
         self._values[row] = np.reshape(keypoints, (-1, 3))
 
     def values(self, rows: Int64[ndarray, " m"]) -> Float32[ndarray, "m k 3"]:

@@ -21,7 +21,6 @@ from ...formats.checks import (
     box_problem,
     crowd_problem,
     id_problem,
-    keypoints_problem,
 )
 from ...formats.coco import (
     CocoAnnotation,
@@ -78,8 +77,7 @@ class AnnotationReader:
     """Reader that checks the annotations of a file and returns those of the selected images and classes.
 
     ``min_box`` is the minimum side of a box in pixels; None ignores the boxes, which are then zeros. With a
-    ``mask_format`` the masks are read too, and every object must have a valid one. Keypoints are read if the categories
-    have a skeleton.
+    ``mask_format`` the masks are read too, and every object must have a valid one; with a skeleton, the keypoints.
     """
 
     def __init__(
@@ -92,8 +90,7 @@ class AnnotationReader:
         mask_format: MaskFormat | None,
     ) -> None:
         count = len(rows)
-        self._rows, self._path, self._images, self._categories = rows, path, images, categories
-        self._min_box = min_box
+        self._rows, self._path, self._images, self._categories, self._min_box = rows, path, images, categories, min_box
         self._masks = None if mask_format is None else MaskReader(count, mask_format)
         self._keypoints = KeypointReader(categories.skeleton, count)
         self._image_ids = KnownIds.of(images.index_of, "the file")
@@ -232,10 +229,7 @@ class AnnotationReader:
         problem = problem or area_problem(entry.get("area")) or crowd_problem(entry.get("iscrowd", 0))
         if problem is None and self._masks is not None:
             problem = segmentation_problem(entry.get("segmentation"), self._size(row))
-        if problem is None and self._keypoints.suspect[row]:
-            keypoints, labeled = entry.get("keypoints"), entry.get("num_keypoints")
-            problem = keypoints_problem(keypoints, labeled, self._keypoints.count)
-        return problem
+        return self._keypoints.problem(entry) if problem is None and self._keypoints.suspect[row] else problem
 
     def _select(self, in_subset: Bool[ndarray, " n"], report: DataReport) -> ObjectTable:
         """Return the objects for training: valid, of the selected classes, inside their image and not too small."""

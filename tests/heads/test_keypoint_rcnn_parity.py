@@ -13,7 +13,7 @@ from vertebra.heads import TORCHVISION_KEYPOINT, KeypointBranch, RCNNHead, Regio
 from vertebra.models import Model, from_torchvision_detector
 from vertebra.necks import FPN
 from vertebra.ops import RoIAlignConfig, decode_keypoints, encode_keypoints
-from vertebra.structures import FeatureInfo, Instances
+from vertebra.structures import Detections, FeatureInfo, Instances
 
 from ..helpers.reference_detector import random_images, replace_in_branch
 
@@ -172,6 +172,19 @@ def test_negative_control_decoding():
     assert difference.max() > 0.1
     cells = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1) / 56
     assert (difference <= 1.5 * cells[:, None] + 0.51).float().mean() > 0.95
+
+
+def test_negative_control_score(theirs):
+    """Control: with detectron2's rule the scores are probabilities, and not torchvision's logits."""
+    heatmaps, boxes = heatmaps_and_boxes()
+    expected = heatmaps_to_keypoints(heatmaps, boxes)[1]
+    found = Detections(boxes, torch.zeros(len(boxes), dtype=torch.int64), torch.rand(len(boxes)))
+    scores = {
+        rule: same_branch(theirs, score=rule).attach(found, heatmaps, SIZE).keypoints[..., 2]
+        for rule in ("logit", "probability")
+    }
+    torch.testing.assert_close(scores["logit"], expected)
+    assert ((scores["probability"] - expected).abs() > 0.1).float().mean() > 0.9
 
 
 @pytest.fixture(scope="module")
