@@ -4,7 +4,7 @@
 
 detectron2's recipe: 90,000 steps with 16 images, short side 640..800, 1500 proposals in training, a smooth L1 box loss,
 and only images with at least one labeled keypoint. detectron2 publishes box AP 53.6 and keypoint AP 64.0 on val2017
-(8 V100, 0.32 s per step, 4.7 GB per GPU), from Caffe2 weights; this config starts from torchvision's ImageNet weights.
+(8 V100, 0.32 s per step, 5.0 GB per GPU), from Caffe2 weights; this config starts from torchvision's ImageNet weights.
 Not yet run by us.
 
 COCO is expected in `data/coco`, with `annotations/person_keypoints_*.json`; for another folder:

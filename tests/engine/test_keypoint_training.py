@@ -18,7 +18,7 @@ from vertebra.evaluation import evaluate_coco
 from vertebra.formats import read_ground_truth
 from vertebra.heads import KeypointBranchConfig, RCNNConfig
 from vertebra.inference import checkpoint_paths, class_color, draw_keypoints, open_checkpoint
-from vertebra.structures import Skeleton, UsageError
+from vertebra.structures import Detections, Skeleton, UsageError
 from vertebra.tools.cli import main
 
 from ..helpers.keypoint_shapes import NAMES, tiny_keypoint_config
@@ -59,7 +59,7 @@ def test_evaluation_command_scores_keypoints(finished, tmp_path, capsys):
 def test_checkpoint_knows_the_skeleton(finished):
     """By hand: names, connections and offset of the data set, for drawings and results of another data set."""
     skeleton = open_checkpoint(finished).classes["detection"].skeleton
-    assert skeleton == Skeleton(NAMES, edges=((0, 1), (1, 2)), flip_pairs=((0, 2),), offset=0.0)
+    assert skeleton == Skeleton(NAMES, edges=((0, 1), (1, 2)), flip_pairs=((0, 2),), offset=0.5)
 
 
 def test_resume_is_bit_exact(finished, shapes, tmp_path):
@@ -91,6 +91,24 @@ def test_losses_do_not_depend_on_the_world_size(shapes, tmp_path):
     assert all(torch.allclose(first[name], second[name], rtol=1e-3, atol=1e-5) for name in first)
     lines = [[line["loss_keypoint"] for line in read_metrics(run) if "loss_keypoint" in line] for run in runs]
     assert lines[0] == pytest.approx(lines[1], rel=1e-4) and len(lines[0]) == 4
+
+
+def test_ground_truth_as_predictions_is_perfect(shapes, tmp_path):
+    """Law: the keypoints of the data set, written as results, are those of the file, and score an AP of 1."""
+    config = tiny_keypoint_config(shapes, tmp_path)
+    dataset = build_dataset(config.val.dataset)
+    task, rows = DetectionTask(dataset.classes["detection"]), []
+    for index in range(len(dataset)):
+        target = dataset.read(index).objects.to_instances()
+        scores = torch.ones(len(target))
+        found = Detections(target.boxes, target.labels, scores, keypoints=target.keypoints)
+        rows += task.rows(found, dataset.image_ids[index])
+    truth = [entry["keypoints"] for entry in dataset.ground_truth()["annotations"] if not entry["iscrowd"]]
+    assert np.allclose([row["keypoints"] for row in rows], truth, atol=1e-4)
+    scores = task.score(dataset, rows, config.evaluation)
+    assert tuple(scores) == ("bbox", "keypoints")
+    assert scores["keypoints"].summary["AP"] == pytest.approx(1)
+    assert set(scores["keypoints"].per_keypoint.values()) == {1.0}
 
 
 def test_predictor_returns_and_draws_keypoints(finished, shapes):

@@ -23,7 +23,7 @@ def add_keypoints(shapes: Path, folder: Path, split: str) -> CocoConfig:
         annotation |= {"keypoints": points, "num_keypoints": 3}
     path = folder / f"keypoints_{split}.json"
     path.write_text(json.dumps(content))
-    return CocoConfig(images=shapes / split, annotations=path, keypoints=CocoKeypointsConfig(offset=0))
+    return CocoConfig(images=shapes / split, annotations=path, keypoints=CocoKeypointsConfig())
 
 
 def tiny_keypoint_config(shapes: Path, folder: Path, **changes) -> ExperimentConfig:
