@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from .configs import create_model, list_models, load_config
     from .engine import TASKS, Task, train
     from .engine import evaluate_run as evaluate
-    from .heads import HEADS, DeepLabConfig, DeepLabHead, Head, HeadConfig, MaskBranchConfig, RCNNConfig, RCNNHead
+    from .heads import (
+        HEADS,
+        DeepLabConfig,
+        DeepLabHead,
+        Head,
+        HeadConfig,
+        KeypointBranchConfig,
+        MaskBranchConfig,
+        RCNNConfig,
+        RCNNHead,
+    )
     from .inference import Predictor, import_user_code, load_model
     from .models import Model
     from .necks import FPN, NASFPN, PAFPN, BiFPN, Neck, Passthrough, SimplePyramid, default_neck
@@ -44,6 +54,7 @@ __all__ = [
     "HeadConfig",
     "Images",
     "Instances",
+    "KeypointBranchConfig",
     "MaskBranchConfig",
     "Model",
     "Neck",
@@ -88,6 +99,7 @@ _FOLDER_OF_NAME = {
     "HEADS": "heads",
     "Head": "heads",
     "HeadConfig": "heads",
+    "KeypointBranchConfig": "heads",
     "MaskBranchConfig": "heads",
     "RCNNConfig": "heads",
     "RCNNHead": "heads",

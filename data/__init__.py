@@ -10,6 +10,7 @@ from .coco_format import (
     COCO_STUFF_CLASSES,
     CocoConfig,
     CocoDataset,
+    CocoKeypointsConfig,
     CocoPanoptic,
     CocoPanopticConfig,
     CocoSemantic,
@@ -30,7 +31,16 @@ from .mixing import (
     MosaicConfig,
     build_mix,
 )
-from .object_fields import OBJECT_FIELDS, Carried, ConstantField, ObjectField, Window, declare_object_field
+from .object_fields import (
+    OBJECT_FIELDS,
+    Carried,
+    ConstantField,
+    Coverable,
+    Keypoints,
+    ObjectField,
+    Window,
+    declare_object_field,
+)
 from .objects import Objects
 from .polygons import PolygonMask, pad_polygon_masks
 from .report import DataReport, Policy
@@ -63,6 +73,7 @@ __all__ = [
     "CenterCropConfig",
     "CocoConfig",
     "CocoDataset",
+    "CocoKeypointsConfig",
     "CocoPanoptic",
     "CocoPanopticConfig",
     "CocoSemantic",
@@ -70,6 +81,7 @@ __all__ = [
     "ColorJitterConfig",
     "ConstantField",
     "CopyPasteConfig",
+    "Coverable",
     "DataReport",
     "Dataset",
     "DatasetConfig",
@@ -77,6 +89,7 @@ __all__ = [
     "ImageFolderConfig",
     "JointConfig",
     "JointDataset",
+    "Keypoints",
     "LoaderConfig",
     "Mix",
     "MixConfig",

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 from pydantic import field_validator
 
-from ..structures import Classes, MaskFormat, PartConfig, Registry, UsageError
+from ..structures import Classes, MaskFormat, PartConfig, Registry, Skeleton, UsageError
 from .report import DataReport, Policy, require_policy
 from .resize_annotations import resize_annotations
 from .types import Record
@@ -51,6 +51,8 @@ class Dataset(ABC):
     """Whether the objects have masks."""
     mask_format: MaskFormat = "bitmaps"
     """The form in which heads receive the masks."""
+    skeleton: Skeleton | None = None
+    """The keypoints of the objects; None if the data set has none."""
     metrics: tuple[str, ...] = ("coco",)
     """The metrics for detections, the main one first: ``coco``, ``voc07``, ``voc12``."""
     class_names: tuple[str, ...]
@@ -66,7 +68,7 @@ class Dataset(ABC):
     @property
     def classes(self) -> Mapping[str, Classes]:
         """The classes of the labels, by task."""
-        return {self.task: Classes(self.class_names, self.category_ids)}
+        return {self.task: Classes(self.class_names, self.category_ids, skeleton=self.skeleton)}
 
     def part(self, task: str) -> "Dataset":
         """Return the data set for one task: a part of a joint data set, with the same images, or this data set itself.

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from numpy import ndarray
 
 from ..structures import FieldTable, Instances
-from .object_fields import OBJECT_FIELDS, ObjectField, Window
+from .object_fields import OBJECT_FIELDS, Coverable, Keypoints, ObjectField, Window
 from .polygons import PolygonMask
 
 
@@ -29,6 +29,8 @@ class Objects(FieldTable):
     """1 on the object and 0 elsewhere; None if the data set has no masks, or has them as polygons."""
     polygon_masks: tuple[PolygonMask, ...] | None
     """The masks as polygons; None if the data set has no masks, or has them as bitmaps."""
+    keypoints: Keypoints | None
+    """None if the data set has no keypoints."""
 
     def __init__(
         self,
@@ -69,6 +71,10 @@ class Objects(FieldTable):
     def place(self, left: int, top: int, size: tuple[int, int]) -> "Objects":
         """Return the objects after the image was placed on a canvas of ``size`` (height, width) at (left, top)."""
         return self._map(lambda field, value: field.place(value, left, top, size))
+
+    def cover(self, covered: UInt8[ndarray, "h w"]) -> "Objects":
+        """Return the objects after others were painted over the pixels where ``covered`` is 1; boxes do not change."""
+        return self._map(lambda field, value: field.cover(value, covered) if isinstance(field, Coverable) else value)
 
     def to_instances(self) -> Instances:
         """Convert the objects to tensors, as the training target of a head."""

@@ -21,7 +21,7 @@ class SubsetDataset(Dataset):
         # An array and not a list, since worker processes can share its memory.
         self._indices = np.array([index_of[image_id] for image_id in image_ids], np.int64)
         self.task, self.metrics = dataset.task, dataset.metrics
-        self.masks, self.mask_format = dataset.masks, dataset.mask_format
+        self.masks, self.mask_format, self.skeleton = dataset.masks, dataset.mask_format, dataset.skeleton
         self.report = dataset.report
         self.image_ids = image_ids
 

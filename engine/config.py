@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, ValidationError, model_validator
 
 from ..data import (
     DATASETS,
@@ -102,6 +102,10 @@ class EvaluationConfig(Config):
     """Library that computes the COCO metrics; both give identical numbers."""
     boundary: bool = True
     """Also compute boundary AP (2103.16562) where mask AP is computed."""
+    keypoint_sigmas: dict[str, PositiveFloat] = Field(default={})
+    """Constants of keypoints for OKS, by name (COCO: 0.025 for an eye, 0.107 for a hip); a keypoint at a distance of
+    twice its sigma times the square root of the object's area has a similarity of 0.61. Other keypoints have COCO's
+    value or, if COCO has none, the mean of COCO's, 0.067."""
     inference: SemanticInference = SemanticInference()
     """How a semantic head predicts an image: at once or in sliding windows, and at which scales."""
 

@@ -6,6 +6,7 @@ Results are in COCO's file format.
 
 from .classification import evaluate_classification, to_class_results
 from .coco import Engine, evaluate_coco, to_coco_results
+from .coco_inputs import Task as CocoTask
 from .confusion import ConfusionMatrix
 from .panoptic import evaluate_panoptic, from_panoptic_result, to_panoptic_results
 from .scores import Scores, format_scores
@@ -13,6 +14,7 @@ from .semantic import evaluate_semantic, to_semantic_results
 from .voc import evaluate_voc
 
 __all__ = [
+    "CocoTask",
     "ConfusionMatrix",
     "Engine",
     "Scores",

@@ -2,8 +2,7 @@
 
 import math
 import os
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from jaxtyping import Bool, Float64, UInt8
 from numpy import ndarray
 
 from ..formats.rle import decode_mask, encode_segmentation
-from .coco_inputs import CocoInputs
+from .coco_inputs import CocoInputs, Entries, group_entries
 from .coco_tables import LIMITS, Group, precision_and_recall
 
 BOUNDARY_WIDTH = 0.02
@@ -25,8 +24,6 @@ MIN_OVERLAP = 0.5
 CHUNK_SIZE = 256
 """Number of groups submitted to the threads at a time."""
 
-Entries = Sequence[Mapping[str, Any]]
-
 
 def evaluate_boundaries(inputs: CocoInputs) -> tuple[Float64[ndarray, "t r k a m"], Float64[ndarray, "t k a m"]]:
     """Return COCO's tables of precision and recall, matching masks by min(mask IoU, boundary IoU) (section 6).
@@ -35,7 +32,10 @@ def evaluate_boundaries(inputs: CocoInputs) -> tuple[Float64[ndarray, "t r k a m
     in :func:`~vertebra.evaluation.coco_tables.precision_and_recall`.
     """
     sizes = {image["id"]: (image["height"], image["width"]) for image in inputs.ground_truth["images"]}
-    truths, detections = _group(inputs.ground_truth["annotations"]), _group(inputs.detections["annotations"])
+    truths, detections = (
+        group_entries(inputs.ground_truth["annotations"]),
+        group_entries(inputs.detections["annotations"]),
+    )
     keys = sorted(truths.keys() | detections.keys(), key=lambda key: (key[1], key[0]))
 
     def measure(key: tuple[int, int]) -> Group:
@@ -49,14 +49,6 @@ def _in_threads(measure: Any, keys: Sequence[tuple[int, int]]) -> Iterator[Group
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for first in range(0, len(keys), CHUNK_SIZE):
             yield from pool.map(measure, keys[first : first + CHUNK_SIZE])
-
-
-def _group(entries: Entries) -> dict[tuple[int, int], list[Mapping[str, Any]]]:
-    """Group annotations or detections by (image id, category id)."""
-    groups = defaultdict(list)
-    for entry in entries:
-        groups[entry["image_id"], entry["category_id"]].append(entry)
-    return groups
 
 
 def _measure(truths: Entries, detections: Entries, class_index: int, size: tuple[int, int]) -> Group:

@@ -1,4 +1,4 @@
-"""COCO evaluation of detections: results rows, the twelve COCO metrics, and AP per class.
+"""COCO evaluation of detections: results rows, COCO's metrics of boxes, masks and keypoints, and AP per class.
 
 One of two libraries computes the precision and recall tables: hotcoco, which is faster, or pycocotools, the reference.
 Their metrics are identical: both get the same data sets with renumbered ids (``coco_inputs.py``), and their tables are
@@ -8,7 +8,7 @@ averaged by the same code here.
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -20,10 +20,15 @@ from ..formats.results import check_results
 from ..formats.rle import encode_mask
 from ..ops import paste_masks_in_chunks
 from ..structures import Detections
-from .coco_inputs import CocoInputs, Task, build_coco_inputs
+from .coco_inputs import CocoInputs, Task, build_coco_inputs, group_entries
+from .keypoints import LIMIT as KEYPOINT_LIMIT
+from .keypoints import found_keypoints, keypoint_sigmas
 from .scores import Scores
 
 Engine = Literal["hotcoco", "pycocotools"]
+EngineTask = Literal["bbox", "segm", "keypoints"]
+Sigmas = Float[ndarray, " k"] | None
+"""The constant of each keypoint for OKS; None if keypoints are not scored."""
 Tables = tuple[ndarray, ndarray]
 """Precision, with axes (IoU threshold, recall, class, area range, maximum number of detections), and recall, with the
 same axes except recall."""
@@ -31,15 +36,20 @@ AREAS = {"": 0, "s": 1, "m": 2, "l": 3}
 """Index of all, small, medium and large objects on the axis of area ranges."""
 LIMITS = {1: 0, 10: 1, 100: 2}
 """Index of each maximum number of detections per image and class on the last axis."""
+KEYPOINT_AREAS = {"": 0, "m": 1, "l": 2}
+"""Index of all, medium and large objects on the axis of area ranges in tables of keypoints."""
 IOU_50, IOU_75 = 0, 5
 """Index of IoU 0.50 and 0.75 on the axis of IoU thresholds 0.50, 0.55, ... 0.95."""
 
 
-def to_coco_results(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the detections of one image as COCO results, with masks as RLE if there are any.
+def to_coco_results(
+    detections: Detections, image_id: int | str, category_ids: Sequence[int], keypoint_offset: float = 0.0
+) -> list[dict[str, Any]]:
+    """Return the detections of one image as COCO results, with masks as RLE and keypoints if there are any.
 
-    Boxes are (x, y, width, height) in pixels of the original image. ``category_ids`` holds the category id of each
-    label in the annotation file.
+    Boxes are (x, y, width, height) in pixels of the original image, and keypoints a list of x, y, score for each one,
+    ``keypoint_offset`` subtracted from x and y. ``category_ids`` holds the category id of each label in the annotation
+    file.
     """
     corners = detections.boxes.cpu().double()  # not every device has float64
     boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
@@ -54,6 +64,11 @@ def to_coco_results(detections: Detections, image_id: int | str, category_ids: S
         full_size_masks = (mask for chunk in chunks for mask in chunk.cpu().numpy())
         for result, mask in zip(results, full_size_masks, strict=True):
             result["segmentation"] = encode_mask(mask)
+    if detections.keypoints is not None:
+        keypoints = detections.keypoints.cpu().double()
+        keypoints[..., :2] -= keypoint_offset
+        for result, row in zip(results, keypoints.flatten(1).tolist(), strict=True):
+            result["keypoints"] = row
     return results
 
 
@@ -62,19 +77,38 @@ def evaluate_coco(
     results: list[dict[str, Any]],
     engine: Engine = "hotcoco",
     task: Task = "bbox",
+    sigmas: Mapping[str, float] = {},
 ) -> Scores:
     """Score COCO results against the content of a COCO annotation file, both with original ids and pixels.
 
-    The task ``bbox`` compares boxes, ``segm`` masks, and ``boundary`` masks and their boundaries (boundary AP, which is
-    computed here, not by ``engine``). The counts are the numbers of images, of images without detections, of
-    detections, and of detections beyond the 100 best of an image and class, which the metrics ignore. Raises DataError
-    for invalid annotations or results.
+    The task ``bbox`` compares boxes, ``segm`` masks, ``boundary`` masks and their boundaries (boundary AP, which is
+    computed here, not by ``engine``), and ``keypoints`` keypoints by OKS, with the ``sigmas`` of
+    :func:`~vertebra.evaluation.keypoints.keypoint_sigmas`. The counts are the numbers of images, of images without
+    detections, of detections, and of detections beyond the best 100 (20 for keypoints) of an image and class, which the
+    metrics ignore. Raises DataError for invalid annotations or results.
     """
     check_results(results, ground_truth)
     inputs = build_coco_inputs(ground_truth, results, task)
+    if task == "keypoints":
+        return _score_keypoints(inputs, engine, sigmas)
     precision, recall = _evaluate(inputs, engine, task)
     per_class = {name: _mean(precision[:, :, number, 0, LIMITS[100]]) for number, name in enumerate(inputs.class_names)}
-    return Scores(_summarize(precision, recall), per_class, _count(inputs))
+    return Scores(_summarize(precision, recall), per_class, _count(inputs, max(LIMITS)))
+
+
+def _score_keypoints(inputs: CocoInputs, engine: Engine, given_sigmas: Mapping[str, float]) -> Scores:
+    """Return COCO's ten metrics of keypoints, AP per class, and the fraction of each keypoint that was found."""
+    sigmas = keypoint_sigmas(inputs.keypoint_names, given_sigmas)
+    precision, recall = (table[..., 0] for table in ENGINES[engine](inputs, "keypoints", sigmas))
+    summary = {}
+    for metric, table in (("AP", precision), ("AR", recall)):
+        best = table[..., KEYPOINT_AREAS[""]]
+        summary |= {metric: _mean(best), f"{metric}50": _mean(best[IOU_50]), f"{metric}75": _mean(best[IOU_75])}
+        summary |= {f"{metric}{size}": _mean(table[..., area]) for size, area in KEYPOINT_AREAS.items() if size}
+    per_class = {name: _mean(precision[:, :, number, 0]) for number, name in enumerate(inputs.class_names)}
+    truths, detections = (group_entries(part["annotations"]) for part in (inputs.ground_truth, inputs.detections))
+    found = found_keypoints(truths, detections, inputs.keypoint_names, sigmas)
+    return Scores(summary, per_class, _count(inputs, KEYPOINT_LIMIT), found)
 
 
 def _evaluate(inputs: CocoInputs, engine: Engine, task: Task) -> Tables:
@@ -82,23 +116,27 @@ def _evaluate(inputs: CocoInputs, engine: Engine, task: Task) -> Tables:
         from .boundary import evaluate_boundaries
 
         return evaluate_boundaries(inputs)
-    return ENGINES[engine](inputs, task)
+    return ENGINES[engine](inputs, task, None)
 
 
-def _run_hotcoco(inputs: CocoInputs, task: Literal["bbox", "segm"]) -> Tables:
+def _run_hotcoco(inputs: CocoInputs, task: EngineTask, sigmas: Sigmas = None) -> Tables:
     import hotcoco
 
     evaluation: Any = hotcoco.COCOeval(hotcoco.COCO(inputs.ground_truth), hotcoco.COCO(inputs.detections), task)
+    if sigmas is not None:
+        evaluation.params.kpt_oks_sigmas = sigmas.tolist()
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation.eval["precision"], evaluation.eval["recall"]
 
 
-def _run_pycocotools(inputs: CocoInputs, task: Literal["bbox", "segm"]) -> Tables:
+def _run_pycocotools(inputs: CocoInputs, task: EngineTask, sigmas: Sigmas = None) -> Tables:
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation: Any = COCOeval(_index(inputs.ground_truth), _index(inputs.detections), task)
+        if sigmas is not None:
+            evaluation.params.kpt_oks_sigmas = sigmas
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation.eval["precision"], evaluation.eval["recall"]
@@ -114,7 +152,7 @@ def _index(dataset: dict[str, Any]) -> Any:
     return coco
 
 
-ENGINES: dict[str, Callable[[CocoInputs, Literal["bbox", "segm"]], Tables]] = {
+ENGINES: dict[str, Callable[[CocoInputs, EngineTask, Sigmas], Tables]] = {
     "hotcoco": _run_hotcoco,
     "pycocotools": _run_pycocotools,
 }
@@ -141,7 +179,7 @@ def _mean(table: Float[ndarray, "..."]) -> float | None:
     return float(np.mean(measured)) if measured.size else None
 
 
-def _count(inputs: CocoInputs) -> dict[str, int]:
+def _count(inputs: CocoInputs, limit: int) -> dict[str, int]:
     detections = inputs.detections["annotations"]
     groups = Counter((detection["image_id"], detection["category_id"]) for detection in detections)
     with_detections = {image_id for image_id, _ in groups}
@@ -150,5 +188,5 @@ def _count(inputs: CocoInputs) -> dict[str, int]:
         "images": images,
         "images_without_detections": images - len(with_detections),
         "detections": len(detections),
-        "detections_over_limit": sum(max(count - max(LIMITS), 0) for count in groups.values()),
+        "detections_over_limit": sum(max(count - limit, 0) for count in groups.values()),
     }

@@ -1,7 +1,7 @@
 """The result of an evaluation of any task, and its formatting for a terminal or a log."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SHOWN_CLASSES = 100
 
@@ -15,6 +15,9 @@ DESCRIPTIONS = {
     "AR1": "1 detection per image and class",
     "AR10": "10 detections per image and class",
     "AR100": "100 detections per image and class",
+    "AR": "IoU 0.50:0.95",
+    "AR50": "IoU 0.50",
+    "AR75": "IoU 0.75",
     "ARs": "area below 32 x 32",
     "ARm": "area 32 x 32 to 96 x 96",
     "ARl": "area above 96 x 96",
@@ -36,12 +39,14 @@ class Scores:
     """The metrics of an evaluation by their usual names; None (null in JSON) for a metric without ground truth.
 
     ``per_class`` is the main metric, the first of ``summary``, for each class. ``counts`` holds the numbers of images
-    and results, and of those that were ignored.
+    and results, and of those that were ignored. ``per_keypoint`` is the fraction of each keypoint that was found; it is
+    empty unless keypoints were scored.
     """
 
     summary: dict[str, float | None]
     per_class: dict[str, float | None]
     counts: dict[str, int]
+    per_keypoint: dict[str, float | None] = field(default_factory=dict)
 
 
 def format_scores(scores: Scores, kind: str = "metric") -> str:
@@ -55,6 +60,9 @@ def format_scores(scores: Scores, kind: str = "metric") -> str:
     if scores.per_class:
         classes = [(name, _number(value)) for name, value in _worst(scores.per_class).items()]
         tables.append([("class", next(iter(scores.summary), "score")), *classes])
+    if scores.per_keypoint:
+        found = [(name, _number(value)) for name, value in scores.per_keypoint.items()]
+        tables.append([("keypoint", "found"), *found])
     if scores.counts:
         counts = [(name.replace("_", " "), str(count)) for name, count in scores.counts.items()]
         tables.append([("count of", "number"), *counts])

@@ -1,4 +1,4 @@
-"""Checks of the fields of an annotation or a result in COCO's format: ids, box, area and crowd flag.
+"""Checks of the fields of an annotation or a result in COCO's format: ids, box, area, crowd flag and keypoints.
 
 Each check returns None for a valid value, and otherwise a :class:`Problem`. Its description follows the name of the
 entry in a message: "entry 3 has the area nan, which is not a finite number of 0 or more".
@@ -93,3 +93,28 @@ def crowd_problem(crowd: Any) -> Problem | None:
     if isinstance(crowd, int) and crowd in (0, 1):
         return None
     return Problem("bad-crowd", f"has the iscrowd {crowd!r:.80}, which is neither 0 nor 1")
+
+
+def keypoints_problem(keypoints: Any, labeled: Any, count: int) -> Problem | None:
+    """Check the ``keypoints`` (x, y, visibility, ...) and ``num_keypoints`` of an annotation with ``count`` keypoints.
+
+    None, for a missing field, and an empty list are valid: no keypoint is labeled.
+    """
+    if keypoints is None or keypoints == []:
+        return None
+    if not isinstance(keypoints, list | tuple) or len(keypoints) != 3 * count:
+        given = f"{len(keypoints)} numbers" if isinstance(keypoints, list | tuple) else repr(keypoints)
+        what = f"has the keypoints {given:.80}, which are not x, y and visibility of {count} keypoints"
+        return Problem("malformed-keypoints", what)
+    for index in range(count):
+        point = keypoints[3 * index : 3 * index + 3]
+        if not all(map(is_number, point)) or not all(map(math.isfinite, point)):
+            return Problem("bad-keypoint", f"has the keypoint {index} {point!r:.80}, which is not three finite numbers")
+        if point[2] not in (0, 1, 2):
+            what = f"has the keypoint {index} {point}, whose visibility is not 0 (unlabeled), 1 (hidden) or 2 (visible)"
+            return Problem("bad-visibility", what)
+    found = sum(visibility > 0 for visibility in keypoints[2::3])
+    if labeled is not None and labeled != found:
+        what = f"has the num_keypoints {labeled!r:.80}, but {found} keypoints with a visibility above 0"
+        return Problem("keypoint-count", what)
+    return None

@@ -63,7 +63,14 @@ class CocoMaskAnnotation(CocoAnnotation, gc=False):
     segmentation: list[list[float]] | RunLengths | None = None
 
 
-T = TypeVar("T", CocoImage, CocoAnnotation, CocoMaskAnnotation)
+class CocoKeypoints(msgspec.Struct, gc=False):
+    """The keypoints of an entry of ``annotations``; None for a field that is null or missing."""
+
+    keypoints: list[float] | None = None
+    num_keypoints: _Int64 | None = None
+
+
+T = TypeVar("T", CocoImage, CocoAnnotation, CocoMaskAnnotation, CocoKeypoints)
 
 
 @dataclass(frozen=True, slots=True)

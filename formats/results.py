@@ -41,7 +41,7 @@ class ResultError(DataError):
 
 
 def sort_results(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sort results by image id, then by descending score, then by category, box and mask.
+    """Sort results by image id, then by descending score, then by category, box, mask and keypoints.
 
     Metrics break ties by this order, so it must not depend on the batch size or the number of processes.
     """
@@ -57,6 +57,7 @@ def _sort_key(result: dict[str, Any]) -> tuple:
         result.get("category_id", 0),
         result.get("bbox", ()),
         "" if mask is None else str(mask["counts"]),
+        result.get("keypoints", ()),
     )
 
 
@@ -97,7 +98,8 @@ def check_results(results: Sequence[dict[str, Any]], ground_truth: dict[str, Any
     """Check detections against ground truth in COCO's format; raise ResultError for the first invalid entry.
 
     A valid entry has an ``image_id`` and ``category_id`` of the ground truth, a finite ``score``, and a ``bbox``
-    (x, y, width, height) or a ``segmentation`` (compressed RLE). Two equal entries are an error.
+    (x, y, width, height), a ``segmentation`` (compressed RLE) or ``keypoints`` (x, y, score of each). Two equal entries
+    are an error.
     """
     image_ids = KnownIds.of((image["id"] for image in ground_truth["images"]), GROUND_TRUTH)
     category_ids = KnownIds.of((category["id"] for category in ground_truth["categories"]), GROUND_TRUTH)
@@ -169,7 +171,7 @@ def mask_problem(mask: Any, size: tuple[int, int] | None = None) -> Problem | No
 
 def _result_problem(entry: dict[str, Any], image_ids: KnownIds, category_ids: KnownIds) -> Problem | None:
     """Check one detection."""
-    shape = "segmentation" if "segmentation" in entry else "bbox"
+    shape = next((field for field in ("segmentation", "keypoints") if field in entry), "bbox")
     problem = missing_field_problem(entry, "image_id", "category_id", "score", shape)
     if problem is not None:
         return problem
@@ -183,7 +185,19 @@ def _result_problem(entry: dict[str, Any], image_ids: KnownIds, category_ids: Kn
         problem = None if problem is None else Problem("bad-box", problem.what)
     if problem is None and "segmentation" in entry:
         problem = mask_problem(entry["segmentation"])
+    if problem is None and "keypoints" in entry:
+        problem = _keypoints_problem(entry["keypoints"])
     return problem
+
+
+def _keypoints_problem(keypoints: Any) -> Problem | None:
+    """Check predicted keypoints; their number depends on the ground truth."""
+    if not isinstance(keypoints, list) or not keypoints or len(keypoints) % 3 or not all(map(is_number, keypoints)):
+        what = f"has the keypoints {keypoints!r:.80}, which are not a list of x, y and score of each keypoint"
+        return Problem("bad-keypoints", what)
+    if not all(map(math.isfinite, keypoints)):
+        return Problem("bad-keypoints", "has keypoints that are not finite")
+    return None
 
 
 def _score_problem(score: Any) -> Problem | None:
@@ -203,4 +217,5 @@ def _comparison_key(entry: dict[str, Any]) -> tuple:
         entry["score"],
         tuple(entry.get("bbox", ())),
         None if mask is None else mask["counts"],
+        tuple(entry.get("keypoints", ())),
     )

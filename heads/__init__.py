@@ -7,8 +7,10 @@ from .base import (
     HEADS,
     Head,
     HeadConfig,
+    LearnsKeypoints,
     LearnsMasks,
     predicted_tasks_of_head,
+    required_keypoints,
     required_mask_format,
     target_task_of_head,
     task_of_head,
@@ -18,6 +20,7 @@ from .class_rows import ClassRows, class_rows_by_tensor
 from .classification import ClassificationConfig, ClassificationHead
 from .dense import DenseSelectionConfig
 from .fcos import FCOSConfig, FCOSHead
+from .keypoint_branch import KeypointBranch, KeypointBranchConfig
 from .mask_branch import MaskBranch, MaskBranchConfig
 from .multi_head import MultiHead, MultiHeadConfig
 from .panoptic_fpn import PanopticFPNConfig, PanopticFPNHead
@@ -45,6 +48,7 @@ from .semantic import (
 from .torchvision import (
     TORCHVISION,
     TORCHVISION_FCOS,
+    TORCHVISION_KEYPOINT,
     TORCHVISION_MASK,
     TORCHVISION_RETINANET,
     TORCHVISION_RETINANET_V2,
@@ -59,6 +63,7 @@ __all__ = [
     "TORCHVISION",
     "TORCHVISION_DEEPLAB",
     "TORCHVISION_FCOS",
+    "TORCHVISION_KEYPOINT",
     "TORCHVISION_MASK",
     "TORCHVISION_RETINANET",
     "TORCHVISION_RETINANET_V2",
@@ -79,6 +84,9 @@ __all__ = [
     "FCOSHead",
     "Head",
     "HeadConfig",
+    "KeypointBranch",
+    "KeypointBranchConfig",
+    "LearnsKeypoints",
     "LearnsMasks",
     "LowLevelConfig",
     "MaskBranch",
@@ -110,6 +118,7 @@ __all__ = [
     "class_rows_by_tensor",
     "predicted_tasks_of_head",
     "proposal_recall",
+    "required_keypoints",
     "required_mask_format",
     "target_task_of_head",
     "task_of_head",

@@ -30,6 +30,20 @@ def required_mask_format(config: HeadConfig) -> MaskFormat | None:
     return config.mask_format if isinstance(config, LearnsMasks) else None
 
 
+class LearnsKeypoints(ABC):
+    """A mixin for configs of heads that can be trained with keypoints."""
+
+    @property
+    @abstractmethod
+    def keypoint_names(self) -> tuple[str, ...] | None:
+        """The keypoints that the ground truth must have, in their order; None if the head needs no keypoints."""
+
+
+def required_keypoints(config: HeadConfig) -> tuple[str, ...] | None:
+    """Return the keypoints that a head with this config needs in the ground truth; None if it needs none."""
+    return config.keypoint_names if isinstance(config, LearnsKeypoints) else None
+
+
 class Head(nn.Module, ABC, Generic[Target, Prediction]):
     """Base class of heads, which compute losses and predictions from named feature maps.
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
+
 from .base import Head
 
 
@@ -20,10 +22,14 @@ class ClassRows:
     """The position of the background's rows; None if the background has no rows."""
     repeats: int = 1
     """How often the rows of all classes are repeated: once per anchor of a cell."""
+    names: tuple[str, ...] | None = None
+    """The names of the rows if they do not stand for classes, such as the names of keypoints; None for classes."""
+    transposed: bool = False
+    """Whether the rows are the second dimension of the weight, as in a transposed convolution."""
 
     def indices(self, class_names: Sequence[str]) -> dict[str | None, list[int]]:
         """Return the rows of each class by its name, and the rows of the background under the key None."""
-        names: list[str | None] = [*class_names]
+        names: list[str | None] = [*(class_names if self.names is None else self.names)]
         if self.background is not None:
             names.insert(0 if self.background == "first" else len(names), None)
         total = len(names) * self.per_class
@@ -35,6 +41,10 @@ class ClassRows:
             ]
             for index, name in enumerate(names)
         }
+
+    def first(self, tensor: Tensor) -> Tensor:
+        """Return a view of a weight or bias in which the rows are the first dimension."""
+        return tensor.transpose(0, 1) if self.transposed and tensor.ndim > 1 else tensor
 
 
 def class_rows_by_tensor(head: Head) -> dict[str, tuple[str, ClassRows]]:

@@ -30,6 +30,7 @@ from .regions import (
     RegionSamples,
     initialize_convolutions,
     region_convolutions,
+    repeat_positives,
 )
 
 
@@ -105,7 +106,7 @@ class MaskBranch(RegionBranch):
 
         Samples whose object has an empty mask are ignored. Without positives the loss is 0.
         """
-        samples = self._repeat_positives(samples)
+        samples = repeat_positives(samples, self.num_classes, self.config.fixed_rows)
         logits = self(features, samples.boxes, samples.labels)
         with torch.no_grad():
             rows = [
@@ -127,21 +128,6 @@ class MaskBranch(RegionBranch):
     def attach(self, detections: Detections, values: Float[Tensor, "n s s"], size: tuple[int, int]) -> Detections:
         """Return the detections of an image of ``size`` (height, width) with their predicted masks."""
         return replace(detections, masks=RoIMasks(values, size, self.config.paste))
-
-    def _repeat_positives(self, samples: RegionSamples) -> RegionSamples:
-        """Replace the negative samples of each image by repetitions of its positives, which come first.
-
-        All images then have the same number of rows, and batch norms only see regions with objects, each about equally
-        often. ``valid`` is False for repetitions, which do not count in the loss.
-        """
-        positive = samples.valid & (samples.labels < self.num_classes)
-        count = positive.sum(dim=1, keepdim=True).clamp(min=1)
-        if not self.config.fixed_rows:
-            max_count = int(count.max())
-            samples, positive = samples.first(max_count), positive[:, :max_count]
-        rows = torch.arange(positive.shape[1], device=positive.device) % count
-        boxes = samples.boxes.gather(1, rows[..., None].expand_as(samples.boxes))
-        return samples._replace(boxes=boxes, valid=positive, labels=samples.labels.gather(1, rows))
 
     def _mask_targets(
         self, boxes: Float[Tensor, "r 4"], target_indices: Int64[Tensor, " r"], target: Instances

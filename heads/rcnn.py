@@ -1,4 +1,4 @@
-"""The head of Faster and Mask R-CNN: an RPN, a box branch and further branches (1506.01497, 1612.03144, 1703.06870)."""
+"""The head of Faster, Mask and Keypoint R-CNN: an RPN, a box branch and others (1506.01497, 1612.03144, 1703.06870)."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 from ..ops import PaddedDetections, scale_gradient
 from ..structures import Detections, FeatureInfo, Features, Images, Instances, MaskFormat, check_targets
-from .base import HEADS, Head, HeadConfig, LearnsMasks, require_classes
+from .base import HEADS, Head, HeadConfig, LearnsKeypoints, LearnsMasks, require_classes
 from .box_branch import BoxBranch, BoxBranchConfig
+from .keypoint_branch import KeypointBranchConfig
 from .mask_branch import MaskBranchConfig
 from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionSamples
 from .rpn import RPN, RPNConfig, proposal_recall
 
 
-class RCNNConfig(HeadConfig, LearnsMasks):
+class RCNNConfig(HeadConfig, LearnsMasks, LearnsKeypoints):
     """The options of an R-CNN head. Each field with a ``RegionBranchConfig`` adds a branch with the field's name."""
 
     name: Literal["rcnn"] = "rcnn"
@@ -27,6 +28,8 @@ class RCNNConfig(HeadConfig, LearnsMasks):
     sampling fields are not used, and detections are selected by the last one's fields."""
     mask: MaskBranchConfig | None = None
     """The mask branch of Mask R-CNN. None: Faster R-CNN."""
+    keypoint: KeypointBranchConfig | None = None
+    """The keypoint branch of Keypoint R-CNN. None: no keypoints."""
 
     @property
     def region_branches(self) -> dict[str, RegionBranchConfig]:
@@ -40,6 +43,11 @@ class RCNNConfig(HeadConfig, LearnsMasks):
             if branch.mask_format is not None:
                 return branch.mask_format
         return None
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...] | None:
+        """The keypoints that the ground truth must have; None without a keypoint branch."""
+        return None if self.keypoint is None else self.keypoint.names
 
 
 def _cascade_stage(match_threshold: float, weight: float) -> BoxBranchConfig:

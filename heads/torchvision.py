@@ -4,6 +4,7 @@ from ..ops import RoIAlignConfig
 from .box_branch import BoxBranchConfig
 from .dense import DenseSelectionConfig
 from .fcos import FCOSConfig
+from .keypoint_branch import KeypointBranchConfig
 from .mask_branch import MaskBranchConfig
 from .rcnn import RCNNConfig
 from .retinanet import OCTAVE, RetinaNetConfig
@@ -33,6 +34,10 @@ TORCHVISION = RCNNConfig(rpn=_rpn(), box=_BOX)
 
 TORCHVISION_MASK = RCNNConfig(rpn=_rpn(), box=_BOX, mask=MaskBranchConfig(pool=_pool(14), truth="soft", paste="padded"))
 """The head of ``maskrcnn_resnet50_fpn``."""
+
+TORCHVISION_KEYPOINT = RCNNConfig(rpn=_rpn(), box=_BOX, keypoint=KeypointBranchConfig(pool=_pool(14), score="logit"))
+"""The head of ``keypointrcnn_resnet50_fpn``, which takes keypoints as continuous pixels: for COCO's files, read them
+with an ``offset`` of 0."""
 
 TORCHVISION_V2 = RCNNConfig(
     rpn=_rpn(convolutions=2),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from torch import Tensor
 
@@ -53,6 +53,31 @@ def draw_boxes(
         bottom = max(box[1], height + baseline)
         cv2.rectangle(image, (left, bottom - height - baseline), (left + width, bottom), color, cv2.FILLED)
         cv2.putText(image, text, (left, bottom - baseline // 2 - 1), FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    return image
+
+
+def draw_keypoints(
+    image: Picture,
+    points: Float[ndarray, "n k 2"],
+    edges: Sequence[tuple[int, int]],
+    shown: Bool[ndarray, "n k"],
+    hollow: Bool[ndarray, "n k"],
+) -> Picture:
+    """Return a copy of the image with the keypoints (x, y) that are shown, and lines between those that edges connect.
+
+    Every object has another color. A keypoint is a white disk with a rim of this color, a hollow one a black disk.
+    """
+    image = np.ascontiguousarray(image).copy()
+    radius = max(2, round(min(image.shape[:2]) / 150))
+    for index, (pixels, drawn, dark) in enumerate(zip(points.astype(int).tolist(), shown, hollow, strict=True)):
+        color = class_color(index)
+        for start, end in edges:
+            if drawn[start] and drawn[end]:
+                cv2.line(image, pixels[start], pixels[end], color, max(1, radius // 2), cv2.LINE_AA)
+        for number in np.flatnonzero(drawn).tolist():
+            pixel, fill = pixels[number], (0, 0, 0) if dark[number] else (255, 255, 255)
+            cv2.circle(image, pixel, radius, fill, cv2.FILLED, cv2.LINE_AA)
+            cv2.circle(image, pixel, radius, color, 1, cv2.LINE_AA)
     return image
 
 

@@ -31,6 +31,9 @@ _RCNN_NAMES: _NamePatterns = (
     (r"roi_heads\.mask_head\.([0-3]\.[01])\.", r"head.mask.convolutions.\1."),
     (r"roi_heads\.mask_predictor\.conv5_mask\.", r"head.mask.deconvolution."),
     (r"roi_heads\.mask_predictor\.mask_fcn_logits\.", r"head.mask.logits."),
+    # There, convolutions and activations follow one another in one sequence.
+    (r"roi_heads\.keypoint_head\.(\d+)\.", lambda match: f"head.keypoint.convolutions.{int(match[1]) // 2}.0."),
+    (r"roi_heads\.keypoint_predictor\.kps_score_lowres\.", r"head.keypoint.heatmaps."),
 )
 _DENSE_NAMES: _NamePatterns = (
     (r"backbone\.body\.", r"backbone."),
@@ -85,7 +88,7 @@ def from_torchvision_detector(state_dict: Mapping[str, Tensor]) -> dict[str, Ten
     in the backbone and, if they are R-CNNs, in the neck; the others have frozen norms in the backbone.
 
     - ``fasterrcnn_resnet*_fpn``, ``maskrcnn_resnet*_fpn``, ``*_v2``: ``TORCHVISION``, ``TORCHVISION_MASK``,
-      ``TORCHVISION_V2``.
+      ``TORCHVISION_V2``; ``keypointrcnn_resnet*_fpn``: ``TORCHVISION_KEYPOINT``.
     - ``retinanet_resnet*_fpn``, ``*_v2``: ``TORCHVISION_RETINANET``, ``TORCHVISION_RETINANET_V2``.
     - ``fcos_resnet*_fpn``: ``TORCHVISION_FCOS``.
 
@@ -99,7 +102,7 @@ def from_torchvision_detector(state_dict: Mapping[str, Tensor]) -> dict[str, Ten
 
 
 def _convert_rcnn(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    converted = _rename(state_dict, _RCNN_NAMES, "torchvision's Faster or Mask R-CNN with a ResNet-FPN")
+    converted = _rename(state_dict, _RCNN_NAMES, "torchvision's Faster, Mask or Keypoint R-CNN with a ResNet-FPN")
     if "neck.lateral.c2.1.weight" not in converted:  # without a norm our convolutions are not in a Sequential
         converted = {re.sub(r"^(neck\.\w+\.\w\d)\.0\.", r"\1.", name): tensor for name, tensor in converted.items()}
     for name in ("head.mask.logits.weight", "head.mask.logits.bias"):

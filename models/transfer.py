@@ -1,9 +1,11 @@
 """Transferring weights to a model with other classes, matching classes by name."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from ..heads import class_rows_by_tensor
+from ..heads import ClassRows, class_rows_by_tensor
 from ..ops import join_first, state_dict_problems
 from ..structures import CheckpointError
 from .model import Model
@@ -14,16 +16,16 @@ def transfer_weights(model: Model, source: Model) -> str:
     """Copy the weights of ``source`` into ``model``, which has the same parts but may have other classes.
 
     In tensors with rows per class, the rows of classes that both models have (matched by name) and of the background
-    are copied, at whatever index each model has them; the rows of other classes keep their values. All other tensors
-    are copied completely. Returns a line that lists the classes. Raises CheckpointError, and leaves the model
-    unchanged, if the parts differ.
+    are copied, at whatever index each model has them; the rows of other classes keep their values. Rows per keypoint
+    are matched by the names of the keypoints. All other tensors are copied completely. Returns a line that lists the
+    classes. Raises CheckpointError, and leaves the model unchanged, if the parts differ.
     """
     expected, tensors = model.state_dict(), source.state_dict()
     target_rows, source_rows = _class_rows(model), _class_rows(source)
     merged = {
         name: _copy_rows(expected[name], target_rows[name], tensors[name], source_rows[name])
         for name in target_rows.keys() & source_rows.keys()
-        if expected[name].shape[1:] == tensors[name].shape[1:] and _same_layout(target_rows[name], source_rows[name])
+        if _same_layout(expected[name], target_rows[name], tensors[name], source_rows[name])
     }
     tensors |= merged
     if problems := state_dict_problems(tensors, expected, may_lack=_is_batch_counter, may_have=_is_batch_counter):
@@ -39,12 +41,22 @@ def _is_batch_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
 
 
-_Rows = dict[str | None, list[int]]
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of a tensor that belong to each class or keypoint, by its name."""
+
+    layout: ClassRows
+    indices: dict[str | None, list[int]]
 
 
-def _same_layout(first: _Rows, second: _Rows) -> bool:
-    """Return whether a class has as many rows in both tensors, which differ if cells have different anchors."""
-    return len(next(iter(first.values()))) == len(next(iter(second.values())))
+def _same_layout(target: Tensor, target_rows: _Rows, source: Tensor, source_rows: _Rows) -> bool:
+    """Return whether the rows of two tensors have the same shape, and a class has as many rows in both.
+
+    The number of rows differs if cells have different anchors.
+    """
+    shapes = [rows.layout.first(tensor).shape[1:] for tensor, rows in ((target, target_rows), (source, source_rows))]
+    counts = [len(next(iter(rows.indices.values()))) for rows in (target_rows, source_rows)]
+    return shapes[0] == shapes[1] and counts[0] == counts[1]
 
 
 def _class_rows(model: Model) -> dict[str, _Rows]:
@@ -53,15 +65,17 @@ def _class_rows(model: Model) -> dict[str, _Rows]:
     if not names:
         raise CheckpointError("weights are matched by class name, and a model has none", "build it with class names")
     return {
-        f"head.{name}": rows.indices(names[task]) for name, (task, rows) in class_rows_by_tensor(model.head).items()
+        f"head.{name}": _Rows(layout, layout.indices(names[task]))
+        for name, (task, layout) in class_rows_by_tensor(model.head).items()
     }
 
 
 def _copy_rows(target: Tensor, target_rows: _Rows, source: Tensor, source_rows: _Rows) -> Tensor:
     """Return a copy of ``target`` with the rows of ``source`` for the classes that both have."""
     merged = target.clone()
-    for name in target_rows.keys() & source_rows.keys():
-        merged[target_rows[name]] = source[source_rows[name]].to(target)
+    rows, other_rows = target_rows.layout.first(merged), source_rows.layout.first(source)
+    for name in target_rows.indices.keys() & source_rows.indices.keys():
+        rows[target_rows.indices[name]] = other_rows[source_rows.indices[name]].to(target)
     return merged
 
 

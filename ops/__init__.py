@@ -55,6 +55,7 @@ from .distributed import (
     uniform_from_seed,
 )
 from .gradients import scale_gradient
+from .keypoints import DecodingRule, decode_keypoints, encode_keypoints, heatmap_scores
 from .losses import split_losses, total_loss
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
 from .panoptic import merge_panoptic
@@ -84,6 +85,7 @@ __all__ = [
     "POSITIVE",
     "ActivationKind",
     "ChannelLayerNorm",
+    "DecodingRule",
     "FrozenBatchNorm2d",
     "Match",
     "NormKind",
@@ -107,10 +109,12 @@ __all__ = [
     "decode_boxes",
     "decode_centers",
     "decode_distances",
+    "decode_keypoints",
     "draw_image_seeds",
     "encode_boxes",
     "encode_centers",
     "encode_distances",
+    "encode_keypoints",
     "flatten_cells",
     "full_size_logits",
     "gather_rows",
@@ -119,6 +123,7 @@ __all__ = [
     "grid_anchors",
     "grid_points",
     "grid_stride",
+    "heatmap_scores",
     "ignore_regions",
     "join_first",
     "label_map",

@@ -5,6 +5,7 @@ The conventions of the project:
 - Boxes are ``xyxy``, in absolute pixels of the *resized* image, continuous (a box of one pixel is 1 wide; no +1).
 - Labels are ``0..K-1`` and none of them is the background; only a head that needs a background logit knows of it.
 - Padding is at the bottom and right.
+- Keypoints are (x, y, visibility 0, 1 or 2) in the ground truth, and (x, y, score) in predictions.
 - A semantic map is int64 ``h w``; 255 is ignored.
 - Values are checked at construction. A check that has to read a tensor runs only on the CPU. Checks that need the size
   of the image or the number of classes are in :func:`check_targets`, which heads call in their losses.
@@ -42,6 +43,7 @@ from .field_table import FieldTable, require_one_per_box
 from .images import MAX_PIXELS, Images
 from .input import CAFFE_INPUT, InputConfig
 from .instances import FieldCheck, Instances, TensorGroup, declare_instance_field
+from .keypoints import COCO_KEYPOINTS, HIDDEN, UNLABELED, VISIBLE, Skeleton, find_flip_pairs
 from .masks import MaskFormat, PasteRule, RoIMasks
 from .numbers import is_number
 from .panoptic import VOID, PanopticMergeConfig, PanopticParts, PanopticSegmentation, Segment
@@ -53,8 +55,12 @@ from .targets import check_targets, require_labels_below
 
 __all__ = [
     "CAFFE_INPUT",
+    "COCO_KEYPOINTS",
+    "HIDDEN",
     "IGNORE",
     "MAX_PIXELS",
+    "UNLABELED",
+    "VISIBLE",
     "VOID",
     "CheckpointError",
     "Classes",
@@ -92,6 +98,7 @@ __all__ = [
     "Segment",
     "SemanticLogits",
     "ShortSideResize",
+    "Skeleton",
     "TensorGroup",
     "UnitInterval",
     "UsageError",
@@ -99,6 +106,7 @@ __all__ = [
     "WorkerError",
     "check_targets",
     "declare_instance_field",
+    "find_flip_pairs",
     "is_number",
     "is_out_of_memory",
     "pick_device",

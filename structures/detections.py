@@ -1,7 +1,8 @@
 """The predictions of a detector for one image."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -24,6 +25,8 @@ class Detections:
     labels: Int64[Tensor, " n"]
     scores: Float[Tensor, " n"]
     masks: RoIMasks | None = None
+    keypoints: Float[Tensor, "n k 3"] | None = None
+    """x, y and score of the keypoints of each detection."""
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
@@ -31,33 +34,45 @@ class Detections:
         for what, values in (("label", self.labels), ("score", self.scores)):
             if values.ndim != 1:
                 raise ValueError(f"{what}s must have shape (n,), got {tuple(values.shape)}")
-            require_one_per_box(what, values, len(self.boxes))
-        if self.masks is not None:
-            require_one_per_box("mask", self.masks, len(self.boxes))
+        for what, values in (
+            ("label", self.labels),
+            ("score", self.scores),
+            ("mask", self.masks),
+            ("skeleton", self.keypoints),
+        ):
+            if values is not None:
+                require_one_per_box(what, values, len(self.boxes))
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, index: RowIndex) -> "Detections":
         rows = as_row_index(index, len(self))
-        masks = None if self.masks is None else self.masks[rows]
-        return Detections(self.boxes[rows], self.labels[rows], self.scores[rows], masks)
+        return self._map(lambda values: values[rows])
 
     def __iter__(self) -> Iterator["Detections"]:
         return (self[row] for row in range(len(self)))
 
     def to(self, device: torch.device | str) -> "Detections":
         """Return the detections with every tensor on ``device``."""
-        masks = None if self.masks is None else self.masks.to(device)
-        return Detections(self.boxes.to(device), self.labels.to(device), self.scores.to(device), masks)
+        return self._map(lambda values: values.to(device))
 
     def to_original(self, size: tuple[int, int], original_size: tuple[int, int]) -> "Detections":
         """Rescale the detections from an image resized to ``size`` to its ``original_size``, both (height, width).
 
-        Boxes are clipped to the original image; the masks get its size.
+        Boxes are clipped to the original image; the masks get its size. Keypoints may be outside of it.
         """
         (height, width), (original_height, original_width) = size, original_size
         scale = self.boxes.new_tensor([original_width / width, original_height / height] * 2)
         limit = self.boxes.new_tensor([original_width, original_height] * 2)
-        boxes = torch.minimum((self.boxes * scale).clamp(min=0), limit)
-        return replace(self, boxes=boxes, masks=None if self.masks is None else replace(self.masks, size=original_size))
+        changes: dict[str, Any] = {"boxes": torch.minimum((self.boxes * scale).clamp(min=0), limit)}
+        if self.masks is not None:
+            changes["masks"] = replace(self.masks, size=original_size)
+        if self.keypoints is not None:
+            changes["keypoints"] = self.keypoints * torch.cat([scale[:2], scale.new_ones(1)])
+        return replace(self, **changes)
+
+    def _map(self, change: Callable[[Any], Any]) -> "Detections":
+        """Return the detections with ``change`` applied to every field that has a value."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(value) for name, value in values.items() if value is not None})

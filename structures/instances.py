@@ -48,6 +48,8 @@ class Instances(FieldTable):
     """Ignore regions, neither object nor background: COCO's crowds, VOC's difficult objects."""
     polygon_masks: PolygonMasks | None
     """The masks as polygons, for heads that need sub-pixel precision."""
+    keypoints: Float[Tensor, "n k 3"] | None
+    """(x, y, visibility) of the keypoints of each object, see :mod:`vertebra.structures.keypoints`."""
     max_label: int | None
     """The largest label, -1 without objects; None if the labels were already on a GPU at construction."""
 
@@ -177,11 +179,27 @@ def _check_polygon_masks(polygon_masks: PolygonMasks, count: int, size: tuple[in
     require_one_per_box("polygon mask", polygon_masks, count)
 
 
+def _check_keypoints(keypoints: Tensor, count: int, size: tuple[int, int] | None) -> None:
+    if keypoints.ndim != 3 or keypoints.shape[0] != count or keypoints.shape[2] != 3:
+        raise ValueError(
+            f"keypoints must have shape ({count}, number of keypoints, 3) for {count} boxes, got "
+            f"{tuple(keypoints.shape)}"
+        )
+    if keypoints.device.type != "cpu" or not keypoints.numel():
+        return
+    valid = keypoints.isfinite().all(dim=2) & torch.isin(keypoints[..., 2], torch.arange(3.0).to(keypoints))
+    if not valid.all():
+        row, index = valid.logical_not().nonzero()[0].tolist()
+        values = ", ".join(f"{value:g}" for value in keypoints[row, index].tolist())
+        raise ValueError(f"keypoints[{row}, {index}] is ({values}): it must be finite, with a visibility of 0, 1 or 2")
+
+
 INSTANCE_FIELDS: dict[str, FieldCheck] = {
     "boxes": _check_boxes,
     "labels": _check_labels,
     "masks": _check_masks,
     "ignored": _check_ignored,
     "polygon_masks": _check_polygon_masks,
+    "keypoints": _check_keypoints,
 }
 """The declared fields of :class:`Instances`, each with the check of its value."""

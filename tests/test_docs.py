@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from vertebra.backbones import ResNetConfig
-from vertebra.data import CocoPanopticConfig, ResizeConfig
+from vertebra.data import CocoKeypointsConfig, CocoPanopticConfig, ResizeConfig
 from vertebra.engine import SGDConfig
 from vertebra.heads import (
     BoxBranchConfig,
     DeepLabConfig,
     FCOSConfig,
+    KeypointBranchConfig,
     MaskBranchConfig,
     PanopticFPNConfig,
     RetinaNetConfig,
@@ -33,9 +34,10 @@ SOURCES = [path for path in sorted(ROOT.rglob("*")) if path.suffix in (".py", ".
 CONFIGS = {
     config.__name__: config
     for config in (
-        AuxiliaryConfig, BoxBranchConfig, CocoPanopticConfig, DeepLabConfig, FCOSConfig, FPNConfig, InputConfig,
-        MaskBranchConfig, PanopticFPNConfig, PanopticMergeConfig, ResizeConfig, ResNetConfig, RetinaNetConfig,
-        RoIAlignConfig, RPNConfig, SemanticConfig, SemanticLossConfig, SGDConfig, YOLOXConfig,
+        AuxiliaryConfig, BoxBranchConfig, CocoKeypointsConfig, CocoPanopticConfig, DeepLabConfig, FCOSConfig,
+        FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig, PanopticFPNConfig, PanopticMergeConfig,
+        ResizeConfig, ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, SemanticConfig, SemanticLossConfig,
+        SGDConfig, YOLOXConfig,
     )
 }  # fmt: skip
 

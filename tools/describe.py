@@ -60,7 +60,7 @@ def _score_lines(scores: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
         yield "scores", "not evaluated at this step"
         return
     for name, numbers in scores.items():
-        if isinstance(numbers, Mapping) and name != "per_class":
+        if isinstance(numbers, Mapping) and name not in ("per_class", "per_keypoint"):
             values = [f"{metric} {value:.3f}" for metric, value in numbers.items() if value is not None]
             yield "scores", f"{name}: {', '.join(values)}"
 

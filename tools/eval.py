@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from vertebra.engine import ExperimentConfig
     from vertebra.evaluation import Scores
 
-FIELDS_OF_RESULTS = ("val", "evaluation.engine", "evaluation.boundary")
+FIELDS_OF_RESULTS = ("val", "evaluation.engine", "evaluation.boundary", "evaluation.keypoint_sigmas")
 """The config fields that scoring a results file reads."""
 FIELDS_OF_RUN = (
     "val",
     "evaluation.batch_size",
     "evaluation.engine",
     "evaluation.boundary",
+    "evaluation.keypoint_sigmas",
     "evaluation.inference",
     "run.loader",
     "recipe.precision",
@@ -80,7 +81,7 @@ class Options:
 )
 @click.option(
     "--task",
-    type=click.Choice(("bbox", "segm", "boundary")),
+    type=click.Choice(("bbox", "segm", "boundary", "keypoints")),
     show_default="bbox",
     help="What to score against --annotations.",
 )

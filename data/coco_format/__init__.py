@@ -3,6 +3,7 @@
 from .annotations import CocoAnnotations
 from .categories import COCO_CLASSES, COCO_STUFF_CLASSES
 from .detection import CocoDataset
+from .keypoints import CocoKeypointsConfig
 from .opening import CocoConfig
 from .panoptic import CocoPanoptic
 from .panoptic_opening import CocoPanopticConfig
@@ -14,6 +15,7 @@ __all__ = [
     "CocoAnnotations",
     "CocoConfig",
     "CocoDataset",
+    "CocoKeypointsConfig",
     "CocoPanoptic",
     "CocoPanopticConfig",
     "CocoSemantic",

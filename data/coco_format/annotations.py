@@ -10,11 +10,12 @@ import numpy as np
 from numpy import ndarray
 
 from ...formats.coco import CocoFile
-from ...structures import DataError, MaskFormat
+from ...structures import DataError, MaskFormat, Skeleton
 from ..cache import Contents, map_entry
 from ..report import DataReport
 from .categories import read_categories
 from .images import read_images
+from .keypoints import CocoKeypointsConfig
 from .masks import MaskTable
 from .objects import AnnotationReader
 from .polygons import PolygonMaskTable
@@ -41,6 +42,9 @@ class CocoAnnotations:
     labels: ndarray
     crowd: ndarray
     """Whether each object is a crowd."""
+    keypoints: ndarray
+    """x, y and visibility of the keypoints of each object; without any keypoints if there is no skeleton."""
+    skeleton: Skeleton | None = None
     masks: MaskTable | None = None
     polygon_masks: PolygonMaskTable | None = None
     entry: Path | None = None
@@ -69,6 +73,7 @@ class CocoAnnotations:
             tuple(facts["class_names"]),
             tuple(facts["category_ids"]),
             **{name: arrays[name] for name in _ARRAYS},
+            skeleton=None if facts["skeleton"] is None else Skeleton.of_json(facts["skeleton"]),
             masks=masks,
             polygon_masks=polygon_masks,
             entry=contents.entry,
@@ -81,6 +86,7 @@ class CocoAnnotations:
 
 _ARRAYS = (
     "image_rows", "image_ids", "file_names", "sizes", "starts", "rows", "boxes", "labels", "crowd",
+    "keypoints",
 )  # fmt: skip
 
 
@@ -111,15 +117,16 @@ def read_annotations(
     class_names: Sequence[str] | None = None,
     min_box: float | None = 0.0,
     masks: MaskFormat | None = None,
+    keypoints: CocoKeypointsConfig | None = None,
     subset: int | None = None,
 ) -> CocoAnnotations:
     """Check the contents of a COCO file and convert them to arrays; the report raises or counts unusable entries.
 
     ``class_names`` selects and orders the classes; None takes all. ``min_box`` is the minimum side of a box in pixels;
-    None ignores the boxes. ``masks`` is the form in which masks are read; None reads none. ``subset`` is the number of
-    images to take from the beginning of the file; None takes all.
+    None ignores the boxes. ``masks`` is the form in which masks are read; None reads none; the
+    same for ``keypoints``. ``subset`` is the number of images to take from the beginning of the file; None takes all.
     """
-    categories = read_categories(file.categories, class_names, path)
+    categories = read_categories(file.categories, class_names, path, keypoints)
     images = read_images(file.images, report, path, subset)
     report.read["images"] += len(images) + report.skipped_count("images")
     reader = AnnotationReader(file.annotations, path, images, categories, min_box, masks)
@@ -127,5 +134,6 @@ def read_annotations(
     return CocoAnnotations(
         categories.names, categories.ids, images.rows, images.ids, images.file_names, images.sizes,
         np.searchsorted(objects.images, np.arange(len(images) + 1)),
-        objects.rows, objects.boxes, objects.labels, objects.crowd, mask_table, polygon_table,
+        objects.rows, objects.boxes, objects.labels, objects.crowd, objects.keypoints,
+        categories.skeleton, mask_table, polygon_table,
     )  # fmt: skip

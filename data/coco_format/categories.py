@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...formats.checks import as_id, is_text
-from ...structures import DataError, UsageError, suggest
+from ...structures import DataError, Skeleton, UsageError, suggest
+from .keypoints import CocoKeypointsConfig, read_skeleton
 
 COCO_CLASSES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -44,12 +45,20 @@ class Categories:
     ids: tuple[int, ...]
     label_of: Mapping[Any, int]
     """The label of each category id of the file; ``OTHER_CLASS`` for a class that is not selected."""
+    skeleton: Skeleton | None
+    """The keypoints of the objects; None if they are not read."""
 
 
-def read_categories(categories: list[Any], wanted: Sequence[str] | None, path: str | os.PathLike[str]) -> Categories:
+def read_categories(
+    categories: list[Any],
+    wanted: Sequence[str] | None,
+    path: str | os.PathLike[str],
+    keypoints: CocoKeypointsConfig | None = None,
+) -> Categories:
     """Return the ``wanted`` classes, in this order; None selects all classes, sorted by id.
 
-    Raises DataError for invalid categories, and UsageError for a wanted class that the file does not have.
+    With a ``keypoints`` config, they must have keypoints. Raises DataError for invalid categories, and UsageError for a
+    wanted class that the file does not have.
     """
 
     def problem(case: str, what: str) -> DataError:
@@ -77,4 +86,8 @@ def read_categories(categories: list[Any], wanted: Sequence[str] | None, path: s
             raise UsageError(f"there is no class {name!r} in the annotations", suggest(name, ids), file=path)
     chosen = tuple(ids[name] for name in wanted)
     labels = {category_id: label for label, category_id in enumerate(chosen)}
-    return Categories(tuple(wanted), chosen, dict.fromkeys(names, OTHER_CLASS) | labels)
+    skeleton = None
+    if keypoints is not None:
+        entries = {category["id"]: category for category in categories}
+        skeleton = read_skeleton([entries[category_id] for category_id in chosen], keypoints, path)
+    return Categories(tuple(wanted), chosen, dict.fromkeys(names, OTHER_CLASS) | labels, skeleton)

@@ -12,6 +12,7 @@ from ...formats.json_files import parse_json, read_file
 from ...structures import DataError
 from ..dataset import DATASETS, Dataset, select_image_labels
 from ..image_files import read_image_record
+from ..object_fields import Keypoints
 from ..objects import Objects
 from ..report import DataReport, Policy
 from ..types import Record
@@ -20,7 +21,7 @@ from .opening import CocoConfig, open_coco
 
 @DATASETS.register("coco", CocoConfig)
 class CocoDataset(Dataset):
-    """A detection data set in COCO's format, with boxes and masks; crowds are ignore regions."""
+    """A detection data set in COCO's format, with boxes, masks and keypoints; crowds are ignore regions."""
 
     task: ClassVar[str] = "detection"
 
@@ -30,6 +31,7 @@ class CocoDataset(Dataset):
         self.report = DataReport(policy, config.annotations)
         self.annotations, self.indices, self._digest = open_coco(config, boxes, self.report)
         self.class_names, self.category_ids = self.annotations.class_names, self.annotations.category_ids
+        self.skeleton = self.annotations.skeleton
         self.image_ids = self.annotations.image_ids[self.indices].tolist()
 
     def __len__(self) -> int:
@@ -61,8 +63,11 @@ class CocoDataset(Dataset):
         mask_rows, size = objects.tolist(), record.full_size
         masks = None if annotations.masks is None else annotations.masks.decode(mask_rows, size)
         polygon_masks = None if annotations.polygon_masks is None else annotations.polygon_masks.decode(mask_rows, size)
-        boxes, labels = annotations.boxes, annotations.labels
-        return replace(record, objects=Objects(boxes[objects], labels[objects], boxes[crowds], masks, polygon_masks))
+        boxes, labels, keypoints = annotations.boxes, annotations.labels, None
+        if self.skeleton is not None:
+            keypoints = Keypoints(annotations.keypoints[objects], self.skeleton.flip_order)
+        table = Objects(boxes[objects], labels[objects], boxes[crowds], masks, polygon_masks, keypoints=keypoints)
+        return replace(record, objects=table)
 
     def rows_of(self, index: int) -> Int64[ndarray, " n"]:
         """Return the indices of an image's objects and crowds in the arrays of ``annotations``."""

@@ -1,4 +1,4 @@
-"""Reading of ``annotations`` in a COCO file: objects with a box, a label and optionally a mask.
+"""Reading of ``annotations`` in a COCO file: objects with a box, a label and optionally a mask and keypoints.
 
 All annotations are read into flat arrays and checked by vectorized operations. An annotation that does not pass them is
 checked again on its own, as it is in the file, by the checks of :mod:`vertebra.formats.checks`.
@@ -13,7 +13,15 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from numpy import ndarray
 
-from ...formats.checks import KnownIds, Problem, area_problem, as_id, box_problem, crowd_problem, id_problem
+from ...formats.checks import (
+    KnownIds,
+    Problem,
+    area_problem,
+    as_id,
+    box_problem,
+    crowd_problem,
+    id_problem,
+)
 from ...formats.coco import (
     CocoAnnotation,
     CocoMaskAnnotation,
@@ -28,6 +36,7 @@ from ..box_clipping import clip_boxes_to_images
 from ..report import DataReport
 from .categories import UNDECLARED, Categories
 from .images import OUTSIDE, REFUSED, UNKNOWN, ImageTable
+from .keypoints import KeypointReader
 from .mask_reader import MaskReader
 from .masks import MaskTable
 from .polygons import PolygonMaskTable
@@ -56,6 +65,8 @@ class ObjectTable:
     labels: Int64[ndarray, " n"]
     crowd: Bool[ndarray, " n"]
     """Whether it is a crowd."""
+    keypoints: Float32[ndarray, "n k 3"]
+    """x, y and visibility; without any keypoints (k = 0) if they are not read."""
 
     def take(self, chosen: Int64[ndarray, " k"]) -> "ObjectTable":
         """Return the chosen objects, in this order."""
@@ -66,7 +77,7 @@ class AnnotationReader:
     """Reader that checks the annotations of a file and returns those of the selected images and classes.
 
     ``min_box`` is the minimum side of a box in pixels; None ignores the boxes, which are then zeros. With a
-    ``mask_format`` the masks are read too, and every object must have a valid one.
+    ``mask_format`` the masks are read too, and every object must have a valid one; with a skeleton, the keypoints.
     """
 
     def __init__(
@@ -79,9 +90,9 @@ class AnnotationReader:
         mask_format: MaskFormat | None,
     ) -> None:
         count = len(rows)
-        self._rows, self._path, self._images, self._categories = rows, path, images, categories
-        self._min_box = min_box
+        self._rows, self._path, self._images, self._categories, self._min_box = rows, path, images, categories, min_box
         self._masks = None if mask_format is None else MaskReader(count, mask_format)
+        self._keypoints = KeypointReader(categories.skeleton, count)
         self._image_ids = KnownIds.of(images.index_of, "the file")
         self._category_ids = KnownIds.of(categories.label_of, "the file")
         self._indices = np.full(count, UNKNOWN, np.int64)  # image indices
@@ -104,6 +115,7 @@ class AnnotationReader:
         with paused_garbage_collection():
             for first, block in decode_blocks(self._rows, row_type):
                 self._read_block(first, block)
+            self._keypoints.read(self._rows, self._labels >= 0)
         for row in np.flatnonzero(self._indices == REFUSED).tolist():
             report.skip("annotations", "on-skipped-image", f"row {row}")
         in_subset = self._indices > OUTSIDE  # includes annotations of unknown images, which are errors
@@ -187,6 +199,9 @@ class AnnotationReader:
         suspect |= (self._areas < 0) | (self._areas >= _TOO_LARGE) | ~np.isin(self._crowd, (0, 1))
         if self._min_box is not None:
             suspect |= ~((np.abs(self._boxes) < _TOO_LARGE).all(axis=1) & (self._boxes[:, 2:] > 0).all(axis=1))
+        suspect |= self._keypoints.suspect
+        for row in np.flatnonzero(in_subset & self._keypoints.missing).tolist():
+            report.note("no-keypoints", self._id(row))
         for row in np.flatnonzero(in_subset & suspect).tolist():
             entry = self._entry(row)
             problem = self._problem(entry, row)
@@ -199,6 +214,8 @@ class AnnotationReader:
                 self._boxes[row] = entry["bbox"]
             if self._mask_missing[row] and self._masks is not None and self._labels[row] >= 0:
                 self._masks.read_one(row, entry["segmentation"], self._size(row))
+            if self._keypoints.suspect[row] and entry.get("keypoints"):
+                self._keypoints.read_one(row, entry["keypoints"])
 
     def _problem(self, entry: dict[str, Any], row: int) -> Problem | None:
         """Check an annotation as it is in the file; return None if it is valid."""
@@ -212,7 +229,7 @@ class AnnotationReader:
         problem = problem or area_problem(entry.get("area")) or crowd_problem(entry.get("iscrowd", 0))
         if problem is None and self._masks is not None:
             problem = segmentation_problem(entry.get("segmentation"), self._size(row))
-        return problem
+        return self._keypoints.problem(entry) if problem is None and self._keypoints.suspect[row] else problem
 
     def _select(self, in_subset: Bool[ndarray, " n"], report: DataReport) -> ObjectTable:
         """Return the objects for training: valid, of the selected classes, inside their image and not too small."""
@@ -234,8 +251,9 @@ class AnnotationReader:
             )
             chosen, boxes = chosen[usable], boxes[usable]
         return ObjectTable(
-            chosen, self._indices[chosen], boxes.astype(np.float32), self._labels[chosen], self._crowd[chosen] == 1
-        )
+            chosen, self._indices[chosen], boxes.astype(np.float32), self._labels[chosen], self._crowd[chosen] == 1,
+            self._keypoints.values(chosen),
+        )  # fmt: skip
 
     def _corners(self, rows: Int64[ndarray, " k"]) -> Float64[ndarray, "k 4"]:
         """Return the boxes of these rows as x1, y1, x2, y2."""

@@ -2,6 +2,7 @@
 
 import functools
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +19,9 @@ from ..file_checks import FileListing, check_files, list_files
 from ..image_files import ImageFilesConfig
 from ..report import DataReport
 from .annotations import CocoAnnotations, read_annotations
+from .keypoints import CocoKeypointsConfig
 
-VERSION = 2
+VERSION = 3
 """Cache version: increase it when the same files would give different contents, so that old entries are not reused."""
 MIN_CACHED_BYTES = 2**20
 """The results are cached for annotation files of at least this size; smaller ones are read as fast as the cache."""
@@ -40,6 +42,9 @@ class CocoConfig(ImageFilesConfig):
     with ``truth="polygons"``. RLE masks become the outlines of their pixels. Bitmaps take one byte per object and pixel
     of the original image until it is resized: 1.2 GB, at times 1.6 GB, for 100 objects in 12 million pixels, in every
     worker. Polygons take almost no memory."""
+    keypoints: CocoKeypointsConfig | None = None
+    """Read the keypoints of objects, and evaluate predicted keypoints; the categories of the file must have them. None:
+    do not read them."""
     min_box: float = Field(default=1.0, ge=0)
     """Objects with a side shorter than this, in original pixels, are not used for training."""
     subset: int | None = Field(default=None, gt=0)
@@ -80,6 +85,7 @@ def _cache_key(config: CocoConfig, boxes: bool, report: DataReport, digest: str)
         "policy": report.policy,
         "class_names": config.class_names,
         "masks": config.mask_format if config.masks else None,
+        "keypoints": None if config.keypoints is None else config.keypoints.model_dump(mode="json"),
         "min_box": config.min_box if boxes else None,
         "subset": config.subset,
         "keep_empty": config.keep_empty,
@@ -115,22 +121,32 @@ def _build(config: CocoConfig, boxes: bool, report: DataReport, digest: str) -> 
             class_names=config.class_names,
             min_box=config.min_box if boxes else None,
             masks=config.mask_format if config.masks else None,
+            keypoints=config.keypoints,
             subset=config.subset,
         )
         del file
         listing = list_files(config.images, annotations.file_names.tolist())
         usable = _check_image_files(config, annotations, listing, report)
     _count_objects(annotations, usable, report)
-    if not config.keep_empty:
-        without = np.diff(annotations.starts) == 0
-        for index in np.flatnonzero(usable & without).tolist():
-            report.skip("images", "without-objects", annotations.image_ids[index].item())
-        usable &= ~without
+    unwanted = {"without-objects": (np.diff(annotations.starts) == 0) & (not config.keep_empty)}
+    if config.keypoints is not None:
+        unwanted["few-keypoints"] = _labeled_keypoints(annotations) < config.keypoints.min_labeled
+    for case, images in unwanted.items():
+        for index in np.flatnonzero(usable & images).tolist():
+            report.skip("images", case, annotations.image_ids[index].item())
+        usable &= ~images
     used = np.flatnonzero(usable)
     report.require_images(len(used), "check the paths and classes")
     arrays = annotations.arrays() | {"used": used, "file_sizes": listing.sizes, "file_times": listing.times}
-    names = {"class_names": annotations.class_names, "category_ids": annotations.category_ids}
+    skeleton = None if annotations.skeleton is None else asdict(annotations.skeleton)
+    names = {"class_names": annotations.class_names, "category_ids": annotations.category_ids, "skeleton": skeleton}
     return Contents(arrays, {**names, "report": report.state()})
+
+
+def _labeled_keypoints(annotations: CocoAnnotations) -> Int64[ndarray, " n"]:
+    """Return the number of labeled keypoints of the objects of each image."""
+    labeled = (annotations.keypoints[..., 2] > 0).sum(axis=1)
+    return np.diff(np.concatenate([[0], np.cumsum(labeled)])[annotations.starts])
 
 
 def _check_image_files(

@@ -85,7 +85,7 @@ def classes_by_task(things: Classes, stuff: Classes, semantic_things: Literal["o
     unused = 0 if 0 not in stuff.ids else max(stuff.ids) + 1
     semantic = things if semantic_things == "each" else Classes((THINGS,), (unused,))
     return {
-        "panoptic": Classes((*things.names, *stuff.names), (*things.ids, *stuff.ids), len(things.names)),
+        "panoptic": Classes((*things.names, *stuff.names), (*things.ids, *stuff.ids), num_things=len(things.names)),
         "detection": things,
         "semantic": Classes((*stuff.names, *semantic.names), (*stuff.ids, *semantic.ids)),
     }
@@ -173,7 +173,7 @@ def _read_categories(categories: list[Any], config: CocoPanopticConfig) -> tuple
                 "correct the categories", case="no-categories", file=path,
             )  # fmt: skip
         known = read_categories(chosen, wanted, path)
-        selected.append(Categories(known.names, known.ids, every.label_of))
+        selected.append(known._replace(label_of=every.label_of))
     return selected[0], selected[1]
 
 

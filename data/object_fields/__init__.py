@@ -2,19 +2,21 @@
 
 import numpy as np
 
-from .base import OBJECT_FIELDS, Carried, MaskField, ObjectField, Window, declare_object_field
+from .base import OBJECT_FIELDS, Carried, Coverable, MaskField, ObjectField, Window, declare_object_field
 from .boxes import BoxField, RegionField
 from .constants import ConstantField
+from .keypoints import KeypointField, Keypoints
 from .masks import BitmapField, resize_nearest
 from .polygon_masks import PolygonField
 
-# `Instances` declares these five itself; other fields are declared with `declare_object_field`.
+# `Instances` declares these six itself; other fields are declared with `declare_object_field`.
 OBJECT_FIELDS.update(
     boxes=BoxField(),
     labels=ConstantField("label", np.int64),
     ignored=RegionField(),
     masks=BitmapField(),
     polygon_masks=PolygonField(),
+    keypoints=KeypointField(),
 )
 
 __all__ = [
@@ -23,6 +25,9 @@ __all__ = [
     "BoxField",
     "Carried",
     "ConstantField",
+    "Coverable",
+    "KeypointField",
+    "Keypoints",
     "MaskField",
     "ObjectField",
     "PolygonField",

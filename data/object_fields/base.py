@@ -110,6 +110,14 @@ class MaskField(ObjectField[Value]):
         """Return the box (xyxy) of the part of each mask inside a window, in its pixels; zeros for an empty part."""
 
 
+class Coverable(ABC, Generic[Value]):
+    """A mixin for field types whose values depend on which pixels of an object can be seen."""
+
+    @abstractmethod
+    def cover(self, value: Value, covered: UInt8[ndarray, "h w"]) -> Value:
+        """Return the value after other objects were painted over the pixels where ``covered`` is 1."""
+
+
 OBJECT_FIELDS: dict[str, ObjectField] = {}
 """All declared fields, by name; if several of them are masks, boxes are fitted to the first."""
 

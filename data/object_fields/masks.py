@@ -11,12 +11,12 @@ from numpy import ndarray
 from torch import Tensor
 
 from ...structures import require_one_per_box
-from .base import Carried, MaskField, Window
+from .base import Carried, Coverable, MaskField, Window
 
 Bitmaps = UInt8[ndarray, "_ _ _"]
 
 
-class BitmapField(MaskField[Bitmaps]):
+class BitmapField(MaskField[Bitmaps], Coverable[Bitmaps]):
     """The field type of masks of the size of the image: 1 on the object and 0 elsewhere."""
 
     def check(self, value: Any, count: int, size: tuple[int, int] | None) -> None:
@@ -47,6 +47,9 @@ class BitmapField(MaskField[Bitmaps]):
         placed = np.zeros((count, *size), np.uint8)
         placed[:, top : top + height, left : left + width] = value
         return placed
+
+    def cover(self, value: Bitmaps, covered: UInt8[ndarray, "h w"]) -> Bitmaps:
+        return value & ~covered
 
     def carry(self, value: Bitmaps) -> Carried:
         return Carried(masks=value)

@@ -144,6 +144,12 @@ def _exact_mean(values: Sequence[float]) -> float | None:
 
 
 def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]:
-    """Return the content of ``eval.json``: the summary of each scores by name, ``per_class`` values, and ``facts``."""
-    summaries = {name: scored.summary for name, scored in scores.items()}
-    return {**summaries, "per_class": {name: scored.per_class for name, scored in scores.items()}, **facts}
+    """Return the content of ``eval.json``: the summary of each scores by name, ``per_class`` values, and ``facts``.
+
+    If keypoints were scored, there are ``per_keypoint`` values too.
+    """
+    tables: dict[str, Any] = {name: scored.summary for name, scored in scores.items()}
+    tables["per_class"] = {name: scored.per_class for name, scored in scores.items()}
+    if found := {name: scored.per_keypoint for name, scored in scores.items() if scored.per_keypoint}:
+        tables["per_keypoint"] = found
+    return {**tables, **facts}

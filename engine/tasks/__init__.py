@@ -13,6 +13,7 @@ from ...heads import (
     HeadConfig,
     MultiHead,
     MultiHeadConfig,
+    required_keypoints,
     required_mask_format,
     target_task_of_head,
     task_of_head,
@@ -61,7 +62,7 @@ def require_targets(head: HeadConfig, dataset: Dataset) -> None:
             f"the head is for {task}, but the data set is for {dataset.task}",
             f"choose another data set, or one of the heads {', '.join(fitting)}",
         )
-    mask_format = required_mask_format(head)
+    mask_format, keypoints = required_mask_format(head), required_keypoints(head)
     if isinstance(head, MultiHeadConfig):
         for part in head.heads.values():
             require_targets(part, dataset.part(target_task_of_head(part.name)))
@@ -74,6 +75,23 @@ def require_targets(head: HeadConfig, dataset: Dataset) -> None:
         raise UsageError(
             f"the head needs masks as {mask_format}, but the data set provides {dataset.mask_format}",
             f"set mask_format={mask_format} in the data set's config, or change the targets of the head's mask branch",
+        )
+    if keypoints is not None:
+        _require_keypoints(keypoints, dataset)
+
+
+def _require_keypoints(names: tuple[str, ...], dataset: Dataset) -> None:
+    """Raise UsageError if the data set has no keypoints, or others than these."""
+    if dataset.skeleton is None:
+        raise UsageError(
+            "the head needs keypoints, but the data set provides none",
+            "set keypoints={} in the data set's config if its file has them, or leave out the head's keypoint branch",
+        )
+    if dataset.skeleton.names != names:
+        raise UsageError(
+            f"the head predicts the keypoints {', '.join(names)}, but the data set has "
+            f"{', '.join(dataset.skeleton.names)}",
+            "set names in the head's keypoint branch to those of the data set, in its order",
         )
 
 

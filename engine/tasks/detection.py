@@ -1,26 +1,28 @@
-"""Object detection and instance segmentation."""
+"""Object detection, instance segmentation and keypoints."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from ...data import Dataset, PolygonMask, Record, pad_polygon_masks
-from ...evaluation import Scores, evaluate_coco, evaluate_voc, to_coco_results
-from ...inference import Picture, blend_masks, class_color, draw_boxes
+from ...evaluation import CocoTask, Scores, evaluate_coco, evaluate_voc, to_coco_results
+from ...inference import Picture, blend_masks, class_color, draw_boxes, draw_keypoints
 from ...ops import paste_masks, rasterize_polygon_masks
-from ...structures import Classes, Detections, RoIMasks
+from ...structures import HIDDEN, UNLABELED, Classes, Detections, RoIMasks
 from ..config import EvaluationConfig
 from .base import TASKS, Rows, Task
 
+MIN_KEYPOINT_SCORE = 0.05
+"""Predicted keypoints with a lower score are not drawn, as in detectron2."""
 VOC_RULES: Mapping[str, Literal["11-point", "area"]] = {"voc07": "11-point", "voc12": "area"}
 
 
 @TASKS.register("detection")
 class DetectionTask(Task[Detections]):
-    """Object detection, and instance segmentation if the head predicts masks."""
+    """Object detection, instance segmentation if the head predicts masks, and keypoints if it predicts those."""
 
     row_field: ClassVar[str] = "score"
 
@@ -28,7 +30,8 @@ class DetectionTask(Task[Detections]):
         self.classes = classes
 
     def rows(self, prediction: Detections, image_id: int | str) -> Rows:
-        return to_coco_results(prediction, image_id, self.classes.ids)
+        skeleton = self.classes.skeleton
+        return to_coco_results(prediction, image_id, self.classes.ids, 0.0 if skeleton is None else skeleton.offset)
 
     def score(self, dataset: Dataset, rows: Rows, config: EvaluationConfig) -> dict[str, Scores]:
         truth = dataset.ground_truth()
@@ -36,7 +39,9 @@ class DetectionTask(Task[Detections]):
         for metric in dataset.metrics:
             if metric == "coco":
                 tasks = _scored_tasks(dataset, rows, config.boundary)
-                scores |= {task: evaluate_coco(truth, rows, engine=config.engine, task=task) for task in tasks}
+                scores |= {
+                    task: evaluate_coco(truth, rows, config.engine, task, config.keypoint_sigmas) for task in tasks
+                }
             else:
                 scores[metric] = evaluate_voc(truth, rows, VOC_RULES[metric])
         return scores
@@ -51,33 +56,51 @@ class DetectionTask(Task[Detections]):
             image = blend_masks(
                 image, ((mask > 0, class_color(label)) for mask, label in zip(masks, labels, strict=True))
             )
-        return draw_boxes(image, torch.from_numpy(objects.boxes), torch.from_numpy(objects.labels), self.classes.names)
+        image = draw_boxes(image, torch.from_numpy(objects.boxes), torch.from_numpy(objects.labels), self.classes.names)
+        if objects.keypoints is None:
+            return image
+        visibility = objects.keypoints.values[..., 2]
+        return self._draw_keypoints(image, objects.keypoints.values, visibility > UNLABELED, visibility == HIDDEN)
 
     def draw(self, image: Picture, prediction: Detections, score: float) -> Picture:
         drawn = prediction[prediction.scores >= score]
         if drawn.masks is not None:
             image = blend_masks(image, _colored_masks(drawn, drawn.masks))
-        return draw_boxes(image, drawn.boxes, drawn.labels, self.classes.names, drawn.scores)
+        image = draw_boxes(image, drawn.boxes, drawn.labels, self.classes.names, drawn.scores)
+        if drawn.keypoints is None:
+            return image
+        keypoints = drawn.keypoints.cpu().numpy()
+        shown = keypoints[..., 2] >= MIN_KEYPOINT_SCORE
+        return self._draw_keypoints(image, keypoints, shown, np.zeros_like(shown))
+
+    def _draw_keypoints(
+        self,
+        image: Picture,
+        keypoints: Float[np.ndarray, "n k 3"],
+        shown: Bool[np.ndarray, "n k"],
+        hollow: Bool[np.ndarray, "n k"],
+    ) -> Picture:
+        edges = () if self.classes.skeleton is None else self.classes.skeleton.edges
+        return draw_keypoints(image, keypoints[..., :2], edges, shown, hollow)
 
     def describe(self, prediction: Detections, score: float) -> str:
         return f"{int((prediction.scores >= score).sum())} of {len(prediction)} detections with a score >= {score}"
 
 
-def _scored_tasks(dataset: Dataset, rows: Rows, boundary: bool) -> list[Literal["bbox", "segm", "boundary"]]:
+def _scored_tasks(dataset: Dataset, rows: Rows, boundary: bool) -> list[CocoTask]:
     """Return what can be scored: the rows have the field, and the data set the ground truth.
 
     If there are no rows, everything with ground truth is scored, as 0.
     """
-    fields = {field for row in rows for field in row} if rows else {"bbox", "segmentation"}
-    masks = dataset.masks and "segmentation" in fields
-    tasks: list[Literal["bbox", "segm", "boundary"]] = []
-    if "bbox" in fields or not masks:
-        tasks.append("bbox")
-    if masks:
+    fields = {field for row in rows for field in row} if rows else {"bbox", "segmentation", "keypoints"}
+    tasks: list[CocoTask] = ["bbox"] if "bbox" in fields else []
+    if dataset.masks and "segmentation" in fields:
         tasks.append("segm")
-    if masks and boundary:
-        tasks.append("boundary")
-    return tasks
+        if boundary:
+            tasks.append("boundary")
+    if dataset.skeleton is not None and "keypoints" in fields:
+        tasks.append("keypoints")
+    return tasks or ["bbox"]
 
 
 def _colored_masks(

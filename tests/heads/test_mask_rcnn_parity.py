@@ -111,5 +111,5 @@ def test_losses_equal_torchvisions(pair):
 
 def test_unknown_names_of_weights_are_refused():
     """By hand: exit code 4, naming the tensor."""
-    with pytest.raises(CheckpointError, match=r"roi_heads.keypoint_head.0.weight is not a tensor of torchvision's"):
-        from_torchvision_detector({"roi_heads.keypoint_head.0.weight": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match=r"roi_heads.gaze_head.0.weight is not a tensor of torchvision's"):
+        from_torchvision_detector({"roi_heads.gaze_head.0.weight": torch.zeros(1)})

@@ -18,6 +18,7 @@ from vertebra.heads import (
     DeepLabConfig,
     FCOSConfig,
     HeadConfig,
+    KeypointBranchConfig,
     MaskBranchConfig,
     MultiHeadConfig,
     RCNNConfig,
@@ -274,3 +275,19 @@ def test_invalid_start_is_refused_in_one_line(fault, code, shapes, trained, tmp_
     assert main(["train", str(tmp_path / "config.json"), "--output", str(tmp_path / "run"), "--device", "cpu"]) == code
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
+
+
+def test_keypoints_are_matched_by_name():
+    """Law: both models predict the same heatmaps for the keypoints that both have; a new one keeps its weights."""
+    before, after = ("nose", "left_wing", "tail"), ("tail", "beak", "nose", "left_wing")
+    head = rcnn().replace(keypoint=KeypointBranchConfig(names=before, convolutions=(8,)))
+    other = head.replace(keypoint=head.keypoint.replace(names=after))
+    source, model, fresh = build(head, OLD, 1), build(other, NEW, 2), build(other, NEW, 2)
+    transfer_weights(model, source)
+    features = features_of(pyramid(), 96, 96)
+    boxes = torch.tensor([[[4.0, 4.0, 40.0, 50.0]]]).expand(2, -1, -1)
+    ours, theirs = (each.head.keypoint(features, boxes) for each in (model, source))
+    for name in before:
+        torch.testing.assert_close(ours[:, :, after.index(name)], theirs[:, :, before.index(name)], rtol=0, atol=1e-5)
+    assert torch.equal(model.head.keypoint.heatmaps.weight[:, 1], fresh.head.keypoint.heatmaps.weight[:, 1])
+    assert torch.equal(model.head.keypoint.heatmaps.bias[1], fresh.head.keypoint.heatmaps.bias[1])

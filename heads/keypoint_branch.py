@@ -1,0 +1,139 @@
+"""The keypoint branch of Keypoint R-CNN: RoIAlign, convolutions, and a heatmap per keypoint (1703.06870 section 5)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from pydantic import Field, PositiveInt, field_validator
+from torch import Tensor, nn
+
+from ..ops import (
+    DecodingRule,
+    NormKind,
+    RoIAlignConfig,
+    all_reduce_mean,
+    decode_keypoints,
+    encode_keypoints,
+    heatmap_scores,
+    take_targets,
+)
+from ..structures import COCO_KEYPOINTS, Detections, FeatureInfo, Features, Instances, NonNegative
+from .class_rows import ClassRows
+from .regions import (
+    RegionBranch,
+    RegionBranchConfig,
+    RegionPooler,
+    RegionSamples,
+    initialize_convolutions,
+    region_convolutions,
+    repeat_positives,
+)
+
+
+class KeypointBranchConfig(RegionBranchConfig):
+    """The options of the keypoint branch; defaults are detectron2's, torchvision's differences are noted."""
+
+    names: tuple[str, ...] = Field(default=COCO_KEYPOINTS, min_length=1)
+    """The keypoints to predict, for objects of all classes; they must be those of the data set, in its order."""
+    levels: tuple[str, ...] | None = None
+    """The levels to read. None: ``p2..p5``."""
+    pool: RoIAlignConfig = RoIAlignConfig(size=14)
+    """RoIAlign of the regions; heatmaps have four times its size."""
+    convolutions: tuple[PositiveInt, ...] = (512,) * 8
+    """Channels of the 3x3 convolutions."""
+    norm: NormKind = "none"
+    """The norm after each of these convolutions."""
+    normalizer: Literal["labeled", "fixed"] = "labeled"
+    """The loss is the sum over keypoints divided by: ``labeled``, the number of labeled keypoints inside their regions
+    (torchvision; detectron2's default); ``fixed``, the number that there would be if every positive sample that the box
+    branch may take had all keypoints (detectron2 with ``NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS=False``)."""
+    loss_weight: NonNegative = 1.0
+    """Factor of the loss; detectron2 recommends 4 with ``normalizer="fixed"``."""
+    decoding: DecodingRule = "bicubic"
+    """How a keypoint is located on its heatmap; detectron2 and torchvision: ``bicubic``."""
+    score: Literal["probability", "logit"] = "probability"
+    """The score of a keypoint: the value of its heatmap after the softmax, or before (torchvision)."""
+    fixed_rows: bool = False
+    """Compute the maximum number of positive samples for every image, as in ``MaskBranchConfig``."""
+
+    @field_validator("names")
+    @classmethod
+    def _require_distinct_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"keypoints need unique names; got {names}")
+        return names
+
+    @property
+    def mask_format(self) -> None:
+        """None, since the branch needs no masks."""
+
+    def build(self, feature_info: Mapping[str, FeatureInfo], num_classes: int) -> "KeypointBranch":
+        """Build the branch for a pyramid with these levels."""
+        return KeypointBranch(feature_info, num_classes, self)
+
+
+class KeypointBranch(RegionBranch):
+    """The keypoint branch of an R-CNN: predicts a heatmap of each keypoint for each region, whatever its class."""
+
+    def __init__(
+        self,
+        feature_info: Mapping[str, FeatureInfo],
+        num_classes: int,
+        config: KeypointBranchConfig = KeypointBranchConfig(),
+    ) -> None:
+        super().__init__()
+        self.config, self.num_classes = config, num_classes
+        self.pool = RegionPooler("keypoint branch", feature_info, config.levels, config.pool)
+        self.convolutions = region_convolutions(self.pool.channels, config.convolutions, config.norm)
+        width = [self.pool.channels, *config.convolutions][-1]
+        self.heatmaps = nn.ConvTranspose2d(width, len(config.names), 4, stride=2, padding=1)
+        self.class_rows = {"heatmaps": ClassRows(names=config.names, transposed=True)}
+        initialize_convolutions(self.heatmaps)
+
+    def forward(self, features: Features, boxes: Float[Tensor, "b r 4"]) -> Float[Tensor, "b r k s s"]:
+        """Return the logits of each keypoint's heatmap over each region."""
+        heatmaps = self.heatmaps(self.convolutions(self.pool(features, boxes))).float()
+        heatmaps = F.interpolate(heatmaps, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return heatmaps.unflatten(0, boxes.shape[:2])
+
+    def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
+        """Compute ``loss_keypoint``: the cross-entropy over the cells of the heatmap of each labeled keypoint.
+
+        Keypoints that are not labeled or outside their region are ignored. Without any the loss is 0.
+        """
+        capacity = samples.valid.numel() * len(self.config.names)
+        samples = repeat_positives(samples, self.num_classes, self.config.fixed_rows)
+        heatmaps = self(features, samples.boxes)
+        keypoints = torch.stack(
+            [self._keypoints_of(*image) for image in zip(samples.target_indices, targets, strict=True)]
+        )
+        cells, found = encode_keypoints(keypoints, samples.boxes, heatmaps.shape[-1])
+        counted = found & samples.valid[..., None]
+        errors = F.cross_entropy(heatmaps.flatten(3).flatten(0, 2), cells.flatten(), reduction="none")
+        total = self.config.loss_weight * torch.where(counted.flatten(), errors, 0).sum()
+        if self.config.normalizer == "fixed":
+            return {"loss_keypoint": total / capacity}
+        return {"loss_keypoint": total / all_reduce_mean(counted.sum().float()).clamp(min=1)}
+
+    def predict(
+        self, features: Features, boxes: Float[Tensor, "b r 4"], labels: Int64[Tensor, "b r"]
+    ) -> Float[Tensor, "b r k s s"]:
+        """Return the logits of each keypoint's heatmap over each region."""
+        return self(features, boxes)
+
+    def attach(self, detections: Detections, values: Float[Tensor, "n k s s"], size: tuple[int, int]) -> Detections:
+        """Return the detections with the keypoints located on their heatmaps."""
+        points, maxima = decode_keypoints(values, detections.boxes, self.config.decoding)
+        scores = maxima if self.config.score == "logit" else heatmap_scores(values, maxima)
+        return replace(detections, keypoints=torch.cat([points, scores[..., None]], dim=2))
+
+    def _keypoints_of(self, target_indices: Int64[Tensor, " r"], target: Instances) -> Float[Tensor, "r k 3"]:
+        """Return the keypoints of each sample's object; unlabeled ones if the image has no objects."""
+        keypoints, count = target.keypoints, len(self.config.names)
+        if keypoints is None or keypoints.shape[1] != count:
+            given = "none" if keypoints is None else f"{keypoints.shape[1]}"
+            raise ValueError(f"a keypoint branch needs targets with {count} keypoints per object; these have {given}")
+        return take_targets(keypoints, target_indices, keypoints.new_zeros(len(target_indices), count, 3))
