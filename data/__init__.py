@@ -18,7 +18,7 @@ from .polygons import PolygonMask, pad_polygon_masks
 from .report import DataReport, Policy
 from .resize_annotations import resize_annotations
 from .sampling import SamplingConfig, Shard
-from .shapes import ShapeCropsConfig, ShapesConfig, ShapesSemanticConfig
+from .shapes import OutlinesConfig, ShapeCropsConfig, ShapesConfig, ShapesSemanticConfig
 from .transforms import (
     CenterCropConfig,
     ColorJitterConfig,
@@ -63,6 +63,7 @@ __all__ = [
     "MosaicConfig",
     "ObjectField",
     "Objects",
+    "OutlinesConfig",
     "Policy",
     "PolygonMask",
     "RandomCropConfig",

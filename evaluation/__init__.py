@@ -1,4 +1,4 @@
-"""Evaluation: metrics of detections (COCO, PASCAL VOC), classification and semantic segmentation (layer 2).
+"""Evaluation: metrics of detections (COCO, PASCAL VOC), classification, embeddings and semantic segmentation (layer 2).
 
 Results are in COCO's file format.
 """
@@ -6,8 +6,10 @@ Results are in COCO's file format.
 from .classification import evaluate_classification, to_class_results
 from .coco import Engine, evaluate_coco, to_coco_results
 from .confusion import ConfusionMatrix
+from .embedding import evaluate_embeddings, to_embedding_results
 from .scores import Scores, format_scores
 from .semantic import evaluate_semantic, to_semantic_results
+from .verification import evaluate_verification
 from .voc import evaluate_voc
 
 __all__ = [
@@ -16,10 +18,13 @@ __all__ = [
     "Scores",
     "evaluate_classification",
     "evaluate_coco",
+    "evaluate_embeddings",
     "evaluate_semantic",
+    "evaluate_verification",
     "evaluate_voc",
     "format_scores",
     "to_class_results",
     "to_coco_results",
+    "to_embedding_results",
     "to_semantic_results",
 ]

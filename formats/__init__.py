@@ -8,6 +8,7 @@ from .class_maps import check_class_map, read_class_map
 from .coco import read_ground_truth
 from .images import IMAGE_SUFFIXES, check_image, image_size, read_image, read_reduced_image
 from .json_files import RepeatedKeyError, add_file_to_error, read_json, require_unique_keys, write_json, write_text
+from .pairs import ImagePair, read_pairs
 from .results import (
     ResultError,
     check_results,
@@ -22,6 +23,7 @@ from .voc import VocAnnotation, VocObject, read_class_names, read_voc_annotation
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "ImagePair",
     "KnownIds",
     "Problem",
     "RepeatedKeyError",
@@ -42,6 +44,7 @@ __all__ = [
     "read_ground_truth",
     "read_image",
     "read_json",
+    "read_pairs",
     "read_reduced_image",
     "read_voc_annotation",
     "read_voc_list",

@@ -3,6 +3,7 @@
 Importing this package registers the built-in heads in ``HEADS``.
 """
 
+from .arcface import COSFACE, ArcFaceConfig, ArcFaceHead, add_margin
 from .base import HEADS, Head, HeadConfig, LearnsMasks, required_mask_format, target_task_of_head, task_of_head
 from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput
 from .class_rows import ClassRows, class_rows_by_tensor
@@ -43,6 +44,7 @@ from .torchvision import (
 
 __all__ = [
     "CASCADE",
+    "COSFACE",
     "HEADS",
     "RPN",
     "TORCHVISION",
@@ -52,6 +54,8 @@ __all__ = [
     "TORCHVISION_RETINANET",
     "TORCHVISION_RETINANET_V2",
     "TORCHVISION_V2",
+    "ArcFaceConfig",
+    "ArcFaceHead",
     "AuxiliaryConfig",
     "BoxBranch",
     "BoxBranchConfig",
@@ -92,6 +96,7 @@ __all__ = [
     "SemanticLossConfig",
     "UNetConfig",
     "UNetHead",
+    "add_margin",
     "class_rows_by_tensor",
     "proposal_recall",
     "required_mask_format",

@@ -6,11 +6,14 @@ The annotations include classes, masks and boxes of the visible parts of objects
 from .crops import ShapeCropsConfig, draw_crop
 from .dataset import ShapesConfig, ShapesSemanticConfig, build_shapes, build_shapes_semantic
 from .folder import write_shapes
+from .outlines import Outlines, OutlinesConfig, draw_outline_image
 from .scene import Scene, SceneConfig, SceneObject, draw_scene
 from .shape_polygons import CLASS_NAMES
 
 __all__ = [
     "CLASS_NAMES",
+    "Outlines",
+    "OutlinesConfig",
     "Scene",
     "SceneConfig",
     "SceneObject",
@@ -20,6 +23,7 @@ __all__ = [
     "build_shapes",
     "build_shapes_semantic",
     "draw_crop",
+    "draw_outline_image",
     "draw_scene",
     "write_shapes",
 ]

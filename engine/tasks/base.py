@@ -26,6 +26,11 @@ class Task(ABC, Generic[Prediction]):
 
     row_field: ClassVar[str] = ""
     """A field of results rows that identifies this task: no task after it in ``TASKS`` has it."""
+    vector_field: ClassVar[str] = ""
+    """A field of results rows with a vector of fixed length, if there is one: ``vertebra predict`` also writes these
+    vectors as an array."""
+    open_set: ClassVar[bool] = False
+    """Whether a model may be evaluated on classes that it was not trained on."""
     higher_is_better: bool = True
     """Whether a higher main score (the first number of the first scores) is better; it picks the best checkpoint."""
 
