@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..formats import read_ground_truth, write_json, write_results
+from ..formats import read_ground_truth, write_json, write_results, write_vectors
 from ..inference import Predictor, load_photo, write_image
 from ..structures import Classes, UsageError, suggest
-from .tasks import Rows, pick_task, results_files
+from .tasks import TASKS, Rows, pick_task, results_files
 
 NamedFile = tuple[Path, str]
 """The path of an image file, and its name in the output: its path relative to the folder that the user gave."""
@@ -26,6 +26,7 @@ def predict_files(
     """Predict image files, draw the predictions scoring at least ``score``, and return the names of the results files.
 
     Writes to ``output`` a picture of each image, the results files, and ``images.json`` with the id of each image.
+    Embeddings are also written to ``vectors.npz``, with the names of the images (see :func:`write_vectors`).
     Image ids count from 1. With ``annotations``, a COCO file, image ids (matched by file name) and category ids
     (matched by class name) are those of that file, so that the results can be scored against it. Raises UsageError if
     an image or a class is missing in that file, or if a picture would overwrite an image.
@@ -51,10 +52,22 @@ def predict_files(
     results = results_files(task, rows)
     for name, rows_of_file in results.items():
         write_results(output / name, rows_of_file)
+    arrays = _write_vector_files(output, results, names)
     write_json(output / "images.json", entries)
     origin = "count from 1 and match no annotation file" if annotations is None else f"are those of {annotations}"
     say(f"image ids in {', '.join(results)} {origin}; images.json lists them with their file names")
-    return list(results)
+    return [*results, *arrays]
+
+
+def _write_vector_files(output: Path, results: Mapping[str, Rows], names: Sequence[str]) -> list[str]:
+    """Write the vectors in results files, which have a row for each image, as arrays; return the names of the files."""
+    fields = {TASKS[name].vector_field for name in TASKS} - {""}
+    written = []
+    for file, rows in results.items():
+        for field in fields & rows[0].keys() if rows else ():
+            written.append(Path(file.replace("results", "vectors")).with_suffix(".npz").name)
+            write_vectors(output / written[-1], names, [row[field] for row in rows])
+    return written
 
 
 def _choose_pictures(files: Sequence[NamedFile], output: Path) -> list[Path]:

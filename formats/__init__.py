@@ -16,6 +16,7 @@ from .results import (
     require_same_images,
     sort_results,
     write_results,
+    write_vectors,
 )
 from .rle import decode_mask, encode_mask, encode_segmentation, rle_problem, size_problem
 from .segmentations import segmentation_problem
@@ -57,4 +58,5 @@ __all__ = [
     "write_json",
     "write_results",
     "write_text",
+    "write_vectors",
 ]

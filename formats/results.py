@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
+
 from ..structures import DataError, is_number
 from .checks import KnownIds, Problem, box_problem, id_problem
 from .json_files import add_file_to_error, read_json, write_text
@@ -73,6 +75,14 @@ def write_results(path: str | os.PathLike[str], results: Sequence[dict[str, Any]
             "train again with a lower learning rate", case="non-finite-result", file=path,
         ) from None  # fmt: skip
     write_text(path, "[" + ",\n".join(lines) + "]\n")
+
+
+def write_vectors(path: str | os.PathLike[str], names: Sequence[str], vectors: Sequence[Sequence[float]]) -> None:
+    """Write an ``.npz`` file with the arrays ``names``, of text, and ``vectors``, float32 with a row for each name.
+
+    ``numpy.load`` reads it without pickle.
+    """
+    np.savez(path, names=np.array(names, np.str_), vectors=np.array(vectors, np.float32))
 
 
 @contextlib.contextmanager
