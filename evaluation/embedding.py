@@ -18,6 +18,9 @@ RECALLS = {"recall@1": 1, "recall@5": 5, "recall@10": 10}
 _BLOCK = 2**23
 """The number of similarities that are computed at a time: 64 MB."""
 
+_MISS = 2**62
+"""The rank of the nearest image of the same class if there is none with a result."""
+
 Vectors = Float[ndarray, "n d"]
 
 
@@ -64,11 +67,13 @@ def _evaluate_retrieval(
     result counts as a miss. Of equally similar images those of other classes come first, so that equal embeddings of
     all images score 0.
     """
-    labels, sizes = np.array([*ground_truth.values()], np.int64), np.bincount([*ground_truth.values()], minlength=1)
-    row_labels = np.array([ground_truth[image_id] for image_id in rows], np.int64)
-    rank_of_row = _ranks(vectors, row_labels)
-    ranks = np.array([rank_of_row[rows[image_id]] if image_id in rows else len(labels) for image_id in ground_truth])
-    scored = sizes[labels] > 1 if len(labels) else np.zeros(0, bool)
+    labels = np.array([*ground_truth.values()], np.int64)
+    rank_of_row = _ranks(vectors, np.array([ground_truth[image_id] for image_id in rows], np.int64))
+    ranks = np.full(len(labels), _MISS)
+    for index, image_id in enumerate(ground_truth):
+        if image_id in rows:
+            ranks[index] = rank_of_row[rows[image_id]]
+    scored = np.bincount(labels, minlength=len(class_names))[labels] > 1
     ranks, labels = ranks[scored], labels[scored]
     counts = {
         "images": len(ground_truth),
@@ -85,9 +90,9 @@ def _evaluate_retrieval(
 def _ranks(vectors: Vectors, labels: Int64[ndarray, " n"]) -> Int64[ndarray, " n"]:
     """Return for each vector the number of those of other classes that are at least as near as the nearest of its own.
 
-    Without another of its class, it is the number of all vectors.
+    Without another of its class it is ``_MISS``.
     """
-    ranks, block = np.full(len(labels), len(labels)), max(1, _BLOCK // max(len(labels), 1))
+    ranks, block = np.full(len(labels), _MISS), max(1, _BLOCK // max(len(labels), 1))
     for start in range(0, len(labels), block):
         queries = np.arange(start, min(start + block, len(labels)))
         similarities, same = vectors[queries] @ vectors.T, labels[queries, None] == labels
@@ -95,7 +100,7 @@ def _ranks(vectors: Vectors, labels: Int64[ndarray, " n"]) -> Int64[ndarray, " n
         matches[np.arange(len(queries)), queries] = False
         nearest = np.where(matches, similarities, -np.inf).max(axis=1)
         nearer = ((similarities >= nearest[:, None]) & ~same).sum(axis=1)
-        ranks[queries] = np.where(matches.any(axis=1), nearer, len(labels))
+        ranks[queries] = np.where(matches.any(axis=1), nearer, _MISS)
     return ranks
 
 
@@ -119,7 +124,8 @@ def _check_results(results: Sequence[dict[str, Any]], ground_truth: Mapping[Any,
     def problem(result: dict[str, Any]) -> Problem | None:
         nonlocal length
         vector = result["embedding"]
-        if not isinstance(vector, list) or not vector or not set(map(type, vector)) <= {int, float}:
+        types = set(map(type, vector)) if isinstance(vector, list) else set()
+        if not types or bool in types or not all(issubclass(found, int | float) for found in types):
             return Problem("bad-embedding", f"has the embedding {vector!r:.80}, which is not a list of numbers")
         if not np.isfinite(np.array(vector, np.float64)).all():
             return Problem("bad-embedding", f"has the embedding {vector!r:.80}, which is not finite")
