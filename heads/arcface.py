@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..ops import NormKind, norm_layer
+from ..ops import norm_layer, normalize_vectors
 from ..structures import Embedding, FeatureInfo, Features, Images, NonNegative, check_targets
 from .base import HEADS, Head, HeadConfig, require_classes
 from .class_rows import ClassRows
@@ -35,9 +35,9 @@ class ArcFaceConfig(HeadConfig):
     """The levels to pool and concatenate. None: the coarsest."""
     channels: int = Field(default=512, gt=0)
     """The length of an embedding."""
-    norm: NormKind = "batch"
+    norm: Literal["batch", "sync", "none"] = "batch"
     """The norm of embeddings before they are scaled to unit length: InsightFace has ``batch``, pytorch-metric-learning
-    ``none``."""
+    none. ``sync`` computes its statistics over all processes."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout probability of the pooled features. InsightFace: 0, or 0.4 for small training sets."""
     angle_factor: float = Field(default=1.0, gt=0)
@@ -88,19 +88,19 @@ class ArcFaceHead(Head[Int64[Tensor, ""], Embedding]):
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b d"]:
         """Compute the embedding of each image, a float32 vector of unit length; padding does not change it."""
         embedded = self.embed(self.dropout(pool_levels(features, images, self.strides)))
-        return F.normalize(self.norm(embedded[:, :, None, None]).flatten(1).float())
+        return F.normalize(normalize_vectors(embedded[:, :, None, None], self.norm).flatten(1).float())
 
     def loss(self, features: Features, images: Images, targets: Sequence[Int64[Tensor, ""]]) -> dict[str, Tensor]:
-        """Return ``loss_class``, the mean cross-entropy of the logits with margin, and the metric ``target_cosine``.
+        """Return ``loss_class``, the mean cross-entropy of the logits with margin, and the metric ``target_angle``.
 
-        The metric is the cosine between an embedding and the center of its class, without margin.
+        The metric is the angle in degrees between an embedding and the center of its class, without margin.
         """
         check_targets(targets, images, self.centers.out_features)
         labels = torch.stack(list(targets))
         cosines = self._cosines(self(features, images))
         logits = self.config.scale * add_margin(cosines, labels, self.config)
-        target_cosines = cosines.detach().gather(1, labels[:, None])[:, 0]
-        return {"loss_class": F.cross_entropy(logits, labels), "target_cosine": target_cosines}
+        angles = _angle(cosines.detach().gather(1, labels[:, None])[:, 0]).rad2deg()
+        return {"loss_class": F.cross_entropy(logits, labels), "target_angle": angles}
 
     def predict(self, features: Features, images: Images) -> list[Embedding]:
         """Return the embedding of each image."""
@@ -130,7 +130,7 @@ def _with_margin(cosine: Float[Tensor, "b 1"], config: ArcFaceConfig) -> Float[T
     factor, margin = config.angle_factor, config.angular_margin
     if factor == 1 and margin == 0:  # CosFace needs no angle, whose derivative is steep near 0
         return cosine - config.cosine_margin
-    angle = cosine.clamp(_ANGLE_EPS - 1, 1 - _ANGLE_EPS).arccos()
+    angle = _angle(cosine)
     moved = (factor * angle + margin).cos()
     if config.beyond_pi == "easy":
         moved = torch.where(cosine > 0, moved, cosine)
@@ -139,3 +139,8 @@ def _with_margin(cosine: Float[Tensor, "b 1"], config: ArcFaceConfig) -> Float[T
         excess = math.pi - largest  # the margin, if the factor is 1
         moved = torch.where(angle <= largest, moved, cosine - excess * math.sin(excess))
     return moved - config.cosine_margin
+
+
+def _angle(cosine: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Return the angle in radians, with a finite derivative also for cosines of 1 and -1."""
+    return cosine.clamp(_ANGLE_EPS - 1, 1 - _ANGLE_EPS).arccos()

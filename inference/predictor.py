@@ -58,7 +58,8 @@ class Predictor:
 
         An image is a path, the bytes of an image file, a PIL image, an array (height, width) or (height, width, 1, 3 or
         4) of uint8 or uint16, or a uint8 tensor (1, 3 or 4, height, width); see :func:`load_photo`. A prediction is in
-        the pixels of the original image: ``Detections``, a class map, a ``Classification``, or a dict of these.
+        the pixels of the original image: ``Detections``, a class map, a ``Classification``, an ``Embedding``, or a dict
+        of these.
         """
         if not isinstance(images, list | tuple):
             return self._predict([load_photo(images)])[0]

@@ -52,7 +52,7 @@ from .distributed import (
 )
 from .gradients import scale_gradient
 from .losses import split_losses, total_loss
-from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
+from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer, normalize_vectors
 from .paste import paste_masks, paste_masks_in_chunks
 from .polygons import rasterize_polygon_masks
 from .pooling import masked_mean
@@ -121,6 +121,7 @@ __all__ = [
     "match_points",
     "nms_mask",
     "norm_layer",
+    "normalize_vectors",
     "pad_maps",
     "paired_iou",
     "pairwise_intersection",

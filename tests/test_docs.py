@@ -9,7 +9,15 @@ import pytest
 from vertebra.backbones import ResNetConfig
 from vertebra.data import ResizeConfig
 from vertebra.engine import SGDConfig
-from vertebra.heads import BoxBranchConfig, DeepLabConfig, FCOSConfig, MaskBranchConfig, RetinaNetConfig, RPNConfig
+from vertebra.heads import (
+    ArcFaceConfig,
+    BoxBranchConfig,
+    DeepLabConfig,
+    FCOSConfig,
+    MaskBranchConfig,
+    RetinaNetConfig,
+    RPNConfig,
+)
 from vertebra.heads.semantic import AuxiliaryConfig, SemanticConfig, SemanticLossConfig
 from vertebra.necks import FPNConfig
 from vertebra.ops import RoIAlignConfig
@@ -24,9 +32,9 @@ SOURCES = [path for path in sorted(ROOT.rglob("*")) if path.suffix in (".py", ".
 CONFIGS = {
     config.__name__: config
     for config in (
-        AuxiliaryConfig, BoxBranchConfig, DeepLabConfig, FCOSConfig, FPNConfig, InputConfig, MaskBranchConfig,
-        RPNConfig, ResNetConfig, ResizeConfig, RetinaNetConfig, RoIAlignConfig, SGDConfig, SemanticConfig,
-        SemanticLossConfig,
+        ArcFaceConfig, AuxiliaryConfig, BoxBranchConfig, DeepLabConfig, FCOSConfig, FPNConfig, InputConfig,
+        MaskBranchConfig, RPNConfig, ResNetConfig, ResizeConfig, RetinaNetConfig, RoIAlignConfig, SGDConfig,
+        SemanticConfig, SemanticLossConfig,
     )
 }  # fmt: skip
 

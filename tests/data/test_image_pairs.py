@@ -74,6 +74,6 @@ def test_pair_with_a_missing_image_is_an_error_or_skipped_and_counted(fault, tmp
 def test_pairs_of_other_images_are_an_error_even_with_skip(tmp_path):
     """docs/faults.md row 147. By hand: exit code 3, because no pair is left."""
     root = write_people(tmp_path / "people", "1 1\nCy 1 2\nCy 1 Di 1\n")
-    with pytest.raises(DataError, match="no-pairs: .*pairs.txt: no pair of the file has both its images") as caught:
+    with pytest.raises(DataError, match=r"no-pairs: .*pairs\.txt: no pair of the file has both its images") as caught:
         open_people(root, "skip")
     assert caught.value.exit_code == 3

@@ -202,16 +202,16 @@ def test_no_value_is_read_back_from_the_device():
         images = Images(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.int64))
         loss = head.loss(features, images, [torch.tensor(0), torch.tensor(1)])
         predictions = head.predict(features, images)
-    assert loss["loss_class"].shape == () and loss["target_cosine"].shape == (2,) and len(predictions[1]) == 8
+    assert loss["loss_class"].shape == () and loss["target_angle"].shape == (2,) and len(predictions[1]) == 8
 
 
-def test_metric_is_the_cosine_to_the_own_center():
+def test_metric_is_the_angle_to_the_own_center():
     """By hand: of two images, one at its center and one at a right angle to it."""
     head = head_on_vectors(ArcFaceConfig())
     head.centers.weight.data[:2] = torch.tensor([[0.0, 2.0, 0.0], [0.0, 0.0, 3.0]])
     features = {"c4": torch.tensor([[0.0, 5.0, 0.0], [4.0, 0.0, 0.0]])[:, :, None, None]}
-    metric = head.loss(features, images_of(2), [torch.tensor(0), torch.tensor(1)])["target_cosine"]
-    assert metric.tolist() == pytest.approx([1, 0]) and not metric.requires_grad
+    metric = head.loss(features, images_of(2), [torch.tensor(0), torch.tensor(1)])["target_angle"]
+    assert metric.tolist() == pytest.approx([0, 90], abs=0.03) and not metric.requires_grad
 
 
 def test_centers_have_a_row_for_each_class():
