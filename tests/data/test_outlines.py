@@ -23,13 +23,11 @@ def test_image_depends_on_seed_split_class_and_index_only():
 
 def test_labels_are_those_of_the_records():
     """Law: ground truth, pairs of index and label, and records agree; a name says which outline it is."""
-    dataset = build_dataset(config(classes_from=5))
+    dataset, names = build_dataset(config(classes_from=5)), tuple(f"outline {number}" for number in range(5, 12))
     read = [dataset.read(index) for index in range(len(dataset))]
     assert dataset.ground_truth() == {record.image_id: record.label for record in read}
     assert dataset.image_labels().tolist() == [[record.image_id, record.label] for record in read]
-    assert (
-        dataset.class_names == config(classes_from=5).classes() == tuple(f"outline {number}" for number in range(5, 12))
-    )
+    assert dataset.class_names == config(classes_from=5).classes() == names
     assert {record.image.shape for record in read} == {(32, 32, 3)}
     assert dataset.report.as_json()["totals"] == {"images": {"read": 20, "used": 20, "skipped": 0}}
 
