@@ -43,7 +43,7 @@ class ArcFaceConfig(HeadConfig):
     angle_factor: float = Field(default=1.0, gt=0)
     """Multiplier of the angle to the image's own class: 1 in ArcFace and CosFace."""
     angular_margin: float = Field(default=0.5, ge=0, lt=math.pi)
-    """Margin added to the angle, in radians. pytorch-metric-learning gives it in degrees: 28.6."""
+    """Margin added to the angle, in radians. pytorch-metric-learning has 28.6 degrees, which are 0.4992."""
     cosine_margin: NonNegative = 0.0
     """Margin subtracted from the cosine. CosFace: 0.35 in the paper and in pytorch-metric-learning, 0.4 in
     InsightFace."""

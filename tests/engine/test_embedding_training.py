@@ -9,12 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from vertebra.data import CenterCropConfig, OutlinesConfig
+from vertebra.configs import load_config
+from vertebra.data import CenterCropConfig, LoaderConfig, OutlinesConfig, build_dataset, eval_loader
 from vertebra.data.shapes import draw_outline_image
 from vertebra.engine import AdamWConfig, ExperimentConfig, ScheduleConfig, SGDConfig, experiment_config, train
 from vertebra.engine.tasks import require_classes
+from vertebra.evaluation import evaluate_embeddings
 from vertebra.heads import ArcFaceConfig, ClassificationConfig, MultiHeadConfig
-from vertebra.inference import Predictor, checkpoint_paths, open_checkpoint
+from vertebra.heads.pooling import pool_levels
+from vertebra.inference import Predictor, checkpoint_paths, load_model, open_checkpoint
 from vertebra.structures import Classes, UsageError
 from vertebra.tools.cli import main
 
@@ -194,3 +197,31 @@ def test_eight_images_are_learned(tmp_path):
     run = {"checkpoint_every": 20, "log_every": 20}
     before = tiny_embedder(model=model, train=data, val=data, recipe=recipe, run=run)
     assert train(before, tmp_path / "run")["retrieval"]["recall@1"] == 1.0
+
+
+def recall_of_features(run: Path, config: ExperimentConfig) -> float:
+    """Return recall@1 of a run's pooled features on the validation data of a config, whatever the run's head is."""
+    model, dataset = load_model(run, "cpu"), build_dataset(config.val.dataset)
+    rows = []
+    batches = eval_loader(dataset, config.val.transform, LoaderConfig(), batch_size=100, divisor=model.size_divisor)
+    for batch in batches:
+        with torch.no_grad():
+            features = pool_levels(model.features(batch.images), batch.images, {"c4": 16})
+        rows += [
+            {"image_id": image_id, "embedding": vector}
+            for image_id, vector in zip(batch.image_ids, features.tolist(), strict=True)
+        ]
+    recall = evaluate_embeddings(dataset.ground_truth(), rows, dataset.class_names)["retrieval"].summary["recall@1"]
+    assert recall is not None
+    return recall
+
+
+@pytest.mark.slow
+def test_embeddings_find_unseen_classes_better_than_a_classifiers_features(tmp_path):
+    """Learning: with the same backbone, images and steps; the docstring of the config has the figures."""
+    config = load_config("arcface_r10t_outlines")
+    recall = train(config, tmp_path / "arcface")["retrieval"]["recall@1"]
+    known = {"dataset": {"classes_from": 0, "num_classes": config.train.dataset.num_classes}}
+    train(config.replace(model={"head": ClassificationConfig()}, val=known), tmp_path / "classifier")
+    features = recall_of_features(tmp_path / "classifier", config)
+    assert 0.4 < features < recall - 0.02 < 0.9
