@@ -112,12 +112,13 @@ def test_every_convention_changes_the_loss(change):
     ],
 )
 def test_margin_beyond_pi(rule, expected):
-    """By hand: an angle of 3.0 and a margin of 0.5 are beyond pi; at 2.0 only the easy margin leaves the cosine as it
-    is."""
-    config, cosines = ArcFaceConfig(beyond_pi=rule), torch.tensor([[math.cos(3.0), 0.3], [0.3, math.cos(2.0)]])
-    moved = add_margin(cosines, torch.tensor([0, 1]), config)
-    below = math.cos(2.0) if rule == "easy" else math.cos(2.5)
-    torch.testing.assert_close(moved, torch.tensor([[expected, 0.3], [0.3, below]]), atol=1e-5, rtol=0)
+    """By hand: an angle of 3.0 and a margin of 0.5 are beyond pi. At 2.0 only the easy margin, which ends at pi / 2,
+    leaves the cosine as it is; 1.5 is below that."""
+    angles = (3.0, 2.0, 1.5)
+    cosines = torch.tensor([[math.cos(angle), 0.3] for angle in angles])
+    moved = add_margin(cosines, torch.zeros(3, dtype=torch.int64), ArcFaceConfig(beyond_pi=rule))
+    own = [expected, math.cos(2.0) if rule == "easy" else math.cos(2.5), math.cos(2.0)]
+    torch.testing.assert_close(moved, torch.tensor([[value, 0.3] for value in own]), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("factor", "margin"), [(1.0, 0.5), (0.9, 0.4), (1.35, 0.0), (1.0, 1.2)])
