@@ -46,7 +46,7 @@ from .polygons import PolygonMask, pad_polygon_masks
 from .report import DataReport, Policy
 from .resize_annotations import resize_annotations
 from .sampling import SamplingConfig, Shard
-from .shapes import ShapeCropsConfig, ShapesConfig, ShapesPanopticConfig, ShapesSemanticConfig
+from .shapes import OutlinesConfig, ShapeCropsConfig, ShapesConfig, ShapesPanopticConfig, ShapesSemanticConfig
 from .transforms import (
     CenterCropConfig,
     ColorJitterConfig,
@@ -98,6 +98,7 @@ __all__ = [
     "MosaicConfig",
     "ObjectField",
     "Objects",
+    "OutlinesConfig",
     "Policy",
     "PolygonMask",
     "RandomCropConfig",

@@ -9,6 +9,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 from pydantic import field_validator
 
+from ..formats import ImagePair
 from ..structures import Classes, MaskFormat, PartConfig, Registry, Skeleton, UsageError
 from .report import DataReport, Policy, require_policy
 from .resize_annotations import resize_annotations
@@ -60,6 +61,8 @@ class Dataset(ABC):
     category_ids: tuple[int, ...]
     """The category id of each label in the annotation files; results are written with these ids."""
     image_ids: Sequence[int | str]
+    pairs: Sequence[ImagePair] = ()
+    """Pairs of images that are of one class or of two, to evaluate embeddings with."""
     report: DataReport
 
     @abstractmethod

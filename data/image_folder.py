@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 from pydantic import Field
 
-from ..formats import IMAGE_SUFFIXES, check_image
+from ..formats import IMAGE_SUFFIXES, ImagePair, check_image, read_pairs
 from ..structures import DataError, UsageError, suggest
 from .dataset import DATASETS, Dataset
 from .file_checks import check_files_once
@@ -30,6 +30,9 @@ class ImageFolderConfig(ImageFilesConfig):
     """The class folders to use, in the order of their labels; None takes all, sorted by name."""
     subset: int | None = Field(default=None, gt=0)
     """Use only this number of images, evenly spaced over the sorted list of all images."""
+    pairs: Path | None = None
+    """A file of pairs in the format of LFW's ``pairs.txt``, with which embeddings are also evaluated. Image 1 of the
+    class ``NAME`` is the file ``NAME/NAME_0001`` with any suffix."""
 
     def classes(self) -> tuple[str, ...]:
         """Return ``class_names``; raise UsageError if it is None."""
@@ -72,6 +75,7 @@ class ImageFolder(Dataset):
         # Arrays and not lists, since worker processes can share their memory.
         self._names = np.array([os.fsencode(name) for name in names])
         self._labels = np.array(labels, np.int64)[usable]
+        self.pairs = [] if config.pairs is None else _find_pairs(config.pairs, names, report)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -150,6 +154,31 @@ def _list_images(root: Path, class_names: Sequence[str], report: DataReport) -> 
                 case="empty-class", file=root / class_names[label],
             )  # fmt: skip
     return names, labels
+
+
+def _find_pairs(path: Path, image_ids: Sequence[str], report: DataReport) -> list[ImagePair]:
+    """Read a file of pairs, and replace the names in it by image ids.
+
+    Raises DataError for a pair with a missing image or, under the policy "skip", leaves the pair out and counts it.
+    """
+    id_of_name = {name.rpartition(".")[0]: name for name in image_ids}
+    pairs = []
+    for pair in read_pairs(path):
+        missing = [str(name) for name in (pair.first, pair.second) if name not in id_of_name]
+        if not missing:
+            first, second = (id_of_name[str(name)] for name in (pair.first, pair.second))
+            pairs.append(replace(pair, first=first, second=second))
+        elif report.policy == "skip":
+            report.note("pair-without-image", missing[0])
+        else:
+            raise DataError(
+                f"line {pair.line} names an image that is not in the data set", "correct the line, or add the image",
+                case="missing-image", file=path, image_id=missing[0],
+            )  # fmt: skip
+    if not pairs:
+        what = "no pair of the file has both its images in the data set"
+        raise DataError(what, "check the file and the folder", case="no-pairs", file=path)
+    return pairs
 
 
 def _files_below(root: Path, report: DataReport) -> Iterator[str]:

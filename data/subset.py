@@ -24,6 +24,8 @@ class SubsetDataset(Dataset):
         self.masks, self.mask_format, self.skeleton = dataset.masks, dataset.mask_format, dataset.skeleton
         self.report = dataset.report
         self.image_ids = image_ids
+        kept = set(image_ids)
+        self.pairs = [pair for pair in dataset.pairs if pair.first in kept and pair.second in kept]
 
     @property
     def classes(self) -> Mapping[str, Classes]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ..data import build_dataset, require_same_classes
+from ..data import build_dataset
 from ..evaluation import Scores
 from ..inference import import_user_code, load_checkpoint_model, open_checkpoint
 from ..models import Model
@@ -17,7 +17,7 @@ from .config import ExperimentConfig, experiment_config
 from .distributed.context import init_distributed
 from .logging.progress import ProgressDisplay
 from .loop.evaluate import evaluate, scores_as_json
-from .tasks import pick_task, require_targets
+from .tasks import pick_task, require_classes, require_targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,9 @@ def evaluate_checkpoint(
             config = change(experiment_config(checkpoint))
             model = load_checkpoint_model(checkpoint, distributed.device)
             dataset = build_dataset(config.val.dataset, config.val.bad_data)
-            require_same_classes(checkpoint.classes, dataset.classes, ("the model", "the data"))
-            require_targets(checkpoint.inference_config().model.head, dataset)
+            head = checkpoint.inference_config().model.head
+            require_classes(head, checkpoint.classes, dataset.classes, ("the model", "the data"))
+            require_targets(head, dataset)
             task = pick_task(model.head, dataset.classes)
         if console is None or not distributed.is_rank_zero:
             console = Console(quiet=True)

@@ -31,6 +31,7 @@ def predict_files(
     """Predict image files, draw the predictions scoring at least ``score``, and return the names of the results files.
 
     Writes to ``output`` a picture of each image, the results files, and ``images.json`` with the id of each image.
+    Embeddings are also written to ``vectors.npz``, with the names of the images (see :func:`write_vectors`).
     Image ids count from 1. With ``annotations``, a COCO file, image ids (matched by file name) and category ids
     (matched by class name) are those of that file, so that the results can be scored against it. Raises UsageError if
     an image or a class is missing in that file, or if a picture would overwrite an image.
@@ -53,7 +54,7 @@ def predict_files(
         entries.append({"id": image_id, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
         rows += task.rows(prediction, image_id)
         say(f"{name}: {task.describe(prediction, score)}")
-    results = write_results_files(task, rows, output)
+    results = write_results_files(task, rows, output, dict(zip(image_ids, names, strict=True)))
     write_json(output / "images.json", entries)
     origin = "count from 1 and match no annotation file" if annotations is None else f"are those of {annotations}"
     say(f"image ids in {', '.join(results)} {origin}; images.json lists them with their file names")

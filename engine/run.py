@@ -17,7 +17,7 @@ from .config import ExperimentConfig, SplitConfig, experiment_config
 from .distributed.context import DistributedContext
 from .loop.step import seed_step
 from .run_folder import RunFolder
-from .tasks import Task, pick_task, require_targets
+from .tasks import Task, pick_task, require_classes, require_targets
 from .user_code import store_user_code
 
 Say = Callable[[str], None]
@@ -177,9 +177,14 @@ def _open_data(config: ExperimentConfig, folder: Path | None, say: Say) -> tuple
     """Open and check the training and the validation data; write a report of each into ``folder`` if there is one."""
     train_set = _open_split(config.train, "train", folder and folder / "data_report.json", say)
     val_set = _open_split(config.val, "val", folder and folder / "data_report_val.json", say)
-    require_same_classes(train_set.classes, val_set.classes)
     for dataset in (train_set, val_set):
         require_targets(config.model.head, dataset)
+    require_classes(config.model.head, train_set.classes, val_set.classes)
+    names, val_names = ([classes.names for classes in data.classes.values()] for data in (train_set, val_set))
+    if config.evaluation.losses and names != val_names:
+        raise UsageError(
+            "val has other classes than train, so there are no losses on its images", "set evaluation.losses to false"
+        )
     return train_set, val_set
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from numpy import ndarray
 
-from ..formats.checks import KnownIds, Problem, id_problem
-from ..formats.results import GROUND_TRUTH, ResultError, missing_field_problem
+from ..formats.checks import Problem
+from ..formats.results import check_image_results
 from ..structures import Classification, is_number
 from .scores import Scores
 
@@ -61,27 +61,12 @@ def _fraction(correct: Bool[ndarray, " n"]) -> float | None:
 
 def _check_results(results: Sequence[dict[str, Any]], ground_truth: Mapping[Any, int], num_classes: int) -> None:
     """Raise ResultError naming the image and the index of the first invalid result."""
-    image_ids = KnownIds.of(ground_truth, GROUND_TRUTH)
-    seen: set[int | str] = set()
-    for index, result in enumerate(results):
-        problem = _result_problem(result, image_ids, num_classes)
-        if problem is None and result["image_id"] in seen:
-            problem = Problem("duplicate-result", "is the second result of its image")
-        if problem is not None:
-            raise ResultError.of(index, result, problem)
-        seen.add(result["image_id"])
 
+    def problem(result: dict[str, Any]) -> Problem | None:
+        labels, scores = result["labels"], result["scores"]
+        return _labels_problem(labels, num_classes) or _scores_problem(scores, len(labels))
 
-def _result_problem(result: dict[str, Any], image_ids: KnownIds, num_classes: int) -> Problem | None:
-    """Return what is wrong with a result; None if it is valid."""
-    problem = missing_field_problem(result, "image_id", "labels", "scores")
-    if problem is not None:
-        return problem
-    return (
-        id_problem("image", result["image_id"], image_ids)
-        or _labels_problem(result["labels"], num_classes)
-        or _scores_problem(result["scores"], len(result["labels"]))
-    )
+    check_image_results(results, ground_truth, ("labels", "scores"), problem)
 
 
 def _labels_problem(labels: Any, num_classes: int) -> Problem | None:

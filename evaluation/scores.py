@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 SHOWN_CLASSES = 100
+FALSE_ACCEPT_RATES = {f"TAR@1e-{power}": 10.0**-power for power in range(1, 7)}
+"""The false accept rates at which verification is scored, by the name of the true accept rate."""
 
 DESCRIPTIONS = {
     "AP": "IoU 0.50:0.95",
@@ -26,6 +28,12 @@ DESCRIPTIONS = {
     "RQ": "F1 score of finding segments",
     "top1": "the most likely class is correct",
     "top5": "one of the five most likely classes is correct",
+    "recall@1": "the nearest image is of the same class",
+    "recall@5": "one of the five nearest images is of the same class",
+    "recall@10": "one of the ten nearest images is of the same class",
+    "accuracy": "right decisions on pairs, mean over the folds",
+    "accuracy_std": "standard deviation over the folds",
+    **{name: f"accepted pairs of one class, at {rate:g} of the others" for name, rate in FALSE_ACCEPT_RATES.items()},
     "mIoU": "mean over classes of intersection over union",
     "pixel_accuracy": "fraction of correct pixels",
     "mean_accuracy": "mean over classes of the fraction of correct pixels",

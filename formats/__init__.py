@@ -8,6 +8,7 @@ from .class_maps import check_class_map, read_class_map
 from .coco import read_ground_truth
 from .images import IMAGE_SUFFIXES, check_image, image_size, read_image, read_reduced_image
 from .json_files import RepeatedKeyError, add_file_to_error, read_json, require_unique_keys, write_json, write_text
+from .pairs import ImagePair, read_pairs
 from .panoptic import (
     MAX_SEGMENT_ID,
     read_segment_ids,
@@ -21,6 +22,7 @@ from .results import (
     require_same_images,
     sort_results,
     write_results,
+    write_vectors,
 )
 from .rle import decode_mask, encode_mask, encode_segmentation, rle_problem, size_problem
 from .segmentations import segmentation_problem
@@ -29,6 +31,7 @@ from .voc import VocAnnotation, VocObject, read_class_names, read_voc_annotation
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_SEGMENT_ID",
+    "ImagePair",
     "KnownIds",
     "Problem",
     "RepeatedKeyError",
@@ -49,6 +52,7 @@ __all__ = [
     "read_ground_truth",
     "read_image",
     "read_json",
+    "read_pairs",
     "read_reduced_image",
     "read_segment_ids",
     "read_voc_annotation",
@@ -64,4 +68,5 @@ __all__ = [
     "write_results",
     "write_segments",
     "write_text",
+    "write_vectors",
 ]

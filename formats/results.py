@@ -8,9 +8,11 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
+
+import numpy as np
 
 from ..structures import DataError, is_number
 from .checks import KnownIds, Problem, box_problem, id_problem
@@ -70,10 +72,18 @@ def write_results(path: str | os.PathLike[str], results: Sequence[dict[str, Any]
         lines = [json.dumps(result, allow_nan=False) for result in sort_results(results)]
     except ValueError:
         raise DataError(
-            "a score or box is NaN or infinite, which JSON cannot hold", "train again with a lower learning rate",
-            case="non-finite-result", file=path,
+            "a score, box or embedding is NaN or infinite, which JSON cannot hold",
+            "train again with a lower learning rate", case="non-finite-result", file=path,
         ) from None  # fmt: skip
     write_text(path, "[" + ",\n".join(lines) + "]\n")
+
+
+def write_vectors(path: str | os.PathLike[str], names: Sequence[str], vectors: Sequence[Sequence[float]]) -> None:
+    """Write an ``.npz`` file with the arrays ``names``, of text, and ``vectors``, float32 with a row for each name.
+
+    ``numpy.load`` reads it without pickle.
+    """
+    np.savez(path, names=np.array(names, np.str_), vectors=np.array(vectors, np.float32))
 
 
 @contextlib.contextmanager
@@ -114,6 +124,31 @@ def check_results(results: Sequence[dict[str, Any]], ground_truth: dict[str, Any
         if problem.case == "unknown-image":
             raise _unknown_image_error(index, results, problem, image_ids)
         raise ResultError.of(index, entry, problem)
+
+
+def check_image_results(
+    results: Sequence[dict[str, Any]],
+    image_ids: Iterable[int | str],
+    fields: Sequence[str],
+    find_problem: Callable[[dict[str, Any]], Problem | None],
+) -> None:
+    """Check results of which each image has at most one; raise ResultError for the first invalid entry.
+
+    A valid entry has an ``image_id`` among ``image_ids`` and these fields, and ``find_problem`` finds none in it.
+    """
+    known = KnownIds.of(image_ids, GROUND_TRUTH)
+    seen: set[int | str] = set()
+    for index, entry in enumerate(results):
+        problem = (
+            missing_field_problem(entry, "image_id", *fields)
+            or id_problem("image", entry["image_id"], known)
+            or find_problem(entry)
+        )
+        if problem is None and entry["image_id"] in seen:
+            problem = Problem("duplicate-result", "is the second result of its image")
+        if problem is not None:
+            raise ResultError.of(index, entry, problem)
+        seen.add(entry["image_id"])
 
 
 def _unknown_image_error(

@@ -3,6 +3,7 @@
 Importing this package registers the built-in heads in ``HEADS``.
 """
 
+from .arcface import COSFACE, ArcFaceConfig, ArcFaceHead, add_margin
 from .base import (
     HEADS,
     Head,
@@ -58,6 +59,7 @@ from .yolox import YOLOXConfig, YOLOXHead
 
 __all__ = [
     "CASCADE",
+    "COSFACE",
     "HEADS",
     "RPN",
     "TORCHVISION",
@@ -68,6 +70,8 @@ __all__ = [
     "TORCHVISION_RETINANET",
     "TORCHVISION_RETINANET_V2",
     "TORCHVISION_V2",
+    "ArcFaceConfig",
+    "ArcFaceHead",
     "AuxiliaryConfig",
     "BoxBranch",
     "BoxBranchConfig",
@@ -115,6 +119,7 @@ __all__ = [
     "UNetHead",
     "YOLOXConfig",
     "YOLOXHead",
+    "add_margin",
     "class_rows_by_tensor",
     "predicted_tasks_of_head",
     "proposal_recall",

@@ -9,10 +9,10 @@ from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..ops import masked_mean
 from ..structures import Classification, FeatureInfo, Features, Images, check_targets
-from .base import HEADS, Head, HeadConfig, require_levels
+from .base import HEADS, Head, HeadConfig
 from .class_rows import ClassRows
+from .pooling import pool_levels, pooled_strides
 
 
 class ClassificationConfig(HeadConfig):
@@ -45,17 +45,14 @@ class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"a classifier needs at least one class; got num_classes={num_classes}")
-        levels = config.levels or (_coarsest(feature_info),)
-        require_levels("the classifier", feature_info, levels)
         self.config = config
-        self.strides = {level: feature_info[level].stride for level in levels}
+        self.strides = pooled_strides("the classifier", feature_info, config.levels)
         self.dropout = nn.Dropout(config.dropout)
-        self.fc = nn.Linear(sum(feature_info[level].channels for level in levels), num_classes)
+        self.fc = nn.Linear(sum(feature_info[level].channels for level in self.strides), num_classes)
 
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k"]:
         """Compute the class logits of each image; padding is excluded from the pooling."""
-        pooled = [masked_mean(features[level], images.sizes, stride) for level, stride in self.strides.items()]
-        return self.fc(self.dropout(torch.cat(pooled, dim=1)))
+        return self.fc(self.dropout(pool_levels(features, images, self.strides)))
 
     def loss(self, features: Features, images: Images, targets: Sequence[Int64[Tensor, ""]]) -> dict[str, Tensor]:
         """Return ``loss_class``, the mean cross-entropy."""
@@ -69,8 +66,3 @@ class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
         probabilities = self(features, images).softmax(dim=1)
         best = probabilities.topk(min(self.config.top, probabilities.shape[1]))
         return [Classification(labels, scores) for labels, scores in zip(best.indices, best.values, strict=True)]
-
-
-def _coarsest(feature_info: Mapping[str, FeatureInfo]) -> str:
-    """Return the last level with the greatest stride; in a dilated backbone several levels have it."""
-    return max(reversed(list(feature_info)), key=lambda level: feature_info[level].stride)

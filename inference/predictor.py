@@ -58,7 +58,7 @@ class Predictor:
 
         An image is a path, the bytes of an image file, a PIL image, an array (height, width) or (height, width, 1, 3 or
         4) of uint8 or uint16, or a uint8 tensor (1, 3 or 4, height, width); see :func:`load_photo`. A prediction is in
-        the pixels of the original image: ``Detections``, a class map, a ``Classification``, a
+        the pixels of the original image: ``Detections``, a class map, a ``Classification``, an ``Embedding``, a
         ``PanopticSegmentation``, or a dict of these.
         """
         if not isinstance(images, list | tuple):

@@ -57,7 +57,7 @@ from .distributed import (
 from .gradients import scale_gradient
 from .keypoints import DecodingRule, decode_keypoints, encode_keypoints, heatmap_scores
 from .losses import split_losses, total_loss
-from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer
+from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer, normalize_vectors
 from .panoptic import merge_panoptic
 from .paste import paste_masks, paste_masks_in_chunks
 from .polygons import rasterize_polygon_masks
@@ -136,6 +136,7 @@ __all__ = [
     "near_centers",
     "nms_mask",
     "norm_layer",
+    "normalize_vectors",
     "pad_maps",
     "paired_iou",
     "pairwise_intersection",

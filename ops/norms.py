@@ -6,10 +6,12 @@ from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .distributed import get_world_size
 from .sync_norm import SyncBatchNorm
 
 NormKind = Literal["batch", "frozen", "sync", "group", "layer", "none"]
@@ -67,3 +69,16 @@ def norm_layer(name: NormKind, eps: float = 1e-5) -> NormLayer:
         "layer": ChannelLayerNorm,
     }
     return partial(builders[name], eps=eps)
+
+
+def normalize_vectors(vectors: Float[Tensor, "b d 1 1"], norm: nn.Module) -> Float[Tensor, "b d 1 1"]:
+    """Apply a norm to one vector per image, such as the mean of a feature map.
+
+    With a single image in a training step the statistics of batch norm are undefined (torch raises an error), so the
+    running statistics are used and not updated.
+    """
+    if len(vectors) > 1 or not isinstance(norm, nn.BatchNorm2d | SyncBatchNorm):
+        return norm(vectors)
+    if isinstance(norm, SyncBatchNorm) and get_world_size() > 1:
+        return norm(vectors)  # the statistics include other processes, which wait for this one
+    return F.batch_norm(vectors, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)

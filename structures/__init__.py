@@ -27,6 +27,7 @@ from .config import (
 )
 from .detections import Detections
 from .device import DeviceLike, pick_device
+from .embedding import Embedding
 from .errors import (
     CheckpointError,
     DataError,
@@ -69,6 +70,7 @@ __all__ = [
     "DataError",
     "Detections",
     "DeviceLike",
+    "Embedding",
     "FeatureInfo",
     "Features",
     "FieldCheck",

@@ -10,6 +10,7 @@ from vertebra.backbones import ResNetConfig
 from vertebra.data import CocoKeypointsConfig, CocoPanopticConfig, ResizeConfig
 from vertebra.engine import SGDConfig
 from vertebra.heads import (
+    ArcFaceConfig,
     BoxBranchConfig,
     DeepLabConfig,
     FCOSConfig,
@@ -34,10 +35,10 @@ SOURCES = [path for path in sorted(ROOT.rglob("*")) if path.suffix in (".py", ".
 CONFIGS = {
     config.__name__: config
     for config in (
-        AuxiliaryConfig, BoxBranchConfig, CocoKeypointsConfig, CocoPanopticConfig, DeepLabConfig, FCOSConfig,
-        FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig, PanopticFPNConfig, PanopticMergeConfig,
-        ResizeConfig, ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, SemanticConfig, SemanticLossConfig,
-        SGDConfig, YOLOXConfig,
+        ArcFaceConfig, AuxiliaryConfig, BoxBranchConfig, CocoKeypointsConfig, CocoPanopticConfig, DeepLabConfig,
+        FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig, PanopticFPNConfig,
+        PanopticMergeConfig, ResizeConfig, ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, SemanticConfig,
+        SemanticLossConfig, SGDConfig, YOLOXConfig,
     )
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -173,7 +174,7 @@ def _read_categories(categories: list[Any], config: CocoPanopticConfig) -> tuple
                 "correct the categories", case="no-categories", file=path,
             )  # fmt: skip
         known = read_categories(chosen, wanted, path)
-        selected.append(known._replace(label_of=every.label_of))
+        selected.append(replace(known, label_of=every.label_of))
     return selected[0], selected[1]
 
 

@@ -13,6 +13,7 @@ from .dataset import (
     build_shapes_semantic,
 )
 from .folder import write_shapes
+from .outlines import Outlines, OutlinesConfig, draw_outline_image
 from .scene import Scene, SceneConfig, SceneObject, draw_scene
 from .shape_polygons import CLASS_NAMES
 from .stuff import STUFF_NAMES
@@ -20,6 +21,8 @@ from .stuff import STUFF_NAMES
 __all__ = [
     "CLASS_NAMES",
     "STUFF_NAMES",
+    "Outlines",
+    "OutlinesConfig",
     "Scene",
     "SceneConfig",
     "SceneObject",
@@ -31,6 +34,7 @@ __all__ = [
     "build_shapes_panoptic",
     "build_shapes_semantic",
     "draw_crop",
+    "draw_outline_image",
     "draw_scene",
     "write_shapes",
 ]

@@ -99,6 +99,10 @@ def place_shape(label: int, center: tuple[int, int], radius: int, direction: int
 
     ``center`` (x, y), ``radius`` and the result are in units of 1/16 pixel.
     """
+    return place_rings(_SHAPES[CLASS_NAMES[label]](), center, radius, direction)
+
+
+def place_rings(rings: list[Ring], center: tuple[int, int], radius: int, direction: int) -> list[Ring]:
+    """Return rings in units of 1/``UNIT`` of a shape's radius, placed in an image as :func:`place_shape` does."""
     rotation = np.stack([heading(direction), heading(direction + TURN // 4)])
-    rings = _SHAPES[CLASS_NAMES[label]]()
     return [(ring @ rotation * radius + UNIT**2 // 2) // UNIT**2 + np.asarray(center) for ring in rings]

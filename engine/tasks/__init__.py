@@ -6,7 +6,7 @@ adds its own with ``TASKS.register``.
 
 from collections.abc import Mapping
 
-from ...data import Dataset
+from ...data import Dataset, require_same_classes
 from ...heads import (
     HEADS,
     Head,
@@ -22,6 +22,7 @@ from ...structures import Classes, DataError, UsageError
 from .base import TASKS, Rows, Task
 from .classification import ClassificationTask
 from .detection import DetectionTask
+from .embedding import EmbeddingTask
 from .multi_task import MultiTask, TaskOfHead, results_files, write_results_files
 from .panoptic import PanopticTask
 from .semantic import SemanticTask
@@ -30,12 +31,14 @@ __all__ = [
     "TASKS",
     "ClassificationTask",
     "DetectionTask",
+    "EmbeddingTask",
     "MultiTask",
     "PanopticTask",
     "Rows",
     "SemanticTask",
     "Task",
     "pick_task",
+    "require_classes",
     "require_targets",
     "results_files",
     "task_of_results",
@@ -95,13 +98,35 @@ def _require_keypoints(names: tuple[str, ...], dataset: Dataset) -> None:
         )
 
 
+def require_classes(
+    head: HeadConfig,
+    trained: Mapping[str, Classes],
+    evaluated: Mapping[str, Classes],
+    names: tuple[str, str] = ("train", "val"),
+) -> None:
+    """Raise UsageError if a model with this head cannot be evaluated on other classes than it is trained on.
+
+    Classes are compared by target task, except where all heads with that target are for open sets, as embeddings are.
+    ``names`` are the names of the two data sets in the message.
+    """
+    heads = _single_heads(head)
+    closed = {target_task_of_head(part.name) for part in heads if not TASKS[task_of_head(part.name)].open_set}
+    free = {target_task_of_head(part.name) for part in heads} - closed
+    require_same_classes({task: classes for task, classes in trained.items() if task not in free}, evaluated, names)
+
+
+def _single_heads(head: HeadConfig) -> list[HeadConfig]:
+    """Return the configs of the heads of a model with several, or the config itself in a list."""
+    return list(head.heads.values()) if isinstance(head, MultiHeadConfig) else [head]
+
+
 def task_of_results(rows: Rows, head: HeadConfig, dataset: Dataset) -> tuple[Task, Dataset]:
     """Return the task of the rows of a results file, and the part of the data set that holds its ground truth.
 
     The fields of the first row identify the task among those of the head or heads and of the data set. Raises DataError
     if the model has several heads and the first row fits none of them, or there are no rows.
     """
-    heads = list(head.heads.values()) if isinstance(head, MultiHeadConfig) else [head]
+    heads = _single_heads(head)
     targets = {task: task for task in TASKS if task in dataset.classes}
     targets |= {task_of_head(part.name): target_task_of_head(part.name) for part in heads}
     candidates = [task for task in TASKS if targets.get(task) in dataset.classes]

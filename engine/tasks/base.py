@@ -5,7 +5,7 @@ or in user code.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -27,6 +27,8 @@ class Task(ABC, Generic[Prediction]):
 
     row_field: ClassVar[str] = ""
     """A field of results rows that identifies this task: no task after it in ``TASKS`` has it."""
+    open_set: ClassVar[bool] = False
+    """Whether a model may be evaluated on classes that it was not trained on."""
     higher_is_better: bool = True
     """Whether a higher main score (the first number of the first scores) is better; it picks the best checkpoint."""
 
@@ -55,8 +57,13 @@ class WritesFiles(ABC):
     """A mixin for tasks that write files in a format of their own beside the results files."""
 
     @abstractmethod
-    def write_files(self, rows: Rows, folder: Path) -> list[str]:
-        """Write the results rows of all images in the task's format, and return the names of its main files."""
+    def write_files(self, rows: Rows, results: Path, file_names: Mapping[Any, str]) -> list[str]:
+        """Write the results rows of all images in the task's format, and return the names of its main files.
+
+        ``results`` is the path of the file with these rows, ``results.json`` or ``results_HEAD.json``; names of further
+        files in this folder should be derived from it. ``file_names`` has the file names of images by their ids, if
+        they are known.
+        """
 
 
 TaskClass = TypeVar("TaskClass", bound=type[Task])

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ...data import Dataset, Record
@@ -68,19 +69,21 @@ def results_files(task: Task, rows: Rows) -> dict[str, Rows]:
     return {"results.json": rows}
 
 
-def write_results_files(task: Task, rows: Rows, folder: Path) -> list[str]:
-    """Write the results files of a task, and those of tasks with a format of their own; return their names."""
+def write_results_files(
+    task: Task, rows: Rows, folder: Path, file_names: Mapping[Any, str] = MappingProxyType({})
+) -> list[str]:
+    """Write the results files of a task, and those of tasks with a format of their own; return their names.
+
+    ``file_names`` has the file names of images by their ids, if they are known.
+    """
     files = results_files(task, rows)
-    for name, rows_of_file in files.items():
-        write_results(folder / name, rows_of_file)
     parts = [part.task for part in task.parts.values()] if isinstance(task, MultiTask) else [task]
-    extra = [
-        name
-        for part, rows_of_part in zip(parts, files.values(), strict=True)
-        if isinstance(part, WritesFiles)
-        for name in part.write_files(rows_of_part, folder)
-    ]
-    return [*files, *extra]
+    written = []
+    for part, (name, rows_of_file) in zip(parts, files.items(), strict=True):
+        write_results(folder / name, rows_of_file)
+        if isinstance(part, WritesFiles):
+            written += part.write_files(rows_of_file, folder / name, file_names)
+    return [*files, *written]
 
 
 def _rows_of_head(head: str, rows: Rows) -> Rows:

@@ -1,5 +1,6 @@
 """Panoptic segmentation."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -14,9 +15,6 @@ from ...inference import Picture, draw_panoptic
 from ...structures import VOID, Classes, PanopticSegmentation, Segment
 from ..config import EvaluationConfig
 from .base import TASKS, Rows, Task, WritesFiles
-
-OFFICIAL = "panoptic"
-"""The name of the JSON file, and of the folder of PNG files, with results in COCO's panoptic format."""
 
 
 @TASKS.register("panoptic")
@@ -46,23 +44,24 @@ class PanopticTask(Task[PanopticSegmentation], WritesFiles):
         stuff = [self.classes.names[segment.label] for segment in prediction.segments if not segment.is_thing]
         return f"{things} things on {', '.join(stuff) or 'no stuff'}"
 
-    def write_files(self, rows: Rows, folder: Path) -> list[str]:
+    def write_files(self, rows: Rows, results: Path, file_names: Mapping[Any, str]) -> list[str]:
         """Write the results in COCO's panoptic format: ``panoptic.json``, and a PNG file per image in ``panoptic``."""
-        (folder / OFFICIAL).mkdir(exist_ok=True)
+        folder = results.with_name(results.stem.replace("results", "panoptic"))
+        folder.mkdir(exist_ok=True)
         images, annotations = [], []
         for row in rows:
             segmentation, image_id = from_panoptic_result(row, self.classes), row["image_id"]
             name = f"{quote(str(image_id), safe='')}.png"  # an id may be a path
             segments = [{key: segment[key] for key in ("id", "category_id")} for segment in row["segments_info"]]
             ids = segmentation.ids.numpy()
-            annotations.append(write_segments(folder / OFFICIAL / name, ids, segments, image_id))
+            annotations.append(write_segments(folder / name, ids, segments, image_id))
             images.append({"id": image_id, "file_name": name, "height": ids.shape[0], "width": ids.shape[1]})
         categories: list[dict[str, Any]] = [
             {"id": category_id, "name": name, "isthing": int(label < self.num_things)}
             for label, (name, category_id) in enumerate(zip(self.classes.names, self.classes.ids, strict=True))
         ]
-        write_panoptic_json(folder / f"{OFFICIAL}.json", images, annotations, categories)
-        return [f"{OFFICIAL}.json"]
+        write_panoptic_json(folder.with_suffix(".json"), images, annotations, categories)
+        return [f"{folder.name}.json"]
 
     def _truth(self, record: Record) -> PanopticSegmentation:
         """Return the segments of a record's objects and class map; crowds are void."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ...ops import NormLayer, SyncBatchNorm, conv_block, get_world_size, masked_mean
+from ...ops import NormLayer, conv_block, masked_mean, normalize_vectors
 from ...structures import FeatureInfo
 from .layers import spatial_block
 
@@ -15,8 +15,7 @@ from .layers import spatial_block
 class ImagePooling(nn.Module):
     """Image-level features: the mean over each image without its padding, projected and copied to every cell.
 
-    Batch norm sees one value per image and channel here. With a single image in a training step its statistics are
-    undefined (torch raises an error), so the running statistics are used and not updated.
+    Batch norm sees one value per image and channel here, see :func:`vertebra.ops.normalize_vectors`.
     """
 
     def __init__(self, info: FeatureInfo, channels: int, norm: NormLayer) -> None:
@@ -28,16 +27,8 @@ class ImagePooling(nn.Module):
     def forward(self, level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"]) -> Float[Tensor, "b d h w"]:
         """Compute the image-level features at every cell; ``sizes`` holds the images' (height, width) in pixels."""
         pooled = masked_mean(level, sizes, self.stride)[:, :, None, None]
-        hidden = F.relu(self._normalize(self.convolution(pooled)))
+        hidden = F.relu(normalize_vectors(self.convolution(pooled), self.norm))
         return hidden.expand(-1, -1, *level.shape[-2:])
-
-    def _normalize(self, pooled: Float[Tensor, "b d 1 1"]) -> Float[Tensor, "b d 1 1"]:
-        norm = self.norm
-        if len(pooled) > 1 or not isinstance(norm, nn.BatchNorm2d | SyncBatchNorm):
-            return norm(pooled)
-        if isinstance(norm, SyncBatchNorm) and get_world_size() > 1:
-            return norm(pooled)  # the statistics include other processes, which wait for this one
-        return F.batch_norm(pooled, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
 
 class ASPP(nn.Module):

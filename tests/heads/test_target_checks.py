@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vertebra.heads import ClassificationHead, FCNConfig, FCNHead, RCNNHead
+from vertebra.heads import ArcFaceHead, ClassificationHead, FCNConfig, FCNHead, RCNNHead
 from vertebra.structures import FeatureInfo, Images, Instances, require_labels_below
 
 from ..helpers.pyramids import BACKBONE, features_of
@@ -18,9 +18,9 @@ def detector_loss(*targets: Instances) -> dict[str, torch.Tensor]:
     return RCNNHead(PYRAMID, CLASSES).loss(features_of(PYRAMID, 64, 64), IMAGES, targets)
 
 
-def classifier_loss(*labels: int) -> dict[str, torch.Tensor]:
-    """Return the loss of a classifier of three classes for two images."""
-    head = ClassificationHead(BACKBONE, CLASSES)
+def classifier_loss(*labels: int, head_type: type = ClassificationHead) -> dict[str, torch.Tensor]:
+    """Return the loss of a head for classes of images, of three classes, for two images."""
+    head = head_type(BACKBONE, CLASSES)
     return head.loss(features_of(BACKBONE, 64, 64), IMAGES, [torch.tensor(label) for label in labels])
 
 
@@ -49,9 +49,10 @@ def test_object_label_beyond_the_classes_is_refused(label):
 @pytest.mark.parametrize("label", [3, -1, 255])
 def test_image_label_beyond_the_classes_is_refused(label):
     """docs/faults.md row 41. By hand: 255 does not mean ignore for the label of a whole image."""
-    with pytest.raises(ValueError, match=f"target 0 has the label {label}, but the head has 3 classes, 0..2"):
-        classifier_loss(label, 0)
-    assert classifier_loss(2, 0)["loss_class"].isfinite()
+    for head_type in (ClassificationHead, ArcFaceHead):
+        with pytest.raises(ValueError, match=f"target 0 has the label {label}, but the head has 3 classes, 0..2"):
+            classifier_loss(label, 0, head_type=head_type)
+        assert classifier_loss(2, 0, head_type=head_type)["loss_class"].isfinite()
 
 
 @pytest.mark.parametrize("value", [3, 254, -1, -100, 256])

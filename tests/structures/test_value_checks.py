@@ -11,7 +11,9 @@ from vertebra.structures import Images, Instances
 PRELUDE = """
 import math, numpy as np, sys, torch
 from vertebra.data import Objects, Sample
-from vertebra.structures import Classification, Detections, Images, Instances, PanopticSegmentation, RoIMasks
+from vertebra.structures import (
+    Classification, Detections, Embedding, Images, Instances, PanopticSegmentation, RoIMasks,
+)
 boxes, labels = torch.tensor([[0.0, 1.0, 5.0, 3.0]]), torch.zeros(1, dtype=torch.int64)
 def instances(*box): return Instances(torch.cat([boxes, torch.tensor([box])]), labels.expand(2))
 pixels = torch.zeros(3, 4, 6, dtype=torch.uint8)
@@ -82,6 +84,7 @@ REFUSED = {
     "DETECTIONS[labels.float()]": "a 1-D tensor of ints or bools; got a tensor of torch.float32, shape (1,)",
     "list(Objects(box, label, none))": "objects are selected by a 1-D array of ints or bools, got 0",
     "Classification(labels, torch.ones(2))": "one score for each label, got shapes (1,) and (2,)",
+    "Embedding(torch.ones(2, 3))": "an embedding is one vector, got shape (2, 3)",
 }
 
 

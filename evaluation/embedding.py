@@ -1,0 +1,139 @@
+"""Embeddings: results rows, retrieval of images of the same class, and the similarities of pairs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int64
+from numpy import ndarray
+
+from ..formats import ImagePair
+from ..formats.checks import Problem
+from ..formats.results import check_image_results
+from ..structures import Embedding
+from .scores import Scores
+from .verification import evaluate_verification
+
+RECALLS = {"recall@1": 1, "recall@5": 5, "recall@10": 10}
+_BLOCK = 2**23
+"""The number of similarities that are computed at a time: 64 MB."""
+
+_MISS = 2**62
+"""The rank of the nearest image of the same class if there is none with a result."""
+
+Vectors = Float[ndarray, "n d"]
+
+
+def to_embedding_results(embedding: Embedding, image_id: int | str) -> list[dict[str, Any]]:
+    """Return the results rows of one image: a single row with its vector.
+
+    The numbers are the shortest decimals that give the same float32, which halves the size of a results file.
+    """
+    vector = embedding.vector.detach().float().cpu().numpy()
+    return [{"image_id": image_id, "embedding": [float(number) for number in vector.astype(str).tolist()]}]
+
+
+def evaluate_embeddings(
+    ground_truth: Mapping[Any, int],
+    results: Sequence[dict[str, Any]],
+    class_names: Sequence[str],
+    pairs: Sequence[ImagePair] = (),
+) -> dict[str, Scores]:
+    """Return the scores ``retrieval`` and, if there are pairs, ``verification``; embeddings are compared by cosine.
+
+    ``ground_truth`` holds the label of every image by its id; the classes need not be those of a training. Raises
+    ResultError for an invalid result. See :func:`evaluate_verification` for the second scores.
+    """
+    _check_results(results, ground_truth)
+    rows = {result["image_id"]: row for row, result in enumerate(results)}
+    vectors = _unit_vectors(results)
+    scores = {"retrieval": _evaluate_retrieval(ground_truth, rows, vectors, class_names)}
+    if pairs:
+        similarities = np.full(len(pairs), np.nan)
+        for index, pair in enumerate(pairs):
+            if pair.first in rows and pair.second in rows:
+                similarities[index] = vectors[rows[pair.first]] @ vectors[rows[pair.second]]
+        same, folds = np.array([pair.same for pair in pairs]), np.array([pair.fold for pair in pairs])
+        scores["verification"] = evaluate_verification(similarities, same, folds)
+    return scores
+
+
+def _evaluate_retrieval(
+    ground_truth: Mapping[Any, int], rows: Mapping[Any, int], vectors: Vectors, class_names: Sequence[str]
+) -> Scores:
+    """Return recall@k: the fraction of images with one of their class among their k nearest others (1511.06452).
+
+    Images that are alone in their class are left out, and still are among the neighbors of others. An image without a
+    result counts as a miss. Of equally similar images those of other classes come first, so that equal embeddings of
+    all images score 0.
+    """
+    labels = np.array([*ground_truth.values()], np.int64)
+    rank_of_row = _ranks(vectors, np.array([ground_truth[image_id] for image_id in rows], np.int64))
+    ranks = np.full(len(labels), _MISS)
+    for index, image_id in enumerate(ground_truth):
+        if image_id in rows:
+            ranks[index] = rank_of_row[rows[image_id]]
+    scored = np.bincount(labels, minlength=len(class_names))[labels] > 1
+    ranks, labels = ranks[scored], labels[scored]
+    counts = {
+        "images": len(ground_truth),
+        "images_without_result": len(ground_truth) - len(rows),
+        "images_alone_in_their_class": len(ground_truth) - len(ranks),
+    }
+    return Scores(
+        {name: _fraction_below(ranks, limit) for name, limit in RECALLS.items()},
+        {name: _fraction_below(ranks[labels == label], 1) for label, name in enumerate(class_names)},
+        counts,
+    )
+
+
+def _ranks(vectors: Vectors, labels: Int64[ndarray, " n"]) -> Int64[ndarray, " n"]:
+    """Return for each vector the number of those of other classes that are at least as near as the nearest of its own.
+
+    Without another of its class it is ``_MISS``.
+    """
+    ranks, block = np.full(len(labels), _MISS), max(1, _BLOCK // max(len(labels), 1))
+    for start in range(0, len(labels), block):
+        queries = np.arange(start, min(start + block, len(labels)))
+        similarities, same = vectors[queries] @ vectors.T, labels[queries, None] == labels
+        matches = same.copy()
+        matches[np.arange(len(queries)), queries] = False
+        nearest = np.where(matches, similarities, -np.inf).max(axis=1)
+        nearer = ((similarities >= nearest[:, None]) & ~same).sum(axis=1)
+        ranks[queries] = np.where(matches.any(axis=1), nearer, _MISS)
+    return ranks
+
+
+def _fraction_below(ranks: Int64[ndarray, " n"], limit: int) -> float | None:
+    return float((ranks < limit).mean()) if ranks.size else None
+
+
+def _unit_vectors(results: Sequence[dict[str, Any]]) -> Vectors:
+    """Return the vectors of the results, scaled to unit length; a vector of zeros stays as it is."""
+    if not results:
+        return np.zeros((0, 1))
+    vectors = np.array([result["embedding"] for result in results], np.float64)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
+
+
+def _check_results(results: Sequence[dict[str, Any]], ground_truth: Mapping[Any, int]) -> None:
+    """Raise ResultError naming the image and the index of the first invalid result."""
+    length: int | None = None
+
+    def problem(result: dict[str, Any]) -> Problem | None:
+        nonlocal length
+        vector = result["embedding"]
+        types = set(map(type, vector)) if isinstance(vector, list) else set()
+        if not types or bool in types or not all(issubclass(found, int | float) for found in types):
+            return Problem("bad-embedding", f"has the embedding {vector!r:.80}, which is not a list of numbers")
+        if not np.isfinite(np.array(vector, np.float64)).all():
+            return Problem("bad-embedding", f"has the embedding {vector!r:.80}, which is not finite")
+        length = length or len(vector)
+        if len(vector) != length:
+            return Problem(
+                "bad-embedding", f"has an embedding of {len(vector)} numbers, the first entry one of {length}"
+            )
+        return None
+
+    check_image_results(results, ground_truth, ("embedding",), problem)

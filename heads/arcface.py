@@ -1,0 +1,146 @@
+"""The ArcFace head: embeddings trained by a softmax over class centers with a margin (1801.07698, 1801.09414)."""
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from pydantic import Field
+from torch import Tensor, nn
+
+from ..ops import norm_layer, normalize_vectors
+from ..structures import Embedding, FeatureInfo, Features, Images, NonNegative, check_targets
+from .base import HEADS, Head, HeadConfig, require_classes
+from .class_rows import ClassRows
+from .pooling import pool_levels, pooled_strides
+
+_ANGLE_EPS = 1e-7  # the derivative of the arc cosine is infinite at 1 and -1
+_CENTER_STD = 0.01  # as InsightFace; the length of a center does not matter to the loss, but to the size of its steps
+
+
+class ArcFaceConfig(HeadConfig):
+    """The options of the ArcFace head.
+
+    The logit of an image's own class, at an angle t to the embedding, is ``scale * (cos(angle_factor * t +
+    angular_margin) - cosine_margin)``; that of another class is ``scale * cos(t)``. The defaults are ArcFace's;
+    :data:`COSFACE` has CosFace's margin, and an ``angle_factor`` above 1 is SphereFace's (1704.08063). All three
+    together are the combined margin of 1801.07698 section 2.2.
+    """
+
+    name: Literal["arcface"] = "arcface"
+    levels: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """The levels to pool and concatenate. None: the coarsest."""
+    channels: int = Field(default=512, gt=0)
+    """The length of an embedding."""
+    norm: Literal["batch", "sync", "none"] = "batch"
+    """The norm of embeddings before they are scaled to unit length: InsightFace has ``batch``, pytorch-metric-learning
+    none. ``sync`` computes its statistics over all processes."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout probability of the pooled features. InsightFace: 0, or 0.4 for small training sets."""
+    angle_factor: float = Field(default=1.0, gt=0)
+    """Multiplier of the angle to the image's own class: 1 in ArcFace and CosFace."""
+    angular_margin: float = Field(default=0.5, ge=0, lt=math.pi)
+    """Margin added to the angle, in radians. pytorch-metric-learning has 28.6 degrees, which are 0.4992."""
+    cosine_margin: NonNegative = 0.0
+    """Margin subtracted from the cosine. CosFace: 0.35 in the paper and in pytorch-metric-learning, 0.4 in
+    InsightFace."""
+    scale: float = Field(default=64.0, gt=0)
+    """The factor of all logits."""
+    beyond_pi: Literal["linear", "easy", "cosine"] = "linear"
+    """The logit where angle and margin together exceed pi, and the cosine would rise again. ``linear``: the cosine of
+    the angle minus ``angular_margin * sin(angular_margin)``, as the first code of ArcFace's authors (for MXNet) and
+    pytorch-metric-learning. ``easy``: the margin is added only to angles below pi / 2, the authors' ``easy_margin``.
+    ``cosine``: the formula as it stands, as InsightFace's code for PyTorch, which also treats the derivative of the
+    margin as 1."""
+
+
+COSFACE = ArcFaceConfig(angular_margin=0.0, cosine_margin=0.35)
+"""The margin of CosFace (1801.09414)."""
+
+
+@HEADS.register("arcface", ArcFaceConfig)
+class ArcFaceHead(Head[Int64[Tensor, ""], Embedding]):
+    """Image embedding: images of one class get similar vectors, also for classes that training did not see.
+
+    Training compares an embedding with one center per class; prediction needs neither centers nor labels.
+    """
+
+    task: ClassVar[str] = "embedding"
+    target_task: ClassVar[str] = "classification"
+    class_rows: ClassVar = {"centers": ClassRows()}
+
+    def __init__(
+        self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: ArcFaceConfig = ArcFaceConfig()
+    ) -> None:
+        super().__init__()
+        require_classes("the ArcFace head", num_classes)
+        self.config = config
+        self.strides = pooled_strides("the ArcFace head", feature_info, config.levels)
+        self.dropout = nn.Dropout(config.dropout)
+        self.embed = nn.Linear(sum(feature_info[level].channels for level in self.strides), config.channels)
+        self.norm = norm_layer(config.norm)(config.channels)
+        self.centers = nn.Linear(config.channels, num_classes, bias=False)
+        nn.init.normal_(self.centers.weight, std=_CENTER_STD)
+
+    def forward(self, features: Features, images: Images) -> Float[Tensor, "b d"]:
+        """Compute the embedding of each image, a float32 vector of unit length; padding does not change it."""
+        embedded = self.embed(self.dropout(pool_levels(features, images, self.strides)))
+        return F.normalize(normalize_vectors(embedded[:, :, None, None], self.norm).flatten(1).float())
+
+    def loss(self, features: Features, images: Images, targets: Sequence[Int64[Tensor, ""]]) -> dict[str, Tensor]:
+        """Return ``loss_class``, the mean cross-entropy of the logits with margin, and the metric ``target_angle``.
+
+        The metric is the angle in degrees between an embedding and the center of its class, without margin.
+        """
+        check_targets(targets, images, self.centers.out_features)
+        labels = torch.stack(list(targets))
+        cosines = self._cosines(self(features, images))
+        logits = self.config.scale * add_margin(cosines, labels, self.config)
+        angles = _angle(cosines.detach().gather(1, labels[:, None])[:, 0]).rad2deg()
+        return {"loss_class": F.cross_entropy(logits, labels), "target_angle": angles}
+
+    def predict(self, features: Features, images: Images) -> list[Embedding]:
+        """Return the embedding of each image."""
+        return [Embedding(vector) for vector in self(features, images)]
+
+    def _cosines(self, embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
+        """Return the cosines between embeddings and class centers, in float32 under autocast too.
+
+        The scale of 64 would turn the rounding of half precision into errors of the logits above 0.1.
+        """
+        device = embeddings.device.type
+        exact = torch.amp.is_autocast_available(device)
+        with torch.autocast(device, enabled=False) if exact else contextlib.nullcontext():
+            return F.linear(embeddings, F.normalize(self.centers.weight.float()))
+
+
+def add_margin(
+    cosines: Float[Tensor, "b k"], labels: Int64[Tensor, " b"], config: ArcFaceConfig
+) -> Float[Tensor, "b k"]:
+    """Return the cosines with the margin of the config at each image's own class; the others are unchanged."""
+    columns = labels[:, None]
+    return cosines.scatter(1, columns, _with_margin(cosines.gather(1, columns), config))
+
+
+def _with_margin(cosine: Float[Tensor, "b 1"], config: ArcFaceConfig) -> Float[Tensor, "b 1"]:
+    """Return ``cos(angle_factor * t + angular_margin) - cosine_margin`` for cosines of t, continued beyond pi."""
+    factor, margin = config.angle_factor, config.angular_margin
+    if factor == 1 and margin == 0:  # CosFace needs no angle, whose derivative is steep near 0
+        return cosine - config.cosine_margin
+    angle = _angle(cosine)
+    moved = (factor * angle + margin).cos()
+    if config.beyond_pi == "easy":
+        moved = torch.where(cosine > 0, moved, cosine)
+    elif config.beyond_pi == "linear":
+        largest = (math.pi - margin) / factor
+        excess = math.pi - largest  # the margin, if the factor is 1
+        moved = torch.where(angle <= largest, moved, cosine - excess * math.sin(excess))
+    return moved - config.cosine_margin
+
+
+def _angle(cosine: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    """Return the angle in radians, with a finite derivative also for cosines of 1 and -1."""
+    return cosine.clamp(_ANGLE_EPS - 1, 1 - _ANGLE_EPS).arccos()
