@@ -17,6 +17,7 @@ from vertebra.data import (
 from vertebra.data.coco_format import panoptic_opening
 from vertebra.data.shapes import CLASS_NAMES, STUFF_NAMES, SceneConfig, draw_scene, folder, write_shapes
 from vertebra.structures import DataError, UsageError
+from vertebra.tools.cli import main
 
 from ..helpers.panoptic import CLASSES, HEIGHT, IDS, WIDTH, change_json, write_tiny_panoptic
 
@@ -127,6 +128,16 @@ def test_generated_scenes_are_read_back(generated):
         for label in range(len(STUFF_NAMES)):
             np.testing.assert_array_equal(drawn.get(label, np.zeros(stuff.shape, bool)), stuff == label)
         assert any(segment.crowd for segment in truth.segments) == any(obj.crowd for obj in scene.objects)
+
+
+def test_command_writes_the_files_of_the_data_set(generated, tmp_path, capsys):
+    """Law: ``make-shapes --stuff`` writes what the data set writes, byte for byte, and says where."""
+    arguments = ["--train", "4", "--val", "2", "--size", "80", "--stuff"]
+    assert main(["make-shapes", str(tmp_path / "out"), *arguments]) == 0
+    assert "COCO panoptic: " in capsys.readouterr().out
+    files = [path for path in sorted(generated.rglob("*")) if path.is_file()]
+    assert len(files) > 6 * 6
+    assert all(path.read_bytes() == (tmp_path / "out" / path.relative_to(generated)).read_bytes() for path in files)
 
 
 def test_checks_are_cached_until_a_file_changes(config, tmp_path, monkeypatch):

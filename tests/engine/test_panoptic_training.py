@@ -132,7 +132,8 @@ def test_panoptic_run_resumes_exactly(finished, scenes, tmp_path):
 def test_panoptic_losses_do_not_depend_on_the_world_size(scenes, tmp_path):
     """Law: losses, gradient norms and weights of two processes are those of one up to rounding."""
     # AdamW would scale up what rounding leaves of gradients that are zero.
-    config = experiment(scenes, recipe={"batch_size": 4, "optimizer": SGDConfig(lr=0.01)})
+    recipe = {"batch_size": 4, "optimizer": SGDConfig(lr=0.01)}
+    config = experiment(scenes, recipe=recipe, val={"dataset": {"subset": 2}})
     train(config, tmp_path / "alone")
     launch(2, tmp_path, config)
     assert_same_steps(tmp_path / "run", tmp_path / "alone")
