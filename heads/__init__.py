@@ -11,6 +11,8 @@ from .dense import DenseSelectionConfig
 from .fcos import FCOSConfig, FCOSHead
 from .mask_branch import MaskBranch, MaskBranchConfig
 from .multi_head import MultiHead, MultiHeadConfig
+from .point_head import PointHead, PointHeadConfig
+from .point_rend import PointRendBranch, PointRendBranchConfig
 from .rcnn import CASCADE, RCNNConfig, RCNNHead
 from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionPooler, RegionSamples
 from .retinanet import RetinaNetConfig, RetinaNetHead
@@ -75,6 +77,10 @@ __all__ = [
     "MaskBranchConfig",
     "MultiHead",
     "MultiHeadConfig",
+    "PointHead",
+    "PointHeadConfig",
+    "PointRendBranch",
+    "PointRendBranchConfig",
     "Proposals",
     "RCNNConfig",
     "RCNNHead",

@@ -30,6 +30,8 @@ from .regions import (
     RegionSamples,
     initialize_convolutions,
     region_convolutions,
+    repeat_positives,
+    values_of_labels,
 )
 
 
@@ -95,17 +97,14 @@ class MaskBranch(RegionBranch):
         """Return the mask logits of each region, from the channel of its label."""
         hidden = self.convolutions(self.pool(features, boxes))
         logits = self.logits(F.relu(self.deconvolution(hidden))).float()
-        # Clamped, since the background has no mask, and a class-agnostic branch has one mask for all labels.
-        channels = labels.flatten().clamp(max=logits.shape[1] - 1)
-        channels = channels[:, None, None, None].expand(-1, 1, *logits.shape[2:])
-        return logits.gather(1, channels)[:, 0].unflatten(0, boxes.shape[:2])
+        return values_of_labels(logits.unflatten(0, boxes.shape[:2]), labels)
 
     def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
         """Compute ``loss_mask``: the mean binary cross-entropy over the mask cells of positive samples.
 
         Samples whose object has an empty mask are ignored. Without positives the loss is 0.
         """
-        samples = self._repeat_positives(samples)
+        samples = repeat_positives(samples, self.num_classes, self.config.fixed_rows)
         logits = self(features, samples.boxes, samples.labels)
         with torch.no_grad():
             rows = [
@@ -128,21 +127,6 @@ class MaskBranch(RegionBranch):
         """Return the detections of an image of ``size`` (height, width) with their predicted masks."""
         return replace(detections, masks=RoIMasks(values, size, self.config.paste))
 
-    def _repeat_positives(self, samples: RegionSamples) -> RegionSamples:
-        """Replace the negative samples of each image by repetitions of its positives, which come first.
-
-        All images then have the same number of rows, and batch norms only see regions with objects, each about equally
-        often. ``valid`` is False for repetitions, which do not count in the loss.
-        """
-        positive = samples.valid & (samples.labels < self.num_classes)
-        count = positive.sum(dim=1, keepdim=True).clamp(min=1)
-        if not self.config.fixed_rows:
-            max_count = int(count.max())
-            samples, positive = samples.first(max_count), positive[:, :max_count]
-        rows = torch.arange(positive.shape[1], device=positive.device) % count
-        boxes = samples.boxes.gather(1, rows[..., None].expand_as(samples.boxes))
-        return samples._replace(boxes=boxes, valid=positive, labels=samples.labels.gather(1, rows))
-
     def _mask_targets(
         self, boxes: Float[Tensor, "r 4"], target_indices: Int64[Tensor, " r"], target: Instances
     ) -> tuple[Float[Tensor, "r s s"], Bool[Tensor, " r"]]:
@@ -157,11 +141,25 @@ class MaskBranch(RegionBranch):
             return boxes.new_zeros(len(boxes), size, size), torch.zeros_like(target_indices, dtype=torch.bool)
         if isinstance(masks, PolygonMasks):
             return _polygon_targets(masks, target.boxes, boxes, target_indices, size)
-        rois = torch.cat([target_indices[:, None].to(boxes.dtype), boxes], dim=1)
-        crops = roi_align(masks[:, None].to(boxes.dtype), rois, size, sampling_ratio=-1, aligned=rule == "sharp")[:, 0]
-        if rule == "sharp":
-            crops = (crops >= 0.5).to(boxes.dtype)
-        return crops, masks.flatten(1).any(dim=1)[target_indices]
+        return crop_bitmaps(masks, boxes, target_indices, size, sharp=rule == "sharp")
+
+
+def crop_bitmaps(
+    masks: Bool[Tensor, "n h w"],
+    boxes: Float[Tensor, "r 4"],
+    target_indices: Int64[Tensor, " r"],
+    size: int,
+    sharp: bool,
+) -> tuple[Float[Tensor, "r s s"], Bool[Tensor, " r"]]:
+    """Return (the mask of each region's object on the region's grid, whether that mask is not empty).
+
+    ``sharp`` is aligned RoIAlign with a threshold of 0.5; otherwise RoIAlign without both.
+    """
+    rois = torch.cat([target_indices[:, None].to(boxes.dtype), boxes], dim=1)
+    crops = roi_align(masks[:, None].to(boxes.dtype), rois, size, sampling_ratio=-1, aligned=sharp)[:, 0]
+    if sharp:
+        crops = (crops >= 0.5).to(boxes.dtype)
+    return crops, masks.flatten(1).any(dim=1)[target_indices]
 
 
 def _polygon_targets(

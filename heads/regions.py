@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
@@ -44,6 +45,23 @@ class RegionSamples(NamedTuple):
             self.target_boxes[:, :count],
             self.target_indices[:, :count],
         )
+
+
+def repeat_positives(samples: RegionSamples, num_classes: int, fixed_rows: bool) -> RegionSamples:
+    """Replace the negative samples of each image by repetitions of its positives, which come first.
+
+    All images then have the same number of rows, and batch norms only see regions with objects, each about equally
+    often. ``valid`` is False for repetitions, which do not count in the loss. With ``fixed_rows`` the number of rows
+    stays the same; otherwise it becomes that of the image with the most positives.
+    """
+    positive = samples.valid & (samples.labels < num_classes)
+    count = positive.sum(dim=1, keepdim=True).clamp(min=1)
+    if not fixed_rows:
+        max_count = int(count.max())
+        samples, positive = samples.first(max_count), positive[:, :max_count]
+    rows = torch.arange(positive.shape[1], device=positive.device) % count
+    boxes = samples.boxes.gather(1, rows[..., None].expand_as(samples.boxes))
+    return samples._replace(boxes=boxes, valid=positive, labels=samples.labels.gather(1, rows))
 
 
 class RegionPooler:
@@ -106,6 +124,15 @@ class RegionBranch(nn.Module, ABC):
     @abstractmethod
     def attach(self, detections: Detections, values: Float[Tensor, "n *d"], size: tuple[int, int]) -> Detections:
         """Return the detections of an image of ``size`` (height, width) with the ``values`` from ``predict``."""
+
+
+def values_of_labels(values: Float[Tensor, "b r k *d"], labels: Int64[Tensor, "b r"]) -> Float[Tensor, "b r *d"]:
+    """Return the values of each region for its label, out of those for all classes.
+
+    Background, which has none, gets those of the last class; if there is one value for all classes, it is returned.
+    """
+    index = labels.clamp(max=values.shape[2] - 1).view(*labels.shape, *[1] * (values.ndim - 2))
+    return values.gather(2, index.expand(-1, -1, 1, *values.shape[3:]))[:, :, 0]
 
 
 def region_convolutions(channels: int, widths: Sequence[int], norm: NormKind) -> nn.Sequential:
