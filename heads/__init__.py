@@ -5,7 +5,7 @@ Importing this package registers the built-in heads in ``HEADS``.
 
 from .base import HEADS, Head, HeadConfig, LearnsMasks, required_mask_format, target_task_of_head, task_of_head
 from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput
-from .class_rows import ClassRows, class_rows_by_tensor
+from .class_rows import ClassRows, class_columns_by_tensor, class_rows_by_tensor
 from .classification import ClassificationConfig, ClassificationHead
 from .dense import DenseSelectionConfig
 from .fcos import FCOSConfig, FCOSHead
@@ -101,6 +101,7 @@ __all__ = [
     "UNetHead",
     "YOLOXConfig",
     "YOLOXHead",
+    "class_columns_by_tensor",
     "class_rows_by_tensor",
     "proposal_recall",
     "required_mask_format",
