@@ -53,20 +53,19 @@ class PointHead(nn.Module):
     def __init__(self, channels: int, num_classes: int, config: PointHeadConfig) -> None:
         super().__init__()
         self.config = config
-        widths = [channels, *config.channels]
-        every = num_classes if config.coarse_in_every_layer else 0
-        added = [num_classes, *[every] * len(config.channels)]
-        inputs = [width + coarse for width, coarse in zip(widths, added, strict=True)]
-        self.layers = nn.ModuleList(
-            nn.Conv1d(count, width, 1) for count, width in zip(inputs[:-1], config.channels, strict=True)
-        )
-        self.logits = nn.Conv1d(inputs[-1], num_classes, 1)
+        fine = [channels, *config.channels]
+        later = num_classes if config.coarse_in_every_layer else 0
+        coarse = [num_classes, *[later] * len(config.channels)]
+        inputs = [width + count for width, count in zip(fine, coarse, strict=True)]
+        outputs = [*config.channels, num_classes]
+        layers = [nn.Conv1d(*pair, 1) for pair in zip(inputs, outputs, strict=True)]
+        self.layers, self.logits = nn.ModuleList(layers[:-1]), layers[-1]
         names = [*(f"layers.{index}" for index in range(len(self.layers))), "logits"]
         self.class_rows = {"logits": ClassRows()}
-        self.class_columns = {name: width for name, width, coarse in zip(names, widths, added, strict=True) if coarse}
-        for layer in (*self.layers, self.logits):
+        self.class_columns = {name: width for name, width, count in zip(names, fine, coarse, strict=True) if count}
+        for layer in layers:
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.get_parameter("bias"))
         nn.init.normal_(self.logits.weight, std=0.001)
 
     def forward(self, fine: Float[Tensor, "n c p"], coarse: Float[Tensor, "n k p"]) -> Float[Tensor, "n k p"]:

@@ -92,15 +92,16 @@ class PointRendBranch(RegionBranch):
         channels = sum(feature_info[level].channels for level in config.levels)
         self.convolution = nn.Conv2d(channels, config.channels, 2, stride=2)
         widths = [config.channels * (config.grid // 2) ** 2, *config.fc]
-        self.fc = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(widths))
+        layers = [nn.Linear(*pair) for pair in itertools.pairwise(widths)]
+        self.fc = nn.ModuleList(layers)
         self.coarse_logits = nn.Linear(widths[-1], num_classes * config.coarse_size**2)
         self.point_head = PointHead(channels, num_classes, config.points)
         self.class_rows = {"coarse_logits": ClassRows(per_class=config.coarse_size**2)}
         initialize_convolutions(self.convolution)
-        for layer in self.fc:
+        for layer in layers:
             nn.init.kaiming_uniform_(layer.weight, a=1)
         nn.init.normal_(self.coarse_logits.weight, std=0.001)
-        for layer in (*self.fc, self.coarse_logits):
+        for layer in (*layers, self.coarse_logits):
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Features, boxes: Float[Tensor, "b r 4"]) -> Float[Tensor, "b r k s s"]:
