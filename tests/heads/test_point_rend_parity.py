@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from vertebra.heads import PointRendBranch, PointRendBranchConfig
+from vertebra.heads import PointRefinement, PointRefinementConfig, PointRendBranch, PointRendBranchConfig
 from vertebra.ops import random_points
+from vertebra.structures import Images
 
 from .test_mask_branch import INFO, SIZE, samples_of, scene
 
@@ -178,3 +179,96 @@ def test_negative_control_masks(changes):
     found, expected = masks(OURS.replace(points=changes))
     found = F.interpolate(found, expected.shape[-2:])
     assert ((found - expected).abs() > 1e-4).float().mean() > 1e-2
+
+
+def semantic_twins(config: PointRefinementConfig) -> tuple[PointRefinement, Any]:
+    """Return our refinement and detectron2's semantic head with the same random point head.
+
+    The coarse logits are given: detectron2's head reads them from the features.
+    """
+    from detectron2.config import get_cfg
+    from detectron2.layers import ShapeSpec
+    from point_rend.config import add_pointrend_config
+    from point_rend.semantic_seg import PointRendSemSegHead
+
+    settings = get_cfg()
+    add_pointrend_config(settings)
+    settings.MODEL.SEM_SEG_HEAD.NUM_CLASSES = settings.MODEL.POINT_HEAD.NUM_CLASSES = CLASSES
+    point_head = settings.MODEL.POINT_HEAD
+    point_head.FC_DIM, point_head.COARSE_PRED_EACH_LAYER = 32, False
+    point_head.TRAIN_NUM_POINTS, point_head.SUBDIVISION_STEPS, point_head.SUBDIVISION_NUM_POINTS = 300, 2, 700
+    shapes = {name: ShapeSpec(channels=info.channels, stride=info.stride) for name, info in INFO.items()}
+    twin = PointRendSemSegHead(settings, shapes)
+    twin.coarse_sem_seg_head = CoarseLogits()
+    ours = PointRefinement(INFO, CLASSES, config)
+    generator = torch.Generator().manual_seed(0)
+    names = {**{f"layers.{index}": f"fc{index + 1}" for index in range(3)}, "logits": "predictor"}
+    with torch.no_grad():
+        for mine, theirs in names.items():
+            for parameter in twin.point_head.get_submodule(theirs).parameters():
+                parameter.normal_(std=0.4, generator=generator)
+            ours.point_head.get_submodule(mine).load_state_dict(twin.point_head.get_submodule(theirs).state_dict())
+    return ours, twin
+
+
+class CoarseLogits(nn.Module):
+    """A stand-in for detectron2's semantic head, whose logits are given among the features."""
+
+    def layers(self, features: dict[str, Tensor]) -> Tensor:
+        return features["coarse"]
+
+    def losses(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {}
+
+
+SEMANTIC = PointRefinementConfig(channels=(32, 32, 32), points=300, subdivision_points=700)
+
+
+def semantic_scene() -> tuple[dict[str, Tensor], Tensor, Images, Tensor]:
+    """Return the features and coarse logits of two images without padding, and their labels, a quarter ignored."""
+    generator = torch.Generator().manual_seed(3)
+    features = scene()[0]
+    coarse = torch.randn(2, CLASSES, SIZE[0] // 4, SIZE[1] // 4, generator=generator)
+    labels = torch.randint(0, CLASSES, (2, *SIZE), generator=generator)
+    labels[:, : SIZE[0] // 4] = 255
+    return features, coarse, Images.from_list([torch.zeros(3, *SIZE, dtype=torch.uint8)] * 2), labels
+
+
+def semantic_losses(monkeypatch: pytest.MonkeyPatch, config: PointRefinementConfig = SEMANTIC) -> tuple[Tensor, Tensor]:
+    """Return our loss and detectron2's with the same random numbers."""
+    ours, twin = semantic_twins(config)
+    features, coarse, images, labels = semantic_scene()
+    seeds = torch.tensor([7, 8])
+    monkeypatch.setattr("vertebra.heads.semantic.points.draw_image_seeds", lambda count, device: seeds)
+    found = ours.loss(coarse, features, images, labels, None)
+    drawn = random_points(seeds, 1, SEMANTIC.num_drawn)[:, 0]
+    parts = (part.contiguous() for part in drawn.split([900, 75], dim=1))
+    with monkeypatch.context() as context:
+        context.setattr(torch, "rand", lambda *size, **options: next(parts))
+        _, theirs = twin.train()({**features, "coarse": coarse}, labels)
+    return found, theirs["loss_sem_seg_point"]
+
+
+@torch.no_grad()
+def test_semantic_loss_equals_detectron2s(monkeypatch):
+    """Oracle: to 1e-5, with a quarter of the pixels ignored."""
+    torch.testing.assert_close(*semantic_losses(monkeypatch), rtol=1e-5, atol=0)
+
+
+@torch.no_grad()
+def test_refined_semantic_logits_equal_detectron2s():
+    """Oracle: the logits at four times the resolution; cells that are equally uncertain up to rounding may differ."""
+    ours, twin = semantic_twins(SEMANTIC)
+    features, coarse, *_ = semantic_scene()
+    expected, _ = twin.eval()({**features, "coarse": coarse})
+    found = ours.refine(coarse, features)
+    assert found.shape == expected.shape == (2, CLASSES, *SIZE)
+    assert ((found - expected).abs() > 1e-3).float().mean() < 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [{"importance": 0.5}, {"points": 150}, {"oversampling": 1.0}], ids=str)
+def test_negative_control_semantic_loss(monkeypatch, changes):
+    """Control: each convention of the training points changed alone fails the comparison of the loss."""
+    found, expected = semantic_losses(monkeypatch, SEMANTIC.replace(**changes))
+    assert abs(found.item() / expected.item() - 1) > 1e-3

@@ -18,6 +18,7 @@ from vertebra.heads import (
     HeadConfig,
     MaskBranchConfig,
     MultiHeadConfig,
+    PointRefinementConfig,
     PointRendBranchConfig,
     RCNNConfig,
     RetinaNetConfig,
@@ -177,6 +178,7 @@ def test_each_of_several_heads_has_its_own_classes():
     [
         *(rcnn(background, class_agnostic=agnostic) for background in ("last", "first") for agnostic in (False, True)),
         POINT_REND,
+        SemanticFPNConfig(refinement=PointRefinementConfig(channels=(8,))),
         *(HEADS[name].config(name=name, auxiliary=AuxiliaryConfig()) for name in NAMES),
         ClassificationConfig(),
         RetinaNetConfig(),
