@@ -48,8 +48,8 @@ class PointRendBranchConfig(RegionBranchConfig):
     """Widths of the fully connected layers after it."""
     coarse_size: PositiveInt = 7
     """Height and width of the coarse mask."""
-    points: PointHeadConfig = PointHeadConfig()
-    """The point head; five subdivisions of a coarse mask of 7x7 give a mask of 224x224."""
+    point_head: PointHeadConfig = PointHeadConfig()
+    """The point head and its points; five subdivisions of a coarse mask of 7x7 give a mask of 224x224."""
     fixed_rows: bool = False
     """Compute the maximum number of positive masks for every image, as in ``MaskBranchConfig``."""
     paste: PasteRule = "centers"
@@ -66,8 +66,8 @@ class PointRendBranchConfig(RegionBranchConfig):
 
         Subdivisions that would predict every cell anew are replaced by a larger first grid.
         """
-        size, subdivisions = self.coarse_size, self.points.subdivisions
-        while subdivisions > 0 and 4 * size**2 <= self.points.subdivision_points:
+        size, subdivisions = self.coarse_size, self.point_head.subdivisions
+        while subdivisions > 0 and 4 * size**2 <= self.point_head.subdivision_points:
             size, subdivisions = 2 * size, subdivisions - 1
         return size, subdivisions
 
@@ -95,7 +95,7 @@ class PointRendBranch(RegionBranch):
         layers = [nn.Linear(*pair) for pair in itertools.pairwise(widths)]
         self.fc = nn.ModuleList(layers)
         self.coarse_logits = nn.Linear(widths[-1], num_classes * config.coarse_size**2)
-        self.point_head = PointHead(channels, num_classes, config.points)
+        self.point_head = PointHead(channels, num_classes, config.point_head)
         self.class_rows = {"coarse_logits": ClassRows(per_class=config.coarse_size**2)}
         initialize_convolutions(self.convolution)
         for layer in layers:
@@ -161,7 +161,7 @@ class PointRendBranch(RegionBranch):
     @torch.no_grad()
     def _training_points(self, mask_logits: Float[Tensor, "b r s s"]) -> Float[Tensor, "b r p 2"]:
         """Choose the points to train on, relative to the regions, by the logits of the coarse masks."""
-        config, (count, regions) = self.config.points, mask_logits.shape[:2]
+        config, (count, regions) = self.config.point_head, mask_logits.shape[:2]
         drawn = random_points(draw_image_seeds(count, mask_logits.device), regions, config.num_drawn).flatten(0, 1)
         logits = mask_logits.flatten(0, 1)[:, None]
         points = choose_points(logits, drawn, config.num_uncertain, config.num_uniform)
@@ -203,7 +203,7 @@ class PointRendBranch(RegionBranch):
         size, subdivisions = self.config.first_grid
         logits = predict_points(_grid_points(size, boxes).flatten(0, 1)).unflatten(2, (size, size))
         for _ in range(subdivisions):
-            logits = subdivide(logits, self.config.points.subdivision_points, predict_points)
+            logits = subdivide(logits, self.config.point_head.subdivision_points, predict_points)
         return logits[:, 0].sigmoid().unflatten(0, boxes.shape[:2])
 
     def attach(self, detections: Detections, values: Float[Tensor, "n s s"], size: tuple[int, int]) -> Detections:

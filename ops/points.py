@@ -91,7 +91,7 @@ def choose_points(
 def subdivide(
     logits: Float[Tensor, "n k _ _"], count: int, predict: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "n k _ _"]:
-    """Double the resolution of logits, and replace those of the ``count`` most uncertain cells (section 3.1).
+    """Resize logits to twice their resolution, and replace those of the ``count`` most uncertain cells (section 3.1).
 
     ``predict`` returns the logits (n, k, p) at points (n, p, 2).
     """

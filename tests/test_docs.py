@@ -14,6 +14,10 @@ from vertebra.heads import (
     DeepLabConfig,
     FCOSConfig,
     MaskBranchConfig,
+    PointHeadConfig,
+    PointRefinementConfig,
+    PointRendBranchConfig,
+    RCNNConfig,
     RetinaNetConfig,
     RPNConfig,
     YOLOXConfig,
@@ -33,8 +37,8 @@ CONFIGS = {
     config.__name__: config
     for config in (
         AuxiliaryConfig, BoxBranchConfig, DeepLabConfig, FCOSConfig, FPNConfig, InputConfig, MaskBranchConfig,
-        RPNConfig, ResNetConfig, ResizeConfig, RetinaNetConfig, RoIAlignConfig, SGDConfig, SemanticConfig,
-        SemanticLossConfig, YOLOXConfig,
+        PointHeadConfig, PointRefinementConfig, PointRendBranchConfig, RCNNConfig, RPNConfig, ResNetConfig,
+        ResizeConfig, RetinaNetConfig, RoIAlignConfig, SGDConfig, SemanticConfig, SemanticLossConfig, YOLOXConfig,
     )
 }  # fmt: skip
 

@@ -161,4 +161,4 @@ def test_refined_head_overfits_thin_stripes():
             labels = full_size_logits(head.predict(features, images)[0]).argmax(dim=0)
         accuracies.append((labels == truth[0]).float().mean().item())
     plain, refined = accuracies
-    assert refined > plain
+    assert refined > plain + 0.05

@@ -22,7 +22,7 @@ from .test_mask_branch import CLASSES, INFO, SIZE, samples_of, scene
 
 SMALL = PointRendBranchConfig(
     levels=("p2", "p3"), grid=4, channels=6, fc=(12,), coarse_size=3,
-    points={"channels": (8, 8), "points": 10, "subdivisions": 3, "subdivision_points": 40},
+    point_head={"channels": (8, 8), "points": 10, "subdivisions": 3, "subdivision_points": 40},
 )  # fmt: skip
 
 
@@ -159,8 +159,8 @@ def test_masks_equal_a_plain_loop():
 def test_first_grid_by_hand():
     """By hand: 784 points predict all cells up to 28x28, so of five subdivisions of 7x7 three are left."""
     assert PointRendBranchConfig().first_grid == (28, 3)
-    assert PointRendBranchConfig(points={"subdivision_points": 100}).first_grid == (7, 5)
-    assert PointRendBranchConfig(points={"subdivisions": 1}).first_grid == (14, 0)
+    assert PointRendBranchConfig(point_head={"subdivision_points": 100}).first_grid == (7, 5)
+    assert PointRendBranchConfig(point_head={"subdivisions": 1}).first_grid == (14, 0)
 
 
 def test_losses_do_not_depend_on_batch_mates(seeds, monkeypatch):

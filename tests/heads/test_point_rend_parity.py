@@ -21,7 +21,7 @@ mask_head = pytest.importorskip("point_rend.mask_head", reason="detectron2's Poi
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 CLASSES, CHANNELS = 5, 16
-OURS = PointRendBranchConfig(channels=CHANNELS, fc=(64, 64), points={"channels": (32, 32, 32)})
+OURS = PointRendBranchConfig(channels=CHANNELS, fc=(64, 64), point_head={"channels": (32, 32, 32)})
 
 
 def random_twins(config: PointRendBranchConfig = OURS) -> tuple[PointRendBranch, Any]:
@@ -38,7 +38,11 @@ def random_twins(config: PointRendBranchConfig = OURS) -> tuple[PointRendBranch,
     names["point_head.logits"] = "point_head.predictor"
     for name, module in names.items():
         weights = twin.get_submodule(module).state_dict()
-        if not config.points.coarse_in_every_layer and name.startswith("point_head") and not name.endswith("layers.0"):
+        if (
+            not config.point_head.coarse_in_every_layer
+            and name.startswith("point_head")
+            and not name.endswith("layers.0")
+        ):
             weights["weight"] = weights["weight"][:, :-CLASSES]
         ours.get_submodule(name).load_state_dict(weights)
     return ours, twin
@@ -83,7 +87,7 @@ def losses(monkeypatch: pytest.MonkeyPatch, config: PointRendBranchConfig = OURS
     monkeypatch.setattr("vertebra.heads.point_rend.draw_image_seeds", lambda count, device: seeds)
     found = ours.loss(features, samples_of(boxes, labels, indices, torch.ones_like(labels, dtype=torch.bool)), targets)
 
-    drawn = random_points(seeds, boxes.shape[1], OURS.points.num_drawn).flatten(0, 1)
+    drawn = random_points(seeds, boxes.shape[1], OURS.point_head.num_drawn).flatten(0, 1)
     parts = (
         part.contiguous() for part in drawn.split([3 * 196, 49], dim=1)
     )  # detectron2 draws the candidates, then the uniform points
@@ -158,10 +162,10 @@ def test_masks_equal_detectron2s():
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({"points": {"importance": 0.5}}, "loss_mask_points"),
-        ({"points": {"points": 100}}, "loss_mask_points"),
-        ({"points": {"oversampling": 1.0}}, "loss_mask_points"),
-        ({"points": {"coarse_in_every_layer": False}}, "loss_mask_points"),
+        ({"point_head": {"importance": 0.5}}, "loss_mask_points"),
+        ({"point_head": {"points": 100}}, "loss_mask_points"),
+        ({"point_head": {"oversampling": 1.0}}, "loss_mask_points"),
+        ({"point_head": {"coarse_in_every_layer": False}}, "loss_mask_points"),
     ],
     ids=str,
 )
@@ -176,7 +180,7 @@ def test_negative_control_losses(monkeypatch, changes, name):
 )
 def test_negative_control_masks(changes):
     """Control: each convention of the subdivision changed alone fails the comparison of the masks."""
-    found, expected = masks(OURS.replace(points=changes))
+    found, expected = masks(OURS.replace(point_head=changes))
     found = F.interpolate(found, expected.shape[-2:])
     assert ((found - expected).abs() > 1e-4).float().mean() > 1e-2
 

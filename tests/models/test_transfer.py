@@ -51,7 +51,7 @@ def rcnn(background: str = "last", **options) -> RCNNConfig:
 POINT_REND = RCNNConfig(
     box=BoxBranchConfig(fc=(8,)),
     point_rend=PointRendBranchConfig(
-        channels=8, fc=(8,), coarse_size=4, points={"channels": (8, 8), "subdivisions": 2}
+        channels=8, fc=(8,), coarse_size=4, point_head={"channels": (8, 8), "subdivisions": 2}
     ),
 )
 SEVERAL = MultiHeadConfig(heads={"boxes": rcnn(), "map": SemanticFPNConfig(channels=8, levels=("p2", "p3", "p4"))})
