@@ -15,7 +15,7 @@ from vertebra.data.epoch_order import EachOnceOrder
 from vertebra.data.sampling import StepSampler
 from vertebra.engine import ExperimentConfig, ScheduleConfig, SGDConfig, train
 from vertebra.engine.distributed.context import Launch, read_launch
-from vertebra.heads import MaskBranchConfig, PointRendBranchConfig
+from vertebra.heads import MaskBranchConfig
 from vertebra.inference import open_checkpoint
 from vertebra.structures import UsageError
 
@@ -102,19 +102,6 @@ def test_losses_and_weights_do_not_depend_on_the_world_size(processes, single_pr
     assert_same_steps(tmp_path / "run", single_process_run)
     assert {"rpn_recall", "rpn_positives", "box_positives"} <= read_metrics(single_process_run)[0].keys()
     assert printed.count("step 4/4") == 1  # only rank zero prints
-
-
-@pytest.mark.slow
-def test_point_rend_does_not_depend_on_the_world_size(shapes, tmp_path):
-    """Law: the points of an image are drawn and chosen alike on whichever rank, and losses are normalized over all."""
-    config = experiment(shapes)
-    branch = PointRendBranchConfig(channels=8, fc=(16,), point_head={"channels": (8,), "subdivisions": 2})
-    head = config.model.head.replace(mask=None, point_rend=branch, branch_boxes="refined")
-    config = config.replace(model={"head": head})
-    train(config, tmp_path / "alone")
-    launch(2, tmp_path, config)
-    assert_same_steps(tmp_path / "run", tmp_path / "alone")
-    assert {"loss_mask", "loss_mask_points"} <= read_metrics(tmp_path / "alone")[0].keys()
 
 
 @pytest.mark.slow
