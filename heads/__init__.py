@@ -17,7 +17,7 @@ from .base import (
     task_of_head,
 )
 from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput
-from .class_rows import ClassRows, class_rows_by_tensor
+from .class_rows import ClassRows, class_columns_by_tensor, class_rows_by_tensor
 from .classification import ClassificationConfig, ClassificationHead
 from .dense import DenseSelectionConfig
 from .fcos import FCOSConfig, FCOSHead
@@ -25,6 +25,8 @@ from .keypoint_branch import KeypointBranch, KeypointBranchConfig
 from .mask_branch import MaskBranch, MaskBranchConfig
 from .multi_head import MultiHead, MultiHeadConfig
 from .panoptic_fpn import PanopticFPNConfig, PanopticFPNHead
+from .point_head import PointHead, PointHeadConfig
+from .point_rend import PointRendBranch, PointRendBranchConfig
 from .rcnn import CASCADE, RCNNConfig, RCNNHead
 from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionPooler, RegionSamples
 from .retinanet import RetinaNetConfig, RetinaNetHead
@@ -37,6 +39,8 @@ from .semantic import (
     FCNConfig,
     FCNHead,
     LowLevelConfig,
+    PointRefinement,
+    PointRefinementConfig,
     SemanticConfig,
     SemanticFPNConfig,
     SemanticFPNHead,
@@ -99,6 +103,12 @@ __all__ = [
     "MultiHeadConfig",
     "PanopticFPNConfig",
     "PanopticFPNHead",
+    "PointHead",
+    "PointHeadConfig",
+    "PointRefinement",
+    "PointRefinementConfig",
+    "PointRendBranch",
+    "PointRendBranchConfig",
     "Proposals",
     "RCNNConfig",
     "RCNNHead",
@@ -120,6 +130,7 @@ __all__ = [
     "YOLOXConfig",
     "YOLOXHead",
     "add_margin",
+    "class_columns_by_tensor",
     "class_rows_by_tensor",
     "predicted_tasks_of_head",
     "proposal_recall",

@@ -37,7 +37,7 @@ from ..ops import (
 )
 from ..structures import Config, FeatureInfo, Features, Images, Instances, NonNegative, UnitInterval
 from .class_rows import ClassRows
-from .regions import Proposals, RegionPooler, RegionSamples, region_convolutions
+from .regions import Proposals, RegionPooler, RegionSamples, region_convolutions, values_of_labels
 
 
 class BoxBranchConfig(Config):
@@ -208,7 +208,7 @@ class BoxBranch(nn.Module):
         count = all_reduce_mean(samples.valid.sum().float()).clamp(min=1)
         cross_entropy = F.cross_entropy(output.logits.flatten(0, 1), samples.labels.flatten(), reduction="none")
         positive = samples.labels < self.num_classes
-        offsets = self._offsets_of(output, samples.labels)
+        offsets = values_of_labels(output.offsets, samples.labels)
         target_offsets = encode_boxes(samples.target_boxes, samples.boxes, self.config.box_weights)
         error = F.smooth_l1_loss(offsets, target_offsets, reduction="none", beta=self.config.beta)
         return {
@@ -216,13 +216,6 @@ class BoxBranch(nn.Module):
             "loss_box": (error * positive[:, :, None]).sum() / count,
             "box_positives": positive.sum(dim=1),
         }
-
-    def _offsets_of(self, output: BoxOutput, labels: Int64[Tensor, "b r"]) -> Float[Tensor, "b r 4"]:
-        """Return the offsets of each region for its label; background, which has none, gets those of the last class."""
-        if self.config.class_agnostic:
-            return output.offsets[:, :, 0]
-        classes = labels.clamp(max=self.num_classes - 1)
-        return output.offsets.gather(2, classes[:, :, None, None].expand(-1, -1, 1, 4))[:, :, 0]
 
     @torch.no_grad()
     def refine(
@@ -241,7 +234,7 @@ class BoxBranch(nn.Module):
         classes = output.logits[:, :, : self.num_classes].argmax(dim=2)
         if labels is not None:
             classes = torch.where(labels < self.num_classes, labels, classes)
-        offsets = self._offsets_of(output, classes)
+        offsets = values_of_labels(output.offsets, classes)
         boxes = clip_boxes(decode_boxes(offsets, proposals.boxes, self.config.box_weights), images.sizes)
         valid = proposals.valid & (shorter_sides(boxes) > 0)
         return Proposals(torch.where(valid[:, :, None], boxes, 0), valid)

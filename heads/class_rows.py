@@ -1,10 +1,10 @@
 """The rows of a head's tensors that belong to each class, so that weights can be transferred between class lists."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .base import Head
 
@@ -50,12 +50,29 @@ class ClassRows:
 def class_rows_by_tensor(head: Head) -> dict[str, tuple[str, ClassRows]]:
     """Return (task of the classes, rows) by tensor name for each tensor of a head that has rows per class."""
     rows_by_tensor: dict[str, tuple[str, ClassRows]] = {}
+    for prefix, task, module in _modules_with_tasks(head):
+        for predictor, rows in getattr(module, "class_rows", {}).items():
+            tensors = module.get_submodule(predictor).state_dict()
+            rows_by_tensor |= {f"{prefix}{predictor}.{tensor}": (task, rows) for tensor in tensors}
+    return rows_by_tensor
+
+
+def class_columns_by_tensor(head: Head) -> dict[str, tuple[str, int]]:
+    """Return (task of the classes, first column) by tensor name for each weight of a head with input logits per class.
+
+    A module declares these in its attribute ``class_columns``: by the name of the submodule, the number of input
+    channels before those for the classes, which are the last and in the order of the classes.
+    """
+    return {
+        f"{prefix}{layer}.weight": (task, first)
+        for prefix, task, module in _modules_with_tasks(head)
+        for layer, first in getattr(module, "class_columns", {}).items()
+    }
+
+
+def _modules_with_tasks(head: Head) -> Iterator[tuple[str, str, nn.Module]]:
+    """Yield (prefix of its tensors' names, task of its classes, module) for each module of a head."""
     tasks = {"": head.targets()}
     for name, module in head.named_modules():  # parents come before their children
-        task = module.targets() if isinstance(module, Head) else tasks[name.rpartition(".")[0]]
-        tasks[name] = task
-        for predictor, rows in getattr(module, "class_rows", {}).items():
-            prefix = f"{name}.{predictor}." if name else f"{predictor}."
-            tensors = module.get_submodule(predictor).state_dict()
-            rows_by_tensor |= {prefix + tensor: (task, rows) for tensor in tensors}
-    return rows_by_tensor
+        tasks[name] = module.targets() if isinstance(module, Head) else tasks[name.rpartition(".")[0]]
+        yield (f"{name}." if name else ""), tasks[name], module

@@ -31,6 +31,7 @@ from .regions import (
     initialize_convolutions,
     region_convolutions,
     repeat_positives,
+    values_of_labels,
 )
 
 
@@ -96,10 +97,7 @@ class MaskBranch(RegionBranch):
         """Return the mask logits of each region, from the channel of its label."""
         hidden = self.convolutions(self.pool(features, boxes))
         logits = self.logits(F.relu(self.deconvolution(hidden))).float()
-        # Clamped, since the background has no mask, and a class-agnostic branch has one mask for all labels.
-        channels = labels.flatten().clamp(max=logits.shape[1] - 1)
-        channels = channels[:, None, None, None].expand(-1, 1, *logits.shape[2:])
-        return logits.gather(1, channels)[:, 0].unflatten(0, boxes.shape[:2])
+        return values_of_labels(logits.unflatten(0, boxes.shape[:2]), labels)
 
     def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
         """Compute ``loss_mask``: the mean binary cross-entropy over the mask cells of positive samples.
@@ -143,11 +141,25 @@ class MaskBranch(RegionBranch):
             return boxes.new_zeros(len(boxes), size, size), torch.zeros_like(target_indices, dtype=torch.bool)
         if isinstance(masks, PolygonMasks):
             return _polygon_targets(masks, target.boxes, boxes, target_indices, size)
-        rois = torch.cat([target_indices[:, None].to(boxes.dtype), boxes], dim=1)
-        crops = roi_align(masks[:, None].to(boxes.dtype), rois, size, sampling_ratio=-1, aligned=rule == "sharp")[:, 0]
-        if rule == "sharp":
-            crops = (crops >= 0.5).to(boxes.dtype)
-        return crops, masks.flatten(1).any(dim=1)[target_indices]
+        return crop_bitmaps(masks, boxes, target_indices, size, sharp=rule == "sharp")
+
+
+def crop_bitmaps(
+    masks: Bool[Tensor, "n h w"],
+    boxes: Float[Tensor, "r 4"],
+    target_indices: Int64[Tensor, " r"],
+    size: int,
+    sharp: bool,
+) -> tuple[Float[Tensor, "r s s"], Bool[Tensor, " r"]]:
+    """Return (the mask of each region's object on the region's grid, whether that mask is not empty).
+
+    ``sharp`` is aligned RoIAlign with a threshold of 0.5; otherwise RoIAlign without both.
+    """
+    rois = torch.cat([target_indices[:, None].to(boxes.dtype), boxes], dim=1)
+    crops = roi_align(masks[:, None].to(boxes.dtype), rois, size, sampling_ratio=-1, aligned=sharp)[:, 0]
+    if sharp:
+        crops = (crops >= 0.5).to(boxes.dtype)
+    return crops, masks.flatten(1).any(dim=1)[target_indices]
 
 
 def _polygon_targets(

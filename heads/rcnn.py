@@ -5,14 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from ..ops import PaddedDetections, scale_gradient
 from ..structures import Detections, FeatureInfo, Features, Images, Instances, MaskFormat, check_targets
 from .base import HEADS, Head, HeadConfig, LearnsKeypoints, LearnsMasks, require_classes
-from .box_branch import BoxBranch, BoxBranchConfig
+from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput
 from .keypoint_branch import KeypointBranchConfig
 from .mask_branch import MaskBranchConfig
+from .point_rend import PointRendBranchConfig
 from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionSamples
 from .rpn import RPN, RPNConfig, proposal_recall
 
@@ -30,6 +32,18 @@ class RCNNConfig(HeadConfig, LearnsMasks, LearnsKeypoints):
     """The mask branch of Mask R-CNN. None: Faster R-CNN."""
     keypoint: KeypointBranchConfig | None = None
     """The keypoint branch of Keypoint R-CNN. None: no keypoints."""
+    point_rend: PointRendBranchConfig | None = None
+    """PointRend's mask branch (1912.08193), in place of ``mask``."""
+    branch_boxes: Literal["proposals", "refined"] = "proposals"
+    """The boxes of the positive samples that ``mask`` and other branches learn from: ``proposals``, or ``refined``, as
+    the first box branch refines them for the class of their object. The latter is detectron2's PointRend, which does
+    not clip them to the image."""
+
+    @model_validator(mode="after")
+    def _check_mask_branches(self) -> "RCNNConfig":
+        if self.mask is not None and self.point_rend is not None:
+            raise ValueError("mask and point_rend both predict masks: set one of them to None (null)")
+        return self
 
     @property
     def region_branches(self) -> dict[str, RegionBranchConfig]:
@@ -70,6 +84,7 @@ class RCNNHead(Head[Instances, Detections]):
     ) -> None:
         super().__init__()
         require_classes("a detector", num_classes)
+        self.branch_boxes = config.branch_boxes
         self.rpn = RPN(feature_info, config.rpn)
         self.box = BoxBranch(feature_info, num_classes, config.box)
         self.cascade = nn.ModuleList(BoxBranch(feature_info, num_classes, stage) for stage in config.cascade)
@@ -102,26 +117,37 @@ class RCNNHead(Head[Instances, Detections]):
         proposals = self.rpn.propose(dense, images, training=True)
         outputs["rpn_recall"] = proposal_recall(proposals, targets, self.box.config.match_threshold)
         samples = self.box.sample(proposals, targets)
-        outputs |= self._box_losses(features, images, samples, targets)
+        losses, output = self._box_losses(features, images, samples, targets)
+        outputs |= losses
+        if self.branch_boxes == "refined":
+            samples = self._refine_samples(samples, output, images)
         for _, branch in self.region_branches():
             outputs |= branch.loss(features, samples.first(self.box.config.max_positives), targets)
         return outputs
 
+    def _refine_samples(self, samples: RegionSamples, output: BoxOutput, images: Images) -> RegionSamples:
+        """Return the samples with the boxes that the first box branch refines; one without an area stays as it is."""
+        refined = self.box.refine(output, Proposals(samples.boxes, samples.valid), images, samples.labels)
+        return samples._replace(boxes=torch.where(refined.valid[:, :, None], refined.boxes, samples.boxes))
+
     def _box_losses(
         self, features: Features, images: Images, samples: RegionSamples, targets: Sequence[Instances]
-    ) -> dict[str, Tensor]:
-        """Compute the losses of all stages, of which each learns from the refined boxes of the previous one."""
+    ) -> tuple[dict[str, Tensor], BoxOutput]:
+        """Compute the losses of all stages, of which each learns from the refined boxes of the previous one.
+
+        Returns (losses, the output of the first stage).
+        """
         stages = self.box_branches()
         # Otherwise every stage would add to the gradients of the pyramid (1712.00726's code, detectron2).
         features = {name: scale_gradient(level, 1 / len(stages)) for name, level in features.items()}
-        output = self.box(features, samples.boxes)
+        first_output = output = self.box(features, samples.boxes)
         losses = self.box.loss(output, samples)
         for number, (previous, stage) in enumerate(itertools.pairwise(stages), start=2):
             proposals = Proposals(samples.boxes, samples.valid)
             samples = stage.relabel(previous.refine(output, proposals, images, samples.labels), targets)
             output = stage(features, samples.boxes)
             losses |= {f"{name}_{number}": value for name, value in stage.loss(output, samples).items()}
-        return losses
+        return losses, first_output
 
     def detect(self, features: Features, images: Images) -> tuple[PaddedDetections, dict[str, Tensor]]:
         """Return padded detections, and the predictions of further branches for them by branch name.

@@ -126,6 +126,15 @@ class RegionBranch(nn.Module, ABC):
         """Return the detections of an image of ``size`` (height, width) with the ``values`` from ``predict``."""
 
 
+def values_of_labels(values: Float[Tensor, "b r k *d"], labels: Int64[Tensor, "b r"]) -> Float[Tensor, "b r *d"]:
+    """Return the values of each region for its label, out of those for all classes.
+
+    Background, which has none, gets those of the last class; if there is one value for all classes, it is returned.
+    """
+    index = labels.clamp(max=values.shape[2] - 1).view(*labels.shape, *[1] * (values.ndim - 2))
+    return values.gather(2, index.expand(-1, -1, 1, *values.shape[3:]))[:, :, 0]
+
+
 def region_convolutions(channels: int, widths: Sequence[int], norm: NormKind) -> nn.Sequential:
     """Build 3x3 convolutions with ReLU for pooled regions, with He normal initialization by fan-out as detectron2."""
     blocks = nn.Sequential(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..heads import ClassRows, class_rows_by_tensor
+from ..heads import ClassRows, class_columns_by_tensor, class_rows_by_tensor
 from ..ops import join_first, state_dict_problems
 from ..structures import CheckpointError
 from .model import Model
@@ -17,11 +17,13 @@ def transfer_weights(model: Model, source: Model) -> str:
 
     In tensors with rows per class, the rows of classes that both models have (matched by name) and of the background
     are copied, at whatever index each model has them; the rows of other classes keep their values. Rows per keypoint
-    are matched by the names of the keypoints. All other tensors are copied completely. Returns a line that lists the
-    classes. Raises CheckpointError, and leaves the model unchanged, if the parts differ.
+    are matched by the names of the keypoints. In weights with columns per class, the columns of other classes become
+    zero. All other tensors are copied completely. Returns a line that lists the classes. Raises CheckpointError, and
+    leaves the model unchanged, if the parts differ.
     """
     expected, tensors = model.state_dict(), source.state_dict()
     target_rows, source_rows = _class_rows(model), _class_rows(source)
+    tensors |= _weights_with_matched_columns(model, source)
     merged = {
         name: _copy_rows(expected[name], target_rows[name], tensors[name], source_rows[name])
         for name in target_rows.keys() & source_rows.keys()
@@ -68,6 +70,20 @@ def _class_rows(model: Model) -> dict[str, _Rows]:
         f"head.{name}": _Rows(layout, layout.indices(names[task]))
         for name, (task, layout) in class_rows_by_tensor(model.head).items()
     }
+
+
+def _weights_with_matched_columns(model: Model, source: Model) -> dict[str, Tensor]:
+    """Return the weights of ``source`` that have columns per class, with the columns in the order of ``model``.
+
+    The columns of classes that only ``model`` has are zero: at first their logits have no influence.
+    """
+    weights, state_dict = {}, source.state_dict()
+    for tensor, (task, first) in class_columns_by_tensor(source.head).items():
+        weight, names = state_dict[f"head.{tensor}"], source.class_names[task]
+        columns = [first + names.index(name) if name in names else -1 for name in model.class_names.get(task, ())]
+        with_zeros = torch.cat([weight, torch.zeros_like(weight[:, :1])], dim=1)
+        weights[f"head.{tensor}"] = with_zeros[:, [*range(first), *columns]]
+    return weights
 
 
 def _copy_rows(target: Tensor, target_rows: _Rows, source: Tensor, source_rows: _Rows) -> Tensor:

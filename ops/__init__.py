@@ -60,6 +60,17 @@ from .losses import split_losses, total_loss
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer, normalize_vectors
 from .panoptic import merge_panoptic
 from .paste import paste_masks, paste_masks_in_chunks
+from .points import (
+    cell_centers,
+    choose_points,
+    labels_at_points,
+    point_uncertainty,
+    points_in_boxes,
+    random_points,
+    sample_points,
+    sample_points_of_regions,
+    subdivide,
+)
 from .polygons import rasterize_polygon_masks
 from .pooling import masked_mean
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
@@ -102,6 +113,8 @@ __all__ = [
     "assign_boxes",
     "box_areas",
     "cell_anchors",
+    "cell_centers",
+    "choose_points",
     "class_logits",
     "class_nms_mask",
     "clip_boxes",
@@ -127,6 +140,7 @@ __all__ = [
     "ignore_regions",
     "join_first",
     "label_map",
+    "labels_at_points",
     "masked_mean",
     "match_boxes",
     "match_by_cost",
@@ -143,11 +157,16 @@ __all__ = [
     "pairwise_iou",
     "paste_masks",
     "paste_masks_in_chunks",
+    "point_uncertainty",
+    "points_in_boxes",
     "pool_regions",
+    "random_points",
     "rasterize_polygon_masks",
     "region_levels",
     "resize_maps",
     "sample_labels",
+    "sample_points",
+    "sample_points_of_regions",
     "scale_gradient",
     "select_detections",
     "separable_conv_block",
@@ -156,6 +175,7 @@ __all__ = [
     "single_process",
     "split_losses",
     "state_dict_problems",
+    "subdivide",
     "suppress",
     "take_targets",
     "top_class_scores",

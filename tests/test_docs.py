@@ -17,6 +17,10 @@ from vertebra.heads import (
     KeypointBranchConfig,
     MaskBranchConfig,
     PanopticFPNConfig,
+    PointHeadConfig,
+    PointRefinementConfig,
+    PointRendBranchConfig,
+    RCNNConfig,
     RetinaNetConfig,
     RPNConfig,
     YOLOXConfig,
@@ -39,6 +43,9 @@ CONFIGS = {
         FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig, PanopticFPNConfig,
         PanopticMergeConfig, ResizeConfig, ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, SemanticConfig,
         SemanticLossConfig, SGDConfig, YOLOXConfig,
+        AuxiliaryConfig, BoxBranchConfig, DeepLabConfig, FCOSConfig, FPNConfig, InputConfig, MaskBranchConfig,
+        PointHeadConfig, PointRefinementConfig, PointRendBranchConfig, RCNNConfig, RPNConfig, ResNetConfig,
+        ResizeConfig, RetinaNetConfig, RoIAlignConfig, SGDConfig, SemanticConfig, SemanticLossConfig, YOLOXConfig,
     )
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from .base import AuxiliaryConfig, SemanticConfig, SemanticHead
 from .deeplab import TORCHVISION_DEEPLAB, DeepLabConfig, DeepLabHead, LowLevelConfig
 from .fcn import FCNConfig, FCNHead
 from .losses import SemanticLoss, SemanticLossConfig
+from .points import PointRefinement, PointRefinementConfig
 from .semantic_fpn import SemanticFPNConfig, SemanticFPNHead
 from .unet import UNetConfig, UNetHead
 
@@ -15,6 +16,8 @@ __all__ = [
     "FCNConfig",
     "FCNHead",
     "LowLevelConfig",
+    "PointRefinement",
+    "PointRefinementConfig",
     "SemanticConfig",
     "SemanticFPNConfig",
     "SemanticFPNHead",

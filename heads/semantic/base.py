@@ -13,6 +13,7 @@ from ...structures import IGNORE, Config, FeatureInfo, Features, Images, Semanti
 from ..base import Head, HeadConfig, require_levels
 from .layers import PixelClassifier
 from .losses import SemanticLoss, SemanticLossConfig
+from .points import PointRefinement, PointRefinementConfig
 
 
 class AuxiliaryConfig(Config):
@@ -34,6 +35,8 @@ class SemanticConfig(HeadConfig):
     loss: SemanticLossConfig = SemanticLossConfig()
     auxiliary: AuxiliaryConfig | None = None
     """The auxiliary classifier. None: no auxiliary loss."""
+    refinement: PointRefinementConfig | None = None
+    """PointRend's refinement of the logits (1912.08193 section 4.2). None: bilinear upsampling."""
 
 
 class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
@@ -58,6 +61,9 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
             require_levels("the auxiliary classifier", feature_info, [auxiliary.level])
             channels = feature_info[auxiliary.level].channels
             self.auxiliary = PixelClassifier(channels, num_classes, norm_layer(config.norm), auxiliary.dropout)
+        self.refinement = None
+        if config.refinement is not None:
+            self.refinement = PointRefinement(feature_info, num_classes, config.refinement)
 
     @abstractmethod
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k _ _"]:
@@ -66,14 +72,21 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
     def loss(
         self, features: Features, images: Images, targets: Sequence[Int64[Tensor, "_ _"]]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Compute ``loss_semantic``, and ``loss_auxiliary`` (times its weight) if there is an auxiliary classifier."""
+        """Compute ``loss_semantic``, and ``loss_auxiliary`` (times its weight) if there is an auxiliary classifier.
+
+        With a refinement there is ``loss_points`` too.
+        """
         check_targets(targets, images, self.num_classes)
         height, width = images.padded_size
         target = pad_maps(targets, (height, width))
-        losses = {"loss_semantic": self._full_size_loss(self(features, images), target)}
+        coarse = self(features, images).float()
+        losses = {"loss_semantic": self._full_size_loss(coarse, target)}
         if self.auxiliary is not None and (auxiliary := self.config.auxiliary) is not None:
             logits = self.auxiliary(features[auxiliary.level])
             losses["loss_auxiliary"] = auxiliary.weight * self._full_size_loss(logits, target)
+        if self.refinement is not None:
+            weights = self.criterion.class_weights
+            losses["loss_points"] = self.refinement.loss(coarse, features, images, target, weights)
         return losses
 
     def _full_size_loss(self, logits: Float[Tensor, "b k _ _"], target: Int64[Tensor, "b h w"]) -> Float[Tensor, ""]:
@@ -81,8 +94,10 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
         return self.criterion(resize_maps(logits.float(), (height, width)), target)
 
     def predict(self, features: Features, images: Images) -> list[SemanticLogits]:
-        """Return the logits of each image, at the resolution of the level."""
+        """Return the logits of each image, at the resolution of the level, or a higher one with a refinement."""
         grids = self(features, images).float()
+        if self.refinement is not None:
+            grids = self.refinement.refine(grids, features)
         height, width = images.padded_size
         return [
             SemanticLogits.from_grid(grid, (height, width), (size[0], size[1]))

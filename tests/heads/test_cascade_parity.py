@@ -106,7 +106,7 @@ def losses(config: RCNNConfig = OURS) -> tuple[dict[str, Tensor], dict[str, Tens
     features = {name: level.requires_grad_() for name, level in features.items()}
     boxes = random_proposals()
     samples = head.box.sample(Proposals(boxes, torch.ones(boxes.shape[:2], dtype=torch.bool)), targets)
-    found, _ = split_losses(head._box_losses(features, images, samples, targets))
+    found, _ = split_losses(head._box_losses(features, images, samples, targets)[0])
     truth = [
         Instances(tuple(size), gt_boxes=Boxes(target.boxes), gt_classes=target.labels)
         for size, target in zip(images.sizes.tolist(), targets, strict=True)

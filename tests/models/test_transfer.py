@@ -21,10 +21,13 @@ from vertebra.heads import (
     KeypointBranchConfig,
     MaskBranchConfig,
     MultiHeadConfig,
+    PointRefinementConfig,
+    PointRendBranchConfig,
     RCNNConfig,
     RetinaNetConfig,
     SemanticFPNConfig,
     YOLOXConfig,
+    class_columns_by_tensor,
     class_rows_by_tensor,
 )
 from vertebra.inference import load_model
@@ -49,6 +52,12 @@ def rcnn(background: str = "last", **options) -> RCNNConfig:
     return RCNNConfig(box=box, mask=MaskBranchConfig(convolutions=(8,), class_agnostic=agnostic))
 
 
+POINT_REND = RCNNConfig(
+    box=BoxBranchConfig(fc=(8,)),
+    point_rend=PointRendBranchConfig(
+        channels=8, fc=(8,), coarse_size=4, point_head={"channels": (8, 8), "subdivisions": 2}
+    ),
+)
 SEVERAL = MultiHeadConfig(heads={"boxes": rcnn(), "map": SemanticFPNConfig(channels=8, levels=("p2", "p3", "p4"))})
 
 
@@ -105,6 +114,31 @@ def test_new_class_keeps_its_initial_weights():
     assert equal_tensors(model.backbone.state_dict(), source.backbone.state_dict())
 
 
+def point_rend_masks(head, names) -> dict[str, Tensor]:
+    """Return the masks that PointRend predicts for two regions about each class, by its name."""
+    features = features_of(pyramid(), 96, 96)
+    boxes = torch.tensor([[[4.0, 4.0, 40.0, 50.0], [0.0, 10.0, 90.0, 80.0]]]).expand(2, -1, -1)
+    with torch.no_grad():
+        return {
+            name: head.point_rend.predict(features, boxes, torch.full((2, 2), label))
+            for label, name in enumerate(names)
+        }
+
+
+def test_point_rend_masks_of_known_classes_stay_the_same():
+    """Law: with two classes more and in another order, the masks of all classes of the source are as before, although
+    every point is predicted from the coarse logits of all classes; without one of its classes they are not."""
+    more = ("newt", *OLD[::-1], "eel")
+    source, model, fewer = build(POINT_REND, OLD, 1), build(POINT_REND, more, 2), build(POINT_REND, NEW, 2)
+    transfer_weights(model, source)
+    expected, found = point_rend_masks(source.head, OLD), point_rend_masks(model.head, more)
+    for name in OLD:
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-4)
+        assert expected[name].std() > 1e-3
+    transfer_weights(fewer, source)
+    assert not torch.allclose(point_rend_masks(fewer.head, NEW)["cat"], expected["cat"], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", [*NAMES, "classification"])
 def test_logits_move_with_their_class(name):
     """Law: the same for heads with one logit per class; for semantic heads, per pixel."""
@@ -147,6 +181,8 @@ def test_each_of_several_heads_has_its_own_classes():
     "config",
     [
         *(rcnn(background, class_agnostic=agnostic) for background in ("last", "first") for agnostic in (False, True)),
+        POINT_REND,
+        SemanticFPNConfig(refinement=PointRefinementConfig(channels=(8,))),
         *(HEADS[name].config(name=name, auxiliary=AuxiliaryConfig()) for name in NAMES),
         ClassificationConfig(),
         RetinaNetConfig(),
@@ -158,15 +194,19 @@ def test_each_of_several_heads_has_its_own_classes():
 )
 def test_class_rows_cover_all_tensors_that_grow_with_classes(config):
     """Law: a head's ``class_rows`` are the tensors whose first axis grows with the number of classes, by as many
-    rows."""
+    rows; its ``class_columns`` are the weights whose second axis does, by one, after the other columns."""
     few, many = (HEADS.build(config, pyramid(), count) for count in (2, 3))
-    grown = {
-        name: len(tensor) - len(few.state_dict()[name])
-        for name, tensor in many.state_dict().items()
-        if tensor.shape != few.state_dict()[name].shape
-    }
+    grown, widened = {}, {}
+    for name, tensor in many.state_dict().items():
+        smaller = few.state_dict()[name]
+        if tensor.shape[:1] != smaller.shape[:1]:
+            grown[name] = len(tensor) - len(smaller)
+        if tensor.shape[1:] != smaller.shape[1:]:
+            assert tensor.shape[1] == smaller.shape[1] + 1 and tensor.shape[2:] == smaller.shape[2:]
+            widened[name] = smaller.shape[1] - 2
     declared = {name: rows for name, (_, rows) in class_rows_by_tensor(many).items()}
     assert grown and grown == {name: rows.per_class * rows.repeats for name, rows in declared.items()}
+    assert widened == {name: first for name, (_, first) in class_columns_by_tensor(many).items()}
     for name, rows in declared.items():
         indices = itertools.chain.from_iterable(rows.indices("abc").values())
         assert sorted(indices) == list(range(len(many.state_dict()[name])))
