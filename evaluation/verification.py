@@ -67,7 +67,7 @@ def _true_accept_rates(similarities: Similarities, same: SameClass) -> dict[str,
     rejected = np.sort(np.nan_to_num(similarities[~same], nan=np.inf))[::-1]
     rates: dict[str, float | None] = {}
     for name, rate in FALSE_ACCEPT_RATES.items():
-        false_accepts = int(rate * len(rejected) + 1e-9)  # 0.1 * 30 is slightly below 3
+        false_accepts = len(rejected) // round(1 / rate)
         if false_accepts:
             rates[name] = float((accepted > rejected[false_accepts]).mean()) if len(accepted) else None
     return rates

@@ -107,8 +107,8 @@ def _paint(
     """Paint an outline in a random direction and texture; the part outside the image is left out."""
     placed = place_rings([ring], center, radius, generator.integer(0, TURN - 1))
     patch = fill(placed).crop(image.shape[0], image.shape[1])
-    behind = image[patch.window].reshape(-1, 3)
     height, width = patch.cover.shape
-    colors = draw_texture(generator, height, width, brightness(behind.sum(axis=0, dtype=np.int64) // len(behind)))
+    behind = image[patch.window].reshape(-1, 3).sum(axis=0, dtype=np.int64) // (height * width)
+    colors = draw_texture(generator, height, width, brightness(behind))
     opacity = patch.cover[..., None].astype(np.int32) * OPAQUE // FULL_COVER
     image[patch.window] = blend(image[patch.window], colors, opacity)
