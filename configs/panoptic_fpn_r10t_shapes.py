@@ -1,6 +1,6 @@
 """Panoptic FPN on a small ResNet learns generated shapes on textures in minutes, without a download.
 
-`python tools/train.py configs/panoptic_fpn_r10t_shapes.py`
+    python tools/train.py configs/panoptic_fpn_r10t_shapes.py
 
 This is `quickstart` with a semantic branch, on backgrounds of four textures (the stuff). It reached PQ 55.5 (things
 48.7, stuff 69.3), box AP 50.7, mask AP 43.2 and mIoU 83.0 on the 100 validation images after 4 min 7 s of CPU time on

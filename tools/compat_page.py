@@ -6,15 +6,19 @@ from typing import Any
 
 HEADS = {
     "rcnn": "Mask R-CNN",
+    "keypoint": "Keypoint R-CNN",
+    "point_rend": "PointRend",
     "cascade": "Cascade R-CNN",
     "retinanet": "RetinaNet",
     "fcos": "FCOS",
     "yolox": "YOLOX",
     "semantic_fpn": "Semantic FPN",
+    "panoptic": "Panoptic FPN",
     "deeplab": "DeepLab",
     "fcn": "FCN",
     "unet": "U-Net",
     "classification": "classifier",
+    "embedding": "ArcFace",
 }
 """The columns of the table: the titles of heads, by the name in a model's record."""
 

@@ -6,19 +6,23 @@ from typing import Any
 
 import timm
 import torch
-from torch import Tensor
 
 from vertebra.backbones import Backbone, create_backbone
 from vertebra.heads import (
     CASCADE,
     HEADS,
+    ArcFaceConfig,
     BoxBranchConfig,
     ClassificationConfig,
     DeepLabConfig,
     FCNConfig,
     FCOSConfig,
     HeadConfig,
+    KeypointBranchConfig,
     MaskBranchConfig,
+    PanopticFPNConfig,
+    PointHeadConfig,
+    PointRendBranchConfig,
     RCNNConfig,
     RetinaNetConfig,
     RPNConfig,
@@ -32,7 +36,8 @@ from vertebra.ops import RoIAlignConfig, total_loss
 from vertebra.structures import FeatureInfo, Images, Instances, UsageError
 
 IMAGE_SIZES = ((64, 96), (70, 66))  # height and width in pixels of the two images of the batch
-NUM_CLASSES = 3
+NUM_CLASSES, NUM_STUFF = 3, 1
+KEYPOINTS = ("top", "bottom")
 LEARNING_RATES = (1e-3, 1e-4, 1e-5, 1e-6)
 
 
@@ -81,19 +86,23 @@ def heads_on_pyramid(feature_info: Mapping[str, FeatureInfo]) -> dict[str, HeadC
     unlimited = (10_000, 10_000)
     rpn = RPNConfig(pre_nms=unlimited, post_nms=unlimited, nms_threshold=1.0, samples=10_000)
     small_box = {"fc": (32,), "samples": 4096}
+    box, pool = BoxBranchConfig(**small_box), RoIAlignConfig(size=7)
+    mask_rcnn = RCNNConfig(rpn=rpn, box=box, mask=MaskBranchConfig(pool=pool, convolutions=(16,)))
+    semantic_fpn = SemanticFPNConfig(channels=32, levels=_region_levels(feature_info))
+    keypoint = KeypointBranchConfig(names=KEYPOINTS, pool=pool, convolutions=(16,))
+    point_rend = PointRendBranchConfig(grid=4, fc=(32,), point_head=PointHeadConfig(channels=(16,), points=4096))
     return {
-        "rcnn": RCNNConfig(
-            rpn=rpn,
-            box=BoxBranchConfig(fc=(32,), samples=4096),
-            mask=MaskBranchConfig(pool=RoIAlignConfig(size=7), convolutions=(16,)),
-        ),
+        "rcnn": mask_rcnn,
+        "keypoint": RCNNConfig(rpn=rpn, box=box, keypoint=keypoint),
+        "point_rend": RCNNConfig(rpn=rpn, box=box, point_rend=point_rend),
         "cascade": CASCADE.replace(
             rpn=rpn, box=small_box, cascade=tuple(stage.replace(**small_box) for stage in CASCADE.cascade)
         ),
         "retinanet": RetinaNetConfig(convolutions=1, norm="group", normalizer="batch"),
         "fcos": FCOSConfig(convolutions=1),
         "yolox": YOLOXConfig(convolutions=1),
-        "semantic_fpn": SemanticFPNConfig(channels=32, levels=_region_levels(feature_info)),
+        "semantic_fpn": semantic_fpn,
+        "panoptic": PanopticFPNConfig(instances=mask_rcnn, semantic=semantic_fpn),
     }
 
 
@@ -115,19 +124,27 @@ def heads_on_levels(feature_info: Mapping[str, FeatureInfo]) -> dict[str, HeadCo
         "fcn": FCNConfig(level=level),
         "unet": UNetConfig(channels=32),
         "classification": ClassificationConfig(),
+        "embedding": ArcFaceConfig(channels=32, norm="none"),
     }
+
+
+def num_classes_of(config: HeadConfig) -> int | dict[str, int]:
+    """Return the number of classes of the targets of :func:`make_batch` for a head, by task if it has several."""
+    if isinstance(config, PanopticFPNConfig):
+        return {"panoptic": NUM_CLASSES + NUM_STUFF, "detection": NUM_CLASSES, "semantic": NUM_STUFF + 1}
+    return NUM_CLASSES
 
 
 def _try_head(backbone: Backbone, neck: Neck, config: HeadConfig) -> str:
     """Return ``yes`` if the loss falls in both of two steps with any of ``LEARNING_RATES``, otherwise the reason."""
     losses: list[float] = []
     try:
-        head = HEADS.build(config, backbone.feature_info | neck.feature_info, NUM_CLASSES)
+        head = HEADS.build(config, backbone.feature_info | neck.feature_info, num_classes_of(config))
         model = Model(backbone, neck, head)
         start = copy.deepcopy(model.state_dict())
         for rate in LEARNING_RATES:
             model.load_state_dict(start)
-            losses = _take_two_steps(model, head.task, rate)
+            losses = _take_two_steps(model, head.targets(), rate)
             if losses[0] > losses[1] > losses[2]:
                 return "yes"
     except Exception as error:
@@ -156,20 +173,24 @@ def _take_two_steps(model: Model, task: str, rate: float) -> list[float]:
     return losses
 
 
-def make_batch(divisor: int, task: str) -> tuple[Images, Sequence[Instances | Tensor]]:
-    """Return two random images, padded to a multiple of ``divisor``, and their targets for a task."""
+def make_batch(divisor: int, target_task: str) -> tuple[Images, Sequence[Any]]:
+    """Return two random images, padded to a multiple of ``divisor``, and their targets for a task of data sets."""
     generator = torch.Generator().manual_seed(0)
     pixels = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in IMAGE_SIZES]
     boxes = torch.tensor([[4.0, 4.0, 40.0, 44.0], [30.0, 10.0, 60.0, 60.0]])
     masks = [torch.zeros(2, *size, dtype=torch.bool) for size in IMAGE_SIZES]
     for mask in masks:
         mask[0, 4:44, 4:40] = mask[1, 10:60, 30:60] = True
-    targets: Mapping[str, Sequence[Instances | Tensor]] = {
-        "detection": [
-            Instances(boxes, torch.tensor([0, 2]), masks[0]),
-            Instances(boxes[:1], torch.tensor([1]), masks[1][:1]),
-        ],
-        "semantic": [mask.any(dim=0).long() for mask in masks],
+    keypoints = torch.tensor([[[20.0, 8.0, 2.0], [22.0, 40.0, 1.0]], [[45.0, 14.0, 2.0], [0.0, 0.0, 0.0]]])
+    objects = [
+        Instances(boxes, torch.tensor([0, 2]), masks[0], keypoints=keypoints),
+        Instances(boxes[:1], torch.tensor([1]), masks[1][:1], keypoints=keypoints[:1]),
+    ]
+    maps = [mask.any(dim=0).long() for mask in masks]
+    targets: Mapping[str, Sequence[Any]] = {
+        "detection": objects,
+        "semantic": maps,
+        "panoptic": [{"detection": pair[0], "semantic": pair[1]} for pair in zip(objects, maps, strict=True)],
         "classification": [torch.tensor(0), torch.tensor(2)],
     }
-    return Images.from_list(pixels, divisor), targets[task]
+    return Images.from_list(pixels, divisor), targets[target_task]

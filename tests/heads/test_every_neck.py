@@ -6,7 +6,7 @@ import torch
 from vertebra.heads import HEADS
 from vertebra.necks import NECKS
 from vertebra.ops import total_loss
-from vertebra.tools.compat_trial import NUM_CLASSES, heads_on_pyramid, make_batch
+from vertebra.tools.compat_trial import heads_on_pyramid, make_batch, num_classes_of
 
 from ..helpers.pyramids import BACKBONE, features_of
 
@@ -21,8 +21,8 @@ def test_every_head_learns_and_predicts_on_every_neck(neck_name, head_name):
     torch.manual_seed(0)
     neck = NECKS.build(NECKS[neck_name].config(name=neck_name, channels=16), BACKBONE)
     config = heads_on_pyramid(neck.feature_info)[head_name]
-    head = HEADS.build(config, BACKBONE | neck.feature_info, NUM_CLASSES)
-    images, targets = make_batch(32, head.task)
+    head = HEADS.build(config, BACKBONE | neck.feature_info, num_classes_of(config))
+    images, targets = make_batch(32, head.targets())
     levels = features_of(BACKBONE, *images.pixels.shape[-2:])
     losses = head.loss(levels | neck(levels), images, targets)
     total_loss(losses).backward()
