@@ -109,9 +109,8 @@ def find_category_ids(classes: Classes, truth: Mapping[str, Any], file: Path) ->
     Semantic classes that no file has, such as the background, get an id that the file does not use.
     """
     ids = {str(category.get("name")): category["id"] for category in truth["categories"]}
-    unused = 0 if 0 not in ids.values() else max(ids.values()) + 1
-    ids = dict.fromkeys(CLASSES_WITHOUT_ID, unused) | ids
-    missing = [name for name in classes.names if name not in ids]
+    missing = [name for name in classes.names if name not in ids and name not in CLASSES_WITHOUT_ID]
     if missing:
         raise UsageError(f"has no category named {missing[0]!r}", suggest(missing[0], ids), file=file)
-    return replace(classes, ids=tuple(ids[name] for name in classes.names))
+    unused = 0 if 0 not in ids.values() else max(ids.values()) + 1
+    return replace(classes, ids=tuple(ids.get(name, unused) for name in classes.names))

@@ -158,7 +158,7 @@ def _build(config: CocoPanopticConfig, report: DataReport, digest: str) -> Conte
 def _read_categories(categories: list[Any], config: CocoPanopticConfig) -> tuple[Categories, Categories]:
     """Return the selected thing and stuff classes; both know the ids of all categories."""
     path = config.annotations
-    every = read_categories(categories, None, path)
+    all_classes = read_categories(categories, None, path)
     for category in categories:
         if category.get("isthing") not in (0, 1):
             raise DataError(
@@ -174,7 +174,7 @@ def _read_categories(categories: list[Any], config: CocoPanopticConfig) -> tuple
                 "correct the categories", case="no-categories", file=path,
             )  # fmt: skip
         known = read_categories(chosen, wanted, path)
-        selected.append(replace(known, label_of=every.label_of))
+        selected.append(replace(known, label_of=all_classes.label_of))
     return selected[0], selected[1]
 
 

@@ -45,11 +45,11 @@ class GeneratedImagesConfig(DatasetConfig):
         With ``stuff`` the scenes have stuff, and the annotation file is that of the panoptic format.
         """
         scene = SceneConfig(size=self.size, stuff=stuff)
-        kind = "panoptic" if stuff else "instances"
+        prefix = "panoptic" if stuff else "instances"
         parameters = generation_parameters(self.train, self.val, self.seed, scene)
         root = self.root or cache_folder() / f"shapes-{short_digest(parameters)}"
         write_shapes(root, self.train, self.val, self.seed, scene)
-        return root / "coco" / self.split, root / "coco" / "annotations" / f"{kind}_{self.split}.json"
+        return root / "coco" / self.split, root / "coco" / "annotations" / f"{prefix}_{self.split}.json"
 
 
 class ShapesConfig(GeneratedImagesConfig):

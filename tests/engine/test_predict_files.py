@@ -90,3 +90,15 @@ def test_categories_are_found_by_name():
     assert find_category_ids(Classes(("cat", "dog"), (0, 1)), TRUTH, FILE) == Classes(("cat", "dog"), (10, 30))
     with pytest.raises(UsageError, match="has no category named 'dogs': did you mean 'dog'"):
         find_category_ids(Classes(("cat", "dogs"), (0, 1)), TRUTH, FILE)
+
+
+def test_background_needs_no_category():
+    """Symptom: a semantic model could not be predicted with ``--annotations``, whose file has no background. By hand:
+    it gets the id 0, or one that is not used."""
+    classes = Classes(("background", "cat"), (0, 1))
+    assert find_category_ids(classes, TRUTH, FILE).ids == (0, 10)
+    cats = {"categories": [{"id": 0, "name": "cat"}, {"id": 3, "name": "dog"}]}
+    assert find_category_ids(classes, cats, FILE).ids == (4, 0)
+    assert find_category_ids(Classes(("cat", "things"), (1, 0), 1), TRUTH, FILE) == Classes(
+        ("cat", "things"), (10, 0), 1
+    )
