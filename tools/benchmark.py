@@ -13,7 +13,7 @@ from vertebra.tools.options import device_option, integer_option
 if TYPE_CHECKING:
     import torch
 
-MODELS = ("faster_rcnn", "mask_rcnn", "retinanet", "fcos", "deeplabv3")
+MODELS = ("faster_rcnn", "mask_rcnn", "keypoint_rcnn", "retinanet", "fcos", "deeplabv3")
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, KeypointRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.models.segmentation import deeplabv3_resnet50
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
@@ -21,14 +21,16 @@ from vertebra.heads import (
     TORCHVISION_RETINANET,
     DeepLabHead,
     HeadConfig,
+    KeypointBranchConfig,
     MaskBranchConfig,
     RCNNConfig,
+    required_keypoints,
     required_mask_format,
 )
 from vertebra.models import Model, from_torchvision_segmenter
 from vertebra.necks import FPN, FPNConfig, Passthrough
 from vertebra.ops import paste_masks, total_loss
-from vertebra.structures import Images, Instances
+from vertebra.structures import COCO_KEYPOINTS, VISIBLE, Images, Instances
 
 OBJECTS, CLASSES, PIXEL_CLASSES = 10, 80, 21
 
@@ -67,6 +69,9 @@ def detector_pair(pixels: list[Tensor], device: torch.device, name: str) -> Pair
     if masks:
         for theirs_of_image, target in zip(their_targets, targets, strict=True):
             theirs_of_image["masks"] = (target.masks if target.masks is not None else target.boxes[:0]).to(torch.uint8)
+    if required_keypoints(head_config) is not None:
+        for theirs_of_image, target in zip(their_targets, targets, strict=True):
+            theirs_of_image["keypoints"] = target.keypoints if target.keypoints is not None else target.boxes[:0]
 
     def their_loss() -> Tensor:
         return torch.stack(list(theirs(inputs, their_targets).values())).sum()
@@ -105,6 +110,11 @@ DETECTORS: dict[str, tuple[FPNConfig, HeadConfig, Callable[[dict[str, Any]], nn.
         RCNNConfig(mask=MaskBranchConfig()),
         lambda sizes: MaskRCNN(their_backbone(), num_classes=CLASSES + 1, **sizes),
     ),
+    "keypoint_rcnn": (
+        FPNConfig(),
+        RCNNConfig(keypoint=KeypointBranchConfig()),
+        lambda sizes: KeypointRCNN(their_backbone(), num_classes=CLASSES + 1, **sizes),
+    ),
     "retinanet": (
         FPNConfig(levels=ONE_STAGE_LEVELS, extra="conv"),
         TORCHVISION_RETINANET,
@@ -120,7 +130,7 @@ DETECTORS: dict[str, tuple[FPNConfig, HeadConfig, Callable[[dict[str, Any]], nn.
 
 
 def _objects(height: int, width: int, seed: int, masks: bool) -> Instances:
-    """Return ``OBJECTS`` objects with random boxes; each mask fills its box."""
+    """Return ``OBJECTS`` objects with random boxes and random keypoints in them; each mask fills its box."""
     generator = torch.Generator().manual_seed(seed)
     corners = torch.rand(OBJECTS, 2, generator=generator) * torch.tensor([width * 0.7, height * 0.7])
     sides = 20 + torch.rand(OBJECTS, 2, generator=generator) * torch.tensor([width * 0.25, height * 0.25])
@@ -130,7 +140,10 @@ def _objects(height: int, width: int, seed: int, masks: bool) -> Instances:
         bitmaps = torch.zeros(OBJECTS, height, width, dtype=torch.bool)
         for bitmap, (left, top, right, bottom) in zip(bitmaps, boxes.int().tolist(), strict=True):
             bitmap[top:bottom, left:right] = True
-    return Instances(boxes, torch.arange(OBJECTS) * 7, bitmaps)
+    fractions = torch.rand(OBJECTS, len(COCO_KEYPOINTS), 2, generator=generator)
+    points = boxes[:, None, :2] + fractions * (boxes[:, None, 2:] - boxes[:, None, :2])
+    keypoints = torch.cat([points, torch.full_like(points[..., :1], VISIBLE)], dim=2)
+    return Instances(boxes, torch.arange(OBJECTS) * 7, bitmaps, keypoints=keypoints)
 
 
 def deeplab_pair(pixels: list[Tensor], device: torch.device) -> Pair:
