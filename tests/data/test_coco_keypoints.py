@@ -91,9 +91,9 @@ def test_other_classes_may_have_other_keypoints(tmp_path):
         ({"keypoints": None}, "no-keypoints.*no category has keypoints.*leave out the data set's keypoints"),
         ({"keypoints": ["nose", "nose", "ear"]}, "bad-category.*unique names"),
         ({"keypoints": ["nose", 3, "ear"]}, "bad-category.*unique names"),
-        ({"skeleton": [[0, 1]]}, "bad-category.*counted from 1 to 3"),
-        ({"skeleton": [[1, 4]]}, "bad-category.*counted from 1 to 3"),
-        ({"skeleton": 7}, "bad-category.*counted from 1 to 3"),
+        ({"skeleton": [[0, 1]]}, "bad-category.*numbers from 1 to 3"),
+        ({"skeleton": [[1, 4]]}, "bad-category.*numbers from 1 to 3"),
+        ({"skeleton": 7}, "bad-category.*numbers from 1 to 3"),
     ],
 )
 def test_unusable_declaration_of_keypoints_is_an_error(tmp_path, change, message):

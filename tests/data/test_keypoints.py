@@ -56,7 +56,7 @@ class PaintedKeypoints(Dataset):
 
     @property
     def classes(self):
-        return {"detection": Classes(("a",), (1,), SKELETON)}
+        return {"detection": Classes(("a",), (1,), skeleton=SKELETON)}
 
     def __len__(self) -> int:
         return len(SIZES)

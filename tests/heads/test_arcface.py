@@ -112,8 +112,8 @@ def test_every_convention_changes_the_loss(change):
     ],
 )
 def test_margin_beyond_pi(rule, expected):
-    """By hand: an angle of 3.0 plus the margin of 0.5 is beyond pi. At 2.0 only ``easy`` adds no margin, since the angle
-    is above pi / 2; at 1.5 all rules add it."""
+    """By hand: an angle of 3.0 plus the margin of 0.5 is beyond pi. At 2.0 only ``easy`` adds no margin, since the
+    angle is above pi / 2; at 1.5 all rules add it."""
     angles = (3.0, 2.0, 1.5)
     cosines = torch.tensor([[math.cos(angle), 0.3] for angle in angles])
     moved = add_margin(cosines, torch.zeros(3, dtype=torch.int64), ArcFaceConfig(beyond_pi=rule))
