@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..structures import DataError
 from .json_files import read_file
 
-FIX = "write it as LFW's pairs.txt"
+FIX = "use the format of LFW's pairs.txt"
 
 
 @dataclass(frozen=True, slots=True)

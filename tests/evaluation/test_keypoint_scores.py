@@ -178,7 +178,7 @@ def test_classes_without_keypoints_are_left_out():
         ("1 2 3", "not a list of x, y and score"),
         ([1, 2, None] * 2, "not a list of x, y and score"),
         ([1, 2, math.nan] * 2, "keypoints that are not finite"),
-        ([1, 2, 0.5], "has 1 keypoints, where the ground truth has 2"),
+        ([1, 2, 0.5], "has 1 keypoints, but the ground truth has 2"),
     ],
 )
 def test_bad_results_are_refused(keypoints, message):

@@ -166,7 +166,7 @@ BAD = {
     "overlap": (
         lambda row: row["segments_info"].append({**row["segments_info"][0], "id": 8}),
         "overlapping-segments",
-        "segment 8, which covers 2 pixels that another",
+        "segment 8, which overlaps another segment in 2 pixels",
     ),
 }  # fmt: skip
 
