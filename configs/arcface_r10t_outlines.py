@@ -1,18 +1,18 @@
-"""ArcFace, ResNet-10-T, on generated outlines: trained on 100 classes, evaluated on 40 others.
+"""ArcFace, ResNet-10-T, on generated outlines: trained on 100 classes, evaluated on 40 unseen classes.
 
     python tools/train.py configs/arcface_r10t_outlines.py
 
-An outline is shown in any color, texture, size and direction, partly hidden. Every image is used once. Measured on two
-busy CPU cores (11 minutes, of which 2 minutes are the loader's and 2 the training's own), torch 2.14, seed 0:
+Outlines have random colors, textures, sizes and directions, and are partly covered. Every image is used once. Measured
+on two busy CPU cores (11 minutes, of which the loader and the training steps took 2 minutes each), torch 2.14, seed 0:
 
-| features of the 800 images of unseen classes, compared by cosine | recall@1 | recall@5 | recall@10 |
+| vectors of the 800 images of unseen classes, compared by cosine | recall@1 | recall@5 | recall@10 |
 |---|---|---|---|
 | embeddings of this run | 0.646 | 0.871 | 0.925 |
-| pooled features of a classifier, same backbone, images and steps | 0.583 | 0.878 | 0.930 |
-| pooled features of the weights that both start from | 0.203 | 0.500 | 0.661 |
+| pooled features of a classifier with the same backbone, images and steps | 0.583 | 0.878 | 0.930 |
+| pooled features of the pretrained weights that both start from | 0.203 | 0.500 | 0.661 |
 
-From random weights with 200 classes this recipe learned nothing in 600 steps: the embeddings turned away from all
-centers, where the margin costs less. The classifier is this config with `head=ClassificationConfig()` and the trained
+From random weights and with 200 classes, this recipe learned nothing in 600 steps: the embeddings moved away from all
+centers, where the margin costs less. The classifier is this config with `head=ClassificationConfig()` and the training
 classes in `val`; `pytest -m slow tests/engine/test_embedding_training.py` trains both.
 """
 

@@ -2,9 +2,9 @@
 
     python tools/train.py configs/faster_rcnn_r50_dc5_1x_coco.py
 
-detectron2's recipe: that of `faster_rcnn_r50_fpn_1x_coco` without a neck. The last stage is dilated instead of strided,
-and both RPN and box branch read it, with anchors of 32 to 512 pixels at every cell. detectron2 publishes box AP 37.3 on
-val2017, from Caffe2 weights. Not yet run by us.
+detectron2's recipe: that of `faster_rcnn_r50_fpn_1x_coco` without a neck. The last stage is dilated instead of strided.
+The RPN and the box branch both read it, with anchors of 32 to 512 pixels at every cell. detectron2 publishes box AP
+37.3 on val2017, from Caffe2 weights. Not yet run by us.
 """
 
 from vertebra.backbones import ResNetConfig

@@ -1,12 +1,12 @@
-"""Keypoint R-CNN, ResNet-10-T-FPN, overfitting the persons of 16 COCO images.
+"""Keypoint R-CNN, ResNet-10-T-FPN, overfitted to the persons of 16 COCO images.
 
     python tools/train.py configs/keypoint_rcnn_r10t_fpn_tiny_coco.py
 
 A sanity check of keypoint targets, heatmaps and decoding that needs no GPU. It reached keypoint AP 85.7 (AP50 100) and
 box AP 90.5 on the same 16 images (73 persons, 43 of them with labeled keypoints) after 5 min 36 s of CPU time on one
-thread; keypoint AP 63.7 and box AP 62.9 after a third of the steps. The backbone starts from the shapes that the
-quickstart's starts from. In pictures the keypoints that are not labeled, about which a model learns nothing, are
-anywhere in the box. The images are expected in `data/tiny_coco` in COCO's layout; for another folder:
+thread; keypoint AP 63.7 and box AP 62.9 after a third of the steps. The backbone starts from the weights of the
+quickstart, which were trained on generated shapes. In pictures, keypoints that are not labeled are anywhere in the box,
+since the loss ignores them. The images are expected in `data/tiny_coco` in COCO's layout; for another folder:
 `--set train.dataset.images=... --set train.dataset.annotations=...` and the same for `val`.
 """
 

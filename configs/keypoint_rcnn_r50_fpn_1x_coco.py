@@ -1,11 +1,11 @@
-"""Keypoint R-CNN, ResNet-50-FPN, the persons of COCO, 1x schedule.
+"""Keypoint R-CNN, ResNet-50-FPN, persons of COCO, 1x schedule (90,000 steps).
 
     python tools/train.py configs/keypoint_rcnn_r50_fpn_1x_coco.py
 
-detectron2's recipe: 90,000 steps with 16 images, short side 640..800, 1500 proposals in training, a smooth L1 box loss,
-and only images with at least one labeled keypoint. detectron2 publishes box AP 53.6 and keypoint AP 64.0 on val2017
-(8 V100, 0.32 s per step, 5.0 GB per GPU), from Caffe2 weights; this config starts from torchvision's ImageNet weights.
-Not yet run by us.
+detectron2's recipe: 16 images per step, short sides of 640 to 800 pixels, 1500 proposals in training, a smooth L1 box
+loss, and only images with at least one labeled keypoint. detectron2 publishes box AP 53.6 and keypoint AP 64.0 on
+val2017 (8 V100, 0.32 s per step, 5.0 GB per GPU), from Caffe2 weights; this config starts from torchvision's ImageNet
+weights. Not yet run by us.
 
 COCO is expected in `data/coco`, with `annotations/person_keypoints_*.json`; for another folder:
 `--set train.dataset.images=... --set train.dataset.annotations=...` and the same for `val`.

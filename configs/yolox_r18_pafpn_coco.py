@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 8 tools/train.py configs/yolox_r18_pafpn_coco.py
 
-The recipe of `yolox_r50_pafpn_coco`. There is no published figure for this network; YOLOX-S with 9 M parameters has box
-AP 40.5 on val2017. Not yet run by us.
+The recipe is that of `yolox_r50_pafpn_coco`. No figures are published for this network; YOLOX-S, with 9 M parameters,
+has box AP 40.5 on val2017. Not yet run by us.
 """
 
 from vertebra.configs.yolox_r50_pafpn_coco import CONFIG as YOLOX_R50

@@ -2,11 +2,11 @@
 
     torchrun --nproc-per-node 8 tools/train.py configs/yolox_r50_pafpn_coco.py
 
-The recipe of YOLOX (2107.08430): 64 images per step, SGD with Nesterov momentum, cosine decay, EMA of the weights,
-mosaic and mixup up to epoch 285 and the L1 loss from then on. It differs in the network (YOLOX has CSP blocks in
-backbone and neck), in the pretrained backbone, and in the augmentation: images are resized before the mosaic instead of
-the mosaic, and neither rotated nor sheared. There is no published figure for this network; YOLOX-L with 54 M parameters
-has box AP 49.7 on val2017, and YOLOX on a DarkNet-53 47.4. Not yet run by us.
+The recipe follows YOLOX (2107.08430): 64 images per step, SGD with Nesterov momentum, cosine decay, EMA of the weights,
+mosaic and mixup up to epoch 285, and the L1 loss from then on. It differs in the network (YOLOX has CSP blocks in
+backbone and neck), in the pretrained backbone, and in the augmentation: each image is resized before the mosaic, not
+the mosaic as a whole, and images are neither rotated nor sheared. No figures are published for this network; YOLOX-L,
+with 54 M parameters, has box AP 49.7 on val2017, and YOLOX on a DarkNet-53 has 47.4. Not yet run by us.
 """
 
 from vertebra.backbones import ResNetConfig

@@ -57,12 +57,12 @@ class Dataset(ABC):
     metrics: tuple[str, ...] = ("coco",)
     """The metrics for detections, the main one first: ``coco``, ``voc07``, ``voc12``."""
     class_names: tuple[str, ...]
-    """The name of each label. A data set for several tasks has no such attribute; ``classes`` has all names by task."""
+    """The name of each label. A data set for several tasks lacks this attribute; its ``classes`` has them by task."""
     category_ids: tuple[int, ...]
     """The category id of each label in the annotation files; results are written with these ids."""
     image_ids: Sequence[int | str]
     pairs: Sequence[ImagePair] = ()
-    """Pairs of images that are of one class or of two, to evaluate embeddings with."""
+    """Pairs of images of the same or of different classes, for the verification scores of embeddings."""
     report: DataReport
 
     @abstractmethod
@@ -136,7 +136,7 @@ class Dataset(ABC):
 
 
 class LazyMaps(Mapping[str | int, Map]):
-    """A mapping from image id to a map of the image, read on access, since all maps would not fit into memory."""
+    """A mapping from image id to a class map or segmentation, read on access, since all would not fit in memory."""
 
     def __init__(self, image_ids: Sequence[str | int], read: Callable[[int], Map]) -> None:
         self._indices = {image_id: index for index, image_id in enumerate(image_ids)}

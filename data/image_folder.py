@@ -31,8 +31,8 @@ class ImageFolderConfig(ImageFilesConfig):
     subset: int | None = Field(default=None, gt=0)
     """Use only this number of images, evenly spaced over the sorted list of all images."""
     pairs: Path | None = None
-    """A file of pairs in the format of LFW's ``pairs.txt``, with which embeddings are also evaluated. Image 1 of the
-    class ``NAME`` is the file ``NAME/NAME_0001`` with any suffix."""
+    """A file of image pairs in the format of LFW's ``pairs.txt``, for the verification scores of embeddings. Image 1 of
+    the class ``NAME`` is the file ``NAME/NAME_0001`` with any suffix."""
 
     def classes(self) -> tuple[str, ...]:
         """Return ``class_names``; raise UsageError if it is None."""
@@ -157,7 +157,7 @@ def _list_images(root: Path, class_names: Sequence[str], report: DataReport) -> 
 
 
 def _find_pairs(path: Path, image_ids: Sequence[str], report: DataReport) -> list[ImagePair]:
-    """Read a file of pairs, and replace the names in it by image ids.
+    """Read a file of pairs, and replace the names of its images by their image ids.
 
     Raises DataError for a pair with a missing image or, under the policy "skip", leaves the pair out and counts it.
     """

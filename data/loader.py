@@ -63,8 +63,8 @@ def train_loader(
 ) -> Iterator[Batch]:
     """Yield the training batches of steps ``start_step`` to ``end_step`` (exclusive), counted from 0.
 
-    ``end_step`` is the number of steps of the training: the field ``until`` of a mix is a fraction of it. Every epoch
-    has its own random order. ``batch_size`` is the number of images of a step over all processes; this process gets the
+    ``end_step`` is the total number of training steps, of which ``until`` of a mix is a fraction. Every epoch has its
+    own random order. ``batch_size`` is the number of images of a step over all processes; this process gets the
     micro-batches of its ``shard``. The height and width of a batch are multiples of ``divisor``. Raises UsageError if
     ``sampling`` needs labels or sizes that the data set does not know without reading its files.
     """

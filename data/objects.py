@@ -73,7 +73,7 @@ class Objects(FieldTable):
         return self._map(lambda field, value: field.place(value, left, top, size))
 
     def cover(self, covered: UInt8[ndarray, "h w"]) -> "Objects":
-        """Return the objects after others were painted over the pixels where ``covered`` is 1; boxes do not change."""
+        """Return the objects after others have been painted over ``covered`` pixels (1); boxes do not change."""
         return self._map(lambda field, value: field.cover(value, covered) if isinstance(field, Coverable) else value)
 
     def to_instances(self) -> Instances:

@@ -48,7 +48,7 @@ class SampleIndex:
     index: int
     repeat: int = 0
     progress: float = field(default=0.0, compare=False)
-    """The fraction of the training steps that are taken before the sample's step; not a part of the key."""
+    """The fraction of the training steps completed before the sample's step; not compared for equality."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,9 +103,9 @@ class EvaluationConfig(Config):
     boundary: bool = True
     """Also compute boundary AP (2103.16562) where mask AP is computed."""
     keypoint_sigmas: dict[str, PositiveFloat] = Field(default={})
-    """Constants of keypoints for OKS, by name (COCO: 0.025 for an eye, 0.107 for a hip); a keypoint at a distance of
-    twice its sigma times the square root of the object's area has a similarity of 0.61. Other keypoints have COCO's
-    value or, if COCO has none, the mean of COCO's, 0.067."""
+    """The OKS sigma of keypoints by name, such as COCO's 0.025 for an eye and 0.107 for a hip. A predicted keypoint
+    has a similarity of 0.61 if its distance is twice its sigma times the square root of the object's area. Keypoints
+    that are not listed have COCO's sigma or, if COCO does not have them, the mean of COCO's sigmas, 0.067."""
     inference: SemanticInference = SemanticInference()
     """How a semantic head predicts an image: at once or in sliding windows, and at which scales."""
 

@@ -14,7 +14,7 @@ from ..structures import Classes, UsageError, suggest
 from .tasks import Rows, pick_task, write_results_files
 
 CLASSES_WITHOUT_ID = (BACKGROUND, THINGS)
-"""Semantic classes that data sets define themselves."""
+"""Semantic classes that Vertebra's data sets add, and that annotation files therefore lack."""
 NamedFile = tuple[Path, str]
 """The path of an image file, and its name in the output: its path relative to the folder that the user gave."""
 
@@ -31,7 +31,8 @@ def predict_files(
     """Predict image files, draw the predictions scoring at least ``score``, and return the names of the results files.
 
     Writes to ``output`` a picture of each image, the results files, and ``images.json`` with the id of each image.
-    Embeddings are also written to ``vectors.npz``, with the names of the images (see :func:`write_vectors`).
+    Panoptic segmentations are also written in COCO's panoptic format, and embeddings to ``vectors.npz``, with the file
+    names of the images (see :func:`write_vectors`).
     Image ids count from 1. With ``annotations``, a COCO file, image ids (matched by file name) and category ids
     (matched by class name) are those of that file, so that the results can be scored against it. Raises UsageError if
     an image or a class is missing in that file, or if a picture would overwrite an image.
@@ -106,7 +107,7 @@ def find_image_ids(names: Sequence[str], truth: Mapping[str, Any], file: Path) -
 def find_category_ids(classes: Classes, truth: Mapping[str, Any], file: Path) -> Classes:
     """Return the classes with their category ids in a COCO file, matched by name.
 
-    Semantic classes that no file has, such as the background, get an id that the file does not use.
+    Semantic classes that annotation files lack, such as the background, get an id that the file does not use.
     """
     ids = {str(category.get("name")): category["id"] for category in truth["categories"]}
     missing = [name for name in classes.names if name not in ids and name not in CLASSES_WITHOUT_ID]

@@ -183,7 +183,7 @@ def _open_data(config: ExperimentConfig, folder: Path | None, say: Say) -> tuple
     names, val_names = ([classes.names for classes in data.classes.values()] for data in (train_set, val_set))
     if config.evaluation.losses and names != val_names:
         raise UsageError(
-            "val has other classes than train, so there are no losses on its images", "set evaluation.losses to false"
+            "val has other classes than train, so validation losses cannot be computed", "set evaluation.losses=false"
         )
     return train_set, val_set
 

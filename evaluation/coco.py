@@ -28,7 +28,7 @@ from .scores import Scores
 Engine = Literal["hotcoco", "pycocotools"]
 EngineTask = Literal["bbox", "segm", "keypoints"]
 Sigmas = Float[ndarray, " k"] | None
-"""The constant of each keypoint for OKS; None if keypoints are not scored."""
+"""The OKS sigma of each keypoint; None if keypoints are not scored."""
 Tables = tuple[ndarray, ndarray]
 """Precision, with axes (IoU threshold, recall, class, area range, maximum number of detections), and recall, with the
 same axes except recall."""
@@ -37,7 +37,7 @@ AREAS = {"": 0, "s": 1, "m": 2, "l": 3}
 LIMITS = {1: 0, 10: 1, 100: 2}
 """Index of each maximum number of detections per image and class on the last axis."""
 KEYPOINT_AREAS = {"": 0, "m": 1, "l": 2}
-"""Index of all, medium and large objects on the axis of area ranges in tables of keypoints."""
+"""Index of all, medium and large objects on the axis of area ranges in the tables of keypoints."""
 IOU_50, IOU_75 = 0, 5
 """Index of IoU 0.50 and 0.75 on the axis of IoU thresholds 0.50, 0.55, ... 0.95."""
 
@@ -47,7 +47,7 @@ def to_coco_results(
 ) -> list[dict[str, Any]]:
     """Return the detections of one image as COCO results, with masks as RLE and keypoints if there are any.
 
-    Boxes are (x, y, width, height) in pixels of the original image, and keypoints a list of x, y, score for each one,
+    Boxes are (x, y, width, height) in pixels of the original image. Keypoints are a flat list of x, y, score, with
     ``keypoint_offset`` subtracted from x and y. ``category_ids`` holds the category id of each label in the annotation
     file.
     """

@@ -19,7 +19,7 @@ from .keypoints import keypoint_names, predicted_keypoints
 Task = Literal["bbox", "segm", "boundary", "keypoints"]
 Entries = Sequence[Mapping[str, Any]]
 Sizes = Mapping[int | str, tuple[int, int]]
-"""(height, width) by image id; empty if boxes or keypoints are scored, which does not need sizes."""
+"""(height, width) by image id; empty if boxes or keypoints are scored, since these need no sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class CocoInputs:
     detections: dict[str, Any]
     class_names: tuple[str, ...]
     keypoint_names: tuple[str, ...] = ()
-    """The names of the keypoints; empty if they are not scored."""
+    """The names of the keypoints; empty if keypoints are not scored."""
 
 
 def build_coco_inputs(ground_truth: dict[str, Any], results: list[dict[str, Any]], task: Task) -> CocoInputs:
@@ -128,9 +128,10 @@ def _annotation_problem(annotation: dict[str, Any], image_ids: KnownIds, categor
 
 
 def _truth_problem(annotation: dict[str, Any], sizes: Sizes, keypoints: int) -> Problem | None:
-    """Check what is scored of an annotation; return None if it is valid.
+    """Check the fields of an annotation that are scored; return None if they are valid.
 
-    This is its mask if ``sizes`` is not empty, otherwise its box, and its keypoints if their number is not 0.
+    This is the mask if ``sizes`` is not empty, and otherwise the box. Keypoints are checked too if their number,
+    ``keypoints``, is not 0.
     """
     if sizes:
         return segmentation_problem(annotation.get("segmentation"), sizes[annotation["image_id"]])
@@ -176,13 +177,13 @@ def _box_area(box: Sequence[Any]) -> float:
 
 
 def _shape_problem(result: dict[str, Any], size: tuple[int, int] | None, keypoints: int) -> Problem | None:
-    """Return why a result cannot be scored.
+    """Return why a result cannot be scored; None if it can.
 
-    It needs a mask if the image's (height, width) is given, otherwise keypoints if their number is not 0, else a box.
+    It needs keypoints if their number, ``keypoints``, is not 0, else a mask if ``size`` is given, else a box.
     """
     if keypoints:
         count = len(result.get("keypoints", ())) // 3
-        what = f"has {count} keypoints, where the ground truth has {keypoints}"
+        what = f"has {count} keypoints, but the ground truth has {keypoints}"
         return None if count == keypoints else Problem("no-shape", what)
     if size is None:
         return None if "bbox" in result else Problem("no-shape", "has no bbox to score")
@@ -195,7 +196,7 @@ def _shape_problem(result: dict[str, Any], size: tuple[int, int] | None, keypoin
 
 
 def _predicted_shape(result: dict[str, Any], task: Task) -> dict[str, Any]:
-    """Return what is scored of a result, with its area."""
+    """Return the fields of a result that are scored (keypoints, box or mask), with its area."""
     if task == "keypoints":
         return predicted_keypoints(result)
     if task == "bbox":

@@ -1,4 +1,4 @@
-"""Embeddings: results rows, retrieval of images of the same class, and the similarities of pairs."""
+"""Embeddings: results rows, recall@k of image retrieval, and the similarities of image pairs for verification."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,10 +16,10 @@ from .verification import evaluate_verification
 
 RECALLS = {"recall@1": 1, "recall@5": 5, "recall@10": 10}
 _BLOCK = 2**23
-"""The number of similarities that are computed at a time: 64 MB."""
+"""The number of similarities that are computed at a time, which take 64 MB."""
 
-_MISS = 2**62
-"""The rank of the nearest image of the same class if there is none with a result."""
+_NOT_FOUND = 2**62
+"""The rank of an image that has no result, or of whose class no other image has one."""
 
 Vectors = Float[ndarray, "n d"]
 
@@ -27,7 +27,7 @@ Vectors = Float[ndarray, "n d"]
 def to_embedding_results(embedding: Embedding, image_id: int | str) -> list[dict[str, Any]]:
     """Return the results rows of one image: a single row with its vector.
 
-    The numbers are the shortest decimals that give the same float32, which halves the size of a results file.
+    Each number is the shortest decimal that is read back as the same float32, which halves the size of the file.
     """
     vector = embedding.vector.detach().float().cpu().numpy()
     return [{"image_id": image_id, "embedding": [float(number) for number in vector.astype(str).tolist()]}]
@@ -39,10 +39,11 @@ def evaluate_embeddings(
     class_names: Sequence[str],
     pairs: Sequence[ImagePair] = (),
 ) -> dict[str, Scores]:
-    """Return the scores ``retrieval`` and, if there are pairs, ``verification``; embeddings are compared by cosine.
+    """Score embeddings, compared by cosine similarity; return ``retrieval`` and, if there are pairs, ``verification``.
 
-    ``ground_truth`` holds the label of every image by its id; the classes need not be those of a training. Raises
-    ResultError for an invalid result. See :func:`evaluate_verification` for the second scores.
+    ``ground_truth`` maps image ids to labels; the classes need not be those of the training data. ``retrieval`` is
+    recall@k, and ``verification`` is described in :func:`evaluate_verification`. Raises ResultError for an invalid
+    result.
     """
     _check_results(results, ground_truth)
     rows = {result["image_id"]: row for row, result in enumerate(results)}
@@ -61,15 +62,15 @@ def evaluate_embeddings(
 def _evaluate_retrieval(
     ground_truth: Mapping[Any, int], rows: Mapping[Any, int], vectors: Vectors, class_names: Sequence[str]
 ) -> Scores:
-    """Return recall@k: the fraction of images with one of their class among their k nearest others (1511.06452).
+    """Return recall@k: the fraction of images with an image of their class among their k nearest others (1511.06452).
 
-    Images that are alone in their class are left out, and still are among the neighbors of others. An image without a
-    result counts as a miss. Of equally similar images those of other classes come first, so that equal embeddings of
-    all images score 0.
+    Images that are alone in their class are not scored, but are still neighbors of others. An image without a result
+    counts as a miss. Equally similar images are ranked with those of other classes first, so that a model that gives
+    all images the same embedding scores 0.
     """
     labels = np.array([*ground_truth.values()], np.int64)
     rank_of_row = _ranks(vectors, np.array([ground_truth[image_id] for image_id in rows], np.int64))
-    ranks = np.full(len(labels), _MISS)
+    ranks = np.full(len(labels), _NOT_FOUND)
     for index, image_id in enumerate(ground_truth):
         if image_id in rows:
             ranks[index] = rank_of_row[rows[image_id]]
@@ -88,11 +89,12 @@ def _evaluate_retrieval(
 
 
 def _ranks(vectors: Vectors, labels: Int64[ndarray, " n"]) -> Int64[ndarray, " n"]:
-    """Return for each vector the number of those of other classes that are at least as near as the nearest of its own.
+    """Return the rank, counted from 0, of the nearest vector of the same class, for each vector.
 
-    Without another of its class it is ``_MISS``.
+    This is the number of vectors of other classes that are at least as similar, or ``_NOT_FOUND`` if no other vector
+    has the class.
     """
-    ranks, block = np.full(len(labels), _MISS), max(1, _BLOCK // max(len(labels), 1))
+    ranks, block = np.full(len(labels), _NOT_FOUND), max(1, _BLOCK // max(len(labels), 1))
     for start in range(0, len(labels), block):
         queries = np.arange(start, min(start + block, len(labels)))
         similarities, same = vectors[queries] @ vectors.T, labels[queries, None] == labels
@@ -100,7 +102,7 @@ def _ranks(vectors: Vectors, labels: Int64[ndarray, " n"]) -> Int64[ndarray, " n
         matches[np.arange(len(queries)), queries] = False
         nearest = np.where(matches, similarities, -np.inf).max(axis=1)
         nearer = ((similarities >= nearest[:, None]) & ~same).sum(axis=1)
-        ranks[queries] = np.where(matches.any(axis=1), nearer, _MISS)
+        ranks[queries] = np.where(matches.any(axis=1), nearer, _NOT_FOUND)
     return ranks
 
 
@@ -132,7 +134,7 @@ def _check_results(results: Sequence[dict[str, Any]], ground_truth: Mapping[Any,
         length = length or len(vector)
         if len(vector) != length:
             return Problem(
-                "bad-embedding", f"has an embedding of {len(vector)} numbers, the first entry one of {length}"
+                "bad-embedding", f"has an embedding of {len(vector)} numbers, but the first entry has {length}"
             )
         return None
 

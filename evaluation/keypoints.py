@@ -1,8 +1,8 @@
-"""Object keypoint similarity (OKS): its constants, its inputs, and a table of scores per keypoint.
+"""Object keypoint similarity (OKS): its constants and inputs, and the fraction of each keypoint that is found.
 
-The similarity of a predicted keypoint at the distance d from the true one is exp(-d^2 / (2 s^2 k^2)), where s^2 is the
-area of the object and k is twice the keypoint's sigma (cocodataset.org/#keypoints-eval). OKS is its mean over the
-labeled keypoints of an object, and takes the place of IoU in COCO's metrics.
+The similarity of a predicted keypoint at a distance d from the true one is exp(-d^2 / (2 s^2 k^2)), where s^2 is the
+area of the object and k is twice the keypoint's sigma (cocodataset.org/#keypoints-eval). OKS is the mean similarity of
+the labeled keypoints of an object; COCO's keypoint metrics use it in place of IoU.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,11 +24,11 @@ COCO_SIGMAS: Mapping[str, float] = dict(
         strict=True,
     )
 )  # fmt: skip
-"""The sigma of each of COCO's keypoints: the spread of its annotations, as a fraction of the object's size."""
+"""The sigma of each COCO keypoint: the standard deviation of its annotations relative to the object's size."""
 OTHER_SIGMA = sum(COCO_SIGMAS.values()) / len(COCO_SIGMAS)
 """The sigma of a keypoint that COCO does not have: the mean of COCO's, 0.067."""
 LIMIT = 20
-"""Maximum number of detections per image and class that are scored."""
+"""The maximum number of detections that are scored per image and class."""
 MIN_OKS = 0.5
 """A detection and an object with a lower OKS are not matched."""
 MIN_SIMILARITY = 0.5
@@ -40,9 +40,9 @@ Groups = Mapping[tuple[int, int], Sequence[Entry]]
 
 
 def keypoint_sigmas(names: Sequence[str], given: Mapping[str, float]) -> Float64[ndarray, " k"]:
-    """Return the sigma of each keypoint: the given one, or COCO's, or ``OTHER_SIGMA``.
+    """Return the sigma of each keypoint: the ``given`` one, else COCO's, else ``OTHER_SIGMA``.
 
-    Raises DataError if a sigma is given for a keypoint that is not among the names.
+    Raises DataError if ``given`` has a keypoint that is not in ``names``.
     """
     if unknown := sorted(given.keys() - set(names)):
         fix = f"correct evaluation.keypoint_sigmas; the keypoints are {', '.join(names)}"
@@ -51,7 +51,7 @@ def keypoint_sigmas(names: Sequence[str], given: Mapping[str, float]) -> Float64
 
 
 def keypoint_names(categories: Sequence[Entry]) -> tuple[str, ...]:
-    """Return the keypoints of the categories that have any; raise DataError if none has, or they differ."""
+    """Return the keypoint names of the categories; raise DataError if none has keypoints, or if they differ."""
     declared = [tuple(category["keypoints"]) for category in categories if category.get("keypoints")]
     if not declared or set(declared) != {declared[0]}:
         what = "categories have different keypoints" if declared else "no category of the ground truth has keypoints"
@@ -60,7 +60,7 @@ def keypoint_names(categories: Sequence[Entry]) -> tuple[str, ...]:
 
 
 def predicted_keypoints(result: Entry) -> dict[str, Any]:
-    """Return the keypoints of a result, and the box around them, whose area says if it is a medium or large object."""
+    """Return the keypoints of a result, and their bounding box, whose area decides its area range."""
     points = np.reshape(result["keypoints"], (-1, 3))[:, :2]
     low, high = points.min(axis=0), points.max(axis=0)
     width, height = (high - low).tolist()
@@ -70,10 +70,11 @@ def predicted_keypoints(result: Entry) -> dict[str, Any]:
 def found_keypoints(
     truths: Groups, detections: Groups, names: Sequence[str], sigmas: Float64[ndarray, " k"]
 ) -> dict[str, float | None]:
-    """Return the fraction of the labeled keypoints of each name that were found; None if there is none.
+    """Return the fraction of labeled keypoints that are found, by name; None for a name without labeled keypoints.
 
-    A keypoint is found if its object is matched and its similarity is at least ``MIN_SIMILARITY``. In every image and
-    class the detections, best first, are matched to the object with the highest OKS that is still free.
+    A keypoint is found if its object is matched to a detection, and its similarity to the predicted keypoint is at
+    least ``MIN_SIMILARITY``. Within an image and class, each detection, best first, is matched to the unmatched object
+    with the highest OKS, if this is at least ``MIN_OKS``.
     """
     labeled, found = np.zeros(len(names)), np.zeros(len(names))
     for key, annotations in truths.items():
@@ -101,7 +102,7 @@ def _similarity(
     areas: Float64[ndarray, " n"],
     sigmas: Float64[ndarray, " k"],
 ) -> Float64[ndarray, "n k"]:
-    """Return the similarity of the keypoints of a detection to those of every object; 0 where they are not labeled."""
+    """Return the similarities of a detection's keypoints to those of each object; 0 for unlabeled keypoints."""
     squared = ((predicted[:, :2] - true[..., :2]) ** 2).sum(axis=2)
     errors = squared / (2 * sigmas) ** 2 / (areas[:, None] + np.spacing(1)) / 2
     return np.where(true[..., 2] > 0, np.exp(-errors), 0)

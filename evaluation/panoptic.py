@@ -1,7 +1,8 @@
 """Panoptic segmentation: results rows, and panoptic quality (1801.00868) by the rules of panopticapi.
 
-A predicted and a true segment of the same class match if their IoU is above 0.5; void pixels of the ground truth do not
-count in the union. An unmatched prediction is ignored if more than half of it is void, or a crowd of its class.
+A predicted and a true segment of the same class match if their IoU is above 0.5; void pixels of the ground truth are
+excluded from the union. An unmatched prediction is ignored if more than half of its pixels are void or belong to a
+crowd of its class.
 """
 
 import math
@@ -22,17 +23,18 @@ from ..structures import VOID, Classes, PanopticSegmentation, Segment, is_number
 from .scores import Scores
 
 MIN_IOU = 0.5
-"""Segments match above this IoU, so that no segment can have two matches."""
+"""Segments match if their IoU is above this value, so that no segment can have two matches."""
 MAX_IGNORED = 0.5
-"""An unmatched prediction is ignored if more than this fraction of it is void or a crowd of its class."""
+"""An unmatched prediction is ignored if more than this fraction of its pixels is void or a crowd of its class."""
 
 
 def to_panoptic_results(
     segmentation: PanopticSegmentation, image_id: int | str, category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Return the segmentation of one image, at its original size, as results: a single row with all segments.
+    """Return the results rows of one image: a single row with all segments, whose masks are RLE.
 
-    ``category_ids`` holds the category id of each label in the annotation file. Masks are RLE.
+    The segmentation has the original size of the image. ``category_ids`` holds the category id of each label in the
+    annotation file.
     """
     segments = []
     for segment in segmentation.segments:
@@ -43,9 +45,10 @@ def to_panoptic_results(
 
 
 def from_panoptic_result(row: Mapping[str, Any], classes: Classes, index: int = 0) -> PanopticSegmentation:
-    """Return the segmentation that a row of :func:`to_panoptic_results` describes; ``index`` is that of the row.
+    """Convert a row of :func:`to_panoptic_results` to a segmentation.
 
-    Raises ResultError if the row is invalid, or if segments overlap or have no pixels.
+    Raises ResultError, which names the ``index`` of the row, if the row is invalid, or if segments overlap or are
+    empty.
     """
     labels = {category_id: label for label, category_id in enumerate(classes.ids)}
     problem = _row_problem(row, KnownIds.of(labels, GROUND_TRUTH))
@@ -56,7 +59,7 @@ def from_panoptic_result(row: Mapping[str, Any], classes: Classes, index: int = 
     for segment in row["segments_info"]:
         mask, what = decode_mask(segment["segmentation"]).astype(bool), f"has the segment {segment['id']}, which "
         if overlap := int((ids[mask] != VOID).sum()):
-            problem = Problem("overlapping-segments", f"{what}covers {overlap} pixels that another covers too")
+            problem = Problem("overlapping-segments", f"{what}overlaps another segment in {overlap} pixels")
             raise ResultError.of(index, row, problem)
         if not mask.any():
             raise ResultError.of(index, row, Problem("empty-segment", f"{what}has no pixels"))
@@ -67,7 +70,7 @@ def from_panoptic_result(row: Mapping[str, Any], classes: Classes, index: int = 
 
 
 def _row_problem(row: Mapping[str, Any], category_ids: KnownIds) -> Problem | None:
-    """Return what is wrong with a row, except for its image id and its pixels; None if it is valid."""
+    """Check a row, except its image id and the pixels of its segments; return None if it is valid."""
     problem = missing_field_problem(row, "image_id", "size", "segments_info")
     if problem is not None:
         return problem
@@ -103,17 +106,17 @@ def _segment_problem(segment: Mapping[str, Any], size: tuple[int, int], category
 
 @dataclass(slots=True)
 class ClassCounts:
-    """The matches and misses of one class over all images."""
+    """The matched and unmatched segments of one class over all images."""
 
     ious: list[float] = field(default_factory=list)
-    """The IoU of every pair of segments that match."""
+    """The IoU of each matched pair of segments (true positives)."""
     missed: int = 0
-    """True segments without a match."""
+    """The number of true segments without a match (false negatives)."""
     wrong: int = 0
-    """Predicted segments without a match, except for the ignored ones."""
+    """The number of predicted segments without a match, except ignored ones (false positives)."""
 
     def quality(self) -> tuple[float, float, float] | None:
-        """Return the panoptic, the segmentation and the recognition quality; None if the class does not occur."""
+        """Return (PQ, SQ, RQ): panoptic, segmentation and recognition quality; None if the class does not occur."""
         matches = len(self.ious)
         total = matches + 0.5 * self.missed + 0.5 * self.wrong
         if not total:
@@ -126,11 +129,11 @@ class ClassCounts:
 def evaluate_panoptic(
     ground_truth: Mapping[Any, PanopticSegmentation], results: Sequence[dict[str, Any]], classes: Classes
 ) -> Scores:
-    """Score rows of :func:`to_panoptic_results` against the segmentation of every image by its id.
+    """Score rows of :func:`to_panoptic_results` against the ground truth, a mapping from image id to segmentation.
 
-    PQ, SQ and RQ are means over the classes that occur in the ground truth or in a prediction: over all of them, the
-    things, and the stuff. All segments of an image without a row count as missed. Raises ResultError for an invalid
-    row.
+    PQ, SQ and RQ are means over the classes that occur in the ground truth or in a prediction; they are given for all
+    classes, for things and for stuff. All segments of an image without a row count as missed. Raises ResultError for an
+    invalid row.
     """
     rows = _rows_by_image(results, KnownIds.of(ground_truth, GROUND_TRUTH))
     counts = [ClassCounts() for _ in classes.names]
@@ -155,7 +158,7 @@ def evaluate_panoptic(
 
 
 def _means(qualities: Sequence[tuple[float, float, float] | None], suffix: str = "") -> dict[str, float | None]:
-    """Return the means over classes of PQ, SQ and RQ by name; None if no class occurs."""
+    """Return the means of PQ, SQ and RQ over the classes that occur, by name; None if no class occurs."""
     measured = [quality for quality in qualities if quality is not None]
     means = [sum(column) / len(measured) for column in zip(*measured, strict=True)] or [None] * 3
     return {f"{name}{suffix}": mean for name, mean in zip(("PQ", "SQ", "RQ"), means, strict=True)}
@@ -164,7 +167,7 @@ def _means(qualities: Sequence[tuple[float, float, float] | None], suffix: str =
 def _rows_by_image(
     results: Sequence[dict[str, Any]], image_ids: KnownIds
 ) -> dict[int | str, tuple[int, dict[str, Any]]]:
-    """Return the (index, row) of each image; raise ResultError for an unknown image or a second row of an image."""
+    """Return (index, row) by image id; raise ResultError for an unknown image or a second row of an image."""
     rows: dict[int | str, tuple[int, dict[str, Any]]] = {}
     for index, row in enumerate(results):
         problem = missing_field_problem(row, "image_id") or id_problem("image", row["image_id"], image_ids)
@@ -179,7 +182,7 @@ def _rows_by_image(
 def _count_image(
     truth: PanopticSegmentation, predicted: PanopticSegmentation | None, counts: Sequence[ClassCounts]
 ) -> int:
-    """Add the matches and misses of one image to the counts of each class; return the number of ignored predictions."""
+    """Add the segments of one image to the counts of their classes; return the number of ignored predictions."""
     if predicted is None:
         for segment in truth.segments:
             counts[segment.label].missed += not segment.crowd
@@ -199,29 +202,29 @@ def _count_image(
         counts[segment.label].missed += not columns
         counts[segment.label].ious += ious[columns].tolist()
         matched.update(columns)
-    # As in panopticapi, the last crowd counts if a class has several in an image.
+    # If a class has several crowds in an image, only the last one counts, as in panopticapi.
     crowd_rows = {segment.label: row + 1 for row, segment in enumerate(truth.segments) if segment.crowd}
     ignored = 0
     for column, segment in enumerate(predicted.segments):
         if column in matched:
             continue
         crowd_row = crowd_rows.get(segment.label)
-        excused = void[column] + (0 if crowd_row is None else overlaps[crowd_row, column + 1])
-        is_ignored = bool(excused / areas[column] > MAX_IGNORED)
+        ignorable = void[column] + (0 if crowd_row is None else overlaps[crowd_row, column + 1])
+        is_ignored = bool(ignorable / areas[column] > MAX_IGNORED)
         counts[segment.label].wrong += not is_ignored
         ignored += is_ignored
     return ignored
 
 
 def _overlaps(truth: PanopticSegmentation, predicted: PanopticSegmentation) -> Int64[ndarray, "t p"]:
-    """Return the number of common pixels of each true and each predicted segment; index 0 is void on both axes."""
-    numbered = [_number(segmentation) for segmentation in (truth, predicted)]
+    """Return the number of pixels shared by each true and each predicted segment; index 0 is void on both axes."""
+    indices = [_segment_indices(segmentation) for segmentation in (truth, predicted)]
     size = len(truth) + 1, len(predicted) + 1
-    return np.bincount(numbered[0] * size[1] + numbered[1], minlength=size[0] * size[1]).reshape(size)
+    return np.bincount(indices[0] * size[1] + indices[1], minlength=size[0] * size[1]).reshape(size)
 
 
-def _number(segmentation: PanopticSegmentation) -> Int64[ndarray, " n"]:
-    """Return for each pixel the position of its segment in ``segments``, counted from 1; 0 for void."""
+def _segment_indices(segmentation: PanopticSegmentation) -> Int64[ndarray, " n"]:
+    """Return the index of each pixel's segment in ``segments``, counted from 1; 0 for void."""
     ids = np.array([VOID, *(segment.id for segment in segmentation.segments)], np.int64)
     order = np.argsort(ids)
     return order[np.searchsorted(ids[order], segmentation.ids.cpu().numpy().ravel())]

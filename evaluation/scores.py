@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 SHOWN_CLASSES = 100
 FALSE_ACCEPT_RATES = {f"TAR@1e-{power}": 10.0**-power for power in range(1, 7)}
-"""The false accept rates at which verification is scored, by the name of the true accept rate."""
+"""The false accept rates at which verification is scored, by the name of the score (TAR: true accept rate)."""
 
 DESCRIPTIONS = {
     "AP": "IoU 0.50:0.95",
@@ -25,15 +25,15 @@ DESCRIPTIONS = {
     "ARl": "area above 96 x 96",
     "PQ": "mean over classes of SQ x RQ",
     "SQ": "mean IoU of matched segments",
-    "RQ": "F1 score of finding segments",
+    "RQ": "F1 score of segment detection",
     "top1": "the most likely class is correct",
     "top5": "one of the five most likely classes is correct",
     "recall@1": "the nearest image is of the same class",
     "recall@5": "one of the five nearest images is of the same class",
     "recall@10": "one of the ten nearest images is of the same class",
-    "accuracy": "right decisions on pairs, mean over the folds",
-    "accuracy_std": "standard deviation over the folds",
-    **{name: f"accepted pairs of one class, at {rate:g} of the others" for name, rate in FALSE_ACCEPT_RATES.items()},
+    "accuracy": "fraction of correct decisions on pairs, mean over folds",
+    "accuracy_std": "standard deviation of the accuracy over folds",
+    **{name: f"true accept rate at a false accept rate of {rate:g}" for name, rate in FALSE_ACCEPT_RATES.items()},
     "mIoU": "mean over classes of intersection over union",
     "pixel_accuracy": "fraction of correct pixels",
     "mean_accuracy": "mean over classes of the fraction of correct pixels",
@@ -47,8 +47,8 @@ class Scores:
     """The metrics of an evaluation by their usual names; None (null in JSON) for a metric without ground truth.
 
     ``per_class`` is the main metric, the first of ``summary``, for each class. ``counts`` holds the numbers of images
-    and results, and of those that were ignored. ``per_keypoint`` is the fraction of each keypoint that was found; it is
-    empty unless keypoints were scored.
+    and results, and of those that were ignored. ``per_keypoint`` is the fraction of labeled keypoints that were
+    found, by name; it is empty if keypoints were not scored.
     """
 
     summary: dict[str, float | None]

@@ -1,4 +1,4 @@
-"""Verification: do two images show the same class? Accuracy over folds as on LFW, and the rate of true accepts."""
+"""Verification of pairs of images as same or different: LFW's accuracy over folds, and true accept rates."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -11,13 +11,13 @@ SameClass = Bool[ndarray, " p"]
 
 
 def evaluate_verification(similarities: Similarities, same: SameClass, folds: Int64[ndarray, " p"]) -> Scores:
-    """Score the similarities of pairs of images; ``same`` says which pairs are of one class.
+    """Score the similarities of pairs of images; ``same`` is True for pairs of one class.
 
-    ``accuracy`` is the mean over folds of the fraction of right decisions, with the threshold that is best on the other
-    folds (LFW's protocol, UMass Amherst 07-49), and ``accuracy_std`` is the standard deviation over folds; both are
-    None for a single fold. ``TAR@f`` is the highest fraction of same-class pairs that a threshold accepts while it
-    accepts at most a fraction f of the other pairs; it is left out if f of these are less than one pair. A pair whose
-    similarity is NaN counts as decided wrongly.
+    ``accuracy`` is the mean over folds of the fraction of correct decisions, with the threshold that is best on the
+    other folds (LFW's protocol, UMass Amherst 07-49), and ``accuracy_std`` is the standard deviation over folds; both
+    are None for a single fold. ``TAR@f`` is the true accept rate, the fraction of same-class pairs that are accepted,
+    at the lowest threshold with a false accept rate of at most f; it is left out if there are fewer than 1/f pairs of
+    different classes. A pair whose similarity is NaN counts as a wrong decision.
     """
     accuracies = _accuracy_of_folds(similarities, same, folds)
     summary: dict[str, float | None] = {
@@ -34,14 +34,14 @@ def evaluate_verification(similarities: Similarities, same: SameClass, folds: In
 
 
 def best_threshold(similarities: Similarities, same: SameClass) -> float:
-    """Return the threshold with the most right decisions when pairs of at least this similarity are accepted.
+    """Return the threshold with the most correct decisions; pairs with at least this similarity are accepted.
 
-    It lies halfway between two neighboring similarities. Of several best ones it is the highest; infinity accepts no
-    pair, minus infinity accepts all.
+    It lies halfway between two consecutive similarities. Of several equally good thresholds the highest is returned;
+    infinity accepts no pair, and minus infinity accepts all pairs.
     """
     order = np.argsort(-similarities, kind="stable")
     similarities, same = similarities[order], same[order]
-    # Accepting the k most similar pairs is right for those of one class, and rejecting the rest for the others.
+    # gains[k]: correct decisions gained by accepting the k most similar pairs, compared with rejecting all pairs.
     gains = np.concatenate([[0], np.cumsum(np.where(same, 1, -1))])
     bounds = np.concatenate([[np.inf], similarities, [-np.inf]])
     gains[bounds[:-1] == bounds[1:]] = -len(same) - 1  # equal similarities are accepted together
@@ -50,7 +50,7 @@ def best_threshold(similarities: Similarities, same: SameClass) -> float:
 
 
 def _accuracy_of_folds(similarities: Similarities, same: SameClass, folds: Int64[ndarray, " p"]) -> list[float]:
-    """Return the accuracy of each fold with the best threshold of the others; nothing for a single fold."""
+    """Return the accuracy of each fold at the best threshold of the other folds; empty for a single fold."""
     numbers, known = np.unique(folds), ~np.isnan(similarities)
     accuracies = []
     for fold in numbers if len(numbers) > 1 else []:
@@ -62,7 +62,7 @@ def _accuracy_of_folds(similarities: Similarities, same: SameClass, folds: Int64
 
 
 def _true_accept_rates(similarities: Similarities, same: SameClass) -> dict[str, float | None]:
-    """Return the true accept rate at each false accept rate that the number of pairs can measure, by name."""
+    """Return the true accept rates by name, at each false accept rate that amounts to at least one pair."""
     accepted = np.nan_to_num(similarities[same], nan=-np.inf)
     rejected = np.sort(np.nan_to_num(similarities[~same], nan=np.inf))[::-1]
     rates: dict[str, float | None] = {}

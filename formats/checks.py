@@ -96,9 +96,10 @@ def crowd_problem(crowd: Any) -> Problem | None:
 
 
 def keypoints_problem(keypoints: Any, labeled: Any, count: int) -> Problem | None:
-    """Check the ``keypoints`` (x, y, visibility, ...) and ``num_keypoints`` of an annotation with ``count`` keypoints.
+    """Check the ``keypoints`` (x, y, visibility, ...) of an annotation, and ``labeled``, its ``num_keypoints``.
 
-    None, for a missing field, and an empty list are valid: no keypoint is labeled.
+    ``count`` is the number of keypoints of the category. None (a missing field) and an empty list are valid: no
+    keypoint is labeled.
     """
     if keypoints is None or keypoints == []:
         return None

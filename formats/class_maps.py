@@ -42,9 +42,9 @@ def check_class_map(path: Path, size: tuple[int, int], image_id: str) -> None:
 
 
 def check_png_header(path: Path, size: tuple[int, int], image_id: int | str) -> tuple[int, int]:
-    """Return the bits per channel and the color type of a mask; DataError unless it is a PNG of this (height, width).
+    """Read the header of a mask, and return its bits per channel and its PNG color type.
 
-    ``size`` is the size of the upright image.
+    Raises DataError unless the mask is a PNG file of ``size``, the (height, width) of the upright image.
     """
 
     def problem(case: str, what: str, fix: str) -> DataError:

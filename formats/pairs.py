@@ -1,8 +1,8 @@
-"""Lists of image pairs in the format of LFW's ``pairs.txt``, which say which pairs show the same class.
+"""Lists of image pairs of the same and of different classes, in the format of LFW's ``pairs.txt``.
 
-The first line has the number of folds n and the number of pairs p. For each fold follow p lines ``NAME i j``, the
-images i and j of one class, and p lines ``NAME i OTHER j`` of two classes. Image i of a class is the file
-``NAME/NAME_000i`` with any suffix. The lists of LFW's development view have p alone in the first line, and one fold.
+The first line has the number of folds and the number p of pairs. Each fold has p lines ``NAME i j``, for images i and j
+of the same class, and then p lines ``NAME i OTHER j``, for images of different classes. Image i of a class is the file
+``NAME/NAME_000i`` with any suffix. Lists of LFW's development view have a single fold, and only p in the first line.
 """
 
 import os
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from ..structures import DataError
 from .json_files import read_file
 
-FIX = "write it as LFW's pairs.txt"
+FIX = "use the format of LFW's pairs.txt"
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePair:
-    """Two images, by their ids, or by their paths without suffix before the data set has found them."""
+    """A pair of images, given by their ids or, as read from a list, by their paths without suffix."""
 
     first: int | str
     second: int | str
     same: bool
-    """Whether both show the same class."""
+    """Whether both images show the same class."""
     fold: int = 0
     """The fold of the pair in a cross-validation."""
     line: int = 0
@@ -30,17 +30,17 @@ class ImagePair:
 
 
 def read_pairs(path: str | os.PathLike[str]) -> list[ImagePair]:
-    """Read a list of pairs; images are named by their paths below the root without suffix, ``NAME/NAME_0001``.
+    """Read a list of pairs, in which images are given by relative paths without suffix, such as ``NAME/NAME_0001``.
 
-    Columns are separated by tabs, or by spaces if the line has no tab. Raises DataError, naming the file and the line,
-    if the file cannot be read or is not in this format.
+    Columns are separated by tabs, or by spaces in a line without tabs. Raises DataError with the file and the line if
+    the file cannot be read or is not in this format.
     """
     lines = _read_lines(path)
     folds, count = _read_header(lines, path)
     if len(lines) - 1 != folds * 2 * count:
         raise _error(
-            path, f"has {len(lines) - 1} pairs, but line 1 states {folds} folds of {count} pairs of one class and "
-            f"{count} of two, which are {folds * 2 * count}", "bad-pair-count",
+            path, f"has {len(lines) - 1} pairs, but line 1 states {folds} folds of {count} pairs of the same class and "
+            f"{count} of different classes, in total {folds * 2 * count}", "bad-pair-count",
         )  # fmt: skip
     pairs = []
     for index, (line, columns) in enumerate(lines[1:]):
@@ -62,7 +62,7 @@ def _read_lines(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
 
 
 def _read_header(lines: list[tuple[int, list[str]]], path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Return the number of folds and the number of pairs of one class in each."""
+    """Return the number of folds, and the number of pairs of the same class in each fold."""
     header = lines[0][1] if lines else []
     if len(header) not in (1, 2) or not all(_is_count(column) for column in header):
         found = " ".join(header)
@@ -71,8 +71,8 @@ def _read_header(lines: list[tuple[int, list[str]]], path: str | os.PathLike[str
 
 
 def _read_pair(columns: list[str], same: bool, fold: int, line: int, path: str | os.PathLike[str]) -> ImagePair:
-    """Return the pair of one line; raise DataError if the line does not have the form that its position requires."""
-    expected = "a name and two numbers, for images of one class" if same else "two names, each with a number"
+    """Return the pair of one line; ``same`` says whether the line must hold a pair of the same class."""
+    expected = "a name and two numbers, for images of the same class" if same else "two names, each with a number"
     if len(columns) != (3 if same else 4):
         raise _error(path, f"line {line} has {len(columns)} columns, expected {expected}")
     first, second = (columns[0], columns[-2]) if not same else (columns[0], columns[0])
@@ -80,7 +80,7 @@ def _read_pair(columns: list[str], same: bool, fold: int, line: int, path: str |
     if not all(map(_is_count, numbers)):
         raise _error(path, f"line {line} has the image numbers {' and '.join(numbers)}, expected {expected}")
     if not same and first == second:
-        raise _error(path, f"line {line} has two images of {first!r} among the pairs of two classes")
+        raise _error(path, f"line {line} has two images of {first!r}, but is among the pairs of different classes")
     if same and int(numbers[0]) == int(numbers[1]):
         raise _error(path, f"line {line} compares image {numbers[0]} of {first!r} with itself")
     names = [f"{name}/{name}_{int(number):04d}" for name, number in zip((first, second), numbers, strict=True)]

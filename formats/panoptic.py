@@ -1,7 +1,7 @@
 """COCO's panoptic format: a JSON file with the segments of each image, and a PNG file per image with their pixels.
 
-The color of a pixel is the id of its segment, R + 256 G + 65536 B; 0 is void. An entry of ``annotations`` has the
-``image_id``, the ``file_name`` of the PNG file and ``segments_info``: for each segment its ``id``, ``category_id``,
+The color of a pixel encodes the id of its segment as R + 256 G + 65536 B; 0 is void. An entry of ``annotations`` has
+the ``image_id``, the ``file_name`` of the PNG file and ``segments_info``: for each segment its ``id``, ``category_id``,
 ``iscrowd``, ``area`` (pixels) and ``bbox`` (x, y, width, height).
 """
 
@@ -23,19 +23,21 @@ from .json_files import write_text
 from .pillow import image_errors_as_data_errors, open_image
 
 MAX_SEGMENT_ID = 2**24 - 1
-"""The largest id that three bytes hold."""
+"""The largest segment id that fits in the three bytes of a color."""
 _RGB = 2
 """PNG's color type for red, green and blue without transparency."""
 _WEIGHTS = np.array([1, 2**8, 2**16], np.int32)
 
 
 def annotation_problem(entry: Any, category_ids: KnownIds) -> tuple[Problem, int | str | None] | None:
-    """Check an entry of ``annotations``, except for its image id and the pixels.
+    """Check an entry of ``annotations``, except its image id and the pixels of its segments.
 
-    Returns None if it is valid, and otherwise the problem and the id of the segment that has it, if one has.
+    Returns None if it is valid, and otherwise the problem and the id of its segment (None: a problem of the entry).
     """
     if not is_text(entry.get("file_name")) or not entry["file_name"]:
-        return Problem("bad-annotation", f"has the file_name {entry.get('file_name')!r:.80}, which is no text"), None
+        return Problem(
+            "bad-annotation", f"has the file_name {entry.get('file_name')!r:.80}, which is not a string"
+        ), None
     segments = entry.get("segments_info")
     if not isinstance(segments, list) or not all(isinstance(segment, dict) for segment in segments):
         return Problem("bad-annotation", f"has the segments_info {segments!r:.80}, not a list of objects"), None
@@ -64,7 +66,7 @@ def _segment_problem(segment: dict[str, Any], category_ids: KnownIds) -> Problem
 
 
 def check_segment_png(path: Path, size: tuple[int, int], image_id: int | str) -> None:
-    """Raise DataError unless a file is a PNG of 8-bit RGB with this (height, width); only the header is read."""
+    """Raise DataError unless a file is an 8-bit RGB PNG of ``size`` (height, width); only its header is read."""
     depth, color_type = check_png_header(path, size, image_id)
     if (depth, color_type) != (8, _RGB):
         raise DataError(
@@ -79,8 +81,8 @@ def read_segment_ids(
 ) -> Int32[ndarray, "h w"]:
     """Read the segment id of every pixel, 0 for void, from a PNG file.
 
-    Raises DataError for a damaged file or another (height, width), for pixels of a segment that is not in
-    ``segment_ids``, and for a segment without pixels.
+    Raises DataError for a damaged file, a size other than ``size`` (height, width), pixels with an id that is not in
+    ``segment_ids``, and a segment without pixels.
     """
     check_segment_png(path, size, image_id)
     with image_errors_as_data_errors("mask", path, image_id), open_image(path) as image:
@@ -101,12 +103,12 @@ def read_segment_ids(
 
 
 def decode_segment_ids(colors: UInt8[ndarray, "h w 3"]) -> Int32[ndarray, "h w"]:
-    """Return the segment ids that the colors of pixels stand for."""
+    """Return the segment ids that colors encode."""
     return colors.astype(np.int32) @ _WEIGHTS
 
 
 def encode_segment_ids(ids: Int32[ndarray, "h w"]) -> UInt8[ndarray, "h w 3"]:
-    """Return the colors that stand for segment ids from 0 to ``MAX_SEGMENT_ID``."""
+    """Return the colors that encode segment ids from 0 to ``MAX_SEGMENT_ID``."""
     return (ids[:, :, None] // _WEIGHTS % 2**8).astype(np.uint8)
 
 
@@ -115,19 +117,19 @@ def write_segments(
 ) -> dict[str, Any]:
     """Write the PNG file of an image, and return its entry of ``annotations``.
 
-    ``segments`` are the ``id``, ``category_id`` and other fields of each segment; ``area``, ``bbox`` and, if it is
-    missing, ``iscrowd`` are added.
+    ``segments`` holds the ``id``, the ``category_id`` and any other fields of each segment. ``area`` and ``bbox`` are
+    computed, and ``iscrowd`` is 0 unless it is given.
     """
     Image.fromarray(encode_segment_ids(ids)).save(path)
-    entries = [{"iscrowd": 0, **segment, **_extent(ids == segment["id"])} for segment in segments]
+    entries = [{"iscrowd": 0, **segment, **_area_and_box(ids == segment["id"])} for segment in segments]
     return {"image_id": image_id, "file_name": path.name, "segments_info": entries}
 
 
-def _extent(mask: ndarray) -> dict[str, Any]:
+def _area_and_box(mask: ndarray) -> dict[str, Any]:
     """Return the ``area`` and the ``bbox`` of a segment with these pixels."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
-        raise ValueError("a segment needs at least one pixel; leave out segments without")
+        raise ValueError("a segment needs at least one pixel; leave out empty segments")
     left, top = int(columns[0]), int(rows[0])
     return {"area": int(mask.sum()), "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]}
 

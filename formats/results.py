@@ -79,9 +79,9 @@ def write_results(path: str | os.PathLike[str], results: Sequence[dict[str, Any]
 
 
 def write_vectors(path: str | os.PathLike[str], names: Sequence[str], vectors: Sequence[Sequence[float]]) -> None:
-    """Write an ``.npz`` file with the arrays ``names``, of text, and ``vectors``, float32 with a row for each name.
+    """Write an ``.npz`` file with the arrays ``names`` (strings) and ``vectors`` (float32, one row per name).
 
-    ``numpy.load`` reads it without pickle.
+    ``numpy.load`` reads it without ``allow_pickle``.
     """
     np.savez(path, names=np.array(names, np.str_), vectors=np.array(vectors, np.float32))
 
@@ -108,8 +108,8 @@ def check_results(results: Sequence[dict[str, Any]], ground_truth: dict[str, Any
     """Check detections against ground truth in COCO's format; raise ResultError for the first invalid entry.
 
     A valid entry has an ``image_id`` and ``category_id`` of the ground truth, a finite ``score``, and a ``bbox``
-    (x, y, width, height), a ``segmentation`` (compressed RLE) or ``keypoints`` (x, y, score of each). Two equal entries
-    are an error.
+    (x, y, width, height), a ``segmentation`` (compressed RLE) or ``keypoints`` (a flat list of x, y, score). Two equal
+    entries are an error.
     """
     image_ids = KnownIds.of((image["id"] for image in ground_truth["images"]), GROUND_TRUTH)
     category_ids = KnownIds.of((category["id"] for category in ground_truth["categories"]), GROUND_TRUTH)
@@ -132,9 +132,9 @@ def check_image_results(
     fields: Sequence[str],
     find_problem: Callable[[dict[str, Any]], Problem | None],
 ) -> None:
-    """Check results of which each image has at most one; raise ResultError for the first invalid entry.
+    """Check results with at most one entry per image; raise ResultError for the first invalid entry.
 
-    A valid entry has an ``image_id`` among ``image_ids`` and these fields, and ``find_problem`` finds none in it.
+    A valid entry has an ``image_id`` among ``image_ids`` and all ``fields``, and ``find_problem`` returns None for it.
     """
     known = KnownIds.of(image_ids, GROUND_TRUTH)
     seen: set[int | str] = set()
@@ -226,7 +226,7 @@ def _result_problem(entry: dict[str, Any], image_ids: KnownIds, category_ids: Kn
 
 
 def _keypoints_problem(keypoints: Any) -> Problem | None:
-    """Check predicted keypoints; their number depends on the ground truth."""
+    """Check predicted keypoints, except their number, which depends on the ground truth."""
     if not isinstance(keypoints, list) or not keypoints or len(keypoints) % 3 or not all(map(is_number, keypoints)):
         what = f"has the keypoints {keypoints!r:.80}, which are not a list of x, y and score of each keypoint"
         return Problem("bad-keypoints", what)

@@ -1,4 +1,4 @@
-"""The ArcFace head: embeddings trained by a softmax over class centers with a margin (1801.07698, 1801.09414)."""
+"""The ArcFace head: image embeddings trained with a margin-based softmax over class centers (1801.07698)."""
 
 import contextlib
 import math
@@ -18,16 +18,16 @@ from .class_rows import ClassRows
 from .pooling import pool_levels, pooled_strides
 
 _ANGLE_EPS = 1e-7  # the derivative of the arc cosine is infinite at 1 and -1
-_CENTER_STD = 0.01  # as InsightFace; the length of a center does not matter to the loss, but to the size of its steps
+_CENTER_STD = 0.01  # as in InsightFace; the norm of a center does not change the loss, but scales its gradient
 
 
 class ArcFaceConfig(HeadConfig):
     """The options of the ArcFace head.
 
-    The logit of an image's own class, at an angle t to the embedding, is ``scale * (cos(angle_factor * t +
-    angular_margin) - cosine_margin)``; that of another class is ``scale * cos(t)``. The defaults are ArcFace's;
-    :data:`COSFACE` has CosFace's margin, and an ``angle_factor`` above 1 is SphereFace's (1704.08063). All three
-    together are the combined margin of 1801.07698 section 2.2.
+    With t the angle between an embedding and a class center, the logit of the true class is ``scale *
+    (cos(angle_factor * t + angular_margin) - cosine_margin)``, and that of any other class is ``scale * cos(t)``. The
+    defaults are ArcFace's margin, :data:`COSFACE` has CosFace's, and an ``angle_factor`` above 1 is SphereFace's
+    (1704.08063). All three together are the combined margin of 1801.07698 section 2.2.
     """
 
     name: Literal["arcface"] = "arcface"
@@ -36,25 +36,25 @@ class ArcFaceConfig(HeadConfig):
     channels: int = Field(default=512, gt=0)
     """The length of an embedding."""
     norm: Literal["batch", "sync", "none"] = "batch"
-    """The norm of embeddings before they are scaled to unit length: InsightFace has ``batch``, pytorch-metric-learning
-    none. ``sync`` computes its statistics over all processes."""
+    """The norm layer applied to embeddings before they are scaled to unit length: InsightFace uses ``batch``,
+    pytorch-metric-learning none. ``sync`` is batch norm with statistics over all processes."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout probability of the pooled features. InsightFace: 0, or 0.4 for small training sets."""
+    """Dropout probability of the pooled features. InsightFace uses 0, or 0.4 for small training sets."""
     angle_factor: float = Field(default=1.0, gt=0)
-    """Multiplier of the angle to the image's own class: 1 in ArcFace and CosFace."""
+    """Factor of the angle to the true class: 1 in ArcFace and CosFace."""
     angular_margin: float = Field(default=0.5, ge=0, lt=math.pi)
-    """Margin added to the angle, in radians. pytorch-metric-learning has 28.6 degrees, which are 0.4992."""
+    """Margin added to the angle, in radians. pytorch-metric-learning uses 28.6 degrees, which are 0.4992 radians."""
     cosine_margin: NonNegative = 0.0
-    """Margin subtracted from the cosine. CosFace: 0.35 in the paper and in pytorch-metric-learning, 0.4 in
+    """Margin subtracted from the cosine. For CosFace it is 0.35 in the paper and in pytorch-metric-learning, and 0.4 in
     InsightFace."""
     scale: float = Field(default=64.0, gt=0)
-    """The factor of all logits."""
+    """The factor of all logits, an inverse temperature."""
     beyond_pi: Literal["linear", "easy", "cosine"] = "linear"
-    """The logit where angle and margin together exceed pi, and the cosine would rise again. ``linear``: the cosine of
-    the angle minus ``angular_margin * sin(angular_margin)``, as the first code of ArcFace's authors (for MXNet) and
-    pytorch-metric-learning. ``easy``: the margin is added only to angles below pi / 2, the authors' ``easy_margin``.
-    ``cosine``: the formula as it stands, as InsightFace's code for PyTorch, which also treats the derivative of the
-    margin as 1."""
+    """What to do where angle plus margin exceeds pi, beyond which the cosine would rise again. ``linear``: subtract
+    ``angular_margin * sin(angular_margin)`` from the cosine of the angle there (InsightFace's MXNet code,
+    pytorch-metric-learning). ``easy``: add the margin only to angles below pi / 2 (InsightFace's ``easy_margin``).
+    ``cosine``: apply the formula everywhere (InsightFace's PyTorch code, which also takes the derivative of the angular
+    margin to be 1)."""
 
 
 COSFACE = ArcFaceConfig(angular_margin=0.0, cosine_margin=0.35)
@@ -63,9 +63,9 @@ COSFACE = ArcFaceConfig(angular_margin=0.0, cosine_margin=0.35)
 
 @HEADS.register("arcface", ArcFaceConfig)
 class ArcFaceHead(Head[Int64[Tensor, ""], Embedding]):
-    """Image embedding: images of one class get similar vectors, also for classes that training did not see.
+    """Image embeddings: images of the same class get similar vectors, also for classes not seen in training.
 
-    Training compares an embedding with one center per class; prediction needs neither centers nor labels.
+    Training compares each embedding with one center per class; prediction needs neither centers nor labels.
     """
 
     task: ClassVar[str] = "embedding"
@@ -86,14 +86,14 @@ class ArcFaceHead(Head[Int64[Tensor, ""], Embedding]):
         nn.init.normal_(self.centers.weight, std=_CENTER_STD)
 
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b d"]:
-        """Compute the embedding of each image, a float32 vector of unit length; padding does not change it."""
+        """Compute the embedding of each image, a float32 vector of unit length that does not depend on padding."""
         embedded = self.embed(self.dropout(pool_levels(features, images, self.strides)))
         return F.normalize(normalize_vectors(embedded[:, :, None, None], self.norm).flatten(1).float())
 
     def loss(self, features: Features, images: Images, targets: Sequence[Int64[Tensor, ""]]) -> dict[str, Tensor]:
-        """Return ``loss_class``, the mean cross-entropy of the logits with margin, and the metric ``target_angle``.
+        """Compute ``loss_class``, the mean cross-entropy of the logits with margin, and the metric ``target_angle``.
 
-        The metric is the angle in degrees between an embedding and the center of its class, without margin.
+        The metric is the angle in degrees between an embedding and the center of its class, without the margin.
         """
         check_targets(targets, images, self.centers.out_features)
         labels = torch.stack(list(targets))
@@ -107,9 +107,9 @@ class ArcFaceHead(Head[Int64[Tensor, ""], Embedding]):
         return [Embedding(vector) for vector in self(features, images)]
 
     def _cosines(self, embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
-        """Return the cosines between embeddings and class centers, in float32 under autocast too.
+        """Return the cosines between embeddings and class centers, computed in float32 even under autocast.
 
-        The scale of 64 would turn the rounding of half precision into errors of the logits above 0.1.
+        Multiplied by a scale of 64, rounding to half precision would cause errors above 0.1 in the logits.
         """
         device = embeddings.device.type
         exact = torch.amp.is_autocast_available(device)
@@ -120,15 +120,15 @@ class ArcFaceHead(Head[Int64[Tensor, ""], Embedding]):
 def add_margin(
     cosines: Float[Tensor, "b k"], labels: Int64[Tensor, " b"], config: ArcFaceConfig
 ) -> Float[Tensor, "b k"]:
-    """Return the cosines with the margin of the config at each image's own class; the others are unchanged."""
+    """Return the cosines with the margin of the config applied to the true class of each image only."""
     columns = labels[:, None]
     return cosines.scatter(1, columns, _with_margin(cosines.gather(1, columns), config))
 
 
 def _with_margin(cosine: Float[Tensor, "b 1"], config: ArcFaceConfig) -> Float[Tensor, "b 1"]:
-    """Return ``cos(angle_factor * t + angular_margin) - cosine_margin`` for cosines of t, continued beyond pi."""
+    """Return ``cos(angle_factor * t + angular_margin) - cosine_margin``, given cos(t); see ``beyond_pi``."""
     factor, margin = config.angle_factor, config.angular_margin
-    if factor == 1 and margin == 0:  # CosFace needs no angle, whose derivative is steep near 0
+    if factor == 1 and margin == 0:  # CosFace needs no arc cosine, whose derivative is unbounded
         return cosine - config.cosine_margin
     angle = _angle(cosine)
     moved = (factor * angle + margin).cos()
@@ -142,5 +142,5 @@ def _with_margin(cosine: Float[Tensor, "b 1"], config: ArcFaceConfig) -> Float[T
 
 
 def _angle(cosine: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return the angle in radians, with a finite derivative also for cosines of 1 and -1."""
+    """Return the arc cosine in radians; its derivative is finite even at 1 and -1."""
     return cosine.clamp(_ANGLE_EPS - 1, 1 - _ANGLE_EPS).arccos()

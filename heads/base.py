@@ -58,16 +58,17 @@ class Head(nn.Module, ABC, Generic[Target, Prediction]):
     trained on data for ``detection``."""
 
     predicted_tasks: ClassVar[tuple[str, ...]] = ()
-    """The tasks of a prediction that is a dict by task, the main one first; the data set needs ground truth for each of
-    them, and the head is built from the number of classes by task. Empty for a head with a single task."""
+    """The tasks of a head whose predictions are dicts with one entry per task, the main task first; empty for a head
+    with a single task. The data set must have ground truth for each of them, and the ``num_classes`` of the head is a
+    dict by task."""
 
     dense_parts: Sequence[str] = ("",)
     """The submodules to compile: their ``forward`` has no data-dependent control flow. "" is the head itself. Together
     they must contain all parameters of the head."""
 
     progress: float = 1.0
-    """The fraction of the training steps that are taken, for losses that change during training. The training loop sets
-    it before every step, with :meth:`vertebra.Model.set_progress`; otherwise it is 1."""
+    """The fraction of the training steps that are completed, for losses that change during training. The training loop
+    sets it before every step with :meth:`vertebra.Model.set_progress`; outside of training it is 1."""
 
     def targets(self) -> str:
         """Return the task of the data sets that the head is trained on."""
@@ -102,7 +103,7 @@ def target_task_of_head(name: str) -> str:
 
 
 def predicted_tasks_of_head(name: str) -> tuple[str, ...]:
-    """Return the tasks of the predictions of the head registered as ``name``, if they are dicts by task; else ()."""
+    """Return the ``predicted_tasks`` of the head registered as ``name``; empty for a head with a single task."""
     return _head_class(name).predicted_tasks
 
 

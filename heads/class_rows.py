@@ -23,7 +23,7 @@ class ClassRows:
     repeats: int = 1
     """How often the rows of all classes are repeated: once per anchor of a cell."""
     names: tuple[str, ...] | None = None
-    """The names of the rows if they do not stand for classes, such as the names of keypoints; None for classes."""
+    """The names of what the rows stand for if not for classes, such as keypoints. None: classes."""
     transposed: bool = False
     """Whether the rows are the second dimension of the weight, as in a transposed convolution."""
 
@@ -58,10 +58,10 @@ def class_rows_by_tensor(head: Head) -> dict[str, tuple[str, ClassRows]]:
 
 
 def class_columns_by_tensor(head: Head) -> dict[str, tuple[str, int]]:
-    """Return (task of the classes, first column) by tensor name for each weight of a head with input logits per class.
+    """Return (task of the classes, first column) by name for each weight of a head whose input has logits per class.
 
-    A module declares these in its attribute ``class_columns``: by the name of the submodule, the number of input
-    channels before those for the classes, which are the last and in the order of the classes.
+    A module declares these in its attribute ``class_columns``, which maps the name of a submodule to the number of
+    input channels before the logits. The logits are the last input channels, in the order of the classes.
     """
     return {
         f"{prefix}{layer}.weight": (task, first)
@@ -71,7 +71,7 @@ def class_columns_by_tensor(head: Head) -> dict[str, tuple[str, int]]:
 
 
 def _modules_with_tasks(head: Head) -> Iterator[tuple[str, str, nn.Module]]:
-    """Yield (prefix of its tensors' names, task of its classes, module) for each module of a head."""
+    """Yield (prefix of the names of its tensors, task of its classes, module) for each module of a head."""
     tasks = {"": head.targets()}
     for name, module in head.named_modules():  # parents come before their children
         tasks[name] = module.targets() if isinstance(module, Head) else tasks[name.rpartition(".")[0]]

@@ -102,7 +102,7 @@ class DenseSelectionConfig(Config):
     min_size: NonNegative = 0.0
     """Detections with a shorter side, in pixels, are dropped."""
     best_class_only: bool = False
-    """Let a reference give at most one detection, of its best class, as in YOLOX."""
+    """Keep at most one detection per anchor or point, that of its highest-scoring class, as in YOLOX."""
 
 
 @runtime_checkable
@@ -151,7 +151,7 @@ class PointTargets(NamedTuple):
     """The object that is assigned to each point of an image."""
 
     known: Bool[Tensor, " n"]
-    """False for points that an ignore region covers."""
+    """False for points that are ignored, because an ignore region covers them."""
     positive: Bool[Tensor, " n"]
     labels: Int64[Tensor, " n"]
     """The class of the assigned object; arbitrary for a point that is not positive."""
@@ -162,10 +162,10 @@ class PointTargets(NamedTuple):
 def point_targets(
     match: Match, points: Float[Tensor, "n 2"], strides: Float[Tensor, " n"], target: Instances, ignore_coverage: float
 ) -> PointTargets:
-    """Return the targets of points, of which ``match`` holds the assigned objects.
+    """Return the targets of the points of one image, given the objects that ``match`` assigns to them.
 
-    A negative point is ignored if at least the fraction ``ignore_coverage`` of the square around it, with sides of a
-    stride, is inside an ignore region.
+    The cell of a point is the square around it whose sides are its stride. A negative point is ignored if at least the
+    fraction ``ignore_coverage`` of its cell is inside an ignore region.
     """
     cells = squares_around(points, strides)
     labels = ignore_regions(match.labels, cells, target.ignored, ignore_coverage)
@@ -178,7 +178,7 @@ def point_targets(
 
 
 def squares_around(points: Float[Tensor, "n 2"], sides: Float[Tensor, " n"]) -> Float[Tensor, "n 4"]:
-    """Return the squares that are centered on points and have these sides, in pixels."""
+    """Return the squares centered on points, with the given side lengths in pixels."""
     half = sides[:, None] / 2
     return torch.cat([points - half, points + half], dim=1)
 

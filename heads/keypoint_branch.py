@@ -34,10 +34,10 @@ from .regions import (
 
 
 class KeypointBranchConfig(RegionBranchConfig):
-    """The options of the keypoint branch; defaults are detectron2's, torchvision's differences are noted."""
+    """The options of the keypoint branch. The defaults are detectron2's; notes say where torchvision differs."""
 
     names: tuple[str, ...] = Field(default=COCO_KEYPOINTS, min_length=1)
-    """The keypoints to predict, for objects of all classes; they must be those of the data set, in its order."""
+    """The names of the keypoints to predict, for objects of all classes: those of the data set, in the same order."""
     levels: tuple[str, ...] | None = None
     """The levels to read. None: ``p2..p5``."""
     pool: RoIAlignConfig = RoIAlignConfig(size=14)
@@ -47,17 +47,19 @@ class KeypointBranchConfig(RegionBranchConfig):
     norm: NormKind = "none"
     """The norm after each of these convolutions."""
     normalizer: Literal["labeled", "fixed"] = "labeled"
-    """The loss is the sum over keypoints divided by: ``labeled``, the number of labeled keypoints inside their regions
-    (torchvision; detectron2's default); ``fixed``, the number that there would be if every positive sample that the box
-    branch may take had all keypoints (detectron2 with ``NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS=False``)."""
+    """What the summed loss is divided by. ``labeled``: the number of labeled keypoints inside their regions
+    (torchvision; detectron2's default). ``fixed``: images x maximum number of positive samples per image x keypoints
+    (detectron2 with ``NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS=False``)."""
     loss_weight: NonNegative = 1.0
     """Factor of the loss; detectron2 recommends 4 with ``normalizer="fixed"``."""
     decoding: DecodingRule = "bicubic"
-    """How a keypoint is located on its heatmap; detectron2 and torchvision: ``bicubic``."""
+    """How a keypoint is located on its heatmap; detectron2 and torchvision use ``bicubic``."""
     score: Literal["probability", "logit"] = "probability"
-    """The score of a keypoint: the value of its heatmap after the softmax, or before (torchvision)."""
+    """The score of a keypoint: the maximum of its heatmap after the softmax (``probability``, as in detectron2) or
+    before it (``logit``, as in torchvision)."""
     fixed_rows: bool = False
-    """Compute the maximum number of positive samples for every image, as in ``MaskBranchConfig``."""
+    """Compute the maximum number of positive samples for every image, so that shapes are fixed for compilation; see
+    ``MaskBranchConfig.fixed_rows``."""
 
     @field_validator("names")
     @classmethod
@@ -76,7 +78,7 @@ class KeypointBranchConfig(RegionBranchConfig):
 
 
 class KeypointBranch(RegionBranch):
-    """The keypoint branch of an R-CNN: predicts a heatmap of each keypoint for each region, whatever its class."""
+    """The keypoint branch of an R-CNN: predicts a heatmap of each keypoint for each region, regardless of its class."""
 
     def __init__(
         self,
@@ -102,7 +104,7 @@ class KeypointBranch(RegionBranch):
     def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
         """Compute ``loss_keypoint``: the cross-entropy over the cells of the heatmap of each labeled keypoint.
 
-        Keypoints that are not labeled or outside their region are ignored. Without any the loss is 0.
+        Keypoints that are unlabeled or outside their region are ignored. The loss is 0 if none is left.
         """
         capacity = samples.valid.numel() * len(self.config.names)
         samples = repeat_positives(samples, self.num_classes, self.config.fixed_rows)
@@ -125,7 +127,7 @@ class KeypointBranch(RegionBranch):
         return self(features, boxes)
 
     def attach(self, detections: Detections, values: Float[Tensor, "n k s s"], size: tuple[int, int]) -> Detections:
-        """Return the detections with the keypoints located on their heatmaps."""
+        """Return the detections with their keypoints, located on the heatmaps in ``values``."""
         points, maxima = decode_keypoints(values, detections.boxes, self.config.decoding)
         scores = maxima if self.config.score == "logit" else heatmap_scores(values, maxima)
         return replace(detections, keypoints=torch.cat([points, scores[..., None]], dim=2))

@@ -151,9 +151,9 @@ def crop_bitmaps(
     size: int,
     sharp: bool,
 ) -> tuple[Float[Tensor, "r s s"], Bool[Tensor, " r"]]:
-    """Return (the mask of each region's object on the region's grid, whether that mask is not empty).
+    """Crop the mask of each region's object to the region; return (the crops, whether each mask is not empty).
 
-    ``sharp`` is aligned RoIAlign with a threshold of 0.5; otherwise RoIAlign without both.
+    With ``sharp``, RoIAlign is aligned and its result thresholded at 0.5; otherwise it is neither.
     """
     rois = torch.cat([target_indices[:, None].to(boxes.dtype), boxes], dim=1)
     crops = roi_align(masks[:, None].to(boxes.dtype), rois, size, sampling_ratio=-1, aligned=sharp)[:, 0]

@@ -1,4 +1,4 @@
-"""The head of Panoptic FPN (1901.02446): Mask R-CNN and Semantic FPN on one pyramid, merged to a panoptic map."""
+"""The head of Panoptic FPN (1901.02446): Mask R-CNN and Semantic FPN on one pyramid, with merged predictions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -22,20 +22,20 @@ from .semantic import SemanticFPNConfig, SemanticFPNHead
 
 
 class PanopticFPNConfig(HeadConfig, LearnsMasks):
-    """The options of Panoptic FPN; defaults are those of detectron2's COCO models with a ResNet-FPN."""
+    """The options of Panoptic FPN. The defaults are those of detectron2's COCO models with a ResNet-FPN."""
 
     name: Literal["panoptic_fpn"] = "panoptic_fpn"
     instances: RCNNConfig = RCNNConfig(mask=MaskBranchConfig())
     """The R-CNN head, which needs a mask branch."""
     semantic: SemanticFPNConfig = SemanticFPNConfig()
-    """The semantic branch. Whether it has one class for all things or one for each is a property of the data set, see
-    ``CocoPanopticConfig.semantic_things``."""
+    """The semantic branch. The data set decides whether it has one class for all things or one for each thing class,
+    see ``CocoPanopticConfig.semantic_things``."""
     instance_weight: NonNegative = 1.0
-    """Multiplier of the losses of the R-CNN's boxes and masks, but not of its RPN: lambda_i of the paper."""
+    """Weight of the R-CNN's losses except those of its RPN: lambda_i of the paper."""
     semantic_weight: NonNegative = 0.5
-    """Multiplier of the losses of the semantic branch: lambda_s of the paper."""
+    """Weight of the losses of the semantic branch: lambda_s of the paper."""
     merge: PanopticMergeConfig = PanopticMergeConfig()
-    """How objects and stuff become one segmentation."""
+    """How detections and the class map are merged into one panoptic segmentation."""
 
     @model_validator(mode="after")
     def _check_masks(self) -> "PanopticFPNConfig":
@@ -55,10 +55,10 @@ class PanopticFPNConfig(HeadConfig, LearnsMasks):
 
 @HEADS.register("panoptic_fpn", PanopticFPNConfig)
 class PanopticFPNHead(Head[Mapping[str, Any], dict[str, Any]]):
-    """Panoptic FPN: objects with masks and a class map from one pyramid, which become segments that do not overlap.
+    """Panoptic FPN: predicts objects with masks and a class map, which are merged into non-overlapping segments.
 
     A target is a dict with ``detection`` (the things) and ``semantic`` (a class map: the stuff classes, then one class
-    for all things or one for each). A prediction is a dict with both predictions and the segments, ``panoptic``.
+    for all things or one for each). A prediction is a dict with these two and ``panoptic``, the parts to be merged.
     """
 
     task: ClassVar[str] = "panoptic"
@@ -70,9 +70,9 @@ class PanopticFPNHead(Head[Mapping[str, Any], dict[str, Any]]):
         num_classes: Mapping[str, int],
         config: PanopticFPNConfig = PanopticFPNConfig(),
     ) -> None:
-        """Build both branches; ``num_classes`` holds the number of classes by task.
+        """Build both branches; ``num_classes`` maps each task to its number of classes.
 
-        Raises ValueError if a task has no classes or if there is no stuff class.
+        Raises ValueError if a task is missing, or if there is no stuff class or no semantic class for things.
         """
         super().__init__()
         self.config = config
@@ -93,7 +93,7 @@ class PanopticFPNHead(Head[Mapping[str, Any], dict[str, Any]]):
         self.dense_parts = (*(f"instances.{part}" for part in self.instances.dense_parts), "semantic")
 
     def loss(self, features: Features, images: Images, targets: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Compute the losses and metrics of both branches, under their own names, times the weights of the config."""
+        """Compute the losses of both branches, times the weights of the config, and their metrics."""
         instances = self.instances.loss(features, images, [target["detection"] for target in targets])
         for name in instances:
             if name.startswith("loss_") and not name.startswith("loss_rpn_"):
@@ -102,7 +102,7 @@ class PanopticFPNHead(Head[Mapping[str, Any], dict[str, Any]]):
         return instances | {name: self.config.semantic_weight * loss for name, loss in semantic.items()}
 
     def predict(self, features: Features, images: Images) -> list[dict[str, Any]]:
-        """Return for each image a dict with the predictions of both branches and the parts of the segmentation."""
+        """Return for each image a dict with the predictions of both branches and the parts to merge."""
         detections, logits = self.instances.predict(features, images), self.semantic.predict(features, images)
         sizes, merge = (self.num_things, self.num_stuff), self.config.merge
         return [

@@ -1,4 +1,4 @@
-"""The point head of PointRend: a small network that predicts logits at points (1912.08193 section 3.3)."""
+"""The point head of PointRend: an MLP that predicts logits at points (1912.08193 section 3.3)."""
 
 import torch
 import torch.nn.functional as F
@@ -11,26 +11,26 @@ from .class_rows import ClassRows
 
 
 class PointHeadConfig(Config):
-    """The options of a point head and of the points for it; defaults are the paper's and detectron2's for masks."""
+    """The options of a point head and of its points. The defaults are those of the paper and detectron2 for masks."""
 
     channels: tuple[PositiveInt, ...] = Field(default=(256, 256, 256), min_length=1)
     """Widths of the layers before the logits."""
     coarse_in_every_layer: bool = True
-    """Append the coarse logits to the input of every layer, instead of the first only (detectron2's semantic head)."""
+    """Append the coarse logits to the input of every layer. False: only of the first (detectron2's semantic head)."""
     points: PositiveInt = 14 * 14
-    """Number of points of a region or image in training."""
+    """Number of training points per region (masks) or per image (semantic maps)."""
     oversampling: float = Field(default=3.0, ge=1)
-    """Number of candidates per training point, from which the most uncertain are chosen."""
+    """Number of random candidates per training point, from which the most uncertain are chosen."""
     importance: UnitInterval = 0.75
-    """Fraction of the training points that are chosen by uncertainty; the others are uniform."""
+    """Fraction of the training points that are chosen by uncertainty; the others are drawn uniformly."""
     subdivisions: NonNegativeInt = 5
-    """How often prediction doubles the resolution."""
+    """Number of subdivision steps in prediction, each of which doubles the resolution."""
     subdivision_points: PositiveInt = 28 * 28
-    """Number of cells that are predicted anew in each of these steps."""
+    """Number of cells that the point head recomputes in each subdivision step: the most uncertain ones."""
 
     @property
     def num_drawn(self) -> int:
-        """The number of random points that are drawn: the candidates, and the points that are uniform."""
+        """The number of random points to draw: the candidates and the uniform points."""
         return int(self.points * self.oversampling) + self.num_uniform
 
     @property
@@ -40,14 +40,14 @@ class PointHeadConfig(Config):
 
     @property
     def num_uniform(self) -> int:
-        """The number of training points that are not chosen by uncertainty."""
+        """The number of training points that are drawn uniformly."""
         return self.points - self.num_uncertain
 
 
 class PointHead(nn.Module):
-    """A network that predicts the logits of each class at a point from fine features and coarse logits there.
+    """An MLP, shared by all points, that predicts the class logits at a point from its fine features and coarse logits.
 
-    Its layers are the same for all points. ``class_columns`` has the number of input channels before the coarse logits.
+    ``class_columns`` maps the name of each layer that reads coarse logits to the number of input channels before them.
     """
 
     def __init__(self, channels: int, num_classes: int, config: PointHeadConfig) -> None:
@@ -69,7 +69,7 @@ class PointHead(nn.Module):
         nn.init.normal_(self.logits.weight, std=0.001)
 
     def forward(self, fine: Float[Tensor, "n c p"], coarse: Float[Tensor, "n k p"]) -> Float[Tensor, "n k p"]:
-        """Return the logits at points, given fine features and coarse logits at the points."""
+        """Return the class logits at points, given the fine features and the coarse logits there."""
         hidden = torch.cat([fine, coarse], dim=1)
         for layer in self.layers:
             hidden = F.relu(layer(hidden))

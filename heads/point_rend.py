@@ -1,4 +1,4 @@
-"""The mask branch of PointRend: a coarse mask, and a point head that predicts its uncertain points (1912.08193)."""
+"""The mask branch of PointRend: a coarse mask, refined at uncertain points by a point head (1912.08193)."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -36,24 +36,25 @@ from .regions import (
 
 
 class PointRendBranchConfig(RegionBranchConfig):
-    """The options of PointRend's mask branch; defaults are detectron2's, which mmdetection has too."""
+    """The options of PointRend's mask branch. The defaults are those of detectron2 and of mmdetection."""
 
     levels: tuple[str, ...] = Field(default=("p2",), min_length=1)
-    """The levels whose features are sampled at each point, and concatenated."""
+    """The levels whose features are sampled at each point and concatenated."""
     grid: int = Field(default=14, ge=2, multiple_of=2)
-    """The coarse mask is computed from the features at the centers of a grid of this size over the region."""
+    """Height and width of the grid over a region on which features are sampled to compute the coarse mask."""
     channels: PositiveInt = 256
     """Channels of the 2x2 convolution of stride 2 on this grid."""
     fc: tuple[PositiveInt, ...] = (1024, 1024)
-    """Widths of the fully connected layers after it."""
+    """Widths of the fully connected layers after the convolution."""
     coarse_size: PositiveInt = 7
     """Height and width of the coarse mask."""
     point_head: PointHeadConfig = PointHeadConfig()
-    """The point head and its points; five subdivisions of a coarse mask of 7x7 give a mask of 224x224."""
+    """The point head and its points; five subdivisions of a coarse 7x7 mask give a mask of 224x224."""
     fixed_rows: bool = False
-    """Compute the maximum number of positive masks for every image, as in ``MaskBranchConfig``."""
+    """Compute the maximum number of positive masks for every image, so that shapes are fixed for compilation; see
+    ``MaskBranchConfig.fixed_rows``."""
     paste: PasteRule = "centers"
-    """How predicted masks are pasted into the image, as in ``MaskBranchConfig``."""
+    """How predicted masks are pasted into the image; see ``MaskBranchConfig.paste``."""
 
     @property
     def mask_format(self) -> MaskFormat:
@@ -62,9 +63,9 @@ class PointRendBranchConfig(RegionBranchConfig):
 
     @property
     def first_grid(self) -> tuple[int, int]:
-        """The size of the first grid that is predicted at every cell, and the number of subdivisions after it.
+        """The size of the first grid, which the point head predicts in full, and the number of subdivisions after it.
 
-        Subdivisions that would predict every cell anew are replaced by a larger first grid.
+        Subdivisions that would recompute every cell are skipped by starting from a larger grid.
         """
         size, subdivisions = self.coarse_size, self.point_head.subdivisions
         while subdivisions > 0 and 4 * size**2 <= self.point_head.subdivision_points:
@@ -77,7 +78,7 @@ class PointRendBranchConfig(RegionBranchConfig):
 
 
 class PointRendBranch(RegionBranch):
-    """The mask branch of PointRend: predicts a sharp mask for each region."""
+    """The mask branch of PointRend: predicts a high-resolution mask for each region."""
 
     def __init__(
         self,
@@ -121,7 +122,7 @@ class PointRendBranch(RegionBranch):
         coarse: Float[Tensor, "b r k s s"],
         points: Float[Tensor, "b r p 2"],
     ) -> Float[Tensor, "b r k p"]:
-        """Return the logits of each class at points that are relative to the regions."""
+        """Return the logits of each class at points, given relative to their region (0 to 1 along x and y)."""
         fine = self._sample(features, boxes, points).flatten(0, 1)
         sampled = sample_points(coarse.flatten(0, 1), points.flatten(0, 1))
         return self.point_head(fine, sampled).unflatten(0, boxes.shape[:2])
@@ -129,17 +130,17 @@ class PointRendBranch(RegionBranch):
     def _sample(
         self, features: Features, boxes: Float[Tensor, "b r 4"], points: Float[Tensor, "b r p 2"]
     ) -> Float[Tensor, "b r c p"]:
-        """Return the concatenated features of all levels at the points."""
+        """Sample all levels at the points of each region, and concatenate the features."""
         sampled = [
             sample_points_of_regions(features[level], stride, boxes, points) for level, stride in self.strides.items()
         ]
         return torch.cat(sampled, dim=2)
 
     def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
-        """Compute ``loss_mask`` and ``loss_mask_points``: the mean binary cross-entropy over the cells of the coarse
-        masks, and over the chosen points, of positive samples.
+        """Compute the losses of positive samples, which are means of the binary cross-entropy.
 
-        Samples whose object has an empty mask are ignored. Without positives the losses are 0.
+        ``loss_mask`` is the mean over the cells of the coarse masks, and ``loss_mask_points`` over the training points.
+        Samples whose object has an empty mask are ignored. Without positive samples both are 0.
         """
         samples = repeat_positives(samples, self.num_classes, self.config.fixed_rows)
         coarse = self(features, samples.boxes)
@@ -160,7 +161,7 @@ class PointRendBranch(RegionBranch):
 
     @torch.no_grad()
     def _training_points(self, mask_logits: Float[Tensor, "b r s s"]) -> Float[Tensor, "b r p 2"]:
-        """Choose the points to train on, relative to the regions, by the logits of the coarse masks."""
+        """Return the training points of each region, relative to it, chosen by the uncertainty of the coarse masks."""
         config, (count, regions) = self.config.point_head, mask_logits.shape[:2]
         drawn = random_points(draw_image_seeds(count, mask_logits.device), regions, config.num_drawn).flatten(0, 1)
         logits = mask_logits.flatten(0, 1)[:, None]
@@ -174,9 +175,9 @@ class PointRendBranch(RegionBranch):
         points: Float[Tensor, "r p 2"],
         target: Instances,
     ) -> tuple[Float[Tensor, "r s s"], Float[Tensor, "r p"], Bool[Tensor, " r"]]:
-        """Return (the coarse target, the targets at the points, whether the object's mask is not empty) by region.
+        """Return (target of the coarse mask, targets at the points, whether the object's mask is not empty) by region.
 
-        The target at a point is the mask's bitmap, interpolated bilinearly.
+        The target at a point is the bitmap of the mask, interpolated bilinearly.
         """
         masks, size = target.masks, self.config.coarse_size
         if masks is None:
@@ -185,7 +186,7 @@ class PointRendBranch(RegionBranch):
             empty = torch.zeros_like(target_indices, dtype=torch.bool)
             return boxes.new_zeros(len(boxes), size, size), torch.zeros_like(points[..., 0]), empty
         crops, has_mask = crop_bitmaps(masks, boxes, target_indices, size, sharp=True)
-        # Every mask is sampled at the points of all regions, which takes less memory than a mask for each region.
+        # Sampling every mask at the points of all regions takes less memory than copying a mask for each region.
         sampled = sample_points_of_regions(masks[None].to(boxes.dtype), 1, boxes[None], points[None])[0]
         index = target_indices[:, None, None].expand(-1, 1, points.shape[1])
         return crops, sampled.gather(1, index)[:, 0], has_mask
@@ -193,7 +194,7 @@ class PointRendBranch(RegionBranch):
     def predict(
         self, features: Features, boxes: Float[Tensor, "b r 4"], labels: Int64[Tensor, "b r"]
     ) -> Float[Tensor, "b r s s"]:
-        """Return the mask probabilities of each region on a grid over its box, by adaptive subdivision."""
+        """Return the mask probabilities of each region on a grid over its box, computed by adaptive subdivision."""
         coarse = self(features, boxes)
 
         def predict_points(points: Float[Tensor, "n p 2"]) -> Float[Tensor, "n 1 p"]:

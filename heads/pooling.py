@@ -14,10 +14,10 @@ from .base import require_levels
 def pooled_strides(
     reader: str, feature_info: Mapping[str, FeatureInfo], levels: Sequence[str] | None
 ) -> dict[str, int]:
-    """Return the stride of each level to pool, by name; None as ``levels`` takes the coarsest.
+    """Return the stride of each level to pool, by name; if ``levels`` is None, only of the coarsest level.
 
-    Of several levels with the greatest stride, as a dilated backbone has, it takes the last. Raises ValueError, which
-    begins with ``reader``, for a missing level.
+    Several levels of a dilated backbone may have the greatest stride; the last of them is the coarsest. Raises
+    ValueError for a missing level; ``reader`` is the name of the head in the message.
     """
     levels = levels or [max(reversed(list(feature_info)), key=lambda level: feature_info[level].stride)]
     require_levels(reader, feature_info, levels)
@@ -25,6 +25,6 @@ def pooled_strides(
 
 
 def pool_levels(features: Features, images: Images, strides: Mapping[str, int]) -> Float[Tensor, "b c"]:
-    """Return the mean of each channel over the image, without padding, concatenated over the levels in ``strides``."""
+    """Return the mean of each channel over the image, without padding; the levels in ``strides`` are concatenated."""
     pooled = [masked_mean(features[level], images.sizes, stride) for level, stride in strides.items()]
     return torch.cat(pooled, dim=1)

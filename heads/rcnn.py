@@ -35,9 +35,9 @@ class RCNNConfig(HeadConfig, LearnsMasks, LearnsKeypoints):
     point_rend: PointRendBranchConfig | None = None
     """PointRend's mask branch (1912.08193), in place of ``mask``."""
     branch_boxes: Literal["proposals", "refined"] = "proposals"
-    """The boxes of the positive samples that ``mask`` and other branches learn from: ``proposals``, or ``refined``, as
-    the first box branch refines them for the class of their object. The latter is detectron2's PointRend, which does
-    not clip them to the image."""
+    """The boxes on which the branches other than the box branch are trained: the ``proposals``, or the ``refined``
+    boxes, which the first box branch predicts for the class of the assigned object. detectron2's PointRend trains on
+    refined boxes, but does not clip them to the image as we do."""
 
     @model_validator(mode="after")
     def _check_mask_branches(self) -> "RCNNConfig":
@@ -126,16 +126,16 @@ class RCNNHead(Head[Instances, Detections]):
         return outputs
 
     def _refine_samples(self, samples: RegionSamples, output: BoxOutput, images: Images) -> RegionSamples:
-        """Return the samples with the boxes that the first box branch refines; one without an area stays as it is."""
+        """Return the samples with refined boxes; a box whose refinement has no area stays as it was."""
         refined = self.box.refine(output, Proposals(samples.boxes, samples.valid), images, samples.labels)
         return samples._replace(boxes=torch.where(refined.valid[:, :, None], refined.boxes, samples.boxes))
 
     def _box_losses(
         self, features: Features, images: Images, samples: RegionSamples, targets: Sequence[Instances]
     ) -> tuple[dict[str, Tensor], BoxOutput]:
-        """Compute the losses of all stages, of which each learns from the refined boxes of the previous one.
+        """Compute the losses of all stages; return them and the output of the first stage.
 
-        Returns (losses, the output of the first stage).
+        Each stage is trained on the refined boxes of the previous one.
         """
         stages = self.box_branches()
         # Otherwise every stage would add to the gradients of the pyramid (1712.00726's code, detectron2).

@@ -50,9 +50,9 @@ class RegionSamples(NamedTuple):
 def repeat_positives(samples: RegionSamples, num_classes: int, fixed_rows: bool) -> RegionSamples:
     """Replace the negative samples of each image by repetitions of its positives, which come first.
 
-    All images then have the same number of rows, and batch norms only see regions with objects, each about equally
-    often. ``valid`` is False for repetitions, which do not count in the loss. With ``fixed_rows`` the number of rows
-    stays the same; otherwise it becomes that of the image with the most positives.
+    All images then have the same number of rows, and batch norms only see positive regions, each about equally often.
+    ``valid`` is False for repetitions, which must not count in the loss. With ``fixed_rows`` the number of rows stays
+    the same; otherwise it becomes that of the image with the most positives.
     """
     positive = samples.valid & (samples.labels < num_classes)
     count = positive.sum(dim=1, keepdim=True).clamp(min=1)
@@ -127,9 +127,10 @@ class RegionBranch(nn.Module, ABC):
 
 
 def values_of_labels(values: Float[Tensor, "b r k *d"], labels: Int64[Tensor, "b r"]) -> Float[Tensor, "b r *d"]:
-    """Return the values of each region for its label, out of those for all classes.
+    """Select the values that belong to the label of each region.
 
-    Background, which has none, gets those of the last class; if there is one value for all classes, it is returned.
+    Background regions get the values of the last class, since background has none. Class-agnostic values (k = 1) are
+    returned for every label.
     """
     index = labels.clamp(max=values.shape[2] - 1).view(*labels.shape, *[1] * (values.ndim - 2))
     return values.gather(2, index.expand(-1, -1, 1, *values.shape[3:]))[:, :, 0]

@@ -36,8 +36,8 @@ TORCHVISION_MASK = RCNNConfig(rpn=_rpn(), box=_BOX, mask=MaskBranchConfig(pool=_
 """The head of ``maskrcnn_resnet50_fpn``."""
 
 TORCHVISION_KEYPOINT = RCNNConfig(rpn=_rpn(), box=_BOX, keypoint=KeypointBranchConfig(pool=_pool(14), score="logit"))
-"""The head of ``keypointrcnn_resnet50_fpn``, which takes keypoints as continuous pixels: for COCO's files, read them
-with an ``offset`` of 0."""
+"""The head of ``keypointrcnn_resnet50_fpn``. torchvision takes COCO's keypoints to be continuous coordinates: read them
+with ``CocoKeypointsConfig(offset=0)``."""
 
 TORCHVISION_V2 = RCNNConfig(
     rpn=_rpn(convolutions=2),

@@ -1,4 +1,4 @@
-"""YOLOX: points on a pyramid, each with scores, an objectness and a box, assigned to objects by cost (2107.08430)."""
+"""YOLOX: an anchor-free one-stage detector with objectness scores and SimOTA assignment (2107.08430)."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
@@ -43,19 +43,19 @@ from .dense import (
 )
 
 OUTSIDE_COST = 1e6
-"""The cost of a point that is outside the region of an object's positives: it is matched only if there is no other."""
+"""Cost added for a point outside an object's positive region, so that it is matched only if no other point is left."""
 MAX_CROSS_ENTROPY = 100.0
-"""The upper bound of a cross-entropy in the cost, as in torch's ``binary_cross_entropy``."""
+"""Upper bound of each cross-entropy term in the cost, as in torch's ``binary_cross_entropy``."""
 
 
 class YOLOXConfig(HeadConfig):
-    """The options of a YOLOX head. Defaults are those of the authors' code; other releases' values are noted."""
+    """The options of a YOLOX head. The defaults are those of YOLOX 0.3; notes give the values of other releases."""
 
     name: Literal["yolox"] = "yolox"
     levels: tuple[str, ...] | None = None
     """The levels to read. None: all ``p`` levels."""
     channels: PositiveInt | None = None
-    """Channels of the convolutions; a 1x1 convolution before them changes the number. None: those of the pyramid."""
+    """Channels of the convolutions, after a 1x1 convolution that projects the level. None: those of the pyramid."""
     convolutions: int = Field(default=2, ge=0)
     """Number of 3x3 convolutions before the class logits, and before the box and the objectness."""
     norm: NormKind = "batch"
@@ -63,16 +63,17 @@ class YOLOXConfig(HeadConfig):
     activation: ActivationKind = "silu"
     """The activation after each norm."""
     positive_region: Literal["center", "center_and_box"] = "center"
-    """Where the positive points of an object lie. ``center``: near the center of its box. ``center_and_box``: near the
-    center and in the box; points in only one of them are used if there are no others (YOLOX before 0.3,
-    mmdetection)."""
+    """Which points can be positive for an object. ``center``: those near the center of its box. ``center_and_box``:
+    those near the center and inside the box; points that satisfy only one of the two conditions are used if no others
+    are left (YOLOX before 0.3, mmdetection)."""
     center_radius: float = Field(default=1.5, gt=0)
-    """A point is near a center if the distance is less than this many strides along both axes. YOLOX before 0.3,
-    mmdetection: 2.5."""
+    """A point is near a center if it is less than this many strides away along both axes. YOLOX before 0.3 and
+    mmdetection use 2.5."""
     iou_candidates: PositiveInt = 10
-    """The number of points of an object is the sum of this many of its highest IoUs with predicted boxes."""
+    """Dynamic k of SimOTA: the number of positive points of an object is the sum of its highest IoUs with predicted
+    boxes, of which this many are added."""
     iou_cost: NonNegative = 3.0
-    """Weight of the IoU in the cost of a match; the weight of the classification is 1."""
+    """Weight of the IoU cost, ``-log(IoU)``, in the matching cost; the weight of the classification cost is 1."""
     ignore_coverage: UnitInterval = 0.5
     """A negative point is ignored if at least this fraction of its cell is inside an ignore region."""
     box_loss: Literal["iou", "giou"] = "iou"
@@ -80,12 +81,13 @@ class YOLOXConfig(HeadConfig):
     box_weight: NonNegative = 5.0
     """Weight of the box loss."""
     l1_from: UnitInterval = 0.95
-    """The fraction of the training steps after which the L1 loss of the encoded boxes is added: the last 15 of 300
-    epochs. 0: always; 1: never."""
+    """The fraction of the training steps after which the L1 loss of the encoded boxes is added. The default adds it in
+    the last 15 of 300 epochs. 0: always; 1: never."""
     selection: DenseSelectionConfig = DenseSelectionConfig(
         score_threshold=0.01, nms_threshold=0.65, best_class_only=True
     )
-    """A score is the product of class probability and objectness. YOLOX and mmdetection pass all candidates to NMS."""
+    """How detections are selected. A score is the product of class probability and objectness. YOLOX and mmdetection
+    pass all candidates above the threshold to NMS, not only the best of each level."""
 
 
 class YOLOXLevel(NamedTuple):
@@ -96,7 +98,7 @@ class YOLOXLevel(NamedTuple):
     strides: Float[Tensor, "n 1"]
     logits: Float[Tensor, "b n c"]
     objectness: Float[Tensor, "b n 1"]
-    """The logit of the probability that there is an object."""
+    """The logit of the probability that an object is assigned to the point."""
     offsets: Float[Tensor, "b n 4"]
     """The encoded box, see :func:`vertebra.ops.encode_centers`."""
 
@@ -155,7 +157,7 @@ class YOLOXHead(Head[Instances, Detections]):
         )
 
     def forward(self, features: Features, images: Images) -> list[YOLOXLevel]:
-        """Compute the outputs of every point, by level."""
+        """Compute the outputs of every point of each level."""
         maps = self.levels.read(features)
         outputs = []
         for grid, stride, level, layers in zip(
@@ -169,9 +171,10 @@ class YOLOXHead(Head[Instances, Detections]):
     def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
         """Compute the losses, all divided by the number of positive points in the batch.
 
-        ``loss_objectness`` is of all points, the others are of positive points: ``loss_class``, whose targets are the
-        IoUs of the predicted boxes, ``loss_box``, and ``loss_l1``, which is 0 at first (see ``l1_from``). The metric
-        ``positives`` is the number of positive points per image.
+        ``loss_objectness`` is summed over all points that are not ignored. The others are summed over the positive
+        points: ``loss_class``, whose target for the assigned class is the IoU of the predicted box, ``loss_box``, and
+        ``loss_l1``, which is 0 until ``l1_from``. The metric ``positives`` is the number of positive points per
+        image.
         """
         check_targets(targets, images, self.num_classes)
         levels = self(features, images)
@@ -214,7 +217,7 @@ class YOLOXHead(Head[Instances, Detections]):
         return point_targets(match, points, strides, target, config.ignore_coverage)
 
     def detect(self, features: Features, images: Images) -> PaddedDetections:
-        """Return padded detections; use it for export: the shapes depend on the config only."""
+        """Return padded detections, whose shapes depend on the config only; use this method for export."""
         return select_on_levels(self(features, images), images.sizes, self.config.selection)
 
     def predict(self, features: Features, images: Images) -> list[Detections]:
@@ -225,12 +228,13 @@ class YOLOXHead(Head[Instances, Detections]):
 def _class_costs(
     logits: Float[Tensor, "n c"], objectness: Float[Tensor, "n 1"], labels: Int64[Tensor, " m"]
 ) -> Float[Tensor, "n m"]:
-    """Return the cross-entropy of each point's scores if it had to predict each label, summed over the classes.
+    """Return the classification cost of matching each point to each object, whose classes are ``labels``.
 
-    A score is the geometric mean of class probability and objectness.
+    It is the binary cross-entropy of the point's scores, summed over the classes. A score is the geometric mean of
+    class probability and objectness.
     """
     scores = (logits.sigmoid() * objectness.sigmoid()).sqrt()
     if_true = -scores.log().clamp(min=-MAX_CROSS_ENTROPY)
     if_false = -(1 - scores).log().clamp(min=-MAX_CROSS_ENTROPY)
-    # All classes are false except the label: no tensor needs an axis for points, objects and classes.
+    # The target is 0 for every class except the label, so no tensor of shape (points, objects, classes) is needed.
     return if_false.sum(dim=1, keepdim=True) + (if_true - if_false)[:, labels]

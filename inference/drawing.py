@@ -63,9 +63,10 @@ def draw_keypoints(
     shown: Bool[ndarray, "n k"],
     hollow: Bool[ndarray, "n k"],
 ) -> Picture:
-    """Return a copy of the image with the keypoints (x, y) that are shown, and lines between those that edges connect.
+    """Return a copy of the image with the keypoints (x, y) for which ``shown`` is True, and lines along ``edges``.
 
-    Every object has another color. A keypoint is a white disk with a rim of this color, a hollow one a black disk.
+    Each object has its own color. A keypoint is a white disk with a rim of this color; where ``hollow`` is True the
+    disk is black.
     """
     image = np.ascontiguousarray(image).copy()
     radius = max(2, round(min(image.shape[:2]) / 150))
@@ -128,7 +129,7 @@ def draw_panoptic(image: Picture, segmentation: PanopticSegmentation, class_name
 
 
 def _add_legend(painted: Picture, labels: Sequence[int], class_names: Sequence[str]) -> Picture:
-    """Return a picture with the names of these classes below it, each beside a square in its color."""
+    """Return a picture with the names of the given classes below it, each beside a square in its color."""
     picture = draw_lines(painted, [str(class_names[label]) for label in labels], indent=_LINE_HEIGHT)
     top = len(picture) - _LINE_HEIGHT * len(labels) - 4
     for number, label in enumerate(labels):

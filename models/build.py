@@ -45,7 +45,7 @@ def resolve_input(config: ModelConfig) -> ModelConfig:
 def build_model(config: ModelConfig, class_names: Sequence[str] | Mapping[str, Sequence[str]]) -> Model:
     """Build a model with random weights.
 
-    ``class_names`` holds the names of the classes; for a head with several tasks it is a dict of them by task.
+    ``class_names`` holds the names of the classes; for a head with several tasks it is a dict by task.
     """
     backbone = BACKBONES.build(config.backbone)
     preprocess = Preprocess(config.input or weights_input(config.backbone, config.weights))

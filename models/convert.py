@@ -31,7 +31,7 @@ _RCNN_NAMES: _NamePatterns = (
     (r"roi_heads\.mask_head\.([0-3]\.[01])\.", r"head.mask.convolutions.\1."),
     (r"roi_heads\.mask_predictor\.conv5_mask\.", r"head.mask.deconvolution."),
     (r"roi_heads\.mask_predictor\.mask_fcn_logits\.", r"head.mask.logits."),
-    # There, convolutions and activations follow one another in one sequence.
+    # torchvision's keypoint head is one Sequential of alternating convolutions and activations.
     (r"roi_heads\.keypoint_head\.(\d+)\.", lambda match: f"head.keypoint.convolutions.{int(match[1]) // 2}.0."),
     (r"roi_heads\.keypoint_predictor\.kps_score_lowres\.", r"head.keypoint.heatmaps."),
 )

@@ -62,7 +62,7 @@ class Model(nn.Module):
             part.compile()
 
     def set_progress(self, fraction: float) -> None:
-        """Set ``progress`` of all heads, the fraction of the training steps that are taken (0..1)."""
+        """Set ``progress`` of all heads: the fraction of the training steps that are completed, from 0 to 1."""
         for module in self.head.modules():
             if isinstance(module, Head):
                 module.progress = fraction

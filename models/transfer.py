@@ -17,9 +17,10 @@ def transfer_weights(model: Model, source: Model) -> str:
 
     In tensors with rows per class, the rows of classes that both models have (matched by name) and of the background
     are copied, at whatever index each model has them; the rows of other classes keep their values. Rows per keypoint
-    are matched by the names of the keypoints. In weights with columns per class, the columns of other classes become
-    zero. All other tensors are copied completely. Returns a line that lists the classes. Raises CheckpointError, and
-    leaves the model unchanged, if the parts differ.
+    are matched by the names of the keypoints. Weights with columns per class (inputs that are class logits) are copied
+    in the order of the target's classes, with zeros for classes that the source lacks. All other tensors are copied
+    completely. Returns a line that lists the classes. Raises CheckpointError, and leaves the model unchanged, if the
+    parts differ.
     """
     expected, tensors = model.state_dict(), source.state_dict()
     target_rows, source_rows = _class_rows(model), _class_rows(source)
@@ -45,16 +46,16 @@ def _is_batch_counter(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows of a tensor that belong to each class or keypoint, by its name."""
+    """The row indices of a tensor for each class or keypoint, by name."""
 
     layout: ClassRows
     indices: dict[str | None, list[int]]
 
 
 def _same_layout(target: Tensor, target_rows: _Rows, source: Tensor, source_rows: _Rows) -> bool:
-    """Return whether the rows of two tensors have the same shape, and a class has as many rows in both.
+    """Return whether rows have the same shape in both tensors, and each class has the same number of rows.
 
-    The number of rows differs if cells have different anchors.
+    The numbers of rows differ if the models have different numbers of anchors per cell.
     """
     shapes = [rows.layout.first(tensor).shape[1:] for tensor, rows in ((target, target_rows), (source, source_rows))]
     counts = [len(next(iter(rows.indices.values()))) for rows in (target_rows, source_rows)]
@@ -73,9 +74,9 @@ def _class_rows(model: Model) -> dict[str, _Rows]:
 
 
 def _weights_with_matched_columns(model: Model, source: Model) -> dict[str, Tensor]:
-    """Return the weights of ``source`` that have columns per class, with the columns in the order of ``model``.
+    """Return the weights of ``source`` with columns per class, reordered to the classes of ``model``.
 
-    The columns of classes that only ``model`` has are zero: at first their logits have no influence.
+    The columns of classes that only ``model`` has are zero, so that their logits have no influence at first.
     """
     weights, state_dict = {}, source.state_dict()
     for tensor, (task, first) in class_columns_by_tensor(source.head).items():

@@ -103,12 +103,11 @@ def near_centers(
 
 
 def match_by_cost(costs: Float[Tensor, "n m"], iou: Float[Tensor, "n m"], candidates: int = 10) -> Match:
-    """Match references to the objects that they predict at the lowest cost (SimOTA, 2107.08430 section 2.1).
+    """Match references to objects by SimOTA: each object takes the references of lowest cost (2107.08430 section 2.1).
 
-    ``costs`` and ``iou`` are those of every reference and object; a reference with an infinite cost cannot be matched
-    to the object. An object gets the sum of its ``candidates`` highest IoUs, rounded down to a whole number but at
-    least 1, as its number of references, those of the lowest costs. A reference that several objects get is matched to
-    the object of its lowest cost. The other references are negative.
+    ``costs`` and ``iou`` have a row per reference and a column per object; an infinite cost forbids a match. The number
+    of references that an object takes is the sum of its ``candidates`` highest IoUs, rounded down but at least 1
+    (dynamic k). A reference taken by several objects is matched to that of the lowest cost. All others are negative.
     """
     count, num_objects = costs.shape
     labels = torch.full((count,), NEGATIVE, dtype=torch.int64, device=costs.device)

@@ -11,7 +11,8 @@ MAX_LOG_SCALE = math.log(1000.0 / 16)
 as its reference (as in Detectron)."""
 
 MAX_LOG_STRIDES = 10.0
-"""Upper bound of the logarithm of a side in strides in decoding, which keeps exp from overflowing: 22,026 strides."""
+"""Upper bound of ``log w`` and ``log h`` in :func:`decode_centers`, which keeps exp from overflowing: a side is at most
+22,026 strides long."""
 
 
 def box_areas(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
@@ -97,7 +98,7 @@ def decode_distances(distances: Float[Tensor, "*n 4"], points: Float[Tensor, "*#
 def encode_centers(
     boxes: Float[Tensor, "*#n 4"], points: Float[Tensor, "*#n 2"], strides: Float[Tensor, "*#n 1"]
 ) -> Float[Tensor, "*n 4"]:
-    """Return ``(dx, dy, log w, log h)`` in strides: the box center's distance from a point, and the sides (YOLOX)."""
+    """Encode boxes as ``(dx, dy, log w, log h)``: center relative to a point, and sides, all in strides (YOLOX)."""
     centers = (boxes[..., :2] + boxes[..., 2:]) / 2
     sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=torch.finfo(boxes.dtype).eps)
     return torch.cat([(centers - points) / strides, (sides / strides).log()], dim=-1)
@@ -106,7 +107,7 @@ def encode_centers(
 def decode_centers(
     offsets: Float[Tensor, "*n 4"], points: Float[Tensor, "*#n 2"], strides: Float[Tensor, "*#n 1"]
 ) -> Float[Tensor, "*n 4"]:
-    """Undo :func:`encode_centers`: return the boxes; a side has at most ``exp(MAX_LOG_STRIDES)`` strides."""
+    """Decode boxes that :func:`encode_centers` encoded; a side has at most ``exp(MAX_LOG_STRIDES)`` strides."""
     centers = points + offsets[..., :2] * strides
     half_sides = offsets[..., 2:].clamp(max=MAX_LOG_STRIDES).exp() * strides / 2
     return torch.cat([centers - half_sides, centers + half_sides], dim=-1)

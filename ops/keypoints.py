@@ -1,7 +1,7 @@
-"""Keypoints as heatmaps over boxes: encoding of targets, and decoding of predictions (1703.06870 section 5).
+"""Encoding of keypoints as cells of heatmaps over boxes, and decoding of heatmaps (1703.06870 section 5).
 
-A heatmap has square cells over a box. A keypoint belongs to the cell that it is in, and a cell stands for the point at
-its center (detectron2 and torchvision cite Heckbert 1990, "What is the coordinate of a pixel?").
+A heatmap divides a box into a grid of cells. A keypoint is encoded as the cell that contains it, and a cell is decoded
+as its center (detectron2 and torchvision cite Heckbert 1990, "What is the coordinate of a pixel?").
 """
 
 from typing import Literal
@@ -13,9 +13,9 @@ from torch import Tensor
 
 DecodingRule = Literal["bicubic", "quarter"]
 """How a keypoint is located on its heatmap. ``bicubic``: the heatmap is resized to the box, rounded up to whole pixels,
-and the pixel with the highest value is taken (detectron2, torchvision). ``quarter``: the cell with the highest value,
-moved by a quarter of a cell toward the higher of its two neighbors in each direction (1603.06937, 1804.06208), which
-is faster."""
+and the pixel with the highest value is taken (detectron2, torchvision). ``quarter``: the cell with the highest value is
+taken, shifted along x and y by a quarter of a cell toward the higher neighbor (1603.06937, 1804.06208), which is
+faster."""
 
 
 def encode_keypoints(
@@ -23,8 +23,8 @@ def encode_keypoints(
 ) -> tuple[Int64[Tensor, "*n k"], Bool[Tensor, "*n k"]]:
     """Return the cell of each keypoint on a grid of ``size`` x ``size`` cells over its box, and whether it has one.
 
-    Cells are numbered row by row. Unlabeled keypoints and those outside their box have none, and the number 0. A
-    keypoint on the right or lower border of the box is in the last cell.
+    Cells are numbered row by row. An unlabeled keypoint, or one outside its box, has no cell; its number is then 0. A
+    keypoint on the right or lower border of the box belongs to the last cell.
     """
     corners, sides = boxes[..., None, :2], (boxes[..., 2:] - boxes[..., :2])[..., None, :]
     cells = ((keypoints[..., :2] - corners) * (size / sides)).floor()
@@ -37,7 +37,7 @@ def encode_keypoints(
 def decode_keypoints(
     heatmaps: Float[Tensor, "n k s s"], boxes: Float[Tensor, "n 4"], rule: DecodingRule
 ) -> tuple[Float[Tensor, "n k 2"], Float[Tensor, "n k"]]:
-    """Return the x, y of the maximum of each heatmap, in pixels of the image, and the value there."""
+    """Return the position (x, y) of the maximum of each heatmap, in pixels of the image, and its value."""
     corners, sides = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)
     if rule == "bicubic":
         rounded = sides.ceil()
@@ -50,9 +50,9 @@ def decode_keypoints(
 
 
 def heatmap_scores(heatmaps: Float[Tensor, "n k s s"], maxima: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-    """Return the softmax value of each maximum over the cells of its heatmap, which has the values before the softmax.
+    """Return the probability of each maximum: its softmax, normalized over the cells of its heatmap of logits.
 
-    The maximum of a resized heatmap can be above that of its cells, and its score above 1 (detectron2).
+    As in detectron2, a score can exceed 1, since the maximum of a resized heatmap can exceed all of its cells.
     """
     return (maxima - heatmaps.flatten(2).logsumexp(dim=2)).exp()
 
@@ -60,7 +60,7 @@ def heatmap_scores(heatmaps: Float[Tensor, "n k s s"], maxima: Float[Tensor, "n 
 def _maxima_in_boxes(
     heatmaps: Float[Tensor, "n k s s"], sides: list[list[int]]
 ) -> tuple[Float[Tensor, "n k 2"], Float[Tensor, "n k"]]:
-    """Resize the heatmaps of each box to its (width, height); return the pixel center and value of each maximum."""
+    """Resize the heatmaps of each box to its (width, height); return the center and the value of the highest pixel."""
     points, values = heatmaps.new_zeros(*heatmaps.shape[:2], 2), heatmaps.new_zeros(heatmaps.shape[:2])
     for index, (width, height) in enumerate(sides):
         resized = F.interpolate(heatmaps[index, None], size=(height, width), mode="bicubic", align_corners=False)
@@ -76,7 +76,7 @@ def _maxima(maps: Float[Tensor, "*n h w"]) -> tuple[Float[Tensor, "*n 2"], Float
 
 
 def _slope_sign(heatmaps: Float[Tensor, "n k s s"], centers: Float[Tensor, "n k 2"]) -> Float[Tensor, "n k 2"]:
-    """Return the sign of the slope of each heatmap along x and y at the centers of cells; 0 at the border."""
+    """Return the sign of each heatmap's slope along x and y at cells, given by their centers; 0 at the border."""
     size, flat = heatmaps.shape[-1], heatmaps.flatten(2)
     column, row = centers.long().unbind(dim=-1)
     slopes = []

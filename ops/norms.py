@@ -72,10 +72,10 @@ def norm_layer(name: NormKind, eps: float = 1e-5) -> NormLayer:
 
 
 def normalize_vectors(vectors: Float[Tensor, "b d 1 1"], norm: nn.Module) -> Float[Tensor, "b d 1 1"]:
-    """Apply a norm to one vector per image, such as the mean of a feature map.
+    """Apply a norm layer to one vector per image, such as the mean of a feature map.
 
-    With a single image in a training step the statistics of batch norm are undefined (torch raises an error), so the
-    running statistics are used and not updated.
+    The batch statistics of a single vector are undefined (torch raises an error), so batch norm then uses its running
+    statistics and does not update them.
     """
     if len(vectors) > 1 or not isinstance(norm, nn.BatchNorm2d | SyncBatchNorm):
         return norm(vectors)

@@ -1,4 +1,4 @@
-"""Merging of objects and a class map to a panoptic segmentation (1801.00868 section 5)."""
+"""Merging of detections and a class map into a panoptic segmentation (1801.00868 section 5)."""
 
 from collections.abc import Iterator
 
@@ -12,10 +12,10 @@ from .semantic import label_map
 
 
 def merge_panoptic(prediction: PanopticParts, size: tuple[int, int]) -> PanopticSegmentation:
-    """Return the panoptic segmentation of an image at a (height, width), usually that of the original image.
+    """Merge the predictions of an image to a panoptic segmentation of ``size`` (height, width), usually the original.
 
-    Objects are placed first, best first, and lose the pixels that are taken already. The class map then fills the
-    remaining pixels with stuff.
+    Objects are placed in order of descending score, without the pixels that are already taken. Then the remaining
+    pixels are filled with the stuff classes of the class map.
     """
     detections = prediction.detections.to_original(prediction.semantic.size, size)
     classes = label_map(prediction.semantic, size)
@@ -38,7 +38,7 @@ def merge_panoptic(prediction: PanopticParts, size: tuple[int, int]) -> Panoptic
 
 
 def _sorted_masks(detections: Detections, threshold: float) -> Iterator[tuple[Bool[Tensor, "h w"], int, float]]:
-    """Yield (mask, label, score) of the objects with at least the score ``threshold``, best first."""
+    """Yield (mask, label, score) of the objects that score at least ``threshold``, best first."""
     detections = detections[detections.scores.argsort(descending=True, stable=True)]
     detections = detections[detections.scores >= threshold]
     assert detections.masks is not None, "PanopticParts has checked it"
@@ -47,7 +47,7 @@ def _sorted_masks(detections: Detections, threshold: float) -> Iterator[tuple[Bo
 
 
 def _stuff_masks(classes: UInt8[Tensor, "h w"], num_stuff: int) -> Iterator[tuple[int, Bool[Tensor, "h w"]]]:
-    """Yield (label, pixels) of each stuff class in a class map."""
+    """Yield (label, mask) of each stuff class in a class map."""
     for label in classes.unique().tolist():
         if label < num_stuff:
             yield label, classes == label

@@ -14,13 +14,13 @@ class Classes:
     names: tuple[str, ...]
     ids: tuple[int, ...]
     num_things: int | None = None
-    """The number of thing classes, which come first, if the classes are those of a panoptic segmentation."""
+    """The number of thing classes, which come before the stuff classes; None except for panoptic segmentation."""
     skeleton: Skeleton | None = None
     """The keypoints of the objects; None if the data set has none."""
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> "Classes":
-        """Return the classes whose fields were written as JSON; older files lack some."""
+        """Build the classes from fields read from JSON; those that older files lack get their defaults."""
         skeleton = values.get("skeleton")
         names, ids = tuple(values["names"]), tuple(values["ids"])
         return cls(names, ids, values.get("num_things"), None if skeleton is None else Skeleton.of_json(skeleton))

@@ -26,7 +26,7 @@ class Detections:
     scores: Float[Tensor, " n"]
     masks: RoIMasks | None = None
     keypoints: Float[Tensor, "n k 3"] | None = None
-    """x, y and score of the keypoints of each detection."""
+    """(x, y, score) of each keypoint of each detection."""
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
@@ -60,7 +60,7 @@ class Detections:
     def to_original(self, size: tuple[int, int], original_size: tuple[int, int]) -> "Detections":
         """Rescale the detections from an image resized to ``size`` to its ``original_size``, both (height, width).
 
-        Boxes are clipped to the original image; the masks get its size. Keypoints may be outside of it.
+        Boxes are clipped to the original image, and the masks get its size. Keypoints are not clipped.
         """
         (height, width), (original_height, original_width) = size, original_size
         scale = self.boxes.new_tensor([original_width / width, original_height / height] * 2)

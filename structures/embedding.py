@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
 class Embedding:
-    """A vector of unit length for one image; ``first.vector @ second.vector`` is the similarity of two images."""
+    """A vector of unit length for one image; ``a.vector @ b.vector`` is the cosine similarity of two images."""
 
     vector: Float[Tensor, " d"]
 

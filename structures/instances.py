@@ -49,7 +49,7 @@ class Instances(FieldTable):
     polygon_masks: PolygonMasks | None
     """The masks as polygons, for heads that need sub-pixel precision."""
     keypoints: Float[Tensor, "n k 3"] | None
-    """(x, y, visibility) of the keypoints of each object, see :mod:`vertebra.structures.keypoints`."""
+    """(x, y, visibility) of each keypoint of each object, see :mod:`vertebra.structures.keypoints`."""
     max_label: int | None
     """The largest label, -1 without objects; None if the labels were already on a GPU at construction."""
 

@@ -1,8 +1,8 @@
 """Keypoints: the named points of a class of objects, such as the joints of a person.
 
-A keypoint of the ground truth is (x, y, visibility) in continuous pixels. The visibility is COCO's: 0 for a keypoint
-that is not labeled or not in the image, whose coordinates are then 0; 1 for a labeled one that is hidden; 2 for a
-visible one. A predicted keypoint is (x, y, score).
+A ground-truth keypoint is (x, y, visibility) in continuous pixels. The visibility is COCO's: 0 if the keypoint is not
+labeled or not in the image, and its coordinates are then 0; 1 if it is labeled but hidden; 2 if it is visible. A
+predicted keypoint is (x, y, score).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ Pairs = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """The keypoints of the objects of a data set: their names in order, and which belong together."""
+    """The keypoints of the objects of a data set: their names in order, connections, and left-right pairs."""
 
     names: tuple[str, ...]
     edges: Pairs = ()
-    """Indices of two keypoints that a drawing connects."""
+    """Index pairs of keypoints that are connected by a line in drawings."""
     flip_pairs: Pairs = ()
-    """Indices of a left and a right keypoint, which change places when the image is mirrored."""
+    """Index pairs of a left and a right keypoint, which are swapped when the image is flipped horizontally."""
     offset: float = 0.5
-    """The value that is added to the coordinates in a file to get continuous pixels; see ``CocoKeypointsConfig``."""
+    """The value added to the coordinates of a file to get continuous pixels; see ``CocoKeypointsConfig.offset``."""
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> "Skeleton":
@@ -33,7 +33,7 @@ class Skeleton:
 
     @property
     def flip_order(self) -> tuple[int, ...]:
-        """For each keypoint of a mirrored image, the index of the keypoint of the original image."""
+        """The order of the keypoints after a horizontal flip: for each one, the index of its original."""
         order = list(range(len(self.names)))
         for left, right in self.flip_pairs:
             order[left], order[right] = right, left
@@ -41,7 +41,7 @@ class Skeleton:
 
 
 def find_flip_pairs(names: Sequence[str]) -> Pairs:
-    """Return the indices of each pair of names that differ in ``left`` and ``right``: ``left_eye``, ``right_eye``."""
+    """Return the index pairs of names that differ only in ``left`` and ``right``, as ``left_eye`` and ``right_eye``."""
     index_of = {name: index for index, name in enumerate(names)}
     partners = {name: name.replace("left", "right").replace("Left", "Right") for name in names}
     return tuple(

@@ -16,7 +16,7 @@ from .detections import Detections
 from .semantic import SemanticLogits
 
 VOID = 0
-"""The value of a segment map where no segment is."""
+"""The segment id of pixels that belong to no segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Segment:
     score: float | None = None
     """The score of a predicted thing."""
     crowd: bool = False
-    """Whether the segment is a group of objects that are not annotated one by one; ground truth only."""
+    """Whether the segment is a group of objects that are not annotated individually; ground truth only."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single truth value
@@ -50,8 +50,8 @@ class PanopticSegmentation:
             raise ValueError(f"segments need distinct ids above {VOID}, got {ids}")
         if self.ids.device.type == "cpu" and (unlisted := {*self.ids.unique().tolist()} - {VOID, *ids}):
             raise ValueError(
-                f"the map has pixels of {min(unlisted)}, which is no segment: list it in segments, or set its pixels "
-                f"to {VOID}, void"
+                f"the map has pixels of the id {min(unlisted)}, but no segment has this id: add it to segments, or set "
+                f"its pixels to {VOID}, void"
             )
 
     def __len__(self) -> int:
@@ -67,27 +67,27 @@ class PanopticSegmentation:
 
 
 class PanopticMergeConfig(Config):
-    """How objects and a class map become one segmentation; defaults are those of detectron2 and panopticapi."""
+    """How detections and a class map are merged. The defaults are those of detectron2 and panopticapi."""
 
     score_threshold: UnitInterval = 0.5
     """Objects with a lower score are left out."""
     overlap_threshold: UnitInterval = 0.5
-    """An object is left out if more than this fraction of its mask is covered by objects with a higher score."""
+    """An object is left out if objects with a higher score cover more than this fraction of its mask."""
     stuff_area: int = Field(default=4096, ge=0)
-    """Stuff classes with fewer visible pixels of the original image are left out; their pixels become void."""
+    """A stuff class with fewer remaining pixels in the original image is left out; its pixels become void."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PanopticParts:
-    """The objects and the class logits of one image, from which :func:`vertebra.ops.merge_panoptic` makes segments.
+    """The detections and class logits of one image, which :func:`vertebra.ops.merge_panoptic` merges into segments.
 
-    They are merged at the size of the original image, since areas are counted in its pixels.
+    They are merged at the size of the original image, since the rule counts areas in its pixels.
     """
 
     detections: Detections
     """The objects, with masks."""
     semantic: SemanticLogits
-    """Class logits; the first ``num_stuff`` classes are stuff, the others stand for things."""
+    """Class logits; the first ``num_stuff`` classes are stuff, the remaining ones are things."""
     num_things: int
     num_stuff: int
     rule: PanopticMergeConfig

@@ -49,8 +49,8 @@ class Pair(NamedTuple):
 def detector_pair(pixels: list[Tensor], device: torch.device, name: str) -> Pair:
     """Return a detector with a ResNet-50-FPN in both libraries, with frozen norms and three trainable stages.
 
-    Ours has this library's default conventions, for one-stage detectors torchvision's. With masks, inference includes
-    pasting them to the image size.
+    Our detector has the default conventions of Vertebra or, if it is a one-stage detector, those of torchvision. With
+    masks, inference includes pasting them at the image size.
     """
     neck_config, head_config, build_theirs = DETECTORS[name]
     height, width = pixels[0].shape[1:]
@@ -64,7 +64,7 @@ def detector_pair(pixels: list[Tensor], device: torch.device, name: str) -> Pair
     objects = [_objects(height, width, seed, masks) for seed in range(len(pixels))]
     targets = [instances.to(device) for instances in objects]
     inputs = [image.to(device) / 255 for image in pixels]
-    first_label = 1 if isinstance(head_config, RCNNConfig) else 0  # torchvision's R-CNNs count the background
+    first_label = 1 if isinstance(head_config, RCNNConfig) else 0  # label 0 of torchvision's R-CNNs is background
     their_targets = [{"boxes": target.boxes, "labels": target.labels + first_label} for target in targets]
     if masks:
         for theirs_of_image, target in zip(their_targets, targets, strict=True):
@@ -126,7 +126,7 @@ DETECTORS: dict[str, tuple[FPNConfig, HeadConfig, Callable[[dict[str, Any]], nn.
         lambda sizes: FCOS(their_one_stage_backbone(), num_classes=CLASSES, **sizes),
     ),
 }  # fmt: skip
-"""Our neck and head, and a function that builds torchvision's detector for images of given sizes."""
+"""By model name: our neck and head, and a function that builds torchvision's detector, given the image sizes."""
 
 
 def _objects(height: int, width: int, seed: int, masks: bool) -> Instances:

@@ -20,7 +20,7 @@ HEADS = {
     "classification": "classifier",
     "embedding": "ArcFace",
 }
-"""The columns of the table: the titles of heads, by the name in a model's record."""
+"""The title of each column of the table, by the name of the head in the record of a model."""
 
 
 def write_page(path: Path, records: Sequence[dict[str, Any]], untried: Sequence[str]) -> None:

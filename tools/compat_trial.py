@@ -79,7 +79,7 @@ def _create_backbone(name: str) -> tuple[Backbone, dict[str, Any]]:
 
 
 def heads_on_pyramid(feature_info: Mapping[str, FeatureInfo]) -> dict[str, HeadConfig]:
-    """Return small heads that read the levels of a neck, by the name of their column.
+    """Return small heads that read the levels of a neck, by the name of their column in the table.
 
     The R-CNNs are trained on every anchor and proposal, so that random sampling changes no loss.
     """
@@ -112,7 +112,7 @@ def _region_levels(feature_info: Mapping[str, FeatureInfo]) -> tuple[str, ...]:
 
 
 def heads_on_levels(feature_info: Mapping[str, FeatureInfo]) -> dict[str, HeadConfig]:
-    """Return small heads that read the backbone's levels, by the name of their column.
+    """Return small heads that read the backbone's levels, by the name of their column in the table.
 
     DeepLab and FCN read the deepest level with stride 16, or with the nearest stride if there is none.
     """
@@ -129,7 +129,7 @@ def heads_on_levels(feature_info: Mapping[str, FeatureInfo]) -> dict[str, HeadCo
 
 
 def num_classes_of(config: HeadConfig) -> int | dict[str, int]:
-    """Return the number of classes of the targets of :func:`make_batch` for a head, by task if it has several."""
+    """Return the number of classes in the targets of :func:`make_batch`; a dict by task for a head with several."""
     if isinstance(config, PanopticFPNConfig):
         return {"panoptic": NUM_CLASSES + NUM_STUFF, "detection": NUM_CLASSES, "semantic": NUM_STUFF + 1}
     return NUM_CLASSES
@@ -174,7 +174,7 @@ def _take_two_steps(model: Model, task: str, rate: float) -> list[float]:
 
 
 def make_batch(divisor: int, target_task: str) -> tuple[Images, Sequence[Any]]:
-    """Return two random images, padded to a multiple of ``divisor``, and their targets for a task of data sets."""
+    """Return two random images, padded to a multiple of ``divisor``, and their targets for ``target_task``."""
     generator = torch.Generator().manual_seed(0)
     pixels = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in IMAGE_SIZES]
     boxes = torch.tensor([[4.0, 4.0, 40.0, 44.0], [30.0, 10.0, 60.0, 60.0]])

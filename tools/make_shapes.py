@@ -20,7 +20,7 @@ from vertebra.tools.options import integer_option
 @integer_option("--val", 100, "Number of validation images.", most=999_999)
 @integer_option("--seed", 0, "Seed of the random generator.", least=0, most=2**32 - 1)
 @integer_option("--size", 160, "Image size in pixels; each side varies from 4/5 to 6/5 of it.", least=64, most=2048)
-@click.option("--stuff", is_flag=True, help="Draw them on areas of four textures, and add COCO's panoptic files.")
+@click.option("--stuff", is_flag=True, help="Draw backgrounds of stuff classes, and add COCO's panoptic files.")
 def command(out: Path, train: int, val: int, seed: int, size: int, stuff: bool) -> None:
     """Draw images of eight kinds of shapes, and write them in COCO format and in PASCAL VOC format.
 

@@ -43,7 +43,7 @@ class CocoAnnotations:
     crowd: ndarray
     """Whether each object is a crowd."""
     keypoints: ndarray
-    """x, y and visibility of the keypoints of each object; without any keypoints if there is no skeleton."""
+    """(x, y, visibility) of each keypoint of each object, of shape (n, k, 3); k is 0 if there is no skeleton."""
     skeleton: Skeleton | None = None
     masks: MaskTable | None = None
     polygon_masks: PolygonMaskTable | None = None
@@ -123,8 +123,8 @@ def read_annotations(
     """Check the contents of a COCO file and convert them to arrays; the report raises or counts unusable entries.
 
     ``class_names`` selects and orders the classes; None takes all. ``min_box`` is the minimum side of a box in pixels;
-    None ignores the boxes. ``masks`` is the form in which masks are read; None reads none; the
-    same for ``keypoints``. ``subset`` is the number of images to take from the beginning of the file; None takes all.
+    None ignores the boxes. ``masks`` is the form in which masks are read, and ``keypoints`` says how keypoints are
+    read; None reads none. ``subset`` is the number of images to take from the beginning of the file; None takes all.
     """
     categories = read_categories(file.categories, class_names, path, keypoints)
     images = read_images(file.images, report, path, subset)

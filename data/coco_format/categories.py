@@ -57,8 +57,8 @@ def read_categories(
 ) -> Categories:
     """Return the ``wanted`` classes, in this order; None selects all classes, sorted by id.
 
-    With a ``keypoints`` config, they must have keypoints. Raises DataError for invalid categories, and UsageError for a
-    wanted class that the file does not have.
+    With a ``keypoints`` config, at least one of them must have keypoints. Raises DataError for invalid categories, and
+    UsageError for a wanted class that the file does not have.
     """
 
     def problem(case: str, what: str) -> DataError:

@@ -1,4 +1,4 @@
-"""Reading of the keypoints of a COCO file: the skeleton that its categories declare, and the keypoints of objects."""
+"""Reading of keypoints from a COCO file: the skeleton declared by its categories, and the keypoints of objects."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,27 +17,27 @@ NO_KEYPOINTS_FIX = "give a file whose categories have keypoints, or leave out th
 
 
 class CocoKeypointsConfig(Config):
-    """How keypoints are read; their names and connections are those of the file's categories."""
+    """How keypoints are read. Their names and connections are taken from the categories of the file."""
 
     flip_pairs: tuple[tuple[str, str], ...] | None = None
-    """Pairs of keypoints that change places when an image is mirrored. None: those whose names differ in ``left`` and
+    """Pairs of keypoints that a horizontal flip swaps. None: those whose names differ only in ``left`` and
     ``right``."""
     offset: float = 0.5
-    """Value to add to the coordinates of the file, and to subtract in results. 0.5 if they count pixels, as in COCO:
-    the center of the first pixel is 0 there and 0.5 here (detectron2). 0 if they are continuous, as torchvision takes
-    COCO's to be."""
+    """Value added to the coordinates read from the file, and subtracted again in results. Use 0.5 if they are pixel
+    indices, as detectron2 reads COCO's: the center of the first pixel is 0 in the file and 0.5 in Vertebra. Use 0 if
+    they are continuous coordinates, as torchvision reads COCO's."""
     min_labeled: int = Field(default=0, ge=0)
     """Leave out images whose objects have fewer labeled keypoints in total. detectron2 trains with 1, torchvision's
-    scripts with 10."""
+    reference scripts with 10."""
 
 
 def read_skeleton(
     categories: Sequence[Mapping[str, Any]], config: CocoKeypointsConfig, path: str | os.PathLike[str]
 ) -> Skeleton:
-    """Return the keypoints of the selected ``categories``, which are entries of the file.
+    """Return the skeleton that the selected ``categories``, entries of the file, declare.
 
-    Categories without keypoints are allowed beside others. Raises DataError if no category has keypoints, they are
-    invalid, or two categories have different ones; UsageError for a flip pair of unknown names.
+    Some of the categories may have no keypoints. Raises DataError if none has keypoints, if the keypoints are invalid,
+    or if two categories have different ones, and UsageError for flip pairs with unknown or repeated names.
     """
 
     def problem(case: str, what: str, fix: str = "correct the categories") -> DataError:
@@ -55,7 +55,7 @@ def read_skeleton(
     if not isinstance(names, list) or not all(map(is_text, names)) or len(set(names)) < len(names):
         raise problem("bad-category", f"keypoints need unique names; found {names!r:.120}")
     if not isinstance(edges, list) or not all(_is_edge(edge, len(names)) for edge in edges):
-        what = f"a skeleton is a list of pairs of keypoints, counted from 1 to {len(names)}; found {edges!r:.120}"
+        what = f"a skeleton is a list of pairs of keypoint numbers from 1 to {len(names)}; found {edges!r:.120}"
         raise problem("bad-category", what)
     pairs = find_flip_pairs(names) if config.flip_pairs is None else _index_pairs(config.flip_pairs, names)
     return Skeleton(tuple(names), tuple((start - 1, end - 1) for start, end in edges), pairs, config.offset)
@@ -76,9 +76,9 @@ def _index_pairs(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> tupl
 
 
 class KeypointReader:
-    """Reader of the keypoints of all annotations, which finds those that have to be checked on their own.
+    """A vectorized reader of the keypoints of all annotations, which marks those that need an individual check.
 
-    Without a skeleton objects have no keypoints, and nothing is read.
+    Without a skeleton, nothing is read, and the objects have no keypoints.
     """
 
     def __init__(self, skeleton: Skeleton | None, count: int) -> None:
@@ -86,7 +86,7 @@ class KeypointReader:
         self.suspect: Bool[ndarray, " n"] = np.zeros(count, bool)
         """True for each annotation that :meth:`problem` must check."""
         self.missing: Bool[ndarray, " n"] = np.zeros(count, bool)
-        """True for each annotation without ``keypoints``, of which none is labeled."""
+        """True for each annotation without ``keypoints``, whose keypoints are then unlabeled."""
         self._values: Float32[ndarray, "n k 3"] = np.zeros((count, self.count, 3), np.float32)
 
     @property
@@ -112,15 +112,15 @@ class KeypointReader:
             self._values[indices], self.suspect[indices] = values[valid], False
 
     def problem(self, entry: Mapping[str, Any]) -> Problem | None:
-        """Check the keypoints of an annotation as it is in the file; return None if they are valid."""
+        """Check the keypoints of one annotation of the file; return None if they are valid."""
         return keypoints_problem(entry.get("keypoints"), entry.get("num_keypoints"), self.count)
 
     def read_one(self, row: int, keypoints: Sequence[int | float]) -> None:
-        """Store the keypoints of an annotation that :meth:`problem` accepted."""
+        """Store the keypoints of one annotation, in which :meth:`problem` found no problem."""
         self._values[row] = np.reshape(keypoints, (-1, 3))
 
     def values(self, rows: Int64[ndarray, " m"]) -> Float32[ndarray, "m k 3"]:
-        """Return the keypoints of these annotations in continuous pixels, with zeros where they are not labeled."""
+        """Return the keypoints of the given annotations in continuous pixels; unlabeled keypoints are zeros."""
         values = self._values[rows]
         values[..., :2] += np.float32(self._skeleton.offset)
         return np.where(values[..., 2:] > 0, values, np.float32(0))

@@ -66,7 +66,7 @@ class ObjectTable:
     crowd: Bool[ndarray, " n"]
     """Whether it is a crowd."""
     keypoints: Float32[ndarray, "n k 3"]
-    """x, y and visibility; without any keypoints (k = 0) if they are not read."""
+    """(x, y, visibility) of each keypoint; k is 0 if keypoints are not read."""
 
     def take(self, chosen: Int64[ndarray, " k"]) -> "ObjectTable":
         """Return the chosen objects, in this order."""
@@ -77,7 +77,8 @@ class AnnotationReader:
     """Reader that checks the annotations of a file and returns those of the selected images and classes.
 
     ``min_box`` is the minimum side of a box in pixels; None ignores the boxes, which are then zeros. With a
-    ``mask_format`` the masks are read too, and every object must have a valid one; with a skeleton, the keypoints.
+    ``mask_format`` the masks are read too, and every object must have a valid one. If the categories have a skeleton,
+    the keypoints are read too.
     """
 
     def __init__(

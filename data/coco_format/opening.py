@@ -43,8 +43,8 @@ class CocoConfig(ImageFilesConfig):
     of the original image until it is resized: 1.2 GB, at times 1.6 GB, for 100 objects in 12 million pixels, in every
     worker. Polygons take almost no memory."""
     keypoints: CocoKeypointsConfig | None = None
-    """Read the keypoints of objects, and evaluate predicted keypoints; the categories of the file must have them. None:
-    do not read them."""
+    """How to read the keypoints of objects, which are then also evaluated; a category of the file must declare them.
+    None: do not read keypoints."""
     min_box: float = Field(default=1.0, ge=0)
     """Objects with a side shorter than this, in original pixels, are not used for training."""
     subset: int | None = Field(default=None, gt=0)
@@ -165,7 +165,7 @@ def _check_image_files(
 
 
 def join_inside(folder: Path, name: str, known_inside: bool, image_id: int | str) -> str:
-    """Return the path of a file below a folder; raise DataError if it is outside, unless ``known_inside`` is set."""
+    """Return the path of a file in a folder; unless ``known_inside`` is set, raise DataError if it is outside."""
     path = os.path.join(folder, name)  # noqa: PTH118 - a Path takes longer than the check
     if not known_inside and not Path(path).resolve().is_relative_to(folder.resolve()):
         raise DataError(

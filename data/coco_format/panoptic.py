@@ -1,4 +1,4 @@
-"""Panoptic data sets in COCO's format: objects with boxes and masks, and a class map, from the same pixels."""
+"""Panoptic data sets in COCO's format, from whose segment maps boxes, masks and class maps are derived."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ from .panoptic_opening import CocoPanopticConfig, classes_by_task, open_panoptic
 class CocoPanoptic(Dataset):
     """A panoptic data set in COCO's format, with ground truth for the tasks panoptic, detection and semantic.
 
-    Boxes are those of the segments' pixels. Crowds of things are ignore regions; void pixels are 255 in the class map.
+    Boxes enclose the pixels of the segments. Crowds of things are ignore regions; void is 255 in the class map.
     """
 
     task: ClassVar[str] = "panoptic"
@@ -46,17 +46,17 @@ class CocoPanoptic(Dataset):
         self._semantic_labels = self._map_to_semantic(len(stuff.names))
 
     def _map_to_semantic(self, num_stuff: int) -> UInt8[ndarray, " k"]:
-        """Return the value in the class map of each panoptic label and, as the last value, of void."""
+        """Return the class map value of each panoptic label, followed by that of void."""
         things = np.arange(self.num_things) if self.config.semantic_things == "each" else np.zeros(self.num_things)
         return np.concatenate([num_stuff + things, np.arange(num_stuff), [IGNORE]]).astype(np.uint8)
 
     @property
     def classes(self) -> Mapping[str, Classes]:
-        """The classes of each task: all classes, the things, and the classes of the class map."""
+        """The classes by task: ``panoptic`` (things, then stuff), ``detection`` and ``semantic``."""
         return self._classes
 
     def part(self, task: str) -> Dataset:
-        """Return the data set for one task, with the same images; raise UsageError if there is none."""
+        """Return a view of the data set for one task; raise UsageError if it has no ground truth for the task."""
         super().part(task)
         return self if task == self.task else PanopticPart(self, task)
 
@@ -69,7 +69,7 @@ class CocoPanoptic(Dataset):
         return self.arrays["sizes"][self.indices]
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
-        """Return the (image index, panoptic label) pairs of all segments, without crowds."""
+        """Return the (image index, panoptic label) pairs of all segments except crowds."""
         starts, labels = self.arrays["starts"], self.arrays["labels"]
         pairs = np.stack([np.repeat(np.arange(len(starts) - 1), np.diff(starts)), labels], axis=1)
         return select_image_labels(pairs[~self.arrays["crowd"] & (labels >= 0)], self.indices, len(starts) - 1)
@@ -96,7 +96,7 @@ class CocoPanoptic(Dataset):
         )
 
     def read_segmentation(self, index: int) -> PanopticSegmentation:
-        """Read the segments of an image; raise DataError if its PNG file does not fit the JSON file."""
+        """Read the panoptic segmentation of an image; raise DataError if the PNG and JSON files disagree."""
         image = self.indices[index].item()
         rows = slice(*self.arrays["starts"][image : image + 2].tolist())
         segment_ids, labels, crowd = (self.arrays[name][rows].tolist() for name in ("segment_ids", "labels", "crowd"))
@@ -105,7 +105,7 @@ class CocoPanoptic(Dataset):
         ids = read_segment_ids(path, segment_ids, (height, width), self.image_ids[index])
         segments = []
         for segment_id, label, is_crowd in zip(segment_ids, labels, crowd, strict=True):
-            if label < 0:  # a class that is not used
+            if label < 0:  # a class that is not selected
                 ids[ids == segment_id] = 0
             else:
                 segments.append(Segment(segment_id, label, label < self.num_things, crowd=is_crowd))
@@ -125,12 +125,12 @@ class CocoPanoptic(Dataset):
         return self._digest
 
     def ground_truth(self) -> Any:
-        """Return a mapping from image id to :class:`PanopticSegmentation`; it is read on access."""
+        """Return a mapping from image id to :class:`PanopticSegmentation`, which is read on access."""
         return LazyMaps(self.image_ids, self.read_segmentation)
 
 
 def replace_ids(ids: Int32[ndarray, "h w"], label_of: Mapping[int, int]) -> Int64[ndarray, "h w"]:
-    """Return the label of each pixel; -1 for ids that ``label_of`` does not have."""
+    """Return the label of each pixel's segment id; -1 for ids that are not in ``label_of``."""
     known = np.array(sorted(label_of), np.int64)
     labels = np.array([*(label_of[segment_id] for segment_id in known.tolist()), -1], np.int64)
     positions = np.searchsorted(known, ids)
@@ -139,7 +139,7 @@ def replace_ids(ids: Int32[ndarray, "h w"], label_of: Mapping[int, int]) -> Int6
 
 
 def _boxes(masks: Sequence[Bool[ndarray, "h w"]] | Bool[ndarray, "n h w"]) -> Float32[ndarray, "n 4"]:
-    """Return the box (x1, y1, x2, y2) of each mask, which must have pixels, from its first to its last pixel edge."""
+    """Return the box (x1, y1, x2, y2) around the pixels of each mask, none of which may be empty."""
     boxes = np.zeros((len(masks), 4), np.float32)
     for box, mask in zip(boxes, masks, strict=True):
         columns, rows = (np.flatnonzero(mask.any(axis=axis)) for axis in (0, 1))
@@ -148,7 +148,7 @@ def _boxes(masks: Sequence[Bool[ndarray, "h w"]] | Bool[ndarray, "n h w"]) -> Fl
 
 
 class PanopticPart(Dataset):
-    """The ground truth of a panoptic data set for detection or for semantic segmentation."""
+    """A view of a panoptic data set as one for detection or for semantic segmentation."""
 
     def __init__(self, dataset: CocoPanoptic, task: str) -> None:
         self._dataset, self.task = dataset, task
@@ -164,7 +164,7 @@ class PanopticPart(Dataset):
         return self._dataset.sizes
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
-        """Return the (image index, label) pairs of all things or, for semantic segmentation, of all segments."""
+        """Return the (image index, label) pairs of all things or, for semantic segmentation, all segments."""
         pairs = self._dataset.image_labels()
         if self.task == "detection":
             return pairs[pairs[:, 1] < self._dataset.num_things]
@@ -177,7 +177,7 @@ class PanopticPart(Dataset):
         return self._dataset.read_image(index)
 
     def add_annotations(self, record: Record, index: int) -> Record:
-        """Add the annotations of this task alone."""
+        """Add only the annotations of this task to a record."""
         other = "semantic" if self.task == "detection" else "objects"
         return replace(self._dataset.add_annotations(record, index), **{other: None})
 
@@ -185,7 +185,7 @@ class PanopticPart(Dataset):
         return self._dataset.annotation_digest()
 
     def ground_truth(self) -> Any:
-        """Return the class maps by image id, or the things of all images as a dict in COCO's format."""
+        """Return a mapping from image id to class map or, for detection, a dict in COCO's format with the things."""
         if self.task == "semantic":
             return LazyMaps(self.image_ids, self._dataset.read_class_map)
         entries = [entry for index in range(len(self)) for entry in self._coco_entries(index)]

@@ -1,4 +1,4 @@
-"""Opening of panoptic data sets in COCO's format: entries and files are checked once per machine, and cached."""
+"""Opening of panoptic data sets in COCO's format, which are checked once per machine; the results are cached."""
 
 import functools
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ from .opening import MIN_CACHED_BYTES, join_inside
 VERSION = 1
 """Cache version: increase it when the same files would give different contents, so that old entries are not reused."""
 DECODED_AT_START = 32
-"""Number of PNG files, evenly spaced over all, whose pixels are checked before training; the others are checked when
-they are read."""
+"""Number of PNG files, evenly spaced over all, whose pixels are checked before training. The pixels of the others are
+checked when they are read."""
 THINGS = "things"
-"""The name of the semantic class of all things."""
+"""The name of the single semantic class that stands for all things."""
 
 
 class CocoPanopticConfig(ImageFilesConfig):
-    """A panoptic data set: a folder of images, a JSON file in COCO's panoptic format, and a folder of PNG files."""
+    """The options of a panoptic data set in COCO's format: image folder, JSON file and folder of PNG files."""
 
     name: Literal["coco_panoptic"] = "coco_panoptic"
     images: Path
@@ -44,17 +44,17 @@ class CocoPanopticConfig(ImageFilesConfig):
     """The folder of the PNG files; None: the path of ``annotations`` without its suffix ``.json``."""
     things: tuple[str, ...] | None = Field(default=None, min_length=1)
     """The thing classes to use, in the order of their labels; None: all categories with an ``isthing`` of 1, sorted by
-    id. Segments of classes that are not used are void."""
+    id. Segments of other classes become void."""
     stuff: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """The stuff classes to use, in the order of their labels; None: all categories with an ``isthing`` of 0, by id."""
+    """The stuff classes to use, in the order of their labels; None: all with an ``isthing`` of 0, sorted by id."""
     semantic_things: Literal["one", "each"] = "one"
     """Whether the class map has ``one`` class for all things, as in the paper and in detectron2, or one for ``each``
     thing class. Stuff classes come first in either case."""
     crowd: Literal["ignore", "class"] = "ignore"
-    """The value of the pixels of crowds in the class map: 255 (``ignore``), or their class (detectron2). In detection
-    crowds are ignore regions in either case."""
+    """The value of crowd pixels in the class map. ``ignore``: 255; ``class``: their class, as in detectron2. For
+    detection, crowds are ignore regions in either case."""
     subset: int | None = Field(default=None, gt=0)
-    """Use only this number of images, from the beginning of the file."""
+    """Use only this number of images from the beginning of the file. None: all images."""
     allow_outside: bool = False
     """Accept file names that point outside the folders."""
 
@@ -81,7 +81,8 @@ class CocoPanopticConfig(ImageFilesConfig):
 def classes_by_task(things: Classes, stuff: Classes, semantic_things: Literal["one", "each"]) -> dict[str, Classes]:
     """Return the classes of a panoptic data set for each task.
 
-    The semantic class of all things is in no file; it gets the category id 0, or an unused one if 0 is used.
+    The single semantic class for all things is not a category of the file; its category id is 0, or an unused id if 0
+    is taken.
     """
     unused = 0 if 0 not in stuff.ids else max(stuff.ids) + 1
     semantic = things if semantic_things == "each" else Classes((THINGS,), (unused,))
@@ -95,10 +96,10 @@ def classes_by_task(things: Classes, stuff: Classes, semantic_things: Literal["o
 def open_panoptic(config: CocoPanopticConfig, report: DataReport) -> tuple[Contents, str]:
     """Return the images and segments of a panoptic file as arrays, and the SHA-256 of the file.
 
-    The findings of the checks go to the report. The arrays are ``image_ids``, ``file_names``, ``png_names``, ``sizes``
-    (height, width) and ``used`` (the indices of the usable images); and for the segments ``starts[i]:starts[i + 1]`` of
-    image ``i`` their ``segment_ids``, ``labels`` (-1 for a class that is not used) and ``crowd``. The facts are the
-    ``things`` and the ``stuff``, each as names and category ids.
+    What the checks find goes to the report. Arrays with an entry per image are ``image_ids``, ``file_names``,
+    ``png_names`` and ``sizes`` (height, width); ``used`` holds the indices of the usable images. Arrays with an entry
+    per segment are ``segment_ids``, ``labels`` (-1 for a class that is not selected) and ``crowd``; the segments of
+    image ``i`` are ``starts[i]:starts[i + 1]``. The facts are ``things`` and ``stuff``, each (names, category ids).
     """
     digest = digest_file(config.annotations)
     build = functools.partial(_build, config, DataReport(report.policy, report.source, kinds=("images",)), digest)
@@ -156,7 +157,7 @@ def _build(config: CocoPanopticConfig, report: DataReport, digest: str) -> Conte
 
 
 def _read_categories(categories: list[Any], config: CocoPanopticConfig) -> tuple[Categories, Categories]:
-    """Return the selected thing and stuff classes; both know the ids of all categories."""
+    """Return the selected thing and stuff classes; ``label_of`` of both covers all categories of the file."""
     path = config.annotations
     all_classes = read_categories(categories, None, path)
     for category in categories:
@@ -170,7 +171,7 @@ def _read_categories(categories: list[Any], config: CocoPanopticConfig) -> tuple
         chosen = [category for category in categories if category["isthing"] == is_thing]
         if not chosen:
             raise DataError(
-                f"no category has isthing {is_thing}, but a panoptic data set needs things and stuff",
+                f"no category has an isthing of {is_thing}, but a panoptic data set needs things and stuff",
                 "correct the categories", case="no-categories", file=path,
             )  # fmt: skip
         known = read_categories(chosen, wanted, path)
@@ -181,7 +182,7 @@ def _read_categories(categories: list[Any], config: CocoPanopticConfig) -> tuple
 def _read_entries(
     rows: Sequence[Row], images: ImageTable, categories: Categories, path: Path, report: DataReport
 ) -> dict[int, dict[str, Any]]:
-    """Return the valid entries of ``annotations`` by the index of their image; reject images without one."""
+    """Return the valid entries of ``annotations`` by image index; reject images without a valid entry."""
     image_ids = KnownIds.of(images.index_of, "the file")
     category_ids = KnownIds.of(categories.label_of, "the file")
     entries: dict[int, dict[str, Any]] = {}
@@ -220,7 +221,7 @@ def _error(
 
 
 def _as_arrays(entries: dict[int, dict[str, Any]], images: ImageTable, ids: Sequence[int]) -> dict[str, ndarray]:
-    """Return the images with an entry, and their segments, as flat arrays; ``ids`` are the ids of the labels."""
+    """Convert the entries to flat arrays of images and segments; ``ids`` holds the category id of each label."""
     label_of = {category_id: label for label, category_id in enumerate(ids)}
     order = sorted(entries)
     segments = [segment for index in order for segment in entries[index]["segments_info"]]

@@ -18,8 +18,8 @@ class MixConfig(PartConfig):
     probability: float = Field(default=1.0, ge=0, le=1)
     """Probability that a sample is mixed; the other samples show their image alone, as without a mix."""
     until: float = Field(default=1.0, gt=0, le=1)
-    """The fraction of the training steps in which samples are mixed. In the last steps, without mixing, a model gets
-    used to real images: 15 of 300 epochs in YOLOX (2107.08430), ``until=0.95``."""
+    """The fraction of the training steps after which mixing stops, so that the model is last trained on unmixed images.
+    YOLOX stops 15 epochs before the end of 300, ``until=0.95`` (2107.08430)."""
 
 
 class Mix(ABC):

@@ -35,10 +35,10 @@ class CopyPaste(Mix):
 
     The number of pasted objects is uniform from none to all objects with a non-empty mask; the paper (section 3) only
     says "a random subset". Hidden pixels are removed from the masks of this image's objects: a fully hidden object is
-    dropped, and a partly hidden one gets the box of its visible pixels. A visible keypoint below a pasted object
-    becomes a hidden one. Pixels of a semantic map are pasted like those of the image. Ignore regions are not pasted,
-    and those of this image stay. Edges are not blended, since the paper found no gain. If the sizes differ, the other
-    image is aligned at the top left and cropped to this one.
+    dropped, and a partly hidden one gets the box of its visible pixels. A visible keypoint covered by a pasted object
+    is marked as hidden. Pixels of a semantic map are pasted like those of the image. Ignore regions are not pasted, and
+    those of this image stay. Edges are not blended, since the paper found no gain. If the sizes differ, the other image
+    is aligned at the top left and cropped to this one.
     """
 
     def __init__(self, dataset: Dataset, config: CopyPasteConfig) -> None:
@@ -87,7 +87,7 @@ def _bitmaps_of(objects: Objects) -> UInt8[ndarray, "n h w"]:
 
 
 def _hide(objects: Objects, covered: UInt8[ndarray, "h w"]) -> Objects:
-    """Hide what is covered of objects, fit the boxes of objects whose masks change, and drop hidden objects."""
+    """Remove covered pixels from the masks, hide covered keypoints, refit changed boxes, and drop hidden objects."""
     visible = objects.cover(covered)
     changed = (_bitmaps_of(visible) != _bitmaps_of(objects)).any(axis=(1, 2))
     return fit_boxes_to_masks(visible, changed, (covered.shape[0], covered.shape[1]))

@@ -1,4 +1,4 @@
-"""A sequence of mixes, such as mosaic and then mixup (2107.08430 section 2.1)."""
+"""A mix that applies other mixes in sequence, such as mosaic and then mixup (2107.08430 section 2.1)."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -13,11 +13,11 @@ from .base import MIXES, Mix, MixConfig, build_mix
 
 
 class MixSequenceConfig(MixConfig):
-    """Several mixes, each of which mixes the result of the previous one with further images."""
+    """The options of a sequence of mixes, each of which mixes the result of the previous one with further images."""
 
     name: Literal["sequence"] = "sequence"
     mixes: tuple[Annotated[PartConfig, *MIXES.field()], ...] = Field(min_length=2)
-    """The mixes in their order. Each is applied with its own ``probability``."""
+    """The mixes, in the order in which they are applied, each with its own ``probability``."""
 
     @model_validator(mode="after")
     def _check_schedule(self) -> "MixSequenceConfig":
@@ -29,7 +29,7 @@ class MixSequenceConfig(MixConfig):
 
 @MIXES.register("sequence", MixSequenceConfig)
 class MixSequence(Mix):
-    """Apply several mixes in turn: the first to the image of the sample, the others to the result."""
+    """A sequence of mixes: the first is applied to the image of the sample, each other to the previous result."""
 
     def __init__(self, dataset: Dataset, config: MixSequenceConfig) -> None:
         self.mixes = [build_mix(mix, dataset) for mix in config.mixes]

@@ -111,11 +111,11 @@ class MaskField(ObjectField[Value]):
 
 
 class Coverable(ABC, Generic[Value]):
-    """A mixin for field types whose values depend on which pixels of an object can be seen."""
+    """A mixin for field types whose values change if other objects cover a part of the object."""
 
     @abstractmethod
     def cover(self, value: Value, covered: UInt8[ndarray, "h w"]) -> Value:
-        """Return the value after other objects were painted over the pixels where ``covered`` is 1."""
+        """Return the value after other objects have been painted over the pixels where ``covered`` is 1."""
 
 
 OBJECT_FIELDS: dict[str, ObjectField] = {}

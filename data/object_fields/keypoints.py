@@ -23,16 +23,16 @@ class Keypoints:
     values: Float32[ndarray, "n k 3"]
     """x, y and visibility, see :mod:`vertebra.structures.keypoints`."""
     flip_order: tuple[int, ...]
-    """For each keypoint of a mirrored image, the index of the keypoint of the original image."""
+    """The order of the keypoints after a horizontal flip: for each one, the index of its original."""
 
     def __len__(self) -> int:
         return len(self.values)
 
 
 class KeypointField(ObjectField[Keypoints], Coverable[Keypoints]):
-    """The field type of keypoints; a keypoint outside the image becomes unlabeled, as in detectron2.
+    """The field type of keypoints; a keypoint that leaves the image becomes unlabeled, as in detectron2.
 
-    A keypoint on the border of the image is inside. If the image is mirrored, left and right keypoints change places.
+    A keypoint on the border of the image counts as inside. A horizontal flip swaps left and right keypoints.
     """
 
     def check(self, value: Any, count: int, size: tuple[int, int] | None) -> None:
@@ -46,18 +46,20 @@ class KeypointField(ObjectField[Keypoints], Coverable[Keypoints]):
 
     def resize(self, value: Keypoints, before: tuple[int, int], after: tuple[int, int]) -> Keypoints:
         factors = np.array(after[::-1], np.float32) / np.array(before[::-1], np.float32)
-        return _move(value, value.values[..., :2] * factors)
+        return _with_coordinates(value, value.values[..., :2] * factors)
 
     def crop(self, value: Keypoints, window: Window) -> Keypoints:
-        return _move(value, value.values[..., :2] - np.array([window.left, window.top], np.float32), window.size)
+        return _with_coordinates(
+            value, value.values[..., :2] - np.array([window.left, window.top], np.float32), window.size
+        )
 
     def place(self, value: Keypoints, left: int, top: int, size: tuple[int, int]) -> Keypoints:
-        return _move(value, value.values[..., :2] + np.array([left, top], np.float32))
+        return _with_coordinates(value, value.values[..., :2] + np.array([left, top], np.float32))
 
     def cover(self, value: Keypoints, covered: UInt8[ndarray, "h w"]) -> Keypoints:
-        """Mark visible keypoints below covered pixels as hidden; they remain labeled, as for an object behind another.
+        """Mark visible keypoints at covered pixels as hidden; they remain labeled, as if occluded by another object.
 
-        Both detectron2 and torchvision train on hidden keypoints as on visible ones, and have no such mix themselves.
+        detectron2 and torchvision train on hidden keypoints as on visible ones; neither has copy-paste for keypoints.
         """
         height, width = covered.shape
         columns = value.values[..., 0].astype(np.int64).clip(0, width - 1)
@@ -71,15 +73,17 @@ class KeypointField(ObjectField[Keypoints], Coverable[Keypoints]):
 
     def restore(self, value: Keypoints, carried: Carried, size: tuple[int, int], mirrored: bool) -> Keypoints:
         assert carried.points is not None, "they were carried"
-        moved = _move(value, carried.points.reshape(*value.values.shape[:2], 2).astype(np.float32, copy=False), size)
+        moved = _with_coordinates(
+            value, carried.points.reshape(*value.values.shape[:2], 2).astype(np.float32, copy=False), size
+        )
         return replace(moved, values=moved.values[:, list(value.flip_order)]) if mirrored else moved
 
     def to_tensor(self, value: Keypoints) -> Tensor:
         return torch.from_numpy(value.values.copy())
 
 
-def _move(value: Keypoints, points: Points, size: tuple[int, int] | None = None) -> Keypoints:
-    """Return the keypoints at new coordinates; if ``size`` is given, those outside the image become unlabeled zeros."""
+def _with_coordinates(value: Keypoints, points: Points, size: tuple[int, int] | None = None) -> Keypoints:
+    """Return the keypoints at new coordinates; those outside of ``size``, if given, become unlabeled (zeros)."""
     labeled = value.values[..., 2] > UNLABELED
     if size is not None:
         labeled &= ((points >= 0) & (points <= np.array(size[::-1], np.float32))).all(axis=2)

@@ -42,7 +42,7 @@ class GeneratedImagesConfig(DatasetConfig):
     def write_files(self, stuff: bool = False) -> tuple[Path, Path]:
         """Write the files unless they exist; return the image folder and the COCO annotation file of the split.
 
-        With ``stuff`` the scenes have stuff, and the annotation file is that of the panoptic format.
+        With ``stuff``, backgrounds are drawn as stuff classes, and the annotation file is in the panoptic format.
         """
         scene = SceneConfig(size=self.size, stuff=stuff)
         prefix = "panoptic" if stuff else "instances"

@@ -19,13 +19,14 @@ DRAWING_VERSION = 1
 
 def generation_parameters(train: int, val: int, seed: int, config: SceneConfig) -> dict[str, Any]:
     """Return all parameters that the files of a generated data set depend on."""
-    scene = config.model_dump(exclude=set() if config.stuff else {"stuff"})  # without stuff, as before there was any
+    scene = config.model_dump(exclude=set() if config.stuff else {"stuff"})  # so that earlier data sets stay valid
     return {"drawing": DRAWING_VERSION, "train": train, "val": val, "seed": seed, **scene}
 
 
 def write_shapes(root: Path, train: int, val: int, seed: int = 0, config: SceneConfig = SceneConfig()) -> bool:
-    """Write a data set of ``train`` and ``val`` images to a folder, both in COCO's (``coco/``) and VOC's (``voc/``)
-    layout. If scenes have stuff, COCO's panoptic files are added.
+    """Write a data set of ``train`` and ``val`` images to a folder, in COCO's and in VOC's layout.
+
+    The layouts are in ``coco/`` and ``voc/``. If scenes have stuff, COCO's panoptic files are added.
 
     Returns False if the folder already contains exactly this data set, and raises UsageError if it contains anything
     else. The folder is created by a rename when it is complete, so that a killed process leaves no partial folder.

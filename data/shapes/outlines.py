@@ -1,4 +1,4 @@
-"""A data set of many classes, each a random outline, to train embeddings with; an image is drawn when it is read."""
+"""A generated classification data set with any number of classes, each of which is a random outline."""
 
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -18,20 +18,20 @@ from .scene import SPLITS, Seed, Split
 from .shape_polygons import SUBPIXEL, TURN, UNIT, Ring, heading, place_rings
 from .textures import OPAQUE, blend, brightness, draw_texture
 
-# Parts of the seed, so that classes and images have other random numbers than scenes and crops.
+# Parts of the seed that make the random numbers of classes and images independent of those of scenes and crops.
 _CLASS_STREAM, _IMAGE_STREAM = 2, 3
 _POINTS = 64
-_WAVES = range(2, 7)  # the numbers of bumps around an outline; 1 would only shift it
+_WAVES = range(2, 7)  # frequencies of the waves around an outline; a frequency of 1 would only shift it
 
 
 class OutlinesConfig(DatasetConfig):
-    """The options of the data set ``outlines``. Image ``i`` does not depend on ``count``, nor a class on its split."""
+    """The options of the data set ``outlines``. Images do not depend on ``count``, nor outlines on ``split``."""
 
     name: Literal["outlines"] = "outlines"
     split: Split
-    """Images of the two splits differ, also of one class."""
+    """The split; the same class has different images in the two splits."""
     classes_from: int = Field(default=0, ge=0)
-    """The number of the first class. Give the splits different classes by it, or the same."""
+    """The number of the first outline. Splits whose ranges of numbers are disjoint have no class in common."""
     num_classes: int = Field(default=100, gt=0)
     count: int = Field(default=5000, gt=0)
     """The number of images; image ``i`` is of class ``i % num_classes``."""
@@ -40,13 +40,16 @@ class OutlinesConfig(DatasetConfig):
     seed: Seed = 0
 
     def classes(self) -> tuple[str, ...]:
-        """Return the names of the classes, ``outline 0`` for the first of all."""
+        """Return the names of the classes, such as ``outline 0``."""
         return tuple(f"outline {number}" for number in range(self.classes_from, self.classes_from + self.num_classes))
 
 
 @DATASETS.register("outlines", OutlinesConfig)
 class Outlines(Dataset):
-    """A classification data set of images of one outline at a random position, size and direction, partly hidden."""
+    """A data set of images that show the outline of their class at a random position, size and direction.
+
+    A random other outline covers a part of it. An image is drawn when it is read.
+    """
 
     task: ClassVar[str] = "classification"
 
@@ -78,7 +81,7 @@ class Outlines(Dataset):
 
 
 def draw_outline_image(config: OutlinesConfig, index: int) -> UInt8[ndarray, "_ _ 3"]:
-    """Draw the image with this index: the outline of its class, and in front of it a part of a random other one."""
+    """Draw an image by its index: the outline of its class, partly covered by a random other outline."""
     generator = PortableGenerator(config.seed, SPLITS.index(config.split), index, _IMAGE_STREAM)
     number = config.classes_from + index % config.num_classes
     size = config.size * SUBPIXEL
@@ -93,7 +96,7 @@ def draw_outline_image(config: OutlinesConfig, index: int) -> UInt8[ndarray, "_ 
 
 
 def _outline(generator: PortableGenerator) -> Ring:
-    """Draw a random closed outline, whose radius is a sum of waves around the center."""
+    """Return a random closed outline, whose radius is a sum of waves around the center."""
     angles = np.arange(_POINTS) * TURN // _POINTS
     radii = np.full(_POINTS, 85 * UNIT, np.int64)
     for waves in _WAVES:
@@ -104,7 +107,7 @@ def _outline(generator: PortableGenerator) -> Ring:
 def _paint(
     image: UInt8[ndarray, "h w 3"], ring: Ring, center: tuple[int, int], radius: int, generator: PortableGenerator
 ) -> None:
-    """Paint an outline in a random direction and texture; the part outside the image is left out."""
+    """Fill an outline with a random texture, rotated by a random angle and clipped to the image."""
     placed = place_rings([ring], center, radius, generator.integer(0, TURN - 1))
     patch = fill(placed).crop(image.shape[0], image.shape[1])
     height, width = patch.cover.shape

@@ -1,4 +1,4 @@
-"""Writer of scenes with stuff in COCO's panoptic format: ``annotations/panoptic_*.json`` and PNG files beside them."""
+"""Writer of generated scenes in COCO's panoptic format: ``annotations/panoptic_*.json`` and folders of PNG files."""
 
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from .shape_polygons import CLASS_NAMES
 from .stuff import STUFF_NAMES
 
 STUFF_IDS = (95, 100, 118, 199)
-"""The category id of each stuff class, with gaps, as those of things."""
+"""The category id of each stuff class; the ids have gaps, like those of things."""
 
 _ID_STEP = 66_051
-"""Distance between segment ids; it differs in all three channels of a color, so that confusing them is noticed."""
+"""Difference of consecutive segment ids. It has another value in each color channel, so that swapped channels show."""
 
 
 class PanopticWriter:
-    """A writer of one split in COCO's panoptic format, scene by scene; images and their ids are those of CocoWriter."""
+    """A writer of one split in COCO's panoptic format, scene by scene, with the images and ids of a CocoWriter."""
 
     def __init__(self, root: Path, split: Split, images: CocoWriter) -> None:
         self._file = root / "annotations" / f"panoptic_{split}.json"
@@ -30,7 +30,7 @@ class PanopticWriter:
         self._annotations: list[dict[str, Any]] = []
 
     def add(self, scene: Scene) -> None:
-        """Write the PNG file of the scene that was added last to the images, and collect its segments."""
+        """Write the PNG file of the scene that the CocoWriter wrote last, and collect its segments."""
         assert scene.stuff is not None, "panoptic scenes are drawn with stuff"
         image = self._images.images[-1]
         ids = np.full(scene.stuff.shape, VOID, np.int32)

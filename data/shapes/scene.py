@@ -74,7 +74,7 @@ class Scene:
     image: UInt8[np.ndarray, "h w 3"]
     objects: tuple[SceneObject, ...]
     stuff: UInt8[np.ndarray, "h w"] | None = None
-    """The stuff class of every pixel, also behind objects; 255 is void. None for a scene without stuff."""
+    """The stuff class of every pixel, even behind objects; 255 is void. None for a scene without stuff."""
 
 
 def draw_scene(config: SceneConfig, seed: int, split: Split, index: int) -> Scene:

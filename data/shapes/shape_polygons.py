@@ -103,6 +103,6 @@ def place_shape(label: int, center: tuple[int, int], radius: int, direction: int
 
 
 def place_rings(rings: list[Ring], center: tuple[int, int], radius: int, direction: int) -> list[Ring]:
-    """Return rings in units of 1/``UNIT`` of a shape's radius, placed in an image as :func:`place_shape` does."""
+    """Place rings, whose unit is 1/``UNIT`` of a shape's radius, in an image as :func:`place_shape` does."""
     rotation = np.stack([heading(direction), heading(direction + TURN // 4)])
     return [(ring @ rotation * radius + UNIT**2 // 2) // UNIT**2 + np.asarray(center) for ring in rings]

@@ -1,4 +1,4 @@
-"""Backgrounds of up to three areas with muted textures, the stuff classes of generated panoptic scenes."""
+"""Backgrounds of generated panoptic scenes: up to three areas with muted textures, which are the stuff classes."""
 
 from collections.abc import Callable
 
@@ -19,9 +19,9 @@ _MIN_PERIOD, _MAX_PERIOD = 6, 10  # of textures, in pixels
 
 
 def draw_stuff(generator: PortableGenerator, height: int, width: int) -> tuple[Image, StuffMap]:
-    """Draw a background of one to three areas, each with another texture; also return the stuff label of each pixel.
+    """Draw a background of one to three areas with different textures; return it with the stuff label of each pixel.
 
-    Areas are separated by straight lines. The pixels beside a line are 255, as annotators leave them void.
+    Areas are separated by straight lines. Pixels along a line are labeled 255 (void), as annotators leave them.
     """
     areas = _divide(generator, height, width)
     labels = np.zeros((height, width), np.uint8)
@@ -73,7 +73,7 @@ def _grain(generator: PortableGenerator, height: int, width: int) -> Grid:
 
 
 def _axes(generator: PortableGenerator, height: int, width: int) -> tuple[Grid, Grid, int]:
-    """Return rotated coordinates of the pixels, and the period of a texture, in 1/16 pixel."""
+    """Return pixel coordinates along two rotated axes, and a texture's period, all in 1/``SUBPIXEL`` pixels."""
     cosine, sine = heading(generator.integer(0, TURN - 1)).tolist()
     y, x = np.mgrid[:height, :width] * SUBPIXEL
     period = generator.integer(_MIN_PERIOD * SUBPIXEL, _MAX_PERIOD * SUBPIXEL)

@@ -109,7 +109,7 @@ def validation_losses(
     """
     distributed = distributed or DistributedContext(model.device)
     shard = Shard(distributed.rank, distributed.world_size)
-    model.set_progress(1.0)  # losses that begin during the training are part of every validation loss
+    model.set_progress(1.0)  # validation losses include those that start late in training
     batches = eval_loader(
         dataset, config.val.transform, config.run.loader, batch_size=1, divisor=model.size_divisor, shard=shard
     )
@@ -146,7 +146,7 @@ def _exact_mean(values: Sequence[float]) -> float | None:
 def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]:
     """Return the content of ``eval.json``: the summary of each scores by name, ``per_class`` values, and ``facts``.
 
-    If keypoints were scored, there are ``per_keypoint`` values too.
+    If keypoints were scored, there are also ``per_keypoint`` values.
     """
     tables: dict[str, Any] = {name: scored.summary for name, scored in scores.items()}
     tables["per_class"] = {name: scored.per_class for name, scored in scores.items()}

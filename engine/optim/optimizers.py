@@ -21,7 +21,7 @@ class SGDConfig(ParameterGroupsConfig):
     section 2.1). None: use ``lr`` unscaled."""
     momentum: float = Field(default=0.9, ge=0)
     nesterov: bool = False
-    """Use Nesterov's momentum, as YOLO models do."""
+    """Use Nesterov momentum, as YOLO models do."""
     weight_decay: float = Field(default=1e-4, ge=0)
 
     @model_validator(mode="after")

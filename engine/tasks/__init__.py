@@ -84,7 +84,7 @@ def require_targets(head: HeadConfig, dataset: Dataset) -> None:
 
 
 def _require_keypoints(names: tuple[str, ...], dataset: Dataset) -> None:
-    """Raise UsageError if the data set has no keypoints, or others than these."""
+    """Raise UsageError if the data set has no keypoints, or if their names differ from ``names``."""
     if dataset.skeleton is None:
         raise UsageError(
             "the head needs keypoints, but the data set provides none",
@@ -94,7 +94,7 @@ def _require_keypoints(names: tuple[str, ...], dataset: Dataset) -> None:
         raise UsageError(
             f"the head predicts the keypoints {', '.join(names)}, but the data set has "
             f"{', '.join(dataset.skeleton.names)}",
-            "set names in the head's keypoint branch to those of the data set, in its order",
+            "set names in the head's keypoint branch to those of the data set, in the same order",
         )
 
 
@@ -104,9 +104,9 @@ def require_classes(
     evaluated: Mapping[str, Classes],
     names: tuple[str, str] = ("train", "val"),
 ) -> None:
-    """Raise UsageError if a model with this head cannot be evaluated on other classes than it is trained on.
+    """Raise UsageError if a model with this head is trained and evaluated on different classes but must not be.
 
-    Classes are compared by target task, except where all heads with that target are for open sets, as embeddings are.
+    Classes are compared by target task, unless the tasks of all heads with that target are open-set, as embeddings are.
     ``names`` are the names of the two data sets in the message.
     """
     heads = _single_heads(head)
@@ -116,7 +116,7 @@ def require_classes(
 
 
 def _single_heads(head: HeadConfig) -> list[HeadConfig]:
-    """Return the configs of the heads of a model with several, or the config itself in a list."""
+    """Return the configs of all heads of a multi-head config; for any other head, the config itself in a list."""
     return list(head.heads.values()) if isinstance(head, MultiHeadConfig) else [head]
 
 

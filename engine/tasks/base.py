@@ -28,7 +28,7 @@ class Task(ABC, Generic[Prediction]):
     row_field: ClassVar[str] = ""
     """A field of results rows that identifies this task: no task after it in ``TASKS`` has it."""
     open_set: ClassVar[bool] = False
-    """Whether a model may be evaluated on classes that it was not trained on."""
+    """Whether a model may be evaluated on classes that it was not trained on (open-set evaluation)."""
     higher_is_better: bool = True
     """Whether a higher main score (the first number of the first scores) is better; it picks the best checkpoint."""
 
@@ -54,15 +54,14 @@ class Task(ABC, Generic[Prediction]):
 
 
 class WritesFiles(ABC):
-    """A mixin for tasks that write files in a format of their own beside the results files."""
+    """A mixin for tasks that also write their predictions in another format than the results files."""
 
     @abstractmethod
     def write_files(self, rows: Rows, results: Path, file_names: Mapping[Any, str]) -> list[str]:
-        """Write the results rows of all images in the task's format, and return the names of its main files.
+        """Write the results rows of all images in the task's format, and return the names of the main files.
 
-        ``results`` is the path of the file with these rows, ``results.json`` or ``results_HEAD.json``; names of further
-        files in this folder should be derived from it. ``file_names`` has the file names of images by their ids, if
-        they are known.
+        ``results`` is the path of the results file, ``results.json`` or ``results_HEAD.json``; the names of all files
+        should be derived from it. ``file_names`` maps image ids to file names, if these are known.
         """
 
 

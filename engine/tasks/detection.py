@@ -1,4 +1,4 @@
-"""Object detection, instance segmentation and keypoints."""
+"""Object detection, instance segmentation and keypoint detection."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
@@ -22,7 +22,7 @@ VOC_RULES: Mapping[str, Literal["11-point", "area"]] = {"voc07": "11-point", "vo
 
 @TASKS.register("detection")
 class DetectionTask(Task[Detections]):
-    """Object detection, instance segmentation if the head predicts masks, and keypoints if it predicts those."""
+    """Object detection, with instance segmentation and keypoints if the head predicts them."""
 
     row_field: ClassVar[str] = "score"
 
@@ -88,9 +88,9 @@ class DetectionTask(Task[Detections]):
 
 
 def _scored_tasks(dataset: Dataset, rows: Rows, boundary: bool) -> list[CocoTask]:
-    """Return what can be scored: the rows have the field, and the data set the ground truth.
+    """Return the tasks that can be scored: those of which the rows have the field and the data set the ground truth.
 
-    If there are no rows, everything with ground truth is scored, as 0.
+    Without rows, all tasks with ground truth are scored, as 0.
     """
     fields = {field for row in rows for field in row} if rows else {"bbox", "segmentation", "keypoints"}
     tasks: list[CocoTask] = ["bbox"] if "bbox" in fields else []

@@ -13,14 +13,14 @@ from ..config import EvaluationConfig
 from .base import TASKS, Rows, Task, WritesFiles
 
 SHOWN = 4
-"""The number of values that a description of an embedding shows."""
+"""The number of values shown in the description of an embedding."""
 
 
 @TASKS.register("embedding")
 class EmbeddingTask(Task[Embedding], WritesFiles):
-    """Image embeddings: a prediction is a vector, similar to those of other images of the same class.
+    """Image embeddings: a prediction is a vector that is similar to the vectors of other images of its class.
 
-    The scores are those of retrieval and, if the data set has pairs, of verification.
+    Scored are retrieval and, if the data set has pairs, verification.
     """
 
     row_field: ClassVar[str] = "embedding"
@@ -47,7 +47,7 @@ class EmbeddingTask(Task[Embedding], WritesFiles):
         return f"{len(prediction)} values: {shown} ..."
 
     def write_files(self, rows: Rows, results: Path, file_names: Mapping[Any, str]) -> list[str]:
-        """Write ``vectors.npz``, with the file names or else the ids of the images (see :func:`write_vectors`)."""
+        """Write ``vectors.npz`` with the file name of each image or, if unknown, its id (see :func:`write_vectors`)."""
         path = results.with_name(results.stem.replace("results", "vectors") + ".npz")
         names = [file_names.get(row["image_id"], str(row["image_id"])) for row in rows]
         write_vectors(path, names, [row["embedding"] for row in rows])

@@ -26,7 +26,7 @@ class TaskOfHead:
 class MultiTask(Task[dict[str, Any]]):
     """The task of a model with several heads; a prediction is a dict with the prediction of each head by its name.
 
-    For a head with several tasks, such as Panoptic FPN, the names are those of the tasks.
+    It also serves a single head with several tasks, such as Panoptic FPN; the names are then those of the tasks.
 
     Each results row has the name of its head in ``head``, and scores are named ``HEAD/SCORE`` (``boxes/bbox``). Each
     head has its own results file, and its own panel in pictures.
@@ -72,9 +72,9 @@ def results_files(task: Task, rows: Rows) -> dict[str, Rows]:
 def write_results_files(
     task: Task, rows: Rows, folder: Path, file_names: Mapping[Any, str] = MappingProxyType({})
 ) -> list[str]:
-    """Write the results files of a task, and those of tasks with a format of their own; return their names.
+    """Write the results files of a task and the files that :class:`WritesFiles` tasks add; return the file names.
 
-    ``file_names`` has the file names of images by their ids, if they are known.
+    ``file_names`` maps image ids to file names, if these are known.
     """
     files = results_files(task, rows)
     parts = [part.task for part in task.parts.values()] if isinstance(task, MultiTask) else [task]

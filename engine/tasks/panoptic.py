@@ -19,7 +19,7 @@ from .base import TASKS, Rows, Task, WritesFiles
 
 @TASKS.register("panoptic")
 class PanopticTask(Task[PanopticSegmentation], WritesFiles):
-    """Panoptic segmentation; a prediction is a map of segments of the image's size."""
+    """Panoptic segmentation; a prediction is a map of segment ids at the size of the image, with the segments."""
 
     row_field: ClassVar[str] = "segments_info"
 
@@ -64,7 +64,7 @@ class PanopticTask(Task[PanopticSegmentation], WritesFiles):
         return [f"{folder.name}.json"]
 
     def _truth(self, record: Record) -> PanopticSegmentation:
-        """Return the segments of a record's objects and class map; crowds are void."""
+        """Return the ground-truth segmentation of a record, from its objects and class map; crowds are void."""
         assert record.objects is not None and record.semantic is not None, "a panoptic data set has objects and stuff"
         ids = np.full(record.semantic.shape, VOID, np.int32)
         segments: list[Segment] = []

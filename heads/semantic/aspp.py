@@ -15,7 +15,7 @@ from .layers import spatial_block
 class ImagePooling(nn.Module):
     """Image-level features: the mean over each image without its padding, projected and copied to every cell.
 
-    Batch norm sees one value per image and channel here, see :func:`vertebra.ops.normalize_vectors`.
+    Batch norm sees one value per image and channel here; see :func:`vertebra.ops.normalize_vectors`.
     """
 
     def __init__(self, info: FeatureInfo, channels: int, norm: NormLayer) -> None:

@@ -74,7 +74,7 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
     ) -> dict[str, Float[Tensor, ""]]:
         """Compute ``loss_semantic``, and ``loss_auxiliary`` (times its weight) if there is an auxiliary classifier.
 
-        With a refinement there is ``loss_points`` too.
+        With a refinement there is also ``loss_points``, the loss of its training points.
         """
         check_targets(targets, images, self.num_classes)
         height, width = images.padded_size
@@ -94,7 +94,7 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
         return self.criterion(resize_maps(logits.float(), (height, width)), target)
 
     def predict(self, features: Features, images: Images) -> list[SemanticLogits]:
-        """Return the logits of each image, at the resolution of the level, or a higher one with a refinement."""
+        """Return the logits of each image, at the resolution of the level or, with a refinement, at a higher one."""
         grids = self(features, images).float()
         if self.refinement is not None:
             grids = self.refinement.refine(grids, features)

@@ -15,21 +15,22 @@ from .losses import cross_entropy
 
 
 class PointRefinementConfig(PointHeadConfig):
-    """The options of the refinement; defaults are detectron2's for Semantic FPN on Cityscapes."""
+    """The options of the refinement. The defaults are detectron2's for Semantic FPN on Cityscapes."""
 
     level: str = "p2"
     """The level whose features are sampled at each point."""
     coarse_in_every_layer: bool = False
     points: PositiveInt = 2048
-    """Number of points of an image in training; 1024 in detectron2's base config."""
+    """Number of training points per image; 1024 in detectron2's base config."""
     subdivisions: NonNegativeInt = 2
-    """How often prediction doubles the resolution: twice from the stride of 4 of Semantic FPN to that of the image."""
+    """Number of subdivision steps in prediction, each of which doubles the resolution; two lead from the stride of 4 of
+    Semantic FPN's logits to the resolution of the image."""
     subdivision_points: PositiveInt = 8192
-    """Number of cells that are predicted anew in each of these steps; 8096 in the paper."""
+    """Number of cells that the point head recomputes in each subdivision step; 8096 in the paper."""
 
 
 class PointRefinement(nn.Module):
-    """A point head that makes the logits of a semantic head sharper, where they are uncertain."""
+    """A point head that raises the resolution of a semantic head's logits, and recomputes them where uncertain."""
 
     def __init__(
         self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: PointRefinementConfig
@@ -42,7 +43,7 @@ class PointRefinement(nn.Module):
     def forward(
         self, coarse: Float[Tensor, "b k _ _"], features: Features, points: Float[Tensor, "b p 2"]
     ) -> Float[Tensor, "b k p"]:
-        """Return the logits at points that are relative to the padded images, given those of the semantic head."""
+        """Return the refined logits at points, given relative to the padded images, from the semantic head's logits."""
         return self.point_head(sample_points(features[self.config.level], points), sample_points(coarse, points))
 
     def loss(
@@ -53,16 +54,16 @@ class PointRefinement(nn.Module):
         target: Int64[Tensor, "b _ _"],
         class_weights: Float[Tensor, " k"] | None,
     ) -> Float[Tensor, ""]:
-        """Return the mean cross-entropy at the labeled ones among points of each image, chosen by the coarse logits."""
+        """Return the mean cross-entropy at training points of each image, without those whose label is ignored."""
         with torch.no_grad():
             points = self._training_points(coarse, images)
             labels = labels_at_points(target, points)
         return cross_entropy(self(coarse, features, points)[..., None], labels[..., None], class_weights)
 
     def _training_points(self, coarse: Float[Tensor, "b k _ _"], images: Images) -> Float[Tensor, "b p 2"]:
-        """Choose points inside each image, relative to the padded images.
+        """Return the training points inside each image, relative to the padded images.
 
-        detectron2 draws them over the padding too, where no label is.
+        detectron2 draws points in the padding as well, where there are no labels.
         """
         config = self.config
         seeds = draw_image_seeds(len(coarse), coarse.device)
@@ -72,7 +73,7 @@ class PointRefinement(nn.Module):
         return choose_points(coarse, drawn, config.num_uncertain, config.num_uniform)
 
     def refine(self, coarse: Float[Tensor, "b k _ _"], features: Features) -> Float[Tensor, "b k _ _"]:
-        """Return the logits at a higher resolution, by adaptive subdivision."""
+        """Return the logits at a higher resolution, computed by adaptive subdivision."""
         logits = coarse
         for _ in range(self.config.subdivisions):
             logits = subdivide(logits, self.config.subdivision_points, lambda points: self(coarse, features, points))

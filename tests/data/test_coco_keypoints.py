@@ -1,4 +1,4 @@
-"""Reading keypoints from COCO files: what is right, and every way in which they can be wrong."""
+"""Reading keypoints from COCO files, valid and invalid ones."""
 
 import json
 
@@ -57,7 +57,7 @@ def test_images_with_few_labeled_keypoints_are_left_out(tmp_path):
 
 
 def test_flip_pairs_of_the_config_replace_those_of_the_names(tmp_path):
-    """By hand: the nose and an ear change places; an unknown or a repeated name is refused with the nearest."""
+    """By hand: the nose and an ear are swapped; an unknown name is refused with the nearest, a repeated one too."""
     pairs = CocoKeypointsConfig(flip_pairs=(("nose", "left_ear"),))
     assert open_tiny(tmp_path, content_with_keypoints(), keypoints=pairs).skeleton.flip_order == (1, 0, 2)
     for wrong, message in ((("nose", "left_eer"), "did you mean 'left_ear'"), (("nose", "nose"), "in two pairs")):
@@ -76,7 +76,7 @@ def test_category_without_keypoints_is_allowed_beside_others(tmp_path):
 
 
 def test_other_classes_may_have_other_keypoints(tmp_path):
-    """By hand: with two different lists the classes must be chosen; annotations of other classes are not checked."""
+    """By hand: of classes with different keypoints some must be selected; annotations of others are not checked."""
     content = content_with_keypoints()
     content["categories"][1]["keypoints"] = ["tail"]
     content["annotations"][1]["keypoints"] = [1, 2, 2]
@@ -91,9 +91,9 @@ def test_other_classes_may_have_other_keypoints(tmp_path):
         ({"keypoints": None}, "no-keypoints.*no category has keypoints.*leave out the data set's keypoints"),
         ({"keypoints": ["nose", "nose", "ear"]}, "bad-category.*unique names"),
         ({"keypoints": ["nose", 3, "ear"]}, "bad-category.*unique names"),
-        ({"skeleton": [[0, 1]]}, "bad-category.*counted from 1 to 3"),
-        ({"skeleton": [[1, 4]]}, "bad-category.*counted from 1 to 3"),
-        ({"skeleton": 7}, "bad-category.*counted from 1 to 3"),
+        ({"skeleton": [[0, 1]]}, "bad-category.*numbers from 1 to 3"),
+        ({"skeleton": [[1, 4]]}, "bad-category.*numbers from 1 to 3"),
+        ({"skeleton": 7}, "bad-category.*numbers from 1 to 3"),
     ],
 )
 def test_unusable_declaration_of_keypoints_is_an_error(tmp_path, change, message):
@@ -146,7 +146,7 @@ def test_bad_keypoints_do_not_matter_if_they_are_not_read(tmp_path):
 
 
 def test_num_keypoints_may_be_missing_or_a_whole_float(tmp_path):
-    """By hand: only a number that is wrong is refused."""
+    """By hand: a missing number and 2.0 are accepted; only a wrong number is refused."""
     content = content_with_keypoints()
     del content["annotations"][1]["num_keypoints"]
     content["annotations"][0]["num_keypoints"] = 2.0
@@ -169,7 +169,7 @@ def test_cached_keypoints_equal_those_of_the_file(tmp_path, monkeypatch):
 
 
 def test_masks_and_keypoints_are_read_together(tmp_path):
-    """By hand: an object with both; the entry is checked for both."""
+    """By hand: an object has both, and both are checked."""
     content = content_with_keypoints()
     for annotation in content["annotations"]:
         left, top, width, height = annotation["bbox"]

@@ -1,4 +1,4 @@
-"""Image folders with a file of pairs, as LFW has."""
+"""Image folders with a list of pairs in LFW's format."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def shown(dataset) -> list[tuple]:
 
 
 def test_pairs_have_the_ids_of_the_images(tmp_path):
-    """By hand: names of the file of pairs become paths below the root, with the suffix of each file."""
+    """By hand: the names in the list become image ids: paths below the root, with the suffix of the file."""
     dataset = open_people(write_people(tmp_path / "people"))
     assert shown(dataset) == [
         ("Ann/Ann_0001.jpg", "Ann/Ann_0002.png", True, 0),
@@ -46,7 +46,7 @@ def test_pairs_have_the_ids_of_the_images(tmp_path):
 
 
 def test_subset_keeps_the_pairs_of_its_images(tmp_path):
-    """By hand: one pair has both its images among three."""
+    """By hand: only one pair has both of its images in a subset of three images."""
     dataset = open_people(write_people(tmp_path / "people"))
     subset = SubsetDataset(dataset, ["Bob/Bob_0002.jpg", "Ann/Ann_0001.jpg", "Ann/Ann_0003.jpg"])
     assert shown(subset) == [("Bob/Bob_0002.jpg", "Ann/Ann_0001.jpg", False, 1)]

@@ -45,7 +45,7 @@ HIDDEN_TAIL = (2, 2, 2, 1)
 
 
 class PaintedKeypoints(Dataset):
-    """Black images with two objects, painted in the channel with the number of the image; the tails are hidden."""
+    """Black images with two objects, painted in the color channel given by the image's index; tails are hidden."""
 
     task = "detection"
     masks = True
@@ -56,7 +56,7 @@ class PaintedKeypoints(Dataset):
 
     @property
     def classes(self):
-        return {"detection": Classes(("a",), (1,), SKELETON)}
+        return {"detection": Classes(("a",), (1,), skeleton=SKELETON)}
 
     def __len__(self) -> int:
         return len(SIZES)
@@ -89,7 +89,7 @@ def keypoints_of(index: int) -> np.ndarray:
 
 
 def check_keypoints(sample: Sample) -> tuple[int, int]:
-    """Check that each keypoint is in the middle of a block of its color, and that left is left.
+    """Check that each keypoint is in the middle of a block of its color, and that left keypoints are on the left.
 
     Returns how many blocks are shown completely, and how many keypoints are not in the image.
     """

@@ -120,8 +120,8 @@ def test_mixed_batches_do_not_depend_on_workers_or_resuming(config):
 
 @pytest.mark.parametrize("config", MIXES, ids=lambda config: config.name)
 def test_mixing_ends_before_the_training(config):
-    """Law: with ``until=0.5`` three of six steps have the batches of a mix, and the rest those without, also with
-    workers and after resuming."""
+    """Law: with ``until=0.5`` the first three of six steps have mixed batches and the others have unmixed ones, also
+    with workers and after resuming."""
     config = config.replace(probability=1.0)
     mixed, unmixed = batches_as_bytes(config), batches_as_bytes(None)
     assert not set(mixed) & set(unmixed)
@@ -132,7 +132,7 @@ def test_mixing_ends_before_the_training(config):
 
 
 def test_sequence_applies_its_mixes_in_turn():
-    """By hand: mosaic of four images and mixup of the result with a fifth, with the numbers of the same generator."""
+    """By hand: a mosaic of four images, and mixup of the result with a fifth, from the same generator."""
     dataset = CoordinateDataset()
     records = [dataset.read(index) for index in range(5)]
     result = build_mix(SEQUENCE, dataset).join(records, np.random.default_rng(2))

@@ -1,4 +1,4 @@
-"""Generated outlines: a class is a shape, and an image depends on its index alone."""
+"""Generated outlines: each class is an outline, and an image depends only on the config and its index."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def config(**changes) -> OutlinesConfig:
 
 
 def test_image_depends_on_seed_split_class_and_index_only():
-    """Law: equal in all, images are equal whatever was read before; different in one, they differ."""
+    """Law: images are equal if all of these are equal, whatever was read before, and differ if one of them differs."""
     few, many = build_dataset(config(count=3)), build_dataset(config())
     for index in (2, 0, 1):
         np.testing.assert_array_equal(many.read(index).image, few.read(index).image)
@@ -34,7 +34,7 @@ def test_labels_are_those_of_the_records():
 
 @pytest.mark.parametrize("first", [0, 3])
 def test_outline_of_a_class_does_not_depend_on_its_label_or_split(first, monkeypatch):
-    """Law: outline 3 is the first ring that is painted, whichever label it has; the second one is another."""
+    """Law: outline 3 has the same ring under any label and in either split; the ring that covers it is another."""
     painted = []
     monkeypatch.setattr(outlines, "_paint", lambda image, ring, *_: painted.append(ring))
     for split in ("train", "val"):

@@ -53,7 +53,8 @@ def test_targets_by_hand(config):
 
 
 def test_class_map_with_a_class_for_each_thing(config):
-    """By hand: things follow the stuff in their order, and crowds have their class if the config says so."""
+    """By hand: with ``semantic_things="each"`` the thing classes follow the stuff; with ``crowd="class"`` crowds have
+    their class."""
     data = build_dataset(config.replace(semantic_things="each", crowd="class"))
     assert data.classes["semantic"].names == ("sky", "road", "cat", "dog", "cow")
     expected = [[255, 255, 0, 0, 0, 0], [2, 2, 2, 0, 0, 0], [2, 2, 3, 0, 0, 0], [1] * 6]
@@ -131,7 +132,7 @@ def test_generated_scenes_are_read_back(generated):
 
 
 def test_command_writes_the_files_of_the_data_set(generated, tmp_path, capsys):
-    """Law: ``make-shapes --stuff`` writes what the data set writes, byte for byte, and says where."""
+    """Law: ``make-shapes --stuff`` writes the files of the data set, byte for byte, and prints their folder."""
     arguments = ["--train", "4", "--val", "2", "--size", "80", "--stuff"]
     assert main(["make-shapes", str(tmp_path / "out"), *arguments]) == 0
     assert "COCO panoptic: " in capsys.readouterr().out
@@ -141,7 +142,7 @@ def test_command_writes_the_files_of_the_data_set(generated, tmp_path, capsys):
 
 
 def test_checks_are_cached_until_a_file_changes(config, tmp_path, monkeypatch):
-    """Law: opened again it has the same arrays without reading the entries; a changed PNG file is checked again."""
+    """Law: opened again, a data set has the same arrays without reading the file; a changed PNG is checked again."""
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(panoptic_opening, "MIN_CACHED_BYTES", 0)
     first = build_dataset(config)
@@ -198,7 +199,7 @@ def test_bad_image_is_an_error_or_skipped_and_counted(name, config):
 
 BROKEN = {
     "isthing": (lambda c: c["categories"][0].pop("isthing"), "bad-category", "the category 'cat' has the isthing None"),
-    "no stuff": (lambda c: [each.update(isthing=1) for each in c["categories"]], "no-categories", "has isthing 0"),
+    "no stuff": (lambda c: [each.update(isthing=1) for each in c["categories"]], "no-categories", "isthing of 0"),
     "no categories": (lambda c: c.pop("categories"), "no-categories", "there is no list 'categories'"),
     "no annotations": (lambda c: c.pop("annotations"), "no-annotations", "there is no list 'annotations'"),
     "two entries": (

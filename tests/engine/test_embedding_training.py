@@ -56,7 +56,7 @@ def run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory) -> Path:
-    """Return a folder as LFW's: two images of each of three classes, and pairs in two folds."""
+    """Return a folder in LFW's layout: two images of each of three classes, and pairs in two folds."""
     root = tmp_path_factory.mktemp("lfw") / "people"
     for index in range(6):
         name = f"Outline_{index % 3}"
@@ -81,7 +81,8 @@ def test_run_is_evaluated_on_unseen_classes(run):
 
 
 def test_eval_command_and_results_file_give_the_scores_of_the_run(run, tmp_path):
-    """docs/faults.md row 136. Law: to the last digit, with the run, its results file, or the file and its config."""
+    """docs/faults.md row 136. Law: scoring the run, or its results file with the run or its config, gives the same
+    digits."""
     expected, results = read_scores(run / "eval.json"), ["--results", str(run / "results.json")]
     for arguments in ([str(run)], [str(run), *results], ["--data", str(run / "config.json"), *results]):
         assert eval_scores(arguments, tmp_path) == expected
@@ -170,8 +171,8 @@ def test_other_validation_classes_are_for_embeddings_only(tmp_path):
 
 
 def test_losses_on_unseen_classes_are_refused(tmp_path):
-    """By hand: a UsageError before the first step; with the trained classes they are computed."""
-    with pytest.raises(UsageError, match="val has other classes than train, so there are no losses on its images"):
+    """By hand: UsageError before the first step; validation losses are computed if val has the classes of train."""
+    with pytest.raises(UsageError, match="val has other classes than train, so validation losses cannot be computed"):
         train(tiny_embedder(evaluation={"losses": True}), tmp_path / "refused")
     known = TRAINED.replace(split="val")
     train(tiny_embedder(val={"dataset": known}, evaluation={"losses": True}), tmp_path / "run")
@@ -189,7 +190,7 @@ def test_start_from_copies_the_centers_of_known_classes(run, tmp_path):
 
 
 def test_eight_images_are_learned(tmp_path):
-    """Learning: after 20 steps each of 8 images of 4 classes has the other one of its class as its nearest."""
+    """Learning: after 20 steps the nearest neighbor of each of 8 images is the other image of its class."""
     data = {"dataset": TRAINED, "transform": UNCHANGED}
     schedule = ScheduleConfig(steps=20, warmup_steps=3, decay="cosine")
     recipe = {"batch_size": 8, "optimizer": AdamWConfig(lr=3e-3), "schedule": schedule}
@@ -200,7 +201,7 @@ def test_eight_images_are_learned(tmp_path):
 
 
 def recall_of_features(run: Path, config: ExperimentConfig) -> float:
-    """Return recall@1 of a run's pooled features on the validation data of a config, whatever the run's head is."""
+    """Return recall@1 of the pooled features of a run with any head, on the validation data of a config."""
     model, dataset = load_model(run, "cpu"), build_dataset(config.val.dataset)
     rows = []
     batches = eval_loader(dataset, config.val.transform, LoaderConfig(), batch_size=100, divisor=model.size_divisor)
@@ -218,7 +219,8 @@ def recall_of_features(run: Path, config: ExperimentConfig) -> float:
 
 @pytest.mark.slow
 def test_embeddings_find_unseen_classes_better_than_a_classifiers_features(tmp_path):
-    """Learning: with the same backbone, images and steps; the docstring of the config has the figures."""
+    """Learning: recall@1 is higher than that of a classifier's pooled features, with the same backbone, images and
+    steps. The docstring of the config has the figures."""
     config = load_config("arcface_r10t_outlines")
     recall = train(config, tmp_path / "arcface")["retrieval"]["recall@1"]
     known = {"dataset": {"classes_from": 0, "num_classes": config.train.dataset.num_classes}}

@@ -27,7 +27,7 @@ from ..helpers.runs import equal_tensors, newest_weights, read_metrics, start_tr
 
 @pytest.fixture(scope="module")
 def finished(shapes, tmp_path_factory) -> Path:
-    """Return the folder of a finished run, in a folder with its annotations."""
+    """Return the folder of a finished run; the folder above it has the annotations."""
     folder = tmp_path_factory.mktemp("keypoints")
     train(tiny_keypoint_config(shapes, folder), folder / "run")
     return folder / "run"
@@ -57,7 +57,7 @@ def test_evaluation_command_scores_keypoints(finished, tmp_path, capsys):
 
 
 def test_checkpoint_knows_the_skeleton(finished):
-    """By hand: names, connections and offset of the data set, for drawings and results of another data set."""
+    """By hand: it has the names, connections and offset of the data set, for predictions without the data set."""
     skeleton = open_checkpoint(finished).classes["detection"].skeleton
     assert skeleton == Skeleton(NAMES, edges=((0, 1), (1, 2)), flip_pairs=((0, 2),), offset=0.5)
 

@@ -121,7 +121,7 @@ def test_predict_draws_and_writes_all_parts(finished, scenes, tmp_path, capsys):
 
 
 def test_panoptic_run_resumes_exactly(finished, scenes, tmp_path):
-    """Law: a run that lost its last checkpoint, and repeats the last steps, ends with the same bits."""
+    """Law: a run that lost its last checkpoint and repeats the last steps ends with bit-identical weights."""
     shutil.copytree(finished, tmp_path / "run", symlinks=True)
     newest = max((tmp_path / "run" / "checkpoints").glob("step-*"))
     newest.rename(tmp_path / "removed")
@@ -156,7 +156,7 @@ def test_class_rows_are_copied_by_name(finished, scenes):
 
 
 def test_data_without_what_the_head_learns_from_is_refused(scenes, shapes):
-    """docs/faults.md row 148. By hand: UsageError that names both tasks, for either side."""
+    """docs/faults.md row 148. By hand: UsageError with the tasks of head and data, for each combination."""
     panoptic = build_dataset(experiment(scenes).val.dataset)
     boxes = build_dataset(tiny_config(shapes).val.dataset)
     head = experiment(scenes).model.head
@@ -168,7 +168,7 @@ def test_data_without_what_the_head_learns_from_is_refused(scenes, shapes):
 
 
 def test_model_of_a_config_has_the_classes_of_every_task():
-    """By hand: a model from a shipped config, and the error for a single number of classes."""
+    """By hand: the model of a shipped config, and the error if the class names are not given by task."""
     model = create_model("panoptic_fpn_r10t_shapes")
     assert {task: len(names) for task, names in model.class_names.items()} == {
         "panoptic": 12, "detection": 8, "semantic": 5,

@@ -1,4 +1,4 @@
-"""PointRend in the engine, for masks and for semantic maps at once: evaluated, resumed, and on two processes."""
+"""PointRend for masks and semantic maps, end to end: training, evaluation, resuming, and two processes."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_point_rend_run_is_evaluated(finished):
 
 
 def test_point_rend_resumes_exactly(finished, shapes, tmp_path):
-    """Law: two steps and the resumed rest end with the bits of four steps, although points are random."""
+    """Law: a run resumed after two of four steps ends bit-identical to an unbroken run, although points are random."""
     train(experiment(shapes), tmp_path / "run")
     newest = max((tmp_path / "run" / "checkpoints").glob("step-*"))
     newest.rename(tmp_path / "removed")
@@ -64,7 +64,7 @@ def test_point_rend_resumes_exactly(finished, shapes, tmp_path):
 
 @pytest.mark.slow
 def test_point_rend_does_not_depend_on_the_world_size(shapes, tmp_path):
-    """Law: the points of an image are drawn and chosen alike on whichever rank, and losses are normalized over all."""
+    """Law: the points of an image are the same on any rank, and losses are normalized over all ranks."""
     # AdamW would scale up what rounding leaves of gradients that are zero.
     config = experiment(shapes, recipe={"batch_size": 4, "optimizer": SGDConfig(lr=0.01)})
     train(config, tmp_path / "alone")

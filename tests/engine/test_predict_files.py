@@ -93,8 +93,8 @@ def test_categories_are_found_by_name():
 
 
 def test_background_needs_no_category():
-    """Symptom: a semantic model could not be predicted with ``--annotations``, whose file has no background. By hand:
-    it gets the id 0, or one that is not used."""
+    """Symptom: ``vertebra predict --annotations`` failed for semantic models, since the file has no background. By
+    hand: the background gets the id 0, or an unused id if 0 is taken."""
     classes = Classes(("background", "cat"), (0, 1))
     assert find_category_ids(classes, TRUTH, FILE).ids == (0, 10)
     cats = {"categories": [{"id": 0, "name": "cat"}, {"id": 3, "name": "dog"}]}

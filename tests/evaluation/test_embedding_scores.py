@@ -40,7 +40,7 @@ def cosine(first: list[float], second: list[float]) -> float:
 
 
 def test_results_row_of_an_embedding(tmp_path):
-    """Law: the decimals in a results file are short, and give the same float32."""
+    """Law: the numbers in a results file are short decimals that are read back as the same float32."""
     vector = torch.nn.functional.normalize(torch.randn(64, generator=torch.Generator().manual_seed(0)), dim=0)
     rows = to_embedding_results(Embedding(vector), "a.jpg")
     write_results(tmp_path / "results.json", rows)
@@ -152,8 +152,8 @@ def test_true_accept_rate_by_hand():
 
 
 def test_pair_without_result_is_wrong():
-    """docs/faults.md row 135. By hand: two pairs of NaN, one of each sort, are decided wrongly, and change no
-    threshold."""
+    """docs/faults.md row 135. By hand: two pairs with a similarity of NaN, one of the same class and one of different
+    classes, count as wrong decisions and do not change the threshold."""
     similarities = np.concatenate([SIMILARITIES, [np.nan, np.nan]])
     scores = evaluate_verification(similarities, np.append(SAME, [True, False]), np.append(FOLDS, [0, 0]))
     assert scores.summary["accuracy"] == pytest.approx((4 / 6 + 0.75 + 0.75) / 3)
@@ -168,8 +168,8 @@ def random_pairs(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def test_verification_equals_a_slow_loop():
-    """Oracle: a loop that tries a threshold between any two similarities on nine folds, and one over all thresholds for
-    the accept rates, on 2,000 pairs with ties."""
+    """Oracle: loops over all thresholds, for the accuracy of ten folds and for the true accept rates, on 2,000 pairs
+    with ties."""
     similarities, same, folds = random_pairs(2000)
     accuracies = []
     for fold in range(10):
@@ -232,7 +232,11 @@ BAD = {
     "text": ([{"image_id": 1, "embedding": [0.5, "1"]}], "bad-embedding", "not a list of numbers"),
     "truth value": ([{"image_id": 1, "embedding": [True, 1]}], "bad-embedding", "not a list of numbers"),
     "NaN": ([row(1, 0.5, math.nan)], "bad-embedding", "which is not finite"),
-    "another length": ([row(1, 1, 0), row(2, 1)], "bad-embedding", "entry 1 has an embedding of 1 numbers, the first"),
+    "another length": (
+        [row(1, 1, 0), row(2, 1)],
+        "bad-embedding",
+        "entry 1 has an embedding of 1 numbers, but the first",
+    ),
 }
 
 

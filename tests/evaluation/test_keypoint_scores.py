@@ -161,7 +161,7 @@ def test_missing_keypoints_are_unlabeled():
 
 
 def test_classes_without_keypoints_are_left_out():
-    """By hand: annotations and results of another class do not count, and need no keypoints."""
+    """By hand: annotations and results of a class without keypoints are neither scored nor checked for keypoints."""
     truth, result = one_object()
     truth["categories"].append({"id": 2, "name": "stone"})
     truth["annotations"].append({"id": 3, "image_id": 1, "category_id": 2, "bbox": [0, 0, 9, 9]})
@@ -178,7 +178,7 @@ def test_classes_without_keypoints_are_left_out():
         ("1 2 3", "not a list of x, y and score"),
         ([1, 2, None] * 2, "not a list of x, y and score"),
         ([1, 2, math.nan] * 2, "keypoints that are not finite"),
-        ([1, 2, 0.5], "has 1 keypoints, where the ground truth has 2"),
+        ([1, 2, 0.5], "has 1 keypoints, but the ground truth has 2"),
     ],
 )
 def test_bad_results_are_refused(keypoints, message):
@@ -193,12 +193,12 @@ def test_results_of_boxes_alone_cannot_be_scored_as_keypoints():
     """By hand: exit code 3 with the entry."""
     truth, result = one_object()
     box = {"image_id": 1, "category_id": 1, "score": 0.5, "bbox": [0, 0, 1, 1]}
-    with pytest.raises(DataError, match="entry 1 has 0 keypoints, where the ground truth has 2"):
+    with pytest.raises(DataError, match="entry 1 has 0 keypoints, but the ground truth has 2"):
         evaluate_coco(truth, [result, box], task="keypoints")
 
 
 def test_ground_truth_is_checked():
-    """docs/faults.md rows 147, 148. By hand: exit code 3 with the annotation."""
+    """docs/faults.md rows 149, 150. By hand: exit code 3 with the annotation."""
     truth, result = one_object()
     truth["annotations"][0]["keypoints"] = [1, 2, 3]
     with pytest.raises(DataError, match=r"malformed-keypoints.*ann_id=1.*3 numbers"):
@@ -209,7 +209,7 @@ def test_ground_truth_is_checked():
 
 
 def test_results_are_in_the_frame_of_the_file():
-    """By hand: a flat list of x, y and score for each keypoint, the offset of the data set subtracted from x and y."""
+    """By hand: a flat list of x, y and score of each keypoint; the offset of the data set is subtracted again."""
     keypoints = torch.tensor([[[10.5, 20.5, 0.25], [30.0, 40.0, 0.5]]])
     detections = Detections(torch.ones(1, 4).cumsum(1), torch.tensor([0]), torch.tensor([0.5]), keypoints=keypoints)
     (row,) = to_coco_results(detections, 4, (7,), keypoint_offset=0.5)

@@ -116,7 +116,8 @@ def test_crowds_excuse_predictions_of_their_class_only():
 
 
 def test_images_without_a_result_and_without_segments():
-    """docs/faults.md rows 124, 125, 135. By hand: no row counts as missed, an empty row too; nothing at all is None."""
+    """docs/faults.md rows 124, 125, 135. By hand: segments of an image without a row or with an empty row are missed;
+    without segments the scores are None."""
     truth = {1: segmentation([[1, 1]], Segment(1, 0, True)), 2: segmentation([[1, 0]], Segment(1, 0, True))}
     empty = segmentation([[0, 0]])
     scores = evaluate_panoptic(truth, rows_of({1: truth[1]}), CLASSES)
@@ -165,7 +166,7 @@ BAD = {
     "overlap": (
         lambda row: row["segments_info"].append({**row["segments_info"][0], "id": 8}),
         "overlapping-segments",
-        "segment 8, which covers 2 pixels that another",
+        "segment 8, which overlaps another segment in 2 pixels",
     ),
 }  # fmt: skip
 

@@ -58,7 +58,7 @@ BAD = {
     "too few lines": (
         "10\t300\n" + LFW.split("\n", 1)[1],
         "bad-pair-count",
-        "has 4 pairs, but line 1 states 10 folds of 300 pairs of one class and 300 of two, which are 6000",
+        "line 1 states 10 folds of 300 pairs of the same class and 300 of different classes, in total 6000",
     ),
     "too many lines": (LFW + "Bob\t1\t2\n", "bad-pair-count", "has 5 pairs, but line 1 states 2 folds of 1 pairs"),
     "two columns": (
@@ -74,7 +74,7 @@ BAD = {
     "order": (
         "1 1\nBob 4 Ann 1\nBob 1 2\n",
         "bad-pairs",
-        "line 2 has 4 columns, expected a name and two numbers, for images of one class",
+        "line 2 has 4 columns, expected a name and two numbers, for images of the same class",
     ),
     "not a number": (
         LFW.replace("Ann_Lee\t1\t3", "Ann_Lee\t1\tx"),
@@ -82,7 +82,7 @@ BAD = {
         "line 2 has the image numbers 1 and",
     ),
     "negative": (LFW.replace("Bob\t4", "Bob\t-4"), "bad-pairs", "line 3 has the image numbers -4 and 12"),
-    "contradiction": (LFW.replace("Bob\t4", "Ann_Lee\t4"), "bad-pairs", "line 3 has two images of 'Ann_Lee' among the"),
+    "contradiction": (LFW.replace("Bob\t4", "Ann_Lee\t4"), "bad-pairs", "line 3 has two images of 'Ann_Lee', but is"),
     "itself": (LFW.replace("Bob\t10\t2", "Bob\t2\t02"), "bad-pairs", "line 4 compares image 2 of 'Bob' with itself"),
 }
 

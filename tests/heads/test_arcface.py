@@ -41,7 +41,7 @@ def loss_of(config: ArcFaceConfig) -> torch.Tensor:
 
 
 def loss_by_formula(config: ArcFaceConfig) -> float:
-    """Return the mean cross-entropy over plain numbers, from the formulas of the papers."""
+    """Return the mean cross-entropy, computed in plain Python from the formulas of the papers."""
     centers, total = head_on_vectors(config).centers.weight.tolist(), 0.0
     for vector, label in zip(vectors().tolist(), LABELS, strict=True):
         cosines = [
@@ -61,7 +61,7 @@ def loss_by_formula(config: ArcFaceConfig) -> float:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_loss_equals_the_formula_by_hand(name):
-    """By hand: 1801.07698 Eq. 3 and 4, 1801.09414 Eq. 4, in plain numbers; an angle of one image is beyond pi."""
+    """By hand: 1801.07698 Eq. 3 and 4, and 1801.09414 Eq. 4; for one image, angle plus margin is beyond pi."""
     assert loss_of(CONFIGS[name]).item() == pytest.approx(loss_by_formula(CONFIGS[name]), rel=1e-5)
 
 
@@ -98,7 +98,7 @@ def test_loss_and_gradients_equal_pytorch_metric_learnings(name):
     ids=str,
 )
 def test_every_convention_changes_the_loss(change):
-    """Control: the comparison with the formula fails if one field alone differs."""
+    """Control: the comparison with the formula fails if a single field is changed."""
     expected = loss_by_formula(ArcFaceConfig())
     assert abs(loss_of(ArcFaceConfig(**change)).item() - expected) > 1e-3 * expected
 
@@ -112,8 +112,8 @@ def test_every_convention_changes_the_loss(change):
     ],
 )
 def test_margin_beyond_pi(rule, expected):
-    """By hand: an angle of 3.0 and a margin of 0.5 are beyond pi. At 2.0 only the easy margin, which ends at pi / 2,
-    leaves the cosine as it is; 1.5 is below that."""
+    """By hand: an angle of 3.0 plus the margin of 0.5 is beyond pi. At 2.0 only ``easy`` adds no margin, since the
+    angle is above pi / 2; at 1.5 all rules add it."""
     angles = (3.0, 2.0, 1.5)
     cosines = torch.tensor([[math.cos(angle), 0.3] for angle in angles])
     moved = add_margin(cosines, torch.zeros(3, dtype=torch.int64), ArcFaceConfig(beyond_pi=rule))
@@ -123,7 +123,7 @@ def test_margin_beyond_pi(rule, expected):
 
 @pytest.mark.parametrize(("factor", "margin"), [(1.0, 0.5), (0.9, 0.4), (1.35, 0.0), (1.0, 1.2)])
 def test_linear_rule_keeps_the_logit_falling(factor, margin):
-    """Law: a larger angle to the own center gives a smaller logit, for the formula as it stands not beyond pi."""
+    """Law: a larger angle to the true center gives a smaller logit, except with ``cosine`` beyond pi."""
     cosines = torch.linspace(0, math.pi, 500, dtype=torch.float64)[1:-1].cos()[:, None]
     config = ArcFaceConfig(angle_factor=factor, angular_margin=margin)
     zeros = torch.zeros(len(cosines), dtype=torch.int64)
@@ -136,7 +136,7 @@ def test_linear_rule_keeps_the_logit_falling(factor, margin):
 @pytest.mark.parametrize("cosine", [1.0, -1.0])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_gradient_is_finite_where_embedding_and_center_coincide(name, cosine):
-    """Law: the derivative of the arc cosine is infinite there, but not that of the loss."""
+    """Law: the gradient of the loss is finite there, although the derivative of the arc cosine is not."""
     cosines = torch.tensor([[cosine, 0.5]], requires_grad=True)
     add_margin(cosines, torch.tensor([0]), CONFIGS[name]).sum().backward()
     assert cosines.grad is not None and cosines.grad.isfinite().all()
@@ -154,7 +154,7 @@ def test_embedding_needs_no_label_and_has_unit_length():
 
 
 def test_padding_does_not_change_the_embedding():
-    """Law: features beyond an image, which depend on the other images of a batch, change nothing."""
+    """Law: features in the padding, which depend on the other images of the batch, do not change the embedding."""
     head = ArcFaceHead(PYRAMID, 4, ArcFaceConfig(channels=8)).eval()
     images = Images(torch.zeros(1, 3, 8, 16, dtype=torch.uint8), torch.tensor([[8, 7]]))
     features = {"c4": torch.randn(1, 3, 2, 4)}
@@ -206,7 +206,7 @@ def test_no_value_is_read_back_from_the_device():
     assert loss["loss_class"].shape == () and loss["target_angle"].shape == (2,) and len(predictions[1]) == 8
 
 
-def test_metric_is_the_angle_to_the_own_center():
+def test_metric_is_the_angle_to_the_true_center():
     """By hand: of two images, one at its center and one at a right angle to it."""
     head = head_on_vectors(ArcFaceConfig())
     head.centers.weight.data[:2] = torch.tensor([[0.0, 2.0, 0.0], [0.0, 0.0, 3.0]])

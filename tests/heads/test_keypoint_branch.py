@@ -106,7 +106,7 @@ def test_fixed_normalizer_divides_by_all_possible_keypoints():
 
 
 def test_untrained_loss_is_that_of_a_guess():
-    """By hand: heatmaps of zeros give ln(56 x 56)."""
+    """By hand: heatmaps of zeros give a loss of ln(56 x 56)."""
     features, samples, _, targets = scene()
     branch = build()
     nn.init.zeros_(branch.heatmaps.weight)
@@ -179,7 +179,7 @@ def test_detections_select_and_rescale_keypoints():
 
 
 def test_head_config_states_its_keypoints():
-    """By hand: COCO's unless others are named; none without a branch; a repeated name is refused."""
+    """By hand: COCO's keypoints by default, the given ones, or None without a branch; a repeated name is refused."""
     assert required_keypoints(RCNNConfig(keypoint=KeypointBranchConfig())) == COCO_KEYPOINTS
     assert required_keypoints(RCNNConfig()) is None
     with pytest.raises(ValueError, match="keypoints need unique names"):

@@ -164,7 +164,7 @@ def test_decoded_keypoints_equal_torchvisions():
 
 
 def test_negative_control_decoding():
-    """Control: the other rule gives other coordinates, at the same cells up to one."""
+    """Control: ``quarter`` gives other coordinates, most of them within 1.5 cells of torchvision's."""
     heatmaps, boxes = heatmaps_and_boxes()
     found, _ = decode_keypoints(heatmaps, boxes, "quarter")
     expected = heatmaps_to_keypoints(heatmaps, boxes)[0][..., :2]
@@ -236,7 +236,7 @@ def test_predictions_equal_torchvisions(pair):
 
 
 def test_losses_equal_torchvisions(pair):
-    """Oracle: torchvision's five losses in training mode, to 1e-3, relative; each side uses its own proposals."""
+    """Oracle: torchvision's five training losses, to a relative 1e-3; each model uses its own proposals."""
     theirs, ours = (model.train() for model in pair)
     pixels, images = random_images(SIZES)
     boxes = torch.tensor([[10.0, 12.0, 90.0, 70.0], [50.0, 20.0, 118.0, 79.0], [5.0, 40.0, 40.0, 78.0]])

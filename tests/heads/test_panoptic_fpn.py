@@ -194,7 +194,8 @@ def full_masks(boxes: list[list[float]], scores: list[float], labels: list[int])
 
 
 def test_merging_by_hand():
-    """By hand: exactly half covered stays, more than half goes; the score 0.5 stays; stuff needs the limit."""
+    """By hand: an object that is half covered is kept, one covered more is left out; one with a score of 0.5 is kept;
+    stuff is kept if it has the minimum area."""
     detections = full_masks(
         [[0, 0, 4, 4], [2, 0, 6, 4], [1, 0, 5, 4], [0, 4, 2, 8], [8, 4, 10, 8]],
         [0.9, 0.8, 0.7, 0.5, 0.49],

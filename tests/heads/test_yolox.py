@@ -119,7 +119,7 @@ def bce(logits: Tensor, targets: Tensor) -> float:
 
 
 def joined(head: YOLOXHead, features, images):
-    """Return the outputs of all levels in one."""
+    """Return the outputs of all levels, concatenated."""
     levels = head(features, images)
     return type(levels[0])(*(torch.cat(column, dim=-2) for column in zip(*levels, strict=True)))
 
@@ -162,7 +162,7 @@ def test_negative_control_losses(change, loss):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_matching_by_cost_equals_plain_loops(seed):
-    """Oracle: the rule of SimOTA in plain loops, with many objects that want the same few references."""
+    """Oracle: SimOTA in plain loops, with many objects that compete for the same few references."""
     generator = torch.Generator().manual_seed(seed)
     costs, iou = (torch.rand(12, 7, generator=generator) for _ in range(2))
     costs[:3] = math.inf
@@ -239,7 +239,7 @@ def test_object_between_the_points_is_matched(name):
 
 
 def test_l1_begins_late_in_the_training():
-    """By hand: no L1 loss before 95 % of the steps, its full value from there on, and always without a training."""
+    """By hand: there is no L1 loss before 95 % of the steps, and all of it after that and outside of training."""
     head, (features, images, targets) = random_head(YOLOXConfig()), batch()
     values = {}
     for progress in (0.0, 0.949, 0.95, 1.0):
@@ -250,7 +250,7 @@ def test_l1_begins_late_in_the_training():
 
 
 def test_image_without_objects_has_a_finite_loss():
-    """Law: nothing to divide by, and only the background to learn."""
+    """Law: without positive points the losses are finite, and only the objectness is trained."""
     head, (features, images, targets) = random_head(YOLOXConfig()).train(), batch()
     outputs = head.loss(features, images, [targets[2]] * 3)
     assert outputs["loss_box"] == outputs["loss_class"] == outputs["loss_l1"] == 0 < outputs["loss_objectness"]

@@ -1,4 +1,4 @@
-"""Panoptic segmentations: values that do not fit together are refused."""
+"""Panoptic segmentations: masks of segments, and refusal of inconsistent values."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_masks_of_segments():
     [
         ((CAT, SKY, CAT), r"segments need distinct ids above 0, got \[1, 7, 1\]"),
         ((CAT, SKY, Segment(0, 0, True)), "distinct ids above 0"),
-        ((CAT,), "the map has pixels of 7, which is no segment"),
+        ((CAT,), "the map has pixels of the id 7, but no segment has this id"),
     ],
 )
 def test_segments_that_do_not_fit_the_map_are_refused(segments, message):
