@@ -30,6 +30,7 @@ SPLIT = SplitConfig(
     dataset=CocoConfig(
         images=TINY_COCO / "train2017",
         annotations=TINY_COCO / "annotations" / "person_keypoints_train2017.json",
+        class_names=("person",),
         keypoints=CocoKeypointsConfig(min_labeled=1),
         subset=26,
     ),

@@ -22,7 +22,7 @@ from ..ops import paste_masks_in_chunks
 from ..structures import Detections
 from .coco_inputs import CocoInputs, Task, build_coco_inputs, group_entries
 from .keypoints import LIMIT as KEYPOINT_LIMIT
-from .keypoints import found_keypoints, keypoint_sigmas
+from .keypoints import keypoint_recall, keypoint_sigmas
 from .scores import Scores
 
 Engine = Literal["hotcoco", "pycocotools"]
@@ -107,7 +107,7 @@ def _score_keypoints(inputs: CocoInputs, engine: Engine, given_sigmas: Mapping[s
         summary |= {f"{metric}{size}": _mean(table[..., area]) for size, area in KEYPOINT_AREAS.items() if size}
     per_class = {name: _mean(precision[:, :, number, 0]) for number, name in enumerate(inputs.class_names)}
     truths, detections = (group_entries(part["annotations"]) for part in (inputs.ground_truth, inputs.detections))
-    found = found_keypoints(truths, detections, inputs.keypoint_names, sigmas)
+    found = keypoint_recall(truths, detections, inputs.keypoint_names, sigmas)
     return Scores(summary, per_class, _count(inputs, KEYPOINT_LIMIT), found)
 
 

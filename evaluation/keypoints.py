@@ -25,7 +25,7 @@ COCO_SIGMAS: Mapping[str, float] = dict(
     )
 )  # fmt: skip
 """The sigma of each COCO keypoint: the standard deviation of its annotations relative to the object's size."""
-OTHER_SIGMA = sum(COCO_SIGMAS.values()) / len(COCO_SIGMAS)
+DEFAULT_SIGMA = sum(COCO_SIGMAS.values()) / len(COCO_SIGMAS)
 """The sigma of a keypoint that COCO does not have: the mean of COCO's, 0.067."""
 LIMIT = 20
 """The maximum number of detections that are scored per image and class."""
@@ -40,14 +40,14 @@ Groups = Mapping[tuple[int, int], Sequence[Entry]]
 
 
 def keypoint_sigmas(names: Sequence[str], given: Mapping[str, float]) -> Float64[ndarray, " k"]:
-    """Return the sigma of each keypoint: the ``given`` one, else COCO's, else ``OTHER_SIGMA``.
+    """Return the sigma of each keypoint: the ``given`` one, else COCO's, else ``DEFAULT_SIGMA``.
 
     Raises DataError if ``given`` has a keypoint that is not in ``names``.
     """
     if unknown := sorted(given.keys() - set(names)):
         fix = f"correct evaluation.keypoint_sigmas; the keypoints are {', '.join(names)}"
         raise DataError(f"there is no keypoint {unknown[0]!r} in the ground truth", fix, case="unknown-keypoint")
-    return np.array([given.get(name, COCO_SIGMAS.get(name, OTHER_SIGMA)) for name in names])
+    return np.array([given.get(name, COCO_SIGMAS.get(name, DEFAULT_SIGMA)) for name in names])
 
 
 def keypoint_names(categories: Sequence[Entry]) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ def predicted_keypoints(result: Entry) -> dict[str, Any]:
     return {"keypoints": result["keypoints"], "bbox": [*low.tolist(), width, height], "area": width * height}
 
 
-def found_keypoints(
+def keypoint_recall(
     truths: Groups, detections: Groups, names: Sequence[str], sigmas: Float64[ndarray, " k"]
 ) -> dict[str, float | None]:
     """Return the fraction of labeled keypoints that are found, by name; None for a name without labeled keypoints.

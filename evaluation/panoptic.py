@@ -110,15 +110,15 @@ class ClassCounts:
 
     ious: list[float] = field(default_factory=list)
     """The IoU of each matched pair of segments (true positives)."""
-    missed: int = 0
+    false_negatives: int = 0
     """The number of true segments without a match (false negatives)."""
-    wrong: int = 0
+    false_positives: int = 0
     """The number of predicted segments without a match, except ignored ones (false positives)."""
 
     def quality(self) -> tuple[float, float, float] | None:
         """Return (PQ, SQ, RQ): panoptic, segmentation and recognition quality; None if the class does not occur."""
         matches = len(self.ious)
-        total = matches + 0.5 * self.missed + 0.5 * self.wrong
+        total = matches + 0.5 * self.false_negatives + 0.5 * self.false_positives
         if not total:
             return None
         # An exact sum does not depend on the order of the images.
@@ -185,7 +185,7 @@ def _count_image(
     """Add the segments of one image to the counts of their classes; return the number of ignored predictions."""
     if predicted is None:
         for segment in truth.segments:
-            counts[segment.label].missed += not segment.crowd
+            counts[segment.label].false_negatives += not segment.crowd
         return 0
     overlaps = _overlaps(truth, predicted)
     void, true_areas, areas = overlaps[0, 1:], overlaps[1:].sum(axis=1), overlaps[:, 1:].sum(axis=0)
@@ -199,7 +199,7 @@ def _count_image(
             column for column in np.flatnonzero(ious > MIN_IOU).tolist()
             if predicted.segments[column].label == segment.label
         ]  # fmt: skip
-        counts[segment.label].missed += not columns
+        counts[segment.label].false_negatives += not columns
         counts[segment.label].ious += ious[columns].tolist()
         matched.update(columns)
     # If a class has several crowds in an image, only the last one counts, as in panopticapi.
@@ -211,7 +211,7 @@ def _count_image(
         crowd_row = crowd_rows.get(segment.label)
         ignorable = void[column] + (0 if crowd_row is None else overlaps[crowd_row, column + 1])
         is_ignored = bool(ignorable / areas[column] > MAX_IGNORED)
-        counts[segment.label].wrong += not is_ignored
+        counts[segment.label].false_positives += not is_ignored
         ignored += is_ignored
     return ignored
 

@@ -171,7 +171,7 @@ def _read(path: Path) -> Checkpoint:
             state["step"],
             state["config"],
             state["inference"],
-            {task: Classes.of_json(values) for task, values in state["classes"].items()},
+            {task: Classes.from_json(values) for task, values in state["classes"].items()},
             image_id_digests=state["image_id_digests"],
             annotation_digests=state["annotation_digests"],
             origin=None if origin is None else WeightsOrigin(**origin),

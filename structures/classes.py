@@ -19,8 +19,8 @@ class Classes:
     """The keypoints of the objects; None if the data set has none."""
 
     @classmethod
-    def of_json(cls, values: Mapping[str, Any]) -> "Classes":
+    def from_json(cls, values: Mapping[str, Any]) -> "Classes":
         """Build the classes from fields read from JSON; those that older files lack get their defaults."""
         skeleton = values.get("skeleton")
         names, ids = tuple(values["names"]), tuple(values["ids"])
-        return cls(names, ids, values.get("num_things"), None if skeleton is None else Skeleton.of_json(skeleton))
+        return cls(names, ids, values.get("num_things"), None if skeleton is None else Skeleton.from_json(skeleton))

@@ -26,7 +26,7 @@ class Skeleton:
     """The value added to the coordinates of a file to get continuous pixels; see ``CocoKeypointsConfig.offset``."""
 
     @classmethod
-    def of_json(cls, values: Mapping[str, Any]) -> "Skeleton":
+    def from_json(cls, values: Mapping[str, Any]) -> "Skeleton":
         """Return the skeleton whose fields were written as JSON."""
         edges, flip_pairs = (tuple((first, second) for first, second in values[key]) for key in ("edges", "flip_pairs"))
         return cls(tuple(values["names"]), edges, flip_pairs, values["offset"])

@@ -73,7 +73,7 @@ class CocoAnnotations:
             tuple(facts["class_names"]),
             tuple(facts["category_ids"]),
             **{name: arrays[name] for name in _ARRAYS},
-            skeleton=None if facts["skeleton"] is None else Skeleton.of_json(facts["skeleton"]),
+            skeleton=None if facts["skeleton"] is None else Skeleton.from_json(facts["skeleton"]),
             masks=masks,
             polygon_masks=polygon_masks,
             entry=contents.entry,

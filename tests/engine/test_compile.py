@@ -10,6 +10,7 @@ import pytest
 
 from vertebra.heads import HEADS, MaskBranchConfig, RCNNConfig
 from vertebra.structures import FeatureInfo
+from vertebra.tools.compat_trial import num_classes_of
 
 from ..helpers.tiny import tiny_config
 
@@ -47,7 +48,7 @@ def test_dense_parts_cover_all_parameters_of_a_head(name):
     coarsest = {"c": 16, "p": 64}
     levels = {f"{kind}{n}": FeatureInfo(16, min(2**n, coarsest[kind])) for kind in coarsest for n in range(2, 7)}
     config = RCNNConfig(mask=MaskBranchConfig()) if name == "rcnn" else HEADS[name].config(name=name)
-    head = HEADS.build(config, levels, 3)
+    head = HEADS.build(config, levels, num_classes_of(config))
     dense_parts = map(head.get_submodule, head.dense_parts)
     assert set(head.parameters()) == {parameter for part in dense_parts for parameter in part.parameters()}
 

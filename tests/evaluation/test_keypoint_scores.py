@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
 from vertebra.evaluation import evaluate_coco, format_scores, to_coco_results
-from vertebra.evaluation.keypoints import COCO_SIGMAS, OTHER_SIGMA, keypoint_sigmas
+from vertebra.evaluation.keypoints import COCO_SIGMAS, DEFAULT_SIGMA, keypoint_sigmas
 from vertebra.formats import sort_results
 from vertebra.structures import COCO_KEYPOINTS, DataError, Detections
 
@@ -85,7 +85,7 @@ def test_custom_skeleton_uses_its_sigmas(engine):
     """Oracle: pycocotools with the sigmas given, and with COCO's value or the mean for the others."""
     names = ("nose", "tail", "left_wing")
     truth, results = random_data(names, seed=4)
-    sigmas = [COCO_SIGMAS["nose"], 0.2, OTHER_SIGMA]
+    sigmas = [COCO_SIGMAS["nose"], 0.2, DEFAULT_SIGMA]
     found = evaluate_coco(truth, results, engine, "keypoints", {"tail": 0.2})
     assert found.summary == reference(truth, results, sigmas)
     assert evaluate_coco(truth, results, engine, "keypoints").summary != found.summary
@@ -96,7 +96,7 @@ def test_custom_skeleton_uses_its_sigmas(engine):
 def test_default_sigmas_are_those_of_pycocotools():
     """Oracle: pycocotools' constants, by the name of each keypoint."""
     assert np.allclose(keypoint_sigmas(COCO_KEYPOINTS, {}), Params("keypoints").kpt_oks_sigmas, rtol=0, atol=1e-15)
-    assert pytest.approx(0.0669, abs=1e-4) == OTHER_SIGMA
+    assert pytest.approx(0.0669, abs=1e-4) == DEFAULT_SIGMA
 
 
 def one_object(names=("nose", "tail")) -> tuple[dict, dict]:

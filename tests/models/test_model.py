@@ -190,7 +190,8 @@ def test_every_shipped_config_builds(name):
     assert config.name == name
     with torch.device("meta"):
         model = create_model(name)
-    assert all(len(names) in (3, 5, 8, 9, 11, 12, 20, 21, 54, 80, 133, 1000) for names in model.class_names.values())
+    counts = {1, 3, 5, 8, 9, 11, 12, 20, 21, 54, 80, 100, 133, 1000}
+    assert {len(names) for names in model.class_names.values()} <= counts
     assert model.class_names
 
 
