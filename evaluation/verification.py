@@ -37,8 +37,10 @@ def best_threshold(similarities: Similarities, same: SameClass) -> float:
     """Return the threshold with the most right decisions when pairs of at least this similarity are accepted.
 
     It lies halfway between two neighboring similarities. Of several best ones it is the highest; infinity accepts no
-    pair, minus infinity accepts all.
+    pair, minus infinity accepts all. Without pairs it is infinity.
     """
+    if not len(same):
+        return float("inf")
     order = np.argsort(-similarities, kind="stable")
     similarities, same = similarities[order], same[order]
     # Accepting the k most similar pairs is right for those of one class, and rejecting the rest for the others.
