@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -159,17 +160,28 @@ def _list_images(root: Path, class_names: Sequence[str], report: DataReport) -> 
 def _find_pairs(path: Path, image_ids: Sequence[str], report: DataReport) -> list[ImagePair]:
     """Read a file of pairs, and replace the names of its images by their image ids.
 
-    Raises DataError for a pair with a missing image or, under the policy "skip", leaves the pair out and counts it.
+    Raises DataError for a pair with a missing image, or with one that several files have with different suffixes.
+    Under the policy "skip", leaves the pair out and counts it.
     """
-    id_of_name = {name.rpartition(".")[0]: name for name in image_ids}
+    ids_of_name = defaultdict(list)
+    for image_id in image_ids:
+        ids_of_name[image_id.rpartition(".")[0]].append(image_id)
     pairs = []
     for pair in read_pairs(path):
-        missing = [str(name) for name in (pair.first, pair.second) if name not in id_of_name]
-        if not missing:
-            first, second = (id_of_name[str(name)] for name in (pair.first, pair.second))
+        found = {str(name): ids_of_name.get(str(name), []) for name in (pair.first, pair.second)}
+        missing = [name for name, ids in found.items() if not ids]
+        ambiguous = [name for name, ids in found.items() if len(ids) > 1]
+        if not missing and not ambiguous:
+            (first,), (second,) = found.values()
             pairs.append(replace(pair, first=first, second=second))
         elif report.policy == "skip":
-            report.note("pair-without-image", missing[0])
+            report.note("pair-without-image" if missing else "ambiguous-pair", (missing or ambiguous)[0])
+        elif not missing:
+            files = " and ".join(found[ambiguous[0]])
+            raise DataError(
+                f"line {pair.line} names an image that is in several files, {files}", "remove all but one of them",
+                case="ambiguous-pair", file=path, image_id=ambiguous[0],
+            )  # fmt: skip
         else:
             raise DataError(
                 f"line {pair.line} names an image that is not in the data set", "correct the line, or add the image",

@@ -17,7 +17,7 @@ from .config import ExperimentConfig, experiment_config
 from .distributed.context import init_distributed
 from .logging.progress import ProgressDisplay
 from .loop.evaluate import evaluate, scores_as_json
-from .tasks import pick_task, require_classes, require_targets
+from .tasks import pick_task, require_classes, require_keypoint_sigmas, require_targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ def evaluate_run(
             raise UsageError("evaluating a model object needs a config, which names the data", "pass config=...")
         dataset = build_dataset(config.val.dataset, config.val.bad_data)
         require_targets(config.model.head, dataset)
+        require_keypoint_sigmas(config.evaluation, dataset)
         evaluated = evaluate(pick_task(model.head, dataset.classes), model, dataset, config)
         return {} if evaluated is None else scores_as_json(evaluated[1])
     result = evaluate_checkpoint(model, device, lambda stored: stored if config is None else config, imports=imports)
@@ -82,6 +83,7 @@ def evaluate_checkpoint(
             head = checkpoint.inference_config().model.head
             require_classes(head, checkpoint.classes, dataset.classes, ("the model", "the data"))
             require_targets(head, dataset)
+            require_keypoint_sigmas(config.evaluation, dataset)
             task = pick_task(model.head, dataset.classes)
         if console is None or not distributed.is_rank_zero:
             console = Console(quiet=True)

@@ -17,7 +17,7 @@ from .config import ExperimentConfig, SplitConfig, experiment_config
 from .distributed.context import DistributedContext
 from .loop.step import seed_step
 from .run_folder import RunFolder
-from .tasks import Task, pick_task, require_classes, require_targets
+from .tasks import Task, pick_task, require_classes, require_keypoint_sigmas, require_targets
 from .user_code import store_user_code
 
 Say = Callable[[str], None]
@@ -179,6 +179,7 @@ def _open_data(config: ExperimentConfig, folder: Path | None, say: Say) -> tuple
     val_set = _open_split(config.val, "val", folder and folder / "data_report_val.json", say)
     for dataset in (train_set, val_set):
         require_targets(config.model.head, dataset)
+    require_keypoint_sigmas(config.evaluation, val_set)
     require_classes(config.model.head, train_set.classes, val_set.classes)
     names, val_names = ([classes.names for classes in data.classes.values()] for data in (train_set, val_set))
     if config.evaluation.losses and names != val_names:

@@ -18,6 +18,8 @@ RECALLS = {"recall@1": 1, "recall@5": 5, "recall@10": 10}
 _BLOCK = 2**23
 """The number of similarities that are computed at a time, which take 64 MB."""
 
+MAX_VALUE = 2**63
+"""The exclusive upper bound of the values of embeddings, which keeps their lengths finite."""
 _NOT_FOUND = 2**62
 """The rank of an image that has no result, or of whose class no other image has one."""
 
@@ -129,8 +131,9 @@ def _check_results(results: Sequence[dict[str, Any]], ground_truth: Mapping[Any,
         types = set(map(type, vector)) if isinstance(vector, list) else set()
         if not types or bool in types or not all(issubclass(found, int | float) for found in types):
             return Problem("bad-embedding", f"has the embedding {vector!r:.80}, which is not a list of numbers")
-        if not np.isfinite(np.array(vector, np.float64)).all():
-            return Problem("bad-embedding", f"has the embedding {vector!r:.80}, which is not finite")
+        if not all(abs(number) < MAX_VALUE for number in vector):  # False for NaN
+            what = f"has the embedding {vector!r:.80}, which has a value that is not finite or beyond 2^63"
+            return Problem("bad-embedding", what)
         length = length or len(vector)
         if len(vector) != length:
             return Problem(

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
+from ..formats.checks import keypoint_names_problem
 from ..structures import COCO_KEYPOINTS, DataError
 
 COCO_SIGMAS: Mapping[str, float] = dict(
@@ -51,12 +52,18 @@ def keypoint_sigmas(names: Sequence[str], given: Mapping[str, float]) -> Float64
 
 
 def keypoint_names(categories: Sequence[Entry]) -> tuple[str, ...]:
-    """Return the keypoint names of the categories; raise DataError if none has keypoints, or if they differ."""
-    declared = [tuple(category["keypoints"]) for category in categories if category.get("keypoints")]
-    if not declared or set(declared) != {declared[0]}:
+    """Return the keypoint names of the categories.
+
+    Raises DataError if no category has keypoints, if they differ, or if they are not a list of unique names.
+    """
+    declared = [category["keypoints"] for category in categories if category.get("keypoints")]
+    for names in declared:
+        if (problem := keypoint_names_problem(names)) is not None:
+            raise DataError(problem.what, "correct the categories", case=problem.case)
+    if not declared or any(names != declared[0] for names in declared):
         what = "categories have different keypoints" if declared else "no category of the ground truth has keypoints"
         raise DataError(what, "give annotations with the same keypoints for every category", case="no-keypoints")
-    return declared[0]
+    return tuple(declared[0])
 
 
 def predicted_keypoints(result: Entry) -> dict[str, Any]:

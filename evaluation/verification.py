@@ -37,8 +37,10 @@ def best_threshold(similarities: Similarities, same: SameClass) -> float:
     """Return the threshold with the most correct decisions; pairs with at least this similarity are accepted.
 
     It lies halfway between two consecutive similarities. Of several equally good thresholds the highest is returned;
-    infinity accepts no pair, and minus infinity accepts all pairs.
+    infinity accepts no pair, and minus infinity accepts all pairs. Without pairs it is infinity.
     """
+    if not len(same):
+        return float("inf")
     order = np.argsort(-similarities, kind="stable")
     similarities, same = similarities[order], same[order]
     # gains[k]: correct decisions gained by accepting the k most similar pairs, compared with rejecting all pairs.

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple, TypeGuard
 
 from ..structures import is_number
 
+MAX_COORDINATE = 2**63
+"""The coordinates of keypoints are below it: their squares are finite, and so are they in single precision."""
+
 
 class Problem(NamedTuple):
     """A problem with an entry of a file: the short name of the case, and a description for error messages."""
@@ -95,6 +98,13 @@ def crowd_problem(crowd: Any) -> Problem | None:
     return Problem("bad-crowd", f"has the iscrowd {crowd!r:.80}, which is neither 0 nor 1")
 
 
+def keypoint_names_problem(names: Any) -> Problem | None:
+    """Check the ``keypoints`` of a category, a list of unique names."""
+    if isinstance(names, list) and all(map(is_text, names)) and len(set(names)) == len(names):
+        return None
+    return Problem("bad-category", f"keypoints need unique names; found {names!r:.120}")
+
+
 def keypoints_problem(keypoints: Any, labeled: Any, count: int) -> Problem | None:
     """Check the ``keypoints`` (x, y, visibility, ...) of an annotation, and ``labeled``, its ``num_keypoints``.
 
@@ -111,6 +121,8 @@ def keypoints_problem(keypoints: Any, labeled: Any, count: int) -> Problem | Non
         point = keypoints[3 * index : 3 * index + 3]
         if not all(map(is_number, point)) or not all(map(math.isfinite, point)):
             return Problem("bad-keypoint", f"has the keypoint {index} {point!r:.80}, which is not three finite numbers")
+        if max(map(abs, point)) >= MAX_COORDINATE:
+            return Problem("bad-keypoint", f"has the keypoint {index} {point!r:.80}, which is beyond 2^63")
         if point[2] not in (0, 1, 2):
             what = f"has the keypoint {index} {point}, whose visibility is not 0 (unlabeled), 1 (hidden) or 2 (visible)"
             return Problem("bad-visibility", what)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..structures import DataError, is_number
-from .checks import KnownIds, Problem, box_problem, id_problem
+from .checks import MAX_COORDINATE, KnownIds, Problem, box_problem, id_problem
 from .json_files import add_file_to_error, read_json, write_text
 from .rle import rle_problem
 
@@ -232,6 +232,8 @@ def _keypoints_problem(keypoints: Any) -> Problem | None:
         return Problem("bad-keypoints", what)
     if not all(map(math.isfinite, keypoints)):
         return Problem("bad-keypoints", "has keypoints that are not finite")
+    if max(map(abs, keypoints)) >= MAX_COORDINATE:
+        return Problem("bad-keypoints", "has keypoints beyond 2^63")
     return None
 
 

@@ -89,6 +89,8 @@ class PointRendBranch(RegionBranch):
         super().__init__()
         self.config, self.num_classes = config, num_classes
         require_levels("the PointRend branch", feature_info, config.levels)
+        if len(set(config.levels)) < len(config.levels):
+            raise ValueError(f"the PointRend branch reads each level once; got {config.levels}")
         self.strides = {level: feature_info[level].stride for level in config.levels}
         channels = sum(feature_info[level].channels for level in config.levels)
         self.convolution = nn.Conv2d(channels, config.channels, 2, stride=2)

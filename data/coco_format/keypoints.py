@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from pydantic import Field
 
-from ...formats.checks import Problem, is_text, keypoints_problem
+from ...formats.checks import MAX_COORDINATE, Problem, keypoint_names_problem, keypoints_problem
 from ...formats.coco import CocoKeypoints, Row, decode_blocks
 from ...structures import Config, DataError, Skeleton, UsageError, find_flip_pairs, suggest
 
@@ -52,8 +52,8 @@ def read_skeleton(
         if category["keypoints"] != names:
             what = f"the categories {first['name']!r} and {category['name']!r} have different keypoints"
             raise problem("different-keypoints", what, "select categories with the same keypoints with class_names")
-    if not isinstance(names, list) or not all(map(is_text, names)) or len(set(names)) < len(names):
-        raise problem("bad-category", f"keypoints need unique names; found {names!r:.120}")
+    if (fault := keypoint_names_problem(names)) is not None:
+        raise problem(*fault)
     if not isinstance(edges, list) or not all(_is_edge(edge, len(names)) for edge in edges):
         what = f"a skeleton is a list of pairs of keypoint numbers from 1 to {len(names)}; found {edges!r:.120}"
         raise problem("bad-category", what)
@@ -106,7 +106,7 @@ class KeypointReader:
                     listed[row] = entry
             values = np.array([entry.keypoints for entry in listed.values()]).reshape(len(listed), self.count, 3)
             declared = np.array([entry.num_keypoints for entry in listed.values()], float)  # None becomes NaN
-            valid = (np.abs(values) < 2**63).all(axis=(1, 2)) & np.isin(values[..., 2], (0, 1, 2)).all(axis=1)
+            valid = (np.abs(values) < MAX_COORDINATE).all(axis=(1, 2)) & np.isin(values[..., 2], (0, 1, 2)).all(axis=1)
             valid &= np.isnan(declared) | (declared == (values[..., 2] > 0).sum(axis=1))
             indices = np.array(list(listed), np.int64)[valid]
             self._values[indices], self.suspect[indices] = values[valid], False

@@ -18,7 +18,8 @@ from ...heads import (
     target_task_of_head,
     task_of_head,
 )
-from ...structures import Classes, DataError, UsageError
+from ...structures import Classes, DataError, UsageError, suggest
+from ..config import EvaluationConfig
 from .base import TASKS, Rows, Task
 from .classification import ClassificationTask
 from .detection import DetectionTask
@@ -39,6 +40,7 @@ __all__ = [
     "Task",
     "pick_task",
     "require_classes",
+    "require_keypoint_sigmas",
     "require_targets",
     "results_files",
     "task_of_results",
@@ -96,6 +98,16 @@ def _require_keypoints(names: tuple[str, ...], dataset: Dataset) -> None:
             f"{', '.join(dataset.skeleton.names)}",
             "set names in the head's keypoint branch to those of the data set, in the same order",
         )
+
+
+def require_keypoint_sigmas(evaluation: EvaluationConfig, dataset: Dataset) -> None:
+    """Raise UsageError if ``keypoint_sigmas`` has a keypoint that the data set does not have."""
+    skeletons = [classes.skeleton for classes in dataset.classes.values() if classes.skeleton is not None]
+    names = [name for skeleton in skeletons for name in skeleton.names]
+    for name in evaluation.keypoint_sigmas:
+        if name not in names:
+            fix = suggest(name, names) if names else "leave it out: the data set provides no keypoints"
+            raise UsageError(f"evaluation.keypoint_sigmas: there is no keypoint {name!r}", fix)
 
 
 def require_classes(

@@ -116,6 +116,7 @@ FAULTS = {
         "bad-keypoint",
         "keypoint 2 .*not three finite numbers",
     ),
+    "huge": ({"keypoints": [1e308, 1, 2, *[0] * 6]}, "bad-keypoint", r"keypoint 0 .*beyond 2\^63"),
     "visibility": ({"keypoints": [1, 2, 3, *[0] * 6]}, "bad-visibility", "visibility is not 0"),
     "half visible": ({"keypoints": [1, 2, 0.5, *[0] * 6]}, "bad-visibility", "visibility is not 0"),
     "count": ({"num_keypoints": 3}, "keypoint-count", "num_keypoints 3, but 2 keypoints"),

@@ -71,6 +71,22 @@ def test_pair_with_a_missing_image_is_an_error_or_skipped_and_counted(fault, tmp
     assert dataset.report.as_json()["noted"]["pair-without-image"] == {"count": 1, "ids": ["Ann/Ann_0009"]}
 
 
+def test_pair_of_an_image_in_two_files_is_an_error_or_skipped_and_counted(tmp_path):
+    """Symptom: the file that came last was used without a message. docs/faults.md row 155. By hand: exit code 3 with
+    both files; or the pair is left out."""
+    root = write_people(tmp_path / "people")
+    Image.new("RGB", (16, 12)).save(root / "Ann" / "Ann_0003.png")
+    with pytest.raises(DataError) as caught:
+        open_people(root)
+    assert caught.value.exit_code == 3 and str(caught.value) == (
+        f"ambiguous-pair: {tmp_path / 'pairs.txt'}: image_id=Ann/Ann_0003: line 3 names an image that is in several "
+        "files, Ann/Ann_0003.jpg and Ann/Ann_0003.png: remove all but one of them"
+    )
+    dataset = open_people(root, "skip")
+    assert len(dataset.pairs) == 3
+    assert dataset.report.as_json()["noted"]["ambiguous-pair"] == {"count": 1, "ids": ["Ann/Ann_0003"]}
+
+
 def test_pairs_of_other_images_are_an_error_even_with_skip(tmp_path):
     """docs/faults.md row 155. By hand: exit code 3, because no pair is left."""
     root = write_people(tmp_path / "people", "1 1\nCy 1 2\nCy 1 Di 1\n")

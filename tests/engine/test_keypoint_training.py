@@ -23,6 +23,7 @@ from vertebra.tools.cli import main
 
 from ..helpers.keypoint_shapes import NAMES, tiny_keypoint_config
 from ..helpers.runs import equal_tensors, newest_weights, read_metrics, start_training
+from ..helpers.tiny import tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +164,18 @@ def test_data_without_keypoints_are_refused(shapes, tmp_path):
     message = "predicts the keypoints right_side, top, left_side, but the data set has left_side, top, right_side"
     with pytest.raises(UsageError, match=message):
         require_targets(other, dataset)
+
+
+def test_sigma_of_an_unknown_keypoint_is_refused_before_the_first_step(finished, shapes, tmp_path):
+    """Symptom: a finished training ended without scores. docs/faults.md row 151. By hand: exit code 2 with the nearest
+    keypoint, for a training and for an evaluation, also with data that have no keypoints."""
+    config = tiny_keypoint_config(shapes, tmp_path, evaluation={"keypoint_sigmas": {"top_side": 0.1}})
+    message = r"evaluation\.keypoint_sigmas: there is no keypoint 'top_side': "
+    with pytest.raises(UsageError, match=message + "did you mean"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    with pytest.raises(UsageError, match=message + "did you mean"):
+        evaluate_run(finished, config)
+    boxes = tiny_config(shapes, evaluation={"keypoint_sigmas": {"top_side": 0.1}})
+    with pytest.raises(UsageError, match=message + "leave it out: the data set provides no keypoints"):
+        train(boxes, tmp_path / "boxes")

@@ -133,6 +133,7 @@ def test_verification_by_hand():
 
 def test_best_threshold_by_hand():
     """By hand: halfway between neighbors; infinity if rejecting all pairs is best; equal ones are not separated."""
+    assert best_threshold(np.zeros(0), np.zeros(0, bool)) == math.inf
     assert best_threshold(np.array([0.9, 0.5, 0.1]), np.array([True, True, False])) == pytest.approx(0.3)
     assert best_threshold(np.array([0.9, 0.5]), np.array([False, False])) == math.inf
     assert best_threshold(np.array([0.9, 0.5]), np.array([True, True])) == -math.inf
@@ -158,6 +159,16 @@ def test_pair_without_result_is_wrong():
     scores = evaluate_verification(similarities, np.append(SAME, [True, False]), np.append(FOLDS, [0, 0]))
     assert scores.summary["accuracy"] == pytest.approx((4 / 6 + 0.75 + 0.75) / 3)
     assert scores.counts["pairs_without_result"] == 2
+
+
+def test_folds_without_results_are_scored():
+    """docs/faults.md rows 124, 135. By hand: all pairs are wrong without results; with results of one fold alone, its
+    threshold comes from no pair and accepts none."""
+    nothing = np.full(len(SAME), np.nan)
+    assert evaluate_verification(nothing, SAME, FOLDS).summary["accuracy"] == 0
+    first = FOLDS < 1
+    scores = evaluate_verification(np.where(first, SIMILARITIES, np.nan), SAME, FOLDS)
+    assert scores.summary["accuracy"] == pytest.approx((~SAME[first]).mean() / len(set(FOLDS)))
 
 
 def random_pairs(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -231,7 +242,10 @@ BAD = {
     "empty": ([row(1)], "bad-embedding", r"\[\], which is not a list of numbers"),
     "text": ([{"image_id": 1, "embedding": [0.5, "1"]}], "bad-embedding", "not a list of numbers"),
     "truth value": ([{"image_id": 1, "embedding": [True, 1]}], "bad-embedding", "not a list of numbers"),
-    "NaN": ([row(1, 0.5, math.nan)], "bad-embedding", "which is not finite"),
+    "NaN": ([row(1, 0.5, math.nan)], "bad-embedding", "not finite"),
+    "infinite": ([row(1, 0.5, -math.inf)], "bad-embedding", "not finite"),
+    "huge": ([row(1, 0.5, -1e200)], "bad-embedding", r"beyond 2\^63"),
+    "beyond floats": ([row(1, 10**400, 0.5)], "bad-embedding", r"beyond 2\^63"),
     "another length": (
         [row(1, 1, 0), row(2, 1)],
         "bad-embedding",

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import math
+import re
 
 import numpy as np
 import pytest
@@ -178,6 +179,7 @@ def test_classes_without_keypoints_are_left_out():
         ("1 2 3", "not a list of x, y and score"),
         ([1, 2, None] * 2, "not a list of x, y and score"),
         ([1, 2, math.nan] * 2, "keypoints that are not finite"),
+        ([1, -1e300, 1] * 2, r"keypoints beyond 2\^63"),
         ([1, 2, 0.5], "has 1 keypoints, but the ground truth has 2"),
     ],
 )
@@ -205,6 +207,15 @@ def test_ground_truth_is_checked():
         evaluate_coco(truth, [result], task="keypoints")
     del truth["categories"][0]["keypoints"]
     with pytest.raises(DataError, match=r"no-keypoints: .*no category of the ground truth has keypoints"):
+        evaluate_coco(truth, [result], task="keypoints")
+
+
+@pytest.mark.parametrize("names", [5, "ab", {"a": 1}, [["a"], ["b"]], ["a", "a"]])
+def test_keypoints_of_a_category_that_are_no_list_of_names_are_refused(names):
+    """docs/faults.md row 149. By hand: exit code 3 with what was found, as when a data set is opened."""
+    truth, result = one_object()
+    truth["categories"][0]["keypoints"] = names
+    with pytest.raises(DataError, match=f"bad-category: keypoints need unique names; found {re.escape(repr(names))}"):
         evaluate_coco(truth, [result], task="keypoints")
 
 

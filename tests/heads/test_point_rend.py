@@ -227,6 +227,12 @@ def test_missing_level_is_refused():
         PointRendBranch({"p3": INFO["p3"]}, CLASSES)
 
 
+def test_repeated_level_is_refused():
+    """Symptom: the first step ended with an error of a convolution. By hand: ValueError at construction."""
+    with pytest.raises(ValueError, match=r"the PointRend branch reads each level once; got \('p3', 'p3'\)"):
+        PointRendBranch(INFO, CLASSES, PointRendBranchConfig(levels=("p3", "p3")))
+
+
 def small_head(**changes) -> RCNNHead:
     """Return a small R-CNN with PointRend."""
     torch.manual_seed(0)
