@@ -46,7 +46,8 @@ class PanopticTask(Task[PanopticSegmentation], WritesFiles):
 
     def write_files(self, rows: Rows, results: Path, file_names: Mapping[Any, str]) -> list[str]:
         """Write the results in COCO's panoptic format: ``panoptic.json``, and a PNG file per image in ``panoptic``."""
-        folder = results.with_name(results.stem.replace("results", "panoptic"))
+        part = results.stem.removeprefix("results").removeprefix("_panoptic")
+        folder = results.with_name(f"panoptic{part}")
         folder.mkdir(exist_ok=True)
         images, annotations = [], []
         for row in rows:
