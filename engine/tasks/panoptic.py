@@ -19,7 +19,7 @@ from .base import TASKS, Rows, Task, WritesFiles
 
 @TASKS.register("panoptic")
 class PanopticTask(Task[PanopticSegmentation], WritesFiles):
-    """Panoptic segmentation; a prediction is a map of segment ids at the size of the image, with the segments."""
+    """Panoptic segmentation; a prediction is a map of segments of the image's size."""
 
     row_field: ClassVar[str] = "segments_info"
 
@@ -46,8 +46,8 @@ class PanopticTask(Task[PanopticSegmentation], WritesFiles):
 
     def write_files(self, rows: Rows, results: Path, file_names: Mapping[Any, str]) -> list[str]:
         """Write the results in COCO's panoptic format: ``panoptic.json``, and a PNG file per image in ``panoptic``."""
-        head = results.stem.removeprefix("results").removeprefix("_")
-        folder = results.with_name("panoptic" if head in ("", "panoptic") else f"panoptic_{head}")
+        part = results.stem.removeprefix("results").removeprefix("_panoptic")
+        folder = results.with_name(f"panoptic{part}")
         folder.mkdir(exist_ok=True)
         images, annotations = [], []
         for row in rows:
@@ -65,7 +65,7 @@ class PanopticTask(Task[PanopticSegmentation], WritesFiles):
         return [f"{folder.name}.json"]
 
     def _truth(self, record: Record) -> PanopticSegmentation:
-        """Return the ground-truth segmentation of a record, from its objects and class map; crowds are void."""
+        """Return the segments of a record's objects and class map; crowds are void."""
         assert record.objects is not None and record.semantic is not None, "a panoptic data set has objects and stuff"
         ids = np.full(record.semantic.shape, VOID, np.int32)
         segments: list[Segment] = []
