@@ -41,11 +41,9 @@ CONFIGS = {
     for config in (
         ArcFaceConfig, AuxiliaryConfig, BoxBranchConfig, CocoKeypointsConfig, CocoPanopticConfig, DeepLabConfig,
         FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig, PanopticFPNConfig,
-        PanopticMergeConfig, ResizeConfig, ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, SemanticConfig,
-        SemanticLossConfig, SGDConfig, YOLOXConfig,
-        AuxiliaryConfig, BoxBranchConfig, DeepLabConfig, FCOSConfig, FPNConfig, InputConfig, MaskBranchConfig,
-        PointHeadConfig, PointRefinementConfig, PointRendBranchConfig, RCNNConfig, RPNConfig, ResNetConfig,
-        ResizeConfig, RetinaNetConfig, RoIAlignConfig, SGDConfig, SemanticConfig, SemanticLossConfig, YOLOXConfig,
+        PanopticMergeConfig, PointHeadConfig, PointRefinementConfig, PointRendBranchConfig, RCNNConfig, ResizeConfig,
+        ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, SemanticConfig, SemanticLossConfig, SGDConfig,
+        YOLOXConfig,
     )
 }  # fmt: skip
 
