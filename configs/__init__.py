@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ..engine import ExperimentConfig, parse_config
 from ..formats import require_unique_keys
+from ..heads import MultiHeadConfig, predicted_tasks_of_head
 from ..inference import import_user_code, run_file
 from ..models import Model, build_model
 from ..structures import UsageError, revalidate, suggest, usage_error_from_validation
@@ -87,9 +88,15 @@ def create_model(name: str | os.PathLike[str], num_classes: int | None = None) -
     """Build the model of a config with random weights.
 
     ``name`` is the name of a shipped config or a file, as for :func:`load_config`. The model has ``num_classes``
-    classes, or the classes of the config's training data if that is None.
+    classes, or the classes of the config's training data if that is None. Raises UsageError if ``num_classes`` is given
+    for a model that has the classes of several tasks.
     """
     config = load_config(name)
-    if num_classes is not None:
-        return build_model(config.model, [f"class {label}" for label in range(num_classes)])
-    return build_model(config.model, config.train.dataset.classes())
+    if num_classes is None:
+        return build_model(config.model, config.train.dataset.classes())
+    if len(predicted_tasks_of_head(config.model.head.name)) > 1 or isinstance(config.model.head, MultiHeadConfig):
+        raise UsageError(
+            f"{name} has the classes of several tasks, and one num_classes={num_classes} does not say of which",
+            "leave it out, or call vertebra.models.build_model(config.model, {task: class names})",
+        )
+    return build_model(config.model, [f"class {label}" for label in range(num_classes)])

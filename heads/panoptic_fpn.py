@@ -39,7 +39,7 @@ class PanopticFPNConfig(HeadConfig, LearnsMasks):
 
     @model_validator(mode="after")
     def _check_masks(self) -> "PanopticFPNConfig":
-        if self.instances.mask is None:
+        if self.instances.mask is None and self.instances.point_rend is None:
             raise ValueError("panoptic segments are masks: give instances a mask branch, mask=MaskBranchConfig()")
         if self.mask_format != "bitmaps":
             raise ValueError(

@@ -86,9 +86,14 @@ def test_parts_equal_the_separate_heads_with_the_same_weights():
         assert torch.equal(prediction["semantic"].windows[0].grid, logits.windows[0].grid)
 
 
-def test_prediction_is_merged_in_pixels_of_the_original_image():
+@pytest.mark.parametrize(
+    "instances",
+    [RCNN, RCNN.replace(mask=None, point_rend={"grid": 4, "fc": (16,)})],
+    ids=["mask", "point_rend"],
+)
+def test_prediction_is_merged_in_pixels_of_the_original_image(instances):
     """Law: the segments are those of merging the converted parts; all three predictions have the original size."""
-    head = build(PanopticFPNConfig(instances=RCNN, semantic=SEMANTIC, merge=PanopticMergeConfig(stuff_area=10)))
+    head = build(PanopticFPNConfig(instances=instances, semantic=SEMANTIC, merge=PanopticMergeConfig(stuff_area=10)))
     with torch.no_grad():
         prediction = head.predict(features_of(PYRAMID, 64, 96), IMAGES)[1]
     converted = to_original(prediction, (48, 64), (60, 80))

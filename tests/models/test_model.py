@@ -201,6 +201,13 @@ def test_unknown_config_suggests_the_nearest():
         load_config("quikstart")
 
 
+@pytest.mark.parametrize("name", ["panoptic_fpn_r10t_shapes", "mask_rcnn_semantic_fpn_r10t_shapes"])
+def test_one_number_of_classes_for_several_tasks_is_refused(name):
+    """By hand: UsageError that says what to call instead."""
+    with pytest.raises(UsageError, match=r"the classes of several tasks, .*: leave it out, or call"):
+        create_model(name, num_classes=3)
+
+
 def test_input_of_the_config_overrides_that_of_the_weights():
     """Law: without an input in the config, the backbone's is used; with one, the config's, and it is stored."""
     values = {"backbone": {"name": "resnet14t", "style": "caffe"}, "neck": {"name": "fpn"}, "head": {"name": "rcnn"}}
