@@ -36,7 +36,7 @@ SPLIT = SplitConfig(
     ),
     transform=ResizeConfig(short_sides=(160,), long_side=240),
 )
-"""Of the first 26 images, 16 have persons with labeled keypoints."""
+"""The images of training and evaluation: the 16 of the first 26 that have persons with labeled keypoints."""
 
 CONFIG = ExperimentConfig(
     name="keypoint_rcnn_r10t_fpn_tiny_coco",

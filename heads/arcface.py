@@ -50,7 +50,7 @@ class ArcFaceConfig(HeadConfig):
     scale: float = Field(default=64.0, gt=0)
     """The factor of all logits, an inverse temperature."""
     beyond_pi: Literal["linear", "easy", "cosine"] = "linear"
-    """What to do where angle plus margin exceeds pi, beyond which the cosine would rise again. ``linear``: subtract
+    """The rule for angles that exceed pi with the margin, where the cosine would rise again. ``linear``: subtract
     ``angular_margin * sin(angular_margin)`` from the cosine of the angle there (InsightFace's MXNet code,
     pytorch-metric-learning). ``easy``: add the margin only to angles below pi / 2 (InsightFace's ``easy_margin``).
     ``cosine``: apply the formula everywhere (InsightFace's PyTorch code, which also takes the derivative of the angular

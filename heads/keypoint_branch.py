@@ -47,7 +47,7 @@ class KeypointBranchConfig(RegionBranchConfig):
     norm: NormKind = "none"
     """The norm after each of these convolutions."""
     normalizer: Literal["labeled", "fixed"] = "labeled"
-    """What the summed loss is divided by. ``labeled``: the number of labeled keypoints inside their regions
+    """The divisor of the summed loss. ``labeled``: the number of labeled keypoints inside their regions
     (torchvision; detectron2's default). ``fixed``: images x maximum number of positive samples per image x keypoints
     (detectron2 with ``NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS=False``)."""
     loss_weight: NonNegative = 1.0

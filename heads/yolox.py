@@ -63,7 +63,7 @@ class YOLOXConfig(HeadConfig):
     activation: ActivationKind = "silu"
     """The activation after each norm."""
     positive_region: Literal["center", "center_and_box"] = "center"
-    """Which points can be positive for an object. ``center``: those near the center of its box. ``center_and_box``:
+    """The points that can be positive for an object. ``center``: those near the center of its box. ``center_and_box``:
     those near the center and inside the box; points that satisfy only one of the two conditions are used if no others
     are left (YOLOX before 0.3, mmdetection)."""
     center_radius: float = Field(default=1.5, gt=0)
