@@ -32,10 +32,10 @@ def predict_files(
 
     Writes to ``output`` a picture of each image, the results files, and ``images.json`` with the id of each image.
     Panoptic segmentations are also written in COCO's panoptic format, and embeddings to ``vectors.npz``, with the file
-    names of the images (see :func:`write_vectors`).
-    Image ids count from 1. With ``annotations``, a COCO file, image ids (matched by file name) and category ids
-    (matched by class name) are those of that file, so that the results can be scored against it. Raises UsageError if
-    an image or a class is missing in that file, or if a picture would overwrite an image.
+    names of the images (see :func:`write_vectors`). Image ids count from 1. With ``annotations``, a COCO file, image
+    ids (matched by file name) and category ids (matched by class name) are those of that file, so that the results can
+    be scored against it. Raises UsageError if an image or a class is missing in that file, or if a picture would
+    overwrite an image.
     """
     pictures = _choose_pictures(files, output)
     names, classes = [name for _, name in files], predictor.checkpoint.classes
@@ -58,7 +58,7 @@ def predict_files(
     results = write_results_files(task, rows, output, dict(zip(image_ids, names, strict=True)))
     write_json(output / "images.json", entries)
     origin = "count from 1 and match no annotation file" if annotations is None else f"are those of {annotations}"
-    say(f"image ids in {', '.join(results)} {origin}; images.json lists them with their file names")
+    say(f"image ids {origin}; images.json lists them with their file names")
     return results
 
 

@@ -63,7 +63,7 @@ def test_predictions_without_annotations_number_the_images(run, shapes, tmp_path
     out = tmp_path / "out"
     assert main(["predict", str(run), str(shapes / "val"), "--output", str(out), "--device", "cpu"]) == 0
     assert [image["id"] for image in json.loads((out / "images.json").read_text())] == [1, 2, 3, 4]
-    assert "image ids in results.json count from 1 and match no annotation file" in capsys.readouterr().out
+    assert "image ids count from 1 and match no annotation file" in capsys.readouterr().out
 
 
 def test_image_missing_from_the_annotations_is_refused(run, shapes, tmp_path, capsys):
