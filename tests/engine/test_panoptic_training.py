@@ -174,7 +174,7 @@ def test_model_of_a_config_has_the_classes_of_every_task():
         "panoptic": 12, "detection": 8, "semantic": 5,
     }  # fmt: skip
     with pytest.raises(ValueError, match="give the class names as a dict by task"):
-        create_model("panoptic_fpn_r10t_shapes", num_classes=3)
+        build_model(load_config("panoptic_fpn_r10t_shapes").model, ["a", "b", "c"])
 
 
 @pytest.mark.slow
