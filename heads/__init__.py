@@ -33,6 +33,7 @@ from .retinanet import RetinaNetConfig, RetinaNetHead
 from .rpn import RPN, RPNConfig, proposal_recall
 from .semantic import (
     TORCHVISION_DEEPLAB,
+    TORCHVISION_FCN,
     AuxiliaryConfig,
     DeepLabConfig,
     DeepLabHead,
@@ -68,6 +69,7 @@ __all__ = [
     "RPN",
     "TORCHVISION",
     "TORCHVISION_DEEPLAB",
+    "TORCHVISION_FCN",
     "TORCHVISION_FCOS",
     "TORCHVISION_KEYPOINT",
     "TORCHVISION_MASK",

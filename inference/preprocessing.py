@@ -92,6 +92,5 @@ def preprocess_image(image: Photo, preprocessing: ImagePreprocessing) -> Photo:
         )
         top, left = (rows - preprocessing.size) // 2, (columns - preprocessing.size) // 2
         return resized[top : top + preprocessing.size, left : left + preprocessing.size]
-    scale = min(preprocessing.short_side / min(height, width), preprocessing.long_side / max(height, width))
-    rows, columns = (max(1, int(side * scale + 0.5)) for side in (height, width))  # rounds to nearest, as detectron2
+    rows, columns = preprocessing.output_size(height, width)
     return cv2.resize(image, (columns, rows), interpolation=cv2.INTER_LINEAR)

@@ -44,12 +44,12 @@ from .field_table import FieldTable, require_one_per_box
 from .images import MAX_PIXELS, Images
 from .input import CAFFE_INPUT, InputConfig
 from .instances import FieldCheck, Instances, TensorGroup, declare_instance_field
-from .keypoints import COCO_KEYPOINTS, HIDDEN, UNLABELED, VISIBLE, Skeleton, find_flip_pairs
+from .keypoints import COCO_KEYPOINTS, COCO_SKELETON, HIDDEN, UNLABELED, VISIBLE, Skeleton, find_flip_pairs
 from .masks import MaskFormat, PasteRule, RoIMasks
 from .numbers import is_number
 from .panoptic import VOID, PanopticMergeConfig, PanopticParts, PanopticSegmentation, Segment
 from .polygons import PolygonMasks
-from .preprocessing import ImagePreprocessing, ResizedCenterCrop, ShortSideResize
+from .preprocessing import ImagePreprocessing, ResizedCenterCrop, Rounding, ShortSideResize
 from .registry import Registry, RegistryEntry
 from .semantic import IGNORE, LogitWindow, SemanticLogits
 from .targets import check_targets, require_labels_below
@@ -57,6 +57,7 @@ from .targets import check_targets, require_labels_below
 __all__ = [
     "CAFFE_INPUT",
     "COCO_KEYPOINTS",
+    "COCO_SKELETON",
     "HIDDEN",
     "IGNORE",
     "MAX_PIXELS",
@@ -97,6 +98,7 @@ __all__ = [
     "RegistryEntry",
     "ResizedCenterCrop",
     "RoIMasks",
+    "Rounding",
     "Segment",
     "SemanticLogits",
     "ShortSideResize",

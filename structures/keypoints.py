@@ -55,3 +55,11 @@ COCO_KEYPOINTS = (
     "right_ankle",
 )  # fmt: skip
 """The 17 keypoints of a person in COCO."""
+
+_COCO_EDGES = (
+    (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10), (1, 2),
+    (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+)  # fmt: skip
+
+COCO_SKELETON = Skeleton(COCO_KEYPOINTS, _COCO_EDGES, find_flip_pairs(COCO_KEYPOINTS))
+"""The skeleton of a person in COCO's annotation files."""

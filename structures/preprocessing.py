@@ -3,11 +3,15 @@
 :func:`vertebra.inference.preprocess_image` applies it.
 """
 
+import struct
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
 from .config import Config
+
+Rounding = Literal["nearest", "floor"]
+"""A rule for rounding the sides of a resized image to whole pixels."""
 
 
 class ShortSideResize(Config):
@@ -18,6 +22,17 @@ class ShortSideResize(Config):
     """Length of the short side in pixels."""
     long_side: PositiveInt
     """Maximum length of the long side in pixels."""
+    rounding: Rounding = "nearest"
+    """How the sides of the resized image are rounded to whole pixels: ``nearest`` as in detectron2; ``floor`` as in
+    torchvision, whose factor moreover has single precision."""
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) to which an image of this size is resized; at least one pixel."""
+        scale = min(self.short_side / min(height, width), self.long_side / max(height, width))
+        if self.rounding == "nearest":
+            return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        (scale,) = struct.unpack("f", struct.pack("f", scale))
+        return max(1, int(height * scale)), max(1, int(width * scale))
 
 
 class ResizedCenterCrop(Config):

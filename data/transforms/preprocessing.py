@@ -10,8 +10,19 @@ def as_preprocessing(config: PartConfig) -> ImagePreprocessing | None:
     if isinstance(config, CenterCropConfig):
         return ResizedCenterCrop(short_side=config.resize, size=config.size)
     if isinstance(config, ResizeConfig) and not _is_random(config):
-        return ShortSideResize(short_side=config.short_sides[0], long_side=config.long_side)
+        return ShortSideResize(short_side=config.short_sides[0], long_side=config.long_side, rounding=config.rounding)
     return None
+
+
+def as_transform(preprocessing: ImagePreprocessing) -> TransformConfig:
+    """Convert a preprocessing config to the config of the transform that does the same."""
+    if isinstance(preprocessing, ResizedCenterCrop):
+        return CenterCropConfig(resize=preprocessing.short_side, size=preprocessing.size)
+    return ResizeConfig(
+        short_sides=(preprocessing.short_side,),
+        long_side=preprocessing.long_side,
+        rounding=preprocessing.rounding,
+    )
 
 
 def _is_random(config: ResizeConfig) -> bool:

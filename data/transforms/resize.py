@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from pydantic import Field
 
+from ...structures import Rounding, ShortSideResize
 from ..object_fields import resize_nearest
 from .base import TRANSFORMS, Transform, TransformConfig
 from .color import ColorJitterConfig
@@ -28,6 +29,8 @@ class ResizeConfig(TransformConfig):
     """Lengths of the short side in pixels, of which one is drawn for each sample."""
     long_side: int = Field(default=1333, gt=0)
     """Maximum length of the long side in pixels; if it is exceeded, the image is resized to this long side instead."""
+    rounding: Rounding = "nearest"
+    """How the sides of the resized image are rounded, see :class:`~vertebra.structures.ShortSideResize`."""
     flip: float = Field(default=0.0, ge=0, le=1)
     """Probability of a horizontal flip."""
     crop: float = Field(default=1.0, gt=0, le=1)
@@ -45,7 +48,7 @@ def build_resize(seed: int, config: ResizeConfig) -> Transform:
     """Build the transform: a random crop if the config has it, a resize, a flip, and color jitter if it has it."""
     steps = [
         *([RandomRelativeCrop(config.crop)] if config.crop < 1 else []),
-        ResizeShortSide(config.short_sides, config.long_side),
+        ResizeShortSide(config.short_sides, config.long_side, config.rounding),
         A.HorizontalFlip(p=config.flip),
         *config.color_jitter.steps(),
     ]
@@ -55,28 +58,28 @@ def build_resize(seed: int, config: ResizeConfig) -> Transform:
 class Resize(A.DualTransform):
     """Base class of resizes by a random factor.
 
-    Sizes are rounded to nearest, as in detectron2; interpolation is bilinear without antialiasing, as torchvision's
-    detectors are trained. Subclasses draw a random value in ``get_params``, and :meth:`scale` turns it into a factor.
+    Interpolation is bilinear without antialiasing, as torchvision's detectors are trained. Subclasses draw a random
+    value in ``get_params``, and :meth:`output_size` turns it into a size.
     """
 
     def __init__(self) -> None:
         super().__init__(p=1.0)
 
     @abstractmethod
-    def scale(self, height: int, width: int, drawn: Any) -> float:
-        """Return the resize factor for an image of this size and a random value ``drawn``."""
+    def output_size(self, height: int, width: int, drawn: Any) -> tuple[int, int]:
+        """Return the (height, width) of the resized image for an image of this size and a random value ``drawn``."""
 
     def apply(self, img: UInt8[ndarray, "h w c"], drawn: Any, **params: Any) -> UInt8[ndarray, "_ _ c"]:
-        height, width = self._size(img.shape, drawn)
+        height, width = self.output_size(*img.shape[:2], drawn)
         return cv2.resize(img, (width, height), interpolation=cv2.INTER_LINEAR)
 
     def apply_to_mask(self, mask: UInt8[ndarray, "h w"], drawn: Any, **params: Any) -> UInt8[ndarray, "_ _"]:
         """Resize a map by nearest-neighbor interpolation."""
-        return resize_nearest(mask, self._size(mask.shape, drawn))
+        return resize_nearest(mask, self.output_size(*mask.shape[:2], drawn))
 
     def apply_to_masks(self, masks: UInt8[ndarray, "n h w"], drawn: Any, **params: Any) -> UInt8[ndarray, "n _ _"]:
         """Resize bitmaps directly into the result; albumentations' own method would copy all of them."""
-        resized = np.empty((len(masks), *self._size(masks.shape[1:], drawn)), np.uint8)
+        resized = np.empty((len(masks), *self.output_size(*masks.shape[1:], drawn)), np.uint8)
         for mask, target in zip(masks, resized, strict=True):
             cv2.resize(mask, target.shape[::-1], dst=target, interpolation=cv2.INTER_NEAREST_EXACT)
         return resized
@@ -87,12 +90,7 @@ class Resize(A.DualTransform):
 
     def apply_to_keypoints(self, keypoints: ndarray, drawn: Any, **params: Any) -> ndarray:
         """Return the keypoints in the resized image, scaled by the exact ratio of the sizes."""
-        return resize_points(keypoints, params["shape"], self._size(params["shape"], drawn))
-
-    def _size(self, shape: Sequence[int], drawn: Any) -> tuple[int, int]:
-        """Return the (height, width) of the resized image."""
-        scale = self.scale(shape[0], shape[1], drawn)
-        return max(1, int(shape[0] * scale + 0.5)), max(1, int(shape[1] * scale + 0.5))
+        return resize_points(keypoints, params["shape"], self.output_size(*params["shape"][:2], drawn))
 
 
 def resize_points(points: Float[ndarray, "k c"], before: Sequence[int], after: Sequence[int]) -> Float[ndarray, "k c"]:
@@ -113,20 +111,23 @@ class ResizeShortSide(Resize):
     Albumentations has no resize with both bounds.
     """
 
-    def __init__(self, short_sides: tuple[int, ...], long_side: int) -> None:
+    def __init__(self, short_sides: tuple[int, ...], long_side: int, rounding: Rounding = "nearest") -> None:
         super().__init__()
-        self.short_sides, self.long_side = short_sides, long_side
+        self.short_sides, self.long_side, self.rounding = short_sides, long_side, rounding
+        self._resizes = {
+            side: ShortSideResize(short_side=side, long_side=long_side, rounding=rounding) for side in short_sides
+        }
 
     def get_params(self) -> dict[str, Any]:
         """Draw the length of the short side."""
         return {"drawn": self.py_random.choice(self.short_sides)}
 
-    def scale(self, height: int, width: int, drawn: int) -> float:
-        return min(drawn / min(height, width), self.long_side / max(height, width))
+    def output_size(self, height: int, width: int, drawn: int) -> tuple[int, int]:
+        return self._resizes[drawn].output_size(height, width)
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
         """Return the names of the constructor arguments, which albumentations prints."""
-        return ("short_sides", "long_side")
+        return ("short_sides", "long_side", "rounding")
 
 
 class RandomRelativeCrop(BaseCrop):

@@ -67,9 +67,10 @@ class RandomScale(Resize):
         """Draw the multiple of the base factor."""
         return {"drawn": self.py_random.uniform(*self.scales)}
 
-    def scale(self, height: int, width: int, drawn: float) -> float:
+    def output_size(self, height: int, width: int, drawn: float) -> tuple[int, int]:
         fit = min(self.size[0] / height, self.size[1] / width)
-        return drawn * (fit if self.short_side is None else self.short_side / min(height, width))
+        scale = drawn * (fit if self.short_side is None else self.short_side / min(height, width))
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
         """Return the names of the constructor arguments, which albumentations prints."""

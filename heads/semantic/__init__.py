@@ -2,7 +2,7 @@
 
 from .base import AuxiliaryConfig, SemanticConfig, SemanticHead
 from .deeplab import TORCHVISION_DEEPLAB, DeepLabConfig, DeepLabHead, LowLevelConfig
-from .fcn import FCNConfig, FCNHead
+from .fcn import TORCHVISION_FCN, FCNConfig, FCNHead
 from .losses import SemanticLoss, SemanticLossConfig
 from .points import PointRefinement, PointRefinementConfig
 from .semantic_fpn import SemanticFPNConfig, SemanticFPNHead
@@ -10,6 +10,7 @@ from .unet import UNetConfig, UNetHead
 
 __all__ = [
     "TORCHVISION_DEEPLAB",
+    "TORCHVISION_FCN",
     "AuxiliaryConfig",
     "DeepLabConfig",
     "DeepLabHead",

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...ops import norm_layer
 from ...structures import FeatureInfo, Features, Images
 from ..base import HEADS, require_levels
-from .base import SemanticConfig, SemanticHead
+from .base import AuxiliaryConfig, SemanticConfig, SemanticHead
 from .layers import PixelClassifier, initialize
 
 
@@ -22,6 +22,10 @@ class FCNConfig(SemanticConfig):
     """The level to read."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout probability before the logits."""
+
+
+TORCHVISION_FCN = FCNConfig(auxiliary=AuxiliaryConfig(weight=0.5))
+"""The head of torchvision's ``fcn_resnet50``, for a backbone with ``output_stride=8``."""
 
 
 @HEADS.register("fcn", FCNConfig)

@@ -1,0 +1,66 @@
+"""The models that other libraries publish, by name: ``torchvision/fasterrcnn_resnet50_fpn``."""
+
+import fnmatch
+import importlib
+from typing import Protocol
+
+from ...structures import UsageError, suggest
+from .published import PublishedModel, PublishedWeights, load_converted, load_tensors
+
+__all__ = [
+    "LIBRARIES",
+    "PublishedModel",
+    "PublishedWeights",
+    "find_published",
+    "is_published_name",
+    "list_published",
+    "load_converted",
+    "load_tensors",
+]
+
+LIBRARIES = ("torchvision",)
+"""The libraries whose models are known; each is a module of this package."""
+
+
+class _Library(Protocol):
+    NAMES: tuple[str, ...]
+    NOT_COVERED: str
+
+    @staticmethod
+    def find(entry: str) -> PublishedModel | None: ...
+
+
+def _library(name: str) -> _Library:
+    module: object = importlib.import_module(f".{name}", __name__)
+    return module  # type: ignore[return-value]  # the modules have these attributes
+
+
+def list_published(pattern: str = "*") -> list[str]:
+    """Return the names of published models that match a shell pattern, such as ``torchvision/*``."""
+    names = [f"{library}/{name}" for library in LIBRARIES for name in _library(library).NAMES]
+    return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+
+
+def is_published_name(source: str) -> bool:
+    """Return whether a source begins with the name of a library, as the names of published models do."""
+    return source.partition("/")[0] in LIBRARIES and "/" in source
+
+
+def find_published(name: str) -> tuple[PublishedModel, str | None]:
+    """Find a published model by ``LIBRARY/NAME`` or ``LIBRARY/NAME.TAG``; return it and the tag of its weights.
+
+    The tag is None if the name has none. Raises UsageError, suggesting the closest names, for an unknown name.
+    """
+    library, _, entry = name.partition("/")
+    if library not in LIBRARIES:
+        raise UsageError(f"there is no published model {name!r}", suggest(name, list_published()))
+    found = _library(library).find(entry)
+    if found is not None:
+        return found, None
+    model, _, tag = entry.rpartition(".")
+    found = _library(library).find(model) if model else None
+    if found is not None:
+        found.find_weights(tag)
+        return found, tag
+    fix = f"{suggest(name, list_published(f'{library}/*'))}; {_library(library).NOT_COVERED}"
+    raise UsageError(f"there is no published model {name!r}", fix)
