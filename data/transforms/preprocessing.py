@@ -1,6 +1,7 @@
 """Conversion of evaluation transforms to preprocessing configs, which inference applies without albumentations."""
 
 from ...structures import ImagePreprocessing, PartConfig, ResizedCenterCrop, ShortSideResize
+from .base import TransformConfig
 from .crops import CenterCropConfig
 from .resize import ResizeConfig
 

@@ -66,20 +66,20 @@ class Resize(A.DualTransform):
         super().__init__(p=1.0)
 
     @abstractmethod
-    def output_size(self, height: int, width: int, drawn: Any) -> tuple[int, int]:
-        """Return the (height, width) of the resized image for an image of this size and a random value ``drawn``."""
+    def output_size(self, shape: Sequence[int], drawn: Any) -> tuple[int, int]:
+        """Return the (height, width) of the resized image for an image of this shape and a random value ``drawn``."""
 
     def apply(self, img: UInt8[ndarray, "h w c"], drawn: Any, **params: Any) -> UInt8[ndarray, "_ _ c"]:
-        height, width = self.output_size(*img.shape[:2], drawn)
+        height, width = self.output_size(img.shape, drawn)
         return cv2.resize(img, (width, height), interpolation=cv2.INTER_LINEAR)
 
     def apply_to_mask(self, mask: UInt8[ndarray, "h w"], drawn: Any, **params: Any) -> UInt8[ndarray, "_ _"]:
         """Resize a map by nearest-neighbor interpolation."""
-        return resize_nearest(mask, self.output_size(*mask.shape[:2], drawn))
+        return resize_nearest(mask, self.output_size(mask.shape, drawn))
 
     def apply_to_masks(self, masks: UInt8[ndarray, "n h w"], drawn: Any, **params: Any) -> UInt8[ndarray, "n _ _"]:
         """Resize bitmaps directly into the result; albumentations' own method would copy all of them."""
-        resized = np.empty((len(masks), *self.output_size(*masks.shape[1:], drawn)), np.uint8)
+        resized = np.empty((len(masks), *self.output_size(masks.shape[1:], drawn)), np.uint8)
         for mask, target in zip(masks, resized, strict=True):
             cv2.resize(mask, target.shape[::-1], dst=target, interpolation=cv2.INTER_NEAREST_EXACT)
         return resized
@@ -90,7 +90,7 @@ class Resize(A.DualTransform):
 
     def apply_to_keypoints(self, keypoints: ndarray, drawn: Any, **params: Any) -> ndarray:
         """Return the keypoints in the resized image, scaled by the exact ratio of the sizes."""
-        return resize_points(keypoints, params["shape"], self.output_size(*params["shape"][:2], drawn))
+        return resize_points(keypoints, params["shape"], self.output_size(params["shape"], drawn))
 
 
 def resize_points(points: Float[ndarray, "k c"], before: Sequence[int], after: Sequence[int]) -> Float[ndarray, "k c"]:
@@ -122,8 +122,8 @@ class ResizeShortSide(Resize):
         """Draw the length of the short side."""
         return {"drawn": self.py_random.choice(self.short_sides)}
 
-    def output_size(self, height: int, width: int, drawn: int) -> tuple[int, int]:
-        return self._resizes[drawn].output_size(height, width)
+    def output_size(self, shape: Sequence[int], drawn: int) -> tuple[int, int]:
+        return self._resizes[drawn].output_size(shape[0], shape[1])
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
         """Return the names of the constructor arguments, which albumentations prints."""

@@ -1,5 +1,6 @@
 """A fixed-size crop of the image at a random scale: large-scale jitter, and training of segmentation models."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import albumentations as A
@@ -67,7 +68,8 @@ class RandomScale(Resize):
         """Draw the multiple of the base factor."""
         return {"drawn": self.py_random.uniform(*self.scales)}
 
-    def output_size(self, height: int, width: int, drawn: float) -> tuple[int, int]:
+    def output_size(self, shape: Sequence[int], drawn: float) -> tuple[int, int]:
+        height, width = shape[:2]
         fit = min(self.size[0] / height, self.size[1] / width)
         scale = drawn * (fit if self.short_side is None else self.short_side / min(height, width))
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))

@@ -59,6 +59,9 @@ _DETECTORS: Mapping[str, tuple[ResNetConfig, PartConfig, HeadConfig, KeyMap]] = 
     ),
     "fcos_resnet50_fpn": (_FROZEN, _dense_neck("conv"), TORCHVISION_FCOS, keys.FCOS),
 }
+_WITH_BACKGROUND = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn")
+"""Detectors with a logit for the category 0, which no object has: their losses are one sigmoid per class."""
+
 _SEGMENTERS: Mapping[str, tuple[str, HeadConfig, KeyMap]] = {
     "deeplabv3_resnet50": ("resnet50", TORCHVISION_DEEPLAB, keys.DEEPLAB),
     "deeplabv3_resnet101": ("resnet101", TORCHVISION_DEEPLAB, keys.DEEPLAB),
@@ -83,7 +86,7 @@ def _detector(entry: str) -> PublishedModel:
     return PublishedModel(
         f"torchvision/{entry}",
         ModelConfig(input=InputConfig(), backbone=backbone, neck=neck, head=head),
-        classes={"detection": _detection_classes(members[0].meta)},
+        classes={"detection": _detection_classes(members[0].meta, first=0 if entry in _WITH_BACKGROUND else 1)},
         preprocessing=ShortSideResize(short_side=800, long_side=1333, rounding="floor"),
         keys=key_map,
         weights=_weights(members),
@@ -136,13 +139,12 @@ def _weights(members: list[Any]) -> dict[str, PublishedWeights]:
     return weights
 
 
-def _detection_classes(facts: Mapping[str, Any]) -> Classes:
-    """Return the classes of a detector: torchvision's categories after the background, whose index is COCO's id.
+def _detection_classes(facts: Mapping[str, Any], first: int) -> Classes:
+    """Return the classes of a detector: torchvision's categories from index ``first``; the index is COCO's id.
 
     COCO leaves out some ids, which torchvision calls ``N/A``; the name gets the id, since names must differ.
     """
-    names = tuple(
-        f"N/A {index}" if name == "N/A" else name for index, name in enumerate(facts["categories"]) if index > 0
-    )
+    categories = ["background", *facts["categories"][1:]]
+    names = [f"N/A {index}" if name == "N/A" else name for index, name in enumerate(categories)]
     skeleton = replace(COCO_SKELETON, offset=0.0) if "keypoint_names" in facts else None
-    return Classes(names, tuple(range(1, len(names) + 1)), skeleton=skeleton)
+    return Classes(tuple(names[first:]), tuple(range(first, len(names))), skeleton=skeleton)
