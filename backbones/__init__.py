@@ -9,7 +9,7 @@ from .describe import BackboneDescription, describe_backbone
 from .resnet import ResNet, ResNetConfig
 from .timm_bridge import TimmBackbone, TimmConfig
 from .variants import RESNETS, ResNetSpec
-from .weight_files import WeightsOrigin, weights_metadata
+from .weight_files import WeightsOrigin, read_facts, read_state_dict, read_weights_metadata, weights_metadata
 from .weight_origin import weights_origin
 from .weight_sources import list_weights
 from .weights import load_backbone_weights, weights_input
@@ -33,6 +33,9 @@ __all__ = [
     "list_backbones",
     "list_weights",
     "load_backbone_weights",
+    "read_facts",
+    "read_state_dict",
+    "read_weights_metadata",
     "weights_input",
     "weights_metadata",
     "weights_origin",

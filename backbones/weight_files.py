@@ -47,13 +47,15 @@ class WeightsMetadata:
     origin: WeightsOrigin | None = None
 
 
-def weights_metadata(input: InputConfig, config: BackboneConfig, origin: WeightsOrigin | None) -> dict[str, str]:
+def weights_metadata(
+    input: InputConfig, config: BackboneConfig, origin: WeightsOrigin | None, **facts: Any
+) -> dict[str, str]:
     """Return the metadata to save in a .safetensors file with the weights of a backbone or model.
 
-    They hold the pixel normalization, the style of a ResNet, and the origin of the initial weights; ``origin`` is None
-    if these were random.
+    They hold the pixel normalization, the style of a ResNet, the origin of the initial weights (``origin`` is None if
+    these were random), and further ``facts`` as JSON values.
     """
-    facts = {
+    facts |= {
         "input": input.model_dump(mode="json"),
         "style": config.style if isinstance(config, ResNetConfig) else None,
         "origin": None if origin is None else asdict(origin),
@@ -66,11 +68,8 @@ def read_weights_metadata(path: Path) -> WeightsMetadata:
 
     Raises CheckpointError if the file cannot be read.
     """
-    text = read_header(path).get(_KEY)
-    if text is None:
-        return WeightsMetadata()
+    facts = read_facts(path)
     try:
-        facts = json.loads(text)
         style, origin = facts.get("style"), facts.get("origin")
         return WeightsMetadata(
             input=None if facts.get("input") is None else InputConfig.model_validate(facts["input"]),
@@ -79,6 +78,18 @@ def read_weights_metadata(path: Path) -> WeightsMetadata:
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise unreadable_file(path, error) from None
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read the JSON values that Vertebra stored in a file's metadata; empty for a file that it did not write."""
+    text = read_header(path).get(_KEY)
+    try:
+        facts = {} if text is None else json.loads(text)
+        if isinstance(facts, dict):
+            return facts
+    except ValueError as error:
+        raise unreadable_file(path, error) from None
+    raise unreadable_file(path, ValueError("its metadata are not a JSON object"))
 
 
 def _parse_origin(facts: Mapping[str, Any]) -> WeightsOrigin:

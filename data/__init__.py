@@ -55,6 +55,7 @@ from .transforms import (
     ScaledCropConfig,
     Transform,
     TransformConfig,
+    as_transform,
     build_transform,
 )
 from .types import Batch, Record, Sample, collate
@@ -119,6 +120,7 @@ __all__ = [
     "VocSegmentation",
     "VocSegmentationConfig",
     "Window",
+    "as_transform",
     "build_dataset",
     "build_mix",
     "build_transform",

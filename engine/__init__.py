@@ -11,7 +11,7 @@ from .config import (
     parse_config,
 )
 from .distributed.context import DistributedContext, init_distributed
-from .evaluate_run import CheckpointScores, evaluate_checkpoint, evaluate_run
+from .evaluate_run import ModelScores, config_for_data, evaluate_run, evaluate_trained, stored_config
 from .logging.comparisons import draw_comparisons
 from .loop.evaluate import collect_results, evaluate, score_results, scores_as_json, validation_losses
 from .loop.step import TrainingState, seed_step, train_step
@@ -38,12 +38,12 @@ from .tasks import (
 __all__ = [
     "TASKS",
     "AdamWConfig",
-    "CheckpointScores",
     "ClassificationTask",
     "DetectionTask",
     "DistributedContext",
     "EvaluationConfig",
     "ExperimentConfig",
+    "ModelScores",
     "MultiTask",
     "PanopticTask",
     "RecipeConfig",
@@ -57,10 +57,11 @@ __all__ = [
     "TrainingState",
     "build_optimizer",
     "collect_results",
+    "config_for_data",
     "draw_comparisons",
     "evaluate",
-    "evaluate_checkpoint",
     "evaluate_run",
+    "evaluate_trained",
     "experiment_config",
     "init_distributed",
     "override",
@@ -74,6 +75,7 @@ __all__ = [
     "scores_as_json",
     "seed_step",
     "set_learning_rate",
+    "stored_config",
     "train",
     "train_step",
     "validation_losses",

@@ -1,18 +1,20 @@
-"""Evaluate a trained model, from a run folder, a checkpoint or memory, on the validation data of an experiment."""
+"""Evaluate a trained model, from a run, a file, the zoo or memory, on the validation data of an experiment."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from ..data import build_dataset
+from ..data import as_transform, build_dataset
 from ..evaluation import Scores
-from ..inference import import_user_code, load_checkpoint_model, open_checkpoint
+from ..heads import task_of_head
+from ..inference import RunModel, TrainedModel, import_user_code, open_model
 from ..models import Model
-from ..structures import UsageError, pick_device
+from ..ops import join_first
+from ..structures import Classes, UsageError, pick_device
 from .config import ExperimentConfig, experiment_config
 from .distributed.context import init_distributed
 from .logging.progress import ProgressDisplay
@@ -21,12 +23,13 @@ from .tasks import pick_task, require_classes, require_keypoint_sigmas, require_
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointScores:
-    """The scores of a checkpoint."""
+class ModelScores:
+    """The scores of a trained model."""
 
     scores: Mapping[str, Scores]
     """Scores by name, such as ``bbox``."""
-    step: int
+    step: int | None
+    """The training step of a run's checkpoint; None for any other model."""
     images: int
     """The number of images in the validation data."""
 
@@ -35,16 +38,18 @@ def evaluate_run(
     model: Model | str | os.PathLike[str],
     config: ExperimentConfig | None = None,
     *,
+    like: str | None = None,
     device: torch.device | str = "auto",
     imports: Sequence[str | os.PathLike[str]] = (),
 ) -> dict[str, Any]:
     """Score a model on the ``val`` data of an experiment, and return the scores in the format of ``eval.json``.
 
     The result has a dict of numbers for each thing scored: ``{"bbox": {"AP": 0.48, ...}, "per_class": {...}}``.
-    ``model`` is the path of a run folder or a checkpoint, whose stored config is used unless ``config`` is given; or a
-    model, which needs ``config`` and stays on its device. ``imports`` are modules or Python files that define custom
-    parts; they are imported first. Under ``torchrun`` each process predicts a shard of the images; rank zero gets the
-    scores, and the other ranks an empty dict.
+    ``model`` is a run folder or a checkpoint, whose stored config is used unless ``config`` is given; a published model
+    or a file of weights (see :func:`~vertebra.inference.open_model`), which needs ``config``; or a model object, which
+    needs ``config`` too and stays on its device. ``imports`` are modules or Python files that define
+    custom parts; they are imported first. Under ``torchrun`` each process predicts a shard of the images; rank zero
+    gets the scores, and the other ranks an empty dict.
     """
     if isinstance(model, Model):
         if config is None:
@@ -54,39 +59,72 @@ def evaluate_run(
         require_keypoint_sigmas(config.evaluation, dataset)
         evaluated = evaluate(pick_task(model.head, dataset.classes), model, dataset, config)
         return {} if evaluated is None else scores_as_json(evaluated[1])
-    result = evaluate_checkpoint(model, device, lambda stored: stored if config is None else config, imports=imports)
+    for name in imports:
+        import_user_code(name)
+    trained = open_model(model, like)
+    if config is None:
+        config = stored_config(trained)
+    result = evaluate_trained(trained, config, device)
     return {} if result is None else scores_as_json(result.scores)
 
 
-def evaluate_checkpoint(
-    path: str | os.PathLike[str],
-    device: torch.device | str = "auto",
-    change: Callable[[ExperimentConfig], ExperimentConfig] = lambda config: config,
-    *,
-    imports: Sequence[str | os.PathLike[str]] = (),
-    console: Console | None = None,
-) -> CheckpointScores | None:
-    """Score a checkpoint, or the newest checkpoint of a run folder, on the ``val`` data of its experiment.
+def stored_config(trained: TrainedModel) -> ExperimentConfig:
+    """Return the config of the experiment that trained a model; raise UsageError if it was not trained by a run."""
+    if isinstance(trained, RunModel):
+        return experiment_config(trained.checkpoint)
+    fix = "name a config whose val data it is scored on with --data CONFIG (config= in Python)"
+    raise UsageError("this model has no data of its own", fix, file=trained.source)
 
-    ``change`` maps the checkpoint's config to the config to evaluate with. ``imports`` are modules or Python files that
-    define custom parts; they are imported first. ``console`` shows the progress. In a distributed evaluation each
-    process predicts a shard of the images; ranks other than zero get None.
+
+def config_for_data(trained: TrainedModel, config: ExperimentConfig) -> ExperimentConfig:
+    """Return a config with whose ``val`` data a model can be scored: images are prepared as the model needs it."""
+    preprocessing = trained.inference.preprocessing
+    return config if preprocessing is None else config.replace(val={"transform": as_transform(preprocessing)})
+
+
+def evaluate_trained(
+    trained: TrainedModel,
+    config: ExperimentConfig,
+    device: torch.device | str = "auto",
+    *,
+    console: Console | None = None,
+) -> ModelScores | None:
+    """Score a trained model on the ``val`` data of an experiment.
+
+    The classes of detections are matched by name if the data have other classes than the model. ``console`` shows the
+    progress. In a distributed evaluation each process predicts a shard of the images; ranks other than zero get None.
     """
     with init_distributed(pick_device(device)) as distributed:
-        with distributed.fail_together():
-            for name in imports:
-                import_user_code(name)
-            checkpoint = open_checkpoint(path)
-            config = change(experiment_config(checkpoint))
-            model = load_checkpoint_model(checkpoint, distributed.device)
-            dataset = build_dataset(config.val.dataset, config.val.bad_data)
-            head = checkpoint.inference_config().model.head
-            require_classes(head, checkpoint.classes, dataset.classes, ("the model", "the data"))
-            require_targets(head, dataset)
-            require_keypoint_sigmas(config.evaluation, dataset)
-            task = pick_task(model.head, dataset.classes)
         if console is None or not distributed.is_rank_zero:
             console = Console(quiet=True)
+        with distributed.fail_together():
+            model = trained.load(distributed.device)
+            dataset = build_dataset(config.val.dataset, config.val.bad_data)
+            head, classes = trained.inference.model.head, trained.classes
+            if task_of_head(head.name) != "detection":
+                require_classes(head, classes, dataset.classes, ("the model", "the data"))
+            require_targets(head, dataset)
+            require_keypoint_sigmas(config.evaluation, dataset)
+            task = pick_task(model.head, dataset.classes, classes)
         with ProgressDisplay(console).shown() as display:
+            if (note := describe_matched_classes(classes, dataset.classes)) is not None:
+                display.say(note)
             evaluated = evaluate(task, model, dataset, config, distributed, display)
-    return None if evaluated is None else CheckpointScores(evaluated[1], checkpoint.step, len(dataset))
+    if evaluated is None:
+        return None
+    step = trained.checkpoint.step if isinstance(trained, RunModel) else None
+    return ModelScores(evaluated[1], step, len(dataset))
+
+
+def describe_matched_classes(trained: Mapping[str, Classes], evaluated: Mapping[str, Classes]) -> str | None:
+    """Return a line on the detection classes that a model and a data set share; None if all names are the same."""
+    if "detection" not in trained or "detection" not in evaluated:
+        return None
+    names, data_names = trained["detection"].names, evaluated["detection"].names
+    if names == data_names:
+        return None
+    missing = [name for name in data_names if name not in names]
+    shared = len(data_names) - len(missing)
+    counts = f"{shared} of the data's {len(data_names)} are among the model's {len(names)}"
+    rest = f"; the model cannot detect {join_first(missing, separator=', ')}" if missing else ""
+    return f"classes are matched by name: {counts}{rest}"

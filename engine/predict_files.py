@@ -38,7 +38,7 @@ def predict_files(
     overwrite an image.
     """
     pictures = _choose_pictures(files, output)
-    names, classes = [name for _, name in files], predictor.checkpoint.classes
+    names, classes = [name for _, name in files], predictor.trained.classes
     image_ids: list[Any] = list(range(1, len(files) + 1))
     if annotations is not None:
         truth = read_ground_truth(annotations)

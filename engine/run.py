@@ -9,7 +9,7 @@ from typing import Any
 from ..backbones import WeightsOrigin, load_backbone_weights, weights_origin
 from ..data import Dataset, build_dataset, require_same_classes
 from ..formats import write_json
-from ..inference import Checkpoint, checkpoint_paths, load_checkpoint_model, open_checkpoint
+from ..inference import Checkpoint, TrainedModel, checkpoint_paths, open_checkpoint, open_model
 from ..models import Model, build_model, resolve_input, transfer_weights
 from ..structures import UsageError, value_errors_as_usage_errors
 from .checkpoints import rename_damaged_checkpoints
@@ -36,8 +36,8 @@ class StartingPoint:
     """Facts for every checkpoint of the run: config, inference config, origin of the weights, user modules."""
     resumed: Checkpoint | None = None
     """The newest valid checkpoint of the run, if it is resumed and has one."""
-    source: Checkpoint | None = None
-    """The checkpoint that ``model.start_from`` names, in a new run."""
+    source: TrainedModel | None = None
+    """The trained model that ``model.start_from`` names, in a new run."""
 
     @property
     def step(self) -> int:
@@ -67,11 +67,12 @@ def find_starting_point(folder: RunFolder, config: ExperimentConfig, resume: boo
         config = _resumed_config(resumed, config, folder.path)
         rename_damaged_checkpoints(folder.checkpoints, resumed.path)
     else:
-        source = None if config.model.start_from is None else open_checkpoint(config.model.start_from)
+        if config.model.start_from is not None:
+            source = open_model(config.model.start_from, config.model.start_from_like)
         if source is None or config.model.input is not None:
             model = resolve_input(config.model)
         else:
-            model = config.model.replace(input=source.inference_config().model.input)
+            model = config.model.replace(input=source.inference.model.input)
         config = config.replace(model=model)
     description = {
         "config": config.model_dump(mode="json"),
@@ -84,14 +85,13 @@ def find_starting_point(folder: RunFolder, config: ExperimentConfig, resume: boo
 
 
 def _find_origin(
-    config: ExperimentConfig, resumed: Checkpoint | None, source: Checkpoint | None
+    config: ExperimentConfig, resumed: Checkpoint | None, source: TrainedModel | None
 ) -> WeightsOrigin | None:
     """Return the origin of the run's initial weights; None if they were random."""
     if resumed is not None:
         return resumed.origin
     if source is not None:
-        path, origin = str(source.path), source.origin
-        return WeightsOrigin(path) if origin is None else origin.trained_further(path)
+        return source.origin
     model = config.model
     return None if model.weights is None else weights_origin(model.weights, model.backbone.name)
 
@@ -209,7 +209,7 @@ def _build_model(start: StartingPoint, train_set: Dataset, say: Say) -> Model:
     if config.model.weights is not None:
         say(load_backbone_weights(model.backbone, config.model.weights))
     elif start.source is not None:
-        say(f"{start.source.path}: {transfer_weights(model, load_checkpoint_model(start.source))}")
+        say(f"{start.source.source}: {transfer_weights(model, start.source.load())}")
     return model
 
 

@@ -8,7 +8,6 @@ from .checkpoint import (
     InferenceConfig,
     checkpoint_paths,
     load_checkpoint_model,
-    load_model,
     load_weights,
     open_checkpoint,
 )
@@ -27,18 +26,24 @@ from .drawing import (
 from .numerics import Precision, deterministic_kernels, matrix_precision
 from .predictor import Predictor, predict_originals, to_original
 from .preprocessing import Photo, load_photo, preprocess_image
+from .trained_model import ExternalModel, ModelFile, RunModel, TrainedModel, describe_model, load_model, open_model
 from .user_code import find_files_beside, import_user_code, run_file
 
 __all__ = [
     "Checkpoint",
+    "ExternalModel",
     "InferenceConfig",
+    "ModelFile",
     "Photo",
     "Picture",
     "Precision",
     "Predictor",
+    "RunModel",
+    "TrainedModel",
     "blend_masks",
     "checkpoint_paths",
     "class_color",
+    "describe_model",
     "deterministic_kernels",
     "draw_boxes",
     "draw_classes",
@@ -53,6 +58,7 @@ __all__ = [
     "load_weights",
     "matrix_precision",
     "open_checkpoint",
+    "open_model",
     "predict_originals",
     "preprocess_image",
     "run_file",

@@ -31,7 +31,6 @@ from ..structures import (
     usage_error_from_validation,
     value_errors_as_usage_errors,
 )
-from .user_code import import_user_code
 
 FORMAT = 4
 MODEL, OPTIMIZER, AVERAGE = "model.safetensors", "optimizer.safetensors", "average.safetensors"
@@ -146,7 +145,11 @@ def open_checkpoint(path: str | os.PathLike[str], notify: Callable[[str], None] 
         return _read(path)
     paths = checkpoint_paths(path / "checkpoints") or checkpoint_paths(path)
     if not paths:
-        raise CheckpointError("there is no checkpoint here", "give a run folder or one of its checkpoints", file=path)
+        raise CheckpointError(
+            "there is no checkpoint here",
+            "give a run folder, one of its checkpoints, or a name from `vertebra list models`",
+            file=path,
+        )
     for candidate in reversed(paths):
         try:
             return _read(candidate)
@@ -245,22 +248,6 @@ def load_weights(
         fix = "build the model from the checkpoint's own config, or use an earlier checkpoint"
         raise CheckpointError(join_first(problems), fix, file=path)
     model.load_state_dict({name: convert(tensor, current[name]) for name, tensor in tensors.items()})
-
-
-def load_model(
-    path: str | os.PathLike[str],
-    device: torch.device | str = "auto",
-    *,
-    imports: Sequence[str | os.PathLike[str]] = (),
-) -> Model:
-    """Load the trained model of a run folder or checkpoint, in evaluation mode.
-
-    ``model.class_names`` are the names of its labels. ``imports`` are modules or Python files with custom parts, which
-    are imported first. Raises CheckpointError if there is no usable checkpoint.
-    """
-    for name in imports:
-        import_user_code(name)
-    return load_checkpoint_model(open_checkpoint(path), device)
 
 
 def load_checkpoint_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Model:

@@ -10,48 +10,50 @@ import torch
 from ..models import Model, SemanticInference, predict_semantic
 from ..ops import label_map, merge_panoptic
 from ..structures import ImagePreprocessing, Images, PanopticParts, SemanticLogits, UsageError
-from .checkpoint import load_checkpoint_model, open_checkpoint
 from .numerics import deterministic_kernels, matrix_precision
 from .preprocessing import Photo, load_photo, preprocess_image
+from .trained_model import open_model
 from .user_code import import_user_code
 
 
 class Predictor:
-    """A trained model that predicts images of any size, with the preprocessing and settings of the run's evaluations.
+    """A trained model that predicts images of any size, with the preprocessing and settings of its evaluations.
 
-    ``path`` is a run folder or a checkpoint. ``preprocessing`` defaults to that of the run's validation images; if the
-    validation transform is random or custom, pass a config such as ``ShortSideResize(short_side=800, long_side=1333)``,
-    or a function from an RGB array (height, width, 3) to another. ``batch_size`` is the number of images of a list that
-    are predicted together; the default is that of the run's evaluations. ``imports`` are modules or Python files with
-    custom parts, which are imported first.
+    ``source`` is a run folder, a checkpoint, a model file, or the name of a published model; or, with ``like``, a file
+    of weights for that published model: see :func:`open_model`. ``preprocessing`` defaults to that of the run's
+    validation images; if the validation transform is random or custom, pass a config such as
+    ``ShortSideResize(short_side=800, long_side=1333)``, or a function from an RGB array (height, width, 3) to another.
+    ``batch_size`` is the number of images of a list that are predicted together; the default is that of the run's
+    evaluations. ``imports`` are modules or Python files with custom parts, which are imported first.
 
-    Raises CheckpointError if there is no usable checkpoint, and UsageError if ``preprocessing`` is needed.
+    Raises CheckpointError or UsageError if there is no usable model, and UsageError if ``preprocessing`` is needed.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        source: str | os.PathLike[str],
         device: torch.device | str = "auto",
         *,
+        like: str | None = None,
         preprocessing: ImagePreprocessing | Callable[[Photo], Photo] | None = None,
         batch_size: int | None = None,
         imports: Sequence[str | os.PathLike[str]] = (),
     ) -> None:
         for name in imports:
             import_user_code(name)
-        self.checkpoint = open_checkpoint(path)
-        self.config = self.checkpoint.inference_config()
+        self.trained = open_model(source, like)
+        self.config = self.trained.inference
         self.preprocessing = self.config.preprocessing if preprocessing is None else preprocessing
         if self.preprocessing is None:
             raise UsageError(
                 "the run's validation transform is random or a custom one, so it cannot be used to preprocess an image",
                 "give Predictor(preprocessing=...), such as ShortSideResize(short_side=800, long_side=1333)",
-                file=self.checkpoint.path,
+                file=self.trained.source,
             )
         self.batch_size = self.config.batch_size if batch_size is None else batch_size
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got batch_size={self.batch_size}")
-        self.model = load_checkpoint_model(self.checkpoint, device)
+        self.model = self.trained.load(device)
 
     def __call__(self, images: Any) -> Any:
         """Predict one image, or a list of images; return its prediction, or a list of predictions.

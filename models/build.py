@@ -23,8 +23,11 @@ class ModelConfig(Config):
     """Pretrained weights of the backbone: a file or a source such as ``torchvision/IMAGENET1K_V2``; see
     :func:`vertebra.backbones.load_backbone_weights`. None: random weights."""
     start_from: str | None = None
-    """A run folder or checkpoint from which to initialize the complete model, which may have other classes; see
-    :func:`vertebra.models.transfer_weights`."""
+    """A trained model from which to initialize the complete model, which may have other classes: a run folder, a
+    checkpoint, or the name of a published model such as ``torchvision/fasterrcnn_resnet50_fpn``; see
+    :func:`vertebra.inference.open_model` and :func:`vertebra.models.transfer_weights`."""
+    start_from_like: str | None = None
+    """If ``start_from`` is a file of weights: the published model that has its tensor names and conventions."""
     neck: Annotated[PartConfig, *NECKS.field()]
     head: Annotated[HeadConfig, *HEADS.field()]
 
@@ -32,6 +35,8 @@ class ModelConfig(Config):
     def _check_starting_weights(self) -> "ModelConfig":
         if self.start_from is not None and self.weights is not None:
             raise ValueError("start_from also initializes the backbone: set weights to null")
+        if self.start_from_like is not None and self.start_from is None:
+            raise ValueError("start_from_like describes the file start_from: set start_from, or leave it out")
         return self
 
 

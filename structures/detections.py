@@ -57,6 +57,11 @@ class Detections:
         """Return the detections with every tensor on ``device``."""
         return self._map(lambda values: values.to(device))
 
+    def relabel(self, new_labels: Int64[Tensor, " k"]) -> "Detections":
+        """Return the detections with label ``new_labels[i]`` in place of ``i``, without those whose new label is -1."""
+        labels = new_labels.to(self.labels.device)[self.labels]
+        return replace(self[labels >= 0], labels=labels[labels >= 0])
+
     def to_original(self, size: tuple[int, int], original_size: tuple[int, int]) -> "Detections":
         """Rescale the detections from an image resized to ``size`` to its ``original_size``, both (height, width).
 

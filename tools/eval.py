@@ -1,4 +1,4 @@
-"""Score a trained run, or a results file."""
+"""Score a trained model, or a results file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vertebra.tools.cli import CONTEXT, check_output_file, errors_from_local_rank_zero, run_command
-from vertebra.tools.options import bad_data_option, complete_config, device_option, import_option, set_option
+from vertebra.tools.options import (
+    bad_data_option,
+    complete_config,
+    device_option,
+    import_option,
+    like_option,
+    offline_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from vertebra.engine import ExperimentConfig
@@ -34,7 +42,7 @@ FIELDS_OF_RUN = (
 class Options:
     """The options of the command line."""
 
-    run: str | None
+    model: str | None
     json: Path | None
     assignments: tuple[str, ...]
     results: Path | None
@@ -42,6 +50,7 @@ class Options:
     annotations: Path | None
     task: str | None
     engine: str | None
+    like: str | None
     device: str
     bad_data: str | None
     imports: tuple[str, ...]
@@ -50,15 +59,16 @@ class Options:
 @click.command(
     "eval",
     context_settings=CONTEXT,
-    short_help="Score a trained run, or results in a file.",
+    short_help="Score a trained model, or results in a file.",
     epilog="""\b
     Examples:
       vertebra eval runs/quickstart
+      vertebra eval torchvision/maskrcnn_resnet50_fpn_v2 --data mask_rcnn_r50_fpn_1x_coco
       vertebra eval runs/quickstart --results results.json
       vertebra eval --data deeplabv3plus_r50_camvid --results results.json
       vertebra eval --annotations instances_val2017.json --results results.json --task segm""",
 )
-@click.argument("run", metavar="[RUN]", required=False, type=click.Path())
+@click.argument("model", metavar="[MODEL]", required=False, type=click.Path())
 @click.option("--json", type=click.Path(path_type=Path), metavar="FILE", help="Also write the scores to this file.")
 @set_option
 @click.option(
@@ -71,7 +81,7 @@ class Options:
     "--data",
     metavar="CONFIG",
     shell_complete=complete_config,
-    help="Score --results on the val data of this config (a shipped name or a file).",
+    help="Score MODEL or --results on the val data of this config (a shipped name or a file).",
 )
 @click.option(
     "--annotations",
@@ -91,15 +101,18 @@ class Options:
     show_default="as in the config",
     help="The library that computes the COCO metrics; both give identical numbers.",
 )
+@like_option
+@offline_option
 @device_option
 @bad_data_option
 @import_option
 @click.pass_context
 def command(context: click.Context, **values: Any) -> None:
-    """Score a trained run on its val data, or a results file of any task without a model.
+    """Score a trained model on val data, or a results file of any task without a model.
 
-    Shows the metrics of the task (COCO or PASCAL VOC AP, IoU, or accuracy), and the main metric for each class. RUN is
-    a run folder or a checkpoint. Under torchrun each process predicts a shard of the images.
+    Shows the metrics of the task (COCO or PASCAL VOC AP, IoU, or accuracy), and the main metric for each class. MODEL
+    is a run folder or a checkpoint, which is scored on the run's own val data unless --data is given; a published model
+    (see vertebra list models); or a file of weights. Under torchrun each process predicts a shard of the images.
     """
     options = Options(**values)
     _check_combination(options, device_given=_is_given(context, "device"))
@@ -114,7 +127,7 @@ def command(context: click.Context, **values: Any) -> None:
     elif options.results is not None:
         scored = _score_results(options)
     else:
-        scored = _score_run(options)
+        scored = _score_model(options)
     if scored is None:
         return
     scores, facts = scored
@@ -133,13 +146,18 @@ def _is_given(context: click.Context, name: str) -> bool:
 
 def _check_combination(options: Options, device_given: bool) -> None:
     """Raise click's UsageError if options are missing, contradict each other, or would have no effect."""
-    ground_truths = [source for source in (options.run, options.data, options.annotations) if source is not None]
-    if len(ground_truths) != 1:
-        raise click.UsageError("give exactly one of RUN, --data and --annotations")
-    if options.results is None and options.run is None:
-        raise click.UsageError("--data and --annotations are ground truth to score --results against: add --results")
+    if options.annotations is not None and (options.model is not None or options.data is not None):
+        raise click.UsageError("--annotations is ground truth for --results alone: leave out MODEL and --data")
+    if options.annotations is None and options.data is None and options.model is None:
+        raise click.UsageError("give MODEL, --data or --annotations")
+    if options.results is None and options.model is None:
+        raise click.UsageError("--data and --annotations are ground truth to score: add MODEL or --results")
+    if options.results is not None and options.model is not None and options.data is not None:
+        raise click.UsageError("--results needs one ground truth: leave out MODEL or --data")
+    if options.like is not None and (options.model is None or options.results is not None):
+        raise click.UsageError("--like describes MODEL, a file of weights that predicts: it has no effect here")
     if options.annotations is None and options.task is not None:
-        raise click.UsageError("--task needs --annotations; with RUN or --data everything in the results is scored")
+        raise click.UsageError("--task needs --annotations; with MODEL or --data everything in the results is scored")
     if options.annotations is not None and options.assignments:
         raise click.UsageError("--set has no effect with --annotations, which uses no config")
     if options.annotations is not None and options.bad_data is not None:
@@ -171,14 +189,14 @@ def _score_results(options: Options) -> Scored:
     """Score a results file on the ``val`` data of a run or another config."""
     from vertebra.configs import load_config
     from vertebra.data import build_dataset
-    from vertebra.engine import experiment_config, score_results
-    from vertebra.inference import import_user_code, open_checkpoint
+    from vertebra.engine import score_results, stored_config
+    from vertebra.inference import import_user_code, open_model
 
     assert options.results is not None, "the options were checked"
     for name in options.imports:
         import_user_code(name)
-    if options.run is not None:
-        config = experiment_config(open_checkpoint(options.run))
+    if options.model is not None:
+        config = stored_config(open_model(options.model))
     else:
         assert options.data is not None, "the options were checked"
         config = load_config(options.data)
@@ -188,24 +206,31 @@ def _score_results(options: Options) -> Scored:
     return scores, {"images": len(dataset), "results": str(options.results)}
 
 
-def _score_run(options: Options) -> Scored | None:
-    """Score a run's model on its ``val`` data; return None on ranks other than zero."""
+def _score_model(options: Options) -> Scored | None:
+    """Score a model on the ``val`` data of its run or of ``--data``; return None on ranks other than zero."""
     from rich.console import Console
 
-    from vertebra.engine import evaluate_checkpoint
+    from vertebra.configs import load_config
+    from vertebra.engine import config_for_data, evaluate_trained, stored_config
+    from vertebra.inference import import_user_code, open_model
     from vertebra.structures import pick_device
 
+    assert options.model is not None, "the options were checked"
     with errors_from_local_rank_zero():
         device = pick_device(options.device)
-    assert options.run is not None, "the options were checked"
-    scored = evaluate_checkpoint(
-        options.run,
-        device,
-        lambda config: _changed(config, options, FIELDS_OF_RUN),
-        imports=options.imports,
-        console=Console(stderr=True),
-    )
-    return None if scored is None else (scored.scores, {"step": scored.step, "images": scored.images})
+        for name in options.imports:
+            import_user_code(name)
+        trained = open_model(options.model, options.like)
+        if options.data is None:
+            config = stored_config(trained)
+        else:
+            config = config_for_data(trained, load_config(options.data))
+        config = _changed(config, options, FIELDS_OF_RUN)
+    scored = evaluate_trained(trained, config, device, console=Console(stderr=True))
+    if scored is None:
+        return None
+    step = {} if scored.step is None else {"step": scored.step}
+    return scored.scores, {**step, "images": scored.images}
 
 
 def _changed(config: "ExperimentConfig", options: Options, read: Sequence[str]) -> "ExperimentConfig":

@@ -1,6 +1,7 @@
 """Command-line arguments and options that several commands share."""
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,30 @@ def config_argument(name: str = "config") -> Decorator:
 
 
 run_argument: Decorator = click.argument("run", metavar="RUN", type=click.Path())
+
+model_argument: Decorator = click.argument("model", metavar="MODEL", type=click.Path())
+
+like_option: Decorator = click.option(
+    "--like",
+    metavar="NAME",
+    help="MODEL is a file of weights with the tensor names and conventions of this published model.",
+)
+
+
+def _forbid_downloads(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from vertebra.models.zoo import OFFLINE
+
+        os.environ[OFFLINE] = "1"
+
+
+offline_option: Decorator = click.option(
+    "--offline",
+    is_flag=True,
+    expose_value=False,
+    callback=_forbid_downloads,
+    help="Download nothing; published weights must be in the cache.",
+)
 
 set_option: Decorator = click.option(
     "--set",

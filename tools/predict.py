@@ -6,16 +6,27 @@ from pathlib import Path
 import click
 
 from vertebra.tools.cli import CONTEXT, run_command
-from vertebra.tools.options import device_option, import_option, parse_fraction, run_argument
+from vertebra.tools.options import (
+    device_option,
+    import_option,
+    like_option,
+    model_argument,
+    offline_option,
+    parse_fraction,
+)
 
 
 @click.command(
     "predict",
     context_settings=CONTEXT,
     short_help="Predict images with a trained model.",
-    epilog="Example: vertebra predict runs/quickstart photos --output predictions",
+    epilog="""\b
+    Examples:
+      vertebra predict runs/quickstart photos --output predictions
+      vertebra predict torchvision/fasterrcnn_resnet50_fpn photo.jpg --output predictions
+      vertebra predict mine.pth --like torchvision/fasterrcnn_resnet50_fpn photos --output predictions""",
 )
-@run_argument
+@model_argument
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--output",
@@ -37,27 +48,31 @@ from vertebra.tools.options import device_option, import_option, parse_fraction,
     metavar="FILE",
     help="Use the image and category ids of this COCO file, matched by name, so that results can be scored against it.",
 )
+@like_option
+@offline_option
 @device_option
 @import_option
 def command(
-    run: str,
+    model: str,
     images: tuple[Path, ...],
     output: Path,
     score: float,
     annotations: Path | None,
+    like: str | None,
     device: str,
     imports: tuple[str, ...],
 ) -> None:
     """Predict images with a trained model; write a picture of each, and a results file.
 
-    RUN is a run folder or a checkpoint; IMAGE is an image file or a folder of image files.
+    MODEL is a run folder, a checkpoint, a published model (see vertebra list models) or a file of weights; IMAGE is an
+    image file or a folder of image files.
     """
     from vertebra.engine import predict_files
     from vertebra.inference import Predictor
 
     output.mkdir(parents=True, exist_ok=True)
     files = list(_find_images(images))
-    predictor = Predictor(run, device, imports=imports)
+    predictor = Predictor(model, device, like=like, imports=imports)
     results = predict_files(predictor, files, output, score=score, annotations=annotations, say=click.echo)
     click.echo(f"{len(files)} pictures and {', '.join(results)} are in {output}")
 

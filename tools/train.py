@@ -5,7 +5,14 @@ from pathlib import Path
 import click
 
 from vertebra.tools.cli import CONTEXT, errors_from_local_rank_zero, run_command
-from vertebra.tools.options import bad_data_option, config_argument, device_option, import_option, set_option
+from vertebra.tools.options import (
+    bad_data_option,
+    config_argument,
+    device_option,
+    import_option,
+    offline_option,
+    set_option,
+)
 
 
 @click.command(
@@ -20,6 +27,7 @@ from vertebra.tools.options import bad_data_option, config_argument, device_opti
     "--output", type=click.Path(path_type=Path), metavar="DIR", show_default="runs/NAME", help="The run folder."
 )
 @click.option("--resume", is_flag=True, help="Continue the run in the run folder.")
+@offline_option
 @device_option
 @bad_data_option
 @import_option

@@ -3,7 +3,7 @@
 from .base import TRANSFORMS, Transform, TransformConfig, build_transform
 from .color import ColorJitterConfig
 from .crops import CenterCropConfig, RandomCropConfig
-from .preprocessing import as_preprocessing
+from .preprocessing import as_preprocessing, as_transform
 from .resize import ResizeConfig
 from .sample import to_sample
 from .scaled_crop import ScaledCropConfig
@@ -18,6 +18,7 @@ __all__ = [
     "Transform",
     "TransformConfig",
     "as_preprocessing",
+    "as_transform",
     "build_transform",
     "to_sample",
 ]

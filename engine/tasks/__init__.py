@@ -48,14 +48,23 @@ __all__ = [
 ]
 
 
-def pick_task(head: Head, classes: Mapping[str, Classes]) -> Task:
-    """Return the task of a head; ``classes`` holds the classes of the data set for each of its target tasks."""
+def pick_task(head: Head, classes: Mapping[str, Classes], trained: Mapping[str, Classes] | None = None) -> Task:
+    """Return the task of a head; ``classes`` holds the classes of the data set for each of its target tasks.
+
+    If the model has other classes, ``trained`` holds them: detections get the labels of the data set by class name.
+    """
     if isinstance(head, MultiHead):
-        parts = {name: TaskOfHead(pick_task(part, classes), part.targets()) for name, part in head.named_heads()}
+        parts = {
+            name: TaskOfHead(pick_task(part, classes, trained), part.targets()) for name, part in head.named_heads()
+        }
         return MultiTask(parts)
     if head.predicted_tasks:
         return MultiTask({task: TaskOfHead(TASKS[task](classes[task]), task) for task in head.predicted_tasks})
-    return TASKS[head.task](classes[head.targets()])
+    target = head.targets()
+    task = TASKS[head.task](classes[target])
+    if trained is not None and isinstance(task, DetectionTask) and trained[target].names != classes[target].names:
+        task.match_labels(trained[target].names)
+    return task
 
 
 def require_targets(head: HeadConfig, dataset: Dataset) -> None:

@@ -5,13 +5,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
 
 from ...data import Dataset, PolygonMask, Record, pad_polygon_masks
 from ...evaluation import CocoTask, Scores, evaluate_coco, evaluate_voc, to_coco_results
 from ...inference import Picture, blend_masks, class_color, draw_boxes, draw_keypoints
-from ...ops import paste_masks, rasterize_polygon_masks
-from ...structures import HIDDEN, UNLABELED, Classes, Detections, RoIMasks
+from ...ops import join_first, paste_masks, rasterize_polygon_masks
+from ...structures import HIDDEN, UNLABELED, Classes, Detections, RoIMasks, UsageError
 from ..config import EvaluationConfig
 from .base import TASKS, Rows, Task
 
@@ -28,8 +29,27 @@ class DetectionTask(Task[Detections]):
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
+        self._new_labels: Int64[Tensor, " k"] | None = None
+
+    def match_labels(self, class_names: Sequence[str]) -> None:
+        """Let predictions have the labels of ``class_names``, and convert them by name in :meth:`rows`.
+
+        Detections of classes that the data set lacks are left out, as COCO's evaluation ignores them. Raises UsageError
+        if no class has the same name.
+        """
+        known = {name: label for label, name in enumerate(self.classes.names)}
+        labels = [known.get(name, -1) for name in class_names]
+        if max(labels) < 0:
+            raise UsageError(
+                f"the model and the data have no class in common: {join_first(class_names, separator=', ')}; "
+                f"{join_first(self.classes.names, separator=', ')}",
+                "classes are matched by name",
+            )
+        self._new_labels = torch.tensor(labels)
 
     def rows(self, prediction: Detections, image_id: int | str) -> Rows:
+        if self._new_labels is not None:
+            prediction = prediction.relabel(self._new_labels)
         skeleton = self.classes.skeleton
         return to_coco_results(prediction, image_id, self.classes.ids, 0.0 if skeleton is None else skeleton.offset)
 

@@ -5,10 +5,16 @@ from torch import Tensor
 
 from .key_map import Change, KeyMap, Rule
 
-_FIRST_ROW_IS_BACKGROUND = Change(
-    to_vertebra=lambda tensor: tensor[1:],
-    from_vertebra=lambda tensor: torch.cat([torch.zeros_like(tensor[:1]), tensor]),
-)
+
+def _drop_first_row(tensor: Tensor) -> Tensor:
+    return tensor[1:]
+
+
+def _insert_zero_row(tensor: Tensor) -> Tensor:
+    return torch.cat([torch.zeros_like(tensor[:1]), tensor])
+
+
+_FIRST_ROW_IS_BACKGROUND = Change(to_vertebra=_drop_first_row, from_vertebra=_insert_zero_row)
 """torchvision predicts a mask for the background too, which it never reads. Going back, its weights are zero."""
 
 

@@ -5,12 +5,16 @@ import importlib
 from typing import Protocol
 
 from ...structures import UsageError, suggest
+from .download import OFFLINE, cached_path, download
 from .published import PublishedModel, PublishedWeights, load_converted, load_tensors
 
 __all__ = [
     "LIBRARIES",
+    "OFFLINE",
     "PublishedModel",
     "PublishedWeights",
+    "cached_path",
+    "download",
     "find_published",
     "is_published_name",
     "list_published",

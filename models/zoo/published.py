@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...backbones import WeightsOrigin
@@ -80,7 +81,9 @@ class PublishedModel:
 
         Raises CheckpointError if it has no tensor with rows per class.
         """
-        for name, (task, rows) in class_rows_by_tensor(self.build().head).items():
+        with torch.device("meta"):
+            head = self.build().head
+        for name, (task, rows) in class_rows_by_tensor(head).items():
             if task == self.task and rows.names is None and f"head.{name}" in tensors:
                 count = len(rows.first(tensors[f"head.{name}"])) // rows.repeats // rows.per_class
                 return count - (rows.background is not None)

@@ -122,7 +122,7 @@ def test_predictor_returns_and_draws_keypoints(finished, shapes):
     centers = (found.boxes[:, None, :2] + found.boxes[:, None, 2:]) / 2
     sides = (found.boxes[:, None, 2:] - found.boxes[:, None, :2]).clamp(min=8)
     assert ((found.keypoints[..., :2] - centers).abs() <= 0.6 * sides + 8).all()
-    classes = predictor.checkpoint.classes["detection"]
+    classes = predictor.trained.classes["detection"]
     found = replace(found, keypoints=torch.cat([found.keypoints[..., :2], torch.ones(len(found), 3, 1)], dim=2))
     without, without_lines = replace(found, keypoints=None), replace(classes, skeleton=None)
     pictures = [DetectionTask(classes).draw(large, detections, 0.0) for detections in (found, without)]

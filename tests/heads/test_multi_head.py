@@ -227,7 +227,7 @@ def test_run_with_two_heads(shapes, tmp_path, capsys):
     image = np.zeros((60, 80, 3), np.uint8)
     predictor = Predictor(run)
     prediction = predictor(image)
-    task = pick_task(predictor.model.head, predictor.checkpoint.classes)
+    task = pick_task(predictor.model.head, predictor.trained.classes)
     boxes, semantic = (part.task for part in task.parts.values())
     picture = task.draw(image, prediction, 0.0)
     np.testing.assert_array_equal(picture[:60, :80], boxes.draw(image, prediction["boxes"], 0.0))
