@@ -221,10 +221,8 @@ def _score_model(options: Options) -> Scored | None:
         for name in options.imports:
             import_user_code(name)
         trained = open_model(options.model, options.like)
-        if options.data is None:
-            config = stored_config(trained)
-        else:
-            config = config_for_data(trained, load_config(options.data))
+        data = None if options.data is None else load_config(options.data)
+        config = stored_config(trained) if data is None else config_for_data(trained, data)
         config = _changed(config, options, FIELDS_OF_RUN)
     scored = evaluate_trained(trained, config, device, console=Console(stderr=True))
     if scored is None:

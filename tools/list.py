@@ -27,6 +27,8 @@ def command(subject: str, pattern: str) -> None:
     """
     if subject == "backbones":
         _show_backbones(pattern)
+    elif subject == "models":
+        _show_models(pattern)
     else:
         _show_names(subject, pattern)
 
@@ -58,6 +60,36 @@ def _show_backbones(pattern: str) -> None:
             live.refresh()
 
 
+def _show_models(pattern: str) -> None:
+    """Print a table of the published models with their weights, and one of the architectures of shipped configs."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from vertebra.configs import list_configs
+    from vertebra.models.zoo import cached_path, find_published, list_published
+
+    table = Table(
+        Column("published model", no_wrap=True), "weights", "M weights", "published scores", "license", "file"
+    )
+    for name in list_published(pattern):
+        published, _ = find_published(name)
+        millions = "" if published.parameters is None else f"{published.parameters / 1e6:.1f}"
+        for tag, weights in published.weights.items():
+            scores = ", ".join(f"{metric} {value:.1f}" for metric, value in weights.scores.items())
+            file = "in the cache" if cached_path(weights).exists() else "to download"
+            table.add_row(name, tag, millions, scores, weights.license, file)
+        if not published.weights:
+            table.add_row(name, "", millions, "", "", "none published")
+    console = Console()
+    if table.row_count:
+        console.print(table)
+    configs = Table("config", "description")
+    for name, description in list_configs(pattern).items():
+        configs.add_row(name, description)
+    if configs.row_count:
+        console.print(configs)
+
+
 def _count_by_library(sources: Sequence[str]) -> str:
     """Return the number of weights per library as text, such as ``torchvision 2, timm 5``."""
     libraries = Counter(source.partition("/")[0] for source in sources)
@@ -76,12 +108,11 @@ def _show_names(subject: str, pattern: str) -> None:
 
 
 def _describe_names(subject: str, pattern: str) -> Mapping[str, str]:
-    """Return a one-line description of each matching neck, head, config or model by name."""
-    if subject in ("configs", "models"):
-        from vertebra.configs import list_configs, list_models
+    """Return a one-line description of each matching neck, head or config by name."""
+    if subject == "configs":
+        from vertebra.configs import list_configs
 
-        configs = list_configs(pattern)
-        return configs if subject == "configs" else {name: configs[name] for name in list_models(pattern)}
+        return list_configs(pattern)
     from vertebra.heads import HEADS
     from vertebra.necks import NECKS
 
