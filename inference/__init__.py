@@ -26,7 +26,7 @@ from .drawing import (
 from .numerics import Precision, deterministic_kernels, matrix_precision
 from .predictor import Predictor, predict_originals, to_original
 from .preprocessing import Photo, load_photo, preprocess_image
-from .trained_model import ExternalModel, ModelFile, RunModel, TrainedModel, describe_model, load_model, open_model
+from .trained_model import ExternalModel, ModelFile, RunModel, TrainedModel, load_model, open_model
 from .user_code import find_files_beside, import_user_code, run_file
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
     "blend_masks",
     "checkpoint_paths",
     "class_color",
-    "describe_model",
     "deterministic_kernels",
     "draw_boxes",
     "draw_classes",

@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -246,9 +246,3 @@ def _open_model_file(path: Path) -> ModelFile:
         fix = "name the published model whose architecture it has with --like (like= in Python)"
         raise UsageError("this file holds weights without a description of their model", fix, file=path)
     return ModelFile(path, facts["inference"], facts["classes"], read_weights_metadata(path).origin)
-
-
-def describe_model(trained: TrainedModel, inference: InferenceConfig) -> dict[str, Any]:
-    """Return the facts that a model file states about its model, in addition to those about its weights."""
-    classes = {task: asdict(classes) for task, classes in trained.classes.items()}
-    return {"inference": inference.model_dump(mode="json"), "classes": classes}

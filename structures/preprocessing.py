@@ -3,7 +3,6 @@
 :func:`vertebra.inference.preprocess_image` applies it.
 """
 
-import struct
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
@@ -23,15 +22,14 @@ class ShortSideResize(Config):
     long_side: PositiveInt
     """Maximum length of the long side in pixels."""
     rounding: Rounding = "nearest"
-    """How the sides of the resized image are rounded to whole pixels: ``nearest`` as in detectron2; ``floor`` as in
-    torchvision, whose factor moreover has single precision."""
+    """How the sides of the resized image are rounded to whole pixels: ``nearest`` as in detectron2, ``floor`` as in
+    torchvision."""
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) to which an image of this size is resized; at least one pixel."""
         scale = min(self.short_side / min(height, width), self.long_side / max(height, width))
         if self.rounding == "nearest":
             return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
-        (scale,) = struct.unpack("f", struct.pack("f", scale))
         return max(1, int(height * scale)), max(1, int(width * scale))
 
 

@@ -28,6 +28,7 @@ COMMANDS = (
     "describe",
     "list",
     "config",
+    "convert",
     "make-shapes",
     "export-backbone",
     "benchmark",

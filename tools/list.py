@@ -7,6 +7,8 @@ import click
 
 from vertebra.tools.cli import CONTEXT, run_command
 
+IMAGE_LICENSES = "The images that weights were trained on have licenses of their own."
+
 
 @click.command(
     "list",
@@ -77,7 +79,7 @@ def _show_models(pattern: str) -> None:
         for tag, weights in published.weights.items():
             scores = ", ".join(f"{metric} {value:.1f}" for metric, value in weights.scores.items())
             file = "in the cache" if cached_path(weights).exists() else "to download"
-            table.add_row(name, tag, millions, scores, weights.license, file)
+            table.add_row(name, tag, millions, scores, weights.license.partition(";")[0], file)
         if not published.weights:
             table.add_row(name, "", millions, "", "", "none published")
     console = Console()
