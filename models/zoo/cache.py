@@ -8,15 +8,17 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import filelock
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from ...structures import CheckpointError
 from .published import PublishedWeights
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 OFFLINE = "VERTEBRA_OFFLINE"
 """The environment variable that forbids downloads if it is set to anything but ``0``."""
@@ -104,8 +106,11 @@ def _continue_download(url: str, part: Path) -> None:
         raise OSError(f"the connection ended after {received} of {total} bytes")
 
 
-def _progress() -> Progress:
+def _progress() -> "Progress":
     """Return a progress bar on stderr, which is shown on a terminal only."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
 

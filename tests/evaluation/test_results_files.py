@@ -216,11 +216,13 @@ def test_bad_annotation_names_the_annotation_file(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give exactly one of RUN, --data and --annotations"),
-        (["--results", "r.json"], "give exactly one of RUN, --data and --annotations"),
-        (["run", "--data", "quickstart", "--results", "r.json"], "give exactly one of RUN, --data and --annotations"),
-        (["--data", "quickstart"], "are ground truth to score --results against: add --results"),
-        (["--annotations", "a.json"], "are ground truth to score --results against: add --results"),
+        ([], "give MODEL, --data or --annotations"),
+        (["--results", "r.json"], "give MODEL, --data or --annotations"),
+        (["run", "--data", "quickstart", "--results", "r.json"], "--results needs one ground truth"),
+        (["run", "--annotations", "a.json", "--results", "r.json"], "leave out MODEL and --data"),
+        (["--data", "quickstart"], "are ground truth to score: add MODEL or --results"),
+        (["--annotations", "a.json"], "are ground truth to score: add MODEL or --results"),
+        (["run", "--results", "r.json", "--like", "torchvision/fcos_resnet50_fpn"], "it has no effect here"),
         (["run", "--results", "r.json", "--task", "segm"], "--task needs --annotations"),
         (["run", "--task", "segm"], "--task needs --annotations"),
         (

@@ -156,7 +156,7 @@ def test_every_command_has_a_help_page_with_an_example(command, capsys):
         (["train", "quickstart", "--rezume"], 2, "--rezume"),
         (["train", "quickstart", "--device", "tpu"], 2, "usage: Invalid value for '--device': 'tpu' is not one of"),
         (["list", "colors"], 2, "'colors' is not one of"),
-        (["eval"], 2, "usage: give exactly one of RUN, --data and --annotations (see vertebra eval --help)"),
+        (["eval"], 2, "usage: give MODEL, --data or --annotations (see vertebra eval --help)"),
         (["eval", "RUN", "--task", "segm"], 2, "usage: --task needs --annotations"),
         (["eval", "RUN", "--results", "x.json", "--device", "cpu"], 2, "usage: --device has no effect with --results"),
     ],
