@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import torch
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
 from vertebra.backbones import RESNETS
 from vertebra.engine import train
 
@@ -14,9 +17,12 @@ README = Path(__file__).parent.parent / "README.md"
 def test_readme_snippets_run_in_order(shapes, tmp_path, monkeypatch, capsys):
     """Law: every Python block runs, in one namespace, as if a reader typed them.
 
-    A tiny run takes the place of the quickstart's.
+    A tiny run takes the place of the quickstart's, and random weights that of a detector trained with torchvision.
     """
     train(tiny_config(shapes), tmp_path / "runs" / "quickstart")
+    torch.save(
+        fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4).state_dict(), tmp_path / "mine.pth"
+    )
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     namespace: dict = {"__name__": "count"}  # as in the file count.py of the page
