@@ -2,7 +2,7 @@
 
 from ..structures import InputConfig
 from .build import ModelConfig, build_model, resolve_input
-from .convert import from_torchvision_detector, from_torchvision_segmenter
+from .keys.torchvision import from_torchvision_detector, from_torchvision_segmenter
 from .model import Model
 from .preprocess import Preprocess
 from .semantic_inference import SemanticInference, predict_semantic

@@ -1,5 +1,7 @@
 """The tensor names of torchvision's detectors and segmentation models."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -149,3 +151,30 @@ FCN = KeyMap(
     ),
 )
 """``fcn_resnet*``, with or without an auxiliary classifier."""
+
+
+def from_torchvision_detector(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert the state dict of a detector of torchvision for a ``Model`` with a ResNet, an FPN and the same head.
+
+    The head needs torchvision's conventions (:mod:`vertebra.heads`): ``TORCHVISION``, ``TORCHVISION_MASK``,
+    ``TORCHVISION_KEYPOINT``, ``TORCHVISION_V2``, ``TORCHVISION_RETINANET``, ``TORCHVISION_RETINANET_V2`` or
+    ``TORCHVISION_FCOS``. ``create_model`` builds torchvision's own models with them. Raises :class:`CheckpointError`
+    for other names.
+    """
+    if any(name.startswith("head.regression_head.bbox_ctrness.") for name in state_dict):
+        return FCOS.to_vertebra(state_dict)
+    if any(name.startswith("head.classification_head.") for name in state_dict):
+        return RETINANET.to_vertebra(state_dict)
+    has_norms = "backbone.fpn.inner_blocks.0.1.weight" in state_dict
+    return (RCNN_V2 if has_norms else RCNN).to_vertebra(state_dict)
+
+
+def from_torchvision_segmenter(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert the state dict of torchvision's ``deeplabv3_resnet*`` or ``fcn_resnet*`` for a ``Model`` with that head.
+
+    Build the model with a ResNet with ``output_stride=8``, the neck ``passthrough``, and the head config
+    ``vertebra.heads.TORCHVISION_DEEPLAB`` or ``FCNConfig``; it needs an auxiliary classifier if the weights have one,
+    as published weights do. Raises :class:`CheckpointError` for other names.
+    """
+    is_deeplab = any(name.startswith("classifier.0.convs.") for name in state_dict)
+    return (DEEPLAB if is_deeplab else FCN).to_vertebra(state_dict)
