@@ -92,7 +92,10 @@ def heads_on_pyramid(feature_info: Mapping[str, FeatureInfo]) -> dict[str, HeadC
     mask_rcnn = RCNNConfig(rpn=rpn, box=box, mask=MaskBranchConfig(pool=pool, convolutions=(16,)))
     semantic_fpn = SemanticFPNConfig(channels=32, levels=_region_levels(feature_info))
     keypoint = KeypointBranchConfig(names=KEYPOINTS, pool=pool, convolutions=(16,))
-    point_rend = PointRendBranchConfig(grid=4, fc=(32,), point_head=PointHeadConfig(channels=(16,), points=784))
+    finest = next(iter(feature_info))
+    point_rend = PointRendBranchConfig(
+        levels=(finest,), grid=4, fc=(32,), point_head=PointHeadConfig(channels=(16,), points=784)
+    )
     return {
         "rcnn": mask_rcnn,
         "keypoint": RCNNConfig(rpn=rpn, box=box, keypoint=keypoint),
