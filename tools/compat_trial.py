@@ -81,16 +81,21 @@ def _create_backbone(name: str) -> tuple[Backbone, dict[str, Any]]:
 def heads_on_pyramid(feature_info: Mapping[str, FeatureInfo]) -> dict[str, HeadConfig]:
     """Return small heads that read the levels of a neck, by the name of their column in the table.
 
-    The R-CNNs are trained on every anchor and proposal, so that random sampling changes no loss.
+    The R-CNNs are trained on every anchor and proposal, so that random sampling changes no loss; one anchor per cell
+    and small regions keep that cheap.
     """
     unlimited = (10_000, 10_000)
-    rpn = RPNConfig(pre_nms=unlimited, post_nms=unlimited, nms_threshold=1.0, samples=10_000)
-    small_box = {"fc": (32,), "samples": 4096}
-    box, pool = BoxBranchConfig(**small_box), RoIAlignConfig(size=7)
+    rpn = RPNConfig(anchor_ratios=(1.0,), pre_nms=unlimited, post_nms=unlimited, nms_threshold=1.0, samples=10_000)
+    pool = RoIAlignConfig(size=4, sampling_ratio=1)
+    small_box: Mapping[str, Any] = {"fc": (32,), "samples": 4096, "pool": pool}
+    box = BoxBranchConfig(**small_box)
     mask_rcnn = RCNNConfig(rpn=rpn, box=box, mask=MaskBranchConfig(pool=pool, convolutions=(16,)))
     semantic_fpn = SemanticFPNConfig(channels=32, levels=_region_levels(feature_info))
     keypoint = KeypointBranchConfig(names=KEYPOINTS, pool=pool, convolutions=(16,))
-    point_rend = PointRendBranchConfig(grid=4, fc=(32,), point_head=PointHeadConfig(channels=(16,), points=4096))
+    finest = next(iter(feature_info))
+    point_rend = PointRendBranchConfig(
+        levels=(finest,), grid=4, fc=(32,), point_head=PointHeadConfig(channels=(16,), points=784)
+    )
     return {
         "rcnn": mask_rcnn,
         "keypoint": RCNNConfig(rpn=rpn, box=box, keypoint=keypoint),
