@@ -45,10 +45,12 @@ def pair_from_paths(data: DataPath, val: Path | None = None) -> DatasetPair:
         val_format = find_format(val)
         train = found.configure(data, "train" if found.has_parts(data) else "all")
         val_config = val_format.configure(val_data, "val" if val_format.has_parts(val_data) else "all")
-        return DatasetPair(train, val_config, f"{data.path} is {found.name}, {val} is {val_format.name}")
+        described = (f"{data.path} is {found.name}{_lists(train)}", f"{val} is {val_format.name}{_lists(val_config)}")
+        return DatasetPair(train, val_config, ", ".join(described))
     if found.has_parts(data):
         train, val_config = found.configure(data, "train"), found.configure(data, "val")
-        return DatasetPair(train, val_config, f"{data.path} is {found.name} with lists for training and validation")
+        lists = f"{_lists(train)} for training and{_lists(val_config)} for validation"
+        return DatasetPair(train, val_config, f"{data.path} is {found.name}{lists}")
     whole = found.configure(data, "all")
     train, val_config = HashSplitConfig(dataset=whole, part="train"), HashSplitConfig(dataset=whole, part="val")
     return DatasetPair(
@@ -57,6 +59,12 @@ def pair_from_paths(data: DataPath, val: Path | None = None) -> DatasetPair:
         f"{data.path} is {found.name}; no validation data are given, so about {train.val_fraction:.0%} of the images, "
         "chosen by a hash of their file names, are kept for validation",
     )
+
+
+def _lists(config: DatasetConfig) -> str:
+    """Return the names of the image lists that a config takes, as the end of a phrase; empty if it takes none."""
+    splits = getattr(config, "splits", ())
+    return f" with the list {' and '.join(splits)}" if splits else ""
 
 
 def find_format(path: Path) -> PathFormat:

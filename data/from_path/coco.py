@@ -30,7 +30,8 @@ def find_image_folder(annotations: Path, given: Path | None) -> Path:
     """
     rows = [read_row(row, annotations) for row in read_coco_file(annotations).images[:LOOKED_UP]]
     names = [name for row in rows if isinstance(name := _file_name(row), str) and name]
-    candidates = list(dict.fromkeys([*([] if given is None else [given]), *_usual_folders(annotations)]))
+    candidates: list[Path] = [] if given is None else [given]
+    candidates += [folder for folder in dict.fromkeys(_usual_folders(annotations)) if folder != given]
     for folder in candidates:
         if not names or any((folder / name).is_file() for name in names):
             return folder

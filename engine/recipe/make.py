@@ -22,7 +22,7 @@ FILE_NAME = "recipe.py"
 
 @dataclass(frozen=True, slots=True)
 class RecipeRequest:
-    """What the user asks for: the data, and the model to start from."""
+    """A request for a recipe: the data, and the model to start from."""
 
     data: Path
     """A COCO file, a VOC folder, or data in another format of :mod:`vertebra.data.from_path`."""

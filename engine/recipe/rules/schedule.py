@@ -52,7 +52,7 @@ def scale_learning_rate(facts: DataFacts, config: ExperimentConfig) -> Iterable[
 
 
 def choose_warmup(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
-    """Shorten the warm-up to a tenth of the training."""
+    """Limit the warm-up to a tenth of the training."""
     schedule = config.recipe.schedule
     if schedule.decay == "onecycle":
         return
