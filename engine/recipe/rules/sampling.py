@@ -13,7 +13,7 @@ LOPSIDED = 20
 
 
 def repeat_rare_classes(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
-    """Sample images of rare classes more often if the classes are lopsided (LVIS's repeat factors, 1908.03195 appendix B.2).
+    """Sample images of rare classes more often if the classes are lopsided (LVIS's repeat factors, 1908.03195).
 
     In samples of BCCD, VOC2012 and COCO the rarest class is on half as many images as the median class, and nothing is
     repeated.
