@@ -134,6 +134,13 @@ def get_field(config: Config, path: str) -> Any:
     return value
 
 
+def has_field(config: Config, path: str) -> bool:
+    """Return whether there is a field at a dotted path."""
+    parent, _, name = path.rpartition(".")
+    holder = get_field(config, parent)
+    return isinstance(holder, Config) and name in type(holder).model_fields
+
+
 def set_field(config: ExperimentConfig, path: str, value: Any) -> ExperimentConfig:
     """Return the config with the field at a dotted path changed."""
     for name in reversed(path.split(".")):

@@ -68,7 +68,9 @@ def read_facts(train_set: Dataset, val_set: Dataset) -> DataFacts:
         corners = train_set.object_boxes().astype(np.float64)
         boxes = corners[:, 2:] - corners[:, :2]
     # The labels of class maps made from masks begin with the background, which image_labels leaves out.
-    counts = np.bincount(np.unique(pairs, axis=0)[:, 1], minlength=len(names)).tolist()
+    # Pairs are encoded as integers, since np.unique over rows takes many times longer.
+    classes = max(len(names), 1)
+    counts = np.bincount(np.unique(pairs[:, 0] * classes + pairs[:, 1]) % classes, minlength=len(names)).tolist()
     has_background = bool(names) and train_set.task == "semantic"
     by_class = dict(list(zip(names, counts, strict=True))[1 if has_background else 0 :]) if names else {}
     return DataFacts(

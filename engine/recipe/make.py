@@ -12,7 +12,7 @@ from ..config import ExperimentConfig
 from ..tasks import require_classes
 from .choices import Decider, Decision, UserChanges
 from .facts import find_oddities, read_facts
-from .rules import RULES, TARGET_RULES, classes_in_other_order, order_classes
+from .rules import RULES, TARGET_RULES, need_classes_of_training, order_classes
 from .source import config_file_source
 from .stock import STOCK_MODEL, adapt_experiment, require_known_task, stock_experiment
 
@@ -77,7 +77,7 @@ def make_recipe(request: RecipeRequest) -> Recipe:
     train_set, val_set = (
         build_dataset(split.dataset, split.bad_data) for split in (decider.config.train, decider.config.val)
     )
-    if classes_in_other_order(train_set, val_set):
+    if need_classes_of_training(train_set, val_set):
         decider.apply((functools.partial(order_classes, train_set.classes[train_set.task].names),))
         val_set = build_dataset(decider.config.val.dataset, decider.config.val.bad_data)
     require_classes(decider.config.model.head, train_set.classes, val_set.classes)

@@ -2,7 +2,7 @@
 
 from ...backbones import ResNetConfig
 from ...data import DatasetPair, ResizeConfig, ScaledCropConfig, TransformConfig
-from ...heads import RCNNConfig, task_of_head
+from ...heads import RCNNConfig, target_task_of_head
 from ...models import ModelConfig
 from ...necks import FPNConfig
 from ...structures import ImagePreprocessing, ShortSideResize, UsageError
@@ -36,7 +36,7 @@ def stock_experiment(
         short, long = preprocessing.short_side, preprocessing.long_side
     transform: TransformConfig = ResizeConfig(short_sides=(short,), long_side=long)
     schedule = ScheduleConfig(steps=90_000)
-    if task_of_head(model.head.name) == "semantic":
+    if target_task_of_head(model.head.name) == "semantic":
         transform = ScaledCropConfig(size=(512, 512), scales=(0.5, 2.0), short_side=512)
         schedule = ScheduleConfig(steps=40_000, decay="poly", warmup_steps=0)
     return ExperimentConfig(
@@ -72,11 +72,11 @@ def adapt_experiment(name: str, experiment: ExperimentConfig, datasets: DatasetP
 
 
 def require_known_task(model: ModelConfig) -> str:
-    """Return the task of a model's head; raise UsageError if there are no recipes for it."""
-    task = task_of_head(model.head.name)
+    """Return the task of the data that a model's head learns from; raise UsageError if there are no recipes for it."""
+    task = target_task_of_head(model.head.name)
     if task not in KNOWN_TASKS:
         raise UsageError(
-            f"the head {model.head.name!r} is for {task}, but there are recipes for {' and '.join(KNOWN_TASKS)} only",
+            f"the head {model.head.name!r} learns from data for {task}, but recipes are for {' and '.join(KNOWN_TASKS)}",
             "write a config, and train it with vertebra train CONFIG",
         )
     return task

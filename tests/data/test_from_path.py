@@ -104,7 +104,14 @@ def test_lists_of_a_voc_folder_are_its_parts(lists, train, val, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lists", "splits"), [(("all",), ("all",)), ((), ()), (("trainval", "some"), ("trainval",)), (("x", "y"), ())]
+    ("lists", "splits"),
+    [
+        (("all",), ("all",)),
+        (("all", "cat_all"), ("all",)),
+        ((), ()),
+        (("trainval", "some"), ("trainval",)),
+        (("x", "y"), ()),
+    ],
 )
 def test_voc_folder_without_parts_is_divided(lists, splits, tmp_path):
     """By hand: its only list, ``trainval``, or all annotated images; a fifth of them are kept for validation."""

@@ -8,6 +8,7 @@ import pytest
 
 import vertebra
 from vertebra.configs import load_config
+from vertebra.data import VocSegmentationConfig
 from vertebra.engine import train
 from vertebra.formats import write_json
 from vertebra.tools.cli import main
@@ -124,9 +125,8 @@ def test_model_of_a_config_is_trained_on_a_voc_folder(shapes, tmp_path, monkeypa
     assert main(["train", "--data", "pets", "--model", "tiny.json", "--device", "cpu", *SHORT]) == 0
     assert "no validation data are given, so about 20% of the images" in capsys.readouterr().err
     config = load_config("runs/pets/config.json")
-    assert config.model.head == tiny_config(shapes).model.head.replace(
-        rpn={name: getattr(config.model.head.rpn, name) for name in ("anchor_sizes", "anchor_ratios")}
-    )
+    assert config.model.head.rpn.pre_nms == tiny_config(shapes).model.head.rpn.pre_nms == (100, 100)
+    assert config.model.backbone == tiny_config(shapes).model.backbone
     assert config.train.dataset.dataset.class_names == ("cat", "dog", "person")
 
 
@@ -167,7 +167,7 @@ def write_other_classes(folder: Path) -> Path:
         (
             ["--data", "tiny/annotations.json", "--model", "resnet50_imagenet"],
             2,
-            "the head 'classification' is for classification, but there are recipes for detection and semantic only",
+            "the head 'classification' learns from data for classification, but recipes are for detection and semantic",
         ),
         (["--data", "voc", "--images", "voc/JPEGImages"], 2, "leave out --images"),
         (["--data", "tiny/annotations.json", "--set", "recipe.sead=1"], 2, "there is no field 'sead' in recipe"),
@@ -221,3 +221,25 @@ def test_other_order_of_categories_in_the_validation_file(mine, start, tmp_path)
     arguments = ["--data", str(mine / "train.json"), "--val", str(mine / "reversed.json"), "--weights", str(start)]
     assert main(["train", *arguments, "--output", str(tmp_path / "run"), "--dry-run", *SHORT]) == 0
     assert load_config(tmp_path / "run" / "recipe.py").val.dataset.class_names == ("circle", "square", "newt")
+
+
+def test_class_that_does_not_occur_in_the_validation_folder(tmp_path, monkeypatch):
+    """By hand: a VOC folder without one of the classes is validated with the classes of the training folder."""
+    monkeypatch.chdir(tmp_path)
+    write_voc(Path("voc"))
+    annotation = write_voc(Path("other")) / "Annotations" / "b.xml"
+    annotation.write_text(annotation.read_text().replace("person", "dog"))
+    assert main(["train", "--data", "voc", "--val", "other", "--output", "run", "--dry-run"]) == 0
+    config = load_config("run/recipe.py")
+    assert config.val.dataset.class_names == config.train.dataset.class_names == ("cat", "dog", "person")
+
+
+def test_semantic_model_is_tuned_on_the_masks_of_a_voc_folder(tmp_path, monkeypatch, capsys):
+    """By hand: class maps, crops of the size of the images, no anchors."""
+    monkeypatch.chdir(tmp_path)
+    write_voc(Path("voc"))
+    arguments = ["--data", "voc", "--model", "deeplabv3plus_r50_camvid", "--output", "run", "--dry-run"]
+    assert main(["train", *arguments]) == 0
+    config = load_config("run/recipe.py")
+    assert config.train.dataset.dataset == VocSegmentationConfig(root=Path("voc"), splits=("train",))
+    assert config.train.transform.size == (64, 96) and "anchor" not in capsys.readouterr().out

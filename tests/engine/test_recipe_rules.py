@@ -9,7 +9,7 @@ import pytest
 from vertebra.data import CocoConfig, DatasetPair, HashSplitConfig, VocConfig, build_dataset
 from vertebra.engine import AdamWConfig, ExperimentConfig
 from vertebra.engine.recipe import DataFacts, UserChanges, read_facts
-from vertebra.engine.recipe.choices import Decider, get_field
+from vertebra.engine.recipe.choices import Decider, get_field, has_field
 from vertebra.engine.recipe.facts import find_oddities
 from vertebra.engine.recipe.rules import RULES, TARGET_RULES
 from vertebra.engine.recipe.rules.anchors import candidates, centered, choose_anchors, reach
@@ -95,6 +95,11 @@ SET_BY_USER = {
     "recipe.schedule.steps": 77,
     "recipe.optimizer.lr": 0.5,
     "recipe.schedule.warmup_steps": 5,
+    "recipe.schedule.decay": "poly",
+    "recipe.schedule.decay_from": "start",
+    "model.head.rpn.beta": 0.25,
+    "model.head.box.beta": 0.5,
+    "model.head.box.initialization": "normal",
     "val.transform.short_sides": (111,),
     "val.transform.long_side": 222,
     "train.transform.short_sides": (99, 100),
@@ -117,14 +122,15 @@ def test_what_the_user_sets_always_wins():
     usual = decide(facts)
     fields = {decision.field for decision in usual.decisions}
     assert {"model.head.rpn.anchor_ratios", "train.sampling.repeat_below"} <= fields
-    assignments = [f"{field}={_literal(value)}" for field, value in SET_BY_USER.items()]
-    for assignment, (field, value) in zip(assignments, SET_BY_USER.items(), strict=True):
+    values = {field: value for field, value in SET_BY_USER.items() if has_field(stock(), field)}
+    assignments = [f"{field}={_literal(value)}" for field, value in values.items()]
+    for assignment, (field, value) in zip(assignments, values.items(), strict=True):
         rules = [rule for rule in RULES if "anchor" in field or rule is not choose_anchors]  # which takes a second
         decider = decide(facts, None, assignment, rules=rules)
         assert get_field(decider.config, field) == value
         assert any(decision.by_user for decision in decider.decisions)
     decider = decide(facts, None, *assignments)
-    for field, value in SET_BY_USER.items():
+    for field, value in values.items():
         assert get_field(decider.config, field) == value
     chosen = {decision.field for decision in decider.decisions if not decision.by_user}
     assert chosen == set(), "a rule chooses a field that is not in SET_BY_USER"
@@ -224,7 +230,7 @@ def test_anchors_are_kept_if_they_reach_enough():
     """By hand: squares of 100 pixels; and a head without anchors has nothing to choose."""
     facts = make_facts(boxes=[(100, 100)] * 10)
     decider = decide(facts, rules=(choose_anchors,))
-    assert decider.config.model.head == RCNNConfig()
+    assert decider.config.model.head == RCNNConfig(), "no anchors are set"
     assert "reach 100% of the boxes" in decider.decisions[0].reason
     assert decide(facts, stock(FCOSConfig()), rules=(choose_anchors,)).decisions == []
 
@@ -236,6 +242,16 @@ def test_rare_classes_are_repeated_if_classes_are_lopsided():
     assert (lopsided.images, lopsided.repeat_below) == ("repeat_factor", 0.2)
     usual = decide(make_facts(1000, counts={"cat": 900, "dog": 400, "owl": 30})).config.train.sampling
     assert usual.images == "each_once"
+
+
+def test_losses_are_those_for_short_trainings_from_a_backbone():
+    """By hand: smooth L1 and a cosine; a model that is pretrained as a whole keeps its own losses."""
+    config = decide(make_facts()).config
+    assert config.model.head.rpn.beta == config.model.head.box.beta == 1 / 9
+    assert config.recipe.schedule.decay == "cosine"
+    whole = STOCK_MODEL.replace(weights=None, start_from="somewhere")
+    head = decide(make_facts(), stock_experiment("mine", whole, PAIR, None)).config.model.head
+    assert head.rpn.beta == head.box.beta == 0.0
 
 
 def test_evaluations_take_a_fraction_of_the_time():

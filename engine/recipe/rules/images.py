@@ -19,6 +19,8 @@ LARGEST_ENLARGEMENT = 2.0
 """Images are enlarged by this factor at most: it adds no detail."""
 TRAINING_SCALES = (0.8, 0.85, 0.9, 0.95, 1.0)
 """The short sides for training as multiples of that for evaluation; detectron2 trains at 640 to 800 for 800."""
+FEW_IMAGES = 1000
+"""Below this number of images their colors are changed."""
 LARGEST_CROP = 768
 """The longest side in pixels of the crops on which semantic heads are trained."""
 
@@ -86,10 +88,12 @@ def flip_images(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
 
 
 def jitter_colors(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
-    """Change the colors of the training images if there are few of them."""
-    few = 1000
+    """Change the colors of the training images if there are few of them.
+
+    Color changes, crops and flips together gain SSD 8.8 points on VOC (1512.02325 table 2).
+    """
     if not isinstance(config.train.transform, ResizeConfig | ScaledCropConfig):
         return
-    if facts.train_images < few:
+    if facts.train_images < FEW_IMAGES:
         jitter = ColorJitterConfig(brightness=0.2, contrast=0.2, saturation=0.2)
-        yield Choice("train.transform.color_jitter", jitter, f"there are fewer than {few} images")
+        yield Choice("train.transform.color_jitter", jitter, f"there are fewer than {FEW_IMAGES} images")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ....data import CocoConfig, CocoKeypointsConfig, Dataset, DatasetConfig, HashSplitConfig
+from ....data import CocoConfig, CocoKeypointsConfig, Dataset, DatasetConfig, HashSplitConfig, VocDetection
 from ....heads import required_keypoints, required_mask_format
 from ....structures import UsageError
 from ...config import ExperimentConfig
@@ -43,9 +43,14 @@ def read_keypoints(config: ExperimentConfig) -> Iterable[Choice]:
             yield Choice(f"{path}.keypoints", CocoKeypointsConfig(), "the model has a keypoint branch")
 
 
-def classes_in_other_order(train_set: Dataset, val_set: Dataset) -> bool:
-    """Return whether two data sets have the same classes in different orders, as files with different ids have."""
+def need_classes_of_training(train_set: Dataset, val_set: Dataset) -> bool:
+    """Return whether validation data must be given the class names of the training data, to number them alike.
+
+    That is so for files that number the same classes differently, and for a VOC folder in which a class does not occur.
+    """
     first, second = (data.classes[data.task].names for data in (train_set, val_set))
+    if isinstance(val_set, VocDetection) and set(second) < set(first):
+        return True
     return first != second and sorted(first) == sorted(second)
 
 
@@ -53,7 +58,7 @@ def order_classes(names: tuple[str, ...], config: ExperimentConfig) -> Iterable[
     """Give the validation data the classes of the training data in their order."""
     path, dataset = _dataset_of(config, "val")
     if "class_names" in type(dataset).model_fields:
-        yield Choice(f"{path}.class_names", names, "the data number the same classes differently")
+        yield Choice(f"{path}.class_names", names, "by themselves they have other numbers")
 
 
 def _dataset_of(config: ExperimentConfig, split: str) -> tuple[str, DatasetConfig]:
