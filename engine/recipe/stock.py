@@ -76,7 +76,8 @@ def require_known_task(model: ModelConfig) -> str:
     task = target_task_of_head(model.head.name)
     if task not in KNOWN_TASKS:
         raise UsageError(
-            f"the head {model.head.name!r} learns from data for {task}, but recipes are for {' and '.join(KNOWN_TASKS)}",
+            f"the head {model.head.name!r} learns from data for {task}, but recipes are for "
+            f"{' and '.join(KNOWN_TASKS)}",
             "write a config, and train it with vertebra train CONFIG",
         )
     return task

@@ -18,8 +18,8 @@ SMOOTH = 1 / 9
 def smooth_box_losses(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
     """Make the box losses of an R-CNN smooth near zero if only its backbone is pretrained.
 
-    Boxes become more exact: torchvision's parts, with a beta of 1/9, have an AP75 of 53.5, and ours with a beta of 0 and
-    the same initial outputs 46.6. A model that was trained as a whole keeps the losses it was trained with.
+    Boxes become more exact: torchvision's parts, with a beta of 1/9, have an AP75 of 53.5, and ours with a beta of 0
+    and the same initial outputs 46.6. A model that was trained as a whole keeps the losses it was trained with.
     """
     for field in ("model.head.rpn.beta", "model.head.box.beta"):
         if config.model.start_from is None and has_field(config, field):
