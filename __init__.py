@@ -16,8 +16,9 @@ if sys.platform == "darwin":
 if TYPE_CHECKING:
     from .backbones import Backbone, create_backbone, list_backbones, load_backbone_weights
     from .configs import create_model, list_models, load_config
-    from .engine import TASKS, Task, train
+    from .engine import TASKS, Task
     from .engine import evaluate_run as evaluate
+    from .engine import train_run as train
     from .heads import (
         HEADS,
         DeepLabConfig,
@@ -125,7 +126,7 @@ _FOLDER_OF_NAME = {
     "Images": "structures",
     "Instances": "structures",
 }
-_NAME_IN_FOLDER = {"evaluate": "evaluate_run"}
+_NAME_IN_FOLDER = {"evaluate": "evaluate_run", "train": "train_run"}
 """Names that differ in their folder: ``vertebra.evaluate`` is ``vertebra.engine.evaluate_run``."""
 
 

@@ -17,6 +17,8 @@ from .coco_format import (
     CocoSemanticConfig,
 )
 from .dataset import DATASETS, Dataset, DatasetConfig, build_dataset, require_same_classes
+from .from_path import DataPath, DatasetPair, pair_from_paths
+from .hash_split import HashSplitConfig
 from .image_files import require_enough_pixels
 from .image_folder import ImageFolder, ImageFolderConfig
 from .joint import JointConfig, JointDataset
@@ -83,9 +85,12 @@ __all__ = [
     "ConstantField",
     "CopyPasteConfig",
     "Coverable",
+    "DataPath",
     "DataReport",
     "Dataset",
     "DatasetConfig",
+    "DatasetPair",
+    "HashSplitConfig",
     "ImageFolder",
     "ImageFolderConfig",
     "JointConfig",
@@ -128,6 +133,7 @@ __all__ = [
     "declare_object_field",
     "eval_loader",
     "pad_polygon_masks",
+    "pair_from_paths",
     "require_enough_pixels",
     "require_same_classes",
     "resize_annotations",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from pydantic import field_validator
 
@@ -96,6 +96,13 @@ class Dataset(ABC):
         """
         raise self._unknown_error("the classes of its images", "set sampling.images to each_once")
 
+    def object_boxes(self) -> Float32[ndarray, "p 4"]:
+        """Return the boxes, xyxy in original pixels, of the objects of :meth:`image_labels`, in the same order.
+
+        Raises UsageError if the objects have no boxes, or if these are unknown without reading the files.
+        """
+        raise self._unknown_error("the boxes of its objects", "use a detection data set in COCO's format or VOC's")
+
     def _unknown_error(self, what: str, fix: str) -> UsageError:
         return UsageError(f"a data set of this type ({type(self).__name__}) does not know {what}", fix)
 
@@ -161,8 +168,18 @@ def select_image_labels(
     """
     indices = np.full(length, -1)
     indices[chosen] = np.arange(len(chosen))
-    renumbered = np.stack([indices[pairs[:, 0]], pairs[:, 1]], axis=1)
-    return renumbered[renumbered[:, 0] >= 0]
+    kept = pairs[is_on_images(pairs[:, 0], chosen, length)]
+    return np.stack([indices[kept[:, 0]], kept[:, 1]], axis=1)
+
+
+def is_on_images(images: Int64[ndarray, " p"], chosen: Int64[ndarray, " k"], length: int) -> Bool[ndarray, " p"]:
+    """Return for each object, whose image index is in ``images``, whether its image is one of the ``chosen`` ones.
+
+    ``length`` is the number of images.
+    """
+    is_chosen = np.zeros(length, bool)
+    is_chosen[chosen] = True
+    return is_chosen[images]
 
 
 DATASETS: Registry[Dataset] = Registry("data set")

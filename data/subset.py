@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from ..structures import Classes
-from .dataset import Dataset, LazyMaps, select_image_labels
+from .dataset import Dataset, LazyMaps, is_on_images, select_image_labels
 from .types import Record
 
 
@@ -41,6 +41,10 @@ class SubsetDataset(Dataset):
     def image_labels(self) -> Int64[ndarray, "p 2"]:
         return select_image_labels(self._dataset.image_labels(), self._indices, len(self._dataset))
 
+    def object_boxes(self) -> Float32[ndarray, "p 4"]:
+        images = self._dataset.image_labels()[:, 0]
+        return self._dataset.object_boxes()[is_on_images(images, self._indices, len(self._dataset))]
+
     def file_name(self, index: int) -> str:
         return self._dataset.file_name(self._indices[index].item())
 
@@ -57,7 +61,7 @@ class SubsetDataset(Dataset):
     def ground_truth(self) -> Any:
         """Return the ground truth of the chosen images, in the format of the full data set."""
         ground_truth, image_ids = self._dataset.ground_truth(), self.image_ids
-        if self.task == "semantic":
+        if self.task in ("semantic", "panoptic"):
             return LazyMaps(image_ids, lambda index: ground_truth[image_ids[index]])
         if self.task == "classification":
             return {image_id: ground_truth[image_id] for image_id in image_ids}

@@ -20,6 +20,7 @@ from .optim.optimizers import AdamWConfig, SGDConfig, build_optimizer, set_learn
 from .optim.schedule import ScheduleConfig
 from .overrides import override
 from .predict_files import predict_files
+from .recipe import Recipe, RecipeRequest, UserChanges, announce, make_recipe, train_run
 from .tasks import (
     TASKS,
     ClassificationTask,
@@ -46,7 +47,9 @@ __all__ = [
     "ModelScores",
     "MultiTask",
     "PanopticTask",
+    "Recipe",
     "RecipeConfig",
+    "RecipeRequest",
     "Rows",
     "RunConfig",
     "SGDConfig",
@@ -55,6 +58,8 @@ __all__ = [
     "SplitConfig",
     "Task",
     "TrainingState",
+    "UserChanges",
+    "announce",
     "build_optimizer",
     "collect_results",
     "config_for_data",
@@ -64,6 +69,7 @@ __all__ = [
     "evaluate_trained",
     "experiment_config",
     "init_distributed",
+    "make_recipe",
     "override",
     "parse_config",
     "pick_task",
@@ -77,6 +83,7 @@ __all__ = [
     "set_learning_rate",
     "stored_config",
     "train",
+    "train_run",
     "train_step",
     "validation_losses",
     "write_results_files",

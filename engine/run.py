@@ -52,9 +52,8 @@ def find_starting_point(folder: RunFolder, config: ExperimentConfig, resume: boo
     from that of the resumed run in a group that determines the weights.
     """
     has_checkpoint = bool(checkpoint_paths(folder.checkpoints))
-    if not resume and (has_checkpoint or folder.metrics.exists()):
-        fix = "continue it with --resume, or choose another --output"
-        raise UsageError("this folder holds a run already", fix, file=folder.path)
+    if not resume:
+        folder.require_unused()
     if resume and not has_checkpoint:
         if not folder.config.exists():
             fix = "check --output, or leave out --resume"

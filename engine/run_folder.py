@@ -12,6 +12,7 @@ from typing import Any, Literal
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
+from ..inference import checkpoint_paths
 from ..structures import UsageError
 from .checkpoints import is_disk_full
 
@@ -70,6 +71,16 @@ class RunFolder:
             return self._holder.read_text() or "another process"
         except OSError:
             return "another process"
+
+    def holds_run(self) -> bool:
+        """Return whether a run has written a checkpoint or a log record."""
+        return bool(checkpoint_paths(self.checkpoints)) or self.metrics.exists()
+
+    def require_unused(self) -> None:
+        """Raise UsageError if a new run would overwrite another run."""
+        if self.holds_run():
+            fix = "continue it with --resume, or choose another --output"
+            raise UsageError("this folder holds a run already", fix, file=self.path)
 
     def evaluated_step(self) -> int:
         """Return the step of the scores in ``eval.json``; 0 if there are none."""

@@ -26,7 +26,14 @@ from .results import (
 )
 from .rle import decode_mask, encode_mask, encode_segmentation, rle_problem, size_problem
 from .segmentations import segmentation_problem
-from .voc import VocAnnotation, VocObject, read_class_names, read_voc_annotation, read_voc_list
+from .voc import (
+    VocAnnotation,
+    VocObject,
+    read_class_names,
+    read_voc_annotation,
+    read_voc_list,
+    read_voc_object_names,
+)
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -57,6 +64,7 @@ __all__ = [
     "read_segment_ids",
     "read_voc_annotation",
     "read_voc_list",
+    "read_voc_object_names",
     "require_same_images",
     "require_unique_keys",
     "rle_problem",

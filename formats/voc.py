@@ -62,6 +62,12 @@ def read_voc_annotation(path: Path, image_id: str, class_names: Sequence[str]) -
     return VocAnnotation(_read_size(root), objects)
 
 
+def read_voc_object_names(path: Path, image_id: str) -> set[str]:
+    """Return the class names of the objects in an annotation file; raise DataError if it cannot be read."""
+    names = {element.findtext("name", "").strip() for element in _parse(path, image_id).findall("object")}
+    return names - {""}
+
+
 def read_voc_list(folder: Path, split: str) -> list[str]:
     """Return the image stems in the list ``folder/SPLIT.txt``; raise DataError if there is no such list."""
     try:

@@ -83,6 +83,10 @@ class RetinaNetConfig(HeadConfig):
     selection: DenseSelectionConfig = DenseSelectionConfig()
     """torchvision keeps 300 detections."""
 
+    def sizes_for(self, strides: Sequence[int]) -> AnchorSizes:
+        """Return the anchor sizes of levels with these strides: ``anchor_sizes``, or if it is None three per level."""
+        return self.anchor_sizes or tuple(tuple(4 * stride * step for step in OCTAVE) for stride in strides)
+
 
 class RetinaNetLevel(NamedTuple):
     """The output for every anchor of one level."""
@@ -123,7 +127,7 @@ class RetinaNetHead(Head[Instances, Detections]):
         strides, channels = self.levels.strides, self.levels.channels
         self.anchors = PyramidAnchors(
             strides,
-            config.anchor_sizes or tuple(tuple(4 * stride * step for step in OCTAVE) for stride in strides),
+            config.sizes_for(strides),
             config.anchor_ratios,
             rounded=config.round_anchors,
             stride_rule=config.anchor_stride,

@@ -72,6 +72,10 @@ class RPNConfig(Config):
     min_size: NonNegative = 0.0
     """Proposals whose shorter side is below this are dropped, in pixels. torchvision: 1e-3."""
 
+    def sizes_for(self, strides: Sequence[int]) -> AnchorSizes:
+        """Return the anchor sizes of levels with these strides: ``anchor_sizes``, or if it is None one per level."""
+        return self.anchor_sizes or tuple((8.0 * stride,) for stride in strides)
+
 
 class DensePrediction(NamedTuple):
     """The RPN's outputs for every anchor, by level, in the order of :mod:`vertebra.ops.anchors`."""
@@ -89,9 +93,12 @@ class RPN(nn.Module):
         self.config = config
         self.levels = PyramidLevels.choose("the RPN", feature_info, config.levels)
         strides, channels = self.levels.strides, self.levels.channels
-        sizes = config.anchor_sizes or tuple((8.0 * stride,) for stride in strides)
         self.anchors = PyramidAnchors(
-            strides, sizes, config.anchor_ratios, rounded=config.round_anchors, stride_rule=config.anchor_stride
+            strides,
+            config.sizes_for(strides),
+            config.anchor_ratios,
+            rounded=config.round_anchors,
+            stride_rule=config.anchor_stride,
         )
         per_cell = self.anchors.per_cell
         self.convolutions = nn.ModuleList(

@@ -6,7 +6,7 @@ from .keys.torchvision import from_torchvision_detector, from_torchvision_segmen
 from .model import Model
 from .preprocess import Preprocess
 from .semantic_inference import SemanticInference, predict_semantic
-from .transfer import transfer_weights
+from .transfer import describe_class_mapping, transfer_weights
 
 __all__ = [
     "InputConfig",
@@ -15,6 +15,7 @@ __all__ = [
     "Preprocess",
     "SemanticInference",
     "build_model",
+    "describe_class_mapping",
     "from_torchvision_detector",
     "from_torchvision_segmenter",
     "predict_semantic",

@@ -1,5 +1,6 @@
 """Transferring weights to a model with other classes, matching classes by name."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +37,8 @@ def transfer_weights(model: Model, source: Model) -> str:
             f"does not fit this model: {join_first(problems)}", "use the same backbone, neck and head in both models"
         )
     model.load_state_dict(tensors, strict=False)
-    return f"{len(tensors) - len(merged)} tensors copied, {len(merged)} with rows per class: {_describe(model, source)}"
+    mapping = describe_class_mapping(model.class_names, source.class_names)
+    return f"{len(tensors) - len(merged)} tensors copied, {len(merged)} with rows per class: {mapping}"
 
 
 def _is_batch_counter(name: str) -> bool:
@@ -96,14 +98,15 @@ def _copy_rows(target: Tensor, target_rows: _Rows, source: Tensor, source_rows: 
     return merged
 
 
-def _describe(model: Model, source: Model) -> str:
-    """Describe for each task which classes both models have, which only ``model``, and which only ``source``."""
-    descriptions, source_names = [], source.class_names
-    for task, names in model.class_names.items():
+def describe_class_mapping(class_names: Mapping[str, Sequence[str]], source_names: Mapping[str, Sequence[str]]) -> str:
+    """Describe for each task which classes a model shares with the source of its weights, and which only one has."""
+    descriptions = []
+    for task, names in class_names.items():
+        known = source_names.get(task, ())
         outcomes = {
-            "mapped by name": [name for name in names if name in source_names[task]],
-            "initialized": [name for name in names if name not in source_names[task]],
-            "dropped": [name for name in source_names[task] if name not in names],
+            "mapped by name": [name for name in names if name in known],
+            "initialized": [name for name in names if name not in known],
+            "dropped": [name for name in known if name not in names],
         }
         parts = [f"{join_first(words, separator=', ')} {outcome}" for outcome, words in outcomes.items() if words]
         descriptions.append(f"{task}: {'; '.join(parts)}")

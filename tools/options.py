@@ -21,9 +21,10 @@ def complete_config(context: click.Context, parameter: click.Parameter, incomple
     return items or [CompletionItem(incomplete, type="file")]
 
 
-def config_argument(name: str = "config") -> Decorator:
+def config_argument(name: str = "config", required: bool = True) -> Decorator:
     """Return a decorator that adds an argument for a config: a file, or the name of a shipped config."""
-    return click.argument(name, metavar=name.upper(), shell_complete=complete_config)
+    metavar = name.upper() if required else f"[{name.upper()}]"
+    return click.argument(name, metavar=metavar, required=required, shell_complete=complete_config)
 
 
 run_argument: Decorator = click.argument("run", metavar="RUN", type=click.Path())

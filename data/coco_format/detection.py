@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from ...formats.json_files import parse_json, read_file
 from ...structures import DataError
-from ..dataset import DATASETS, Dataset, select_image_labels
+from ..dataset import DATASETS, Dataset, is_on_images, select_image_labels
 from ..image_files import read_image_record
 from ..object_fields import Keypoints
 from ..objects import Objects
@@ -44,9 +44,18 @@ class CocoDataset(Dataset):
 
     def image_labels(self) -> Int64[ndarray, "p 2"]:
         """Return the (image index, label) pairs of all objects, without crowds."""
-        starts, labels = self.annotations.starts, self.annotations.labels
-        pairs = np.stack([np.repeat(np.arange(len(starts) - 1), np.diff(starts)), labels], axis=1)
-        return select_image_labels(pairs[~self.annotations.crowd], self.indices, len(starts) - 1)
+        pairs = np.stack([self._image_of_objects(), self.annotations.labels], axis=1)
+        return select_image_labels(pairs[~self.annotations.crowd], self.indices, len(self.annotations.starts) - 1)
+
+    def object_boxes(self) -> Float32[ndarray, "p 4"]:
+        """Return the boxes of all objects, without crowds, clipped to their images."""
+        used = is_on_images(self._image_of_objects(), self.indices, len(self.annotations.starts) - 1)
+        return self.annotations.boxes[used & ~self.annotations.crowd]
+
+    def _image_of_objects(self) -> Int64[ndarray, " n"]:
+        """Return for each row of ``annotations`` the index of its image among all images of the file."""
+        starts = self.annotations.starts
+        return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
 
     def file_name(self, index: int) -> str:
         return str(self.config.images / self.annotations.file_names[self.indices[index]].item().decode())

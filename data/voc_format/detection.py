@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from pydantic import Field
 
@@ -20,6 +20,8 @@ from ..types import Record
 from .folder import BACKGROUND, VOC_CLASSES, ListedImage, VocFolderConfig, VocImages, list_images
 from .objects import tabulate
 
+ANNOTATIONS = "Annotations/*.xml"
+"""The pattern of the annotation files below the root."""
 Metric = Literal["voc07", "voc12", "coco"]
 
 
@@ -51,7 +53,7 @@ class VocDetection(VocImages):
         self.report = report = DataReport(policy, config.root)
         self.class_names, known = _choose_classes(config)
         self.category_ids = tuple(known.index(name) + 1 for name in self.class_names)
-        images = list_images(config, "Main", report)
+        images = list_images(config, "Main", ANNOTATIONS, report)
         files = _ListedFiles(images, known, config.allow_outside)
         usable = check_files([image.image_id for image in images], files.check, report)
         report.read["images"] = len(images)
@@ -74,7 +76,15 @@ class VocDetection(VocImages):
         """Return the (image index, label) pairs of the objects for training; difficult ones if ``use_difficult``."""
         table = self._objects
         pairs = np.stack([np.repeat(np.arange(len(self)), np.diff(table.starts)), table.labels], axis=1)
-        return pairs[table.trainable & (self.config.use_difficult | ~table.difficult)]
+        return pairs[self._is_trained()]
+
+    def object_boxes(self) -> Float32[ndarray, "p 4"]:
+        """Return the boxes of the objects for training, clipped to their images."""
+        return self._objects.boxes[self._is_trained()]
+
+    def _is_trained(self) -> Bool[ndarray, " n"]:
+        """Return for each object whether it is used for training."""
+        return self._objects.trainable & (self.config.use_difficult | ~self._objects.difficult)
 
     def add_annotations(self, record: Record, index: int) -> Record:
         """Add the objects to a record; difficult ones are in ``ignored`` unless ``use_difficult``."""

@@ -34,9 +34,10 @@ class VocFolderConfig(ImageFilesConfig):
 
     root: Path
     """The folder that contains ``ImageSets`` and ``JPEGImages``, or a folder with several such folders."""
-    splits: tuple[str, ...] = Field(min_length=1)
+    splits: tuple[str, ...]
     """Image lists in ``ImageSets``, such as ``("trainval",)``, or in folders below the root, such as
-    ``("VOC2007/trainval", "VOC2012/trainval")``; the folder is then part of the image id (``VOC2007/000005``)."""
+    ``("VOC2007/trainval", "VOC2012/trainval")``; the folder is then part of the image id (``VOC2007/000005``). Empty:
+    all images in the root that have an annotation file or a mask, in the order of their names."""
     class_names: tuple[str, ...] | None = Field(default=None, min_length=1)
     """The classes to use, in the order of their labels; None takes those in ``class_names.txt`` in the root (one per
     line) or, without this file, the classes of VOC."""
@@ -76,12 +77,16 @@ class ListedImage:
         return path
 
 
-def list_images(config: VocFolderConfig, task: str, report: DataReport) -> list[ListedImage]:
+def list_images(config: VocFolderConfig, task: str, annotations: str, report: DataReport) -> list[ListedImage]:
     """Return the images of all splits in order, each once; repeated images are counted in the report.
 
-    ``task`` is the folder of the image lists, ``Main`` or ``Segmentation``.
+    ``task`` is the folder of the image lists, ``Main`` or ``Segmentation``. Without splits, the images are those with a
+    file that matches the pattern ``annotations``, such as ``Annotations/*.xml``.
     """
     images: dict[str, ListedImage] = {}
+    if not config.splits:
+        stems = sorted(path.stem for path in config.root.glob(annotations))
+        images = {stem: ListedImage(config.root, stem, stem) for stem in stems}
     for split in config.splits:
         subfolder, _, name = split.rpartition("/")
         folder = config.root / subfolder

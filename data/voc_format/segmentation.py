@@ -56,7 +56,7 @@ class VocSegmentation(VocImages):
         names = config.class_names or read_class_names(config.root) or (BACKGROUND, *VOC_CLASSES)
         self.class_names = _with_background(names, config.background)
         self.category_ids = tuple(range(len(self.class_names)))
-        images = list_images(config, "Segmentation", report)
+        images = list_images(config, "Segmentation", f"{config.masks}/*.png", report)
         report.read["images"] = len(images)
         masks = [image.folder / config.masks / f"{image.stem}.png" for image in images]
         paths: dict[int, Path] = {}

@@ -175,7 +175,7 @@ def data_sets(shapes, folder) -> dict[str, Dataset]:
     return opened | {"selection": SubsetDataset(opened["coco"], opened["coco"].image_ids[5:2:-1])}
 
 
-def test_sizes_and_image_labels_equal_the_records(shapes, tmp_path):
+def test_sizes_labels_and_boxes_equal_the_records(shapes, tmp_path):
     """Oracle: the records themselves. In a semantic map an object may be hidden, but no class appears that the image
     does not have."""
     for name, dataset in data_sets(shapes, tmp_path).items():
@@ -188,6 +188,11 @@ def test_sizes_and_image_labels_equal_the_records(shapes, tmp_path):
                 assert set(np.unique(record.semantic).tolist()) <= labels | {0, 255}
             else:
                 assert labels == set(record.objects.labels.tolist()), name
+        if name in ("coco", "voc", "selection"):
+            boxes = dataset.object_boxes()
+            for index, record in enumerate(records):
+                rows = [row for row, (place, _) in enumerate(pairs) if place == index]
+                assert boxes[rows].tolist() == record.objects.boxes.tolist(), name
 
 
 def test_sampling_without_labels_or_sizes_is_refused(shapes, tmp_path):

@@ -8,7 +8,17 @@ import pytest
 from PIL import Image
 from torchvision.datasets import VOCDetection as Peer
 
-from vertebra.data import DATASETS, VOC_CLASSES, CocoConfig, CocoDataset, VocConfig, VocDetection, build_dataset
+from vertebra.data import (
+    DATASETS,
+    VOC_CLASSES,
+    CocoConfig,
+    CocoDataset,
+    VocConfig,
+    VocDetection,
+    VocSegmentation,
+    VocSegmentationConfig,
+    build_dataset,
+)
 from vertebra.evaluation import evaluate_coco, evaluate_voc
 from vertebra.structures import UsageError
 
@@ -18,6 +28,15 @@ from ..helpers.tiny_voc_folder import to_xml, write_voc
 
 def open_voc(root: Path, policy="error", **changes) -> VocDetection:
     return VocDetection(policy, VocConfig(**({"root": root, "splits": ("train",)} | changes)))
+
+
+def test_folder_without_lists(root):
+    """By hand: without splits, the images are those with an annotation file or a mask, in the order of their names."""
+    shutil.rmtree(root / "ImageSets")
+    (root / "Annotations" / "b.xml").unlink()
+    assert open_voc(root, splits=()).image_ids == ["a", "c"]
+    masks = VocSegmentation("error", VocSegmentationConfig(root=root, splits=()))
+    assert masks.image_ids == ["a", "b", "c"]
 
 
 @pytest.fixture

@@ -1,0 +1,72 @@
+"""Rules for the length of a training and its learning rate."""
+
+import math
+from collections.abc import Iterable
+
+from ...config import ExperimentConfig
+from ...optim.optimizers import SGDConfig, scaled_learning_rate
+from ..choices import Choice, has_field
+from ..facts import DataFacts
+
+BATCH_SIZE = 8
+"""Images per step: half of the usual 16, for the memory of one GPU."""
+COCO_IMAGES, COCO_EPOCHS = 118_287, 12
+"""The number of images and epochs of the 1x schedule."""
+EXPONENT = 0.19
+"""The exponent with which the number of epochs falls as the number of images grows: VOC's 16,551 images are trained for
+17.4 epochs (detectron2's faster_rcnn_R_50_C4 on VOC: 18,000 steps of 16), COCO's 118,287 for 12."""
+FEWEST_STEPS = 300
+WARMUP = 0.1
+"""The fraction of the steps that the warm-up takes at most."""
+
+
+def choose_batch_size(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
+    """Choose the number of images of a step."""
+    size = min(config.recipe.batch_size, BATCH_SIZE)
+    yield Choice("recipe.batch_size", size, "as many images of 800 pixels fit on one GPU")
+
+
+def choose_steps(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
+    """Choose the number of steps from the number of images."""
+    images = count_samples(facts.train_images, pretrained=config.model.start_from is not None)
+    steps = max(FEWEST_STEPS, math.ceil(images / config.recipe.batch_size / 10) * 10)
+    epochs = steps * config.recipe.batch_size / facts.train_images
+    yield Choice("recipe.schedule.steps", steps, f"{facts.train_images} images are then seen {epochs:.0f} times each")
+
+
+def count_samples(images: int, pretrained: bool) -> float:
+    """Return how many images, with repetitions, a training takes; half as many if the complete model is pretrained."""
+    epochs = COCO_EPOCHS * (COCO_IMAGES / images) ** EXPONENT
+    return images * epochs * (0.5 if pretrained else 1.0)
+
+
+def scale_learning_rate(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
+    """Scale the learning rate with the batch size: in proportion for SGD (1706.02677), by the root for AdamW."""
+    optimizer, batch = config.recipe.optimizer, config.recipe.batch_size
+    if optimizer.lr_batch_size is None:
+        return
+    rate = scaled_learning_rate(optimizer, batch)
+    rule = "in proportion to the batch size" if isinstance(optimizer, SGDConfig) else "by the square root"
+    reason = f"the rate scales {rule}: {rate:g} for {batch} images"
+    yield Choice("recipe.optimizer.lr", optimizer.lr, reason)
+
+
+def choose_decay(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
+    """Let the learning rate fall along a cosine, from the end of the warm-up on.
+
+    The milestones of ``multistep`` are those of 90,000 steps on COCO. The trainings on BCCD by whose scores the other
+    rules were chosen followed a cosine.
+    """
+    if config.recipe.schedule.decay == "multistep":
+        yield Choice("recipe.schedule.decay", "cosine", "a cosine has no milestones that depend on the length")
+    if has_field(config, "recipe.schedule.decay_from"):
+        yield Choice("recipe.schedule.decay_from", "warmup", "the full rate is reached, also in a short training")
+
+
+def choose_warmup(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
+    """Limit the warm-up to a tenth of the training."""
+    schedule = config.recipe.schedule
+    if schedule.decay == "onecycle":
+        return
+    steps = min(schedule.warmup_steps, math.ceil(schedule.steps * WARMUP))
+    yield Choice("recipe.schedule.warmup_steps", steps, f"it takes at most {WARMUP:.0%} of the steps")
