@@ -1,15 +1,16 @@
-"""Training of Faster R-CNN against torchvision's: from equal weights, several steps leave equal weights."""
+"""Training of Faster R-CNN against torchvision's: equal initial weights, and equal weights after several steps."""
 
 import pytest
 import torch
 from torch import nn, optim
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
 from vertebra.engine import SGDConfig
 from vertebra.engine.optim.optimizers import build_optimizer
-from vertebra.heads import RCNNConfig
+from vertebra.heads import TORCHVISION, BoxBranch, BoxBranchConfig, RCNNConfig
 from vertebra.models import from_torchvision_detector
 from vertebra.ops import total_loss
-from vertebra.structures import Instances
+from vertebra.structures import FeatureInfo, Instances
 
 from ..helpers.reference_detector import (
     CONVENTIONS,
@@ -87,3 +88,34 @@ def test_negative_control_training(branch, values):
     """Control: with one convention of the losses changed, the momenta differ by over a hundred times the tolerance."""
     _, momenta, _, our_momenta = train_both(replace_in_branch(CONVENTIONS, branch, **values))
     assert largest_difference(momenta, our_momenta) > 1e-2
+
+
+def box_branch(config: BoxBranchConfig) -> BoxBranch:
+    """Return a new box branch for 7 classes and levels of 8 channels."""
+    torch.manual_seed(3)
+    return BoxBranch({"p2": FeatureInfo(8, 4), "p3": FeatureInfo(8, 8)}, 7, config.replace(fc=(32, 32)))
+
+
+def test_initial_weights_equal_torchvisions():
+    """Oracle: torchvision's TwoMLPHead and FastRCNNPredictor after the same seed: bit-equal weights and biases."""
+    branch = box_branch(TORCHVISION.box)
+    torch.manual_seed(3)
+    hidden, predictor = TwoMLPHead(8 * 7 * 7, 32), FastRCNNPredictor(32, 8)
+    layers = zip(
+        (*branch.fc, branch.class_logits, branch.box_offsets),
+        (hidden.fc6, hidden.fc7, predictor.cls_score, predictor.bbox_pred),
+        strict=True,
+    )
+    for ours, theirs in layers:
+        assert torch.equal(ours.weight, theirs.weight) and torch.equal(ours.bias, theirs.bias)
+
+
+def test_default_initial_weights_are_detectron2s():
+    """By hand: normal outputs with standard deviations of 0.01 and 0.001, layers uniform within sqrt(3 / inputs)."""
+    branch = box_branch(BoxBranchConfig())
+    assert branch.class_logits.weight.std().item() == pytest.approx(0.01, rel=0.2)
+    assert branch.box_offsets.weight.std().item() == pytest.approx(0.001, rel=0.2)
+    for layer, inputs in zip(branch.fc, (8 * 7 * 7, 32), strict=True):
+        assert layer.weight.abs().max().item() == pytest.approx((3 / inputs) ** 0.5, rel=0.05)
+    for layer in (*branch.fc, branch.class_logits, branch.box_offsets):
+        assert not layer.bias.any()
