@@ -87,10 +87,14 @@ def test_decay_from_the_start_equals_the_product(decay):
     )
 
 
-def test_warm_up_may_be_longer_than_the_run():
-    """By hand: a run of 5 steps with a warm-up of 10 that the decay follows: rates of 0, 10, 20, 30 and 40 %."""
-    schedule = ScheduleConfig(steps=5, decay="cosine", decay_from="warmup", warmup_steps=10, warmup_factor=1e-9)
-    assert [schedule.factor(step) for step in range(5)] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=1e-6)
+@pytest.mark.parametrize("warmup_steps", [5, 10])
+def test_warm_up_may_be_as_long_as_the_run_or_longer(warmup_steps):
+    """By hand: a run of 5 steps that the decay would follow has only the rates of the warm-up."""
+    schedule = ScheduleConfig(
+        steps=5, decay="cosine", decay_from="warmup", warmup_steps=warmup_steps, warmup_factor=1e-9
+    )
+    expected = [step / warmup_steps for step in range(5)]
+    assert [schedule.factor(step) for step in range(5)] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("steps", "peak", "floor"), [(50, 0.3, 4e-6), (50, 0.5, 0.01), (7, 0.3, 0.0), (3, 0.1, 0.0)])
