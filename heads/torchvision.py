@@ -27,7 +27,7 @@ def _rpn(convolutions: int = 1) -> RPNConfig:
     )
 
 
-_BOX = BoxBranchConfig(pool=_pool(7), background="first", beta=1 / 9, min_size=1e-2)
+_BOX = BoxBranchConfig(pool=_pool(7), initialization="uniform", background="first", beta=1 / 9, min_size=1e-2)
 
 TORCHVISION = RCNNConfig(rpn=_rpn(), box=_BOX)
 """The head of ``fasterrcnn_resnet50_fpn``, whose number of classes includes the background."""
@@ -46,6 +46,7 @@ TORCHVISION_V2 = RCNNConfig(
         convolutions=(256,) * 4,
         norm="batch",
         fc=(1024,),
+        initialization="uniform",
         background="first",
         beta=1 / 9,
         min_size=1e-2,

@@ -8,7 +8,7 @@ import pytest
 
 from vertebra.backbones import ResNetConfig
 from vertebra.data import CocoKeypointsConfig, CocoPanopticConfig, ResizeConfig
-from vertebra.engine import SGDConfig
+from vertebra.engine import ScheduleConfig, SGDConfig
 from vertebra.heads import (
     ArcFaceConfig,
     BoxBranchConfig,
@@ -42,8 +42,8 @@ CONFIGS = {
         ArcFaceConfig, AuxiliaryConfig, BoxBranchConfig, CocoKeypointsConfig, CocoPanopticConfig, DeepLabConfig,
         FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig, PanopticFPNConfig,
         PanopticMergeConfig, PointHeadConfig, PointRefinementConfig, PointRendBranchConfig, RCNNConfig, ResizeConfig,
-        ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, SemanticConfig, SemanticLossConfig, SGDConfig,
-        YOLOXConfig,
+        ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, ScheduleConfig, SemanticConfig, SemanticLossConfig,
+        SGDConfig, YOLOXConfig,
     )
 }  # fmt: skip
 

@@ -25,6 +25,10 @@ class ScheduleConfig(Config):
     power: float = Field(default=0.9, gt=0)
     """Exponent of ``poly``, which multiplies the learning rate by (1 - step / steps) ** power (1606.00915 section
     4.1)."""
+    decay_from: Literal["start", "warmup"] = "start"
+    """Where ``cosine`` and ``poly`` begin: at the ``start`` of the run, so that the warm-up rises to a rate that has
+    already fallen (detectron2, timm), or at the end of the ``warmup``, where the rate is the full one (Hugging Face,
+    mmdetection). The difference matters if the warm-up is a large part of the run."""
     peak: float = Field(default=0.3, gt=0, lt=1)
     """Fraction of ``steps`` after which ``onecycle`` reaches the full learning rate."""
     floor: float = Field(default=0.0, ge=0, lt=1)
@@ -48,9 +52,9 @@ class ScheduleConfig(Config):
         if self.decay == "onecycle":
             return self._cycle(step)
         if self.decay == "cosine":
-            factor = _cosine(1.0, self.floor, step / self.steps)
+            factor = _cosine(1.0, self.floor, self._progress(step))
         elif self.decay == "poly":
-            factor = self.floor + (1 - self.floor) * (1 - step / self.steps) ** self.power
+            factor = self.floor + (1 - self.floor) * (1 - self._progress(step)) ** self.power
         elif self.decay == "multistep":
             factor = self.gamma ** sum(step >= round(milestone * self.steps) for milestone in self.milestones)
         else:
@@ -59,6 +63,11 @@ class ScheduleConfig(Config):
             progress = step / self.warmup_steps
             factor *= self.warmup_factor * (1 - progress) + progress
         return factor
+
+    def _progress(self, step: int) -> float:
+        """Return the fraction of the decay that is over at ``step``, from 0 to 1."""
+        first = min(self.warmup_steps, self.steps - 1) if self.decay_from == "warmup" else 0
+        return max(0, step - first) / (self.steps - first)
 
     def warmup_warning(self) -> str | None:
         """Return a warning if the warm-up is longer than the run, so that the full rate is never reached; else None."""

@@ -57,6 +57,46 @@ def test_warm_up_equals_torch():
     assert [schedule.factor(step) for step in range(40)] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("decay", ["cosine", "poly"])
+def test_decay_after_the_warm_up_equals_torch(decay):
+    """Oracle: SequentialLR of LinearLR for 10 steps, then CosineAnnealingLR or PolynomialLR for the other 40."""
+    schedule = ScheduleConfig(steps=50, decay=decay, decay_from="warmup", warmup_steps=10, warmup_factor=1e-3)
+
+    def warm_up_then_decay(optimizer):
+        falling = {
+            "cosine": lambda: lr_scheduler.CosineAnnealingLR(optimizer, 40),
+            "poly": lambda: lr_scheduler.PolynomialLR(optimizer, 40, 0.9),
+        }
+        rising = lr_scheduler.LinearLR(optimizer, 1e-3, 1.0, 10)
+        return lr_scheduler.SequentialLR(optimizer, [rising, falling[decay]()], [10])
+
+    expected = rates(warm_up_then_decay, 50)
+    assert [schedule.factor(step) for step in range(50)] == pytest.approx(expected, abs=1e-12)
+    assert max(map(schedule.factor, range(50))) == schedule.factor(10) == 1
+
+
+@pytest.mark.parametrize("decay", ["cosine", "poly"])
+def test_decay_from_the_start_equals_the_product(decay):
+    """Law: with ``decay_from="start"`` the rate is the product of warm-up and decay, each as if it were alone."""
+    values = {"steps": 50, "warmup_factor": 1e-3}
+    both = ScheduleConfig(decay=decay, warmup_steps=10, **values)
+    falling = ScheduleConfig(decay=decay, warmup_steps=0, **values)
+    rising = ScheduleConfig(decay="none", warmup_steps=10, **values)
+    assert [both.factor(step) for step in range(50)] == pytest.approx(
+        [falling.factor(step) * rising.factor(step) for step in range(50)]
+    )
+
+
+@pytest.mark.parametrize("warmup_steps", [5, 10])
+def test_warm_up_may_be_as_long_as_the_run_or_longer(warmup_steps):
+    """By hand: a run of 5 steps that the decay would follow has only the rates of the warm-up."""
+    schedule = ScheduleConfig(
+        steps=5, decay="cosine", decay_from="warmup", warmup_steps=warmup_steps, warmup_factor=1e-9
+    )
+    expected = [step / warmup_steps for step in range(5)]
+    assert [schedule.factor(step) for step in range(5)] == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize(("steps", "peak", "floor"), [(50, 0.3, 4e-6), (50, 0.5, 0.01), (7, 0.3, 0.0), (3, 0.1, 0.0)])
 def test_one_cycle_equals_torch(steps, peak, floor):
     """Oracle: OneCycleLR with cosine annealing.
