@@ -9,10 +9,11 @@ from .describe import BackboneDescription, describe_backbone
 from .resnet import ResNet, ResNetConfig
 from .timm_bridge import TimmBackbone, TimmConfig
 from .variants import RESNETS, ResNetSpec
-from .weight_files import WeightsOrigin, weights_metadata
+from .weight_files import WeightsOrigin, read_state_dict, read_weights_file, weights_metadata
 from .weight_origin import weights_origin
 from .weight_sources import list_weights
 from .weights import load_backbone_weights, weights_input
+from .wrappers import UnwrappedWeights, unwrap_state_dict
 
 __all__ = [
     "BACKBONES",
@@ -27,12 +28,16 @@ __all__ = [
     "ResNetSpec",
     "TimmBackbone",
     "TimmConfig",
+    "UnwrappedWeights",
     "WeightsOrigin",
     "create_backbone",
     "describe_backbone",
     "list_backbones",
     "list_weights",
     "load_backbone_weights",
+    "read_state_dict",
+    "read_weights_file",
+    "unwrap_state_dict",
     "weights_input",
     "weights_metadata",
     "weights_origin",
