@@ -6,6 +6,7 @@ nothing is run: the class of every one of them is ``Placeholder`` or ``ListPlace
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 
@@ -56,7 +57,7 @@ _NAMES = {
 }
 _LIST_NAMES = {"collections": ("deque",)}
 
-PLACEHOLDERS: list[tuple[Any, str]] = [
+PLACEHOLDERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (placeholder, f"{module}.{name}")
     for placeholder, names in ((Placeholder, _NAMES), (ListPlaceholder, _LIST_NAMES))
     for module, members in names.items()
