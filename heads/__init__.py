@@ -23,6 +23,14 @@ from .dense import DenseSelectionConfig
 from .fcos import FCOSConfig, FCOSHead
 from .keypoint_branch import KeypointBranch, KeypointBranchConfig
 from .mask_branch import MaskBranch, MaskBranchConfig
+from .mmdetection import (
+    MMDETECTION,
+    MMDETECTION_CASCADE,
+    MMDETECTION_FCOS,
+    MMDETECTION_FCOS_V1,
+    MMDETECTION_MASK,
+    MMDETECTION_RETINANET,
+)
 from .multi_head import MultiHead, MultiHeadConfig
 from .panoptic_fpn import PanopticFPNConfig, PanopticFPNHead
 from .point_head import PointHead, PointHeadConfig
@@ -66,6 +74,12 @@ __all__ = [
     "CASCADE",
     "COSFACE",
     "HEADS",
+    "MMDETECTION",
+    "MMDETECTION_CASCADE",
+    "MMDETECTION_FCOS",
+    "MMDETECTION_FCOS_V1",
+    "MMDETECTION_MASK",
+    "MMDETECTION_RETINANET",
     "RPN",
     "TORCHVISION",
     "TORCHVISION_DEEPLAB",

@@ -27,6 +27,9 @@ class FPNConfig(PartConfig):
     ``pool_from_input``."""
     extra_count: ExtraCount | None = None
     """The number of extra levels. None: one for ``pool``, two for the other methods."""
+    extra_relu: bool = True
+    """Apply a ReLU between the convolutions of extra levels, as torchvision and detectron2. MMDetection's RetinaNet:
+    False."""
     norm: NormKind = "none"
     """The norm after each convolution, except in the extra levels."""
     activation: ActivationKind = "none"
@@ -48,7 +51,9 @@ class FPN(Neck):
         norm, activation = norm_layer(config.norm), config.activation
         self.lateral = lateral_blocks(feature_info, self.levels, channels, norm, activation)
         self.output = nn.ModuleDict()
-        self.extra = extra_levels(config.extra, config.extra_count, coarsest.channels, channels)
+        self.extra = extra_levels(
+            config.extra, config.extra_count, coarsest.channels, channels, relu=config.extra_relu
+        )
         finest, count = self.levels[0], len(self.levels) + self.extra.count
         self.feature_info = pyramid_info(finest, feature_info[finest].stride, channels, count)
         for level in list(self.feature_info)[: len(self.levels)]:
