@@ -2,7 +2,7 @@
 
 import fnmatch
 import importlib
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ...structures import UsageError, suggest
 from .published import PublishedModel, PublishedWeights, load_converted, load_tensors
@@ -22,6 +22,7 @@ LIBRARIES = ("torchvision", "mmdet")
 """The libraries whose models are known; each is a module of this package."""
 
 
+@runtime_checkable
 class _Library(Protocol):
     NAMES: tuple[str, ...]
     NOT_COVERED: str
