@@ -40,6 +40,9 @@ from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionPooler, 
 from .retinanet import RetinaNetConfig, RetinaNetHead
 from .rpn import RPN, RPNConfig, proposal_recall
 from .semantic import (
+    SMP_DEEPLAB,
+    SMP_DEEPLAB_PLUS,
+    SMP_FPN,
     TORCHVISION_DEEPLAB,
     TORCHVISION_FCN,
     AuxiliaryConfig,
@@ -81,6 +84,9 @@ __all__ = [
     "MMDETECTION_MASK",
     "MMDETECTION_RETINANET",
     "RPN",
+    "SMP_DEEPLAB",
+    "SMP_DEEPLAB_PLUS",
+    "SMP_FPN",
     "TORCHVISION",
     "TORCHVISION_DEEPLAB",
     "TORCHVISION_FCN",

@@ -102,8 +102,8 @@ def extra_levels(
     """Build the module that computes the extra levels of a neck.
 
     ``in_channels`` is the number of channels of the neck's coarsest input, ``channels`` that of its output. With
-    ``count=None`` there are as many levels as in the papers: one for ``pool``, two for the other methods. ``relu`` puts a
-    ReLU between the convolutions of ``conv`` and ``conv_from_input``.
+    ``count=None`` there are as many levels as in the papers: one for ``pool``, two for the other methods. ``relu`` puts
+    a ReLU between the convolutions of ``conv`` and ``conv_from_input``.
     """
     match method:
         case "none" if count is not None:

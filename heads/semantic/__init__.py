@@ -6,9 +6,13 @@ from .fcn import TORCHVISION_FCN, FCNConfig, FCNHead
 from .losses import SemanticLoss, SemanticLossConfig
 from .points import PointRefinement, PointRefinementConfig
 from .semantic_fpn import SemanticFPNConfig, SemanticFPNHead
+from .smp import SMP_DEEPLAB, SMP_DEEPLAB_PLUS, SMP_FPN
 from .unet import UNetConfig, UNetHead
 
 __all__ = [
+    "SMP_DEEPLAB",
+    "SMP_DEEPLAB_PLUS",
+    "SMP_FPN",
     "TORCHVISION_DEEPLAB",
     "TORCHVISION_FCN",
     "AuxiliaryConfig",

@@ -18,7 +18,7 @@ __all__ = [
     "load_tensors",
 ]
 
-LIBRARIES = ("torchvision", "mmdet")
+LIBRARIES = ("torchvision", "mmdet", "smp")
 """The libraries whose models are known; each is a module of this package."""
 
 
