@@ -40,6 +40,9 @@ from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionPooler, 
 from .retinanet import RetinaNetConfig, RetinaNetHead
 from .rpn import RPN, RPNConfig, proposal_recall
 from .semantic import (
+    MMSEGMENTATION_DEEPLAB,
+    MMSEGMENTATION_DEEPLAB_PLUS,
+    MMSEGMENTATION_FCN,
     SMP_DEEPLAB,
     SMP_DEEPLAB_PLUS,
     SMP_FPN,
@@ -83,6 +86,9 @@ __all__ = [
     "MMDETECTION_FCOS_V1",
     "MMDETECTION_MASK",
     "MMDETECTION_RETINANET",
+    "MMSEGMENTATION_DEEPLAB",
+    "MMSEGMENTATION_DEEPLAB_PLUS",
+    "MMSEGMENTATION_FCN",
     "RPN",
     "SMP_DEEPLAB",
     "SMP_DEEPLAB_PLUS",

@@ -18,7 +18,7 @@ __all__ = [
     "load_tensors",
 ]
 
-LIBRARIES = ("torchvision", "mmdet", "smp")
+LIBRARIES = ("torchvision", "mmdet", "mmseg", "smp")
 """The libraries whose models are known; each is a module of this package."""
 
 
