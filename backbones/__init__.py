@@ -9,10 +9,18 @@ from .describe import BackboneDescription, describe_backbone
 from .resnet import ResNet, ResNetConfig
 from .timm_bridge import TimmBackbone, TimmConfig
 from .variants import RESNETS, ResNetSpec
-from .weight_files import WeightsOrigin, read_facts, read_state_dict, read_weights_metadata, weights_metadata
+from .weight_files import (
+    WeightsOrigin,
+    read_facts,
+    read_state_dict,
+    read_weights_file,
+    read_weights_metadata,
+    weights_metadata,
+)
 from .weight_origin import weights_origin
 from .weight_sources import list_weights
 from .weights import load_backbone_weights, weights_input
+from .wrappers import UnwrappedWeights, unwrap_state_dict
 
 __all__ = [
     "BACKBONES",
@@ -27,6 +35,7 @@ __all__ = [
     "ResNetSpec",
     "TimmBackbone",
     "TimmConfig",
+    "UnwrappedWeights",
     "WeightsOrigin",
     "create_backbone",
     "describe_backbone",
@@ -35,7 +44,9 @@ __all__ = [
     "load_backbone_weights",
     "read_facts",
     "read_state_dict",
+    "read_weights_file",
     "read_weights_metadata",
+    "unwrap_state_dict",
     "weights_input",
     "weights_metadata",
     "weights_origin",

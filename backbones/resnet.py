@@ -35,6 +35,9 @@ class ResNetConfig(BackboneConfig):
     """Maximum stride: stages that would exceed it are dilated instead of strided (1606.00915)."""
     multi_grid: tuple[PositiveInt, ...] | None = None
     """Multipliers of the dilation of each block of the last stage, such as (1, 2, 4) (1706.05587 section 3.2.1)."""
+    dilate_first: bool = False
+    """Whether the first 3x3 convolution of a dilated stage, which would have had the stride, has the dilation of its
+    own stage instead of the stage before. segmentation_models_pytorch: True."""
     norm: Literal["batch", "frozen", "sync", "group", "none"] = "batch"
     """Normalization layer. ``frozen``: batch norm with fixed statistics and affine weights; ``sync``: batch norm with
     statistics over all processes; ``none``: no norms, but biases in the convolutions."""
@@ -195,7 +198,8 @@ def _plan_stages(config: ResNetConfig) -> Iterator[list[BlockPlan]]:
 
     A stage that would exceed ``output_stride`` doubles the dilation instead of striding. Its first 3x3 convolution,
     which would have had the stride, keeps the dilation of the previous stage, as in torchvision. It is dilated in two
-    cases: in Caffe's style, where the stride comes before the 3x3 convolution, and with a multi-grid (1706.05587).
+    cases: in Caffe's style, where the stride comes before the 3x3 convolution, and with a multi-grid (1706.05587). The
+    option ``dilate_first`` dilates it always.
     """
     spec = config.spec
     expansion, stride_in_1x1 = BLOCKS[spec.block].expansion, config.style == "caffe"
@@ -206,6 +210,7 @@ def _plan_stages(config: ResNetConfig) -> Iterator[list[BlockPlan]]:
             dilation, stride = dilation * stride, 1
         multi_grid = config.multi_grid if level == config.built_levels[-1] else None
         keeps_dilation = multi_grid is None and not (stride_in_1x1 and spec.block == "bottleneck")
+        keeps_dilation = keeps_dilation and not config.dilate_first
         plans = []
         for index, factor in enumerate(multi_grid or (1,) * depth):
             first_dilation = previous_dilation if index == 0 and keeps_dilation else dilation

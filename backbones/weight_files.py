@@ -12,9 +12,11 @@ from torch import Tensor
 
 from ..structures import CheckpointError, InputConfig
 from .base import BackboneConfig
+from .pickled_objects import PLACEHOLDERS, refused_object
 from .resnet import ResNetConfig
 from .timm_probe import first_line
 from .variants import Style
+from .wrappers import UnwrappedWeights, unwrap_state_dict
 
 UNKNOWN = "unknown"
 
@@ -108,26 +110,39 @@ def read_header(path: Path) -> dict[str, str]:
 
 
 def read_state_dict(path: Path) -> Mapping[str, Tensor]:
-    """Read the tensors of a ``.safetensors`` file, or of a ``torch.save`` file that holds a plain state dict.
+    """Read the tensors of a weights file; :func:`read_weights_file` also says what was around them."""
+    return read_weights_file(path).tensors
 
-    No code in the file is run. Raises CheckpointError if the file cannot be read or is not a state dict.
+
+def read_weights_file(path: Path) -> UnwrappedWeights:
+    """Read the state dict of a ``.safetensors`` file or of a ``torch.save`` file, such as another library's checkpoint.
+
+    :func:`vertebra.backbones.unwrap_state_dict` finds it. No code in the file is run and nothing is imported for it.
+    Raises CheckpointError if the file cannot be read or has no state dict.
     """
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
+        return unwrap_state_dict(_read_value(path))
+    except CheckpointError as error:
+        raise CheckpointError(error.what, error.fix, file=path) from None
     except Exception as error:  # readers raise various errors for damaged or malicious files
         raise unreadable_file(path, error) from None
-    if not isinstance(tensors, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
-    ):
-        raise CheckpointError("this is not a state dict of tensors", "save model.state_dict()", file=path)
-    return tensors
+
+
+def _read_value(path: Path) -> Any:
+    """Return what a file holds; objects of ``PLACEHOLDERS`` are empty, and any other object that is not data raises."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    with torch.serialization.safe_globals(PLACEHOLDERS):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def unreadable_file(path: Path, error: Exception) -> CheckpointError:
     """Return the CheckpointError for a weights file whose reader raised ``error``."""
+    if (name := refused_object(error)) is not None:
+        return CheckpointError(
+            f"cannot be read: it holds {name}, which could run code", "save model.state_dict() alone", file=path
+        )
     return CheckpointError(
         f"cannot be read: {first_line(error)}",
         "use a .safetensors file, or a .pth file that holds only tensors",

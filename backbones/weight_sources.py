@@ -14,18 +14,22 @@ from ..structures import CheckpointError, InputConfig, suggest
 from .names import TIMM_PREFIX, nearest_timm_models
 from .timm_probe import first_line
 from .variants import Style
-from .weight_files import WeightsMetadata, read_state_dict, read_weights_metadata
+from .weight_files import WeightsMetadata, read_weights_file, read_weights_metadata
 
 _SHIPPED = Path(__file__).parent / "pretrained"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """A state dict, with the pixel normalization and the style that its source states; None if it does not."""
+    """A state dict, with the pixel normalization and the style that its source states; None if it does not.
+
+    ``removed`` says what the file had around the state dict, as :class:`UnwrappedWeights` does.
+    """
 
     tensors: Mapping[str, Tensor]
     input: InputConfig | None
     style: Style | None
+    removed: tuple[str, ...] = ()
 
 
 def read_weights(source: str, name: str, timm_options: Mapping[str, Any] | None) -> Weights:
@@ -41,10 +45,11 @@ def read_weights(source: str, name: str, timm_options: Mapping[str, Any] | None)
     if library == "timm":
         return _from_timm(entry, name, timm_options or {})
     path = source_path(source, name)
-    tensors, metadata = read_state_dict(path), read_weights_metadata(path)
+    file, metadata = read_weights_file(path), read_weights_metadata(path)
+    tensors = file.tensors
     if timm_options is not None and not any(key.startswith("backbone.") for key in tensors):
         tensors = _fit_to_timm_model(tensors, name, timm_options, source)
-    return Weights(tensors, metadata.input, metadata.style)
+    return Weights(tensors, metadata.input, metadata.style, file.removed)
 
 
 def read_source_metadata(source: str, name: str) -> WeightsMetadata:

@@ -37,8 +37,8 @@ def load_backbone_weights(backbone: Backbone, source: str | os.PathLike[str]) ->
 
     ``source`` is one of
 
-    - a file: ``.safetensors``, or ``.pth`` with tensors only. From the ``model.safetensors`` of a Vertebra checkpoint
-      the backbone is loaded;
+    - a file: ``.safetensors``, or ``.pth`` with a state dict in any usual wrapping (see ``wrappers.py``). From the
+      ``model.safetensors`` of a Vertebra checkpoint the backbone is loaded;
     - ``torchvision/NAME`` for torchvision's weights (``torchvision/IMAGENET1K_V1``);
     - ``timm`` for timm's default weights of the model with this name, ``timm/TAG`` for its other weights
       (``timm/a1_in1k``), and ``timm/MODEL.TAG`` for weights that timm lists under another model
@@ -88,6 +88,7 @@ def load_weights_with_report(backbone: Backbone, source: str | os.PathLike[str])
     backbone.load_state_dict(loaded, strict=False)
     backbone.input = _choose_input(weights.input, backbone.input)
     summary = _summarize(tensors, expected, other_parts=len(weights.tensors) - len(tensors))
+    summary = "; ".join([*weights.removed, summary])
     return WeightsReport(source, summary, warning)
 
 

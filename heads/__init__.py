@@ -23,6 +23,14 @@ from .dense import DenseSelectionConfig
 from .fcos import FCOSConfig, FCOSHead
 from .keypoint_branch import KeypointBranch, KeypointBranchConfig
 from .mask_branch import MaskBranch, MaskBranchConfig
+from .mmdetection import (
+    MMDETECTION,
+    MMDETECTION_CASCADE,
+    MMDETECTION_FCOS,
+    MMDETECTION_FCOS_V1,
+    MMDETECTION_MASK,
+    MMDETECTION_RETINANET,
+)
 from .multi_head import MultiHead, MultiHeadConfig
 from .panoptic_fpn import PanopticFPNConfig, PanopticFPNHead
 from .point_head import PointHead, PointHeadConfig
@@ -32,6 +40,12 @@ from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionPooler, 
 from .retinanet import RetinaNetConfig, RetinaNetHead
 from .rpn import RPN, RPNConfig, proposal_recall
 from .semantic import (
+    MMSEGMENTATION_DEEPLAB,
+    MMSEGMENTATION_DEEPLAB_PLUS,
+    MMSEGMENTATION_FCN,
+    SMP_DEEPLAB,
+    SMP_DEEPLAB_PLUS,
+    SMP_FPN,
     TORCHVISION_DEEPLAB,
     TORCHVISION_FCN,
     AuxiliaryConfig,
@@ -66,7 +80,19 @@ __all__ = [
     "CASCADE",
     "COSFACE",
     "HEADS",
+    "MMDETECTION",
+    "MMDETECTION_CASCADE",
+    "MMDETECTION_FCOS",
+    "MMDETECTION_FCOS_V1",
+    "MMDETECTION_MASK",
+    "MMDETECTION_RETINANET",
+    "MMSEGMENTATION_DEEPLAB",
+    "MMSEGMENTATION_DEEPLAB_PLUS",
+    "MMSEGMENTATION_FCN",
     "RPN",
+    "SMP_DEEPLAB",
+    "SMP_DEEPLAB_PLUS",
+    "SMP_FPN",
     "TORCHVISION",
     "TORCHVISION_DEEPLAB",
     "TORCHVISION_FCN",

@@ -20,6 +20,7 @@ from ..ops import (
     PaddedDetections,
     clip_boxes,
     conv_block,
+    gather_rows,
     ignore_regions,
     norm_layer,
     select_detections,
@@ -119,14 +120,18 @@ class DenseLevel(Protocol):
 
 
 def select_on_levels(
-    levels: Sequence[DenseLevel], sizes: Int64[Tensor, "b 2"], config: DenseSelectionConfig
+    levels: Sequence[DenseLevel],
+    sizes: Int64[Tensor, "b 2"],
+    config: DenseSelectionConfig,
+    factors: Sequence[Float[Tensor, "b _ 1"]] | None = None,
 ) -> PaddedDetections:
     """Return the best detections of each image: the best of every level, then suppression within each class.
 
-    ``sizes`` are the (height, width) of the images.
+    ``sizes`` are the (height, width) of the images. ``factors`` multiply the scores of the references of each level
+    after their selection; None: the scores stay as they are.
     """
     boxes, scores, labels = [], [], []
-    for level in levels:
+    for level, factor in zip(levels, factors or [None] * len(levels), strict=True):
         level_scores = level.scores()
         candidates = level_scores.masked_fill(~(level_scores > config.score_threshold), NO_CANDIDATE)
         if config.best_class_only:
@@ -134,9 +139,10 @@ def select_on_levels(
         best = top_class_scores(candidates, config.max_candidates)
         level_boxes = clip_boxes(level.boxes(best.indices), sizes)
         # A box with a NaN has no side that is long enough.
-        large_enough = shorter_sides(level_boxes) >= config.min_size
+        usable = (shorter_sides(level_boxes) >= config.min_size) & (best.scores > NO_CANDIDATE)
+        final_scores = best.scores if factor is None else best.scores * gather_rows(factor, best.indices)[:, :, 0]
         boxes.append(level_boxes)
-        scores.append(best.scores.masked_fill(~large_enough, NO_CANDIDATE))
+        scores.append(final_scores.masked_fill(~usable, NO_CANDIDATE))
         labels.append(best.labels)
     return select_detections(
         torch.cat(boxes, dim=1),

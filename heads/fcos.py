@@ -62,6 +62,8 @@ class FCOSConfig(HeadConfig):
     """3x3 convolutions before the class logits, and as many before the boxes."""
     norm: NormKind = "group"
     """The norm that follows each of them."""
+    tower_bias: bool = True
+    """Give these convolutions a bias before their norm. MMDetection's first models: False."""
     points: Literal["center", "corner"] = "center"
     """Where the point of a cell lies. torchvision: ``corner``, the top left."""
     point_stride: StrideRule = "exact"
@@ -74,14 +76,26 @@ class FCOSConfig(HeadConfig):
     its box, as in the first version of the paper."""
     ignore_coverage: UnitInterval = 0.5
     """A negative point is ignored if at least this fraction of its cell is inside an ignore region."""
+    distances: Literal["relu", "exponential"] = "relu"
+    """How outputs become distances: ReLU times the stride, or the exponential (the paper's first version and
+    MMDetection's first models)."""
+    level_scales: bool = False
+    """Multiply the outputs for distances by a learned factor for each level. The paper and MMDetection: True."""
     quality: Literal["centerness", "iou"] = "centerness"
     """The target of the branch that predicts the quality of a box: its centerness, or its IoU with the object."""
+    quality_tower: Literal["box", "class"] = "box"
+    """The convolutions that precede the quality branch: those of the boxes, or those of the classes (the paper's first
+    version and MMDetection's first models)."""
+    quality_in: Literal["selection", "score"] = "selection"
+    """Where the quality counts. ``selection``: candidates are selected by the geometric mean of class probability and
+    quality, which is their score. ``score``: they are selected by the class probability, and its product with the
+    quality is their score (MMDetection)."""
     focal_alpha: UnitInterval = 0.25
     """The weight of positives in the focal loss; negatives have one minus it."""
     focal_gamma: NonNegative = 2.0
     """How strongly the focal loss discounts what is classified well already."""
     selection: DenseSelectionConfig = DenseSelectionConfig(score_threshold=0.2, nms_threshold=0.6)
-    """A score is the geometric mean of the class probability and the quality, as in torchvision and detectron2."""
+    """The defaults are torchvision's."""
 
 
 class FCOSLevel(NamedTuple):
@@ -94,9 +108,13 @@ class FCOSLevel(NamedTuple):
     quality: Float[Tensor, "b n 1"]
     """The logit of the centerness or IoU."""
 
+    quality_in: Literal["selection", "score"]
+    """The config field of this name."""
+
     def scores(self) -> Float[Tensor, "b n c"]:
-        """Return the geometric mean of the probability of each class and the quality."""
-        return (self.logits.sigmoid() * self.quality.sigmoid()).sqrt()
+        """Return the values by which candidates are selected, for each class."""
+        probabilities = self.logits.sigmoid()
+        return probabilities if self.quality_in == "score" else (probabilities * self.quality.sigmoid()).sqrt()
 
     def boxes(self, indices: Int64[Tensor, "b k"]) -> Float[Tensor, "b k 4"]:
         """Return the boxes of some points."""
@@ -117,11 +135,14 @@ class FCOSHead(Head[Instances, Detections]):
         self.config, self.num_classes = config, num_classes
         self.levels = PyramidLevels.choose("FCOS", feature_info, config.levels)
         channels = self.levels.channels
-        self.class_tower = dense_tower(channels, config.convolutions, config.norm, bias=True)
-        self.box_tower = dense_tower(channels, config.convolutions, config.norm, bias=True)
+        bias = config.tower_bias or None  # without a norm there is always a bias
+        self.class_tower = dense_tower(channels, config.convolutions, config.norm, bias)
+        self.box_tower = dense_tower(channels, config.convolutions, config.norm, bias)
         self.class_logits = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.box_distances = nn.Conv2d(channels, 4, 3, padding=1)
         self.quality = nn.Conv2d(channels, 1, 3, padding=1)
+        count = len(self.levels.names) if config.level_scales else 0
+        self.scales = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in range(count))
         for layer in (self.class_logits, self.box_distances, self.quality):
             initialize_dense(layer)
         initialize_prior(self.class_logits)
@@ -131,16 +152,20 @@ class FCOSHead(Head[Instances, Detections]):
         """Compute class logits, distances and quality of every point."""
         maps = self.levels.read(features)
         outputs = []
-        for grid, stride, level in zip(grids_of(maps), self.levels.strides, maps, strict=True):
+        scales = list(self.scales) or [1.0] * len(maps)
+        for grid, stride, level, scale in zip(grids_of(maps), self.levels.strides, maps, scales, strict=True):
             spacing = grid_stride(stride, grid, images.padded_size, self.config.point_stride)
             offset = 0.5 if self.config.points == "center" else 0.0
-            hidden = self.box_tower(level)
+            box_hidden, class_hidden = self.box_tower(level), self.class_tower(level)
+            distances = scale * flatten_cells(self.box_distances(box_hidden), 4).float()
+            quality_hidden = box_hidden if self.config.quality_tower == "box" else class_hidden
             outputs.append(
                 FCOSLevel(
                     grid_points(grid, spacing, level.device, offset),
-                    flatten_cells(self.class_logits(self.class_tower(level)), self.num_classes).float(),
-                    F.relu(flatten_cells(self.box_distances(hidden), 4).float()) * stride,
-                    flatten_cells(self.quality(hidden), 1).float(),
+                    flatten_cells(self.class_logits(class_hidden), self.num_classes).float(),
+                    distances.exp() if self.config.distances == "exponential" else F.relu(distances) * stride,
+                    flatten_cells(self.quality(quality_hidden), 1).float(),
+                    self.config.quality_in,
                 )
             )
         return outputs
@@ -153,7 +178,11 @@ class FCOSHead(Head[Instances, Detections]):
         """
         check_targets(targets, images, self.num_classes)
         levels = self(features, images)
-        points, logits, distances, quality = (torch.cat(column, dim=-2) for column in zip(*levels, strict=True))
+        points = torch.cat([level.points for level in levels])
+        logits, distances, quality = (
+            torch.cat(column, dim=1)
+            for column in zip(*((level.logits, level.distances, level.quality) for level in levels), strict=True)
+        )
         rows = [self._assign(levels, target) for target in targets]
         truth = PointTargets(*(torch.stack(column) for column in zip(*rows, strict=True)))
         positive = truth.positive
@@ -196,7 +225,9 @@ class FCOSHead(Head[Instances, Detections]):
 
     def detect(self, features: Features, images: Images) -> PaddedDetections:
         """Return a fixed number of detections per image: the form for export, whose shapes follow from the config."""
-        return select_on_levels(self(features, images), images.sizes, self.config.selection)
+        levels = self(features, images)
+        factors = [level.quality.sigmoid() for level in levels] if self.config.quality_in == "score" else None
+        return select_on_levels(levels, images.sizes, self.config.selection, factors)
 
     def predict(self, features: Features, images: Images) -> list[Detections]:
         """Return the detections of each image, best first."""

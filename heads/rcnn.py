@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
+from jaxtyping import Float
 from pydantic import model_validator
 from torch import Tensor, nn
 
@@ -28,6 +29,8 @@ class RCNNConfig(HeadConfig, LearnsMasks, LearnsKeypoints):
     cascade: tuple[BoxBranchConfig, ...] = ()
     """Further box branches, each of which refines the boxes of the previous one: Cascade R-CNN (1712.00726). Their
     sampling fields are not used, and detections are selected by the last one's fields."""
+    cascade_scores: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged over the stages of a cascade to give the scores of detections. MMDetection: ``logits``."""
     mask: MaskBranchConfig | None = None
     """The mask branch of Mask R-CNN. None: Faster R-CNN."""
     keypoint: KeypointBranchConfig | None = None
@@ -84,7 +87,7 @@ class RCNNHead(Head[Instances, Detections]):
     ) -> None:
         super().__init__()
         require_classes("a detector", num_classes)
-        self.branch_boxes = config.branch_boxes
+        self.branch_boxes, self.cascade_scores = config.branch_boxes, config.cascade_scores
         self.rpn = RPN(feature_info, config.rpn)
         self.box = BoxBranch(feature_info, num_classes, config.box)
         self.cascade = nn.ModuleList(BoxBranch(feature_info, num_classes, stage) for stage in config.cascade)
@@ -160,13 +163,18 @@ class RCNNHead(Head[Instances, Detections]):
     def _detect_boxes(self, features: Features, images: Images) -> PaddedDetections:
         proposals = self.rpn.propose(self.rpn(features, images), images, training=False)
         stages = self.box_branches()
-        output = self.box(features, proposals.boxes)
-        scores = [self.box.scores(output)]
+        outputs = [self.box(features, proposals.boxes)]
         for previous, stage in itertools.pairwise(stages):
-            proposals = previous.refine(output, proposals, images)
-            output = stage(features, proposals.boxes)
-            scores.append(stage.scores(output))
-        return stages[-1].detect(output, torch.stack(scores).mean(dim=0), proposals, images)
+            proposals = previous.refine(outputs[-1], proposals, images)
+            outputs.append(stage(features, proposals.boxes))
+        return stages[-1].detect(outputs[-1], self._mean_scores(outputs), proposals, images)
+
+    def _mean_scores(self, outputs: Sequence[BoxOutput]) -> Float[Tensor, "b r c"]:
+        """Return the probability of each class from the outputs of all stages."""
+        if self.cascade_scores == "logits":
+            mean = torch.stack([output.logits for output in outputs]).mean(dim=0)
+            return self.box.scores(outputs[0]._replace(logits=mean))
+        return torch.stack([self.box.scores(output) for output in outputs]).mean(dim=0)
 
     def _predict_regions(self, features: Features, detections: PaddedDetections) -> dict[str, Tensor]:
         return {

@@ -54,11 +54,13 @@ class PooledLevels(ExtraLevels):
 
 
 class ConvolvedLevels(ExtraLevels):
-    """Extra levels from strided 3x3 convolutions with a ReLU between them."""
+    """Extra levels from strided 3x3 convolutions, with a ReLU between them if ``relu`` is set."""
 
-    def __init__(self, count: int, in_channels: int, channels: int, from_input: bool, norm: NormLayer) -> None:
+    def __init__(
+        self, count: int, in_channels: int, channels: int, from_input: bool, norm: NormLayer, relu: bool
+    ) -> None:
         super().__init__(count)
-        self.from_input = from_input
+        self.from_input, self.relu = from_input, relu
         for name in MODULE_NAMES[:count]:
             self.add_module(name, conv_block(in_channels, channels, 3, norm, stride=2))
             in_channels = channels
@@ -69,7 +71,7 @@ class ConvolvedLevels(ExtraLevels):
         first, *rest = self.children()
         levels = [first(source if self.from_input else output)]
         for convolution in rest:
-            levels.append(convolution(F.relu(levels[-1])))
+            levels.append(convolution(F.relu(levels[-1]) if self.relu else levels[-1]))
         return levels
 
 
@@ -90,12 +92,18 @@ class ProjectedLevels(ExtraLevels):
 
 
 def extra_levels(
-    method: ExtraMethod, count: int | None, in_channels: int, channels: int, norm: NormLayer = nn.Identity
+    method: ExtraMethod,
+    count: int | None,
+    in_channels: int,
+    channels: int,
+    norm: NormLayer = nn.Identity,
+    relu: bool = True,
 ) -> ExtraLevels:
     """Build the module that computes the extra levels of a neck.
 
     ``in_channels`` is the number of channels of the neck's coarsest input, ``channels`` that of its output. With
-    ``count=None`` there are as many levels as in the papers: one for ``pool``, two for the other methods.
+    ``count=None`` there are as many levels as in the papers: one for ``pool``, two for the other methods. ``relu`` puts
+    a ReLU between the convolutions of ``conv`` and ``conv_from_input``.
     """
     match method:
         case "none" if count is not None:
@@ -107,6 +115,6 @@ def extra_levels(
         case "pool_from_input":
             return ProjectedLevels(count or 2, in_channels, channels, norm)
         case "conv":
-            return ConvolvedLevels(count or 2, channels, channels, from_input=False, norm=norm)
+            return ConvolvedLevels(count or 2, channels, channels, from_input=False, norm=norm, relu=relu)
         case "conv_from_input":
-            return ConvolvedLevels(count or 2, in_channels, channels, from_input=True, norm=norm)
+            return ConvolvedLevels(count or 2, in_channels, channels, from_input=True, norm=norm, relu=relu)

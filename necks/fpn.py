@@ -27,6 +27,11 @@ class FPNConfig(PartConfig):
     ``pool_from_input``."""
     extra_count: ExtraCount | None = None
     """The number of extra levels. None: one for ``pool``, two for the other methods."""
+    extra_relu: bool = True
+    """Apply a ReLU between the convolutions of extra levels, as torchvision and detectron2. MMDetection's RetinaNet:
+    False."""
+    output_convolutions: bool = True
+    """Apply a 3x3 convolution to every merged level. segmentation_models_pytorch: False."""
     norm: NormKind = "none"
     """The norm after each convolution, except in the extra levels."""
     activation: ActivationKind = "none"
@@ -48,11 +53,14 @@ class FPN(Neck):
         norm, activation = norm_layer(config.norm), config.activation
         self.lateral = lateral_blocks(feature_info, self.levels, channels, norm, activation)
         self.output = nn.ModuleDict()
-        self.extra = extra_levels(config.extra, config.extra_count, coarsest.channels, channels)
+        self.extra = extra_levels(config.extra, config.extra_count, coarsest.channels, channels, relu=config.extra_relu)
         finest, count = self.levels[0], len(self.levels) + self.extra.count
         self.feature_info = pyramid_info(finest, feature_info[finest].stride, channels, count)
         for level in list(self.feature_info)[: len(self.levels)]:
-            self.output[level] = conv_block(channels, channels, 3, norm, activation)
+            smooth = (
+                conv_block(channels, channels, 3, norm, activation) if config.output_convolutions else nn.Identity()
+            )
+            self.output[level] = smooth
         initialize(self)
 
     def forward(self, features: Features) -> Features:

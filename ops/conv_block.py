@@ -42,14 +42,23 @@ def conv_block(
 
 
 def separable_conv_block(
-    in_channels: int, channels: int, norm: NormLayer, activation: ActivationKind, *, dilation: int = 1
+    in_channels: int,
+    channels: int,
+    norm: NormLayer,
+    activation: ActivationKind,
+    *,
+    dilation: int = 1,
+    depthwise_norm: bool = True,
 ) -> nn.Module:
     """Build a depthwise 3x3 and a pointwise 1x1 convolution, each followed by norm and activation.
 
-    This is the atrous separable convolution of 1802.02611 section 3.1.
+    This is the atrous separable convolution of 1802.02611 section 3.1. Without ``depthwise_norm``, nothing follows the
+    depthwise convolution.
     """
     depthwise = nn.Conv2d(
         in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels, bias=norm is nn.Identity
     )
-    depthwise_block = nn.Sequential(depthwise, norm(in_channels), activation_layer(activation))
-    return nn.Sequential(depthwise_block, conv_block(in_channels, channels, 1, norm, activation))
+    pointwise_block = conv_block(in_channels, channels, 1, norm, activation)
+    if not depthwise_norm:
+        return nn.Sequential(depthwise, pointwise_block)
+    return nn.Sequential(nn.Sequential(depthwise, norm(in_channels), activation_layer(activation)), pointwise_block)

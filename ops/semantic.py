@@ -13,11 +13,13 @@ CLASSES_AT_ONCE = 8
 """Number of classes whose full-size logits are in memory at the same time."""
 
 
-def resize_maps(maps: Float[Tensor, "b c _ _"], size: tuple[int, int]) -> Float[Tensor, "b c h w"]:
-    """Resize maps bilinearly to a (height, width), with ``align_corners=False``."""
+def resize_maps(
+    maps: Float[Tensor, "b c _ _"], size: tuple[int, int], align_corners: bool = False
+) -> Float[Tensor, "b c h w"]:
+    """Resize maps bilinearly to a (height, width); ``align_corners`` is that of ``torch.nn.functional.interpolate``."""
     if maps.shape[-2:] == size:
         return maps
-    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+    return F.interpolate(maps, size, mode="bilinear", align_corners=align_corners)
 
 
 def class_logits(prediction: SemanticLogits, start: int, stop: int) -> Float[Tensor, "c h w"]:
@@ -42,7 +44,7 @@ def _window_logits(window: LogitWindow, start: int, stop: int) -> Float[Tensor, 
     first = start
     if len(window.grid[start:stop]) == 3:  # torch has a special kernel for three channels, which rounds differently
         first = max(start - CLASSES_AT_ONCE, 0)
-    resized = resize_maps(window.grid[None, first:stop], window.padded_size)[0]
+    resized = resize_maps(window.grid[None, first:stop], window.padded_size, window.align_corners)[0]
     return resized[start - first :, : window.size[0], : window.size[1]]
 
 

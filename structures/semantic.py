@@ -21,6 +21,8 @@ class LogitWindow:
     """(height, width) of the window in pixels."""
     corner: tuple[int, int] = (0, 0)
     """(top, left) of the window in the image that the model saw, in pixels."""
+    align_corners: bool = False
+    """How the grid is resized to its area; see ``torch.nn.functional.interpolate``."""
 
     def __post_init__(self) -> None:
         if self.grid.ndim != 3:
@@ -44,10 +46,14 @@ class SemanticLogits:
 
     @classmethod
     def from_grid(
-        cls, grid: Float[Tensor, "k _ _"], padded_size: tuple[int, int], size: tuple[int, int]
+        cls,
+        grid: Float[Tensor, "k _ _"],
+        padded_size: tuple[int, int],
+        size: tuple[int, int],
+        align_corners: bool = False,
     ) -> "SemanticLogits":
         """Return the logits of an image of ``size`` that the model processed as one window of ``padded_size``."""
-        return cls((LogitWindow(grid, padded_size, size),), size, size)
+        return cls((LogitWindow(grid, padded_size, size, align_corners=align_corners),), size, size)
 
     @classmethod
     def from_pixels(cls, logits: Float[Tensor, "k h w"]) -> "SemanticLogits":

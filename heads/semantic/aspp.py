@@ -1,6 +1,6 @@
 """Atrous spatial pyramid pooling, ASPP (1706.05587 section 3.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ...ops import NormLayer, conv_block, masked_mean, normalize_vectors
 from ...structures import FeatureInfo
-from .layers import spatial_block
 
 
 class ImagePooling(nn.Module):
@@ -35,18 +34,26 @@ class ASPP(nn.Module):
     """ASPP: a 1x1 convolution, a dilated 3x3 for each rate and image pooling, concatenated and projected."""
 
     def __init__(
-        self, info: FeatureInfo, rates: Sequence[int], channels: int, norm: NormLayer, separable: bool, dropout: float
+        self,
+        info: FeatureInfo,
+        rates: Sequence[int],
+        channels: int,
+        norm: NormLayer,
+        block: Callable[..., nn.Module],
+        kernel: int,
     ) -> None:
+        """Build the ASPP.
+
+        ``block(in_channels, channels, norm, dilation=...)`` builds a dilated convolution; ``kernel`` is the kernel size
+        of the convolution after the concatenation.
+        """
         super().__init__()
         self.branches = nn.ModuleList([conv_block(info.channels, channels, 1, norm, "relu")])
-        self.branches += [
-            spatial_block(info.channels, channels, norm, dilation=rate, separable=separable) for rate in rates
-        ]
+        self.branches += [block(info.channels, channels, norm, dilation=rate) for rate in rates]
         self.pooling = ImagePooling(info, channels, norm)
-        self.project = conv_block((len(rates) + 2) * channels, channels, 1, norm, "relu")
-        self.dropout = nn.Dropout(dropout)
+        self.project = conv_block((len(rates) + 2) * channels, channels, kernel, norm, "relu")
 
     def forward(self, level: Float[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"]) -> Float[Tensor, "b d h w"]:
         """Compute the features of a level; ``sizes`` holds the images' (height, width) in pixels."""
         outputs = [branch(level) for branch in self.branches]
-        return self.dropout(self.project(torch.cat([*outputs, self.pooling(level, sizes)], dim=1)))
+        return self.project(torch.cat([*outputs, self.pooling(level, sizes)], dim=1))

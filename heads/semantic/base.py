@@ -35,6 +35,9 @@ class SemanticConfig(HeadConfig):
     loss: SemanticLossConfig = SemanticLossConfig()
     auxiliary: AuxiliaryConfig | None = None
     """The auxiliary classifier. None: no auxiliary loss."""
+    align_corners: bool = False
+    """How maps are resized bilinearly: whether the centers of the corner cells stay in place, as in
+    segmentation_models_pytorch, or the corners of the map."""
     refinement: PointRefinementConfig | None = None
     """PointRend's refinement of the logits (1912.08193 section 4.2). None: bilinear upsampling."""
 
@@ -91,7 +94,7 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
 
     def _full_size_loss(self, logits: Float[Tensor, "b k _ _"], target: Int64[Tensor, "b h w"]) -> Float[Tensor, ""]:
         height, width = target.shape[-2:]
-        return self.criterion(resize_maps(logits.float(), (height, width)), target)
+        return self.criterion(resize_maps(logits.float(), (height, width), self.config.align_corners), target)
 
     def predict(self, features: Features, images: Images) -> list[SemanticLogits]:
         """Return the logits of each image, at the resolution of the level or, with a refinement, at a higher one."""
@@ -100,6 +103,6 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
             grids = self.refinement.refine(grids, features)
         height, width = images.padded_size
         return [
-            SemanticLogits.from_grid(grid, (height, width), (size[0], size[1]))
+            SemanticLogits.from_grid(grid, (height, width), (size[0], size[1]), self.config.align_corners)
             for grid, size in zip(grids, images.sizes.tolist(), strict=True)
         ]

@@ -1,5 +1,6 @@
 """DeepLabv3 (1706.05587) and, with a low-level feature, DeepLabv3+ (1802.02611)."""
 
+import functools
 import itertools
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -39,14 +40,21 @@ class DeepLabConfig(SemanticConfig):
     """The rates of the dilated convolutions. None: 6, 12, 18 at stride 16; 12, 24, 36 at stride 8."""
     channels: PositiveInt = 256
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Dropout probability after the ASPP; 0.1 in the authors' code and in detectron2, 0.5 in torchvision."""
+    """Dropout probability after the ASPP; 0.1 in the authors' code and in detectron2, 0.5 in torchvision.
+    MMSegmentation has it before the logits."""
+    project_kernel: Literal[1, 3] = 1
+    """Kernel size of the convolution after the branches of the ASPP. MMSegmentation: 3."""
+    aspp_convolution: bool = False
+    """A 3x3 convolution after the ASPP, before its features are upsampled. segmentation_models_pytorch's v3+: True."""
     low_level: LowLevelConfig | None = None
     """The low-level feature of DeepLabv3+. None: DeepLabv3."""
     convolutions: NonNegativeInt | None = None
     """Number of 3x3 convolutions before the logits. None: one in v3, as in torchvision (the paper has none), two in
     v3+."""
     separable: bool = False
-    """Use depthwise separable 3x3 convolutions in the ASPP and before the logits (1802.02611 section 3.1)."""
+    """Use depthwise separable 3x3 convolutions in the ASPP and after it (1802.02611 section 3.1)."""
+    depthwise_norm: bool = True
+    """Put a norm and a ReLU after the depthwise convolution of each too. segmentation_models_pytorch: False."""
 
     @property
     def decoder_convolutions(self) -> int:
@@ -85,21 +93,22 @@ class DeepLabHead(SemanticHead):
         low = config.low_level
         require_levels("DeepLab", feature_info, [config.level] if low is None else [low.level, config.level])
         info, norm, channels = feature_info[config.level], norm_layer(config.norm), config.channels
-        self.aspp = ASPP(info, config.rates_at(info.stride), channels, norm, config.separable, config.dropout)
+        block = functools.partial(spatial_block, separable=config.separable, depthwise_norm=config.depthwise_norm)
+        self.aspp = ASPP(info, config.rates_at(info.stride), channels, norm, block, config.project_kernel)
+        self.dropout = nn.Dropout(config.dropout)
+        self.aspp_convolution = block(channels, channels, norm) if config.aspp_convolution else nn.Identity()
         self.low_level = None
         if low is not None:
             self.low_level = conv_block(feature_info[low.level].channels, low.channels, 1, norm, "relu")
         widths = [channels + (0 if low is None else low.channels), *[channels] * config.decoder_convolutions]
-        self.decoder = nn.Sequential(
-            *(spatial_block(*pair, norm, separable=config.separable) for pair in itertools.pairwise(widths))
-        )
+        self.decoder = nn.Sequential(*(block(*pair, norm) for pair in itertools.pairwise(widths)))
         self.logits = nn.Conv2d(widths[-1], num_classes, 1)
         initialize(self)
 
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k _ _"]:
-        hidden = self.aspp(features[self.config.level], images.sizes)
+        hidden = self.aspp_convolution(self.dropout(self.aspp(features[self.config.level], images.sizes)))
         if self.low_level is not None and self.config.low_level is not None:
             low = self.low_level(features[self.config.low_level.level])
             rows, columns = low.shape[-2:]
-            hidden = torch.cat([resize_maps(hidden, (rows, columns)), low], dim=1)
+            hidden = torch.cat([resize_maps(hidden, (rows, columns), self.config.align_corners), low], dim=1)
         return self.logits(self.decoder(hidden))

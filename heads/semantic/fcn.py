@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from ...ops import norm_layer
@@ -22,6 +22,10 @@ class FCNConfig(SemanticConfig):
     """The level to read."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout probability before the logits."""
+    convolutions: PositiveInt = 1
+    """Number of 3x3 convolutions. MMSegmentation: 2."""
+    concatenate: bool = False
+    """Concatenate their output with the level, and apply another 3x3 convolution. MMSegmentation: True."""
 
 
 TORCHVISION_FCN = FCNConfig(auxiliary=AuxiliaryConfig(weight=0.5))
@@ -40,7 +44,10 @@ class FCNHead(SemanticHead):
         super().__init__(feature_info, num_classes, config)
         require_levels("FCN", feature_info, [config.level])
         channels = feature_info[config.level].channels
-        self.classifier = PixelClassifier(channels, num_classes, norm_layer(config.norm), config.dropout)
+        further = config.convolutions - 1
+        self.classifier = PixelClassifier(
+            channels, num_classes, norm_layer(config.norm), config.dropout, further, config.concatenate
+        )
         initialize(self)
 
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k _ _"]:

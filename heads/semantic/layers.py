@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -10,27 +11,56 @@ from ..class_rows import ClassRows
 
 
 class PixelClassifier(nn.Module):
-    """torchvision's FCN head: a 3x3 convolution to a quarter of the channels, dropout, a 1x1 convolution to logits."""
+    """The FCN head: 3x3 convolutions to a quarter of the channels, dropout, and a 1x1 convolution to logits.
+
+    torchvision has one 3x3 convolution. ``further`` ones follow it and, with ``concatenate``, another one that reads
+    their output and the input.
+    """
 
     class_rows: ClassVar = {"logits": ClassRows()}
 
-    def __init__(self, channels: int, num_classes: int, norm: NormLayer, dropout: float) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        norm: NormLayer,
+        dropout: float,
+        further: int = 0,
+        concatenate: bool = False,
+    ) -> None:
         super().__init__()
-        self.convolution = spatial_block(channels, channels // 4, norm)
+        hidden = channels // 4
+        self.convolution = spatial_block(channels, hidden, norm)
+        self.further = nn.Sequential(*(spatial_block(hidden, hidden, norm) for _ in range(further)))
+        self.merge = spatial_block(channels + hidden, hidden, norm) if concatenate else None
         self.dropout = nn.Dropout(dropout)
-        self.logits = nn.Conv2d(channels // 4, num_classes, 1)
+        self.logits = nn.Conv2d(hidden, num_classes, 1)
 
     def forward(self, level: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         """Compute the logits of each cell."""
-        return self.logits(self.dropout(self.convolution(level)))
+        hidden = self.further(self.convolution(level))
+        if self.merge is not None:
+            hidden = self.merge(torch.cat([level, hidden], dim=1))
+        return self.logits(self.dropout(hidden))
 
 
 def spatial_block(
-    in_channels: int, channels: int, norm: NormLayer, *, dilation: int = 1, separable: bool = False
+    in_channels: int,
+    channels: int,
+    norm: NormLayer,
+    *,
+    dilation: int = 1,
+    separable: bool = False,
+    depthwise_norm: bool = True,
 ) -> nn.Module:
-    """Build a 3x3 convolution with norm and ReLU, which is depthwise separable if ``separable`` is set."""
+    """Build a 3x3 convolution with norm and ReLU, which is depthwise separable if ``separable`` is set.
+
+    ``depthwise_norm`` puts a norm and a ReLU after the depthwise convolution too.
+    """
     if separable:
-        return separable_conv_block(in_channels, channels, norm, "relu", dilation=dilation)
+        return separable_conv_block(
+            in_channels, channels, norm, "relu", dilation=dilation, depthwise_norm=depthwise_norm
+        )
     return conv_block(in_channels, channels, 3, norm, "relu", dilation=dilation)
 
 

@@ -31,15 +31,16 @@ class SemanticFPNConfig(SemanticConfig):
 class UpsampleBranch(nn.Module):
     """Upsampling of a level to the finest: a 3x3 convolution and a bilinear resize for each level in between."""
 
-    def __init__(self, in_channels: int, channels: int, count: int, norm: NormLayer) -> None:
+    def __init__(self, in_channels: int, channels: int, count: int, norm: NormLayer, align_corners: bool) -> None:
         super().__init__()
+        self.align_corners = align_corners
         widths = [in_channels, *[channels] * count]
         self.stages = nn.ModuleList(spatial_block(*pair, norm) for pair in itertools.pairwise(widths))
 
     def forward(self, level: Float[Tensor, "b c _ _"], sizes: Sequence[torch.Size]) -> Float[Tensor, "b d h w"]:
         """Resize the level to each of the (height, width) in ``sizes`` in turn, from coarse to fine."""
         for stage, (height, width) in zip(self.stages, sizes, strict=True):
-            level = resize_maps(stage(level), (height, width))
+            level = resize_maps(stage(level), (height, width), self.align_corners)
         return level
 
 
@@ -65,7 +66,9 @@ class SemanticFPNHead(SemanticHead):
         # The finest level is not resized, but has one convolution too.
         self.scale_heads = nn.ModuleDict(
             {
-                level: UpsampleBranch(feature_info[level].channels, config.channels, max(index, 1), norm)
+                level: UpsampleBranch(
+                    feature_info[level].channels, config.channels, max(index, 1), norm, config.align_corners
+                )
                 for index, level in enumerate(config.levels)
             }
         )

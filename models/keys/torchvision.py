@@ -25,7 +25,7 @@ def _by_size(tensor: Tensor) -> Tensor:
     return tensor.unflatten(0, (3, 3, -1)).transpose(0, 1).flatten(0, 2)
 
 
-_ANCHOR_ORDER = Change(to_vertebra=_by_size, from_vertebra=_by_size)  # transposing three by three is its own inverse
+ANCHOR_ORDER = Change(to_vertebra=_by_size, from_vertebra=_by_size)  # transposing three by three is its own inverse
 
 _PLAIN_FPN = (
     Rule("neck.lateral.c{i+2}.", "backbone.fpn.inner_blocks.{i}.0."),
@@ -90,9 +90,9 @@ RETINANET = KeyMap(
     "torchvision's RetinaNet",
     (
         *_DENSE,
-        Rule("head.class_logits.", "head.classification_head.cls_logits.", _ANCHOR_ORDER),
+        Rule("head.class_logits.", "head.classification_head.cls_logits.", ANCHOR_ORDER),
         Rule("head.class_tower.", "head.classification_head.conv."),
-        Rule("head.box_offsets.", "head.regression_head.bbox_reg.", _ANCHOR_ORDER),
+        Rule("head.box_offsets.", "head.regression_head.bbox_reg.", ANCHOR_ORDER),
         Rule("head.box_tower.", "head.regression_head.conv."),
     ),
     former=(

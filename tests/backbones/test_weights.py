@@ -236,8 +236,8 @@ class OpensFileWhenUnpickled:
 UNFIT = {
     "not finite": (lambda s: s | {"bn1.weight": s["bn1.weight"] * float("nan")}, r"bn1\.weight has NaN or infinite"),
     "numbered": (lambda s: {1: s["conv1.weight"]}, "this is not a state dict"),
-    "another model": (lambda s: {f"model.{name}": tensor for name, tensor in s.items()}, "is missing"),
-    "nothing": (lambda s: {}, "conv1.weight is missing"),
+    "another model": (lambda s: {f"trunk.{name}": tensor for name, tensor in s.items()}, "is missing"),
+    "nothing": (lambda s: {}, "it is empty"),
     "classifier only": (lambda s: {"fc.weight": s["fc.weight"]}, "is missing"),
     "one too many": (lambda s: s | {"layer9.weight": s["conv1.weight"], "x": s["conv1.weight"]}, "x is unexpected"),
     "one missing": (lambda s: {k: v for k, v in s.items() if k != "conv1.weight"}, r"conv1\.weight is missing"),

@@ -14,7 +14,7 @@ from vertebra.backbones import create_backbone
 from vertebra.heads import HEADS, TORCHVISION_DEEPLAB, AuxiliaryConfig, DeepLabConfig, FCNConfig
 from vertebra.models import Model, from_torchvision_segmenter
 from vertebra.necks import Passthrough
-from vertebra.ops import full_size_logits, semantic, total_loss
+from vertebra.ops import full_size_logits, total_loss
 from vertebra.structures import CheckpointError, Images
 
 from ..helpers.reference_resnets import randomize
@@ -211,14 +211,12 @@ def test_negative_control_output_stride(torchvision_model, name, scene):
 
 
 @torch.no_grad()
-def test_negative_control_align_corners(torchvision_model, ours, monkeypatch):
+def test_negative_control_align_corners(torchvision_model, name, ours):
     """Control: with ``align_corners=True`` the comparison of predictions fails."""
     images = images_of(SIZE)
     expected = torchvision_model(ours.preprocess(images))["out"][0]
-    monkeypatch.setattr(
-        semantic, "resize_maps", lambda maps, size: F.interpolate(maps, size, mode="bilinear", align_corners=True)
-    )
-    assert relative_error(full_size_logits(ours.predict(images)[0]), expected) > FAR
+    other = vertebra_model(torchvision_model, CONFIGS[name].replace(align_corners=True))
+    assert relative_error(full_size_logits(other.predict(images)[0]), expected) > FAR
 
 
 def test_negative_control_auxiliary_weight(torchvision_model, name, scene):

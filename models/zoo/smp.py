@@ -1,0 +1,70 @@
+"""The models of segmentation_models.pytorch (SMP) with ResNet encoders, for users' own files of weights.
+
+SMP publishes no weights of complete models, and its models have the classes and pixels that a user chose: those below
+are its defaults. The conventions were read in SMP 0.6.
+"""
+
+from functools import cache
+
+from ...backbones import ResNetConfig
+from ...heads import SMP_DEEPLAB, SMP_DEEPLAB_PLUS, SMP_FPN, SemanticConfig
+from ...necks import FPNConfig, PassthroughConfig
+from ...structures import Classes, InputConfig, PartConfig, ShortSideResize, UsageError
+from ..build import ModelConfig
+from ..keys import KeyMap
+from ..keys import smp as keys
+from .published import PublishedModel
+
+ENCODERS = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x4d",
+    "resnext101_32x8d",
+    "resnext101_32x16d",
+)
+_FAMILIES: dict[str, tuple[int, PartConfig, SemanticConfig, KeyMap]] = {
+    # name: stride of the encoder, neck, head, tensor names
+    "deeplabv3": (8, PassthroughConfig(), SMP_DEEPLAB, keys.DEEPLAB),
+    "deeplabv3plus": (16, PassthroughConfig(), SMP_DEEPLAB_PLUS, keys.DEEPLAB_PLUS),
+    "fpn": (32, FPNConfig(extra="none", output_convolutions=False), SMP_FPN, keys.FPN),
+}
+NAMES = tuple(f"{family}-{encoder}" for family in _FAMILIES for encoder in ENCODERS)
+NOT_COVERED = (
+    "its Unet, Unet++, MAnet, Linknet, PSPNet, PAN, UPerNet, Segformer and DPT are not covered, nor other encoders"
+)
+
+_REASONS = {
+    "unet": "its decoder starts at the stem and ends at full resolution, and Vertebra's at stride 4",
+    "u-": "its decoder starts at the stem and ends at full resolution, and Vertebra's at stride 4",
+}
+"""The reasons why models are not covered, by the beginning of their names."""
+
+_CLASSES = Classes(("background", "object"), (0, 1))
+"""The classes of a model with SMP's default of one logit, which is taken as that of an object against a background."""
+
+
+@cache
+def find(entry: str) -> PublishedModel | None:
+    """Return a model by the name that SMP gives it, such as ``deeplabv3plus-resnet50``.
+
+    Returns None for an unknown name. Raises UsageError with the reason if the model is not covered.
+    """
+    for beginning, reason in _REASONS.items():
+        if entry.startswith(beginning):
+            raise UsageError(f"smp/{entry} is not covered: {reason}")
+    if entry not in NAMES:
+        return None
+    family, _, encoder = entry.partition("-")
+    stride, neck, head, key_map = _FAMILIES[family]
+    backbone = ResNetConfig(name=encoder, output_stride=stride, dilate_first=True)
+    return PublishedModel(
+        f"smp/{entry}",
+        ModelConfig(input=InputConfig(), backbone=backbone, neck=neck, head=head),
+        classes={"semantic": _CLASSES},
+        preprocessing=ShortSideResize(short_side=512, long_side=2048),
+        keys=key_map,
+    )
