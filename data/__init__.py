@@ -5,9 +5,8 @@ import os
 # Albumentations reads this when it is imported; without it, it would check the network for a newer version.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
+from ..structures import COCO_CLASSES, COCO_STUFF_CLASSES
 from .coco_format import (
-    COCO_CLASSES,
-    COCO_STUFF_CLASSES,
     CocoConfig,
     CocoDataset,
     CocoKeypointsConfig,

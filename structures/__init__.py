@@ -13,8 +13,9 @@ The conventions of the project:
   not indices because with dilation two levels can have the same stride.
 """
 
-from .classes import Classes
+from .classes import Classes, panoptic_classes
 from .classification import Classification
+from .coco_classes import COCO_CLASSES, COCO_STUFF, COCO_STUFF_CLASSES, COCO_THINGS
 from .config import (
     Config,
     NonNegative,
@@ -56,8 +57,12 @@ from .targets import check_targets, require_labels_below
 
 __all__ = [
     "CAFFE_INPUT",
+    "COCO_CLASSES",
     "COCO_KEYPOINTS",
     "COCO_SKELETON",
+    "COCO_STUFF",
+    "COCO_STUFF_CLASSES",
+    "COCO_THINGS",
     "HIDDEN",
     "IGNORE",
     "MAX_PIXELS",
@@ -113,6 +118,7 @@ __all__ = [
     "find_flip_pairs",
     "is_number",
     "is_out_of_memory",
+    "panoptic_classes",
     "pick_device",
     "require_labels_below",
     "require_one_per_box",

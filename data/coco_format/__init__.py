@@ -1,7 +1,6 @@
 """Data sets in COCO's format: objects with boxes and masks, or class maps made from the masks."""
 
 from .annotations import CocoAnnotations
-from .categories import COCO_CLASSES, COCO_STUFF_CLASSES
 from .detection import CocoDataset
 from .keypoints import CocoKeypointsConfig
 from .opening import CocoConfig
@@ -10,8 +9,6 @@ from .panoptic_opening import CocoPanopticConfig
 from .semantic import CocoSemantic, CocoSemanticConfig
 
 __all__ = [
-    "COCO_CLASSES",
-    "COCO_STUFF_CLASSES",
     "CocoAnnotations",
     "CocoConfig",
     "CocoDataset",

@@ -12,13 +12,13 @@ from numpy import ndarray
 
 from ...formats.panoptic import read_segment_ids
 from ...formats.rle import encode_mask
-from ...structures import IGNORE, Classes, PanopticSegmentation, Segment
+from ...structures import IGNORE, Classes, PanopticSegmentation, Segment, panoptic_classes
 from ..dataset import DATASETS, Dataset, LazyMaps, select_image_labels
 from ..image_files import read_image_record
 from ..objects import Objects
 from ..report import DataReport, Policy
 from ..types import Record
-from .panoptic_opening import CocoPanopticConfig, classes_by_task, open_panoptic
+from .panoptic_opening import CocoPanopticConfig, open_panoptic
 
 
 @DATASETS.register("coco_panoptic", CocoPanopticConfig)
@@ -41,7 +41,7 @@ class CocoPanoptic(Dataset):
         things, stuff = (
             Classes(tuple(names), tuple(ids)) for names, ids in (contents.facts["things"], contents.facts["stuff"])
         )
-        self._classes = classes_by_task(things, stuff, config.semantic_things)
+        self._classes = panoptic_classes(things, stuff, config.semantic_things)
         self.num_things = len(things.names)
         self._semantic_labels = self._map_to_semantic(len(stuff.names))
 

@@ -16,7 +16,7 @@ from ...formats.coco import Row, digest_file, paused_garbage_collection, read_co
 from ...formats.images import check_image
 from ...formats.json_files import parse_json
 from ...formats.panoptic import annotation_problem, check_segment_png, read_segment_ids
-from ...structures import Classes, DataError
+from ...structures import Classes, DataError, panoptic_classes
 from ..cache import Contents, open_cached
 from ..file_checks import FileListing, check_files, list_files
 from ..image_files import ImageFilesConfig
@@ -30,8 +30,6 @@ VERSION = 1
 DECODED_AT_START = 32
 """Number of PNG files, evenly spaced over all, whose pixels are checked before training. The pixels of the others are
 checked when they are read."""
-THINGS = "things"
-"""The name of the single semantic class that stands for all things."""
 
 
 class CocoPanopticConfig(ImageFilesConfig):
@@ -75,22 +73,7 @@ class CocoPanopticConfig(ImageFilesConfig):
         if self.things is None or self.stuff is None:
             return super().classes()
         things, stuff = (Classes(names, tuple(range(len(names)))) for names in (self.things, self.stuff))
-        return {task: known.names for task, known in classes_by_task(things, stuff, self.semantic_things).items()}
-
-
-def classes_by_task(things: Classes, stuff: Classes, semantic_things: Literal["one", "each"]) -> dict[str, Classes]:
-    """Return the classes of a panoptic data set for each task.
-
-    The single semantic class for all things is not a category of the file; its category id is 0, or an unused id if 0
-    is taken.
-    """
-    unused = 0 if 0 not in stuff.ids else max(stuff.ids) + 1
-    semantic = things if semantic_things == "each" else Classes((THINGS,), (unused,))
-    return {
-        "panoptic": Classes((*things.names, *stuff.names), (*things.ids, *stuff.ids), num_things=len(things.names)),
-        "detection": things,
-        "semantic": Classes((*stuff.names, *semantic.names), (*stuff.ids, *semantic.ids)),
-    }
+        return {task: known.names for task, known in panoptic_classes(things, stuff, self.semantic_things).items()}
 
 
 def open_panoptic(config: CocoPanopticConfig, report: DataReport) -> tuple[Contents, str]:

@@ -18,7 +18,7 @@ __all__ = [
     "load_tensors",
 ]
 
-LIBRARIES = ("torchvision",)
+LIBRARIES = ("torchvision", "detectron2")
 """The libraries whose models are known; each is a module of this package."""
 
 
