@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..data.coco_format.panoptic_opening import THINGS
 from ..data.voc_format import BACKGROUND
 from ..formats import read_ground_truth, write_json
 from ..inference import Predictor, load_photo, write_image
-from ..structures import Classes, UsageError, suggest
+from ..structures import THINGS, Classes, UsageError, suggest
 from .tasks import Rows, pick_task, write_results_files
 
 CLASSES_WITHOUT_ID = (BACKGROUND, THINGS)

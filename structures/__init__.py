@@ -13,7 +13,7 @@ The conventions of the project:
   not indices because with dilation two levels can have the same stride.
 """
 
-from .classes import Classes, panoptic_classes
+from .classes import THINGS, Classes, panoptic_classes
 from .classification import Classification
 from .coco_classes import COCO_CLASSES, COCO_STUFF, COCO_STUFF_CLASSES, COCO_THINGS
 from .config import (
@@ -66,6 +66,7 @@ __all__ = [
     "HIDDEN",
     "IGNORE",
     "MAX_PIXELS",
+    "THINGS",
     "UNLABELED",
     "VISIBLE",
     "VOID",
