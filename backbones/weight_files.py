@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..structures import CheckpointError, InputConfig
 from .base import BackboneConfig
+from .pickle_files import read_pickled_state_dict
 from .resnet import ResNetConfig
 from .timm_probe import first_line
 from .variants import Style
@@ -97,7 +98,7 @@ def read_header(path: Path) -> dict[str, str]:
 
 
 def read_state_dict(path: Path) -> Mapping[str, Tensor]:
-    """Read the tensors of a ``.safetensors`` file, or of a ``torch.save`` file that holds a plain state dict.
+    """Read the tensors of a ``.safetensors`` file, a ``.pkl`` file, or a ``torch.save`` file of a plain state dict.
 
     No code in the file is run. Raises CheckpointError if the file cannot be read or is not a state dict.
     """
@@ -105,6 +106,8 @@ def read_state_dict(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if path.suffix == ".pkl":
+            return read_pickled_state_dict(path)[0]
         tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # readers raise various errors for damaged or malicious files
         raise unreadable_file(path, error) from None
@@ -119,6 +122,6 @@ def unreadable_file(path: Path, error: Exception) -> CheckpointError:
     """Return the CheckpointError for a weights file whose reader raised ``error``."""
     return CheckpointError(
         f"cannot be read: {first_line(error)}",
-        "use a .safetensors file, or a .pth file that holds only tensors",
+        "use a .safetensors file, or a .pth or .pkl file that holds only tensors",
         file=path,
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..structures import CheckpointError, InputConfig, suggest
+from .detectron2_files import read_pickled_backbone, rename_detectron2_backbone
 from .names import TIMM_PREFIX, nearest_timm_models
 from .timm_probe import first_line
 from .variants import Style
@@ -41,7 +42,10 @@ def read_weights(source: str, name: str, timm_options: Mapping[str, Any] | None)
     if library == "timm":
         return _from_timm(entry, name, timm_options or {})
     path = source_path(source, name)
-    tensors, metadata = read_state_dict(path), read_weights_metadata(path)
+    if path.suffix == ".pkl":
+        tensors, metadata = read_pickled_backbone(path)
+    else:
+        tensors, metadata = rename_detectron2_backbone(read_state_dict(path)), read_weights_metadata(path)
     if timm_options is not None and not any(key.startswith("backbone.") for key in tensors):
         tensors = _fit_to_timm_model(tensors, name, timm_options, source)
     return Weights(tensors, metadata.input, metadata.style)
@@ -54,7 +58,8 @@ def read_source_metadata(source: str, name: str) -> WeightsMetadata:
         return WeightsMetadata(_statistics_of(find_torchvision_member(entry, name).transforms()), "pytorch")
     if library == "timm":
         return WeightsMetadata(_statistics_of(find_timm_config(entry, name)), "pytorch")
-    return read_weights_metadata(source_path(source, name))
+    path = source_path(source, name)
+    return read_pickled_backbone(path)[1] if path.suffix == ".pkl" else read_weights_metadata(path)
 
 
 def list_weights(name: str) -> list[str]:

@@ -26,6 +26,8 @@ from ...structures import (
     COCO_SKELETON,
     COCO_STUFF,
     COCO_THINGS,
+    DETECTRON2_INPUT,
+    DETECTRON2_INPUT_WITH_STD,
     Classes,
     InputConfig,
     PartConfig,
@@ -36,11 +38,6 @@ from ...structures import (
 from ..build import ModelConfig
 from ..keys.detectron2 import key_map
 from .published import PublishedModel, PublishedWeights
-
-PIXELS = InputConfig(mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), scale=255, channels="bgr")
-"""BGR pixels without division by a standard deviation, which MSRA's ResNets have in their first convolution."""
-PIXELS_WITH_STD = PIXELS.replace(std=(57.375, 57.12, 58.395))
-"""The pixels of ResNeXt-101 and of some models that were trained from scratch."""
 
 _URL = "https://dl.fbaipublicfiles.com/detectron2"
 _PAGE = "https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md"
@@ -65,18 +62,20 @@ _R101 = _R50.replace(name="resnet101")
 _DILATED = {"levels": ("c5",), "output_stride": 16}
 _RETINANET_NECK = FPNConfig(levels=("c3", "c4", "c5"), extra="conv_from_input")
 
-R50 = _Pyramid(PIXELS, _R50, FPNConfig())
-R101 = _Pyramid(PIXELS, _R101, FPNConfig())
-X101 = _Pyramid(PIXELS_WITH_STD, ResNetConfig(name="resnext101_32x8d", norm="frozen", freeze_at=2), FPNConfig())
-R50_DC5 = _Pyramid(PIXELS, _R50.replace(**_DILATED), PassthroughConfig())
-R101_DC5 = _Pyramid(PIXELS, _R101.replace(**_DILATED), PassthroughConfig())
+R50 = _Pyramid(DETECTRON2_INPUT, _R50, FPNConfig())
+R101 = _Pyramid(DETECTRON2_INPUT, _R101, FPNConfig())
+X101 = _Pyramid(
+    DETECTRON2_INPUT_WITH_STD, ResNetConfig(name="resnext101_32x8d", norm="frozen", freeze_at=2), FPNConfig()
+)
+R50_DC5 = _Pyramid(DETECTRON2_INPUT, _R50.replace(**_DILATED), PassthroughConfig())
+R101_DC5 = _Pyramid(DETECTRON2_INPUT, _R101.replace(**_DILATED), PassthroughConfig())
 R50_P3 = replace(R50, neck=_RETINANET_NECK)
 R101_P3 = replace(R101, neck=_RETINANET_NECK)
 R50_GN = R50.with_norm("group", style="pytorch")
 R50_SYNC = R50.with_norm("sync")
 R50_GN_3X = R50.with_norm("group", style="pytorch", freeze_at=0)
-R50_GN_9X = replace(R50_GN_3X, input=PIXELS_WITH_STD)
-R50_SYNC_9X = replace(R50.with_norm("sync", style="pytorch", freeze_at=0), input=PIXELS_WITH_STD)
+R50_GN_9X = replace(R50_GN_3X, input=DETECTRON2_INPUT_WITH_STD)
+R50_SYNC_9X = replace(R50.with_norm("sync", style="pytorch", freeze_at=0), input=DETECTRON2_INPUT_WITH_STD)
 R50_LSJ = R50.with_norm("sync", freeze_at=0)
 R101_LSJ = R101.with_norm("sync", freeze_at=0)
 
