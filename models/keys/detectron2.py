@@ -6,16 +6,23 @@ detectron2's names follow from the options of a model, so the table for a model 
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from ...heads import HeadConfig, PanopticFPNConfig, RCNNConfig, RetinaNetConfig, RetinaNetHead, SemanticFPNConfig
 from ...necks import FPNConfig
 from ..build import ModelConfig
 from .key_map import Change, KeyMap, Rule
 
-_THINGS_LAST = Change(
-    to_vertebra=lambda tensor: tensor.roll(-1, dims=0),
-    from_vertebra=lambda tensor: tensor.roll(1, dims=0),
-)
+
+def _move_first_row_last(tensor: Tensor) -> Tensor:
+    return tensor.roll(-1, dims=0)
+
+
+def _move_last_row_first(tensor: Tensor) -> Tensor:
+    return tensor.roll(1, dims=0)
+
+
+_THINGS_LAST = Change(to_vertebra=_move_first_row_last, from_vertebra=_move_last_row_first)
 """The semantic class that stands for all things is detectron2's first and Vertebra's last."""
 
 _COMPUTED = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.", "anchor_generator.")

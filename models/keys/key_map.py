@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 
 from torch import Tensor
 
@@ -63,10 +62,10 @@ class KeyMap:
         rules: Sequence[Rule],
         former: Sequence[tuple[str, str]] = (),
         ignored: Sequence[str] = (),
-        added: Mapping[str, Tensor] = MappingProxyType({}),
+        added: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.library, self.rules, self.ignored = library, tuple(rules), tuple(ignored)
-        self.added = added
+        self.added = dict(added or {})
         self._former = [_Renaming(*pair) for pair in former]
 
     def to_vertebra(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -75,7 +74,7 @@ class KeyMap:
             self._present_name(name): tensor for name, tensor in tensors.items() if not name.startswith(self.ignored)
         }
         directions = [(rule.to_vertebra, rule.change and rule.change.to_vertebra) for rule in self.rules]
-        return _translate(present, directions, self.library) | dict(self.added)
+        return _translate(present, directions, self.library) | self.added
 
     def from_vertebra(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Translate a state dict of Vertebra; raise CheckpointError for names that no rule matches."""

@@ -2,7 +2,7 @@
 
 import fnmatch
 import importlib
-from typing import Protocol
+from types import ModuleType
 
 from ...structures import UsageError, suggest
 from .published import PublishedModel, PublishedWeights, load_converted, load_tensors
@@ -22,17 +22,9 @@ LIBRARIES = ("torchvision", "detectron2")
 """The libraries whose models are known; each is a module of this package."""
 
 
-class _Library(Protocol):
-    NAMES: tuple[str, ...]
-    NOT_COVERED: str
-
-    @staticmethod
-    def find(entry: str) -> PublishedModel | None: ...
-
-
-def _library(name: str) -> _Library:
-    module: object = importlib.import_module(f".{name}", __name__)
-    return module  # type: ignore[return-value]  # the modules have these attributes
+def _library(name: str) -> ModuleType:
+    """Return the module of a library: it has ``NAMES``, ``NOT_COVERED`` (a phrase) and ``find(entry)``."""
+    return importlib.import_module(f".{name}", __name__)
 
 
 def list_published(pattern: str = "*") -> list[str]:

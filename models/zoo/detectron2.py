@@ -12,6 +12,7 @@ from ...backbones import ResNetConfig
 from ...heads import (
     CASCADE,
     BoxBranchConfig,
+    DenseSelectionConfig,
     HeadConfig,
     KeypointBranchConfig,
     MaskBranchConfig,
@@ -111,7 +112,7 @@ KEYPOINTS_1 = KEYPOINTS.replace(
     keypoint={"pool": _POOL_1.replace(size=14)},
 )
 PANOPTIC = PanopticFPNConfig()
-RETINANET = RetinaNetConfig()
+RETINANET = RetinaNetConfig(selection=DenseSelectionConfig(clip="after"))
 
 _ROWS = (
     # name, pyramid, head, model id / digits of the MD5 digest, box AP, mask or keypoint AP, PQ
@@ -228,5 +229,6 @@ def _weights(name: str, file: str, head: HeadConfig, scores: Sequence[float | No
             scores={metric: score for metric, score in zip(metrics, scores, strict=False) if score is not None},
             license=f"CC BY-SA 3.0 (detectron2); trained on {data}, whose images have their owners' licenses",
             page=_PAGE,
+            md5=md5,
         )
     }

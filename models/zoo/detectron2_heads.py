@@ -222,7 +222,7 @@ def _retinanet(settings: Settings) -> RetinaNetConfig:
     return RetinaNetConfig(
         norm=settings.choose(f"{section}.NORM", {"": "none", "GN": "group"}),
         box_loss=settings.choose(f"{section}.BBOX_REG_LOSS_TYPE", {"smooth_l1": "smooth_l1", "giou": "giou"}),
-        selection=DenseSelectionConfig(max_detections=settings["TEST.DETECTIONS_PER_IMAGE"], **selection),
+        selection=DenseSelectionConfig(clip="after", max_detections=settings["TEST.DETECTIONS_PER_IMAGE"], **selection),
         **fields,
         **_anchors(settings, f"{section}.IN_FEATURES", _DENSE_LEVELS),
     )
