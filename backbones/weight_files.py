@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..structures import CheckpointError, InputConfig
 from .base import BackboneConfig
+from .pickle_files import read_pickled_state_dict
 from .pickled_objects import PLACEHOLDERS, refused_object
 from .resnet import ResNetConfig
 from .timm_probe import first_line
@@ -115,7 +116,7 @@ def read_state_dict(path: Path) -> Mapping[str, Tensor]:
 
 
 def read_weights_file(path: Path) -> UnwrappedWeights:
-    """Read the state dict of a ``.safetensors`` file or of a ``torch.save`` file, such as another library's checkpoint.
+    """Read the state dict of a ``.safetensors``, ``.pkl`` or ``torch.save`` file, such as another library's checkpoint.
 
     :func:`vertebra.backbones.unwrap_state_dict` finds it. No code in the file is run and nothing is imported for it.
     Raises CheckpointError if the file cannot be read or has no state dict.
@@ -133,6 +134,8 @@ def _read_value(path: Path) -> Any:
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if path.suffix == ".pkl":
+        return read_pickled_state_dict(path)[0]
     with torch.serialization.safe_globals(PLACEHOLDERS):
         return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -145,6 +148,6 @@ def unreadable_file(path: Path, error: Exception) -> CheckpointError:
         )
     return CheckpointError(
         f"cannot be read: {first_line(error)}",
-        "use a .safetensors file, or a .pth file that holds only tensors",
+        "use a .safetensors file, or a .pth or .pkl file that holds only tensors",
         file=path,
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..structures import CheckpointError, InputConfig, suggest
+from .detectron2_files import read_pickled_backbone, rename_detectron2_backbone
 from .names import TIMM_PREFIX, nearest_timm_models
 from .timm_probe import first_line
 from .variants import Style
@@ -45,11 +46,15 @@ def read_weights(source: str, name: str, timm_options: Mapping[str, Any] | None)
     if library == "timm":
         return _from_timm(entry, name, timm_options or {})
     path = source_path(source, name)
-    file, metadata = read_weights_file(path), read_weights_metadata(path)
-    tensors = file.tensors
+    removed: tuple[str, ...] = ()
+    if path.suffix == ".pkl":
+        tensors, metadata = read_pickled_backbone(path)
+    else:
+        file, metadata = read_weights_file(path), read_weights_metadata(path)
+        tensors, removed = rename_detectron2_backbone(file.tensors), file.removed
     if timm_options is not None and not any(key.startswith("backbone.") for key in tensors):
         tensors = _fit_to_timm_model(tensors, name, timm_options, source)
-    return Weights(tensors, metadata.input, metadata.style, file.removed)
+    return Weights(tensors, metadata.input, metadata.style, removed)
 
 
 def read_source_metadata(source: str, name: str) -> WeightsMetadata:
@@ -59,7 +64,8 @@ def read_source_metadata(source: str, name: str) -> WeightsMetadata:
         return WeightsMetadata(_statistics_of(find_torchvision_member(entry, name).transforms()), "pytorch")
     if library == "timm":
         return WeightsMetadata(_statistics_of(find_timm_config(entry, name)), "pytorch")
-    return read_weights_metadata(source_path(source, name))
+    path = source_path(source, name)
+    return read_pickled_backbone(path)[1] if path.suffix == ".pkl" else read_weights_metadata(path)
 
 
 def list_weights(name: str) -> list[str]:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -102,6 +102,9 @@ class DenseSelectionConfig(Config):
     max_detections: int = Field(default=100, gt=0)
     min_size: NonNegative = 0.0
     """Detections with a shorter side, in pixels, are dropped."""
+    clip: Literal["before", "after"] = "before"
+    """When boxes are clipped to the image: ``before`` suppression (torchvision), or ``after`` it, where boxes that lie
+    outside the image are dropped (detectron2's RetinaNet)."""
     best_class_only: bool = False
     """Keep at most one detection per anchor or point, that of its highest-scoring class, as in YOLOX."""
 
@@ -137,19 +140,35 @@ def select_on_levels(
         if config.best_class_only:
             candidates = candidates.masked_fill(level_scores < level_scores.amax(dim=2, keepdim=True), NO_CANDIDATE)
         best = top_class_scores(candidates, config.max_candidates)
-        level_boxes = clip_boxes(level.boxes(best.indices), sizes)
+        level_boxes = level.boxes(best.indices)
+        if config.clip == "before":
+            level_boxes = clip_boxes(level_boxes, sizes)
         # A box with a NaN has no side that is long enough.
         usable = (shorter_sides(level_boxes) >= config.min_size) & (best.scores > NO_CANDIDATE)
         final_scores = best.scores if factor is None else best.scores * gather_rows(factor, best.indices)[:, :, 0]
         boxes.append(level_boxes)
         scores.append(final_scores.masked_fill(~usable, NO_CANDIDATE))
         labels.append(best.labels)
-    return select_detections(
+    selected = select_detections(
         torch.cat(boxes, dim=1),
         torch.cat(scores, dim=1),
         torch.cat(labels, dim=1),
         config.nms_threshold,
         config.max_detections,
+    )
+    return selected if config.clip == "before" else _clip_selected(selected, sizes)
+
+
+def _clip_selected(detections: PaddedDetections, sizes: Int64[Tensor, "b 2"]) -> PaddedDetections:
+    """Clip detections to their image; those that lie outside become padding, which comes last."""
+    boxes = clip_boxes(detections.boxes, sizes)
+    valid = detections.valid & (shorter_sides(boxes) > 0)
+    order = (~valid).to(torch.uint8).argsort(dim=1, stable=True)
+    return PaddedDetections(
+        gather_rows(boxes * valid[:, :, None], order),
+        detections.labels.gather(1, order),
+        torch.where(valid, detections.scores, 0).gather(1, order),
+        valid.gather(1, order),
     )
 
 

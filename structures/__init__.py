@@ -43,7 +43,7 @@ from .errors import (
 from .features import FeatureInfo, Features, Level, Levels
 from .field_table import FieldTable, require_one_per_box
 from .images import MAX_PIXELS, Images
-from .input import CAFFE_INPUT, InputConfig
+from .input import CAFFE_INPUT, DETECTRON2_INPUT, DETECTRON2_INPUT_WITH_STD, InputConfig
 from .instances import FieldCheck, Instances, TensorGroup, declare_instance_field
 from .keypoints import COCO_KEYPOINTS, COCO_SKELETON, HIDDEN, UNLABELED, VISIBLE, Skeleton, find_flip_pairs
 from .masks import MaskFormat, PasteRule, RoIMasks
@@ -63,6 +63,8 @@ __all__ = [
     "COCO_STUFF",
     "COCO_STUFF_CLASSES",
     "COCO_THINGS",
+    "DETECTRON2_INPUT",
+    "DETECTRON2_INPUT_WITH_STD",
     "HIDDEN",
     "IGNORE",
     "MAX_PIXELS",

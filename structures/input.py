@@ -32,4 +32,9 @@ class InputConfig(Config):
 
 
 CAFFE_INPUT = InputConfig(mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0), scale=255, channels="bgr")
-"""Caffe's BGR convention, with the mean of most Caffe weights; detectron2's weights use 103.53, 116.28, 123.675."""
+"""Caffe's BGR convention, with the mean of most Caffe weights."""
+
+DETECTRON2_INPUT = CAFFE_INPUT.replace(mean=(103.53, 116.28, 123.675))
+"""detectron2's pixels: BGR without division by a standard deviation, as MSRA's ResNets expect."""
+DETECTRON2_INPUT_WITH_STD = DETECTRON2_INPUT.replace(std=(57.375, 57.12, 58.395))
+"""detectron2's pixels for ResNeXts, and for some models that were trained from scratch."""

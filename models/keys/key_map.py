@@ -52,7 +52,8 @@ class KeyMap:
 
     The first rule whose prefix matches a name translates it. ``former`` are pairs of a former prefix of the other
     library, which its older files have, and the present one. ``ignored`` are prefixes of tensors in its files that hold
-    constants, such as anchors, which Vertebra computes from its config.
+    constants, such as anchors, which Vertebra computes from its config. ``added`` are tensors of Vertebra's models that
+    the other library does not store, with their initial values.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class KeyMap:
         rules: Sequence[Rule],
         former: Sequence[tuple[str, str]] = (),
         ignored: Sequence[str] = (),
+        added: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.library, self.rules, self.ignored = library, tuple(rules), tuple(ignored)
+        self.added = dict(added or {})
         self._former = [_Renaming(*pair) for pair in former]
 
     def to_vertebra(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -71,12 +74,13 @@ class KeyMap:
             self._present_name(name): tensor for name, tensor in tensors.items() if not name.startswith(self.ignored)
         }
         directions = [(rule.to_vertebra, rule.change and rule.change.to_vertebra) for rule in self.rules]
-        return _translate(present, directions, self.library)
+        return _translate(present, directions, self.library) | self.added
 
     def from_vertebra(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Translate a state dict of Vertebra; raise CheckpointError for names that no rule matches."""
         directions = [(rule.from_vertebra, rule.change and rule.change.from_vertebra) for rule in self.rules]
-        return _translate(tensors, directions, self.library)
+        present = {name: tensor for name, tensor in tensors.items() if name not in self.added}
+        return _translate(present, directions, self.library)
 
     def _present_name(self, name: str) -> str:
         """Return the present name in the other library of a tensor that may have a former name."""

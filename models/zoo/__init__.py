@@ -22,7 +22,7 @@ __all__ = [
     "load_tensors",
 ]
 
-LIBRARIES = ("torchvision", "mmdet", "mmseg", "smp")
+LIBRARIES = ("torchvision", "detectron2", "mmdet", "mmseg", "smp")
 """The libraries whose models are known; each is a module of this package."""
 
 

@@ -28,6 +28,8 @@ class PublishedWeights:
     """The address of the page that describes the training."""
     sha256: str = ""
     """The first digits of the file's SHA-256 digest; empty if none are published."""
+    md5: str = ""
+    """The first digits of the file's MD5 digest; empty if none are published."""
 
 
 @dataclass(frozen=True, slots=True)
