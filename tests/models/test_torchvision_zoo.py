@@ -133,7 +133,7 @@ def test_logits_equal_torchvisions(entry):
     published, _ = find_published(f"torchvision/{entry}")
     ours = published.build().eval()
     load_tensors(ours, published, theirs.state_dict(), entry)
-    _pixels, images = random_images([(72, 96)])
+    _pixels, images = random_images([(64, 96)])
     normalized = ours.preprocess(images)
     ((window,),) = [prediction.windows for prediction in ours.predict(images)]
     expected = theirs.classifier(theirs.backbone(normalized)["out"])[0]
