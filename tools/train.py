@@ -33,6 +33,7 @@ class Options:
     val: Path | None
     images: Path | None
     weights: str | None
+    like: str | None
     model: str | None
     dry_run: bool
     assignments: tuple[str, ...]
@@ -51,7 +52,7 @@ class Options:
     epilog="""\b
     Examples:
       vertebra train quickstart --set recipe.schedule.steps=20
-      vertebra train --data mine/train.json --val mine/val.json --weights runs/coco --dry-run
+      vertebra train --data mine/train.json --val mine/val.json --weights torchvision/maskrcnn_resnet50_fpn_v2
       vertebra train --data mine/voc --model retinanet_r50_fpn_1x_coco""",
 )
 @config_argument(required=False)
@@ -62,7 +63,12 @@ class Options:
 @click.option(
     "--images", type=PATH, metavar="DIR", show_default="beside the COCO file", help="The folder of the images."
 )
-@click.option("--weights", metavar="RUN", help="The run or checkpoint to start from, with its model.")
+@click.option(
+    "--weights",
+    metavar="MODEL",
+    help="The model to start from: a run, a published model (see vertebra list models) or a file of weights.",
+)
+@click.option("--like", metavar="NAME", help="--weights is a file with the tensor names of this published model.")
 @click.option(
     "--model",
     metavar="CONFIG",
@@ -114,7 +120,9 @@ def _check_combination(options: Options) -> None:
         raise click.UsageError("give exactly one of CONFIG and --data")
     if options.weights is not None and options.model is not None:
         raise click.UsageError("give --weights or --model, not both: weights come with their model")
-    for name in ("val", "images", "weights", "model", "dry_run"):
+    if options.like is not None and options.weights is None:
+        raise click.UsageError("--like describes the file --weights: add --weights")
+    for name in ("val", "images", "weights", "like", "model", "dry_run"):
         if options.data is None and getattr(options, name):
             raise click.UsageError(f"--{name.replace('_', '-')} needs --data")
     if options.dry_run and options.resume:
@@ -144,7 +152,9 @@ def _make_recipe(options: Options) -> "Recipe":
         assignments.append(f"run.imports={json.dumps([*earlier, *options.imports])}")
     changes = UserChanges.from_assignments(assignments)
     return make_recipe(
-        RecipeRequest(options.data, options.val, options.images, options.weights, model=model, changes=changes)
+        RecipeRequest(
+            options.data, options.val, options.images, options.weights, options.like, model=model, changes=changes
+        )
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...data import DataPath, build_dataset, pair_from_paths
-from ...inference import InferenceConfig, open_checkpoint
+from ...inference import InferenceConfig, open_model
 from ...models import ModelConfig, describe_class_mapping
 from ...structures import Classes, UsageError
 from ..config import ExperimentConfig
@@ -31,7 +31,9 @@ class RecipeRequest:
     images: Path | None = None
     """The folder of the images of a COCO file; None: found beside it."""
     weights: str | None = None
-    """A run folder or checkpoint with a complete model to start from."""
+    """A trained model to start from, see :func:`vertebra.inference.open_model`."""
+    like: str | None = None
+    """The published model whose tensor names the file ``weights`` has; None if ``weights`` describes its model."""
     model: ExperimentConfig | None = None
     """An experiment whose model and training are the defaults, in place of ``weights``."""
     changes: UserChanges = field(default_factory=UserChanges)
@@ -70,7 +72,7 @@ def make_recipe(request: RecipeRequest) -> Recipe:
     """
     if request.weights is not None and request.model is not None:
         raise UsageError("both weights and a model are given", "leave one out: weights come with their model")
-    start = None if request.weights is None else open_start(request.weights)
+    start = None if request.weights is None else open_start(request.weights, request.like)
     base, notes = _base_experiment(request, start)
     decider = Decider(base, request.changes)
     decider.apply(TARGET_RULES)
@@ -112,12 +114,12 @@ def _base_experiment(
     return base, [datasets.description]
 
 
-def open_start(weights: str) -> tuple[InferenceConfig, dict[str, Classes]]:
+def open_start(weights: str, like: str | None) -> tuple[InferenceConfig, dict[str, Classes]]:
     """Return the config of a trained model, set up to start from its weights, and the classes of its labels."""
-    checkpoint = open_checkpoint(weights)
-    inference, classes = checkpoint.inference_config(), dict(checkpoint.classes)
-    model: ModelConfig = inference.model.replace(weights=None, start_from=weights)
-    return inference.replace(model=model), classes
+    trained = open_model(weights, like)
+    inference = trained.inference
+    model: ModelConfig = inference.model.replace(weights=None, start_from=weights, start_from_like=like)
+    return inference.replace(model=model), dict(trained.classes)
 
 
 def name_of_data(path: Path) -> str:

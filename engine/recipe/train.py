@@ -26,6 +26,7 @@ def train_run(
     val: str | os.PathLike[str] | None = None,
     images: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | None = None,
+    like: str | None = None,
     model: ExperimentConfig | None = None,
     changes: Mapping[str, Any] | None = None,
     resume: bool = False,
@@ -37,7 +38,8 @@ def train_run(
 
     With ``data`` (a COCO file or a VOC folder) no config is needed: a recipe is chosen from the data, printed field by
     field, and written to ``recipe.py`` in the run folder. ``val`` are the validation data, ``images`` is the folder of
-    the images of a COCO file, and ``weights`` a run or checkpoint to start from; ``model`` is in place of it an
+    the images of a COCO file, ``weights`` a trained model to start from and ``like`` the
+    published model that it is like (see :func:`vertebra.inference.open_model`); ``model`` is in place of it an
     experiment with the model to train, such as ``load_config("retinanet_r50_fpn_1x_coco")``. ``changes`` are fields
     that the recipe must not choose: ``{"recipe": {"batch_size": 4}}``. ``output`` is ``runs/NAME`` if it is not given.
 
@@ -46,7 +48,7 @@ def train_run(
     if (config is None) == (data is None):
         raise UsageError("train needs a config or data, not both", "call train(config, output) or train(data=...)")
     if data is None:
-        given = {"val": val, "images": images, "weights": weights, "model": model, "changes": changes}
+        given = {"val": val, "images": images, "weights": weights, "like": like, "model": model, "changes": changes}
         if unused := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"{' and '.join(unused)} belong to data=..., but a config is given", "leave them out")
         assert config is not None, "checked above"
@@ -56,6 +58,7 @@ def train_run(
         Path(data),
         *(None if path is None else Path(path) for path in (val, images)),
         weights=None if weights is None else os.fspath(weights),
+        like=like,
         model=model,
         changes=UserChanges.from_mapping(changes or {}),
     )
