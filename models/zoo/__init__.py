@@ -45,7 +45,8 @@ def is_published_name(source: str) -> bool:
 def find_published(name: str) -> tuple[PublishedModel, str | None]:
     """Find a published model by ``LIBRARY/NAME`` or ``LIBRARY/NAME.TAG``; return it and the tag of its weights.
 
-    The tag is None if the name has none. A path to a ``config.yaml`` of detectron2 stands for the model it describes. Raises UsageError, suggesting the closest names, for an unknown name.
+    The tag is None if the name has none. The path of a ``config.yaml`` of detectron2 stands for the model that it
+    describes. Raises UsageError, suggesting the closest names, for an unknown name.
     """
     if name.endswith((".yaml", ".yml")):
         from .detectron2_config import published_from_config
