@@ -33,7 +33,7 @@ def key_map(model: ModelConfig) -> KeyMap:
     """Return the table of tensor names for a model; raise ValueError if detectron2 has no model with such parts."""
     head = model.head
     if isinstance(head, RetinaNetConfig):
-        extra = {"head.positives_per_image": torch.tensor(RetinaNetHead.INITIAL_POSITIVES)}
+        extra = {"head.positives_per_image": torch.tensor(RetinaNetHead.INITIAL_POSITIVES, device="cpu")}
         extra = extra if head.normalizer == "average" else {}
         rules = (*_pyramid(model), *_retinanet(head))
         return KeyMap("detectron2's RetinaNet", rules, ignored=_COMPUTED, added=extra)

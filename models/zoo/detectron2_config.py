@@ -49,6 +49,8 @@ def published_from_config(path: str | Path) -> PublishedModel:
         preprocessing = ShortSideResize(**sides)
     except ValidationError as error:
         raise usage_error_from_validation(str(path), error) from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise settings.error(f"a setting has a value of a wrong type: {error}") from None
     settings.require("TEST.AUG", ENABLED=False)
     settings.require("MODEL", LOAD_PROPOSALS=False)
     settings.choose("VERSION", {2: 2})

@@ -39,7 +39,8 @@ TRAINING_ONLY = (
 WITHOUT_EFFECT = (
     "MODEL.ANCHOR_GENERATOR.ANGLES",  # of rotated anchors only
     "MODEL.PANOPTIC_FPN.COMBINE.ENABLED",  # no longer read by detectron2
-    "MODEL.RESNETS.DEFORM_",  # without deformable stages; otherwise all are read
+    "MODEL.RESNETS.DEFORM_MODULATED",  # without deformable stages; otherwise it is read
+    "MODEL.RESNETS.DEFORM_NUM_GROUPS",
     "TEST.AUG.",  # except ENABLED, which is required to be false
     "TEST.KEYPOINT_OKS_SIGMAS",  # of the evaluation
 )
