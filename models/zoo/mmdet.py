@@ -138,8 +138,8 @@ _REASONS = {
     "cascade-mask-rcnn": "its three mask branches, whose masks are averaged, are one in Vertebra: choose cascade-rcnn",
     "faster-rcnn_r101-caffe_fpn_ms-3x": "its config has a ResNet in Caffe's style, but PyTorch's pixels",
     "dcn": "the tensor names of its deformable convolutions are not known",
-    "c4": "its box branch contains the last stage of the backbone, which Vertebra's R-CNN cannot: choose an FPN model",
-    "dc5": "its dilated models are not known: choose an FPN model",
+    "-c4": "its box branch contains the last stage of the backbone, which Vertebra's R-CNN cannot: choose an FPN model",
+    "-dc5": "its dilated models are not known: choose an FPN model",
 }
 """The reasons why models of the zoo are not covered, by a part of their names."""
 
