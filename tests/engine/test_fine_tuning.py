@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from vertebra.engine import train
 from vertebra.formats import write_json
 from vertebra.tools.cli import main
 
-from ..helpers.runs import equal_tensors, newest_weights, read_metrics
+from ..helpers.runs import equal_tensors, newest_weights, read_metrics, start_process
 from ..helpers.tiny import tiny_classifier, tiny_config
 from ..helpers.tiny_coco_file import tiny_content, write_tiny
 from ..helpers.tiny_voc_folder import write_voc
@@ -114,6 +115,18 @@ def test_python_call_equals_the_command(mine, start, tmp_path):
     assert scores == json.loads((tmp_path / "call" / "eval.json").read_text())
     configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("command", "call")]
     assert configs[0] == configs[1]
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_recipe(mine, start, tmp_path):
+    """By hand: the recipe is printed and written once, and both processes train with it."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    data = ["--data", str(mine / "train.json"), "--val", str(mine / "val.json"), "--weights", str(start)]
+    tool = ["-m", "vertebra.tools.train", *data, "--output", str(tmp_path / "run"), "--device", "cpu", *SHORT]
+    process = start_process([*torchrun, *tool])
+    error = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, error
+    assert error.count("the recipe is in") == 1 and (tmp_path / "run" / "eval.json").exists()
 
 
 def test_model_of_a_config_is_trained_on_a_voc_folder(shapes, tmp_path, monkeypatch, capsys):

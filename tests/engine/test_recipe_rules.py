@@ -13,7 +13,7 @@ from vertebra.engine.recipe.choices import Decider, get_field, has_field
 from vertebra.engine.recipe.facts import find_oddities
 from vertebra.engine.recipe.rules import RULES, TARGET_RULES
 from vertebra.engine.recipe.rules.anchors import candidates, centered, choose_anchors, reach
-from vertebra.engine.recipe.rules.schedule import count_samples
+from vertebra.engine.recipe.rules.schedule import count_samples, lower_rates_below
 from vertebra.engine.recipe.stock import STOCK_MODEL, stock_experiment
 from vertebra.heads import (
     DeepLabConfig,
@@ -242,6 +242,18 @@ def test_rare_classes_are_repeated_if_classes_are_lopsided():
     assert (lopsided.images, lopsided.repeat_below) == ("repeat_factor", 0.2)
     usual = decide(make_facts(1000, counts={"cat": 900, "dog": 400, "owl": 30})).config.train.sampling
     assert usual.images == "each_once"
+
+
+def test_lower_layers_of_a_transformer_learn_slower():
+    """By hand: with AdamW and pretrained weights; not for a ResNet, nor from random weights."""
+    vit = {"name": "timm/vit_tiny_patch16_224"}
+    base = stock().replace(recipe={"optimizer": AdamWConfig(lr_batch_size=16)})
+    tuned = base.replace(model={"backbone": vit, "weights": "timm", "neck": {"name": "simple_pyramid"}})
+    rule = (lower_rates_below,)
+    assert decide(make_facts(), tuned, rules=rule).config.recipe.optimizer.layer_decay == 0.8
+    fresh = tuned.replace(model={"weights": None})
+    for experiment in (base, fresh, stock()):
+        assert decide(make_facts(), experiment, rules=rule).decisions == []
 
 
 def test_losses_are_those_for_short_trainings_from_a_backbone():

@@ -152,7 +152,7 @@ def test_every_command_has_a_help_page_with_an_example(command, capsys):
         (["train", "faster_rcnn_r50_fpn_1x_coco"], 3, "missing-file: data/coco/annotations/instances_train2017.json"),
         (["eval", "nowhere"], 4, "checkpoint: nowhere: there is no checkpoint here"),
         (["predict", "RUN", "nowhere.jpg", "--output", "OUT"], 2, "nowhere.jpg: there is no such image or folder"),
-        (["train"], 2, "usage: Missing argument 'CONFIG' (see vertebra train --help)"),
+        (["train"], 2, "usage: give exactly one of CONFIG and --data (see vertebra train --help)"),
         (["train", "quickstart", "--rezume"], 2, "--rezume"),
         (["train", "quickstart", "--device", "tpu"], 2, "usage: Invalid value for '--device': 'tpu' is not one of"),
         (["list", "colors"], 2, "'colors' is not one of"),

@@ -12,7 +12,14 @@ from .evaluation import choose_evaluations, save_checkpoints, stop_early
 from .images import crop_class_maps, flip_images, jitter_colors, resize_images, resize_training_images
 from .losses import smooth_box_losses, widen_first_outputs
 from .sampling import choose_repeat_threshold, repeat_rare_classes
-from .schedule import choose_batch_size, choose_decay, choose_steps, choose_warmup, scale_learning_rate
+from .schedule import (
+    choose_batch_size,
+    choose_decay,
+    choose_steps,
+    choose_warmup,
+    lower_rates_below,
+    scale_learning_rate,
+)
 from .targets import need_classes_of_training, order_classes, read_keypoints, read_masks
 
 TARGET_RULES: tuple[Callable[[ExperimentConfig], Iterable[Choice]], ...] = (read_masks, read_keypoints)
@@ -22,6 +29,7 @@ RULES: tuple[Rule, ...] = (
     choose_batch_size,
     choose_steps,
     scale_learning_rate,
+    lower_rates_below,
     choose_warmup,
     choose_decay,
     smooth_box_losses,

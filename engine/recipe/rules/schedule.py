@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterable
 
+from ....backbones import BACKBONES, HasParameterLayers
+from ....structures import UsageError
 from ...config import ExperimentConfig
-from ...optim.optimizers import SGDConfig, scaled_learning_rate
+from ...optim.optimizers import AdamWConfig, SGDConfig, scaled_learning_rate
 from ..choices import Choice, has_field
 from ..facts import DataFacts
 
@@ -16,6 +18,8 @@ EXPONENT = 0.19
 """The exponent with which the number of epochs falls as the number of images grows: VOC's 16,551 images are trained for
 17.4 epochs (detectron2's faster_rcnn_R_50_C4 on VOC: 18,000 steps of 16), COCO's 118,287 for 12."""
 FEWEST_STEPS = 300
+LAYER_DECAY = 0.8
+"""The factor from the learning rate of a layer to that of the layer below it."""
 WARMUP = 0.1
 """The fraction of the steps that the warm-up takes at most."""
 
@@ -61,6 +65,25 @@ def choose_decay(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]
         yield Choice("recipe.schedule.decay", "cosine", "a cosine has no milestones that depend on the length")
     if has_field(config, "recipe.schedule.decay_from"):
         yield Choice("recipe.schedule.decay_from", "warmup", "the full rate is reached, also in a short training")
+
+
+def lower_rates_below(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
+    """Give the lower layers of a pretrained transformer lower rates, if the optimizer is AdamW.
+
+    ViTDet uses a factor of 0.7 to 0.9 per layer, by the size of the ViT (2203.16527 appendix A.2). ResNets are trained
+    with one rate, and their first stages are frozen.
+    """
+    model, optimizer = config.model, config.recipe.optimizer
+    is_pretrained = model.weights is not None or model.start_from is not None
+    if isinstance(optimizer, AdamWConfig) and is_pretrained and model.backbone.name.startswith("timm/"):
+        backbone = BACKBONES.build(model.backbone)
+        try:
+            layers = backbone.parameter_layers() if isinstance(backbone, HasParameterLayers) else {}
+        except UsageError:  # timm does not define the layers of this network
+            return
+        if layers:
+            reason = f"each of the {max(layers.values()) + 1} layers of the backbone learns slower than the one above"
+            yield Choice("recipe.optimizer.layer_decay", LAYER_DECAY, reason)
 
 
 def choose_warmup(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
