@@ -1,6 +1,7 @@
 """Published models in the commands and in Python, with a stand-in for torchvision's file of weights."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -214,3 +215,18 @@ def test_start_from_a_published_model(weights_file, shapes, tmp_path):
     assert torch.equal(trained.backbone.conv1.weight, start.backbone.conv1.weight)
     with pytest.raises(UsageError, match="--like"):
         open_model(weights_file)
+
+
+def test_like_may_be_a_config_of_detectron2(tmp_path, capsys):
+    """Law: a file with detectron2's names and the config.yaml of its training become a model file of Vertebra."""
+    config = Path(__file__).parent.parent / "models" / "recorded" / "detectron2_config.yaml"
+    published, _ = find_published(str(config))
+    weights, out = tmp_path / "model_final.pth", tmp_path / "model.safetensors"
+    model = published.build()
+    torch.save({"model": published.keys.from_vertebra(model.state_dict())}, weights)
+    assert main(["convert", str(weights), str(out), "--from", str(config)]) == 0, capsys.readouterr().err
+    trained = open_model(out)
+    assert trained.inference.model == published.model
+    assert trained.classes == published.classes
+    loaded = trained.load().state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items())
