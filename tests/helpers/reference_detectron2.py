@@ -92,19 +92,25 @@ def random_detectron2(config: Any, image: Tensor) -> Any:
     return model
 
 
-@torch.no_grad()
 def _scale_output(model: Any, module: torch.nn.Module, std: float, mean: float, image: Tensor) -> None:
     """Change a predictor so that its outputs for an image have a standard deviation, and each channel a mean."""
+    centers, factor = centers_and_factor(model, module, std, image)
+    with torch.no_grad():
+        module.get_parameter("weight").mul_(factor)
+        bias = module.get_parameter("bias")
+        bias.copy_((bias - centers) * factor + mean)
+
+
+@torch.no_grad()
+def centers_and_factor(model: Any, module: torch.nn.Module, std: float, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of each channel of a predictor's outputs for an image, and the factor to a standard deviation."""
     outputs: list[Tensor] = []
     handle = module.register_forward_hook(lambda _, inputs, output: outputs.append(output.transpose(0, 1).flatten(1)))
     predict(model, image)
     handle.remove()
     values = torch.cat(outputs, dim=1)
     centers = values.mean(dim=1)
-    factor = std / (values - centers[:, None]).std()
-    module.get_parameter("weight").mul_(factor)
-    bias = module.get_parameter("bias")
-    bias.copy_((bias - centers) * factor + mean)
+    return centers, std / (values - centers[:, None]).std()
 
 
 @torch.no_grad()
