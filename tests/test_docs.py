@@ -13,6 +13,8 @@ from vertebra.heads import (
     ArcFaceConfig,
     BoxBranchConfig,
     DeepLabConfig,
+    DenseSelectionConfig,
+    FCNConfig,
     FCOSConfig,
     KeypointBranchConfig,
     MaskBranchConfig,
@@ -40,8 +42,9 @@ CONFIGS = {
     config.__name__: config
     for config in (
         ArcFaceConfig, AuxiliaryConfig, BoxBranchConfig, CocoKeypointsConfig, CocoPanopticConfig, DeepLabConfig,
-        FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig, PanopticFPNConfig,
-        PanopticMergeConfig, PointHeadConfig, PointRefinementConfig, PointRendBranchConfig, RCNNConfig, ResizeConfig,
+        DenseSelectionConfig, FCNConfig, FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig,
+        MaskBranchConfig, PanopticFPNConfig, PanopticMergeConfig, PointHeadConfig, PointRefinementConfig,
+        PointRendBranchConfig, RCNNConfig, ResizeConfig,
         ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, SemanticConfig, SemanticLossConfig, SGDConfig,
         YOLOXConfig,
     )
