@@ -20,7 +20,7 @@ class Placeholder:
         pass
 
     def __setstate__(self, state: object) -> None:
-        """Discard the content that the file gives the object."""
+        """Drop the content that the file gives the object."""
 
 
 class ListPlaceholder(list[object]):

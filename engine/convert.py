@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..backbones import weights_metadata
 from ..inference import TrainedModel
+from ..models import build_model
 from ..models.zoo import PublishedModel
 from ..ops import join_first, state_dict_problems
 from ..structures import UsageError
@@ -53,7 +54,7 @@ def save_for_library(trained: TrainedModel, published: PublishedModel, path: Pat
     if set(names) != set(published.classes):
         raise UsageError(f"{trained.source} is for {', '.join(names)}, {published.name} for {published.task}")
     with torch.device("meta"):
-        expected = published.build(names[published.task]).state_dict()
+        expected = build_model(published.model, names).state_dict()
     tensors = model.state_dict()
     if problems := state_dict_problems(tensors, expected):
         raise UsageError(

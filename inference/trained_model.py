@@ -18,7 +18,6 @@ from ..models.zoo import (
     find_published,
     is_published_name,
     load_converted,
-    load_tensors,
 )
 from ..structures import (
     CheckpointError,
@@ -146,9 +145,7 @@ class ExternalModel(TrainedModel):
 
     @property
     def classes(self) -> Mapping[str, Classes]:
-        if self.path is None:
-            return self.published.classes
-        return self._classes_of(self._read())
+        return self.published.classes if self.path is None else self._classes_of(self._read())
 
     @property
     def origin(self) -> WeightsOrigin | None:
@@ -157,22 +154,23 @@ class ExternalModel(TrainedModel):
         return self.published.origin(self.published.find_weights(self.tag))
 
     def load(self, device: torch.device | str = "cpu") -> Model:
-        tensors = self._read()
-        model = self.published.build(self._classes_of(tensors)[self.published.task].names)
-        load_tensors(model, self.published, tensors, self.source)
+        tensors, published = self._read(), self.published
+        classes = self._classes_of(tensors)
+        model = published.build(None if classes == published.classes else classes[published.task].names)
+        load_converted(model, tensors, published.name, self.source)
         return model.to(pick_device(device)).eval()
 
     def _read(self) -> Mapping[str, torch.Tensor]:
-        """Read the tensors of the file; published weights are downloaded first if they are not in the cache."""
+        """Read the file, and return its tensors by Vertebra's names; published weights may be downloaded first."""
         path = self.path or download(self.published.find_weights(self.tag))
-        return read_state_dict(path)
+        return self.published.convert(read_state_dict(path), self.source)
 
     def _classes_of(self, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, Classes]:
         """Return the classes of the tensors, which may differ from the published ones in a user's file."""
         published = self.published
-        known = published.classes[published.task]
-        count = published.count_classes(published.keys.to_vertebra(tensors))
-        names = self.class_names
+        if self.path is None or len(published.classes) > 1:
+            return published.classes
+        known, names, count = published.classes[published.task], self.class_names, published.count_classes(tensors)
         if names is None:
             if count == len(known.names):
                 return published.classes

@@ -13,6 +13,8 @@ from vertebra.heads import (
     ArcFaceConfig,
     BoxBranchConfig,
     DeepLabConfig,
+    DenseSelectionConfig,
+    FCNConfig,
     FCOSConfig,
     KeypointBranchConfig,
     MaskBranchConfig,
@@ -40,10 +42,10 @@ CONFIGS = {
     config.__name__: config
     for config in (
         ArcFaceConfig, AuxiliaryConfig, BoxBranchConfig, CocoKeypointsConfig, CocoPanopticConfig, DeepLabConfig,
-        FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig, PanopticFPNConfig,
-        PanopticMergeConfig, PointHeadConfig, PointRefinementConfig, PointRendBranchConfig, RCNNConfig, ResizeConfig,
-        ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, ScheduleConfig, SemanticConfig, SemanticLossConfig,
-        SGDConfig, YOLOXConfig,
+        DenseSelectionConfig, FCNConfig, FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig,
+        PanopticFPNConfig, PanopticMergeConfig, PointHeadConfig, PointRefinementConfig, PointRendBranchConfig,
+        RCNNConfig, ResizeConfig, ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, ScheduleConfig,
+        SemanticConfig, SemanticLossConfig, SGDConfig, YOLOXConfig,
     )
 }  # fmt: skip
 

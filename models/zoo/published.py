@@ -78,6 +78,14 @@ class PublishedModel:
         """Return the origin of published weights."""
         return WeightsOrigin(self.name, weights.license, weights.page)
 
+    def convert(self, tensors: Mapping[str, Tensor], source: Any) -> dict[str, Tensor]:
+        """Convert a state dict of the library to Vertebra's names; raise CheckpointError, naming ``source``, if it has
+        a name that the model does not have."""
+        try:
+            return self.keys.to_vertebra(tensors)
+        except CheckpointError as error:
+            raise CheckpointError(error.what, error.fix, file=source) from None
+
     def count_classes(self, tensors: Mapping[str, Tensor]) -> int:
         """Return the number of classes of a state dict with Vertebra's names, from its rows per class.
 
@@ -98,11 +106,7 @@ def load_tensors(model: Model, published: PublishedModel, tensors: Mapping[str, 
     Every tensor of the model is set and every tensor of the state dict is used once; only counters of batch norms may
     be missing. Raises CheckpointError, naming ``source``, if a tensor is missing, unexpected or of another shape.
     """
-    try:
-        converted = published.keys.to_vertebra(tensors)
-    except CheckpointError as error:
-        raise CheckpointError(error.what, error.fix, file=source) from None
-    load_converted(model, converted, published.name, source)
+    load_converted(model, published.convert(tensors, source), published.name, source)
 
 
 def load_converted(model: Model, converted: Mapping[str, Tensor], name: str, source: Any) -> None:
