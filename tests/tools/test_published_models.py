@@ -230,3 +230,17 @@ def test_like_may_be_a_config_of_detectron2(tmp_path, capsys):
     assert trained.classes == published.classes
     loaded = trained.load().state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items())
+
+
+def test_model_with_several_tasks_is_converted(tmp_path):
+    """Law: detectron2's Panoptic FPN, whose classes belong to three tasks, goes to a model file and back."""
+    name = "detectron2/COCO-PanopticSegmentation/panoptic_fpn_R_50_1x"
+    published, _ = find_published(name)
+    weights, out, back = tmp_path / "model_final.pth", tmp_path / "model.safetensors", tmp_path / "back.pth"
+    torch.save(published.keys.from_vertebra(published.build().state_dict()), weights)
+    assert main(["convert", str(weights), str(out), "--from", name]) == 0
+    assert open_model(out).classes == published.classes
+    assert main(["convert", str(out), str(back), "--to", name]) == 0
+    original, returned = (torch.load(file, weights_only=True) for file in (weights, back))
+    assert original.keys() == returned.keys()
+    assert all(torch.equal(tensor, returned[key]) for key, tensor in original.items())
