@@ -38,7 +38,9 @@ def write_page(path: Path, records: Sequence[dict[str, Any]], untried: Sequence[
         f"Written by `python tools/compat.py`, with timm {timm.__version__} and torch "
         f"{torch.__version__.partition('+')[0]} on a CPU. Each model was built by "
         '`create_backbone("timm/NAME")`, with the options listed, with random weights, measured on a small image, and '
-        "trained for two steps with each head; `yes` means that the loss fell in both steps.",
+        "trained for two steps with a small version of each head: the R-CNNs and Panoptic FPN, dense detectors and "
+        "Semantic FPN on the neck listed, the other heads on the backbone's own levels. `yes` means that the loss fell "
+        "in both steps. The smallest model of every family was tried first.",
         "",
         f"{len(records)} models of {len(families)} families tried: {len(passed)} pass with every head, "
         f"{len(built) - len(passed)} with some or none, {len(refused)} are refused. {len(untried)} were not tried.",
