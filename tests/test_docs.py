@@ -13,6 +13,7 @@ from vertebra.heads import (
     ArcFaceConfig,
     BoxBranchConfig,
     DeepLabConfig,
+    DenseSelectionConfig,
     FCOSConfig,
     KeypointBranchConfig,
     MaskBranchConfig,
@@ -40,7 +41,7 @@ CONFIGS = {
     config.__name__: config
     for config in (
         ArcFaceConfig, AuxiliaryConfig, BoxBranchConfig, CocoKeypointsConfig, CocoPanopticConfig, DeepLabConfig,
-        FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig, PanopticFPNConfig,
+        DenseSelectionConfig, FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig, PanopticFPNConfig,
         PanopticMergeConfig, PointHeadConfig, PointRefinementConfig, PointRendBranchConfig, RCNNConfig, ResizeConfig,
         ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, SemanticConfig, SemanticLossConfig, SGDConfig,
         YOLOXConfig,
