@@ -91,11 +91,11 @@ class _Machine:
         for opcode, argument, _ in instructions:
             if opcode.name == "STOP":
                 return self.stack.pop()
-            self._execute(opcode.name, argument)
+            self._run_instruction(opcode.name, argument)
         raise PickleError("the pickle has no end")
 
-    def _execute(self, instruction: str, argument: Any) -> None:
-        """Execute one instruction; raise PickleError for one that plain values and arrays do not need."""
+    def _run_instruction(self, instruction: str, argument: Any) -> None:
+        """Run one instruction; raise PickleError for one that plain values and arrays do not need."""
         stack = self.stack
         match instruction:
             case "PROTO" | "FRAME":

@@ -13,7 +13,7 @@ _FIRST_ROW_IS_BACKGROUND = Change(
 
 
 def _by_size(tensor: Tensor) -> Tensor:
-    """Reorder the rows of a cell's nine anchors from ratio by ratio (torchvision) to size by size (Vertebra)."""
+    """Sort the rows of a cell's nine anchors by size instead of by ratio (torchvision's order), or the other way."""
     return tensor.unflatten(0, (3, 3, -1)).transpose(0, 1).flatten(0, 2)
 
 
