@@ -144,7 +144,10 @@ def read_settings(path: Path) -> Settings:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """A loader of plain values that refuses a key that occurs twice."""
+    """A loader of plain values that refuses a key that occurs twice.
+
+    Tuples and pickled nodes of a config, which ``yaml.dump(cfg)`` writes, are read as lists and mappings.
+    """
 
 
 def _read_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -155,7 +158,21 @@ def _read_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, An
     return values
 
 
+def _read_tuple(loader: _StrictLoader, node: yaml.SequenceNode) -> list[Any]:
+    return loader.construct_sequence(node, deep=True)
+
+
+def _read_object(loader: _StrictLoader, name: str, node: yaml.Node) -> dict[Any, Any]:
+    """Return the items of a config node, whose class ``name`` is not imported; raise an error for other objects."""
+    if not name.endswith(".CfgNode") or not isinstance(node, yaml.MappingNode):
+        raise yaml.constructor.ConstructorError(None, None, f"{name} is not a plain value", node.start_mark)
+    return _read_mapping(loader, node).get("dictitems", {})
+
+
+_PYTHON = "tag:yaml.org,2002:python/"
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _read_mapping)
+_StrictLoader.add_constructor(f"{_PYTHON}tuple", _read_tuple)
+_StrictLoader.add_multi_constructor(f"{_PYTHON}object/new:", _read_object)
 
 
 def _flatten(values: Mapping[Any, Any], prefix: str) -> dict[str, Any]:

@@ -145,7 +145,7 @@ INVALID = {
 
 @pytest.mark.parametrize("content", INVALID.values(), ids=INVALID)
 def test_invalid_pickles_are_refused(content, tmp_path):
-    """By hand: pickles that are damaged, or hold other things than plain values and arrays of numbers."""
+    """Pickles that are damaged, or hold other things than plain values and arrays (docs/faults.md row 156)."""
     file = tmp_path / "invalid.pkl"
     file.write_bytes(content)
     with pytest.raises(PickleError, match=r"^the pickle "):
@@ -170,7 +170,7 @@ def test_tensors_are_found_under_the_usual_keys(tmp_path):
 
 @pytest.mark.parametrize("content", [[1], {"model": [1]}, {"a": 1}, {"model": {3: np.ones(1)}}], ids=str)
 def test_pickles_without_tensors_are_refused(content, tmp_path):
-    """By hand: harmless pickles that hold no state dict."""
+    """Harmless pickles that hold no state dict are refused (docs/faults.md row 156)."""
     file = tmp_path / "other.pkl"
     file.write_bytes(pickle.dumps(content))
     with pytest.raises(PickleError, match="does not hold arrays by name"):

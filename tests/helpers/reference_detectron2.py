@@ -5,7 +5,7 @@ and the folder ``configs`` of its repository beside it are sufficient, its compi
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,6 +48,9 @@ STDS = {
 }
 """The standard deviations to which the outputs are scaled, so that there are many detections of all classes."""
 
+MEANS = {"head.cls_score": -3.0}
+"""The means to which the outputs are shifted, if not 0."""
+
 
 def read_config(name: str, changes: Mapping[str, Any] | None = None) -> Any:
     """Read a config of detectron2's repository by its name in the zoo, with changed settings."""
@@ -88,29 +91,27 @@ def random_detectron2(config: Any, image: Tensor) -> Any:
     for start, std in STDS.items():
         for name, module in modules.items():
             if name == start or (name.startswith(f"{start}.") and name.removeprefix(f"{start}.").isdigit()):
-                _scale_output(model, module, std, -3.0 if start == "head.cls_score" else 0.0, image)
+                scale_output(lambda: predict(model, image), module, std, MEANS.get(start, 0.0))
     return model
 
 
-def _scale_output(model: Any, module: torch.nn.Module, std: float, mean: float, image: Tensor) -> None:
-    """Change a predictor so that its outputs for an image have a standard deviation, and each channel a mean."""
-    centers, factor = centers_and_factor(model, module, std, image)
-    with torch.no_grad():
-        module.get_parameter("weight").mul_(factor)
-        bias = module.get_parameter("bias")
-        bias.copy_((bias - centers) * factor + mean)
-
-
 @torch.no_grad()
-def centers_and_factor(model: Any, module: torch.nn.Module, std: float, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean of each channel of a predictor's outputs for an image, and the factor to a standard deviation."""
+def scale_output(run: Callable[[], Any], module: torch.nn.Module, std: float, mean: float = 0.0) -> Tensor:
+    """Change a predictor so that its outputs have a standard deviation, and each channel a mean; return the factor.
+
+    ``run`` runs the model on an image.
+    """
     outputs: list[Tensor] = []
     handle = module.register_forward_hook(lambda _, inputs, output: outputs.append(output.transpose(0, 1).flatten(1)))
-    predict(model, image)
+    run()
     handle.remove()
     values = torch.cat(outputs, dim=1)
     centers = values.mean(dim=1)
-    return centers, std / (values - centers[:, None]).std()
+    factor = std / (values - centers[:, None]).std()
+    module.get_parameter("weight").mul_(factor)
+    bias = module.get_parameter("bias")
+    bias.copy_((bias - centers) * factor + mean)
+    return factor
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from vertebra.models.zoo.detectron2_config import published_from_config
 from vertebra.ops import merge_panoptic, paste_masks
 from vertebra.structures import Images
 
-from ..helpers.reference_detectron2 import SMALL, STDS, centers_and_factor
+from ..helpers.reference_detectron2 import MEANS, SMALL, STDS, scale_output
 
 RECORDED = Path(__file__).parent / "recorded"
 OUTPUTS = RECORDED / "detectron2_outputs.safetensors"
@@ -75,12 +75,9 @@ def record() -> None:
         model.load_state_dict({key: weight(key, tensor.shape) for key, tensor in model.state_dict().items()})
         for predictor in predictors(model.state_dict()):
             module = model.get_submodule(predictor)
-            std, mean = STDS[predictor.rstrip(".0123456789")], -3.0 if predictor == "head.cls_score" else 0.0
-            centers, factor = centers_and_factor(model, module, std, image())
-            with torch.no_grad():
-                module.weight.mul_(factor)
-                module.bias.copy_((module.bias - centers) * factor + mean)
-            recorded[f"{case}/{predictor}.factor"] = factor.clone()
+            start = predictor.rstrip(".0123456789")
+            factor = scale_output(lambda: predict(model, image()), module, STDS[start], MEANS.get(start, 0.0))  # noqa: B023
+            recorded[f"{case}/{predictor}.factor"] = factor
             recorded[f"{case}/{predictor}.bias"] = module.bias.detach().clone()
         recorded |= {f"{case}/{key}": value for key, value in _outputs(predict(model, image())).items()}
     save_file({name: tensor.contiguous() for name, tensor in recorded.items()}, OUTPUTS)

@@ -248,7 +248,7 @@ def test_classes_are_detectron2s():
     ],
 )
 def test_models_that_are_not_covered_are_refused_by_name(name, reason):
-    """By hand: the message says why."""
+    """A model that is not covered is refused with the reason (docs/faults.md row 158)."""
     with pytest.raises(UsageError, match=reason):
         find(name)
 
@@ -346,11 +346,30 @@ def test_modulated_deformable_convolutions_are_read(tmp_path):
         published_from_config(write_config(tmp_path, {**changes, "MODEL.RESNETS.DEFORM_MODULATED": False}))
 
 
+def test_pickled_nodes_are_read_as_mappings(tmp_path):
+    """By hand: what ``yaml.dump(cfg)`` writes, with a tuple; the class of a node is not imported."""
+    node = "!!python/object/new:missing.CfgNode"
+    state = "state: {__immutable__: true, __deprecated_keys__: !!set {}}"
+    sections = {name: json.dumps(section) for name, section in CONTENT.items() if name != "MODEL"}
+    model = {name: json.dumps(value) for name, value in CONTENT["MODEL"].items()}
+    model["PIXEL_STD"] = f"!!python/tuple {model['PIXEL_STD']}"
+    sections["MODEL"] = (
+        f"{node} {{dictitems: {{{', '.join(f'{key}: {text}' for key, text in model.items())}}}, {state}}}"
+    )
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"{node}\ndictitems: {{{', '.join(f'{key}: {text}' for key, text in sections.items())}}}\n{state}\n"
+    )
+    assert published_from_config(file).model == find(BASE).model
+
+
 INVALID = {
     "_BASE_: ../Base-RCNN-FPN.yaml\nMODEL: {}": r"extends another one \(_BASE_\): give the complete config",
     "MODEL: !!python/object/apply:os.system ['touch {canary}']": "not plain YAML",
     'MODEL: !!python/object/apply:eval [\'open("{canary}", "w")\']': "not plain YAML",
     "MODEL: {RESNETS: {DEPTH: 50, DEPTH: 101}}": "a key occurs twice",
+    "MODEL: !!python/object/new:os.system ['touch {canary}']": "os.system is not a plain value",
+    "MODEL: !!python/name:os.system": "not plain YAML",
     "MODEL: [": "not plain YAML",
     "model = 1": "not a config of detectron2",
     "- 1": "not a config of detectron2",
@@ -360,7 +379,7 @@ INVALID = {
 
 @pytest.mark.parametrize("text", INVALID)
 def test_invalid_configs_are_refused(text, tmp_path):
-    """By hand: configs that extend others, run code, or are no configs (docs/faults.md rows 94, 96)."""
+    """Configs that extend others, name Python objects or repeat a key are refused (docs/faults.md row 157)."""
     file, canary = tmp_path / "config.yaml", tmp_path / "canary"
     file.write_text(text.replace("{canary}", str(canary)))
     with pytest.raises(UsageError, match=INVALID[text]):
@@ -375,7 +394,7 @@ def test_missing_config_is_refused(tmp_path):
 
 
 def test_unknown_setting_is_refused(tmp_path):
-    """By hand: a setting that a project has added."""
+    """A setting that a project has added is refused by its name (docs/faults.md row 157)."""
     file = write_config(tmp_path, {"MODEL.MY_HEAD": 1})
     with pytest.raises(UsageError, match=r"these settings have no counterpart in Vertebra: MODEL\.MY_HEAD"):
         published_from_config(file)
