@@ -5,6 +5,7 @@ are its defaults. The conventions were read in SMP 0.6.
 """
 
 from functools import cache
+from typing import Literal
 
 from ...backbones import ResNetConfig
 from ...heads import SMP_DEEPLAB, SMP_DEEPLAB_PLUS, SMP_FPN, SemanticConfig
@@ -26,7 +27,7 @@ ENCODERS = (
     "resnext101_32x8d",
     "resnext101_32x16d",
 )
-_FAMILIES: dict[str, tuple[int, PartConfig, SemanticConfig, KeyMap]] = {
+_FAMILIES: dict[str, tuple[Literal[8, 16, 32], PartConfig, SemanticConfig, KeyMap]] = {
     # name: stride of the encoder, neck, head, tensor names
     "deeplabv3": (8, PassthroughConfig(), SMP_DEEPLAB, keys.DEEPLAB),
     "deeplabv3plus": (16, PassthroughConfig(), SMP_DEEPLAB_PLUS, keys.DEEPLAB_PLUS),
