@@ -25,6 +25,7 @@ from vertebra.heads import (
     RCNNConfig,
     RetinaNetConfig,
     RPNConfig,
+    UNetConfig,
     YOLOXConfig,
 )
 from vertebra.heads.semantic import AuxiliaryConfig, SemanticConfig, SemanticLossConfig
@@ -46,7 +47,7 @@ CONFIGS = {
         MaskBranchConfig, PanopticFPNConfig, PanopticMergeConfig, PointHeadConfig, PointRefinementConfig,
         PointRendBranchConfig, RCNNConfig, ResizeConfig,
         ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, SemanticConfig, SemanticLossConfig, SGDConfig,
-        YOLOXConfig,
+        UNetConfig, YOLOXConfig,
     )
 }  # fmt: skip
 

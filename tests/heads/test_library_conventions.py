@@ -175,3 +175,15 @@ def test_logits_are_resized_by_the_alignment_of_the_head(align_corners):
         torch.testing.assert_close(full_size_logits(prediction), pixels[:, : size[0], : size[1]])
     if align_corners:
         torch.testing.assert_close(expected[:, :, -1, -1], grids[:, :, -1, -1])
+
+
+@torch.no_grad()
+def test_unet_ends_at_full_resolution():
+    """By hand: a last step of nearest upsampling and two convolutions, and a 3x3 convolution to the logits."""
+    head = build_head("unet", levels=("c2", "c3"), full_resolution=True, logits_kernel=3).eval()
+    features, images, _ = scene()
+    middle = head.steps[0](features["c3"], features["c2"], (features["c2"].shape[2], features["c2"].shape[3]))
+    upsampled = F.interpolate(middle, size=images.padded_size)
+    expected = F.conv2d(head.steps[1].convolutions(upsampled), head.logits.weight, head.logits.bias, padding=1)
+    torch.testing.assert_close(head(features, images), expected)
+    assert expected.shape[-2:] == images.padded_size
