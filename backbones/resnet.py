@@ -18,6 +18,9 @@ from .layers import Layers, initialize
 from .recompute import recompute
 from .variants import RESNETS, ResNetSpec, Style
 
+STEM_LEVEL = "c1"
+"""The level of the stem before its pooling, as timm has it."""
+
 
 class ResNetConfig(BackboneConfig):
     """The options of a network of the residual family; ``name`` is a row of the table in ``variants.py``.
@@ -26,7 +29,8 @@ class ResNetConfig(BackboneConfig):
     """
 
     levels: Levels | None = None
-    """The levels to return, from fine to coarse; stages after the last are not built. None: all levels."""
+    """The levels to return, from fine to coarse; stages after the last are not built. None: the levels of all stages.
+    ``c1`` is the stem before its pooling, in networks that have a pooling."""
     in_channels: PositiveInt = 3
     style: Style = "pytorch"
     """``caffe`` builds ResNets for weights published for Caffe: the stride of a bottleneck is in its first 1x1
@@ -72,6 +76,11 @@ class ResNetConfig(BackboneConfig):
         levels = self.spec.levels
         return levels if self.levels is None else levels[: levels.index(self.levels[-1]) + 1]
 
+    @property
+    def returns_stem(self) -> bool:
+        """Whether ``c1`` is one of the levels to return."""
+        return self.levels is not None and STEM_LEVEL in self.levels and self.spec.stem_stride == 4
+
     def is_frozen(self, stage: int) -> bool:
         """Return whether a stage is frozen; the stem is stage 0."""
         return stage < self.freeze_at
@@ -85,7 +94,9 @@ class ResNetConfig(BackboneConfig):
 
     @model_validator(mode="after")
     def _check_levels(self) -> "ResNetConfig":
-        known = self.spec.levels
+        known = self.spec.levels if self.spec.stem_stride == 1 else (STEM_LEVEL, *self.spec.levels)
+        if self.levels == (STEM_LEVEL,) and self.spec.stem_stride == 4:
+            raise ValueError(f"{STEM_LEVEL} alone has no stage: request a coarser level too")
         if unknown := [level for level in self.levels or () if level not in known]:
             raise ValueError(f"{self.name} has levels {', '.join(known)}; got {', '.join(unknown)}")
         built = self.built_levels
@@ -140,7 +151,7 @@ class ResNet(Backbone):
         for module in (self.conv1, self.bn1):
             module.requires_grad_(not config.is_frozen(0))
         self.stages: dict[str, str] = {}  # level -> name of the module that computes it
-        self.feature_info = {}
+        self.feature_info = {STEM_LEVEL: FeatureInfo(spec.stem[-1], 2)} if config.returns_stem else {}
         stride = spec.stem_stride
         block = BLOCKS[spec.block]
         for number, (level, plans) in enumerate(zip(config.built_levels, _plan_stages(config), strict=False), start=1):
@@ -162,8 +173,9 @@ class ResNet(Backbone):
                 block.state_dict()[last_norm].zero_()  # a parameter, or the buffer of a frozen norm
 
     def forward(self, pixels: Float[Tensor, "b c h w"]) -> Features:
-        hidden = self.maxpool(self.relu(self.bn1(self.conv1(pixels))))
-        features = {}
+        stem = self.relu(self.bn1(self.conv1(pixels)))
+        features = {STEM_LEVEL: stem} if self.config.returns_stem else {}
+        hidden = self.maxpool(stem)
         for level, name in self.stages.items():
             stage = getattr(self, name)
             if level in self.config.checkpointed and torch.is_grad_enabled():

@@ -25,6 +25,7 @@ from vertebra.heads import (
     RCNNConfig,
     RetinaNetConfig,
     RPNConfig,
+    UNetConfig,
     YOLOXConfig,
 )
 from vertebra.heads.semantic import AuxiliaryConfig, SemanticConfig, SemanticLossConfig
@@ -45,7 +46,7 @@ CONFIGS = {
         DenseSelectionConfig, FCNConfig, FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig,
         PanopticFPNConfig, PanopticMergeConfig, PointHeadConfig, PointRefinementConfig, PointRendBranchConfig,
         RCNNConfig, ResizeConfig, ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, ScheduleConfig,
-        SemanticConfig, SemanticLossConfig, SGDConfig, YOLOXConfig,
+        SemanticConfig, SemanticLossConfig, SGDConfig, UNetConfig, YOLOXConfig,
     )
 }  # fmt: skip
 

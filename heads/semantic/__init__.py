@@ -7,7 +7,7 @@ from .losses import SemanticLoss, SemanticLossConfig
 from .mmsegmentation import MMSEGMENTATION_DEEPLAB, MMSEGMENTATION_DEEPLAB_PLUS, MMSEGMENTATION_FCN
 from .points import PointRefinement, PointRefinementConfig
 from .semantic_fpn import SemanticFPNConfig, SemanticFPNHead
-from .smp import SMP_DEEPLAB, SMP_DEEPLAB_PLUS, SMP_FPN
+from .smp import SMP_DEEPLAB, SMP_DEEPLAB_PLUS, SMP_FPN, SMP_UNET
 from .unet import UNetConfig, UNetHead
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "SMP_DEEPLAB",
     "SMP_DEEPLAB_PLUS",
     "SMP_FPN",
+    "SMP_UNET",
     "TORCHVISION_DEEPLAB",
     "TORCHVISION_FCN",
     "AuxiliaryConfig",

@@ -2,6 +2,7 @@
 
 from .deeplab import DeepLabConfig, LowLevelConfig
 from .semantic_fpn import SemanticFPNConfig
+from .unet import UNetConfig
 
 SMP_DEEPLAB = DeepLabConfig(dropout=0.5, align_corners=True)
 """The head of ``DeepLabV3``, for a backbone with ``output_stride=8`` and ``dilate_first=True``."""
@@ -22,3 +23,6 @@ SMP_DEEPLAB_PLUS = DeepLabConfig(
 SMP_FPN = SemanticFPNConfig(align_corners=True)
 """The head of ``FPN``, for the neck ``fpn`` with ``extra="none"`` and ``output_convolutions=False``. SMP has a dropout
 before the logits."""
+
+SMP_UNET = UNetConfig(full_resolution=True, logits_kernel=3)
+"""The head of ``Unet``, for a backbone with the levels c1..c5."""

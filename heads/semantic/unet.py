@@ -30,10 +30,15 @@ class UNetConfig(SemanticConfig):
     channels: PositiveInt = 256
     """Channels of the coarsest step; every finer step has half as many, but at least 16
     (segmentation_models_pytorch: 256, 128, 64, 32, 16)."""
+    full_resolution: bool = False
+    """A last step without a finer level, which ends at the resolution of the image. segmentation_models_pytorch:
+    True, with the levels c1..c5."""
+    logits_kernel: Literal[1, 3] = 1
+    """Kernel size of the convolution to the logits. segmentation_models_pytorch: 3."""
 
 
 class UpStep(nn.Module):
-    """One decoder step: upsample the coarser map, concatenate it with the finer map, apply two convolutions.
+    """One decoder step: upsample the coarser map, concatenate it with the finer map if any, apply two convolutions.
 
     Upsampling is by nearest neighbor, as in segmentation_models_pytorch; the paper uses transposed convolutions.
     """
@@ -44,9 +49,12 @@ class UpStep(nn.Module):
             spatial_block(coarse + fine, channels, norm), spatial_block(channels, channels, norm)
         )
 
-    def forward(self, coarse: Float[Tensor, "b c _ _"], fine: Float[Tensor, "b d h w"]) -> Float[Tensor, "b e h w"]:
-        upsampled = F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
-        return self.convolutions(torch.cat([upsampled, fine], dim=1))
+    def forward(
+        self, coarse: Float[Tensor, "b c _ _"], fine: Float[Tensor, "b d h w"] | None, size: tuple[int, int]
+    ) -> Float[Tensor, "b e h w"]:
+        """Compute the map of the step, which has the (height, width) ``size`` of the finer map."""
+        upsampled = F.interpolate(coarse, size=size, mode="nearest")
+        return self.convolutions(upsampled if fine is None else torch.cat([upsampled, fine], dim=1))
 
 
 @HEADS.register("unet", UNetConfig)
@@ -70,17 +78,21 @@ class UNetHead(SemanticHead):
                 "more levels from the backbone"
             )
         *finer, coarsest = [feature_info[level].channels for level in self.levels]
+        if config.full_resolution:
+            finer = [0, *finer]
         widths = [coarsest, *(max(config.channels >> step, MIN_CHANNELS) for step in range(len(finer)))]
         norm = norm_layer(config.norm)
         self.steps = nn.ModuleList(
             UpStep(coarse, fine, width, norm)
             for (coarse, width), fine in zip(itertools.pairwise(widths), reversed(finer), strict=True)
         )
-        self.logits = nn.Conv2d(widths[-1], num_classes, 1)
+        self.logits = nn.Conv2d(widths[-1], num_classes, config.logits_kernel, padding=config.logits_kernel // 2)
         initialize(self)
 
     def forward(self, features: Features, images: Images) -> Float[Tensor, "b k _ _"]:
         *finer, hidden = [features[level] for level in self.levels]
-        for step, fine in zip(self.steps, reversed(finer), strict=True):
-            hidden = step(hidden, fine)
+        height, width = images.padded_size
+        for step, fine in itertools.zip_longest(self.steps, reversed(finer)):
+            size = (height, width) if fine is None else (fine.shape[2], fine.shape[3])
+            hidden = step(hidden, fine, size)
         return self.logits(hidden)

@@ -69,6 +69,17 @@ DEEPLAB_PLUS = KeyMap(
 )
 """``DeepLabV3Plus``."""
 
+UNET = KeyMap(
+    "SMP's Unet",
+    (
+        _ENCODER,
+        Rule("head.steps.{i}.convolutions.0.", "decoder.blocks.{i}.conv1."),
+        Rule("head.steps.{i}.convolutions.1.", "decoder.blocks.{i}.conv2."),
+        _LOGITS,
+    ),
+)
+"""``Unet``."""
+
 FPN = KeyMap(
     "SMP's FPN",
     (

@@ -5,11 +5,12 @@ are its defaults. The conventions were read in SMP 0.6.
 """
 
 from functools import cache
+from typing import Literal
 
 from ...backbones import ResNetConfig
-from ...heads import SMP_DEEPLAB, SMP_DEEPLAB_PLUS, SMP_FPN, SemanticConfig
+from ...heads import SMP_DEEPLAB, SMP_DEEPLAB_PLUS, SMP_FPN, SMP_UNET, SemanticConfig
 from ...necks import FPNConfig, PassthroughConfig
-from ...structures import Classes, InputConfig, PartConfig, ShortSideResize, UsageError
+from ...structures import Classes, InputConfig, PartConfig, ShortSideResize
 from ..build import ModelConfig
 from ..keys import KeyMap
 from ..keys import smp as keys
@@ -26,22 +27,15 @@ ENCODERS = (
     "resnext101_32x8d",
     "resnext101_32x16d",
 )
-_FAMILIES: dict[str, tuple[int, PartConfig, SemanticConfig, KeyMap]] = {
+_FAMILIES: dict[str, tuple[Literal[8, 16, 32], PartConfig, SemanticConfig, KeyMap]] = {
     # name: stride of the encoder, neck, head, tensor names
     "deeplabv3": (8, PassthroughConfig(), SMP_DEEPLAB, keys.DEEPLAB),
     "deeplabv3plus": (16, PassthroughConfig(), SMP_DEEPLAB_PLUS, keys.DEEPLAB_PLUS),
+    "unet": (32, PassthroughConfig(), SMP_UNET, keys.UNET),
     "fpn": (32, FPNConfig(extra="none", output_convolutions=False), SMP_FPN, keys.FPN),
 }
 NAMES = tuple(f"{family}-{encoder}" for family in _FAMILIES for encoder in ENCODERS)
-NOT_COVERED = (
-    "its Unet, Unet++, MAnet, Linknet, PSPNet, PAN, UPerNet, Segformer and DPT are not covered, nor other encoders"
-)
-
-_REASONS = {
-    "unet": "its decoder starts at the stem and ends at full resolution, and Vertebra's at stride 4",
-    "u-": "its decoder starts at the stem and ends at full resolution, and Vertebra's at stride 4",
-}
-"""The reasons why models are not covered, by the beginning of their names."""
+NOT_COVERED = "its Unet++, MAnet, Linknet, PSPNet, PAN, UPerNet, Segformer and DPT are not covered, nor other encoders"
 
 _CLASSES = Classes(("background", "object"), (0, 1))
 """The classes of a model with SMP's default of one logit, which is taken as that of an object against a background."""
@@ -49,18 +43,13 @@ _CLASSES = Classes(("background", "object"), (0, 1))
 
 @cache
 def find(entry: str) -> PublishedModel | None:
-    """Return a model by the name that SMP gives it, such as ``deeplabv3plus-resnet50``.
-
-    Returns None for an unknown name. Raises UsageError with the reason if the model is not covered.
-    """
-    for beginning, reason in _REASONS.items():
-        if entry.startswith(beginning):
-            raise UsageError(f"smp/{entry} is not covered: {reason}")
+    """Return a model by its architecture and encoder, such as ``deeplabv3plus-resnet50``; None for an unknown name."""
     if entry not in NAMES:
         return None
     family, _, encoder = entry.partition("-")
     stride, neck, head, key_map = _FAMILIES[family]
-    backbone = ResNetConfig(name=encoder, output_stride=stride, dilate_first=True)
+    levels = ("c1", "c2", "c3", "c4", "c5") if family == "unet" else None
+    backbone = ResNetConfig(name=encoder, levels=levels, output_stride=stride, dilate_first=True)
     return PublishedModel(
         f"smp/{entry}",
         ModelConfig(input=InputConfig(), backbone=backbone, neck=neck, head=head),

@@ -217,7 +217,7 @@ def test_list_backbones_takes_a_shell_pattern():
         ("resnet51", {}, "did you mean 'resnet50'"),
         ("resnet50", {"frezze_at": 2}, "resnet50: there is no field 'frezze_at'; did you mean 'freeze_at'?"),
         ("resnet50", {"output_stride": 64}, "output_stride: input should be 8, 16 or 32, got 64"),
-        ("resnet50", {"levels": ("c2", "c6")}, "resnet50 has levels c2, c3, c4, c5; got c6"),
+        ("resnet50", {"levels": ("c2", "c6")}, "resnet50 has levels c1, c2, c3, c4, c5; got c6"),
         (
             "resnet50",
             {"levels": ("c3", "c2")},

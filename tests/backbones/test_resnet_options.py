@@ -252,3 +252,30 @@ def test_contradictory_options_are_refused_with_the_reason(name, options, messag
     with pytest.raises(UsageError) as caught:
         create_backbone(name, **options)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50d"])
+def test_stem_is_a_level_if_it_is_requested(name):
+    """Oracle: timm's first feature map, which has half the size of the image, and the others beside it."""
+    reference = timm.create_model(name, features_only=True)
+    randomize(reference.eval())
+    levels = ("c1", "c2", "c3", "c4", "c5")
+    backbone = load_backbone(name, reference.state_dict(), levels=levels).eval()
+    with torch.no_grad():
+        features, expected = backbone(random_pixels()), reference(random_pixels())
+    assert [(info.channels, info.stride) for info in backbone.feature_info.values()] == list(
+        zip(reference.feature_info.channels(), reference.feature_info.reduction(), strict=True)
+    )
+    assert tuple(features) == levels
+    for level, other in zip(features.values(), expected, strict=True):
+        assert torch.equal(level, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "levels", "message"),
+    [("resnet18", ("c1",), "c1 alone has no stage"), ("cifar_resnet20", ("c0", "c1", "c9"), "has levels c0, c1, c2")],
+)
+def test_stem_alone_and_unknown_levels_are_refused(name, levels, message):
+    """By hand: exit code 2."""
+    with pytest.raises(UsageError, match=message):
+        create_backbone(name, levels=levels)

@@ -148,7 +148,7 @@ def test_every_row_has_weights_with_scores_license_and_digest(name):
         ("mmdet/faster-rcnn_r50-caffe-c4_1x_coco", "choose an FPN model"),
         ("mmdet/mask-rcnn_r50_fpn_1x_coc", "mask-rcnn_r50_fpn_1x_coco"),
         ("mmseg/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024", "are not covered"),
-        ("smp/unet-resnet50", "starts at the stem"),
+        ("smp/unet-efficientnet-b0", "other encoders"),
         ("smp/linknet-resnet50", "are not covered"),
     ],
 )
