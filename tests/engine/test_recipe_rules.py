@@ -13,7 +13,7 @@ from vertebra.engine.recipe.choices import Decider, get_field, has_field
 from vertebra.engine.recipe.facts import find_oddities
 from vertebra.engine.recipe.rules import RULES, TARGET_RULES
 from vertebra.engine.recipe.rules.anchors import candidates, centered, choose_anchors, reach
-from vertebra.engine.recipe.rules.schedule import count_samples, lower_rates_below
+from vertebra.engine.recipe.rules.schedule import average_weights, count_samples, lower_rates_below
 from vertebra.engine.recipe.stock import STOCK_MODEL, stock_experiment
 from vertebra.heads import (
     DeepLabConfig,
@@ -97,6 +97,7 @@ SET_BY_USER = {
     "recipe.schedule.warmup_steps": 5,
     "recipe.schedule.decay": "poly",
     "recipe.schedule.decay_from": "start",
+    "recipe.ema_decay": 0.5,
     "model.head.rpn.beta": 0.25,
     "model.head.box.beta": 0.5,
     "model.head.box.initialization": "normal",
@@ -254,6 +255,13 @@ def test_lower_layers_of_a_transformer_learn_slower():
     fresh = tuned.replace(model={"weights": None})
     for experiment in (base, fresh, stock()):
         assert decide(make_facts(), experiment, rules=rule).decisions == []
+
+
+def test_weights_of_long_trainings_are_averaged():
+    """By hand: over 50 of 1000 steps, over 5000 at most, and not in a shorter training."""
+    for steps, decay in ((999, None), (1000, 0.98), (90_000, 0.999778), (10**6, 0.9998)):
+        config = decide(make_facts(), None, f"recipe.schedule.steps={steps}", rules=(average_weights,)).config
+        assert config.recipe.ema_decay == decay
 
 
 def test_losses_are_those_for_short_trainings_from_a_backbone():

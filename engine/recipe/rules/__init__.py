@@ -13,6 +13,7 @@ from .images import crop_class_maps, flip_images, jitter_colors, resize_images, 
 from .losses import smooth_box_losses, widen_first_outputs
 from .sampling import choose_repeat_threshold, repeat_rare_classes
 from .schedule import (
+    average_weights,
     choose_batch_size,
     choose_decay,
     choose_steps,
@@ -32,6 +33,7 @@ RULES: tuple[Rule, ...] = (
     lower_rates_below,
     choose_warmup,
     choose_decay,
+    average_weights,
     smooth_box_losses,
     widen_first_outputs,
     resize_images,
