@@ -147,7 +147,7 @@ def test_user_may_set_a_whole_part():
     assert decider.config.train.transform.short_sides == (64,) and decider.config.train.transform.flip == 0.0
     lines = {decision.field: decision.describe() for decision in decider.decisions}
     assert lines["recipe.seed"] == "0 -> 7, set by you"
-    assert lines["train.transform.flip"] == "0.0, set by you"
+    assert lines["train.transform.flip"] == "0, set by you"
     assert lines["val.transform.short_sides"] == "(800,) -> (480,), because the short side of the images is 480"
 
 
