@@ -93,7 +93,7 @@ def _is_below(path: str, prefix: str) -> bool:
 
 @dataclass(slots=True)
 class Decider:
-    """Applies rules to a config one after the other, and records what was decided."""
+    """A config to which rules are applied one after the other, with a record of what was decided."""
 
     base: ExperimentConfig
     """The config before any choice: its values are the defaults that are shown."""

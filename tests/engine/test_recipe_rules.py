@@ -182,6 +182,13 @@ def test_image_size(size, boxes, short):
     assert min(config.train.transform.short_sides) == round(0.8 * short)
 
 
+def test_other_sizes_follow_the_one_that_the_user_sets():
+    """By hand: with a short side of 1024 the long side may have 1706, and training goes up to 1024."""
+    config = decide(make_facts(), None, "val.transform.short_sides=[1024]").config
+    assert config.val.transform.long_side == config.train.transform.long_side == 1706
+    assert config.train.transform.short_sides == (819, 870, 922, 973, 1024)
+
+
 def test_image_size_is_at_most_that_of_the_weights():
     """By hand: a model that was trained on 256 pixels is not given more."""
     config = decide(make_facts(), stock(preprocessing=ShortSideResize(short_side=256, long_side=400))).config
