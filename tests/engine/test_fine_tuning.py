@@ -259,7 +259,7 @@ def test_semantic_model_is_tuned_on_the_masks_of_a_voc_folder(tmp_path, monkeypa
     assert config.train.transform.size == (64, 96) and "anchor" not in capsys.readouterr().out
 
 
-COUNTING = """
+OWN_HEAD = """
 import torch
 
 import vertebra
@@ -288,9 +288,11 @@ CONFIG = load_config("quickstart").replace(model={"head": SumConfig()}, run={"ex
 def test_recipe_with_the_user_s_own_head(mine, tmp_path, monkeypatch):
     """By hand: a head that learns from boxes gets a recipe; its file imports the user's module in a new process."""
     monkeypatch.chdir(tmp_path)
-    Path("sums.py").write_text(COUNTING)
+    Path("parts").mkdir()
+    Path("parts/sums.py").write_text(OWN_HEAD)
     assert (
-        main(["train", "--data", str(mine / "train.json"), "--model", "sums.py", "--dry-run", "--output", "run"]) == 0
+        main(["train", "--data", str(mine / "train.json"), "--model", "parts/sums.py", "--dry-run", "--output", "run"])
+        == 0
     )
     command = [sys.executable, "-m", "vertebra.tools.cli", "config", "run/recipe.py", "--json"]
     shown = subprocess.run(command, capture_output=True, text=True)

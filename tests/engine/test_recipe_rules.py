@@ -69,7 +69,8 @@ def test_more_images_never_give_fewer_steps():
         samples = [count_samples(int(count), pretrained) for count in counts]
         assert samples == sorted(samples)
     steps = [decide(make_facts(int(count)), None).config.recipe.schedule.steps for count in counts[:35]]
-    assert steps == sorted(steps) and steps[0] >= 100
+    assert steps == sorted(steps) and 100 <= steps[0] < steps[-1] / 10
+    assert decide(make_facts(205)).config.recipe.schedule.steps == 1030  # 205 x 12 x (118287 / 205) ** 0.19 / 8
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(118_287, 12.0), (16_551, 17.4)])
