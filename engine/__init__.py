@@ -20,7 +20,7 @@ from .optim.optimizers import AdamWConfig, SGDConfig, build_optimizer, set_learn
 from .optim.schedule import ScheduleConfig
 from .overrides import override
 from .predict_files import predict_files
-from .recipe import Recipe, RecipeRequest, UserChanges, announce, make_recipe, train_run
+from .recipe import Recipe, RecipeRequest, UserChanges, announce_recipe, make_recipe, train_run
 from .tasks import (
     TASKS,
     ClassificationTask,
@@ -59,7 +59,7 @@ __all__ = [
     "Task",
     "TrainingState",
     "UserChanges",
-    "announce",
+    "announce_recipe",
     "build_optimizer",
     "collect_results",
     "config_for_data",

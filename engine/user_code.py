@@ -32,7 +32,7 @@ def store_user_code(config: ExperimentConfig, folder: Path) -> dict[str, str]:
     record: dict[str, str] = {}
     for name in sorted(set(_module_names(config))):
         file = getattr(sys.modules.get(name), "__file__", None)
-        if file is None or _is_installed(Path(file)):
+        if file is None or is_installed(Path(file)):
             continue
         if name == "__main__":
             record[name] = os.path.relpath(file)
@@ -74,7 +74,7 @@ def _configs_in(value: Any) -> Iterator[Config]:
             yield from _configs_in(item)
 
 
-def _is_installed(file: Path) -> bool:
+def is_installed(file: Path) -> bool:
     """Return whether a file belongs to an installed package or to Python's standard library."""
     folders = (Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib"))
     return any(file.is_relative_to(folder) for folder in folders)

@@ -168,9 +168,9 @@ def _announce(recipe: "Recipe", output: Path, options: Options) -> None:
     """Print the recipe and write it to the run folder; on stdout if that is all that is asked for."""
     from rich.console import Console
 
-    from vertebra.engine import announce
+    from vertebra.engine import announce_recipe
 
-    path = announce(recipe, output, options.resume, Console() if options.dry_run else None)
+    path = announce_recipe(recipe, output, options.resume, Console() if options.dry_run else None)
     if options.dry_run:
         click.echo(f"nothing was trained; train it with vertebra train {path}")
 

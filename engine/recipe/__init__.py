@@ -3,7 +3,7 @@
 from .choices import Choice, Decision, UserChanges
 from .facts import DataFacts, read_facts
 from .make import Recipe, RecipeRequest, make_recipe
-from .train import announce, train_run
+from .train import announce_recipe, train_run
 
 __all__ = [
     "Choice",
@@ -12,7 +12,7 @@ __all__ = [
     "Recipe",
     "RecipeRequest",
     "UserChanges",
-    "announce",
+    "announce_recipe",
     "make_recipe",
     "read_facts",
     "train_run",

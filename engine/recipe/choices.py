@@ -41,7 +41,9 @@ class Decision:
 
     def describe(self) -> str:
         """Describe the decision in the form ``default -> chosen, because ...``."""
-        default, value = value_source(self.default), value_source(self.value)
+        default, value = (
+            f"{value:.4g}" if isinstance(value, float) else value_source(value) for value in (self.default, self.value)
+        )
         change = value if default == value else f"{default} -> {value}"
         return f"{change}, set by you" if self.by_user else f"{change}, because {self.reason}"
 
@@ -91,7 +93,7 @@ def _is_below(path: str, prefix: str) -> bool:
 
 @dataclass(slots=True)
 class Decider:
-    """Applies rules to a config one after the other, and records what was decided."""
+    """A config to which rules are applied one after the other, with a record of what was decided."""
 
     base: ExperimentConfig
     """The config before any choice: its values are the defaults that are shown."""

@@ -1,12 +1,15 @@
 """Configs as Python source: only the fields that differ from their defaults, with comments, in a file to edit."""
 
 import importlib
+import os
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ...structures import Config
+from ..user_code import is_installed
 
 WIDTH = 120
 INDENT = "    "
@@ -101,6 +104,9 @@ def _imports(config: Config) -> list[str]:
         if isinstance(value, Config):
             names.setdefault(_public_module(type(value)), set()).add(type(value).__name__)
     lines = ["from pathlib import Path", ""] if has_paths else []
+    if files := [file for module in sorted(names) if (file := _user_file(module)) is not None]:
+        lines += ["from vertebra.inference import import_user_code", ""]
+        lines += [f"import_user_code({value_source(file)})" for file in files]
     for module in sorted(names):
         line = f"from {module} import {', '.join(sorted(names[module], key=str.lower))}"
         if len(line) > WIDTH:
@@ -109,6 +115,12 @@ def _imports(config: Config) -> list[str]:
             )
         lines.append(line)
     return lines
+
+
+def _user_file(module: str) -> str | None:
+    """Return the path of a user's module from the current folder; None for a module that is installed."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return None if file is None or module.startswith("vertebra.") or is_installed(Path(file)) else os.path.relpath(file)
 
 
 def _values_in(value: Any) -> Iterator[Any]:

@@ -64,11 +64,11 @@ def train_run(
     )
     recipe = make_recipe(request)
     folder = Path("runs") / recipe.config.name if output is None else Path(output)
-    announce(recipe, folder, resume, console)
+    announce_recipe(recipe, folder, resume, console)
     return train(recipe.config, folder, resume=resume, device=device, profile=profile, console=console)
 
 
-def announce(recipe: Recipe, folder: Path, resume: bool = False, console: Console | None = None) -> Path:
+def announce_recipe(recipe: Recipe, folder: Path, resume: bool = False, console: Console | None = None) -> Path:
     """Print a recipe and write it to the run folder, on rank zero; return the path of the file.
 
     Raises UsageError if a new run would overwrite another one.

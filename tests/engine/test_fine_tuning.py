@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -256,3 +257,43 @@ def test_semantic_model_is_tuned_on_the_masks_of_a_voc_folder(tmp_path, monkeypa
     config = load_config("run/recipe.py")
     assert config.train.dataset.dataset == VocSegmentationConfig(root=Path("voc"), splits=("train",))
     assert config.train.transform.size == (64, 96) and "anchor" not in capsys.readouterr().out
+
+
+OWN_HEAD = """
+import torch
+
+import vertebra
+from vertebra.configs import load_config
+
+
+class SumConfig(vertebra.HeadConfig):
+    name: str = "sum"
+
+
+@vertebra.HEADS.register("sum", SumConfig)
+class SumHead(vertebra.Head):
+    task = "detection"
+
+    def loss(self, features, images, targets):
+        return {"loss": features["p2"].sum()}
+
+    def predict(self, features, images):
+        return []
+
+
+CONFIG = load_config("quickstart").replace(model={"head": SumConfig()}, run={"expected_ranges": {}})
+"""
+
+
+def test_recipe_with_the_user_s_own_head(mine, tmp_path, monkeypatch):
+    """By hand: a head that learns from boxes gets a recipe; its file imports the user's module in a new process."""
+    monkeypatch.chdir(tmp_path)
+    Path("parts").mkdir()
+    Path("parts/sums.py").write_text(OWN_HEAD)
+    assert (
+        main(["train", "--data", str(mine / "train.json"), "--model", "parts/sums.py", "--dry-run", "--output", "run"])
+        == 0
+    )
+    command = [sys.executable, "-m", "vertebra.tools.cli", "config", "run/recipe.py", "--json"]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    assert json.loads(shown.stdout)["model"]["head"] == {"name": "sum"}, shown.stderr

@@ -13,7 +13,7 @@ from vertebra.engine.recipe.choices import Decider, get_field, has_field
 from vertebra.engine.recipe.facts import find_oddities
 from vertebra.engine.recipe.rules import RULES, TARGET_RULES
 from vertebra.engine.recipe.rules.anchors import candidates, centered, choose_anchors, reach
-from vertebra.engine.recipe.rules.schedule import count_samples, lower_rates_below
+from vertebra.engine.recipe.rules.schedule import average_weights, count_samples, lower_rates_below
 from vertebra.engine.recipe.stock import STOCK_MODEL, stock_experiment
 from vertebra.heads import (
     DeepLabConfig,
@@ -69,7 +69,8 @@ def test_more_images_never_give_fewer_steps():
         samples = [count_samples(int(count), pretrained) for count in counts]
         assert samples == sorted(samples)
     steps = [decide(make_facts(int(count)), None).config.recipe.schedule.steps for count in counts[:35]]
-    assert steps == sorted(steps) and steps[0] >= 100
+    assert steps == sorted(steps) and 100 <= steps[0] < steps[-1] / 10
+    assert decide(make_facts(205)).config.recipe.schedule.steps == 1030  # 205 x 12 x (118287 / 205) ** 0.19 / 8
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(118_287, 12.0), (16_551, 17.4)])
@@ -97,6 +98,7 @@ SET_BY_USER = {
     "recipe.schedule.warmup_steps": 5,
     "recipe.schedule.decay": "poly",
     "recipe.schedule.decay_from": "start",
+    "recipe.ema_decay": 0.5,
     "model.head.rpn.beta": 0.25,
     "model.head.box.beta": 0.5,
     "model.head.box.initialization": "normal",
@@ -146,7 +148,7 @@ def test_user_may_set_a_whole_part():
     assert decider.config.train.transform.short_sides == (64,) and decider.config.train.transform.flip == 0.0
     lines = {decision.field: decision.describe() for decision in decider.decisions}
     assert lines["recipe.seed"] == "0 -> 7, set by you"
-    assert lines["train.transform.flip"] == "0.0, set by you"
+    assert lines["train.transform.flip"] == "0, set by you"
     assert lines["val.transform.short_sides"] == "(800,) -> (480,), because the short side of the images is 480"
 
 
@@ -179,6 +181,13 @@ def test_image_size(size, boxes, short):
     assert config.val.transform.long_side == round(short * 1333 / 800)
     assert max(config.train.transform.short_sides) == short
     assert min(config.train.transform.short_sides) == round(0.8 * short)
+
+
+def test_other_sizes_follow_the_one_that_the_user_sets():
+    """By hand: with a short side of 1024 the long side may have 1706, and training goes up to 1024."""
+    config = decide(make_facts(), None, "val.transform.short_sides=[1024]").config
+    assert config.val.transform.long_side == config.train.transform.long_side == 1706
+    assert config.train.transform.short_sides == (819, 870, 922, 973, 1024)
 
 
 def test_image_size_is_at_most_that_of_the_weights():
@@ -254,6 +263,13 @@ def test_lower_layers_of_a_transformer_learn_slower():
     fresh = tuned.replace(model={"weights": None})
     for experiment in (base, fresh, stock()):
         assert decide(make_facts(), experiment, rules=rule).decisions == []
+
+
+def test_weights_of_long_trainings_are_averaged():
+    """By hand: over 50 of 1000 steps, over 5000 at most, and not in a shorter training."""
+    for steps, decay in ((999, None), (1000, 0.98), (90_000, 0.999778), (10**6, 0.9998)):
+        config = decide(make_facts(), None, f"recipe.schedule.steps={steps}", rules=(average_weights,)).config
+        assert config.recipe.ema_decay == decay
 
 
 def test_losses_are_those_for_short_trainings_from_a_backbone():

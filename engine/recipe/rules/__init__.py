@@ -9,10 +9,11 @@ from ...config import ExperimentConfig
 from ..choices import Choice, Rule
 from .anchors import choose_anchors
 from .evaluation import choose_evaluations, save_checkpoints, stop_early
-from .images import crop_class_maps, flip_images, jitter_colors, resize_images, resize_training_images
+from .images import crop_class_maps, flip_images, jitter_colors, limit_long_side, resize_images, resize_training_images
 from .losses import smooth_box_losses, widen_first_outputs
 from .sampling import choose_repeat_threshold, repeat_rare_classes
 from .schedule import (
+    average_weights,
     choose_batch_size,
     choose_decay,
     choose_steps,
@@ -32,9 +33,11 @@ RULES: tuple[Rule, ...] = (
     lower_rates_below,
     choose_warmup,
     choose_decay,
+    average_weights,
     smooth_box_losses,
     widen_first_outputs,
     resize_images,
+    limit_long_side,
     resize_training_images,
     crop_class_maps,
     flip_images,

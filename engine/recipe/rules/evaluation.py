@@ -18,7 +18,7 @@ def choose_evaluations(facts: DataFacts, config: ExperimentConfig) -> Iterable[C
     trained = steps * config.recipe.batch_size
     count = max(1, min(MOST_EVALUATIONS, math.floor(trained * EVALUATED_FRACTION / facts.val_images)))
     every = math.ceil(steps / count)
-    yield Choice("evaluation.every", every, f"{count} evaluations of {facts.val_images} images take little time")
+    yield Choice("evaluation.every", every, f"evaluating {facts.val_images} images {count} times takes little time")
 
 
 def stop_early(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:

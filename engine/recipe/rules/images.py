@@ -45,10 +45,15 @@ def resize_images(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice
             reason += f", and {SMALL_BOXES:.0%} of the objects are smaller than {small:.0f} pixels"
     if wanted > limit:
         wanted, reason = limit, f"{reason}; not above the default, for the memory"
-    short = round(wanted)
-    yield Choice("val.transform.short_sides", (short,), reason)
-    reason = "on COCO it is 1333 for a short side of 800"
-    yield Choice("val.transform.long_side", round(short * ASPECT), reason)
+    yield Choice("val.transform.short_sides", (round(wanted),), reason)
+
+
+def limit_long_side(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
+    """Choose the limit of the long side in evaluations of a detector, in proportion to the short side."""
+    val = config.val.transform
+    if isinstance(config.train.transform, ResizeConfig) and isinstance(val, ResizeConfig):
+        long_side = round(max(val.short_sides) * ASPECT)
+        yield Choice("val.transform.long_side", long_side, "on COCO it is 1333 for a short side of 800")
 
 
 def resize_training_images(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:

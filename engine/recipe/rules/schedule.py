@@ -18,6 +18,12 @@ EXPONENT = 0.19
 """The exponent with which the number of epochs falls as the number of images grows: VOC's 16,551 images are trained for
 17.4 epochs (detectron2's faster_rcnn_R_50_C4 on VOC: 18,000 steps of 16), COCO's 118,287 for 12."""
 FEWEST_STEPS = 300
+AVERAGED_FROM = 1000
+"""The number of steps from which on the weights are averaged."""
+AVERAGED_FRACTION = 0.05
+"""The fraction of the steps over which they are averaged."""
+LARGEST_DECAY = 0.9998
+"""The largest decay of the average, that of YOLOX."""
 LAYER_DECAY = 0.8
 """The factor from the learning rate of a layer to that of the layer below it."""
 WARMUP = 0.1
@@ -84,6 +90,19 @@ def lower_rates_below(facts: DataFacts, config: ExperimentConfig) -> Iterable[Ch
         if layers:
             reason = f"each of the {max(layers.values()) + 1} layers of the backbone learns slower than the one above"
             yield Choice("recipe.optimizer.layer_decay", LAYER_DECAY, reason)
+
+
+def average_weights(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
+    """Evaluate an average of the weights, over a twentieth of the training, if it has a thousand steps or more.
+
+    The scores during the training, by which it may end early, then vary less; at the end of a cosine the average is
+    close to the last weights. An average over a fixed number of steps, such as YOLOX's 5,000 (2107.08430), would be
+    longer than a short training. What it gains here has not been measured.
+    """
+    steps = config.recipe.schedule.steps
+    if steps >= AVERAGED_FROM:
+        decay = round(min(1 - 1 / (AVERAGED_FRACTION * steps), LARGEST_DECAY), 6)
+        yield Choice("recipe.ema_decay", decay, f"an average over {1 / (1 - decay):.0f} steps has steadier scores")
 
 
 def choose_warmup(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
