@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,10 +14,7 @@ from ..models.zoo import PublishedModel
 from ..ops import join_first, state_dict_problems
 from ..structures import UsageError
 from .checkpoints import save_tensors, write_errors
-from .run import config_changes
-
-IRRELEVANT = ("weights", "start_from", "start_from_like", "backbone.freeze_at")
-"""The fields of a model config that do not change predictions."""
+from .run import describe_model_changes
 
 
 def save_model_file(trained: TrainedModel, path: Path) -> None:
@@ -62,18 +58,8 @@ def save_for_library(trained: TrainedModel, published: PublishedModel, path: Pat
         )
     converted: dict[str, Tensor] = published.keys.from_vertebra(tensors)
     _write(path, lambda part: torch.save(converted, part))
-    return _describe_differences(trained.inference.model.model_dump(mode="json"), published)
-
-
-def _describe_differences(model: dict[str, Any], published: PublishedModel) -> str | None:
-    """Return a line that lists the settings in which a model differs from the published one; None if there are none."""
-    changes = config_changes(published.model.model_dump(mode="json"), model)
-    differing = [
-        f"{key}={new!r} (there {old!r})" for key, (old, new) in sorted(changes.items()) if key not in IRRELEVANT
-    ]
-    if not differing:
-        return None
-    return f"set these in {published.name} too, or its predictions differ: {join_first(differing)}"
+    changes = describe_model_changes(published.model, trained.inference.model)
+    return changes and f"set these in {published.name} too, or its predictions differ: {changes}"
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:

@@ -10,7 +10,8 @@ from ..backbones import WeightsOrigin, load_backbone_weights, weights_origin
 from ..data import Dataset, build_dataset, require_same_classes
 from ..formats import write_json
 from ..inference import Checkpoint, TrainedModel, checkpoint_paths, open_checkpoint, open_model
-from ..models import Model, build_model, resolve_input, transfer_weights
+from ..models import Model, ModelConfig, build_model, resolve_input, transfer_weights
+from ..ops import join_first
 from ..structures import UsageError, value_errors_as_usage_errors
 from .checkpoints import rename_damaged_checkpoints
 from .config import ExperimentConfig, SplitConfig, experiment_config
@@ -24,6 +25,10 @@ Say = Callable[[str], None]
 
 CHANGEABLE_ON_RESUME = ("name", "evaluation", "run")
 """Config groups that may change when a run is resumed; the others determine the trained weights."""
+
+
+WITHOUT_INFLUENCE = ("weights", "start_from", "start_from_like", "backbone.freeze_at")
+"""Fields of a model's config that do not change its predictions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,16 @@ def config_changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str =
     return changes
 
 
+def describe_model_changes(old: ModelConfig, new: ModelConfig) -> str | None:
+    """List the settings in which a model differs from another, as text; None if there are none.
+
+    Fields that have no influence on predictions, such as the number of frozen stages, are left out.
+    """
+    changes = config_changes(old.model_dump(mode="json"), new.model_dump(mode="json"))
+    relevant = {key: pair for key, pair in sorted(changes.items()) if key not in WITHOUT_INFLUENCE}
+    return join_first([f"{key}={value!r} (was {former!r})" for key, (former, value) in relevant.items()]) or None
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """An experiment with its data open and its model built."""
@@ -208,7 +223,10 @@ def _build_model(start: StartingPoint, train_set: Dataset, say: Say) -> Model:
     if config.model.weights is not None:
         say(load_backbone_weights(model.backbone, config.model.weights))
     elif start.source is not None:
-        say(f"{start.source.source}: {transfer_weights(model, start.source.load())}")
+        name, source = start.source.source, start.source.inference.model
+        say(f"{name}: {transfer_weights(model, start.source.load())}")
+        if (changes := describe_model_changes(source, config.model)) is not None:
+            say(f"{name} was trained with other settings, to which its weights must adapt: {changes}")
     return model
 
 

@@ -13,6 +13,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 import vertebra
 from vertebra.data import as_transform
 from vertebra.engine import DetectionTask, config_for_data, override
+from vertebra.engine.run import describe_model_changes
 from vertebra.engine.tasks import pick_task
 from vertebra.inference import ExternalModel, ModelFile, load_photo, open_model, preprocess_image
 from vertebra.models.zoo import cached_path, find_published
@@ -244,3 +245,11 @@ def test_model_with_several_tasks_is_converted(tmp_path):
     original, returned = (torch.load(file, weights_only=True) for file in (weights, back))
     assert original.keys() == returned.keys()
     assert all(torch.equal(tensor, returned[key]) for key, tensor in original.items())
+
+
+def test_settings_that_differ_from_the_weights_are_said():
+    """By hand: detectron2's conventions on torchvision's weights; the number of frozen stages does not matter."""
+    model = find_published(NAME)[0].model
+    assert describe_model_changes(model, model.replace(backbone={"freeze_at": 0}, start_from="run")) is None
+    changed = model.replace(head={"box": {"pool": {"aligned": True}}})
+    assert describe_model_changes(model, changed) == "head.box.pool.aligned=True (was False)"
