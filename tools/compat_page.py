@@ -1,5 +1,6 @@
 """Writing the results of ``tools/compat.py`` as a Markdown page."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,19 @@ def write_page(path: Path, records: Sequence[dict[str, Any]], untried: Sequence[
     lines = [
         "# timm's models as backbones",
         "",
-        f"Written by `python tools/compat.py`, with timm {timm.__version__} and torch "
-        f"{torch.__version__.partition('+')[0]} on a CPU. Each model was built by "
-        '`create_backbone("timm/NAME")`, with the options listed, with random weights, measured on a small image, and '
-        "trained for two steps with a small version of each head: the R-CNNs and Panoptic FPN, dense detectors and "
-        "Semantic FPN on the neck listed, the other heads on the backbone's own levels. `yes` means that the loss fell "
-        "in both steps. The smallest model of every family was tried first.",
+        *_wrap(
+            f"Written by `python tools/compat.py`, with timm {timm.__version__} and torch "
+            f"{torch.__version__.partition('+')[0]} on a CPU. Each model was built by "
+            '`create_backbone("timm/NAME")`, with the options listed, with random weights, measured on a small image, '
+            "and trained for two steps with a small version of each head: the R-CNNs and Panoptic FPN, dense detectors "
+            "and Semantic FPN on the neck listed, the other heads on the backbone's own levels. `yes` means that the "
+            "loss fell in both steps. The smallest model of every family was tried first."
+        ),
         "",
-        f"{len(records)} models of {len(families)} families tried: {len(passed)} pass with every head, "
-        f"{len(built) - len(passed)} with some or none, {len(refused)} are refused. {len(untried)} were not tried.",
+        *_wrap(
+            f"{len(records)} models of {len(families)} families tried: {len(passed)} pass with every head, "
+            f"{len(built) - len(passed)} with some or none, {len(refused)} are refused. {len(untried)} were not tried."
+        ),
         "",
         "| family | model | M parameters | levels (stride) | options | neck | " + " | ".join(HEADS.values()) + " |",
         "|---|---|---|---|---|---|" + "---|" * len(HEADS),
@@ -61,6 +66,10 @@ def write_page(path: Path, records: Sequence[dict[str, Any]], untried: Sequence[
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _wrap(paragraph: str) -> list[str]:
+    return textwrap.wrap(paragraph, 120, break_on_hyphens=False)
 
 
 def _family_and_model(record: dict[str, Any]) -> tuple[str, str]:
