@@ -8,7 +8,6 @@ import pickle
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +113,6 @@ def _make_tensor(data: Any, data_type: Any, shape: Any, order: str) -> Tensor:
     ):
         raise PickleError("the pickle has an array of unknown layout")
     values = np.frombuffer(_require(data, bytes | bytearray), dtype=kind.order.replace("|", "=") + kind.code)
-    if values.size != prod(shape):
-        raise PickleError(f"the pickle has an array of shape {shape} with {values.size} values")
     array = values.reshape(shape, order="F" if order == "F" else "C")
     return torch.from_numpy(np.array(array, dtype=kind.code, order="C"))
 

@@ -369,6 +369,7 @@ INVALID = {
     'MODEL: !!python/object/apply:eval [\'open("{canary}", "w")\']': "not plain YAML",
     "MODEL: {RESNETS: {DEPTH: 50, DEPTH: 101}}": "a key occurs twice",
     "MODEL: !!python/object/new:os.system ['touch {canary}']": "os.system is not a plain value",
+    "MODEL: !!python/object/new:os.system {dictitems: {a: 1}}": "os.system is not a plain value",
     "MODEL: !!python/name:os.system": "not plain YAML",
     "MODEL: [": "not plain YAML",
     "model = 1": "not a config of detectron2",
