@@ -71,7 +71,7 @@ def choose_decay(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]
 
 
 def begin_decay_after_warmup(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
-    """Let the decay begin at the end of the warm-up, so that the full rate is reached; :mod:`.losses` has its effect."""
+    """Let the decay begin at the end of the warm-up, so that the full rate is reached (figures in :mod:`.losses`)."""
     if has_field(config, "recipe.schedule.decay_from") and config.recipe.schedule.decay in ("cosine", "poly"):
         yield Choice("recipe.schedule.decay_from", "warmup", "the full rate is then reached in a short training too")
 
