@@ -14,6 +14,7 @@ from .losses import smooth_box_losses, widen_first_outputs
 from .sampling import choose_repeat_threshold, repeat_rare_classes
 from .schedule import (
     average_weights,
+    begin_decay_after_warmup,
     choose_batch_size,
     choose_decay,
     choose_steps,
@@ -33,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     lower_rates_below,
     choose_warmup,
     choose_decay,
+    begin_decay_after_warmup,
     average_weights,
     smooth_box_losses,
     widen_first_outputs,
