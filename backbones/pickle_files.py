@@ -72,7 +72,7 @@ class _Reader(pickle.Unpickler):
 
 @dataclass(frozen=True, slots=True)
 class _StandIn:
-    """What a pickle calls in place of a function of numpy."""
+    """A stand-in that a pickle calls in place of a function of numpy."""
 
     call: Callable[..., Any]
 
