@@ -41,10 +41,10 @@ CONFIGS = {
     config.__name__: config
     for config in (
         ArcFaceConfig, AuxiliaryConfig, BoxBranchConfig, CocoKeypointsConfig, CocoPanopticConfig, DeepLabConfig,
-        DenseSelectionConfig, FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig, PanopticFPNConfig,
-        PanopticMergeConfig, PointHeadConfig, PointRefinementConfig, PointRendBranchConfig, RCNNConfig, ResizeConfig,
-        ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, SemanticConfig, SemanticLossConfig, SGDConfig,
-        YOLOXConfig,
+        DenseSelectionConfig, FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig,
+        PanopticFPNConfig, PanopticMergeConfig, PointHeadConfig, PointRefinementConfig, PointRendBranchConfig,
+        RCNNConfig, ResizeConfig, ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, SemanticConfig,
+        SemanticLossConfig, SGDConfig, YOLOXConfig,
     )
 }  # fmt: skip
 
