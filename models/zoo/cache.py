@@ -70,13 +70,13 @@ def _download_complete(weights: PublishedWeights, path: Path) -> None:
             if attempt == _ATTEMPTS - 1:
                 raise OSError(_describe(error)) from error
         time.sleep(_WAIT * 2**attempt)
-    with part.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(weights.sha256):
-        part.unlink()
-        raise _error(
-            weights, path, f"was downloaded, but its SHA-256 digest begins with {digest[:8]}, not {weights.sha256}"
-        )
+    for name, expected in (("sha256", weights.sha256), ("md5", weights.md5)):
+        with part.open("rb") as file:
+            digest = hashlib.file_digest(file, name).hexdigest() if expected else ""
+        if not digest.startswith(expected):
+            part.unlink()
+            fault = f"its {name.upper()} digest begins with {digest[: len(expected)]}, not {expected}"
+            raise _error(weights, path, f"was downloaded, but {fault}")
     part.replace(path)
 
 

@@ -4,7 +4,7 @@ import concurrent.futures
 import hashlib
 import http.server
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -113,10 +113,19 @@ def test_stale_partial_file_is_discarded(server):
 def test_wrong_digest_is_refused_and_nothing_is_kept(server):
     """By hand: another file than the published one; nothing is left in the cache."""
     weights = server.weights("00000000")
-    with pytest.raises(CheckpointError, match=f"SHA-256 digest begins with {DIGEST}, not 00000000"):
+    with pytest.raises(CheckpointError, match=f"SHA256 digest begins with {DIGEST}, not 00000000"):
         download(weights)
     left = {path.name for path in cached_path(weights).parent.iterdir()} - {f"{cached_path(weights).name}.lock"}
     assert not left
+
+
+def test_md5_is_checked_where_no_other_digest_is_published(server):
+    """By hand: detectron2 publishes the first digits of MD5 digests."""
+    digest = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()[:6]
+    assert download(replace(server.weights(), sha256="", md5=digest)).read_bytes() == CONTENT
+    wrong = replace(server.weights("11111111"), sha256="", md5="000000")
+    with pytest.raises(CheckpointError, match=f"MD5 digest begins with {digest}, not 000000"):
+        download(wrong)
 
 
 def test_missing_file_is_named_with_address_and_path(server):
