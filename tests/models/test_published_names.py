@@ -89,6 +89,40 @@ def test_loaded_tensors_have_the_values_of_the_file():
     assert torch.equal(model.head.class_logits.bias.view(3, 3, 80)[2, 1], theirs[1, 2])
 
 
+def test_inputs_of_image_pooling_are_last_and_go_back_first():
+    """By hand: MMSegmentation concatenates the features of the image pooling before those of the four convolutions."""
+    published, _ = find_published("mmseg/deeplabv3_r50-d8_4xb2-40k_cityscapes-512x1024")
+    theirs = {"decode_head.bottleneck.conv.weight": torch.arange(10.0).view(1, 10, 1, 1)}
+    ours = published.keys.to_vertebra(theirs)
+    assert ours["head.aspp.project.0.weight"].flatten().tolist() == [2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    assert torch.equal(published.keys.from_vertebra(ours)["decode_head.bottleneck.conv.weight"], *theirs.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        (
+            "mmdet/mask-rcnn_r50-caffe_fpn_ms-poly-3x_coco",
+            "mmdetection/v2.0/mask_rcnn/mask_rcnn_r50_caffe_fpn_mstrain-poly_3x_coco/"
+            "mask_rcnn_r50_caffe_fpn_mstrain-poly_3x_coco_bbox_mAP-0.408__segm_mAP-0.37_20200504_163245-42aa3d00.pth",
+        ),
+        (
+            "mmdet/fcos_r50-caffe_fpn_gn-head_1x_coco",
+            "mmdetection/v2.0/fcos/fcos_r50_caffe_fpn_gn-head_1x_coco/fcos_r50_caffe_fpn_gn-head_1x_coco-821213aa.pth",
+        ),
+        (
+            "mmseg/fcn_r50-d8_4xb4-20k_voc12aug-512x512",
+            "mmsegmentation/v0.5/fcn/fcn_r50-d8_512x512_20k_voc12aug/"
+            "fcn_r50-d8_512x512_20k_voc12aug_20200617_010715-52dc5306.pth",
+        ),
+    ],
+)
+def test_files_have_the_names_of_former_versions(name, path):
+    """Oracle: the addresses in the libraries' own lists of models."""
+    published, _ = find_published(name)
+    assert published.find_weights(None).url == f"https://download.openmmlab.com/{path}"
+
+
 def test_weights_of_another_family_are_refused():
     """Control: a Mask R-CNN does not fit a Faster R-CNN, nor a RetinaNet an FCOS."""
     for source, target in (
