@@ -87,6 +87,7 @@ def _continue_download(url: str, part: Path) -> None:
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # complete already, or of another file
             part.unlink()
             raise OSError("the partial file does not fit") from error

@@ -110,7 +110,7 @@ def test_script_module_and_command_behave_the_same(call):
     """Law: the same line and exit code."""
     result = subprocess.run([sys.executable, *call], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 2
-    assert result.stderr.startswith("error: usage: Missing argument 'RUN'")
+    assert result.stderr.startswith("error: usage: Missing argument 'MODEL'")
 
 
 def test_wrong_command_line_is_reported_by_one_process(capsys, monkeypatch):

@@ -253,3 +253,13 @@ def test_settings_that_differ_from_the_weights_are_said():
     assert describe_model_changes(model, model.replace(backbone={"freeze_at": 0}, start_from="run")) is None
     changed = model.replace(head={"box": {"pool": {"aligned": True}}})
     assert describe_model_changes(model, changed) == "head.box.pool.aligned=True (was False)"
+
+
+def test_describe_command(weights_file, capsys):
+    """By hand: a published model, and a file of weights like it."""
+    assert main(["describe", NAME]) == 0
+    printed = capsys.readouterr().out
+    assert "resnet50 + fpn + rcnn" in printed and "90 of detection: person, bicycle" in printed
+    assert "short_side 800, long_side 1333" in printed and "BSD-3-Clause" in printed
+    assert main(["describe", str(weights_file), "--like", NAME]) == 0
+    assert f"from {weights_file}" in capsys.readouterr().out
