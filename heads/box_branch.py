@@ -57,7 +57,7 @@ class BoxBranchConfig(Config):
     """Initial weights of the class logits and box offsets. ``normal``: normal with standard deviations of 0.01 and
     0.001, and uniform within sqrt(3 / inputs) in the fully connected layers (detectron2). ``uniform``: uniform within
     1 / sqrt(inputs) in all of these layers, as torch initializes linear layers (torchvision). The outputs are then
-    larger, and the branch learns faster in the first few hundred steps."""
+    larger, and scores after a few hundred steps may be better (docs/learning.md)."""
     samples: int = Field(default=512, gt=0)
     """Number of proposals sampled per image for the losses."""
     positive_fraction: UnitInterval = 0.25
