@@ -65,7 +65,7 @@ def rename_detectron2_backbone(tensors: Mapping[str, Tensor]) -> Mapping[str, Te
 
 
 def _has_resnet(tensors: Mapping[str, Tensor], prefix: str) -> bool:
-    return any(f"{prefix}{name}" in tensors for name in ("stem.conv1.weight", "res2.0.conv1.weight", "conv1_w"))
+    return any(f"{prefix}{name}" in tensors for name in ("res2.0.conv1.weight", "conv1_w"))
 
 
 def _rename(name: str) -> str | None:

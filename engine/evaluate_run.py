@@ -1,7 +1,7 @@
 """Evaluate a trained model, from a run, a file, the zoo or memory, on the validation data of an experiment."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,12 +59,14 @@ def evaluate_run(
         require_keypoint_sigmas(config.evaluation, dataset)
         evaluated = evaluate(pick_task(model.head, dataset.classes), model, dataset, config)
         return {} if evaluated is None else scores_as_json(evaluated[1])
-    for name in imports:
-        import_user_code(name)
-    trained = open_model(model, like)
-    if config is None:
-        config = stored_config(trained)
-    result = evaluate_trained(trained, config, device)
+
+    def prepare() -> tuple[TrainedModel, ExperimentConfig]:
+        for name in imports:
+            import_user_code(name)
+        trained = open_model(model, like)
+        return trained, stored_config(trained) if config is None else config
+
+    result = evaluate_trained(prepare, device)
     return {} if result is None else scores_as_json(result.scores)
 
 
@@ -83,13 +85,13 @@ def config_for_data(trained: TrainedModel, config: ExperimentConfig) -> Experime
 
 
 def evaluate_trained(
-    trained: TrainedModel,
-    config: ExperimentConfig,
+    prepare: Callable[[], tuple[TrainedModel, ExperimentConfig]],
     device: torch.device | str = "auto",
     *,
     console: Console | None = None,
 ) -> ModelScores | None:
-    """Score a trained model on the ``val`` data of an experiment.
+    """Score a trained model on the ``val`` data of an experiment; ``prepare`` returns both, and its errors reach all
+    processes of a distributed evaluation.
 
     The classes of detections are matched by name if the data have other classes than the model. ``console`` shows the
     progress. In a distributed evaluation each process predicts a shard of the images; ranks other than zero get None.
@@ -98,6 +100,7 @@ def evaluate_trained(
         if console is None or not distributed.is_rank_zero:
             console = Console(quiet=True)
         with distributed.fail_together():
+            trained, config = prepare()
             model = trained.load(distributed.device)
             dataset = build_dataset(config.val.dataset, config.val.bad_data)
             head, classes = trained.inference.model.head, trained.classes

@@ -211,20 +211,24 @@ def _score_model(options: Options) -> Scored | None:
     from rich.console import Console
 
     from vertebra.configs import load_config
-    from vertebra.engine import config_for_data, evaluate_trained, stored_config
-    from vertebra.inference import import_user_code, open_model
+    from vertebra.engine import ExperimentConfig, config_for_data, evaluate_trained, stored_config
+    from vertebra.inference import TrainedModel, import_user_code, open_model
     from vertebra.structures import pick_device
 
     assert options.model is not None, "the options were checked"
+    model = options.model
     with errors_from_local_rank_zero():
         device = pick_device(options.device)
+
+    def prepare() -> tuple[TrainedModel, ExperimentConfig]:
         for name in options.imports:
             import_user_code(name)
-        trained = open_model(options.model, options.like)
+        trained = open_model(model, options.like)
         data = None if options.data is None else load_config(options.data)
         config = stored_config(trained) if data is None else config_for_data(trained, data)
-        config = _changed(config, options, FIELDS_OF_RUN)
-    scored = evaluate_trained(trained, config, device, console=Console(stderr=True))
+        return trained, _changed(config, options, FIELDS_OF_RUN)
+
+    scored = evaluate_trained(prepare, device, console=Console(stderr=True))
     if scored is None:
         return None
     step = {} if scored.step is None else {"step": scored.step}

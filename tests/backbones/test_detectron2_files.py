@@ -83,8 +83,8 @@ def test_names_of_blobs_stand_for_detectron2s():
     for blob, other in BLOBS.items():
         tensor = torch.ones(1)
         from_blob = rename_detectron2_backbone({blob: tensor, "conv1_w": tensor})
-        from_other = rename_detectron2_backbone({other: tensor, "stem.conv1.weight": tensor})
-        assert list(from_blob) == list(from_other) != [blob, "conv1_w"]
+        from_other = rename_detectron2_backbone({other: tensor, "res2.0.conv1.weight": tensor})
+        assert next(iter(from_blob)) == next(iter(from_other)) not in (blob, other)
 
 
 def test_names_are_those_of_detectron2s_conversion():
