@@ -37,7 +37,14 @@ from .test_architecture import MAY_IMPORT
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-SOURCES = [path for path in sorted(ROOT.rglob("*")) if path.suffix in (".py", ".md", ".toml") and path.is_file()]
+SOURCES = [
+    path
+    for path in sorted(ROOT.rglob("*"))
+    if path.suffix in (".py", ".md", ".toml")
+    and path.is_file()
+    and not any(part == "site-packages" or part.startswith(".") for part in path.relative_to(ROOT).parts)
+]
+"""The files of the project, without those of a virtual environment in its folder."""
 
 CONFIGS = {
     config.__name__: config
