@@ -31,7 +31,9 @@ DETECTORS = (
 )
 SEGMENTERS = ("deeplabv3_resnet50", "deeplabv3_resnet101", "fcn_resnet50", "fcn_resnet101")
 SMALL, LARGE = [(288, 352)], [(800, 1333)]
-BOX_TOLERANCE, SCORE_TOLERANCE = 1e-3, 1e-5
+BOX_TOLERANCE, SCORE_TOLERANCE = 1e-3, 2e-5
+"""Pixels, and differences of probabilities. The rounding of float32 grows through the network: the features of both
+sides are equally far from those of torchvision in float64."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def assert_same_detections(ours: Detections, theirs: dict[str, Tensor], first_la
     """Assert that both sides have the same detections; the order of two near ties may differ."""
     assert len(ours) == len(theirs["boxes"]) >= (50 if ours.keypoints is not None else 100)  # one class, many overlaps
     distances, rows = matched_rows(ours, theirs, first_label)
-    assert distances.max() < BOX_TOLERANCE
+    assert distances.max() < max(BOX_TOLERANCE, 2e-6 * theirs["boxes"].max().item())
     assert len(set(rows.tolist())) == len(rows)
     torch.testing.assert_close(ours.scores, theirs["scores"][rows], atol=SCORE_TOLERANCE, rtol=0)
     if ours.masks is not None:
