@@ -17,6 +17,9 @@ from torch import Tensor
 
 _NUMBERS = re.compile(r"[biuf][1248]")
 _BYTE_ORDERS = ("<", ">", "=", "|")
+_DAMAGED = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError)
+_DAMAGED += (TypeError, ValueError)
+"""The errors that reading a damaged pickle raises."""
 
 
 class PickleError(ValueError):
@@ -33,9 +36,7 @@ def read_pickle(path: Path) -> Any:
             return _to_tensors(_Reader(file, encoding="latin1").load())  # Python 2 wrote bytes as such a text
         except PickleError:
             raise
-        except (pickle.UnpicklingError, EOFError, OverflowError, MemoryError) as error:
-            raise PickleError(f"the pickle is damaged: {error}") from None
-        except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except _DAMAGED as error:
             raise PickleError(f"the pickle is damaged: {error}") from None
 
 
@@ -142,7 +143,7 @@ _STAND_INS: Mapping[str, Callable[..., Any]] = {
         )
     },
 }
-"""What a pickle gets for the names that it may use; it calls these functions of this file instead of numpy's."""
+"""The functions that a pickle calls in place of numpy's and Python's, by the names of those; others are refused."""
 
 
 def _to_tensors(value: Any) -> Any:

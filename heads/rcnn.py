@@ -30,7 +30,8 @@ class RCNNConfig(HeadConfig, LearnsMasks, LearnsKeypoints):
     """Further box branches, each of which refines the boxes of the previous one: Cascade R-CNN (1712.00726). Their
     sampling fields are not used, and detections are selected by the last one's fields."""
     cascade_scores: Literal["probabilities", "logits"] = "probabilities"
-    """What is averaged over the stages of a cascade to give the scores of detections. MMDetection: ``logits``."""
+    """Average the class ``probabilities`` of the stages of a cascade to get the scores of detections (detectron2), or
+    average the class ``logits``, whose softmax gives the scores (MMDetection)."""
     mask: MaskBranchConfig | None = None
     """The mask branch of Mask R-CNN. None: Faster R-CNN."""
     keypoint: KeypointBranchConfig | None = None

@@ -113,7 +113,7 @@ def test_msras_weights_load_in_caffe_style(tmp_path):
 
 
 def test_msras_weights_are_refused_in_pytorch_style(tmp_path):
-    """By hand: the stride of MSRA's ResNets is known, and the message says how to build the backbone."""
+    """By hand: R-50.pkl is refused by a ResNet of PyTorch's style; the message says to build one of Caffe's style."""
     file = write(tmp_path / "R-26.pkl", caffe2_names(backbone(style="caffe").state_dict()))
     with pytest.raises(CheckpointError, match=r"R-26\.pkl: .*style='caffe'.*: build it with style='caffe'"):
         build(weights=file)
@@ -138,7 +138,7 @@ def test_group_norms_of_fair_load(tmp_path):
 
 
 def test_torchvisions_weights_in_detectron2s_format_load(tmp_path):
-    """By hand: the file names its author, so that it gets RGB pixels and PyTorch's style."""
+    """By hand: a pickle that states torchvision as its author gives a backbone RGB pixels and PyTorch's style."""
     source = backbone()
     tensors = detectron2_names(source.state_dict() | {"fc.weight": torch.ones(10, 512)})
     assert "res2.0.shortcut.norm.running_var" in tensors
@@ -152,7 +152,7 @@ def test_torchvisions_weights_in_detectron2s_format_load(tmp_path):
 
 @pytest.mark.parametrize("ending", ["pkl", "pth"])
 def test_backbone_of_a_detector_loads(ending, tmp_path):
-    """By hand: of a model trained with detectron2, the neck and the heads are left out and counted."""
+    """By hand: a file of a complete detector of detectron2 loads the backbone, and the report counts the other tensors."""
     source = backbone(style="caffe")
     tensors = {f"backbone.bottom_up.{name}": tensor for name, tensor in detectron2_names(source.state_dict()).items()}
     tensors |= {"backbone.fpn_lateral2.weight": torch.ones(1), "roi_heads.box_head.fc1.weight": torch.ones(1)}
@@ -170,7 +170,7 @@ def test_backbone_of_a_detector_loads(ending, tmp_path):
 
 
 def test_fused_norms_of_the_first_detectron_load(tmp_path):
-    """By hand: a norm that is fused to a scale and a shift gets a mean of 0 and a variance of 1."""
+    """By hand: Caffe2's fused norm (scale and shift) becomes a frozen norm with mean 0 and variance 1."""
     blobs = caffe2_names(backbone(style="caffe").state_dict())
     fused = {name: tensor for name, tensor in blobs.items() if not name.endswith(("_rm", "_riv"))}
     file = write(tmp_path / "R-26.pkl", fused)

@@ -127,7 +127,7 @@ OTHER_ARRAYS = {
 
 @pytest.mark.parametrize("array", OTHER_ARRAYS.values(), ids=OTHER_ARRAYS)
 def test_arrays_of_other_things_than_numbers_are_refused(array, tmp_path):
-    """By hand: the message names the type of the array."""
+    """By hand: arrays of texts, dates or structures are refused, and the message names their type."""
     file = tmp_path / "array.pkl"
     file.write_bytes(pickle.dumps(array))
     with pytest.raises(PickleError, match=r"an array of type '\w+': only arrays of numbers are read"):

@@ -276,6 +276,6 @@ def test_stem_is_a_level_if_it_is_requested(name):
     [("resnet18", ("c1",), "c1 alone has no stage"), ("cifar_resnet20", ("c0", "c1", "c9"), "has levels c0, c1, c2")],
 )
 def test_stem_alone_and_unknown_levels_are_refused(name, levels, message):
-    """By hand: exit code 2."""
+    """By hand: a ResNet cannot return c1 alone, or a level that it lacks; UsageError (exit code 2) names its levels."""
     with pytest.raises(UsageError, match=message):
         create_backbone(name, levels=levels)
