@@ -152,7 +152,7 @@ def test_torchvisions_weights_in_detectron2s_format_load(tmp_path):
 
 @pytest.mark.parametrize("ending", ["pkl", "pth"])
 def test_backbone_of_a_detector_loads(ending, tmp_path):
-    """By hand: a file of a complete detector of detectron2 loads the backbone, and the report counts the other tensors."""
+    """By hand: of a complete detector of detectron2 the backbone is loaded, and the report counts the rest."""
     source = backbone(style="caffe")
     tensors = {f"backbone.bottom_up.{name}": tensor for name, tensor in detectron2_names(source.state_dict()).items()}
     tensors |= {"backbone.fpn_lateral2.weight": torch.ones(1), "roi_heads.box_head.fc1.weight": torch.ones(1)}
