@@ -9,9 +9,11 @@ import pickle
 import pytest
 import torch
 from torch import Tensor
-from torchvision.models import get_model_builder, get_model_weights
+from torchvision.models import WeightsEnum, get_model_builder, get_model_weights
+from torchvision.ops import FrozenBatchNorm2d
 
 from vertebra.models import build_model
+from vertebra.models.keys import KeyMap, Rule
 from vertebra.models.zoo import find_published, list_published, load_tensors
 from vertebra.ops import paste_masks
 from vertebra.structures import CheckpointError, Detections, InputConfig, UsageError
@@ -251,3 +253,35 @@ def test_unknown_names_get_a_suggestion(name, message):
     """By hand: docs/faults.md, an unknown published model."""
     with pytest.raises(UsageError, match=message):
         find_published(name)
+
+
+@pytest.mark.parametrize("entry", DETECTORS)
+def test_epsilon_of_the_norms_is_torchvisions(entry, monkeypatch):
+    """Oracle: torchvision's builder with its default weights, which changes the epsilon of its norms for some of them;
+    random weights take the place of the file."""
+    builder = get_model_builder(entry)
+    state_dict = builder(weights=None, weights_backbone=None).state_dict()
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda self, *args, **options: state_dict)
+    model = builder(weights="DEFAULT")
+    norms = (torch.nn.BatchNorm2d, FrozenBatchNorm2d)
+    found = {module.eps for module in model.backbone.body.modules() if isinstance(module, norms)}
+    assert found == {find_published(f"torchvision/{entry}")[0].model.backbone.norm_eps}
+
+
+def test_numbers_in_names_are_translated_both_ways():
+    """By hand: ``{3i+1}`` stands for 1, 4, 7, ...; a number that it cannot stand for matches no rule."""
+    keys = KeyMap("a model", [Rule("tower.{i}.norm.", "conv.{3i+1}."), Rule("level.c{i+2}.", "blocks.{i}.")])
+    tensor = torch.zeros(1)
+    assert list(keys.to_vertebra({"conv.7.weight": tensor, "blocks.0.bias": tensor})) == [
+        "tower.2.norm.weight",
+        "level.c2.bias",
+    ]
+    assert list(keys.from_vertebra({"tower.2.norm.weight": tensor, "level.c5.bias": tensor})) == [
+        "conv.7.weight",
+        "blocks.3.bias",
+    ]
+    for name in ("conv.5.weight", "conv.0.weight"):
+        with pytest.raises(CheckpointError, match=f"{name} is not a tensor of a model"):
+            keys.to_vertebra({name: tensor})
+    with pytest.raises(CheckpointError, match=r"level\.c1\.bias is not a tensor of a model"):
+        keys.from_vertebra({"level.c1.bias": tensor})

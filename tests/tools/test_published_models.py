@@ -1,5 +1,6 @@
 """Published models in the commands and in Python, with a stand-in for torchvision's file of weights."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -263,3 +264,17 @@ def test_describe_command(weights_file, capsys):
     assert "short_side 800, long_side 1333" in printed and "BSD-3-Clause" in printed
     assert main(["describe", str(weights_file), "--like", NAME]) == 0
     assert f"from {weights_file}" in capsys.readouterr().out
+
+
+def test_failed_conversion_leaves_no_file(weights_file, tmp_path, monkeypatch, capsys):
+    """By hand: the disk is full while the file is written: exit code 4, and the folder stays empty."""
+
+    def write_half(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", write_half)
+    arguments = ["convert", str(weights_file), str(tmp_path / "out.pth"), "--from", NAME, "--to", NAME]
+    assert main(arguments) == 4
+    assert "free some space" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
