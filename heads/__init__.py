@@ -6,6 +6,7 @@ Importing this package registers the built-in heads in ``HEADS``.
 from .arcface import COSFACE, ArcFaceConfig, ArcFaceHead, add_margin
 from .base import (
     HEADS,
+    DetectionHead,
     Head,
     HeadConfig,
     LearnsKeypoints,
@@ -36,7 +37,7 @@ from .panoptic_fpn import PanopticFPNConfig, PanopticFPNHead
 from .point_head import PointHead, PointHeadConfig
 from .point_rend import PointRendBranch, PointRendBranchConfig
 from .rcnn import CASCADE, RCNNConfig, RCNNHead
-from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionPooler, RegionSamples
+from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionPooler, RegionRows, RegionSamples
 from .retinanet import RetinaNetConfig, RetinaNetHead
 from .rpn import RPN, RPNConfig, proposal_recall
 from .semantic import (
@@ -116,6 +117,7 @@ __all__ = [
     "DeepLabConfig",
     "DeepLabHead",
     "DenseSelectionConfig",
+    "DetectionHead",
     "FCNConfig",
     "FCNHead",
     "FCOSConfig",
@@ -146,6 +148,7 @@ __all__ = [
     "RegionBranch",
     "RegionBranchConfig",
     "RegionPooler",
+    "RegionRows",
     "RegionSamples",
     "RetinaNetConfig",
     "RetinaNetHead",

@@ -6,7 +6,19 @@ from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from ..structures import FeatureInfo, Features, Images, MaskFormat, PartConfig, Registry, UsageError
+from ..ops import PaddedTargets, pad_targets
+from ..structures import (
+    Detections,
+    FeatureInfo,
+    Features,
+    Images,
+    Instances,
+    MaskFormat,
+    PartConfig,
+    Registry,
+    UsageError,
+    check_targets,
+)
 
 Target = TypeVar("Target")
 Prediction = TypeVar("Prediction")
@@ -85,6 +97,27 @@ class Head(nn.Module, ABC, Generic[Target, Prediction]):
     @abstractmethod
     def predict(self, features: Features, images: Images) -> list[Prediction]:
         """Return one prediction per image, in pixel coordinates of the given images."""
+
+
+class DetectionHead(Head[Instances, Detections]):
+    """Base class of heads that detect objects, whose losses are computed for all images together."""
+
+    task: ClassVar[str] = "detection"
+
+    num_classes: int
+
+    def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
+        """Check and pad the targets, and return :meth:`padded_loss`."""
+        check_targets(targets, images, self.num_classes)
+        return self.padded_loss(features, images, pad_targets(targets, images))
+
+    @abstractmethod
+    def padded_loss(self, features: Features, images: Images, targets: PaddedTargets) -> dict[str, Tensor]:
+        """Compute losses and metrics as in :meth:`loss`, from targets that are checked and padded.
+
+        Compile this method rather than ``loss``: its shapes depend on the config and on the shapes of the arguments
+        only.
+        """
 
 
 HEADS: Registry[Head] = Registry("head")

@@ -5,7 +5,7 @@
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -18,8 +18,10 @@ from ..ops import (
     IGNORED,
     NO_CANDIDATE,
     POSITIVE,
+    Match,
     NormKind,
     PaddedDetections,
+    PaddedTargets,
     RoIAlignConfig,
     all_reduce_mean,
     assign_boxes,
@@ -31,13 +33,12 @@ from ..ops import (
     sample_labels,
     select_detections,
     shorter_sides,
-    take_targets,
     top_class_scores,
-    uniform_from_seed,
+    uniform_from_seeds,
 )
-from ..structures import Config, FeatureInfo, Features, Images, Instances, NonNegative, UnitInterval
+from ..structures import Config, FeatureInfo, Features, Images, NonNegative, UnitInterval
 from .class_rows import ClassRows
-from .regions import Proposals, RegionPooler, RegionSamples, region_convolutions, values_of_labels
+from .regions import Proposals, RegionPooler, RegionRows, RegionSamples, region_convolutions, values_of_labels
 
 
 class BoxBranchConfig(Config):
@@ -132,75 +133,59 @@ class BoxBranch(nn.Module):
             for layer in (*layers, self.class_logits, self.box_offsets):
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Features, boxes: Float[Tensor, "b r 4"]) -> BoxOutput:
-        """Compute the class logits and box offsets of every region."""
-        hidden = self.convolutions(self.pool(features, boxes)).flatten(1)
+    def forward(self, features: Features, proposals: Proposals) -> BoxOutput:
+        """Compute the class logits and box offsets of every proposal."""
+        rows = RegionRows(proposals.valid)
+        hidden = self.pool(features, rows.images, rows.take(proposals.boxes))
+        hidden = self.convolutions(hidden).flatten(1)
         for layer in self.fc:
             hidden = F.relu(layer(hidden))
-        logits = self.class_logits(hidden).float().unflatten(0, boxes.shape[:2])
-        offsets = self.box_offsets(hidden).float().unflatten(1, (-1, 4)).unflatten(0, boxes.shape[:2])
+        logits, offsets = self.class_logits(hidden).float(), self.box_offsets(hidden).float().unflatten(1, (-1, 4))
         if self.config.background == "first":
-            logits = logits.roll(-1, dims=2)
-            offsets = offsets if self.config.class_agnostic else offsets[:, :, 1:]
-        return BoxOutput(logits, offsets)
+            logits = logits.roll(-1, dims=1)
+            offsets = offsets if self.config.class_agnostic else offsets[:, 1:]
+        return BoxOutput(rows.pad(logits), rows.pad(offsets))
 
     @torch.no_grad()
-    def sample(self, proposals: Proposals, targets: Sequence[Instances]) -> RegionSamples:
+    def sample(self, proposals: Proposals, targets: PaddedTargets) -> RegionSamples:
         """Sample the proposals for the losses; ground-truth boxes are added to the candidates, as in Fast R-CNN."""
-        max_objects = max(map(len, targets))
-        seeds = draw_image_seeds(len(targets), proposals.boxes.device)
-        rows = []
-        for boxes, valid, target, seed in zip(*proposals, targets, seeds, strict=True):
-            # Padded to the image with the most objects, so that all images have the same number of candidates.
-            padding = boxes.new_zeros(max_objects - len(target), 4)
-            candidates = torch.cat([boxes, target.boxes, padding])
-            usable = torch.cat([valid, valid.new_ones(len(target)), valid.new_zeros(len(padding))])
-            rows.append(self._sample_image(candidates, usable, target, seed))
-        return RegionSamples(*(torch.stack(column) for column in zip(*rows, strict=True)))
-
-    def _sample_image(
-        self, candidates: Float[Tensor, "n 4"], usable: Bool[Tensor, " n"], target: Instances, seed: Int64[Tensor, ""]
-    ) -> RegionSamples:
-        """Sample the proposals of one image; the tensors of the result have no batch dimension."""
         config = self.config
-        thresholds = (config.match_threshold, config.match_threshold)
-        match = assign_boxes(candidates, target, thresholds, ignore_coverage=config.ignore_coverage)
+        candidates = torch.cat([proposals.boxes, targets.boxes], dim=1)
+        usable = torch.cat([proposals.valid, targets.valid], dim=1)
+        match = self._match(candidates, targets)
         labels = torch.where(usable, match.labels, IGNORED)
-        keys = uniform_from_seed(seed, len(candidates))
+        keys = uniform_from_seeds(draw_image_seeds(len(labels), labels.device), labels.shape[1])
         sample = sample_labels(labels, config.samples, config.positive_fraction, keys)
-        indices = sample.indices
-        return self._targets_of(
-            candidates[indices], match.target_indices[indices], sample.positive, sample.valid, target
-        )
+        target_indices = match.target_indices.gather(1, sample.indices)
+        boxes = gather_rows(candidates, sample.indices)
+        return self._samples_of(Proposals(boxes, sample.valid), target_indices, sample.positive, targets)
 
     @torch.no_grad()
-    def relabel(self, proposals: Proposals, targets: Sequence[Instances]) -> RegionSamples:
+    def relabel(self, proposals: Proposals, targets: PaddedTargets) -> RegionSamples:
         """Match all proposals to objects, without sampling, as the later stages of a cascade do."""
-        thresholds = (self.config.match_threshold, self.config.match_threshold)
-        rows = []
-        for boxes, valid, target in zip(*proposals, targets, strict=True):
-            match = assign_boxes(boxes, target, thresholds, ignore_coverage=self.config.ignore_coverage)
-            labels = torch.where(valid, match.labels, IGNORED)
-            rows.append(self._targets_of(boxes, match.target_indices, labels == POSITIVE, labels != IGNORED, target))
-        return RegionSamples(*(torch.stack(column) for column in zip(*rows, strict=True)))
+        match = self._match(proposals.boxes, targets)
+        labels = torch.where(proposals.valid, match.labels, IGNORED)
+        proposals = proposals._replace(valid=labels != IGNORED)
+        return self._samples_of(proposals, match.target_indices, labels == POSITIVE, targets)
 
-    def _targets_of(
+    def _match(self, boxes: Float[Tensor, "b n 4"], targets: PaddedTargets) -> Match:
+        thresholds = (self.config.match_threshold, self.config.match_threshold)
+        return assign_boxes(boxes, targets, thresholds, ignore_coverage=self.config.ignore_coverage)
+
+    def _samples_of(
         self,
-        boxes: Float[Tensor, "n 4"],
-        target_indices: Int64[Tensor, " n"],
-        positive: Bool[Tensor, " n"],
-        valid: Bool[Tensor, " n"],
-        target: Instances,
+        proposals: Proposals,
+        target_indices: Int64[Tensor, "b s"],
+        positive: Bool[Tensor, "b s"],
+        targets: PaddedTargets,
     ) -> RegionSamples:
-        """Return the regions of one image with the class and box of their objects; no tensor has a batch dimension."""
-        background = torch.full_like(target_indices, self.num_classes)
-        classes = take_targets(target.labels, target_indices, default=background)
-        target_boxes = take_targets(target.boxes, target_indices, default=boxes)
+        """Return the proposals with the class and the box of their objects."""
+        classes, target_boxes = targets.labels.gather(1, target_indices), gather_rows(targets.boxes, target_indices)
         return RegionSamples(
-            boxes=boxes,
-            valid=valid,
-            labels=torch.where(positive, classes, background),
-            target_boxes=torch.where(positive[:, None], target_boxes, boxes),
+            boxes=proposals.boxes,
+            valid=proposals.valid,
+            labels=torch.where(positive, classes, self.num_classes),
+            target_boxes=torch.where(positive[:, :, None], target_boxes, proposals.boxes),
             target_indices=target_indices,
         )
 

@@ -18,6 +18,7 @@ from ..ops import (
     Match,
     NormKind,
     PaddedDetections,
+    PaddedTargets,
     clip_boxes,
     conv_block,
     gather_rows,
@@ -25,10 +26,9 @@ from ..ops import (
     norm_layer,
     select_detections,
     shorter_sides,
-    take_targets,
     top_class_scores,
 )
-from ..structures import Config, FeatureInfo, Features, Instances, NonNegative, UnitInterval
+from ..structures import Config, FeatureInfo, Features, NonNegative, UnitInterval
 from .base import require_equal_channels, require_levels
 from .regions import LEVELS
 
@@ -173,32 +173,35 @@ def _clip_selected(detections: PaddedDetections, sizes: Int64[Tensor, "b 2"]) ->
 
 
 class PointTargets(NamedTuple):
-    """The object that is assigned to each point of an image."""
+    """The object that is assigned to each point of every image."""
 
-    known: Bool[Tensor, " n"]
+    known: Bool[Tensor, "b n"]
     """False for points that are ignored, because an ignore region covers them."""
-    positive: Bool[Tensor, " n"]
-    labels: Int64[Tensor, " n"]
+    positive: Bool[Tensor, "b n"]
+    labels: Int64[Tensor, "b n"]
     """The class of the assigned object; arbitrary for a point that is not positive."""
-    boxes: Float[Tensor, "n 4"]
+    boxes: Float[Tensor, "b n 4"]
     """The box of the assigned object; arbitrary for a point that is not positive."""
 
 
 def point_targets(
-    match: Match, points: Float[Tensor, "n 2"], strides: Float[Tensor, " n"], target: Instances, ignore_coverage: float
+    match: Match,
+    points: Float[Tensor, "n 2"],
+    strides: Float[Tensor, " n"],
+    targets: PaddedTargets,
+    ignore_coverage: float,
 ) -> PointTargets:
-    """Return the targets of the points of one image, given the objects that ``match`` assigns to them.
+    """Return the targets of points, given the objects that ``match`` assigns to them.
 
     The cell of a point is the square around it whose sides are its stride. A negative point is ignored if at least the
     fraction ``ignore_coverage`` of its cell is inside an ignore region.
     """
-    cells = squares_around(points, strides)
-    labels = ignore_regions(match.labels, cells, target.ignored, ignore_coverage)
+    labels = ignore_regions(match.labels, squares_around(points, strides), targets.ignored, ignore_coverage)
     return PointTargets(
         labels != IGNORED,
         labels == POSITIVE,
-        take_targets(target.labels, match.target_indices, default=match.target_indices),
-        take_targets(target.boxes, match.target_indices, default=cells),
+        targets.labels.gather(1, match.target_indices),
+        gather_rows(targets.boxes, match.target_indices),
     )
 
 

@@ -5,7 +5,7 @@ The improvements of the journal version are the defaults: center sampling, GIoU,
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 from ..ops import (
     NormKind,
     PaddedDetections,
+    PaddedTargets,
     StrideRule,
     all_reduce_mean,
     decode_distances,
@@ -29,8 +30,8 @@ from ..ops import (
     match_points,
     paired_iou,
 )
-from ..structures import Detections, FeatureInfo, Features, Images, Instances, NonNegative, UnitInterval, check_targets
-from .base import HEADS, Head, HeadConfig, require_classes
+from ..structures import Detections, FeatureInfo, Features, Images, NonNegative, UnitInterval
+from .base import HEADS, DetectionHead, HeadConfig, require_classes
 from .class_rows import ClassRows
 from .dense import (
     DenseSelectionConfig,
@@ -122,10 +123,8 @@ class FCOSLevel(NamedTuple):
 
 
 @HEADS.register("fcos", FCOSConfig)
-class FCOSHead(Head[Instances, Detections]):
+class FCOSHead(DetectionHead):
     """Pyramid -> boxes with a class and a score, without anchors."""
-
-    task: ClassVar[str] = "detection"
 
     def __init__(
         self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: FCOSConfig = FCOSConfig()
@@ -170,21 +169,19 @@ class FCOSHead(Head[Instances, Detections]):
             )
         return outputs
 
-    def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
+    def padded_loss(self, features: Features, images: Images, targets: PaddedTargets) -> dict[str, Tensor]:
         """Return ``loss_class``, the focal loss of every point and class, ``loss_box`` (GIoU) and ``loss_quality``.
 
         All are divided by the number of positive points in the step; the last two are of positive points. To watch:
         ``positives``, the positive points per image.
         """
-        check_targets(targets, images, self.num_classes)
         levels = self(features, images)
         points = torch.cat([level.points for level in levels])
         logits, distances, quality = (
             torch.cat(column, dim=1)
             for column in zip(*((level.logits, level.distances, level.quality) for level in levels), strict=True)
         )
-        rows = [self._assign(levels, target) for target in targets]
-        truth = PointTargets(*(torch.stack(column) for column in zip(*rows, strict=True)))
+        truth = self._assign(levels, targets)
         positive = truth.positive
         classes = torch.zeros_like(logits).scatter(2, truth.labels[:, :, None], positive[:, :, None].to(logits.dtype))
         focal = sigmoid_focal_loss(logits, classes, self.config.focal_alpha, self.config.focal_gamma).sum(dim=2)
@@ -200,18 +197,19 @@ class FCOSHead(Head[Instances, Detections]):
         }
 
     @torch.no_grad()
-    def _assign(self, levels: Sequence[FCOSLevel], target: Instances) -> PointTargets:
-        """Assign the objects of one image to points."""
+    def _assign(self, levels: Sequence[FCOSLevel], targets: PaddedTargets) -> PointTargets:
+        """Assign the objects of each image to points."""
         config, counts = self.config, [len(level.points) for level in levels]
         points = torch.cat([level.points for level in levels])
         strides = self.levels.strides_of_points([level.points for level in levels])
         if config.assign == "statistics":
-            match = match_by_statistics(squares_around(points, ANCHOR_STRIDES * strides), target.boxes, counts)
+            squares = squares_around(points, ANCHOR_STRIDES * strides)
+            match = match_by_statistics(squares, targets.boxes, targets.valid, counts)
         else:
             limits = points.new_tensor(SIZE_RANGE) * strides[:, None]
             limits[: counts[0], 0], limits[-counts[-1] :, 1] = 0, torch.inf
-            match = match_points(points, target.boxes, strides, limits, config.center_radius)
-        return point_targets(match, points, strides, target, config.ignore_coverage)
+            match = match_points(points, targets.boxes, targets.valid, strides, limits, config.center_radius)
+        return point_targets(match, points, strides, targets, config.ignore_coverage)
 
     def _expected_quality(
         self, points: Float[Tensor, "n 2"], boxes: Float[Tensor, "b n 4"], truth: PointTargets

@@ -1,35 +1,38 @@
 """The keypoint branch of Keypoint R-CNN: RoIAlign, convolutions, and a heatmap per keypoint (1703.06870 section 5)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from ..ops import (
     DecodingRule,
     NormKind,
+    PaddedDetections,
+    PaddedTargets,
     RoIAlignConfig,
     all_reduce_mean,
     decode_keypoints,
     encode_keypoints,
+    gather_rows,
     heatmap_scores,
-    take_targets,
 )
-from ..structures import COCO_KEYPOINTS, Detections, FeatureInfo, Features, Instances, NonNegative
+from ..structures import COCO_KEYPOINTS, Detections, FeatureInfo, Features, NonNegative
 from .class_rows import ClassRows
 from .regions import (
     RegionBranch,
     RegionBranchConfig,
     RegionPooler,
+    RegionRows,
     RegionSamples,
     initialize_convolutions,
+    positive_regions,
     region_convolutions,
-    repeat_positives,
 )
 
 
@@ -57,9 +60,6 @@ class KeypointBranchConfig(RegionBranchConfig):
     score: Literal["probability", "logit"] = "probability"
     """The score of a keypoint: the maximum of its heatmap after the softmax (``probability``, as in detectron2) or
     before it (``logit``, as in torchvision)."""
-    fixed_rows: bool = False
-    """Compute the maximum number of positive samples for every image, so that shapes are fixed for compilation; see
-    ``MaskBranchConfig.fixed_rows``."""
 
     @field_validator("names")
     @classmethod
@@ -95,23 +95,24 @@ class KeypointBranch(RegionBranch):
         self.class_rows = {"heatmaps": ClassRows(names=config.names, transposed=True)}
         initialize_convolutions(self.heatmaps)
 
-    def forward(self, features: Features, boxes: Float[Tensor, "b r 4"]) -> Float[Tensor, "b r k s s"]:
+    def forward(
+        self, features: Features, valid: Bool[Tensor, "b r"], boxes: Float[Tensor, "b r 4"]
+    ) -> Float[Tensor, "b r k s s"]:
         """Return the logits of each keypoint's heatmap over each region."""
-        heatmaps = self.heatmaps(self.convolutions(self.pool(features, boxes))).float()
-        heatmaps = F.interpolate(heatmaps, scale_factor=2.0, mode="bilinear", align_corners=False)
-        return heatmaps.unflatten(0, boxes.shape[:2])
+        rows = RegionRows(valid)
+        hidden = self.convolutions(self.pool(features, rows.images, rows.take(boxes)))
+        heatmaps = self.heatmaps(hidden).float()
+        return rows.pad(F.interpolate(heatmaps, scale_factor=2.0, mode="bilinear", align_corners=False))
 
-    def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
+    def loss(self, features: Features, samples: RegionSamples, targets: PaddedTargets) -> dict[str, Tensor]:
         """Compute ``loss_keypoint``: the cross-entropy over the cells of the heatmap of each labeled keypoint.
 
         Keypoints that are unlabeled or outside their region are ignored. The loss is 0 if none is left.
         """
         capacity = samples.valid.numel() * len(self.config.names)
-        samples = repeat_positives(samples, self.num_classes, self.config.fixed_rows)
-        heatmaps = self(features, samples.boxes)
-        keypoints = torch.stack(
-            [self._keypoints_of(*image) for image in zip(samples.target_indices, targets, strict=True)]
-        )
+        samples = positive_regions(samples, self.num_classes)
+        heatmaps = self(features, samples.valid, samples.boxes)
+        keypoints = gather_rows(self._keypoints(targets), samples.target_indices)
         cells, found = encode_keypoints(keypoints, samples.boxes, heatmaps.shape[-1])
         counted = found & samples.valid[..., None]
         errors = F.cross_entropy(heatmaps.flatten(3).flatten(0, 2), cells.flatten(), reduction="none")
@@ -120,11 +121,9 @@ class KeypointBranch(RegionBranch):
             return {"loss_keypoint": total / capacity}
         return {"loss_keypoint": total / all_reduce_mean(counted.sum().float()).clamp(min=1)}
 
-    def predict(
-        self, features: Features, boxes: Float[Tensor, "b r 4"], labels: Int64[Tensor, "b r"]
-    ) -> Float[Tensor, "b r k s s"]:
-        """Return the logits of each keypoint's heatmap over each region."""
-        return self(features, boxes)
+    def predict(self, features: Features, detections: PaddedDetections) -> Float[Tensor, "b r k s s"]:
+        """Return the logits of each keypoint's heatmap over each detection."""
+        return self(features, detections.valid, detections.boxes)
 
     def attach(self, detections: Detections, values: Float[Tensor, "n k s s"], size: tuple[int, int]) -> Detections:
         """Return the detections with their keypoints, located on the heatmaps in ``values``."""
@@ -132,10 +131,10 @@ class KeypointBranch(RegionBranch):
         scores = maxima if self.config.score == "logit" else heatmap_scores(values, maxima)
         return replace(detections, keypoints=torch.cat([points, scores[..., None]], dim=2))
 
-    def _keypoints_of(self, target_indices: Int64[Tensor, " r"], target: Instances) -> Float[Tensor, "r k 3"]:
-        """Return the keypoints of each sample's object; unlabeled ones if the image has no objects."""
-        keypoints, count = target.keypoints, len(self.config.names)
-        if keypoints is None or keypoints.shape[1] != count:
-            given = "none" if keypoints is None else f"{keypoints.shape[1]}"
+    def _keypoints(self, targets: PaddedTargets) -> Float[Tensor, "b m k 3"]:
+        """Return the keypoints of the objects; raise ValueError if they have none or another number."""
+        keypoints, count = targets.keypoints, len(self.config.names)
+        if keypoints is None or keypoints.shape[2] != count:
+            given = "none" if keypoints is None else f"{keypoints.shape[2]}"
             raise ValueError(f"a keypoint branch needs targets with {count} keypoints per object; these have {given}")
-        return take_targets(keypoints, target_indices, keypoints.new_zeros(len(target_indices), count, 3))
+        return keypoints

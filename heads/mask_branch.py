@@ -1,6 +1,6 @@
 """The mask branch of Mask R-CNN: RoIAlign, convolutions, and a low-resolution mask per class (1703.06870 section 3)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -11,12 +11,18 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from ..ops import NormKind, RoIAlignConfig, all_reduce_mean, rasterize_polygon_masks
+from ..ops import (
+    NormKind,
+    PaddedDetections,
+    PaddedTargets,
+    RoIAlignConfig,
+    all_reduce_mean,
+    rasterize_polygon_masks,
+)
 from ..structures import (
     Detections,
     FeatureInfo,
     Features,
-    Instances,
     MaskFormat,
     PasteRule,
     PolygonMasks,
@@ -27,10 +33,11 @@ from .regions import (
     RegionBranch,
     RegionBranchConfig,
     RegionPooler,
+    RegionRows,
     RegionSamples,
     initialize_convolutions,
+    positive_regions,
     region_convolutions,
-    repeat_positives,
     values_of_labels,
 )
 
@@ -53,10 +60,6 @@ class MaskBranchConfig(RegionBranchConfig):
     (detectron2 with bitmaps); ``soft``: RoIAlign without alignment and threshold (torchvision); ``polygons``: whether
     the center of each cell is inside the polygons, at full resolution (detectron2's default), which needs a data set
     with ``mask_format="polygons"``."""
-    fixed_rows: bool = False
-    """Compute the maximum number of positive masks for every image, so that shapes are fixed for compilation. False:
-    compute as many as the image with the most positives has, which copies one number from the device, as other
-    implementations do."""
     paste: PasteRule = "centers"
     """How predicted masks are pasted into the image; torchvision: ``padded``."""
 
@@ -92,56 +95,57 @@ class MaskBranch(RegionBranch):
         nn.init.zeros_(self.logits.get_parameter("bias"))
 
     def forward(
-        self, features: Features, boxes: Float[Tensor, "b r 4"], labels: Int64[Tensor, "b r"]
+        self,
+        features: Features,
+        valid: Bool[Tensor, "b r"],
+        boxes: Float[Tensor, "b r 4"],
+        labels: Int64[Tensor, "b r"],
     ) -> Float[Tensor, "b r s s"]:
         """Return the mask logits of each region, from the channel of its label."""
-        hidden = self.convolutions(self.pool(features, boxes))
+        rows = RegionRows(valid)
+        hidden = self.convolutions(self.pool(features, rows.images, rows.take(boxes)))
         logits = self.logits(F.relu(self.deconvolution(hidden))).float()
-        return values_of_labels(logits.unflatten(0, boxes.shape[:2]), labels)
+        return rows.pad(values_of_labels(logits[None], rows.take(labels)[None])[0])
 
-    def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
+    def loss(self, features: Features, samples: RegionSamples, targets: PaddedTargets) -> dict[str, Tensor]:
         """Compute ``loss_mask``: the mean binary cross-entropy over the mask cells of positive samples.
 
         Samples whose object has an empty mask are ignored. Without positives the loss is 0.
         """
-        samples = repeat_positives(samples, self.num_classes, self.config.fixed_rows)
-        logits = self(features, samples.boxes, samples.labels)
+        samples = positive_regions(samples, self.num_classes)
+        logits = self(features, samples.valid, samples.boxes, samples.labels)
         with torch.no_grad():
-            rows = [
-                self._mask_targets(*image) for image in zip(samples.boxes, samples.target_indices, targets, strict=True)
-            ]
-            mask_targets, has_mask = (torch.stack(column) for column in zip(*rows, strict=True))
+            mask_targets, has_mask = self._mask_targets(samples, targets)
         counted = samples.valid & has_mask
         errors = F.binary_cross_entropy_with_logits(logits, mask_targets, reduction="none")
         errors = errors * counted[:, :, None, None]
         cells = all_reduce_mean(counted.sum() * float(logits.shape[-1] ** 2))
         return {"loss_mask": errors.sum() / cells.clamp(min=1)}
 
-    def predict(
-        self, features: Features, boxes: Float[Tensor, "b r 4"], labels: Int64[Tensor, "b r"]
-    ) -> Float[Tensor, "b r s s"]:
-        """Return the mask probabilities of each region on a grid over its box."""
-        return self(features, boxes, labels).sigmoid()
+    def predict(self, features: Features, detections: PaddedDetections) -> Float[Tensor, "b r s s"]:
+        """Return the mask probabilities of each detection on a grid over its box."""
+        return self(features, detections.valid, detections.boxes, detections.labels).sigmoid()
 
     def attach(self, detections: Detections, values: Float[Tensor, "n s s"], size: tuple[int, int]) -> Detections:
         """Return the detections of an image of ``size`` (height, width) with their predicted masks."""
         return replace(detections, masks=RoIMasks(values, size, self.config.paste))
 
     def _mask_targets(
-        self, boxes: Float[Tensor, "r 4"], target_indices: Int64[Tensor, " r"], target: Instances
-    ) -> tuple[Float[Tensor, "r s s"], Bool[Tensor, " r"]]:
+        self, samples: RegionSamples, targets: PaddedTargets
+    ) -> tuple[Float[Tensor, "b r s s"], Bool[Tensor, "b r"]]:
         """Return (the target mask on the grid of each region, whether the mask of its object is not empty)."""
         rule = self.config.truth
-        masks = target.polygon_masks if rule == "polygons" else target.masks
+        masks = targets.polygon_masks if rule == "polygons" else targets.masks
         if masks is None:
             field = "polygon_masks" if rule == "polygons" else "masks"
             raise ValueError(f"a mask branch with truth={rule!r} needs targets with {field}; these have none")
-        size = 2 * self.config.pool.size
-        if not len(target):
-            return boxes.new_zeros(len(boxes), size, size), torch.zeros_like(target_indices, dtype=torch.bool)
+        size, rows = 2 * self.config.pool.size, RegionRows(samples.valid)
+        boxes, objects = rows.take(samples.boxes), rows.take(targets.rows.gather(1, samples.target_indices))
         if isinstance(masks, PolygonMasks):
-            return _polygon_targets(masks, target.boxes, boxes, target_indices, size)
-        return crop_bitmaps(masks, boxes, target_indices, size, sharp=rule == "sharp")
+            crops, has_mask = _polygon_targets(masks, targets, boxes, objects, size)
+        else:
+            crops, has_mask = crop_bitmaps(masks, boxes, objects, size, sharp=rule == "sharp")
+        return rows.pad(crops), rows.pad(has_mask)
 
 
 def crop_bitmaps(
@@ -164,15 +168,15 @@ def crop_bitmaps(
 
 def _polygon_targets(
     masks: PolygonMasks,
-    object_boxes: Float[Tensor, "n 4"],
+    targets: PaddedTargets,
     boxes: Float[Tensor, "r 4"],
-    target_indices: Int64[Tensor, " r"],
+    objects: Int64[Tensor, " r"],
     size: int,
 ) -> tuple[Float[Tensor, "r s s"], Bool[Tensor, " r"]]:
-    """Rasterize the polygons over each region, and over the boxes of the objects to find empty masks."""
-    object_indices = torch.arange(len(object_boxes), device=target_indices.device)
-    grids = rasterize_polygon_masks(
-        masks, torch.cat([target_indices, object_indices]), torch.cat([boxes, object_boxes]), (size, size)
-    )
-    crops, objects = grids[: len(boxes)], grids[len(boxes) :]
-    return crops.to(boxes.dtype), objects.flatten(1).any(dim=1)[target_indices]
+    """Rasterize the polygons of ``objects`` over each region, and over the objects' own boxes to find empty masks."""
+    own_boxes, own_rows = targets.boxes.flatten(0, 1), targets.rows.flatten()
+    grids = rasterize_polygon_masks(masks, torch.cat([objects, own_rows]), torch.cat([boxes, own_boxes]), (size, size))
+    crops, own_grids = grids[: len(boxes)], grids[len(boxes) :]
+    found = own_grids.flatten(1).any(dim=1) & targets.valid.flatten()
+    has_mask = torch.zeros(len(masks), dtype=torch.int32, device=boxes.device).index_add(0, own_rows, found.int())
+    return crops.to(boxes.dtype), has_mask[objects] > 0

@@ -1,26 +1,30 @@
 """The mask branch of PointRend: a coarse mask, refined at uncertain points by a point head (1912.08193)."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from ..ops import (
+    PaddedDetections,
+    PaddedTargets,
     all_reduce_mean,
     cell_centers,
     choose_points,
     draw_image_seeds,
+    points_in_boxes,
     random_points,
+    sample_bitmaps,
     sample_points,
     sample_points_of_regions,
     subdivide,
 )
-from ..structures import Detections, FeatureInfo, Features, Instances, MaskFormat, PasteRule, RoIMasks
+from ..structures import Detections, FeatureInfo, Features, MaskFormat, PasteRule, RoIMasks
 from .base import require_levels
 from .class_rows import ClassRows
 from .mask_branch import crop_bitmaps
@@ -28,9 +32,10 @@ from .point_head import PointHead, PointHeadConfig
 from .regions import (
     RegionBranch,
     RegionBranchConfig,
+    RegionRows,
     RegionSamples,
     initialize_convolutions,
-    repeat_positives,
+    positive_regions,
     values_of_labels,
 )
 
@@ -50,9 +55,6 @@ class PointRendBranchConfig(RegionBranchConfig):
     """Height and width of the coarse mask."""
     point_head: PointHeadConfig = PointHeadConfig()
     """The point head and its points; five subdivisions of a coarse 7x7 mask give a mask of 224x224."""
-    fixed_rows: bool = False
-    """Compute the maximum number of positive masks for every image, so that shapes are fixed for compilation; see
-    ``MaskBranchConfig.fixed_rows``."""
     paste: PasteRule = "centers"
     """How predicted masks are pasted into the image; see ``MaskBranchConfig.paste``."""
 
@@ -138,22 +140,18 @@ class PointRendBranch(RegionBranch):
         ]
         return torch.cat(sampled, dim=2)
 
-    def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
+    def loss(self, features: Features, samples: RegionSamples, targets: PaddedTargets) -> dict[str, Tensor]:
         """Compute the losses of positive samples, which are means of the binary cross-entropy.
 
         ``loss_mask`` is the mean over the cells of the coarse masks, and ``loss_mask_points`` over the training points.
         Samples whose object has an empty mask are ignored. Without positive samples both are 0.
         """
-        samples = repeat_positives(samples, self.num_classes, self.config.fixed_rows)
+        samples = positive_regions(samples, self.num_classes)
         coarse = self(features, samples.boxes)
         mask_logits = values_of_labels(coarse, samples.labels)
         points = self._training_points(mask_logits)
         with torch.no_grad():
-            rows = [
-                self._mask_targets(*image)
-                for image in zip(samples.boxes, samples.target_indices, points, targets, strict=True)
-            ]
-            mask_targets, point_targets, has_mask = (torch.stack(column) for column in zip(*rows, strict=True))
+            mask_targets, point_targets, has_mask = self._mask_targets(samples, points, targets)
         point_logits = values_of_labels(self.point_logits(features, samples.boxes, coarse, points), samples.labels)
         counted = samples.valid & has_mask
         return {
@@ -171,32 +169,26 @@ class PointRendBranch(RegionBranch):
         return points.unflatten(0, (count, regions))
 
     def _mask_targets(
-        self,
-        boxes: Float[Tensor, "r 4"],
-        target_indices: Int64[Tensor, " r"],
-        points: Float[Tensor, "r p 2"],
-        target: Instances,
-    ) -> tuple[Float[Tensor, "r s s"], Float[Tensor, "r p"], Bool[Tensor, " r"]]:
+        self, samples: RegionSamples, points: Float[Tensor, "b r p 2"], targets: PaddedTargets
+    ) -> tuple[Float[Tensor, "b r s s"], Float[Tensor, "b r p"], Bool[Tensor, "b r"]]:
         """Return (target of the coarse mask, targets at the points, whether the object's mask is not empty) by region.
 
         The target at a point is the bitmap of the mask, interpolated bilinearly.
         """
-        masks, size = target.masks, self.config.coarse_size
-        if masks is None:
+        if targets.masks is None:
             raise ValueError("a PointRend branch needs targets with masks; these have none")
-        if not len(target):
-            empty = torch.zeros_like(target_indices, dtype=torch.bool)
-            return boxes.new_zeros(len(boxes), size, size), torch.zeros_like(points[..., 0]), empty
-        crops, has_mask = crop_bitmaps(masks, boxes, target_indices, size, sharp=True)
-        # Sampling every mask at the points of all regions takes less memory than copying a mask for each region.
-        sampled = sample_points_of_regions(masks[None].to(boxes.dtype), 1, boxes[None], points[None])[0]
-        index = target_indices[:, None, None].expand(-1, 1, points.shape[1])
-        return crops, sampled.gather(1, index)[:, 0], has_mask
+        objects = targets.rows.gather(1, samples.target_indices)
+        rows = RegionRows(samples.valid)
+        crops, has_mask = crop_bitmaps(
+            targets.masks, rows.take(samples.boxes), rows.take(objects), self.config.coarse_size, sharp=True
+        )
+        sizes = targets.sizes[:, None].expand(*objects.shape, 2)
+        at_points = sample_bitmaps(targets.masks, objects, sizes, points_in_boxes(points, samples.boxes))
+        return rows.pad(crops), at_points, rows.pad(has_mask)
 
-    def predict(
-        self, features: Features, boxes: Float[Tensor, "b r 4"], labels: Int64[Tensor, "b r"]
-    ) -> Float[Tensor, "b r s s"]:
-        """Return the mask probabilities of each region on a grid over its box, computed by adaptive subdivision."""
+    def predict(self, features: Features, detections: PaddedDetections) -> Float[Tensor, "b r s s"]:
+        """Return the mask probabilities of each detection on a grid over its box, computed by adaptive subdivision."""
+        boxes, labels = detections.boxes, detections.labels
         coarse = self(features, boxes)
 
         def predict_points(points: Float[Tensor, "n p 2"]) -> Float[Tensor, "n 1 p"]:

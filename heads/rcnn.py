@@ -2,21 +2,21 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from ..ops import PaddedDetections, scale_gradient
-from ..structures import Detections, FeatureInfo, Features, Images, Instances, MaskFormat, check_targets
-from .base import HEADS, Head, HeadConfig, LearnsKeypoints, LearnsMasks, require_classes
+from ..ops import PaddedDetections, PaddedTargets, scale_gradient
+from ..structures import Detections, FeatureInfo, Features, Images, MaskFormat
+from .base import HEADS, DetectionHead, HeadConfig, LearnsKeypoints, LearnsMasks, require_classes
 from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput
 from .keypoint_branch import KeypointBranchConfig
 from .mask_branch import MaskBranchConfig
 from .point_rend import PointRendBranchConfig
-from .regions import Proposals, RegionBranch, RegionBranchConfig, RegionSamples
+from .regions import RegionBranch, RegionBranchConfig, RegionSamples
 from .rpn import RPN, RPNConfig, proposal_recall
 
 
@@ -78,16 +78,15 @@ CASCADE = RCNNConfig(box=_cascade_stage(0.5, 10.0), cascade=(_cascade_stage(0.6,
 
 
 @HEADS.register("rcnn", RCNNConfig)
-class RCNNHead(Head[Instances, Detections]):
+class RCNNHead(DetectionHead):
     """Faster or Mask R-CNN: predicts boxes with classes and scores, and the outputs of further branches."""
-
-    task: ClassVar[str] = "detection"
 
     def __init__(
         self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: RCNNConfig = RCNNConfig()
     ) -> None:
         super().__init__()
         require_classes("a detector", num_classes)
+        self.num_classes = num_classes
         self.branch_boxes, self.cascade_scores = config.branch_boxes, config.cascade_scores
         self.rpn = RPN(feature_info, config.rpn)
         self.box = BoxBranch(feature_info, num_classes, config.box)
@@ -108,14 +107,13 @@ class RCNNHead(Head[Instances, Detections]):
             if isinstance(part, RegionBranch):
                 yield name, part
 
-    def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
+    def padded_loss(self, features: Features, images: Images, targets: PaddedTargets) -> dict[str, Tensor]:
         """Compute ``loss_rpn_objectness``, ``loss_rpn_box``, ``loss_class``, ``loss_box`` and losses of other branches.
 
         The metrics are ``rpn_positives`` and ``box_positives``, the number of positive samples per image, and
         ``rpn_recall``, the fraction of objects that have a proposal. The names of later stages of a cascade end in the
         number of the stage: ``loss_class_2``.
         """
-        check_targets(targets, images, self.box.num_classes)
         dense = self.rpn(features, images)
         outputs = self.rpn.loss(dense, targets)
         proposals = self.rpn.propose(dense, images, training=True)
@@ -131,11 +129,11 @@ class RCNNHead(Head[Instances, Detections]):
 
     def _refine_samples(self, samples: RegionSamples, output: BoxOutput, images: Images) -> RegionSamples:
         """Return the samples with refined boxes; a box whose refinement has no area stays as it was."""
-        refined = self.box.refine(output, Proposals(samples.boxes, samples.valid), images, samples.labels)
+        refined = self.box.refine(output, samples.proposals, images, samples.labels)
         return samples._replace(boxes=torch.where(refined.valid[:, :, None], refined.boxes, samples.boxes))
 
     def _box_losses(
-        self, features: Features, images: Images, samples: RegionSamples, targets: Sequence[Instances]
+        self, features: Features, images: Images, samples: RegionSamples, targets: PaddedTargets
     ) -> tuple[dict[str, Tensor], BoxOutput]:
         """Compute the losses of all stages; return them and the output of the first stage.
 
@@ -144,30 +142,30 @@ class RCNNHead(Head[Instances, Detections]):
         stages = self.box_branches()
         # Otherwise every stage would add to the gradients of the pyramid (1712.00726's code, detectron2).
         features = {name: scale_gradient(level, 1 / len(stages)) for name, level in features.items()}
-        first_output = output = self.box(features, samples.boxes)
+        first_output = output = self.box(features, samples.proposals)
         losses = self.box.loss(output, samples)
         for number, (previous, stage) in enumerate(itertools.pairwise(stages), start=2):
-            proposals = Proposals(samples.boxes, samples.valid)
-            samples = stage.relabel(previous.refine(output, proposals, images, samples.labels), targets)
-            output = stage(features, samples.boxes)
+            refined = previous.refine(output, samples.proposals, images, samples.labels)
+            samples = stage.relabel(refined, targets)
+            output = stage(features, samples.proposals)
             losses |= {f"{name}_{number}": value for name, value in stage.loss(output, samples).items()}
         return losses, first_output
 
     def detect(self, features: Features, images: Images) -> tuple[PaddedDetections, dict[str, Tensor]]:
         """Return padded detections, and the predictions of further branches for them by branch name.
 
-        Use it for export: the shapes depend on the config only.
+        Use it for compilation and export: the shapes depend on the config only.
         """
         detections = self._detect_boxes(features, images)
-        return detections, self._predict_regions(features, detections)
+        return detections, {name: branch.predict(features, detections) for name, branch in self.region_branches()}
 
     def _detect_boxes(self, features: Features, images: Images) -> PaddedDetections:
         proposals = self.rpn.propose(self.rpn(features, images), images, training=False)
         stages = self.box_branches()
-        outputs = [self.box(features, proposals.boxes)]
+        outputs = [self.box(features, proposals)]
         for previous, stage in itertools.pairwise(stages):
             proposals = previous.refine(outputs[-1], proposals, images)
-            outputs.append(stage(features, proposals.boxes))
+            outputs.append(stage(features, proposals))
         return stages[-1].detect(outputs[-1], self._mean_scores(outputs), proposals, images)
 
     def _mean_scores(self, outputs: Sequence[BoxOutput]) -> Float[Tensor, "b r c"]:
@@ -177,20 +175,12 @@ class RCNNHead(Head[Instances, Detections]):
             return self.box.scores(outputs[0]._replace(logits=mean))
         return torch.stack([self.box.scores(output) for output in outputs]).mean(dim=0)
 
-    def _predict_regions(self, features: Features, detections: PaddedDetections) -> dict[str, Tensor]:
-        return {
-            name: branch.predict(features, detections.boxes, detections.labels)
-            for name, branch in self.region_branches()
-        }
-
     def predict(self, features: Features, images: Images) -> list[Detections]:
         """Return the detections of each image, best first."""
-        padded = self._detect_boxes(features, images).trim()  # so that further branches compute less padding
-        values = self._predict_regions(features, padded)
+        padded, values = self.detect(features, images)
         predictions = []
         for index, (detections, size) in enumerate(zip(padded.unpad(), images.sizes.tolist(), strict=True)):
             for name, branch in self.region_branches():
-                values_of_image = values[name][index, padded.valid[index]]
-                detections = branch.attach(detections, values_of_image, (size[0], size[1]))
+                detections = branch.attach(detections, values[name][index, : len(detections)], (size[0], size[1]))
             predictions.append(detections)
         return predictions

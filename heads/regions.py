@@ -6,11 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor, nn
 
-from ..ops import NormKind, RoIAlignConfig, conv_block, norm_layer, pool_regions
-from ..structures import Config, Detections, FeatureInfo, Features, Instances, MaskFormat
+from ..ops import (
+    NormKind,
+    PaddedDetections,
+    PaddedTargets,
+    RoIAlignConfig,
+    allows_dynamic_shapes,
+    conv_block,
+    norm_layer,
+    pool_regions,
+    trim_padding,
+)
+from ..structures import Config, Detections, FeatureInfo, Features, MaskFormat
 from .base import require_equal_channels, require_levels
 
 LEVELS = ("p2", "p3", "p4", "p5")
@@ -36,6 +46,11 @@ class RegionSamples(NamedTuple):
     target_indices: Int64[Tensor, "b s"]
     """The index of the matched object in the target of its image."""
 
+    @property
+    def proposals(self) -> Proposals:
+        """The samples without what they are trained to predict."""
+        return Proposals(self.boxes, self.valid)
+
     def first(self, count: int) -> "RegionSamples":
         """Return the first ``count`` samples of each image."""
         return RegionSamples(
@@ -47,21 +62,50 @@ class RegionSamples(NamedTuple):
         )
 
 
-def repeat_positives(samples: RegionSamples, num_classes: int, fixed_rows: bool) -> RegionSamples:
-    """Replace the negative samples of each image by repetitions of its positives, which come first.
+def positive_regions(samples: RegionSamples, num_classes: int) -> RegionSamples:
+    """Return samples of which only the positives are valid; the others are replaced by repetitions of positives.
 
-    All images then have the same number of rows, and batch norms only see positive regions, each about equally often.
-    ``valid`` is False for repetitions, which must not count in the loss. With ``fixed_rows`` the number of rows stays
-    the same; otherwise it becomes that of the image with the most positives.
+    Where shapes are fixed, all samples are computed (:class:`RegionRows`). Thanks to the repetitions, batch norms
+    then only see positive regions, each about equally often.
     """
     positive = samples.valid & (samples.labels < num_classes)
     count = positive.sum(dim=1, keepdim=True).clamp(min=1)
-    if not fixed_rows:
-        max_count = int(count.max())
-        samples, positive = samples.first(max_count), positive[:, :max_count]
     rows = torch.arange(positive.shape[1], device=positive.device) % count
     boxes = samples.boxes.gather(1, rows[..., None].expand_as(samples.boxes))
-    return samples._replace(boxes=boxes, valid=positive, labels=samples.labels.gather(1, rows))
+    positives = samples._replace(boxes=boxes, valid=positive, labels=samples.labels.gather(1, rows))
+    return trim_padding(positives, at_least=1)
+
+
+class RegionRows:
+    """The regions of all images that the layers of a branch compute, in one batch.
+
+    Where shapes may be dynamic these are the valid regions, otherwise all. There is at least one, so that every layer
+    gets a gradient.
+    """
+
+    images: Int64[Tensor, " n"]
+    """The index of the image of each region."""
+
+    def __init__(self, valid: Bool[Tensor, "b r"]) -> None:
+        self.shape = valid.shape
+        self.images = torch.arange(self.shape[0], device=valid.device).repeat_interleave(self.shape[1])
+        self._rows: Int64[Tensor, " n"] | None = None
+        if allows_dynamic_shapes(valid.device):
+            rows = valid.flatten().nonzero()[:, 0]
+            self._rows = rows if len(rows) else rows.new_zeros(min(1, valid.numel()))
+            self.images = self.images[self._rows]
+
+    def take(self, padded: Shaped[Tensor, "b r *d"]) -> Shaped[Tensor, "n *d"]:
+        """Return the rows of the regions."""
+        rows = padded.flatten(0, 1)
+        return rows if self._rows is None else rows[self._rows]
+
+    def pad(self, values: Shaped[Tensor, "n *d"]) -> Shaped[Tensor, "b r *d"]:
+        """Undo ``take``; rows that were not taken are 0."""
+        if self._rows is not None:
+            padded = values.new_zeros(self.shape.numel(), *values.shape[1:])
+            values = padded.index_copy(0, self._rows, values)
+        return values.unflatten(0, self.shape)
 
 
 class RegionPooler:
@@ -83,9 +127,11 @@ class RegionPooler:
             raise ValueError(f"the {reader} needs levels that each halve the previous; got strides {self.strides}")
         self.channels = require_equal_channels(f"the {reader}", feature_info, self.levels)
 
-    def __call__(self, features: Features, boxes: Float[Tensor, "b r 4"]) -> Float[Tensor, "br c s s"]:
-        """Pool the boxes of all images into one batch, ordered by image."""
-        return pool_regions([features[level] for level in self.levels], self.strides, boxes, self.config)
+    def __call__(
+        self, features: Features, images: Int64[Tensor, " n"], boxes: Float[Tensor, "n 4"]
+    ) -> Float[Tensor, "n c s s"]:
+        """Pool each box from the features of its image, whose index is in ``images``."""
+        return pool_regions([features[level] for level in self.levels], self.strides, images, boxes, self.config)
 
 
 class RegionBranchConfig(Config, ABC):
@@ -108,18 +154,16 @@ class RegionBranch(nn.Module, ABC):
     """
 
     @abstractmethod
-    def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
+    def loss(self, features: Features, samples: RegionSamples, targets: PaddedTargets) -> dict[str, Tensor]:
         """Compute losses and metrics as in ``Head.loss``; their names must be unique among the branches.
 
         ``samples`` holds the first ``max_positives`` samples of each image, which include all positives; ``targets``
-        holds the objects of each image.
+        holds the objects of each image. Select the regions for the layers with :class:`RegionRows`.
         """
 
     @abstractmethod
-    def predict(
-        self, features: Features, boxes: Float[Tensor, "b r 4"], labels: Int64[Tensor, "b r"]
-    ) -> Float[Tensor, "b r *d"]:
-        """Predict a value for each region, given its class."""
+    def predict(self, features: Features, detections: PaddedDetections) -> Float[Tensor, "b r *d"]:
+        """Predict a value for each detection; those of padding are not used."""
 
     @abstractmethod
     def attach(self, detections: Detections, values: Float[Tensor, "n *d"], size: tuple[int, int]) -> Detections:

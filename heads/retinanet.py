@@ -15,6 +15,7 @@ from ..ops import (
     POSITIVE,
     NormKind,
     PaddedDetections,
+    PaddedTargets,
     PyramidAnchors,
     StrideRule,
     all_reduce_mean,
@@ -23,10 +24,9 @@ from ..ops import (
     encode_boxes,
     flatten_cells,
     gather_rows,
-    take_targets,
 )
-from ..structures import Detections, FeatureInfo, Features, Images, Instances, NonNegative, UnitInterval, check_targets
-from .base import HEADS, Head, HeadConfig, require_classes
+from ..structures import Detections, FeatureInfo, Features, Images, NonNegative, UnitInterval
+from .base import HEADS, DetectionHead, HeadConfig, require_classes
 from .class_rows import ClassRows
 from .dense import (
     AnchorRatios,
@@ -105,10 +105,8 @@ class RetinaNetLevel(NamedTuple):
 
 
 @HEADS.register("retinanet", RetinaNetConfig)
-class RetinaNetHead(Head[Instances, Detections]):
+class RetinaNetHead(DetectionHead):
     """Pyramid -> boxes with a class and a score, in one stage."""
-
-    task: ClassVar[str] = "detection"
 
     INITIAL_POSITIVES: ClassVar[float] = 50.0
     """Where the moving average of positives begins: detectron2's 100, at its two images per GPU."""
@@ -154,46 +152,38 @@ class RetinaNetHead(Head[Instances, Detections]):
             for level_anchors, level_logits, level_offsets in zip(anchors, logits, offsets, strict=True)
         ]
 
-    def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
+    def padded_loss(self, features: Features, images: Images, targets: PaddedTargets) -> dict[str, Tensor]:
         """Return ``loss_class``, the focal loss of every anchor and class, and ``loss_box`` of the positive anchors.
 
         To watch: ``positives``, the positive anchors per image.
         """
-        check_targets(targets, images, self.num_classes)
-        anchors, logits, offsets = (torch.cat(column, dim=-2) for column in zip(*self(features, images), strict=True))
-        rows = [self._image_losses(anchors, *row) for row in zip(logits, offsets, targets, strict=True)]
-        focal, regression, positives = (torch.stack(column) for column in zip(*rows, strict=True))
-        count = self._normalizer(positives)
-        return {"loss_class": (focal / count).mean(), "loss_box": (regression / count).mean(), "positives": positives}
-
-    def _image_losses(
-        self,
-        anchors: Float[Tensor, "n 4"],
-        logits: Float[Tensor, "n c"],
-        offsets: Float[Tensor, "n 4"],
-        target: Instances,
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Int64[Tensor, ""]]:
-        """Return the sums of both losses of one image, and the number of its positive anchors."""
         config = self.config
-        match = assign_boxes(
-            anchors, target, config.match_thresholds, keep_best=True, ignore_coverage=config.ignore_coverage
-        )
+        anchors, logits, offsets = (torch.cat(column, dim=-2) for column in zip(*self(features, images), strict=True))
+        with torch.no_grad():
+            match = assign_boxes(
+                anchors, targets, config.match_thresholds, keep_best=True, ignore_coverage=config.ignore_coverage
+            )
         positive = match.labels == POSITIVE
-        labels = take_targets(target.labels, match.target_indices, default=match.target_indices)
-        classes = torch.zeros_like(logits).scatter(1, labels[:, None], positive[:, None].to(logits.dtype))
-        focal = sigmoid_focal_loss(logits, classes, config.focal_alpha, config.focal_gamma).sum(dim=1)
-        boxes = take_targets(target.boxes, match.target_indices, default=anchors)
-        errors = self._box_errors(anchors, offsets, boxes)
-        return (focal * (match.labels != IGNORED)).sum(), (errors * positive).sum(), positive.sum()
+        labels = targets.labels.gather(1, match.target_indices)
+        classes = torch.zeros_like(logits).scatter(2, labels[:, :, None], positive[:, :, None].to(logits.dtype))
+        focal = sigmoid_focal_loss(logits, classes, config.focal_alpha, config.focal_gamma).sum(dim=2)
+        errors = self._box_errors(anchors, offsets, gather_rows(targets.boxes, match.target_indices))
+        positives = positive.sum(dim=1)
+        count = self._normalizer(positives)
+        return {
+            "loss_class": ((focal * (match.labels != IGNORED)).sum(dim=1) / count).mean(),
+            "loss_box": ((errors * positive).sum(dim=1) / count).mean(),
+            "positives": positives,
+        }
 
     def _box_errors(
-        self, anchors: Float[Tensor, "n 4"], offsets: Float[Tensor, "n 4"], boxes: Float[Tensor, "n 4"]
-    ) -> Float[Tensor, " n"]:
+        self, anchors: Float[Tensor, "n 4"], offsets: Float[Tensor, "b n 4"], boxes: Float[Tensor, "b n 4"]
+    ) -> Float[Tensor, "b n"]:
         """Return the box loss of each anchor if it had to predict the box of its row."""
         if self.config.box_loss == "giou":
             return generalized_box_iou_loss(decode_boxes(offsets, anchors), boxes)
         encoded = encode_boxes(boxes, anchors)
-        return F.smooth_l1_loss(offsets, encoded, reduction="none", beta=self.config.beta).sum(dim=1)
+        return F.smooth_l1_loss(offsets, encoded, reduction="none", beta=self.config.beta).sum(dim=2)
 
     def _normalizer(self, positives: Int64[Tensor, " b"]) -> Float[Tensor, "*b"]:
         """Return what to divide the losses of an image by, from the number of positive anchors in each image.

@@ -5,13 +5,16 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from ..ops import (
     NO_CANDIDATE,
+    Match,
+    PaddedTargets,
     PyramidAnchors,
+    Sample,
     StrideRule,
     all_reduce_mean,
     assign_boxes,
@@ -24,12 +27,12 @@ from ..ops import (
     pairwise_iou,
     sample_labels,
     shorter_sides,
-    suppress,
-    take_targets,
+    suppress_levels,
     top_scores,
-    uniform_from_seed,
+    trim_padding,
+    uniform_from_seeds,
 )
-from ..structures import Config, FeatureInfo, Features, Images, Instances, NonNegative, UnitInterval
+from ..structures import Config, FeatureInfo, Features, Images, NonNegative, UnitInterval
 from .dense import AnchorRatios, AnchorSizes, MatchThresholds, PyramidLevels, grids_of
 from .regions import Proposals
 
@@ -129,64 +132,60 @@ class RPN(nn.Module):
         """
         config = self.config
         pre_nms, post_nms = (counts[0 if training else 1] for counts in (config.pre_nms, config.post_nms))
-        boxes, scores = [], []
-        for anchors, logits, offsets in zip(*dense, strict=True):
-            best = top_scores(logits, pre_nms)
-            decoded = decode_boxes(gather_rows(offsets, best.indices), anchors[best.indices])
-            level_boxes = clip_boxes(decoded, images.sizes)
-            sides = shorter_sides(level_boxes)
-            # Boxes outside the image have no area after clipping; neither detectron2 nor torchvision keeps them.
-            usable = (sides > 0) & (sides >= config.min_size) & best.scores.isfinite()
-            level_scores = best.scores.masked_fill(~usable, NO_CANDIDATE)
-            boxes.append(level_boxes)
-            scores.append(suppress(level_boxes, level_scores, config.nms_threshold))
-        best = top_scores(torch.cat(scores, dim=1), post_nms)
-        valid = best.scores > NO_CANDIDATE
-        return Proposals(gather_rows(torch.cat(boxes, dim=1), best.indices) * valid[:, :, None], valid)
+        best = [top_scores(logits, pre_nms) for logits in dense.logits]
+        rows = [level.indices for level in best]
+        anchors = [level[indices] for level, indices in zip(dense.anchors, rows, strict=True)]
+        offsets = [gather_rows(level, indices) for level, indices in zip(dense.offsets, rows, strict=True)]
+        boxes = decode_boxes(torch.cat(offsets, dim=1), torch.cat(anchors, dim=1))
+        boxes = clip_boxes(boxes, images.sizes)
+        scores = torch.cat([level.scores for level in best], dim=1)
+        sides = shorter_sides(boxes)
+        # Boxes outside the image have no area after clipping; neither detectron2 nor torchvision keeps them.
+        usable = (sides > 0) & (sides >= config.min_size) & scores.isfinite()
+        scores = scores.masked_fill(~usable, NO_CANDIDATE)
+        counts = [indices.shape[1] for indices in rows]
+        boxes, scores = suppress_levels(boxes.split(counts, 1), scores.split(counts, 1), config.nms_threshold)
+        chosen = top_scores(scores, post_nms)
+        valid = chosen.scores > NO_CANDIDATE
+        return trim_padding(Proposals(gather_rows(boxes, chosen.indices) * valid[:, :, None], valid))
 
-    def loss(self, dense: DensePrediction, targets: Sequence[Instances]) -> dict[str, Tensor]:
+    def loss(self, dense: DensePrediction, targets: PaddedTargets) -> dict[str, Tensor]:
         """Compute the losses on a random sample of anchors per image.
 
         ``loss_rpn_objectness`` is the binary cross-entropy, ``loss_rpn_box`` the smooth L1 of the offsets of positive
         anchors. The metric ``rpn_positives`` is the number of positives per image.
         """
-        config = self.config
-        anchors = torch.cat(dense.anchors)
-        logits, offsets = torch.cat(dense.logits, dim=1), torch.cat(dense.offsets, dim=1)
-        objectness, regression, valid, positive = [], [], [], []
-        seeds = draw_image_seeds(len(targets), logits.device)
-        for image_logits, image_offsets, target, seed in zip(logits, offsets, targets, seeds, strict=True):
-            match = assign_boxes(
-                anchors, target, config.match_thresholds, keep_best=True, ignore_coverage=config.ignore_coverage
-            )
-            keys = uniform_from_seed(seed, len(anchors))
-            sample = sample_labels(match.labels, config.samples, config.positive_fraction, keys)
-            cross_entropy = F.binary_cross_entropy_with_logits(
-                image_logits[sample.indices], sample.positive.to(image_logits.dtype), reduction="none"
-            )
-            sampled = anchors[sample.indices]
-            target_boxes = take_targets(target.boxes, match.target_indices[sample.indices], default=sampled)
-            target_offsets = encode_boxes(target_boxes, sampled)
-            error = F.smooth_l1_loss(image_offsets[sample.indices], target_offsets, reduction="none", beta=config.beta)
-            objectness.append((cross_entropy * sample.valid).sum())
-            regression.append((error * sample.positive[:, None]).sum())
-            valid.append(sample.valid)
-            positive.append(sample.positive)
+        config, anchors = self.config, torch.cat(dense.anchors)
+        match, sample = self._sample(anchors, targets)
+        logits = torch.cat(dense.logits, dim=1).gather(1, sample.indices)
+        offsets = gather_rows(torch.cat(dense.offsets, dim=1), sample.indices)
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, sample.positive.to(logits.dtype), reduction="none")
+        target_boxes = gather_rows(targets.boxes, match.target_indices.gather(1, sample.indices))
+        target_offsets = encode_boxes(target_boxes, anchors[sample.indices])
+        error = F.smooth_l1_loss(offsets, target_offsets, reduction="none", beta=config.beta)
         if config.normalizer == "fixed":
-            count = logits.new_tensor(config.samples * len(targets))
+            count = float(config.samples * len(logits))
         else:
-            count = all_reduce_mean(torch.stack(valid).sum().float()).clamp(min=1)
+            count = all_reduce_mean(sample.valid.sum().float()).clamp(min=1)
         return {
-            "loss_rpn_objectness": torch.stack(objectness).sum() / count,
-            "loss_rpn_box": torch.stack(regression).sum() / count,
-            "rpn_positives": torch.stack(positive).sum(dim=1),
+            "loss_rpn_objectness": (cross_entropy * sample.valid).sum() / count,
+            "loss_rpn_box": torch.where(sample.positive[:, :, None], error, 0).sum() / count,
+            "rpn_positives": sample.positive.sum(dim=1),
         }
 
+    @torch.no_grad()
+    def _sample(self, anchors: Float[Tensor, "n 4"], targets: PaddedTargets) -> tuple[Match, Sample]:
+        """Assign objects to anchors and sample anchors for the losses."""
+        config = self.config
+        match = assign_boxes(
+            anchors, targets, config.match_thresholds, keep_best=True, ignore_coverage=config.ignore_coverage
+        )
+        keys = uniform_from_seeds(draw_image_seeds(len(targets.boxes), anchors.device), len(anchors))
+        return match, sample_labels(match.labels, config.samples, config.positive_fraction, keys)
 
-def proposal_recall(proposals: Proposals, targets: Sequence[Instances], threshold: float) -> Bool[Tensor, " n"]:
-    """Return for each object of all images whether a proposal has an IoU of at least ``threshold`` with it."""
-    recalled = [
-        ((pairwise_iou(target.boxes, boxes) >= threshold) & valid).any(dim=1)
-        for boxes, valid, target in zip(*proposals, targets, strict=True)
-    ]
-    return torch.cat(recalled)
+
+@torch.no_grad()
+def proposal_recall(proposals: Proposals, targets: PaddedTargets, threshold: float) -> Float[Tensor, " n"]:
+    """Return 1 for each object that a proposal has an IoU of at least ``threshold`` with, else 0; NaN for padding."""
+    found = (pairwise_iou(targets.boxes, proposals.boxes) >= threshold) & proposals.valid[:, None]
+    return torch.where(targets.valid, found.any(dim=2).float(), torch.nan).flatten()

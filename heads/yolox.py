@@ -1,7 +1,7 @@
 """YOLOX: an anchor-free one-stage detector with objectness scores and SimOTA assignment (2107.08430)."""
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from ..ops import (
     ActivationKind,
     NormKind,
     PaddedDetections,
+    PaddedTargets,
     all_reduce_mean,
     conv_block,
     decode_centers,
@@ -28,8 +29,8 @@ from ..ops import (
     paired_iou,
     pairwise_iou,
 )
-from ..structures import Detections, FeatureInfo, Features, Images, Instances, NonNegative, UnitInterval, check_targets
-from .base import HEADS, Head, HeadConfig, require_classes
+from ..structures import Detections, FeatureInfo, Features, Images, NonNegative, UnitInterval
+from .base import HEADS, DetectionHead, HeadConfig, require_classes
 from .class_rows import ClassRows
 from .dense import (
     DenseSelectionConfig,
@@ -140,10 +141,8 @@ class YOLOXLayers(nn.Module):
 
 
 @HEADS.register("yolox", YOLOXConfig)
-class YOLOXHead(Head[Instances, Detections]):
+class YOLOXHead(DetectionHead):
     """YOLOX: a one-stage detector without anchors, whose levels have separate layers."""
-
-    task: ClassVar[str] = "detection"
 
     def __init__(
         self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: YOLOXConfig = YOLOXConfig()
@@ -168,7 +167,7 @@ class YOLOXHead(Head[Instances, Detections]):
             outputs.append(YOLOXLevel(corners, strides, *layers(level)))
         return outputs
 
-    def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
+    def padded_loss(self, features: Features, images: Images, targets: PaddedTargets) -> dict[str, Tensor]:
         """Compute the losses, all divided by the number of positive points in the batch.
 
         ``loss_objectness`` is summed over all points that are not ignored. The others are summed over the positive
@@ -176,15 +175,13 @@ class YOLOXHead(Head[Instances, Detections]):
         ``loss_l1``, which is 0 until ``l1_from``. The metric ``positives`` is the number of positive points per
         image.
         """
-        check_targets(targets, images, self.num_classes)
         levels = self(features, images)
         corners, strides, logits, objectness, offsets = (
             torch.cat(column, dim=-2) for column in zip(*levels, strict=True)
         )
         output = YOLOXLevel(corners, strides, logits, objectness, offsets)
         boxes = decode_centers(offsets, corners, strides)
-        rows = [self._assign(output, index, boxes[index], target) for index, target in enumerate(targets)]
-        truth = PointTargets(*(torch.stack(column) for column in zip(*rows, strict=True)))
+        truth = self._assign(output, boxes, targets)
         positive = truth.positive
         count = all_reduce_mean(positive.sum().float()).clamp(min=1)
         iou = paired_iou(boxes, truth.boxes)
@@ -202,19 +199,21 @@ class YOLOXHead(Head[Instances, Detections]):
         }
 
     @torch.no_grad()
-    def _assign(self, output: YOLOXLevel, image: int, boxes: Float[Tensor, "n 4"], target: Instances) -> PointTargets:
-        """Assign the objects of one image to the points of all levels, which predict ``boxes``."""
+    def _assign(self, output: YOLOXLevel, boxes: Float[Tensor, "b n 4"], targets: PaddedTargets) -> PointTargets:
+        """Assign the objects of each image to the points of all levels, which predict ``boxes``."""
         config, strides = self.config, output.strides[:, 0]
         points = output.corners + output.strides / 2
-        near = inside = near_centers(points, target.boxes, config.center_radius * strides)
+        valid = targets.valid[:, None]
+        near = inside = near_centers(points, targets.boxes, config.center_radius * strides) & valid
         if config.positive_region == "center_and_box":
-            inside = encode_distances(target.boxes[None], points[:, None]).amin(dim=2) > 0
-        iou = pairwise_iou(boxes, target.boxes)
-        costs = _class_costs(output.logits[image], output.objectness[image], target.labels)
+            inside = encode_distances(targets.boxes[:, None], points[:, None]).amin(dim=3) > 0
+            inside &= valid
+        iou = pairwise_iou(boxes, targets.boxes)
+        costs = _class_costs(output.logits, output.objectness, targets.labels)
         costs = costs - config.iou_cost * (iou + 1e-8).log() + OUTSIDE_COST * ~(near & inside)
-        candidates = (near | inside).any(dim=1, keepdim=True)
+        candidates = (near | inside).any(dim=2, keepdim=True) & valid
         match = match_by_cost(costs.masked_fill(~candidates, torch.inf), iou, config.iou_candidates)
-        return point_targets(match, points, strides, target, config.ignore_coverage)
+        return point_targets(match, points, strides, targets, config.ignore_coverage)
 
     def detect(self, features: Features, images: Images) -> PaddedDetections:
         """Return padded detections, whose shapes depend on the config only; use this method for export."""
@@ -226,8 +225,8 @@ class YOLOXHead(Head[Instances, Detections]):
 
 
 def _class_costs(
-    logits: Float[Tensor, "n c"], objectness: Float[Tensor, "n 1"], labels: Int64[Tensor, " m"]
-) -> Float[Tensor, "n m"]:
+    logits: Float[Tensor, "b n c"], objectness: Float[Tensor, "b n 1"], labels: Int64[Tensor, "b m"]
+) -> Float[Tensor, "b n m"]:
     """Return the classification cost of matching each point to each object, whose classes are ``labels``.
 
     It is the binary cross-entropy of the point's scores, summed over the classes. A score is the geometric mean of
@@ -237,4 +236,5 @@ def _class_costs(
     if_true = -scores.log().clamp(min=-MAX_CROSS_ENTROPY)
     if_false = -(1 - scores).log().clamp(min=-MAX_CROSS_ENTROPY)
     # The target is 0 for every class except the label, so no tensor of shape (points, objects, classes) is needed.
-    return if_false.sum(dim=1, keepdim=True) + (if_true - if_false)[:, labels]
+    columns = labels[:, None].expand(-1, logits.shape[1], -1)
+    return if_false.sum(dim=2, keepdim=True) + (if_true - if_false).gather(2, columns)

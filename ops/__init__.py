@@ -27,7 +27,6 @@ from .assign import (
     match_points,
     near_centers,
     sample_labels,
-    take_targets,
 )
 from .boxes import (
     box_areas,
@@ -44,6 +43,7 @@ from .boxes import (
     shorter_sides,
 )
 from .conv_block import ActivationKind, activation_layer, conv_block, separable_conv_block
+from .device import allows_dynamic_shapes, fixed_shapes
 from .distributed import (
     all_reduce_mean,
     all_reduce_sum,
@@ -52,11 +52,12 @@ from .distributed import (
     get_world_size,
     shared_generator,
     single_process,
-    uniform_from_seed,
+    uniform_from_seeds,
 )
 from .gradients import scale_gradient
 from .keypoints import DecodingRule, decode_keypoints, encode_keypoints, heatmap_scores
 from .losses import split_losses, total_loss
+from .nms import NO_CANDIDATE, nms_mask
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer, normalize_vectors
 from .panoptic import merge_panoptic
 from .paste import paste_masks, paste_masks_in_chunks
@@ -67,6 +68,7 @@ from .points import (
     point_uncertainty,
     points_in_boxes,
     random_points,
+    sample_bitmaps,
     sample_points,
     sample_points_of_regions,
     subdivide,
@@ -75,19 +77,19 @@ from .polygons import rasterize_polygon_masks
 from .pooling import masked_mean
 from .roi_align import RoIAlignConfig, pool_regions, region_levels
 from .select import (
-    NO_CANDIDATE,
     PaddedDetections,
-    class_nms_mask,
     gather_rows,
-    nms_mask,
     select_detections,
     suppress,
+    suppress_levels,
     top_class_scores,
     top_scores,
+    trim_padding,
 )
 from .semantic import class_logits, full_size_logits, label_map, pad_maps, resize_maps
 from .state_dict import join_first, state_dict_problems
 from .sync_norm import SyncBatchNorm
+from .targets import PaddedTargets, pad_targets
 
 __all__ = [
     "IGNORED",
@@ -102,6 +104,7 @@ __all__ = [
     "NormKind",
     "NormLayer",
     "PaddedDetections",
+    "PaddedTargets",
     "PyramidAnchors",
     "RoIAlignConfig",
     "Sample",
@@ -110,13 +113,13 @@ __all__ = [
     "activation_layer",
     "all_reduce_mean",
     "all_reduce_sum",
+    "allows_dynamic_shapes",
     "assign_boxes",
     "box_areas",
     "cell_anchors",
     "cell_centers",
     "choose_points",
     "class_logits",
-    "class_nms_mask",
     "clip_boxes",
     "conv_block",
     "decode_boxes",
@@ -128,6 +131,7 @@ __all__ = [
     "encode_centers",
     "encode_distances",
     "encode_keypoints",
+    "fixed_shapes",
     "flatten_cells",
     "full_size_logits",
     "gather_rows",
@@ -152,6 +156,7 @@ __all__ = [
     "norm_layer",
     "normalize_vectors",
     "pad_maps",
+    "pad_targets",
     "paired_iou",
     "pairwise_intersection",
     "pairwise_iou",
@@ -164,6 +169,7 @@ __all__ = [
     "rasterize_polygon_masks",
     "region_levels",
     "resize_maps",
+    "sample_bitmaps",
     "sample_labels",
     "sample_points",
     "sample_points_of_regions",
@@ -177,9 +183,10 @@ __all__ = [
     "state_dict_problems",
     "subdivide",
     "suppress",
-    "take_targets",
+    "suppress_levels",
     "top_class_scores",
     "top_scores",
     "total_loss",
-    "uniform_from_seed",
+    "trim_padding",
+    "uniform_from_seeds",
 ]

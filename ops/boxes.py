@@ -26,18 +26,20 @@ def shorter_sides(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
     return (boxes[..., 2:] - boxes[..., :2]).amin(dim=-1)
 
 
-def pairwise_intersection(first: Float[Tensor, "n 4"], second: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
+def pairwise_intersection(first: Float[Tensor, "*#b n 4"], second: Float[Tensor, "*#b m 4"]) -> Float[Tensor, "*b n m"]:
     """Return the intersection area of every pair of boxes in square pixels."""
-    top_left = torch.maximum(first[:, None, :2], second[None, :, :2])
-    bottom_right = torch.minimum(first[:, None, 2:], second[None, :, 2:])
-    sides = (bottom_right - top_left).clamp(min=0)
-    return sides[..., 0] * sides[..., 1]
+    left, top, right, bottom = (coordinate[..., None] for coordinate in first.unbind(dim=-1))
+    others = (coordinate[..., None, :].contiguous() for coordinate in second.unbind(dim=-1))
+    other_left, other_top, other_right, other_bottom = others
+    widths = (torch.minimum(right, other_right) - torch.maximum(left, other_left)).clamp(min=0)
+    heights = (torch.minimum(bottom, other_bottom) - torch.maximum(top, other_top)).clamp(min=0)
+    return widths * heights
 
 
-def pairwise_iou(first: Float[Tensor, "n 4"], second: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
+def pairwise_iou(first: Float[Tensor, "*#b n 4"], second: Float[Tensor, "*#b m 4"]) -> Float[Tensor, "*b n m"]:
     """Return the intersection over union of every pair of boxes, 0..1; 0 if both boxes are empty."""
     intersection = pairwise_intersection(first, second)
-    union = box_areas(first)[:, None] + box_areas(second)[None] - intersection
+    union = box_areas(first)[..., None] + box_areas(second)[..., None, :] - intersection
     return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
@@ -55,7 +57,7 @@ def paired_iou(first: Float[Tensor, "*n 4"], second: Float[Tensor, "*n 4"]) -> F
 
 def encode_boxes(
     boxes: Float[Tensor, "*n 4"],
-    references: Float[Tensor, "*n 4"],
+    references: Float[Tensor, "*#n 4"],
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
 ) -> Float[Tensor, "*n 4"]:
     """Return the offsets ``(dx, dy, dw, dh)`` from references to boxes, times the weights (1311.2524 Appendix C)."""

@@ -100,20 +100,20 @@ def draw_image_seeds(count: int, device: torch.device) -> Int64[Tensor, " count"
     return seeds[first : first + count]
 
 
-def uniform_from_seed(seed: Int64[Tensor, ""], count: int) -> Float[Tensor, " count"]:
-    """Return ``count`` uniform random numbers in [0, 1) that depend only on the seed and on their position.
+def uniform_from_seeds(seeds: Int64[Tensor, "*b"], count: int) -> Float[Tensor, "*b count"]:
+    """Return for each seed ``count`` uniform random numbers in [0, 1) that depend only on it and on their position.
 
     A larger ``count`` only appends numbers. The 32-bit hash lowbias32 (Chris Wellons, "Prospecting for hash functions",
     2018) is applied to the position, and again after adding the seed.
     """
-    positions = torch.arange(count, device=seed.device)
-    return (_hash((_hash(positions) + seed) & _MASK) >> 8).float() / 2**24
+    positions = torch.arange(count, device=seeds.device)
+    return (_hash((_hash(positions) + seeds[..., None]) & _MASK) >> 8).float() / 2**24
 
 
 _MASK = 2**32 - 1
 
 
-def _hash(value: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
+def _hash(value: Int64[Tensor, "*n"]) -> Int64[Tensor, "*n"]:
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         value = ((value ^ (value >> shift)) * factor) & _MASK
     return value ^ (value >> 16)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from .distributed import uniform_from_seed
+from .distributed import uniform_from_seeds
 from .select import gather_rows, top_scores
 from .semantic import resize_maps
 
@@ -21,8 +21,7 @@ def random_points(seeds: Int64[Tensor, " b"], regions: int, count: int) -> Float
 
     The points of a region depend only on the seed of its image and its index, not on the number of regions.
     """
-    numbers = torch.stack([uniform_from_seed(seed, regions * count * 2) for seed in seeds])
-    return numbers.view(len(seeds), regions, count, 2)
+    return uniform_from_seeds(seeds, regions * count * 2).view(len(seeds), regions, count, 2)
 
 
 def cell_centers(cells: Int64[Tensor, "*n p"], rows: int, columns: int) -> Float[Tensor, "*n p 2"]:
@@ -52,6 +51,31 @@ def sample_points_of_regions(
     relative = points_in_boxes(points, boxes) / size
     sampled = sample_points(level, relative.flatten(1, 2))
     return sampled.unflatten(2, points.shape[1:3]).transpose(1, 2)
+
+
+def sample_bitmaps(
+    masks: Bool[Tensor, "m h w"],
+    rows: Int64[Tensor, "*n"],
+    sizes: Int64[Tensor, "*n 2"],
+    points: Float[Tensor, "*n p 2"],
+) -> Float[Tensor, "*n p"]:
+    """Sample masks at points by bilinear interpolation; outside the image, masks are 0.
+
+    ``rows`` is the index of the mask for each set of points, ``sizes`` the (height, width) of its image. The points are
+    in pixels. No mask is converted to floating point as a whole.
+    """
+    height, width = masks.shape[1:]
+    cells = points - 0.5
+    corner = cells.floor()
+    fraction = cells - corner
+    values = torch.zeros_like(points[..., 0])
+    for shift in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        cell = corner.long() + torch.tensor(shift, device=points.device)
+        weights = torch.where(torch.tensor(shift, device=points.device) == 1, fraction, 1 - fraction).prod(dim=-1)
+        inside = ((cell >= 0) & (cell < sizes.flip(-1)[..., None, :])).all(dim=-1)
+        column, row = cell[..., 0].clamp(0, width - 1), cell[..., 1].clamp(0, height - 1)
+        values = values + weights * (masks[rows[..., None], row, column] & inside)
+    return values
 
 
 def labels_at_points(maps: Int64[Tensor, "n _ _"], points: Float[Tensor, "n p 2"]) -> Int64[Tensor, "n p"]:

@@ -51,18 +51,20 @@ def region_levels(boxes: Float[Tensor, "*n 4"], strides: Sequence[int], config: 
 def pool_regions(
     features: Sequence[Float[Tensor, "b c _ _"]],
     strides: Sequence[int],
-    boxes: Float[Tensor, "b r 4"],
+    images: Int64[Tensor, " n"],
+    boxes: Float[Tensor, "n 4"],
     config: RoIAlignConfig,
-) -> Float[Tensor, "br c s s"]:
-    """Pool the features of each box from the level of its size (:func:`region_levels`), in the order of the images."""
-    batch, count = boxes.shape[:2]
-    levels = region_levels(boxes, strides, config).flatten()
-    images = torch.arange(batch, device=boxes.device, dtype=boxes.dtype).repeat_interleave(count)
-    rois = torch.cat([images[:, None], boxes.flatten(0, 1)], dim=1)
+) -> Float[Tensor, "n c s s"]:
+    """Pool the features of each box from the level of its size (:func:`region_levels`).
+
+    ``images`` has the index of the image of each box.
+    """
+    levels = region_levels(boxes, strides, config)
+    rois = torch.cat([images[:, None].to(boxes.dtype), boxes], dim=1)
     if allows_dynamic_shapes(boxes.device):
         return _pool_by_level(features, strides, rois, levels, config)
     # Every level pools all boxes; boxes of other levels are shrunk to points, which cost almost nothing.
-    points = rois[:, :1].expand(-1, 5) * rois.new_tensor([1, 0, 0, 0, 0])
+    points = rois * (torch.arange(5, device=rois.device) == 0)
     pooled = []
     for index, (level, stride) in enumerate(zip(features, strides, strict=True)):
         on_level = levels == index
@@ -83,11 +85,12 @@ def _pool_by_level(
 
     A row of ``rois`` is (image index, x1, y1, x2, y2).
     """
-    pooled = features[0].new_zeros(len(rois), features[0].shape[1], config.size, config.size)
+    pooled, order = [], []
     for index, (level, stride) in enumerate(zip(features, strides, strict=True)):
         rows = (levels == index).nonzero()[:, 0]
-        pooled = pooled.index_copy(0, rows, _pool(level, stride, rois[rows], config))
-    return pooled
+        order.append(rows)
+        pooled.append(_pool(level, stride, rois[rows], config))
+    return torch.cat(pooled)[torch.cat(order).argsort()]
 
 
 def _pool(

@@ -1,67 +1,51 @@
 """Selection of a fixed number of detections per image, best first, from the scored boxes of a head.
 
-Shapes never depend on values. A rejected box keeps its row and gets the score ``NO_CANDIDATE``, which sorts last, so
-that it cannot suppress a candidate; in the result its row is padding.
+A rejected box keeps its row and gets the score ``NO_CANDIDATE``, which sorts last, so that it cannot suppress a
+candidate; in the result its row is padding. Only :func:`trim_padding` makes shapes depend on values.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
-from torchvision.ops import nms
 
 from ..structures import Detections
 from .device import allows_dynamic_shapes
-
-NO_CANDIDATE = -torch.inf
+from .nms import NO_CANDIDATE, nms_mask
 
 
 class PaddedDetections(NamedTuple):
-    """A fixed number of detections per image, best first; rows where ``valid`` is False are padding."""
+    """A fixed number of detections per image, best first; rows where ``valid`` is False are padding and come last."""
 
     boxes: Float[Tensor, "b d 4"]
     labels: Int64[Tensor, "b d"]
     scores: Float[Tensor, "b d"]
     valid: Bool[Tensor, "b d"]
 
-    def trim(self) -> "PaddedDetections":
-        """Remove the rows that are padding in all images; this synchronizes with the device."""
-        count = int(self.valid.sum(dim=1).max())
-        return PaddedDetections(
-            self.boxes[:, :count], self.labels[:, :count], self.scores[:, :count], self.valid[:, :count]
-        )
-
     def unpad(self) -> list[Detections]:
-        """Return the detections of each image without the padding."""
+        """Return the detections of each image without the padding; this reads one tensor from the device."""
         return [
-            Detections(boxes[valid], labels[valid], scores[valid])
-            for boxes, labels, scores, valid in zip(*self, strict=True)
+            Detections(boxes[:count], labels[:count], scores[:count])
+            for boxes, labels, scores, count in zip(*self[:3], self.valid.sum(dim=1).tolist(), strict=True)
         ]
 
 
-def nms_mask(boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], threshold: float) -> Bool[Tensor, " n"]:
-    """Return which boxes greedy NMS keeps: every box whose IoU with each kept, better box is at most ``threshold``."""
-    kept = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    kept[nms(boxes, scores, threshold)] = True
-    return kept
+Padded = TypeVar("Padded", bound=tuple[Any, ...])
 
 
-def class_nms_mask(
-    boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int64[Tensor, " n"], threshold: float
-) -> Bool[Tensor, " n"]:
-    """Return which boxes NMS within each label keeps; the boxes must be finite.
+def trim_padding(rows: Padded, at_least: int = 0) -> Padded:
+    """Remove the last rows that are padding in all images, where shapes may be dynamic.
 
-    The boxes are shifted by a multiple of their common extent per label, so that boxes of two labels never overlap.
+    ``rows`` is a named tuple of tensors (b r ...), one of which is ``valid``; ``at_least`` rows remain.
     """
-    if not len(boxes):
-        return torch.zeros_like(labels, dtype=torch.bool)
-    if boxes.device.type == "mps":  # mps has no float64
-        return class_nms_mask(boxes.cpu(), scores.cpu(), labels.cpu(), threshold).to(boxes.device)
-    # In float64 the shift costs no precision; with 80 labels of 1333 px, float32 would round to 1/128 px.
-    boxes = boxes.double()
-    extent = boxes.amax() - boxes.amin() + 1
-    return nms_mask(boxes + (labels * extent)[:, None], scores.double(), threshold)
+    valid: Tensor = rows.valid  # pyright: ignore[reportAttributeAccessIssue]
+    if not allows_dynamic_shapes(valid.device) or not valid.numel():
+        return rows
+    count = max(at_least, int((valid * torch.arange(1, valid.shape[1] + 1)).max()))
+    return type(rows)(*(column[:, :count] for column in rows))
 
 
 def suppress(
@@ -74,36 +58,31 @@ def suppress(
 
     With ``labels``, a box suppresses only boxes of the same label.
     """
-    kept = [
-        _suppress_image(boxes[image], scores[image], threshold, None if labels is None else labels[image])
-        for image in range(len(boxes))
-    ]
-    return scores.masked_fill(~torch.stack(kept), NO_CANDIDATE)
-
-
-def _suppress_image(
-    boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], threshold: float, labels: Int64[Tensor, " n"] | None
-) -> Bool[Tensor, " n"]:
-    """Return which boxes of one image NMS keeps."""
-    if allows_dynamic_shapes(boxes.device):  # the cost of NMS is quadratic, so leave out rejected boxes
-        rows = (scores > NO_CANDIDATE).nonzero()[:, 0]
-        kept = torch.zeros_like(scores, dtype=torch.bool)
-        kept[rows] = _nms_of_labels(boxes[rows], scores[rows], threshold, None if labels is None else labels[rows])
-        return kept
-    return _nms_of_labels(boxes, scores, threshold, labels)
-
-
-def _nms_of_labels(
-    boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], threshold: float, labels: Int64[Tensor, " n"] | None
-) -> Bool[Tensor, " n"]:
     if labels is None:
-        return nms_mask(boxes, scores, threshold)
-    return class_nms_mask(boxes, scores, labels, threshold)
+        labels = torch.zeros_like(scores, dtype=torch.int64)
+    return scores.masked_fill(~nms_mask(boxes, scores, labels, threshold), NO_CANDIDATE)
 
 
-def gather_rows(rows: Shaped[Tensor, "b n c"], indices: Int64[Tensor, "b k"]) -> Shaped[Tensor, "b k c"]:
+def suppress_levels(
+    boxes: Sequence[Float[Tensor, "b _ 4"]], scores: Sequence[Float[Tensor, "b _"]], threshold: float
+) -> tuple[Float[Tensor, "b n 4"], Float[Tensor, "b n"]]:
+    """Apply NMS within each level of each image; return the boxes of all levels, and their scores as ``suppress`` does.
+
+    All levels are padded to the same number of boxes, so that there is a single call of NMS.
+    """
+    count = max(level.shape[1] for level in scores)
+    padded_boxes = torch.stack([F.pad(level, (0, 0, 0, count - level.shape[1])) for level in boxes], dim=1)
+    padded_scores = torch.stack(
+        [F.pad(level, (0, count - level.shape[1]), value=NO_CANDIDATE) for level in scores], dim=1
+    )
+    remaining = suppress(padded_boxes.flatten(0, 1), padded_scores.flatten(0, 1), threshold)
+    return padded_boxes.flatten(1, 2), remaining.view(len(padded_scores), -1)
+
+
+def gather_rows(rows: Shaped[Tensor, "b n *d"], indices: Int64[Tensor, "b k"]) -> Shaped[Tensor, "b k *d"]:
     """Gather the rows of each image at its indices."""
-    return rows.gather(1, indices[:, :, None].expand(-1, -1, rows.shape[2]))
+    index = indices.view(*indices.shape, *[1] * (rows.ndim - 2))
+    return rows.gather(1, index.expand(-1, -1, *rows.shape[2:]))
 
 
 class TopScores(NamedTuple):
@@ -142,14 +121,18 @@ def select_detections(
     nms_threshold: float,
     count: int,
 ) -> PaddedDetections:
-    """Return the ``count`` best detections of each image after NMS within each class."""
+    """Return the ``count`` best detections of each image after NMS within each class.
+
+    Where shapes may be dynamic, there are as many rows as the image with the most detections needs.
+    """
     candidates = scores > NO_CANDIDATE
-    boxes = torch.where(candidates[:, :, None], boxes, 0)  # rejected boxes may be NaN or huge, see class_nms_mask
+    boxes = torch.where(candidates[:, :, None], boxes, 0)  # rejected boxes may be NaN
     best = top_scores(suppress(boxes, scores, nms_threshold, labels), count)
     valid = best.scores > NO_CANDIDATE
-    return PaddedDetections(
+    detections = PaddedDetections(
         gather_rows(boxes, best.indices) * valid[:, :, None],
         labels.gather(1, best.indices),
         torch.where(valid, best.scores, 0),
         valid,
     )
+    return trim_padding(detections)

@@ -38,6 +38,22 @@ class PolygonMasks:
             padded.parts[row, : len(object_parts)] = object_parts
         return padded
 
+    @classmethod
+    def join(cls, images: Sequence["PolygonMasks"]) -> "PolygonMasks":
+        """Concatenate the objects of several images; without any object, the result has one without edges."""
+        lengths, longest = [len(masks) for masks in images], max(masks.edges.shape[1] for masks in images)
+        first = images[0]
+        joined = cls(
+            first.edges.new_zeros(max(1, sum(lengths)), longest, 4),
+            first.parts.new_zeros(max(1, sum(lengths)), longest),
+            max(masks.most_parts for masks in images),
+        )
+        for name in ("edges", "parts"):
+            rows = getattr(joined, name)[: sum(lengths)].split(lengths)
+            parts = [getattr(masks, name) for masks in images]
+            torch._foreach_copy_([row[:, : part.shape[1]] for row, part in zip(rows, parts, strict=True)], parts)
+        return joined
+
     def __len__(self) -> int:
         return len(self.edges)
 

@@ -107,13 +107,15 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
 def _read_means(
     distributed: DistributedContext, scalars: Mapping[str, Tensor], metrics: Mapping[str, Sequence[Tensor]]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the means over all ranks of the scalars, and of the values of each metric that has any.
+    """Return the means over all ranks of the scalars, and of the values of each metric that are not NaN.
+
+    Metrics without such a value are left out.
 
     All values share one all-reduce and one copy from the device.
     """
     columns = [torch.cat([part.detach().flatten().float() for part in parts]) for parts in metrics.values()]
-    sums = [column.sum() for column in columns]
-    counts = [column.new_full((), len(column)) for column in columns]
+    sums = [column.nansum() for column in columns]
+    counts = [column.isnan().logical_not().sum() for column in columns]
     means = distributed.all_reduce_mean(torch.stack([*scalars.values(), *sums, *counts])).tolist()
     sums_start, counts_start = len(scalars), len(scalars) + len(metrics)
     totals = zip(metrics, means[sums_start:counts_start], means[counts_start:], strict=True)

@@ -5,13 +5,13 @@ import torch
 
 from vertebra.engine import seed_step
 from vertebra.engine.distributed.context import Launch, local_device_index
-from vertebra.ops import all_reduce_mean, distributed, draw_image_seeds, shared_generator, uniform_from_seed
+from vertebra.ops import all_reduce_mean, distributed, draw_image_seeds, shared_generator, uniform_from_seeds
 from vertebra.structures import UsageError
 
 
 def test_numbers_from_a_seed_are_uniform():
     """Law: a million numbers fill 64 bins equally (5 sigma), and neighbors are uncorrelated."""
-    keys = uniform_from_seed(torch.tensor(7), 1_000_000)
+    keys = uniform_from_seeds(torch.tensor(7), 1_000_000)
     assert keys.min() >= 0 and keys.max() < 1
     counts = torch.histc(keys, 64, min=0, max=1)
     torch.testing.assert_close(counts, torch.full_like(counts, 1e6 / 64), rtol=0, atol=5 * (1e6 / 64) ** 0.5)
@@ -20,14 +20,14 @@ def test_numbers_from_a_seed_are_uniform():
 
 def test_numbers_from_other_seeds_are_independent():
     """Law: numbers from similar seeds are uncorrelated, and the first numbers do not depend on how many follow."""
-    first, second = (uniform_from_seed(torch.tensor(seed), 10_000) for seed in (1, 2))
+    first, second = (uniform_from_seeds(torch.tensor(seed), 10_000) for seed in (1, 2))
     assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 5e-2
-    assert torch.equal(first[:10], uniform_from_seed(torch.tensor(1), 10))
+    assert torch.equal(first[:10], uniform_from_seeds(torch.tensor(1), 10))
 
 
 def test_largest_seed_does_not_overflow():
     """Law: a seed just below 2^32 gives numbers in [0, 1)."""
-    keys = uniform_from_seed(torch.tensor(2**32 - 1), 1000)
+    keys = uniform_from_seeds(torch.tensor(2**32 - 1), 1000)
     assert keys.min() >= 0 and keys.max() < 1 and keys.unique().numel() > 990
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
 from vertebra.heads import CASCADE, HEADS, MaskBranchConfig, RCNNConfig, RCNNHead, class_rows_by_tensor
-from vertebra.ops import scale_gradient, split_losses, total_loss
+from vertebra.ops import pad_targets, scale_gradient, split_losses, total_loss
 from vertebra.structures import FeatureInfo, Images, Instances
 
 PYRAMID = {f"p{level}": FeatureInfo(16, 2**level) for level in range(2, 7)}
@@ -65,11 +65,12 @@ def test_losses_equal_plain_loops(head):
     found, metrics = split_losses(head.loss(features, images, targets))
     torch.manual_seed(3)
     dense = head.rpn(features, images)
-    head.rpn.loss(dense, targets)  # draws the random numbers of its own sample
-    samples = head.box.sample(head.rpn.propose(dense, images, training=True), targets)
+    padded = pad_targets(targets, images)
+    head.rpn.loss(dense, padded)  # draws the random numbers of its own sample
+    samples = head.box.sample(head.rpn.propose(dense, images, training=True), padded)
     boxes, valid = samples.boxes, samples.valid
     for number, stage in enumerate(head.box_branches(), start=1):
-        output = stage(features, boxes)
+        output = stage(features, Proposals(boxes, valid))
         classification, regression, count, positives = 0.0, 0.0, 0, []
         moved, usable = boxes.clone(), valid.clone()
         for image, target in enumerate(targets):
@@ -116,7 +117,7 @@ def test_detections_equal_plain_loops(head):
     proposals = head.rpn.propose(head.rpn(features, images), images, training=False)
     boxes, scores = proposals.boxes, torch.zeros(2, proposals.boxes.shape[1], NUM_CLASSES)
     for stage in head.box_branches():
-        output = stage(features, boxes)
+        output = stage(features, proposals._replace(boxes=boxes))
         scores += output.logits.softmax(dim=2)[:, :, :NUM_CLASSES] / 3
         moved = boxes.clone()
         for image in range(2):

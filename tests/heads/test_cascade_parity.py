@@ -12,9 +12,10 @@ from torch import Tensor
 
 from vertebra.heads import RCNNConfig, RCNNHead
 from vertebra.heads.regions import Proposals
-from vertebra.ops import split_losses, total_loss
+from vertebra.ops import pad_targets, split_losses, total_loss
 from vertebra.structures import Detections
 
+from ..helpers.regions import all_valid
 from .test_cascade import CONFIG, NUM_CLASSES, PYRAMID, batch
 
 d2_cascade = pytest.importorskip("detectron2.modeling.roi_heads.cascade_rcnn", reason="detectron2 is not installed")
@@ -105,8 +106,9 @@ def losses(config: RCNNConfig = OURS) -> tuple[dict[str, Tensor], dict[str, Tens
     features, images, targets = batch()
     features = {name: level.requires_grad_() for name, level in features.items()}
     boxes = random_proposals()
-    samples = head.box.sample(Proposals(boxes, torch.ones(boxes.shape[:2], dtype=torch.bool)), targets)
-    found, _ = split_losses(head._box_losses(features, images, samples, targets)[0])
+    padded = pad_targets(targets, images)
+    samples = head.box.sample(all_valid(boxes), padded)
+    found, _ = split_losses(head._box_losses(features, images, samples, padded)[0])
     truth = [
         Instances(tuple(size), gt_boxes=Boxes(target.boxes), gt_classes=target.labels)
         for size, target in zip(images.sizes.tolist(), targets, strict=True)

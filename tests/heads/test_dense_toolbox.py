@@ -4,8 +4,8 @@ It is registered from outside the package, learns two images, and equals torchvi
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from vertebra import ops
 from vertebra.data import CocoConfig, ResizeConfig, build_dataset, build_transform, collate
-from vertebra.heads import HEADS, Head, HeadConfig
+from vertebra.heads import HEADS, DetectionHead, HeadConfig
 from vertebra.models import ModelConfig, build_model
 from vertebra.necks import FPNConfig
 from vertebra.structures import Detections, FeatureInfo, Features, Images, Instances
@@ -34,9 +34,7 @@ class RetinaNetConfig(HeadConfig):
     convolutions: int = 4
 
 
-class RetinaNetHead(Head[Instances, Detections]):
-    task: ClassVar[str] = "detection"
-
+class RetinaNetHead(DetectionHead):
     def __init__(self, feature_info: Mapping[str, FeatureInfo], num_classes: int, config: RetinaNetConfig) -> None:
         super().__init__()
         self.config, self.num_classes = config, num_classes
@@ -61,22 +59,18 @@ class RetinaNetHead(Head[Instances, Detections]):
         offsets = [ops.flatten_cells(self.box_offsets(self.box_tower(level)), 4) for level in levels]
         return list(zip(anchors, logits, offsets, strict=True))
 
-    def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
+    def padded_loss(self, features: Features, images: Images, targets: ops.PaddedTargets) -> dict[str, Tensor]:
         anchors, logits, offsets = (torch.cat(column, dim=-2) for column in zip(*self(features, images), strict=True))
-        focal, regression, positives = [], [], []
-        for image_logits, image_offsets, target in zip(logits, offsets, targets, strict=True):
-            match = ops.assign_boxes(anchors, target, (0.4, 0.5), keep_best=True)
-            positive, known = match.labels == ops.POSITIVE, match.labels != ops.IGNORED
-            classes = ops.take_targets(target.labels, match.target_indices, default=match.target_indices)
-            truth = F.one_hot(classes, self.num_classes) * positive[:, None]
-            boxes = ops.take_targets(target.boxes, match.target_indices, default=anchors)
-            errors = (image_offsets - ops.encode_boxes(boxes, anchors)).abs().sum(dim=1)
-            count = positive.sum().clamp(min=1)
-            focal.append((sigmoid_focal_loss(image_logits, truth.float()).sum(dim=1) * known).sum() / count)
-            regression.append((errors * positive).sum() / count)
-            positives.append(positive.sum())
-        losses = {"loss_class": torch.stack(focal).mean(), "loss_box": torch.stack(regression).mean()}
-        return losses | {"positives": torch.stack(positives)}
+        match = ops.assign_boxes(anchors, targets, (0.4, 0.5), keep_best=True)
+        positive, known = match.labels == ops.POSITIVE, match.labels != ops.IGNORED
+        classes = targets.labels.gather(1, match.target_indices)
+        truth = F.one_hot(classes, self.num_classes) * positive[:, :, None]
+        focal = sigmoid_focal_loss(logits, truth.float()).sum(dim=2) * known
+        boxes = ops.gather_rows(targets.boxes, match.target_indices)
+        errors = (offsets - ops.encode_boxes(boxes, anchors)).abs().sum(dim=2) * positive
+        count = positive.sum(dim=1).clamp(min=1)
+        losses = {"loss_class": (focal.sum(dim=1) / count).mean(), "loss_box": (errors.sum(dim=1) / count).mean()}
+        return losses | {"positives": positive.sum(dim=1)}
 
     def predict(self, features: Features, images: Images) -> list[Detections]:
         rows = []
@@ -86,7 +80,7 @@ class RetinaNetHead(Head[Instances, Detections]):
             boxes = ops.decode_boxes(ops.gather_rows(offsets, best.indices), anchors[best.indices])
             rows.append((ops.clip_boxes(boxes, images.sizes), best.scores, best.labels))
         boxes, scores, labels = (torch.cat(column, dim=1) for column in zip(*rows, strict=True))
-        return ops.select_detections(boxes, scores, labels, nms_threshold=0.5, count=300).trim().unpad()
+        return ops.select_detections(boxes, scores, labels, nms_threshold=0.5, count=300).unpad()
 
 
 # The head ends here.

@@ -166,10 +166,11 @@ def test_a_point_takes_the_smallest_object_of_its_size():
     points = torch.tensor([[44.0, 44.0], [26.0, 44.0], [4.0, 4.0]])
     strides, ranges = torch.full((3,), 8.0), torch.tensor([[32.0, 64.0]]).expand(3, 2)
     # Largest distances: to the first box 44, 54 and 76; to the second 26, 44 and, from outside, 66.
-    anywhere = match_points(points, boxes, strides, ranges, radius=None)
+    valid = torch.ones(2, dtype=torch.bool)
+    anywhere = match_points(points, boxes, valid, strides, ranges, radius=None)
     assert (anywhere.labels == POSITIVE).tolist() == [True, True, False]
     assert anywhere.target_indices[:2].tolist() == [0, 1]
-    near = match_points(points, boxes, strides, ranges, radius=1.5)  # 12 pixels from (40, 40) and from (45, 45)
+    near = match_points(points, boxes, valid, strides, ranges, radius=1.5)  # 12 pixels from (40, 40) and from (45, 45)
     assert (near.labels == POSITIVE).tolist() == [True, False, False]
 
 
@@ -204,7 +205,8 @@ def test_assignment_by_statistics_equals_the_algorithm(seed):
         anchors.append(torch.cat([centers - 4 * stride, centers + 4 * stride], dim=1))
     corners = 80 * torch.rand(6, 2, generator=generator)
     boxes = torch.cat([corners, corners + 10 + 60 * torch.rand(6, 2, generator=generator)], dim=1)
-    match = match_by_statistics(torch.cat(anchors), boxes, [len(level) for level in anchors])
+    valid = torch.ones(6, dtype=torch.bool)
+    match = match_by_statistics(torch.cat(anchors), boxes, valid, [len(level) for level in anchors])
     expected = torch.tensor(assign_slowly(anchors, boxes, 9))
     assert torch.equal(match.labels == POSITIVE, expected >= 0)
     assert torch.equal(match.target_indices[expected >= 0], expected[expected >= 0])

@@ -15,9 +15,10 @@ from vertebra.heads import (
     RPNConfig,
     required_keypoints,
 )
-from vertebra.ops import decode_keypoints, encode_keypoints, heatmap_scores, total_loss
+from vertebra.ops import decode_keypoints, encode_keypoints, fixed_shapes, heatmap_scores, total_loss
 from vertebra.structures import COCO_KEYPOINTS, Detections, Images, Instances
 
+from ..helpers.regions import pad_to
 from .test_keypoint_rcnn_parity import CHANNELS, CLASSES, INFO, NAMES, SIZE, scene
 
 SMALL = KeypointBranchConfig(names=NAMES, convolutions=(CHANNELS,) * 2)
@@ -99,7 +100,8 @@ def test_fixed_normalizer_divides_by_all_possible_keypoints():
     _, found = encode_keypoints(keypoints, samples.boxes, 56)
     counted = (found & positive[..., None]).sum()
     labeled, fixed = (
-        build(normalizer=rule).loss(features, samples, targets)["loss_keypoint"] for rule in ("labeled", "fixed")
+        build(normalizer=rule).loss(features, samples, pad_to(SIZE, targets))["loss_keypoint"]
+        for rule in ("labeled", "fixed")
     )
     assert 5 < counted < 60
     assert fixed.item() == pytest.approx(labeled.item() * counted.item() / (2 * 9 * 5), rel=1e-5)
@@ -110,7 +112,9 @@ def test_untrained_loss_is_that_of_a_guess():
     features, samples, _, targets = scene()
     branch = build()
     nn.init.zeros_(branch.heatmaps.weight)
-    assert branch.loss(features, samples, targets)["loss_keypoint"].item() == pytest.approx(math.log(56 * 56))
+    assert branch.loss(features, samples, pad_to(SIZE, targets))["loss_keypoint"].item() == pytest.approx(
+        math.log(56 * 56)
+    )
 
 
 def test_loss_without_keypoints_to_learn_is_zero():
@@ -119,9 +123,10 @@ def test_loss_without_keypoints_to_learn_is_zero():
     nothing = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), keypoints=torch.zeros(0, len(NAMES), 3))
     unlabeled = [target.replace(keypoints=torch.zeros_like(target.keypoints)) for target in targets]
     background = samples._replace(labels=torch.full_like(samples.labels, CLASSES))
-    for regions, objects in ((background, targets), (background, [nothing, nothing]), (samples, unlabeled)):
+    no_object = background._replace(target_indices=torch.zeros_like(samples.target_indices))
+    for regions, objects in ((background, targets), (no_object, [nothing, nothing]), (samples, unlabeled)):
         branch = build()
-        loss = branch.loss(features, regions, objects)["loss_keypoint"]
+        loss = branch.loss(features, regions, pad_to(SIZE, objects))["loss_keypoint"]
         loss.backward()
         assert loss == 0 and all(not parameter.grad.any() for parameter in branch.parameters())
 
@@ -134,8 +139,9 @@ def test_empty_padding_boxes_do_not_matter():
     )
     losses = []
     for regions in (samples, padded):
-        branch = build(fixed_rows=True)
-        loss = branch.loss(features, regions, targets)["loss_keypoint"]
+        branch = build()
+        with fixed_shapes():
+            loss = branch.loss(features, regions, pad_to(SIZE, targets))["loss_keypoint"]
         loss.backward()
         losses.append((loss, branch.heatmaps.weight.grad))
     for first, second in zip(*losses, strict=True):
@@ -149,7 +155,7 @@ def test_targets_without_keypoints_are_refused():
     others = [target.replace(keypoints=torch.zeros(len(target), 2, 3)) for target in targets]
     for wrong, given in ((without, "none"), (others, "2")):
         with pytest.raises(ValueError, match=f"needs targets with 5 keypoints per object; these have {given}"):
-            build().loss(features, samples, wrong)
+            build().loss(features, samples, pad_to(SIZE, wrong))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from vertebra.ops import RoIAlignConfig, decode_keypoints, encode_keypoints
 from vertebra.structures import Detections, FeatureInfo, Instances
 
 from ..helpers.reference_detector import random_images, replace_in_branch
+from ..helpers.regions import detections_at, pad_to
 
 CHANNELS, KEYPOINTS, CLASSES = 16, 5, 3
 INFO = {f"p{level}": FeatureInfo(CHANNELS, 2**level) for level in (2, 3, 4, 5)}
@@ -89,7 +90,7 @@ def test_heatmaps_equal_torchvisions(theirs):
     """Oracle: torchvision's heatmaps for the same regions."""
     features, samples, *_ = scene()
     with torch.no_grad():
-        found = same_branch(theirs).predict(features, samples.boxes, samples.labels)
+        found = same_branch(theirs).predict(features, detections_at(samples.boxes, samples.labels))
         expected = theirs(features, samples.boxes).unflatten(0, (2, 9))
     assert found.shape == (2, 9, KEYPOINTS, 56, 56) and found.std() > 0.1
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
@@ -99,7 +100,7 @@ def test_loss_and_gradient_equal_torchvisions(theirs):
     """Oracle: torchvision's loss over the same positives, and its gradient of every weight."""
     features, samples, positive, targets = scene()
     ours = same_branch(theirs)
-    loss = ours.loss(features, samples, targets)["loss_keypoint"]
+    loss = ours.loss(features, samples, pad_to(SIZE, targets))["loss_keypoint"]
     expected = torchvision_loss(theirs, features, samples, positive, targets)
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     loss.backward()
@@ -123,8 +124,8 @@ def test_negative_control_loss(theirs, changes):
     """Control: with any one convention changed, the comparison of losses fails."""
     features, samples, _, targets = scene()
     with torch.no_grad():
-        loss = same_branch(theirs).loss(features, samples, targets)["loss_keypoint"]
-        changed = same_branch(theirs, **changes).loss(features, samples, targets)["loss_keypoint"]
+        loss = same_branch(theirs).loss(features, samples, pad_to(SIZE, targets))["loss_keypoint"]
+        changed = same_branch(theirs, **changes).loss(features, samples, pad_to(SIZE, targets))["loss_keypoint"]
     assert abs(loss - changed) > 1e-4 * loss
 
 

@@ -101,7 +101,7 @@ def test_cascade_averages_probabilities_or_logits():
         for previous, stage in itertools.pairwise([None, *stages]):
             if previous is not None:
                 proposals = previous.refine(outputs[-1], proposals, images)
-            outputs.append(stage(features, proposals.boxes))
+            outputs.append(stage(features, proposals))
         logits = torch.stack([output.logits for output in outputs])
         expected = logits.softmax(dim=3).mean(dim=0) if mean == "probabilities" else logits.mean(dim=0).softmax(dim=2)
         scores[mean] = head._mean_scores(outputs)

@@ -1,5 +1,6 @@
 """The mask branch against torchvision's with the same weights, and laws of its targets and losses."""
 
+import contextlib
 import copy
 
 import numpy as np
@@ -12,8 +13,10 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from vertebra.data import CocoConfig, PolygonMask, ResizeConfig, build_dataset, build_transform, pad_polygon_masks
 from vertebra.heads import BoxBranchConfig, MaskBranch, MaskBranchConfig, RCNNConfig, RCNNHead, RegionSamples, RPNConfig
-from vertebra.ops import RoIAlignConfig, paste_masks, total_loss
+from vertebra.ops import RoIAlignConfig, fixed_shapes, paste_masks, total_loss
 from vertebra.structures import FeatureInfo, Images, Instances
+
+from ..helpers.regions import detections_at, pad_to
 
 CLASSES, CHANNELS = 5, 16
 INFO = {f"p{level}": FeatureInfo(CHANNELS, 2**level) for level in (2, 3, 4, 5)}
@@ -93,7 +96,7 @@ def test_masks_equal_torchvisions(torchvision_branch):
     features, boxes, labels, *_ = scene()
     with torch.no_grad():
         expected = maskrcnn_inference(torchvision_branch(features, list(boxes)), list(labels + 1))
-        probabilities = same_branch(torchvision_branch).predict(features, boxes, labels)
+        probabilities = same_branch(torchvision_branch).predict(features, detections_at(boxes, labels))
     for ours, theirs in zip(probabilities, expected, strict=True):
         torch.testing.assert_close(ours, theirs[:, 0], rtol=1e-4, atol=1e-5)
         assert ours.std() > 0.1
@@ -104,7 +107,7 @@ def test_loss_and_gradient_equal_torchvisions(torchvision_branch):
     features, boxes, labels, indices, targets = scene()
     positive = torch.arange(9).expand(2, 9) < torch.tensor([[6], [4]])
     ours = same_branch(torchvision_branch)
-    loss = ours.loss(features, samples_of(boxes, labels, indices, positive), targets)["loss_mask"]
+    loss = ours.loss(features, samples_of(boxes, labels, indices, positive), pad_to(SIZE, targets))["loss_mask"]
     positive_boxes = [rows[mask] for rows, mask in zip(boxes, positive, strict=True)]
     expected = maskrcnn_loss(
         torchvision_branch(features, positive_boxes),
@@ -135,8 +138,8 @@ def test_negative_control_conventions(torchvision_branch, changes):
     positive = torch.ones(2, 9, dtype=torch.bool)
     samples = samples_of(boxes, labels, indices, positive)
     with torch.no_grad():
-        loss = same_branch(torchvision_branch).loss(features, samples, targets)["loss_mask"]
-        flipped = same_branch(torchvision_branch, **changes).loss(features, samples, targets)["loss_mask"]
+        loss = same_branch(torchvision_branch).loss(features, samples, pad_to(SIZE, targets))["loss_mask"]
+        flipped = same_branch(torchvision_branch, **changes).loss(features, samples, pad_to(SIZE, targets))["loss_mask"]
     assert abs(loss - flipped) > 1e-4 * loss
 
 
@@ -147,7 +150,7 @@ def test_sharp_target_is_the_crop_of_the_mask():
     masks = torch.zeros(1, 32, 32, dtype=torch.bool)
     masks[0, 8:24, 8:24] = True
     target = Instances(torch.tensor([[8.0, 8.0, 24.0, 24.0]]), torch.tensor([0]), masks)
-    crops, has_mask = branch._mask_targets(torch.tensor([[0.0, 8.0, 16.0, 24.0]]), torch.tensor([0]), target)
+    crops, has_mask = mask_targets(branch, torch.tensor([[0.0, 8.0, 16.0, 24.0]]), torch.tensor([0]), target)
     assert crops[0].tolist() == [[0.0, 0.0, 1.0, 1.0]] * 4
     assert has_mask.tolist() == [True]
 
@@ -156,6 +159,12 @@ def with_polygons(target):
     """Return the same objects with the polygons of their bitmaps in place of the bitmaps."""
     polygon_masks = pad_polygon_masks([PolygonMask.of_bitmap(mask.numpy().astype(np.uint8)) for mask in target.masks])
     return Instances(target.boxes, target.labels, polygon_masks=polygon_masks)
+
+
+def mask_targets(branch, regions, indices, target):
+    """Return the mask targets of regions of one image, all of them positive."""
+    samples = samples_of(regions[None], torch.zeros_like(indices)[None], indices[None], torch.ones(1, len(regions)) > 0)
+    return (rows[0] for rows in branch._mask_targets(samples, pad_to(SIZE, [target])))
 
 
 POLYGONS = MaskBranchConfig(pool=RoIAlignConfig(size=2), convolutions=(CHANNELS,), truth="polygons")
@@ -175,7 +184,7 @@ def test_polygon_is_cropped_at_the_resolution_of_its_target():
     boxes = torch.tensor([[10.0, 8.0, 11.0, 9.0], [10.0, 8.0, 11.0, 9.0]])
     target = Instances(boxes, torch.tensor([0, 0]), polygon_masks=polygon_masks)
     regions = torch.tensor([[10.0, 8.0, 11.0, 9.0], [20.0, 8.0, 21.0, 9.0], [10.0, 8.0, 11.0, 9.0]])
-    crops, has_mask = MaskBranch(INFO, CLASSES, POLYGONS)._mask_targets(regions, torch.tensor([0, 0, 1]), target)
+    crops, has_mask = mask_targets(MaskBranch(INFO, CLASSES, POLYGONS), regions, torch.tensor([0, 0, 1]), target)
     assert crops[0].tolist() == [[0.0, 1.0, 0.0, 0.0]] * 4
     assert not crops[1].any()
     assert has_mask.tolist() == [True, True, False]
@@ -200,7 +209,11 @@ def test_loss_from_polygons_is_close_to_that_from_bitmaps(torchvision_branch, sh
             for column in zip(*((target.boxes, target.labels % CLASSES) for target in targets), strict=True)
         )
         samples = samples_of(boxes, labels, rows, torch.ones(2, 9, dtype=torch.bool))
-        losses.append(same_branch(torchvision_branch, truth=truth).loss(features, samples, targets)["loss_mask"].item())
+        losses.append(
+            same_branch(torchvision_branch, truth=truth)
+            .loss(features, samples, pad_to(SIZE, targets))["loss_mask"]
+            .item()
+        )
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
@@ -233,12 +246,14 @@ def test_loss_without_masks_to_learn_is_zero():
     empty = [Instances(target.boxes, target.labels, torch.zeros_like(target.masks)) for target in targets]
     all_positive = samples_of(boxes, labels, indices, torch.ones(2, 9, dtype=torch.bool))
     none_positive = samples_of(boxes, labels, indices, torch.zeros(2, 9, dtype=torch.bool))
-    cases = ((none_positive, targets), (none_positive, [nothing, nothing]), (all_positive, empty))
+    no_object = none_positive._replace(target_indices=torch.zeros_like(indices))
+    cases = ((none_positive, targets), (no_object, [nothing, nothing]), (all_positive, empty))
     of_polygons = MaskBranch(INFO, CLASSES, TORCHVISION.replace(truth="polygons"))
     for mask_branch, change in ((branch, lambda target: target), (of_polygons, with_polygons)):
         for samples, objects in cases:
             mask_branch.zero_grad()
-            loss = mask_branch.loss(features, samples, [change(target) for target in objects])["loss_mask"]
+            padded = pad_to(SIZE, [change(target) for target in objects])
+            loss = mask_branch.loss(features, samples, padded)["loss_mask"]
             loss.backward()
             assert loss == 0
             assert all(not parameter.grad.any() for parameter in mask_branch.parameters())
@@ -250,9 +265,9 @@ def test_training_without_masks_is_refused():
     boxes_only = [Instances(target.boxes, target.labels) for target in targets]
     samples = samples_of(boxes, labels, indices, torch.ones(2, 9, dtype=torch.bool))
     with pytest.raises(ValueError, match="needs targets with masks"):
-        MaskBranch(INFO, CLASSES, TORCHVISION).loss(features, samples, boxes_only)
+        MaskBranch(INFO, CLASSES, TORCHVISION).loss(features, samples, pad_to(SIZE, boxes_only))
     with pytest.raises(ValueError, match="truth='polygons' needs targets with polygon_masks; these have none"):
-        MaskBranch(INFO, CLASSES, POLYGONS).loss(features, samples, targets)
+        MaskBranch(INFO, CLASSES, POLYGONS).loss(features, samples, pad_to(SIZE, targets))
 
 
 def test_mask_loss_falls_in_training():
@@ -281,36 +296,39 @@ def test_levels_of_different_widths_are_refused():
         MaskBranch(uneven, CLASSES)
 
 
-def test_fixed_rows_does_not_change_the_loss(torchvision_branch):
-    """Law: with six rows for six and four positives, or with all nine rows, loss and gradient are the same."""
+def test_fixed_shapes_do_not_change_the_loss(torchvision_branch):
+    """Law: if only six and four positives are computed, or all 18 samples, loss and gradient are the same."""
     features, boxes, labels, indices, targets = scene()
     samples = samples_of(boxes, labels, indices, torch.arange(9).expand(2, 9) < torch.tensor([[6], [4]]))
     state, results = same_branch(torchvision_branch).state_dict(), []
-    for fixed, rows in ((False, 6), (True, 9)):
-        branch = MaskBranch(INFO, CLASSES, TORCHVISION.replace(fixed_rows=fixed))
+    for shapes, count in ((contextlib.nullcontext(), 10), (fixed_shapes(), 18)):
+        branch = MaskBranch(INFO, CLASSES, TORCHVISION)
         branch.load_state_dict(state)
         counts = []
         branch.deconvolution.register_forward_hook(
             lambda module, inputs, output, counts=counts: counts.append(len(output))
         )
-        loss = branch.loss(features, samples, targets)["loss_mask"]
+        with shapes:
+            loss = branch.loss(features, samples, pad_to(SIZE, targets))["loss_mask"]
         loss.backward()
-        assert counts == [2 * rows]
+        assert counts == [count]
         results.append((loss, branch.logits.weight.grad, branch.convolutions[0][0].weight.grad))
     for first, second in zip(*results, strict=True):
         torch.testing.assert_close(first, second)
 
 
 def test_batch_norm_sees_regions_with_objects_only():
-    """Law: three positives among nine fixed rows give the same statistics as the three alone."""
+    """Law: with fixed shapes, three positives among nine samples give the same statistics as the three alone."""
     torch.manual_seed(0)
-    config = TORCHVISION.replace(norm="batch", fixed_rows=True)
+    config = TORCHVISION.replace(norm="batch")
     branch = MaskBranch(INFO, CLASSES, config).train()
     features, boxes, labels, indices, targets = scene()
     nine = samples_of(boxes, labels, indices, torch.arange(9).expand(2, 9) < 3)
     alone, among = copy.deepcopy(branch), copy.deepcopy(branch)
     cases = ((alone, nine.first(3)), (among, nine))
-    losses = [mask_branch.loss(features, samples, targets)["loss_mask"] for mask_branch, samples in cases]
+    padded = pad_to(SIZE, targets)
+    with fixed_shapes():
+        losses = [mask_branch.loss(features, samples, padded)["loss_mask"] for mask_branch, samples in cases]
     torch.testing.assert_close(*losses)
     for (name, first), second in zip(alone.named_buffers(), among.buffers(), strict=True):
         if "running" in name:

@@ -139,7 +139,7 @@ def test_heads_equal_separate_models(shapes):
     alone, metrics_alone = split_losses(
         boxes.loss(features, batch.images, [target["detection"] for target in batch.targets])
     )
-    assert all(torch.equal(metrics[f"boxes_{name}"], values) for name, values in metrics_alone.items())
+    assert all(metrics[f"boxes_{name}"].allclose(value, 0, 0, True) for name, value in metrics_alone.items())
     expected = {f"loss_boxes_{name.removeprefix('loss_')}": value for name, value in alone.items()}
     alone = semantic.loss(features, batch.images, [target["semantic"] for target in batch.targets])
     expected["loss_semantic_semantic"] = 0.5 * alone["loss_semantic"]

@@ -9,15 +9,15 @@ from vertebra.heads import (
     BoxBranchConfig,
     PointRendBranch,
     PointRendBranchConfig,
-    Proposals,
     RCNNConfig,
     RCNNHead,
     RPNConfig,
 )
-from vertebra.ops import random_points, total_loss
+from vertebra.ops import fixed_shapes, random_points, total_loss
 from vertebra.structures import Images, Instances
 
 from ..helpers.plain_points import bilinear
+from ..helpers.regions import detections_at, pad_to
 from .test_mask_branch import CLASSES, INFO, SIZE, samples_of, scene
 
 SMALL = PointRendBranchConfig(
@@ -91,7 +91,7 @@ def test_losses_equal_a_plain_loop(seeds):
     branch = random_branch()
     features, boxes, labels, indices, targets = scene()
     positive = torch.arange(9).expand(2, 9) < torch.tensor([[3], [2]])
-    found = branch.loss(features, samples_of(boxes, labels, indices, positive), targets)
+    found = branch.loss(features, samples_of(boxes, labels, indices, positive), pad_to(SIZE, targets))
     drawn = random_points(seeds, 9, 33)
     coarse_errors, point_errors = [], []
     for image, target in enumerate(targets):
@@ -135,7 +135,7 @@ def test_masks_equal_a_plain_loop():
     """Oracle: a region at a time: all cells of the first grid of 6x6, then twice the 40 most uncertain cells."""
     branch = random_branch()
     features, boxes, labels, *_ = scene()
-    found = branch.predict(features, boxes[:, :2], labels[:, :2])
+    found = branch.predict(features, detections_at(boxes[:, :2], labels[:, :2]))
     assert found.shape == (2, 2, 24, 24) and found.std() > 0.1
     for image in range(2):
         maps = [features[level][image] for level in ("p2", "p3")]
@@ -172,10 +172,9 @@ def test_losses_do_not_depend_on_batch_mates(seeds, monkeypatch):
     features, boxes, labels, indices, targets = scene()
     positive = torch.arange(9).expand(2, 9) < torch.tensor([[6], [2]])
     samples = samples_of(boxes, labels, indices, positive)
-    together = branch.loss(features, samples, targets)
-    fixed = PointRendBranch(INFO, CLASSES, SMALL.replace(fixed_rows=True))
-    fixed.load_state_dict(branch.state_dict())
-    torch.testing.assert_close(fixed.loss(features, samples, targets), together)
+    together = branch.loss(features, samples, pad_to(SIZE, targets))
+    with fixed_shapes():
+        torch.testing.assert_close(branch.loss(features, samples, pad_to(SIZE, targets)), together)
     alone = []
     for image in range(2):
         one = slice(image, image + 1)
@@ -183,7 +182,7 @@ def test_losses_do_not_depend_on_batch_mates(seeds, monkeypatch):
         monkeypatch.setattr("vertebra.heads.point_rend.draw_image_seeds", lambda count, device, seed=seed: seed)
         level = {name: maps[one] for name, maps in features.items()}
         sample = samples_of(boxes[one], labels[one], indices[one], positive[one])
-        alone.append(branch.loss(level, sample, targets[one]))
+        alone.append(branch.loss(level, sample, pad_to(SIZE, targets[one])))
     for name, loss in together.items():
         torch.testing.assert_close(loss, (6 * alone[0][name] + 2 * alone[1][name]) / 8)
 
@@ -196,9 +195,10 @@ def test_losses_without_masks_to_learn_are_zero():
     empty = [Instances(target.boxes, target.labels, torch.zeros_like(target.masks)) for target in targets]
     all_positive = samples_of(boxes, labels, indices, torch.ones(2, 9, dtype=torch.bool))
     none_positive = samples_of(boxes, labels, indices, torch.zeros(2, 9, dtype=torch.bool))
-    for samples, objects in ((none_positive, targets), (none_positive, [nothing, nothing]), (all_positive, empty)):
+    no_object = none_positive._replace(target_indices=torch.zeros_like(indices))
+    for samples, objects in ((none_positive, targets), (no_object, [nothing, nothing]), (all_positive, empty)):
         branch.zero_grad()
-        losses = branch.loss(features, samples, objects)
+        losses = branch.loss(features, samples, pad_to(SIZE, objects))
         total_loss(losses).backward()
         assert all(loss == 0 for loss in losses.values())
         assert all(not parameter.grad.any() for parameter in branch.parameters())
@@ -210,7 +210,7 @@ def test_training_without_masks_is_refused():
     boxes_only = [Instances(target.boxes, target.labels) for target in targets]
     samples = samples_of(boxes, labels, indices, torch.ones(2, 9, dtype=torch.bool))
     with pytest.raises(ValueError, match="a PointRend branch needs targets with masks; these have none"):
-        random_branch().loss(features, samples, boxes_only)
+        random_branch().loss(features, samples, pad_to(SIZE, boxes_only))
 
 
 def test_two_mask_branches_are_refused():
@@ -260,8 +260,8 @@ def test_branch_learns_from_refined_boxes(monkeypatch):
         (seen[boxes],) = samples
     before, after = seen["proposals"], seen["refined"]
     assert torch.equal(before.labels, after.labels) and torch.equal(before.valid, after.valid)
-    output = head.box(features, before.boxes)
-    moved = head.box.refine(output, Proposals(before.boxes, before.valid), images, before.labels)
+    output = head.box(features, before.proposals)
+    moved = head.box.refine(output, before.proposals, images, before.labels)
     lost = ~moved.valid & before.valid
     assert lost.any() and torch.equal(after.boxes[lost], before.boxes[lost])
     torch.testing.assert_close(after.boxes[moved.valid], moved.boxes[moved.valid])

@@ -15,6 +15,7 @@ from vertebra.heads import PointRefinement, PointRefinementConfig, PointRendBran
 from vertebra.ops import random_points
 from vertebra.structures import Images
 
+from ..helpers.regions import detections_at, pad_to
 from .test_mask_branch import INFO, SIZE, samples_of, scene
 
 mask_head = pytest.importorskip("point_rend.mask_head", reason="detectron2's PointRend project is not installed")
@@ -85,7 +86,9 @@ def losses(monkeypatch: pytest.MonkeyPatch, config: PointRendBranchConfig = OURS
     features = {name: level.requires_grad_() for name, level in features.items()}
     seeds = torch.tensor([7, 8])  # no input of a ReLU is so near zero that rounding changes its sign
     monkeypatch.setattr("vertebra.heads.point_rend.draw_image_seeds", lambda count, device: seeds)
-    found = ours.loss(features, samples_of(boxes, labels, indices, torch.ones_like(labels, dtype=torch.bool)), targets)
+    found = ours.loss(
+        features, samples_of(boxes, labels, indices, torch.ones_like(labels, dtype=torch.bool)), pad_to(SIZE, targets)
+    )
 
     drawn = random_points(seeds, boxes.shape[1], OURS.point_head.num_drawn).flatten(0, 1)
     parts = (
@@ -144,7 +147,9 @@ def masks(config: PointRendBranchConfig = OURS) -> tuple[Tensor, Tensor]:
     ours, twin = random_twins(config)
     features, boxes, labels, indices, targets = scene()
     expected = twin.eval()(features, detectron2_instances(boxes, labels, indices, targets))
-    return ours.predict(features, boxes, labels), torch.stack([image.pred_masks[:, 0] for image in expected])
+    return ours.predict(features, detections_at(boxes, labels)), torch.stack(
+        [image.pred_masks[:, 0] for image in expected]
+    )
 
 
 def test_masks_equal_detectron2s():

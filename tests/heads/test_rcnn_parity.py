@@ -10,7 +10,7 @@ import torch
 
 from vertebra.heads import Proposals
 from vertebra.models import from_torchvision_detector
-from vertebra.ops import split_losses, total_loss
+from vertebra.ops import pad_targets, split_losses, total_loss
 from vertebra.structures import Instances
 
 from ..helpers.reference_detector import (
@@ -127,7 +127,7 @@ def box_outputs(torchvision_model, config, sizes):
     torchvision_model.roi_heads.box_roi_pool.scales = None
     pooled = torchvision_model.roi_heads.box_roi_pool(pooled_from, proposals, shapes)
     logits, offsets = torchvision_model.roi_heads.box_predictor(torchvision_model.roi_heads.box_head(pooled))
-    ours = vertebra_detector(torchvision_model, config).head.box(features, padded(proposals).boxes)
+    ours = vertebra_detector(torchvision_model, config).head.box(features, padded(proposals))
     valid = padded(proposals).valid
     return (ours.logits[valid], ours.offsets[valid]), (logits.roll(-1, 1), offsets.unflatten(1, (-1, 4))[:, 1:])
 
@@ -157,10 +157,11 @@ def losses_of(torchvision_model, config, sizes) -> tuple[dict, dict, object]:
     pooled_from = {str(index): features[level] for index, level in enumerate(("p2", "p3", "p4", "p5"))}
     _, box_losses = torchvision_model.roi_heads(pooled_from, proposals, image_list.image_sizes, their_targets)
     torchvision_model.eval()
-    samples = reference.head.box.sample(padded(proposals), our_targets)
+    targets = pad_targets(our_targets, images)
+    samples = reference.head.box.sample(padded(proposals), targets)
     ours, _ = split_losses(
-        reference.head.rpn.loss(reference.head.rpn(features, images), our_targets)
-        | reference.head.box.loss(reference.head.box(features, samples.boxes), samples)
+        reference.head.rpn.loss(reference.head.rpn(features, images), targets)
+        | reference.head.box.loss(reference.head.box(features, samples.proposals), samples)
     )
     theirs = {
         "loss_rpn_objectness": rpn_losses["loss_objectness"],

@@ -22,13 +22,24 @@ from vertebra.heads import (
     RegionBranch,
     RegionBranchConfig,
     RegionPooler,
+    RegionRows,
     RegionSamples,
     RPNConfig,
     proposal_recall,
     required_mask_format,
 )
-from vertebra.ops import RoIAlignConfig, pairwise_iou, split_losses, total_loss
+from vertebra.ops import (
+    PaddedDetections,
+    PaddedTargets,
+    RoIAlignConfig,
+    pad_targets,
+    pairwise_iou,
+    split_losses,
+    total_loss,
+)
 from vertebra.structures import Detections, FeatureInfo, Features, Images, Instances, MaskFormat
+
+from ..helpers.regions import pad_to
 
 CLASSES, CHANNELS, SIZE = 3, 8, (96, 128)
 INFO = {f"p{level}": FeatureInfo(CHANNELS, 2**level) for level in (2, 3, 4, 5)}
@@ -72,7 +83,7 @@ def test_refined_boxes_equal_torchvisions_decoding(class_agnostic):
     """Oracle: torchvision's BoxCoder and clipping, box by box with the offsets of its class."""
     features, images, targets = scene()
     branch, proposals = build_branch(class_agnostic=class_agnostic), proposals_near(targets[0])
-    output = branch(features, proposals.boxes)
+    output = branch(features, proposals)
     labels = torch.arange(40).view(2, 20) % (CLASSES + 1)  # background among them
     likeliest = output.logits[:, :, :CLASSES].argmax(dim=2)
     for given, classes in ((labels, torch.where(labels < CLASSES, labels, likeliest)), (None, likeliest)):
@@ -104,10 +115,10 @@ def cascade_losses(stages: Sequence[BoxBranch], features: Features, images: Imag
     """Run stages one after another, as a cascade does (1712.00726), and return the losses of each."""
     losses = []
     for stage in stages:
-        samples = stage.sample(proposals, targets)
-        output = stage(features, samples.boxes)
+        samples = stage.sample(proposals, pad_targets(targets, images))
+        output = stage(features, samples.proposals)
         losses.append(split_losses(stage.loss(output, samples))[0])
-        proposals = stage.refine(output, Proposals(samples.boxes, samples.valid), images, samples.labels)
+        proposals = stage.refine(output, samples.proposals, images, samples.labels)
     return losses, proposals
 
 
@@ -134,7 +145,7 @@ def test_cascade_of_two_stages_improves_boxes():
     with torch.no_grad():
         quality, current = [mean_iou(proposals.boxes)], proposals
         for stage in stages:
-            output = stage(features, current.boxes)
+            output = stage(features, current)
             current = stage.refine(output, current, images)
             quality.append(mean_iou(current.boxes))
         found = stages[-1].detect(output, stages[-1].scores(output), current, images).unpad()[0]
@@ -162,17 +173,18 @@ class SizeBranch(RegionBranch):
         self.pool = RegionPooler("size branch", feature_info, None, config.pool)
         self.linear = nn.Linear(self.pool.channels * config.pool.size**2, 1)
 
-    def forward(self, features: Features, boxes: Tensor) -> Tensor:
-        return self.linear(self.pool(features, boxes).flatten(1)).view(boxes.shape[:2])
+    def forward(self, features: Features, valid: Tensor, boxes: Tensor) -> Tensor:
+        rows = RegionRows(valid)
+        return rows.pad(self.linear(self.pool(features, rows.images, rows.take(boxes)).flatten(1))[:, 0])
 
-    def loss(self, features: Features, samples: RegionSamples, targets: Sequence[Instances]) -> dict[str, Tensor]:
+    def loss(self, features: Features, samples: RegionSamples, targets: PaddedTargets) -> dict[str, Tensor]:
         positive = samples.valid & (samples.labels < self.num_classes)
         sides = samples.target_boxes[..., 2:] - samples.target_boxes[..., :2]
-        errors = (self(features, samples.boxes) - sides.clamp(min=1).log().sum(dim=-1)).abs() * positive
+        errors = (self(features, samples.valid, samples.boxes) - sides.clamp(min=1).log().sum(dim=-1)).abs() * positive
         return {"loss_size": errors.sum() / positive.sum().clamp(min=1), "size_errors": errors.detach()[positive]}
 
-    def predict(self, features: Features, boxes: Tensor, labels: Tensor) -> Tensor:
-        return self(features, boxes).exp()
+    def predict(self, features: Features, detections: PaddedDetections) -> Tensor:
+        return self(features, detections.valid, detections.boxes).exp()
 
     def attach(self, detections: Detections, values: Tensor, size: tuple[int, int]) -> Detections:
         return replace(detections, scores=values / (size[0] * size[1]))  # there is no field for it
@@ -247,8 +259,11 @@ def test_proposal_recall():
         torch.tensor(box) for box in ([0.0, 0, 10, 10], [25.0, 0, 35, 10], [0.0, 0, 10, 10])
     )
     valid = torch.tensor([[True, True], [False, False], [True, True]])
-    assert proposal_recall(Proposals(boxes, valid), targets, 0.5).tolist() == [True, False, False]
-    assert proposal_recall(Proposals(boxes, valid), targets, 0.3).tolist() == [True, True, False]
+    padded = pad_to(SIZE, targets)
+    for threshold, expected in ((0.5, [1, 0, 0]), (0.3, [1, 1, 0])):
+        recalled = proposal_recall(Proposals(boxes, valid), padded, threshold)
+        assert recalled[padded.valid.flatten()].tolist() == expected
+        assert recalled[~padded.valid.flatten()].isnan().all()
 
 
 def test_logged_positives_equal_those_of_the_losses():
@@ -260,9 +275,10 @@ def test_logged_positives_equal_those_of_the_losses():
     _, metrics = split_losses(head.loss(features, images, targets))
     torch.manual_seed(3)
     dense = head.rpn(features, images)
-    head.rpn.loss(dense, targets)
-    samples = head.box.sample(head.rpn.propose(dense, images, training=True), targets)
+    padded = pad_targets(targets, images)
+    head.rpn.loss(dense, padded)
+    samples = head.box.sample(head.rpn.propose(dense, images, training=True), padded)
     assert torch.equal(metrics["box_positives"], (samples.labels < CLASSES).sum(dim=1))
     assert metrics["box_positives"].tolist()[0] > 0 and metrics["box_positives"].tolist()[1] == 0
-    assert len(metrics["rpn_recall"]) == 2 and metrics["rpn_recall"].dtype == torch.bool
+    assert torch.equal(metrics["rpn_recall"].isnan(), ~padded.valid.flatten())
     assert 1 <= metrics["rpn_positives"][0] <= 16  # half of 32

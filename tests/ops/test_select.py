@@ -7,12 +7,14 @@ import torchvision
 from vertebra.ops import (
     NO_CANDIDATE,
     PaddedDetections,
-    class_nms_mask,
-    select,
+    fixed_shapes,
+    nms_mask,
     select_detections,
     suppress,
+    suppress_levels,
     top_class_scores,
     top_scores,
+    trim_padding,
 )
 
 from .test_boxes import random_boxes
@@ -54,36 +56,41 @@ def test_nms_is_per_class_at_any_coordinates(place, first_label):
     scores = torch.rand(120, generator=torch.Generator().manual_seed(8))
     labels = torch.arange(120) % 3 + first_label
     expected = slow_nms_within_classes(boxes, scores, labels, 0.5)
-    assert torch.equal(class_nms_mask(boxes, scores, labels, 0.5), expected)
+    assert torch.equal(nms_mask(boxes[None], scores[None], labels[None], 0.5)[0], expected)
     assert 0 < expected.sum() < 120
 
 
 def test_equal_boxes_of_two_classes_are_both_kept():
-    """Symptom: with negative coordinates the offsets of classes moved boxes of two classes onto one another."""
-    boxes = torch.tensor([[-100.0, -100, -20, -20]] * 3)
-    kept = class_nms_mask(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 1]), 0.5)
-    assert kept.tolist() == [True, True, False]
+    """By hand: of three equal boxes of two classes the worse one of the same class is suppressed."""
+    boxes = torch.tensor([[[-100.0, -100, -20, -20]] * 3])
+    kept = nms_mask(boxes, torch.tensor([[0.9, 0.8, 0.7]]), torch.tensor([[0, 1, 1]]), 0.5)
+    assert kept.tolist() == [[True, True, False]]
 
 
 def test_nms_of_no_boxes():
     """By hand: an image without candidates gives an empty result."""
-    nothing = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
-    assert class_nms_mask(*nothing, 0.5).shape == (0,)
-    found = select_detections(*(tensor[None] for tensor in nothing), 0.5, 10)
-    assert found.valid.shape == (1, 0) and found.trim().unpad()[0].boxes.shape == (0, 4)
+    nothing = torch.zeros(1, 0, 4), torch.zeros(1, 0), torch.zeros(1, 0, dtype=torch.int64)
+    assert nms_mask(*nothing, 0.5).shape == (1, 0)
+    found = select_detections(*nothing, 0.5, 10)
+    assert found.valid.shape == (1, 0) and found.unpad()[0].boxes.shape == (0, 4)
 
 
-@pytest.mark.parametrize("with_labels", [False, True])
-def test_gpu_and_cpu_suppress_the_same(with_labels, monkeypatch):
-    """Law: rows that are no candidates are left out before NMS, as on a CPU, or go through it, as on a GPU."""
-    boxes = torch.stack([random_boxes(80, 1, 60), random_boxes(80, 2, 60)])
-    scores = torch.rand(2, 80, generator=torch.Generator().manual_seed(3))
-    scores = torch.where(scores < 0.4, NO_CANDIDATE, scores)
-    labels = (torch.arange(160) % 3).view(2, 80) if with_labels else None
-    counted = suppress(boxes, scores, 0.3, labels)
-    monkeypatch.setattr(select, "allows_dynamic_shapes", lambda device: False)
-    assert torch.equal(suppress(boxes, scores, 0.3, labels), counted)
-    assert (counted[scores > NO_CANDIDATE] == NO_CANDIDATE).any()
+def test_suppression_is_per_image_and_level():
+    """Oracle: NMS of each level of each image alone, with levels of different sizes and rows that are no candidates."""
+    boxes = [torch.stack([random_boxes(n, n, 60), random_boxes(n, n + 1, 60)]) for n in (80, 30)]
+    scores = [torch.rand(2, n, generator=torch.Generator().manual_seed(n)) for n in (80, 30)]
+    scores = [torch.where(level < 0.3, NO_CANDIDATE, level) for level in scores]
+    all_boxes, remaining = suppress_levels(boxes, scores, 0.3)
+    for image in range(2):
+        found = all_boxes[image, remaining[image] > NO_CANDIDATE]
+        expected = []
+        for level_boxes, level_scores in zip(boxes, scores, strict=True):
+            rows = (level_scores[image] > NO_CANDIDATE).nonzero()[:, 0]
+            kept = torchvision.ops.nms(level_boxes[image, rows], level_scores[image, rows], 0.3)
+            expected.append(level_boxes[image, rows[kept.sort().values]])
+        assert 0 < len(torch.cat(expected)) < 70
+        assert torch.equal(found, torch.cat(expected))
+    assert torch.equal(suppress(boxes[0], scores[0], 0.3), remaining[:, :80])
 
 
 def test_top_class_scores_equal_a_sort():
@@ -116,5 +123,8 @@ def test_trim_drops_rows_that_no_image_needs():
     """By hand: of five rows one image uses three, the other one."""
     valid = torch.arange(5) < torch.tensor([[3], [1]])
     padded = PaddedDetections(torch.zeros(2, 5, 4), torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, 5), valid)
-    assert torch.equal(padded.trim().valid, valid[:, :3])
-    assert [len(detections) for detections in padded.trim().unpad()] == [3, 1]
+    assert torch.equal(trim_padding(padded).valid, valid[:, :3])
+    assert trim_padding(padded, at_least=4).boxes.shape == (2, 4, 4)
+    assert [len(detections) for detections in trim_padding(padded).unpad()] == [3, 1]
+    with fixed_shapes():
+        assert torch.equal(trim_padding(padded).valid, valid)

@@ -1,0 +1,62 @@
+"""Non-maximum suppression of a batch of images as one operator, which compiled graphs contain as a whole.
+
+The operator takes all images and labels in one call, and the shape of its result does not depend on values. So a
+compiled graph does not break at it, and on a GPU nothing is read back.
+"""
+
+import functools
+import importlib.util
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torchvision.ops import nms
+
+NO_CANDIDATE = -torch.inf
+"""The score of a box that takes no part in the selection: it sorts last, suppresses nothing and is never kept."""
+
+
+def nms_mask(
+    boxes: Float[Tensor, "b n 4"], scores: Float[Tensor, "b n"], labels: Int64[Tensor, "b n"], threshold: float
+) -> Bool[Tensor, "b n"]:
+    """Return which boxes of each image greedy NMS keeps.
+
+    It keeps every box whose IoU with each kept box of the same label and a higher score is at most ``threshold``. Of
+    two boxes with equal scores the first counts as the better one. Boxes with the score ``NO_CANDIDATE`` are left out.
+    """
+    return _nms_operator(boxes.float(), scores.float(), labels, threshold)
+
+
+@torch.library.custom_op(
+    "vertebra::nms_mask",
+    mutates_args=(),
+    schema="(Tensor boxes, Tensor scores, Tensor labels, float threshold) -> Tensor",
+)
+def _nms_operator(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    if boxes.device.type == "cuda" and _has_triton():
+        from .nms_kernel import nms_mask_of_batch  # triton is imported only where there is a GPU
+
+        return nms_mask_of_batch(boxes, scores, labels, threshold)
+    images = zip(boxes, scores, labels, strict=True)
+    return torch.stack([_nms_of_image(*image, threshold) for image in images])
+
+
+@_nms_operator.register_fake
+def _(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    return torch.empty_like(scores, dtype=torch.bool)
+
+
+def _nms_of_image(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    """Suppress the candidates of one image label by label, since the time that NMS takes is quadratic."""
+    kept = torch.zeros_like(scores, dtype=torch.bool)
+    rows = (scores > NO_CANDIDATE).nonzero()[:, 0]
+    rows = rows[labels[rows].argsort(stable=True)]
+    counts = labels[rows].unique_consecutive(return_counts=True)[1]
+    for group in rows.split(counts.tolist()):
+        kept[group[nms(boxes[group], scores[group], threshold)]] = True
+    return kept
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
