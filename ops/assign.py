@@ -16,8 +16,8 @@ from .targets import PaddedTargets
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 
-MAX_PAIRS = 2**26
-"""The maximum number of (object, reference) pairs that are computed at a time: 256 MiB per float32 tensor."""
+MAX_PAIRS = 2**27
+"""The maximum number of (object, reference) pairs that are computed at a time: 512 MiB per float32 tensor."""
 
 
 class Match(NamedTuple):

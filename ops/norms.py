@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,15 @@ NormLayer = Callable[[int], nn.Module]
 GROUPS = 32  # 1803.08494 section 4.1
 
 
+class Folded(NamedTuple):
+    """The scale and shift of a frozen batch norm, and the buffers that they were computed from."""
+
+    buffers: tuple[Tensor, ...]
+    versions: tuple[int, ...]
+    scale: Float[Tensor, "c 1 1"]
+    shift: Float[Tensor, "c 1 1"]
+
+
 class FrozenBatchNorm2d(torchvision.ops.FrozenBatchNorm2d):
     """Batch norm with fixed statistics and affine weights, stored as buffers; the same in training and evaluation.
 
@@ -38,11 +47,33 @@ class FrozenBatchNorm2d(torchvision.ops.FrozenBatchNorm2d):
     running_mean: Tensor
     running_var: Tensor
 
+    _folded: "Folded | None" = None
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        scale, shift = self._fold(x.dtype)
+        return torch.addcmul(shift, x, scale)
+
+    def _fold(self, dtype: torch.dtype) -> tuple[Float[Tensor, "c 1 1"], Float[Tensor, "c 1 1"]]:
+        """Return scale and shift, which are computed again only if a buffer or the dtype has changed."""
+        buffers = (self.weight, self.bias, self.running_mean, self.running_var)
+        # A compiler computes them in the graph. Inference tensors do not count their changes, and cannot be used in
+        # training.
+        if torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or self.weight.is_inference():
+            return self._compute_fold(dtype)
+        versions, folded = tuple(buffer._version for buffer in buffers), self._folded
+        if (
+            folded is None
+            or folded.scale.dtype != dtype
+            or folded.versions != versions
+            or any(before is not buffer for before, buffer in zip(folded.buffers, buffers, strict=True))
+        ):
+            self._folded = folded = Folded(buffers, versions, *self._compute_fold(dtype))
+        return folded.scale, folded.shift
+
+    def _compute_fold(self, dtype: torch.dtype) -> tuple[Float[Tensor, "c 1 1"], Float[Tensor, "c 1 1"]]:
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
-        scale, shift = (channels.to(x.dtype)[:, None, None] for channels in (scale, shift))
-        return torch.addcmul(shift, x, scale)
+        return scale.to(dtype)[:, None, None], shift.to(dtype)[:, None, None]
 
 
 class ChannelLayerNorm(nn.LayerNorm):

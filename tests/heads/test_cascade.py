@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
-from vertebra.heads import CASCADE, HEADS, MaskBranchConfig, RCNNConfig, RCNNHead, class_rows_by_tensor
+from vertebra.heads import CASCADE, HEADS, MaskBranchConfig, Proposals, RCNNConfig, RCNNHead, class_rows_by_tensor
 from vertebra.ops import pad_targets, scale_gradient, split_losses, total_loss
 from vertebra.structures import FeatureInfo, Images, Instances
 
