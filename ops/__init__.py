@@ -75,7 +75,8 @@ from .points import (
 )
 from .polygons import rasterize_polygon_masks
 from .pooling import masked_mean
-from .roi_align import RoIAlignConfig, pool_regions, region_levels
+from .roi_align import pool_regions
+from .roi_config import RoIAlignConfig, region_levels
 from .select import (
     PaddedDetections,
     gather_rows,

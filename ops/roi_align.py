@@ -1,51 +1,16 @@
-"""RoIAlign over a pyramid (1703.06870 section 3; choice of the level: 1612.03144 Eq. 1)."""
+"""RoIAlign on a pyramid (1703.06870 section 3)."""
 
 import functools
-import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from ..structures import Config
-from .boxes import box_areas
 from .device import allows_dynamic_shapes
-
-
-class RoIAlignConfig(Config):
-    """Hyper-parameters of RoIAlign and of the choice of the pyramid level."""
-
-    size: PositiveInt = 7
-    """Bins per side of a pooled region."""
-    sampling_ratio: NonNegativeInt = 0
-    """Samples per bin and axis; 0 takes one per cell of the bin (detectron2). torchvision uses 2."""
-    aligned: bool = True
-    """Shift boxes by half a cell, so that feature values are at cell centers (detectron2; not torchvision's R-CNN)."""
-    level_epsilon: Literal["inside", "outside"] = "inside"
-    """Where the epsilon against rounding is added: inside the logarithm of the level (detectron2) or outside
-    (torchvision)."""
-    canonical_size: PositiveFloat = 224.0
-    """A box whose area is the square of this number of pixels is pooled from ``canonical_level``."""
-    canonical_level: int = 4
-    """The base-2 logarithm of the stride of that level."""
-
-
-def region_levels(boxes: Float[Tensor, "*n 4"], strides: Sequence[int], config: RoIAlignConfig) -> Int64[Tensor, "*n"]:
-    """Return the index in ``strides`` of the level that each box is pooled from (1612.03144 Eq. 1).
-
-    With the default config, a box of 224 x 224 px is pooled from the level of stride 16.
-    """
-    scale = box_areas(boxes).sqrt() / config.canonical_size
-    if config.level_epsilon == "inside":
-        level = (config.canonical_level + torch.log2(scale + 1e-8)).floor()
-    else:
-        level = (config.canonical_level + torch.log2(scale) + 1e-6).floor()
-    lowest = round(math.log2(strides[0]))
-    return (level.clamp(lowest, lowest + len(strides) - 1) - lowest).long()
+from .roi_config import RoIAlignConfig, region_levels
+from .roi_sums import pool_as_sums
 
 
 def pool_regions(
@@ -62,7 +27,7 @@ def pool_regions(
     levels = region_levels(boxes, strides, config)
     rois = torch.cat([images[:, None].to(boxes.dtype), boxes], dim=1)
     if allows_dynamic_shapes(boxes.device):
-        return _pool_by_level(features, strides, rois, levels, config)
+        return pool_as_sums(features, strides, rois, levels, config)
     # Every level pools all boxes; boxes of other levels are shrunk to points, which cost almost nothing.
     points = rois * (torch.arange(5, device=rois.device) == 0)
     pooled = []
@@ -72,25 +37,6 @@ def pool_regions(
         # With a fixed sampling ratio even a point is sampled, so its value is not zero.
         pooled.append(torch.where(on_level[:, None, None, None], regions, 0))
     return functools.reduce(torch.add, pooled)
-
-
-def _pool_by_level(
-    features: Sequence[Float[Tensor, "b c _ _"]],
-    strides: Sequence[int],
-    rois: Float[Tensor, "n 5"],
-    levels: Int64[Tensor, " n"],
-    config: RoIAlignConfig,
-) -> Float[Tensor, "n c s s"]:
-    """Pool as :func:`pool_regions` does, passing to each level only its own boxes.
-
-    A row of ``rois`` is (image index, x1, y1, x2, y2).
-    """
-    pooled, order = [], []
-    for index, (level, stride) in enumerate(zip(features, strides, strict=True)):
-        rows = (levels == index).nonzero()[:, 0]
-        order.append(rows)
-        pooled.append(_pool(level, stride, rois[rows], config))
-    return torch.cat(pooled)[torch.cat(order).argsort()]
 
 
 def _pool(
