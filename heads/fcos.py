@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import sigmoid_focal_loss
 
 from ..ops import (
     NormKind,
@@ -28,6 +28,7 @@ from ..ops import (
     grid_stride,
     match_by_statistics,
     match_points,
+    paired_giou,
     paired_iou,
 )
 from ..structures import Detections, FeatureInfo, Features, Images, NonNegative, UnitInterval
@@ -191,7 +192,7 @@ class FCOSHead(DetectionHead):
         count = all_reduce_mean(positive.sum().float()).clamp(min=1)
         return {
             "loss_class": (focal * truth.known).sum() / count,
-            "loss_box": (generalized_box_iou_loss(boxes, truth.boxes) * positive).sum() / count,
+            "loss_box": ((1 - paired_giou(boxes, truth.boxes)) * positive).sum() / count,
             "loss_quality": (entropy * positive).sum() / count,
             "positives": positive.sum(dim=1),
         }

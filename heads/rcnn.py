@@ -179,8 +179,8 @@ class RCNNHead(DetectionHead):
         """Return the detections of each image, best first."""
         padded, values = self.detect(features, images)
         predictions = []
-        for index, (detections, size) in enumerate(zip(padded.unpad(), images.sizes.tolist(), strict=True)):
+        for index, (detections, size) in enumerate(zip(padded.unpad(), images.size_list(), strict=True)):
             for name, branch in self.region_branches():
-                detections = branch.attach(detections, values[name][index, : len(detections)], (size[0], size[1]))
+                detections = branch.attach(detections, values[name][index, : len(detections)], size)
             predictions.append(detections)
         return predictions

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import sigmoid_focal_loss
 
 from ..ops import (
     IGNORED,
@@ -24,6 +24,7 @@ from ..ops import (
     encode_boxes,
     flatten_cells,
     gather_rows,
+    paired_giou,
 )
 from ..structures import Detections, FeatureInfo, Features, Images, NonNegative, UnitInterval
 from .base import HEADS, DetectionHead, HeadConfig, require_classes
@@ -181,7 +182,7 @@ class RetinaNetHead(DetectionHead):
     ) -> Float[Tensor, "b n"]:
         """Return the box loss of each anchor if it had to predict the box of its row."""
         if self.config.box_loss == "giou":
-            return generalized_box_iou_loss(decode_boxes(offsets, anchors), boxes)
+            return 1 - paired_giou(decode_boxes(offsets, anchors), boxes)
         encoded = encode_boxes(boxes, anchors)
         return F.smooth_l1_loss(offsets, encoded, reduction="none", beta=self.config.beta).sum(dim=2)
 

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
-from torchvision.ops import generalized_box_iou_loss
 
 from ..ops import (
     ActivationKind,
@@ -26,6 +25,7 @@ from ..ops import (
     match_by_cost,
     near_centers,
     norm_layer,
+    paired_giou,
     paired_iou,
     pairwise_iou,
 )
@@ -188,7 +188,7 @@ class YOLOXHead(DetectionHead):
         classes = torch.zeros_like(logits).scatter(2, truth.labels[:, :, None], iou.detach()[:, :, None])
         class_errors = F.binary_cross_entropy_with_logits(logits, classes, reduction="none").sum(dim=2)
         object_errors = F.binary_cross_entropy_with_logits(objectness[:, :, 0], positive.float(), reduction="none")
-        box_errors = 1 - iou.square() if self.config.box_loss == "iou" else generalized_box_iou_loss(boxes, truth.boxes)
+        box_errors = 1 - iou.square() if self.config.box_loss == "iou" else 1 - paired_giou(boxes, truth.boxes)
         l1_errors = (offsets - encode_centers(truth.boxes, corners, strides)).abs().sum(dim=2)
         return {
             "loss_class": (class_errors * positive).sum() / count,

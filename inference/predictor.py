@@ -104,7 +104,7 @@ def predict_originals(
         predictions: list[Any] = list(predict_semantic(model, images, semantic))
     else:
         predictions = model.predict(images)
-    sizes: list[list[int]] = images.sizes.tolist()
+    sizes = images.size_list()
     return [
         to_original(prediction, (height, width), original)
         for prediction, (height, width), original in zip(predictions, sizes, original_sizes, strict=True)

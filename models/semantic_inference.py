@@ -68,7 +68,7 @@ def predict_semantic(
         return model.predict(images)
     return [
         _predict_image(model, pixels[:, :height, :width], config)
-        for pixels, (height, width) in zip(images.pixels, images.sizes.tolist(), strict=True)
+        for pixels, (height, width) in zip(images.pixels, images.size_list(), strict=True)
     ]
 
 

@@ -17,6 +17,8 @@ class Images:
 
     pixels: UInt8[Tensor, "b c h w"]
     sizes: Int64[Tensor, "b 2"]
+    sizes_on_host: tuple[tuple[int, int], ...] | None = None
+    """A copy of ``sizes``, so that they need not be read from a GPU. None: it is unknown."""
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4:
@@ -38,6 +40,12 @@ class Images:
         """The (height, width) of the batch, which the smaller images are padded to."""
         return self.pixels.shape[2], self.pixels.shape[3]
 
+    def size_list(self) -> list[tuple[int, int]]:
+        """Return ``sizes`` as numbers; on a GPU this waits for the device if ``sizes_on_host`` is not known."""
+        if self.sizes_on_host is not None:
+            return list(self.sizes_on_host)
+        return [(height, width) for height, width in self.sizes.tolist()]
+
     @classmethod
     def from_list(cls, images: Sequence[UInt8[Tensor, "_ _ _"]], divisor: int = 32) -> "Images":
         """Pad and stack images (c h w).
@@ -50,16 +58,19 @@ class Images:
         pixels = images[0].new_zeros(len(images), images[0].shape[0], height, width)
         for row, image in zip(pixels, images, strict=True):
             row[:, : image.shape[1], : image.shape[2]] = image
-        sizes = torch.tensor([image.shape[1:] for image in images], device=pixels.device)
-        return cls(pixels, sizes)
+        sizes = tuple((image.shape[1], image.shape[2]) for image in images)
+        return cls(pixels, torch.tensor(sizes, device=pixels.device), sizes)
 
     def to(self, device: torch.device | str) -> "Images":
         """Return the batch with its tensors on ``device``."""
-        return Images(self.pixels.to(device, non_blocking=True), self.sizes.to(device, non_blocking=True))
+        sizes = self.sizes_on_host
+        if sizes is None and self.sizes.device.type == "cpu":
+            sizes = tuple(self.size_list())
+        return Images(self.pixels.to(device, non_blocking=True), self.sizes.to(device, non_blocking=True), sizes)
 
     def pin_memory(self) -> "Images":
         """Return a copy of the batch in pinned memory, from which copies to a GPU can be asynchronous."""
-        return Images(self.pixels.pin_memory(), self.sizes.pin_memory())
+        return Images(self.pixels.pin_memory(), self.sizes.pin_memory(), self.sizes_on_host)
 
 
 def _require_batchable(images: Sequence[Tensor]) -> None:

@@ -21,7 +21,7 @@ def check_targets(targets: Sequence[Instances | Tensor], images: Images, num_cla
     require_labels_below(targets, num_classes)
     if images.sizes.device.type != "cpu":
         return
-    for index, (target, (height, width)) in enumerate(zip(targets, images.sizes.tolist(), strict=True)):
+    for index, (target, (height, width)) in enumerate(zip(targets, images.size_list(), strict=True)):
         if isinstance(target, Instances):
             try:
                 target.require_size((height, width))

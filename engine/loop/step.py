@@ -178,7 +178,7 @@ def _memory_errors(step: int, batches: Sequence[Batch]) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        sizes = ", ".join(f"{height}x{width}" for batch in batches for height, width in batch.images.sizes.tolist())
+        sizes = ", ".join(f"{height}x{width}" for batch in batches for height, width in batch.images.size_list())
         raise MemoryFullError(
             f"step {step} ran out of memory with images of {sizes} pixels",
             "raise accumulate, or lower batch_size or the transform's sizes, in a new run",

@@ -103,6 +103,6 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
             grids = self.refinement.refine(grids, features)
         height, width = images.padded_size
         return [
-            SemanticLogits.from_grid(grid, (height, width), (size[0], size[1]), self.config.align_corners)
-            for grid, size in zip(grids, images.sizes.tolist(), strict=True)
+            SemanticLogits.from_grid(grid, (height, width), size, self.config.align_corners)
+            for grid, size in zip(grids, images.size_list(), strict=True)
         ]

@@ -91,3 +91,14 @@ def test_center_and_sides_in_strides():
     torch.testing.assert_close(encoded, torch.tensor([[0.5, 1.0, math.log(2), math.log(4)]]))
     torch.testing.assert_close(ops.decode_centers(encoded, corner, stride), box)
     assert ops.decode_centers(torch.full((1, 4), 1e6), corner, stride).isfinite().all()
+
+
+def test_generalized_iou_equals_torchvisions():
+    """Oracle: torchvision's loss and its gradient, for boxes that overlap, touch and lie apart."""
+    first, second = (random_boxes(200, seed, 60).requires_grad_() for seed in (1, 2))
+    found = 1 - ops.paired_giou(first, second)
+    expected = torchvision.ops.generalized_box_iou_loss(first, second)
+    torch.testing.assert_close(found, expected)
+    grads = [torch.autograd.grad(loss.sum(), (first, second), retain_graph=True) for loss in (found, expected)]
+    torch.testing.assert_close(*grads)
+    assert (expected > 1).any() and (expected < 1).any()
