@@ -28,7 +28,8 @@ def _suppress(boxes, labels, kept, count, threshold, BLOCK: tl.constexpr):
     alive = tl.load(kept + row, mask=inside, other=0).to(tl.int32)
     area = (x2 - x1) * (y2 - y1)
     for best in range(count):
-        if tl.sum(tl.where(row == best, alive, 0)) > 0:
+        is_alive = tl.sum(tl.where(row == best, alive, 0))
+        if is_alive > 0:  # pyright: ignore[reportOperatorIssue]
             left = tl.load(boxes + 4 * best)
             top = tl.load(boxes + 4 * best + 1)
             right = tl.load(boxes + 4 * best + 2)
@@ -61,6 +62,6 @@ def nms_mask_of_batch(
             count,
             threshold,
             BLOCK=max(32, triton.next_power_of_2(count)),
-            num_warps=16 if count <= 4096 else 32,
+            num_warps=16 if count <= 4096 else 32,  # pyright: ignore[reportCallIssue]
         )
     return torch.zeros_like(kept).scatter(1, order, kept).bool()

@@ -53,7 +53,7 @@ class _AxisSamples(NamedTuple):
 
     start: Float[Tensor, " n"]
     bin_length: Float[Tensor, " n"]
-    count: Float[Tensor, " n"]
+    num_samples: Float[Tensor, " n"]
     """The number of samples in a bin."""
     last_cell: Float[Tensor, " n"]
     """The index of the last cell of the level."""
@@ -72,11 +72,11 @@ class _AxisSamples(NamedTuple):
 
     def of_regions(self, rows: Int64[Tensor, " m"]) -> "_AxisSamples":
         """Select some of the regions."""
-        return _AxisSamples(self.start[rows], self.bin_length[rows], self.count[rows], self.last_cell[rows])
+        return _AxisSamples(self.start[rows], self.bin_length[rows], self.num_samples[rows], self.last_cell[rows])
 
     def window_sizes(self, size: int) -> Int64[Tensor, " n"]:
         """Return the number of cells that the bin of each region reads that reads most; ``size`` is that of bins."""
-        extremes = torch.stack([torch.zeros_like(self.count), self.count - 1], dim=1)
+        extremes = torch.stack([torch.zeros_like(self.num_samples), self.num_samples - 1], dim=1)
         first, last = self._clamp(self._positions(extremes, size)).floor().unbind(dim=2)
         sizes = 2 + (last - first).amax(dim=1).long().clamp(min=0)
         return torch.where(sizes > 6, (sizes + 3) // 4 * 4, sizes)  # a few sizes for the few large windows
@@ -85,7 +85,7 @@ class _AxisSamples(NamedTuple):
         self, size: int, window: int
     ) -> tuple[Int64[Tensor, "n {size} {window}"], Float[Tensor, "n {size} {window}"]]:
         """Return ``window`` cells for each bin, and their weights, which are 0 for cells that the bin does not read."""
-        count = self.count[:, None, None]
+        count = self.num_samples[:, None, None]
         samples = torch.arange(max(1, int(count.max()))).to(count.dtype).expand(len(count), -1)
         positions = self._positions(samples, size)
         # As in torchvision, samples more than a cell outside the level are 0, and the others are moved to its border.
@@ -100,7 +100,7 @@ class _AxisSamples(NamedTuple):
 
         The order of the operations is that of torchvision, so that positions are rounded in the same way.
         """
-        within = (samples + 0.5) * self.bin_length[:, None] / self.count[:, None].clamp(min=1)
+        within = (samples + 0.5) * self.bin_length[:, None] / self.num_samples[:, None].clamp(min=1)
         bins = self.start[:, None] + torch.arange(size) * self.bin_length[:, None]
         return bins[:, :, None] + within[:, None]
 

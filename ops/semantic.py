@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from ..structures import IGNORE, LogitWindow, SemanticLogits
+from ..structures import IGNORE, LogitWindow, SemanticLogits, copy_all
 
 CLASSES_AT_ONCE = 8
 """Number of classes whose full-size logits are in memory at the same time."""
@@ -81,6 +81,5 @@ def _best_class(
 def pad_maps(maps: Sequence[Int64[Tensor, "_ _"]], size: tuple[int, int]) -> Int64[Tensor, "b h w"]:
     """Pad maps of different sizes to a (height, width) with ``IGNORE``, and stack them."""
     padded = maps[0].new_full((len(maps), *size), IGNORE)
-    for row, labels in zip(padded, maps, strict=True):
-        row[: labels.shape[0], : labels.shape[1]] = labels
+    copy_all([row[: part.shape[0], : part.shape[1]] for row, part in zip(padded, maps, strict=True)], maps)
     return padded

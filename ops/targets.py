@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
-from ..structures import Images, Instances, PolygonMasks
+from ..structures import Images, Instances, PolygonMasks, copy_all
 
 
 class PaddedTargets(NamedTuple):
@@ -78,7 +78,7 @@ def pad_targets(targets: Sequence[Instances], images: Images, count: int = 1) ->
 
 def _pad(parts: Sequence[Shaped[Tensor, "_ *d"]], count: int) -> Shaped[Tensor, "b {count} *d"]:
     padded = parts[0].new_zeros(len(parts), count, *parts[0].shape[1:])
-    torch._foreach_copy_([row[: len(part)] for row, part in zip(padded, parts, strict=True)], list(parts))
+    copy_all([row[: len(part)] for row, part in zip(padded, parts, strict=True)], parts)
     return padded
 
 
@@ -104,7 +104,7 @@ def _stack_masks(targets: Sequence[Instances], padded_size: tuple[int, int]) -> 
             (columns[:, :height], mask[:, :, -1:][:, :, : columns.shape[2]]),
             (rows[:, :, width : width + 1], mask[:, -1:, -1:][:, : rows.shape[1], : columns.shape[2]]),
         ]
-    torch._foreach_copy_(*map(list, zip(*copies, strict=True)))
+    copy_all(*zip(*copies, strict=True))
     return stacked
 
 

@@ -26,6 +26,7 @@ from .config import (
     usage_error_from_validation,
     value_errors_as_usage_errors,
 )
+from .copies import copy_all
 from .detections import Detections
 from .device import DeviceLike, pick_device
 from .embedding import Embedding
@@ -117,6 +118,7 @@ __all__ = [
     "VertebraError",
     "WorkerError",
     "check_targets",
+    "copy_all",
     "declare_instance_field",
     "find_flip_pairs",
     "is_number",

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from .copies import copy_all
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolygonMasks:
@@ -51,7 +53,7 @@ class PolygonMasks:
         for name in ("edges", "parts"):
             rows = getattr(joined, name)[: sum(lengths)].split(lengths)
             parts = [getattr(masks, name) for masks in images]
-            torch._foreach_copy_([row[:, : part.shape[1]] for row, part in zip(rows, parts, strict=True)], parts)
+            copy_all([row[:, : part.shape[1]] for row, part in zip(rows, parts, strict=True)], parts)
         return joined
 
     def __len__(self) -> int:

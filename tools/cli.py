@@ -35,6 +35,7 @@ COMMANDS = (
     "benchmark-data",
     "benchmark-training",
     "benchmark-backbones",
+    "count-operations",
     "compat",
 )
 """The names of the commands; ``export-backbone`` is defined in ``export_backbone.py``."""

@@ -75,13 +75,18 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
     def loss(
         self, features: Features, images: Images, targets: Sequence[Int64[Tensor, "_ _"]]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Compute ``loss_semantic``, and ``loss_auxiliary`` (times its weight) if there is an auxiliary classifier.
-
-        With a refinement there is also ``loss_points``, the loss of its training points.
-        """
+        """Check and pad the targets, and return :meth:`padded_loss`."""
         check_targets(targets, images, self.num_classes)
-        height, width = images.padded_size
-        target = pad_maps(targets, (height, width))
+        return self.padded_loss(features, images, pad_maps(targets, images.padded_size))
+
+    def padded_loss(
+        self, features: Features, images: Images, target: Int64[Tensor, "b h w"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Compute the losses from label maps that are checked and padded; compile this method rather than ``loss``.
+
+        They are ``loss_semantic`` and, with an auxiliary classifier, ``loss_auxiliary`` (times its weight). With a
+        refinement there is also ``loss_points``, the loss of its training points.
+        """
         coarse = self(features, images).float()
         losses = {"loss_semantic": self._full_size_loss(coarse, target)}
         if self.auxiliary is not None and (auxiliary := self.config.auxiliary) is not None:

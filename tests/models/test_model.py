@@ -6,10 +6,10 @@ import torch
 
 from vertebra.backbones import ResNetConfig, create_backbone
 from vertebra.configs import create_model, list_configs, load_config
-from vertebra.heads import BoxBranchConfig, MaskBranchConfig, Proposals, RCNNConfig, RCNNHead, RPNConfig
+from vertebra.heads import BoxBranchConfig, MaskBranchConfig, RCNNConfig, RCNNHead, RPNConfig
 from vertebra.models import InputConfig, Model, ModelConfig, Preprocess, build_model, resolve_input
 from vertebra.necks import FPN, FPNConfig
-from vertebra.ops import split_losses, total_loss
+from vertebra.ops import total_loss
 from vertebra.structures import CAFFE_INPUT, Images, Instances, PartConfig, Registry, UsageError
 
 BOX = torch.tensor([[8.0, 8.0, 40.0, 48.0]])
@@ -132,27 +132,6 @@ def test_two_images_are_learned():
     for detections, target in zip(model.predict(batch), targets, strict=True):
         assert detections.labels[0] == target.labels[0] and detections.scores[0] > 0.8
         torch.testing.assert_close(detections.boxes[:1], target.boxes, atol=4.0, rtol=0)
-
-
-def test_no_value_is_read_back_from_the_device():
-    """Law: everything but NMS, which is torchvision's, runs on ``meta`` tensors, which have no values."""
-    with torch.device("meta"):
-        model = build_model(small_config(), ["a", "b", "c"])
-        batch = Images(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.int64))
-        targets = [Instances(torch.zeros(4, 4), torch.zeros(4, dtype=torch.int64)), nothing()]
-        features = model.features(batch)
-        dense = model.head.rpn(features, batch)
-        outputs = model.head.rpn.loss(dense, targets)
-        proposals = Proposals(torch.zeros(2, 100, 4), torch.zeros(2, 100, dtype=torch.bool))
-        samples = model.head.box.sample(proposals, targets)
-        output = model.head.box(features, samples.boxes)
-        outputs |= model.head.box.loss(output, samples)
-        refined = model.head.box.refine(output, Proposals(samples.boxes, samples.valid), batch, samples.labels)
-    losses, metrics = split_losses(outputs)
-    assert [tuple(logits.shape) for logits in dense.logits] == [(2, 768), (2, 192), (2, 48), (2, 12)]
-    assert samples.boxes.shape == refined.boxes.shape == (2, 64, 4)
-    assert all(loss.shape == () for loss in losses.values()) and len(losses) == 4
-    assert all(values.shape == (2,) for values in metrics.values()) and len(metrics) == 2
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from vertebra.structures import CheckpointError, Images, InputConfig, UsageError
 from vertebra.tools.cli import main
 
 from ..helpers.pyramids import features_of
+from ..helpers.regions import all_valid, detections_at
 from ..helpers.runs import equal_tensors, newest_weights
 from ..helpers.semantic import NAMES, build_head, pyramid
 from ..helpers.tiny import BACKBONE, tiny_classifier, tiny_config
@@ -79,10 +80,10 @@ def region_outputs(head, names) -> dict[str, Tensor]:
     """Return what the branches predict for two regions about each class, by its name; '' is the background."""
     features = features_of(pyramid(), 96, 96)
     boxes = torch.tensor([[[4.0, 4.0, 40.0, 50.0], [0.0, 10.0, 90.0, 80.0]]]).expand(2, -1, -1)
-    logits, offsets = head.box(features, boxes)
+    logits, offsets = head.box(features, all_valid(boxes))
     told = {"": logits[:, :, len(names)]}
     for label, name in enumerate(names):
-        masks = head.mask(features, boxes, torch.full((2, 2), label))
+        masks = head.mask(features, all_valid(boxes).valid, boxes, torch.full((2, 2), label))
         told[name] = torch.cat([logits[:, :, label, None], offsets[:, :, label], masks.flatten(2)], dim=2)
     return told
 
@@ -120,7 +121,7 @@ def point_rend_masks(head, names) -> dict[str, Tensor]:
     boxes = torch.tensor([[[4.0, 4.0, 40.0, 50.0], [0.0, 10.0, 90.0, 80.0]]]).expand(2, -1, -1)
     with torch.no_grad():
         return {
-            name: head.point_rend.predict(features, boxes, torch.full((2, 2), label))
+            name: head.point_rend.predict(features, detections_at(boxes, torch.full((2, 2), label)))
             for label, name in enumerate(names)
         }
 
@@ -326,7 +327,7 @@ def test_keypoints_are_matched_by_name():
     transfer_weights(model, source)
     features = features_of(pyramid(), 96, 96)
     boxes = torch.tensor([[[4.0, 4.0, 40.0, 50.0]]]).expand(2, -1, -1)
-    ours, theirs = (each.head.keypoint(features, boxes) for each in (model, source))
+    ours, theirs = (each.head.keypoint(features, all_valid(boxes).valid, boxes) for each in (model, source))
     for name in before:
         torch.testing.assert_close(ours[:, :, after.index(name)], theirs[:, :, before.index(name)], rtol=0, atol=1e-5)
     assert torch.equal(model.head.keypoint.heatmaps.weight[:, 1], fresh.head.keypoint.heatmaps.weight[:, 1])

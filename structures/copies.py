@@ -1,0 +1,11 @@
+"""Copies of many tensors in one operation, whatever their number."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def copy_all(destinations: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copy each source into its destination, which may be a view; the shapes are the same."""
+    torch._foreach_copy_(list(destinations), list(sources))  # pyright: ignore[reportPrivateImportUsage]
