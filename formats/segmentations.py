@@ -67,6 +67,30 @@ def _polygon_problem(polygon: Any, size: tuple[int, int]) -> str | None:
     return f"that leaves its image by more than the image's own size, at ({x:g}, {y:g})"
 
 
+def are_valid_segmentations(segmentations: Sequence[Any], sizes: Int64[ndarray, "n 2"]) -> bool:
+    """Return whether all segmentations are certainly valid; for others :func:`segmentation_problem` gives the reason.
+
+    ``sizes`` has the (height, width) of each image.
+    """
+    is_rle = np.array([isinstance(segmentation, dict) for segmentation in segmentations], bool)
+    for index in np.flatnonzero(is_rle).tolist():
+        if rle_problem(segmentations[index], (int(sizes[index, 0]), int(sizes[index, 1]))) is not None:
+            return False
+    objects = list(itertools.compress(segmentations, ~is_rle))
+    if not set(map(type, objects)) <= {list}:
+        return False
+    polygons = list(itertools.chain.from_iterable(objects))
+    if not set(map(type, polygons)) <= {list} or not is_well_formed(objects).all():
+        return False
+    if not set(map(type, itertools.chain.from_iterable(polygons))) <= {int, float}:
+        return False
+    try:
+        flat = FlatPolygons.of(objects)
+    except OverflowError:
+        return False
+    return bool(is_near_image(flat, sizes[~is_rle]).all())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FlatPolygons:
     """The polygons of many objects, concatenated."""
