@@ -117,7 +117,7 @@ def areas_if_valid(masks: Sequence[Any]) -> Int64[ndarray, " n"] | None:
         return None
     try:
         areas = mask_areas(masks)
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: half of a surrogate pair, which JSON can escape
         return None
     pixels = sizes.prod(axis=1)
     for first in range(0, len(texts), _AT_ONCE):

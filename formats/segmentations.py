@@ -80,9 +80,11 @@ def are_valid_segmentations(segmentations: Sequence[Any], sizes: Int64[ndarray, 
     if not set(map(type, objects)) <= {list}:
         return False
     polygons = list(itertools.chain.from_iterable(objects))
-    if not set(map(type, polygons)) <= {list} or not is_well_formed(objects).all():
+    if not set(map(type, polygons)) <= {list}:
         return False
     if not set(map(type, itertools.chain.from_iterable(polygons))) <= {int, float}:
+        return False
+    if not is_well_formed(objects).all():
         return False
     try:
         flat = FlatPolygons.of(objects)

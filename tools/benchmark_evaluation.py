@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,11 @@ import sys
 from vertebra.tools.cli import main
 main(["eval", "--annotations", sys.argv[1], "--results", sys.argv[2], "--task", sys.argv[3], "--json", sys.argv[4]])
 """
-MEMORY = "import resource; print('kilobytes', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+USAGE = """
+import resource
+usage = resource.getrusage(resource.RUSAGE_SELF)
+print("usage", usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
 
 
 @click.command(
@@ -69,34 +74,51 @@ def command(task: str, images: int, detections: int, rounds: int) -> None:
         write_data_set(*files, task, images, detections)
         sizes = " and ".join(f"{file.stat().st_size / 2**20:.0f} MB" for file in files)
         click.echo(f"{task}, {images} images, {images * detections} detections, files of {sizes}")
-        runs: tuple[list, list] = ([], [])
+        runs: tuple[list[Measurement], list[Measurement]] = ([], [])
         for _ in range(rounds):
             for program, record in zip((VERTEBRA, PYCOCOTOOLS), runs, strict=True):
                 record.append(_measure(program, files, task))
     for name, record in zip(("vertebra eval", "pycocotools"), runs, strict=True):
-        seconds, memory = statistics.median(run[0] for run in record), max(run[1] for run in record)
-        click.echo(f"{name:13} {seconds:.1f} s, {memory / 2**20:.2f} GiB")
-    ratio = statistics.median(theirs[0] / ours[0] for ours, theirs in zip(*runs, strict=True))
-    difference = max(abs(a - b) for a, b in zip(runs[0][0][2], runs[1][0][2], strict=True))
-    click.echo(f"ratio {ratio:.1f}, largest difference of a metric {difference:.1e}")
+        seconds, cpu = (
+            statistics.median(getattr(run, field) for run in record) for field in ("seconds", "cpu_seconds")
+        )
+        memory = max(run.kilobytes for run in record) / 2**20
+        click.echo(f"{name:13} {seconds:.1f} s, {cpu:.1f} s of CPU time, {memory:.2f} GiB")
+    pairs = list(zip(*runs, strict=True))
+    ratio = statistics.median(theirs.seconds / ours.seconds for ours, theirs in pairs)
+    cpu = statistics.median(theirs.cpu_seconds / ours.cpu_seconds for ours, theirs in pairs)
+    difference = max(abs(a - b) for a, b in zip(runs[0][0].metrics, runs[1][0].metrics, strict=True))
+    click.echo(f"ratio {ratio:.1f}, of CPU time {cpu:.1f}; largest difference of a metric {difference:.1e}")
 
 
-def _measure(program: str, files: tuple[Path, Path], task: str) -> tuple[float, int, list[float]]:
-    """Run a program in a new process; return its seconds, its peak memory in KiB, and the twelve metrics."""
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The time and peak memory of one scoring, and the twelve metrics."""
+
+    seconds: float
+    cpu_seconds: float
+    kilobytes: int
+    metrics: list[float]
+
+
+def _measure(program: str, files: tuple[Path, Path], task: str) -> Measurement:
+    """Run a program in a new process."""
     scores = files[0].with_name("scores.json")
     arguments = [*map(str, files), task, str(scores)]
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", program + MEMORY, *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program + USAGE, *arguments], capture_output=True, text=True)
     seconds = time.perf_counter() - start
     if done.returncode or "error" in done.stderr:
         raise click.ClickException(done.stderr.strip().rpartition("\n")[2])
-    found = re.search(r"kilobytes (\d+)", done.stdout)
-    stats = re.search(r"^stats (.*)$", done.stdout, re.MULTILINE)
-    assert found is not None, "the program prints its memory"
+    usage, stats = (re.search(rf"^{name} (.*)$", done.stdout, re.MULTILINE) for name in ("usage", "stats"))
+    assert usage is not None, "the program prints its usage"
+    cpu_seconds, kilobytes = usage[1].split()
     if stats is not None:
-        return seconds, int(found[1]), [float(value) for value in stats[1].split()]
-    summary = json.loads(scores.read_text())[task]
-    return seconds, int(found[1]), [-1.0 if value is None else value for value in summary.values()]
+        metrics = [float(value) for value in stats[1].split()]
+    else:
+        summary = json.loads(scores.read_text())[task]
+        metrics = [-1.0 if value is None else value for value in summary.values()]
+    return Measurement(seconds, float(cpu_seconds), int(kilobytes), metrics)
 
 
 def write_data_set(truth: Path, results: Path, task: str, images: int, detections: int) -> None:
