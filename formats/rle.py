@@ -64,8 +64,11 @@ def size_problem(size: Any) -> str | None:
 
 def encode_mask(mask: Bool[ndarray, "h w"] | UInt8[ndarray, "h w"]) -> dict[str, Any]:
     """Encode a mask as compressed RLE whose ``counts`` are ``str``, as in a results file."""
+    import cv2
     from hotcoco import mask as codec
 
+    if not mask.flags.f_contiguous:  # RLE is column-major: with cv2's transpose, encoding takes a fifth of the time
+        mask = cv2.transpose(mask.view(np.uint8)).T
     encoded: Any = codec.encode(mask)
     return {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
 
@@ -75,6 +78,33 @@ def decode_mask(encoded: Any) -> UInt8[ndarray, "h w"]:
     from hotcoco import mask as codec
 
     return codec.decode(encoded)
+
+
+def decode_label_map(
+    masks: Sequence[Any], labels: Sequence[int], size: tuple[int, int], fill: int
+) -> UInt8[ndarray, "h w"] | None:
+    """Return the map of ``size`` (height, width) with a label on each mask, and ``fill`` where there is none.
+
+    Masks are compressed RLE. Returns None if masks overlap or one may be invalid or of another size.
+    """
+    import cv2
+
+    sizes = mask_sizes(masks)
+    if sizes is None or (sizes != size).any() or areas_if_valid(masks) is None:
+        return None
+    runs: list[Any] = [_unpack(mask["counts"]) for mask in masks]
+    ends = [np.cumsum(lengths) for lengths in runs]
+    starts = np.concatenate([np.zeros(0, np.int64), *(positions[: len(positions) // 2 * 2 : 2] for positions in ends)])
+    stops = np.concatenate([np.zeros(0, np.int64), *(positions[1::2] for positions in ends)])
+    values = np.repeat(np.array(labels, np.uint8), [len(positions) // 2 for positions in ends])
+    order = np.argsort(starts, kind="stable")
+    order = order[stops[order] > starts[order]]
+    starts, stops, values = starts[order], stops[order], values[order]
+    if (starts[1:] < stops[:-1]).any():
+        return None
+    borders = np.concatenate([[0], np.stack([starts, stops], axis=1).ravel(), [size[0] * size[1]]])
+    column_major = np.repeat(np.append(np.stack([np.full_like(values, fill), values], axis=1), fill), np.diff(borders))
+    return cv2.transpose(column_major.astype(np.uint8).reshape(size[::-1]))
 
 
 def encode_segmentation(segmentation: Any, size: tuple[int, int]) -> Any:

@@ -12,7 +12,7 @@ from vertebra.formats import check_results, rle_problem, segmentation_problem
 from vertebra.formats.checks import box_problem
 from vertebra.formats.columns import box_column, index_column, number_column, repeated_rows
 from vertebra.formats.detections import checked_mask_areas
-from vertebra.formats.rle import areas_if_valid
+from vertebra.formats.rle import areas_if_valid, decode_label_map
 from vertebra.formats.segmentations import are_valid_segmentations
 from vertebra.structures import DataError
 
@@ -127,6 +127,30 @@ def test_repeated_rows_are_found():
     copied = np.concatenate([rows, rows[[3, 50]], -rows[(rows == 0).all(axis=1)]])
     expected = sorted([3, 50, *np.flatnonzero((rows == 0).all(axis=1)).tolist(), 2401, 2402, 2403])
     assert repeated_rows(list(copied.T)).tolist() == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_label_map_of_masks_equals_painting_them(seed):
+    """Oracle: pycocotools decodes each mask; labels that do not occur have an empty mask."""
+    generator = np.random.default_rng(seed)
+    size = generator.integers(1, 40, 2).tolist()
+    labels = np.where(generator.random(size) < 0.3, 255, generator.integers(0, 4, size)).astype(np.uint8)
+    present = generator.permutation(6).tolist()
+    encoded = [rle.encode(np.asfortranarray(labels == label, np.uint8)) for label in present]
+    masks = [mask | {"counts": mask["counts"].decode()} for mask in encoded]
+    painted = decode_label_map(masks, present, tuple(size), fill=255)
+    assert painted is not None and np.array_equal(painted, labels)
+    assert decode_label_map([], [], (3, 4), fill=7).tolist() == [[7] * 4] * 3
+
+
+def test_overlapping_or_invalid_masks_have_no_label_map():
+    """By hand: a mask twice, one of another size, and one whose runs are too short; empty masks do not overlap."""
+    mask, empty = valid_rle(), {"size": [9, 7], "counts": "o1"}
+    assert rle_problem(empty, SIZE) is None
+    assert decode_label_map([mask, empty, empty], [1, 2, 3], SIZE, 0) is not None
+    assert decode_label_map([mask, mask], [1, 2], SIZE, 0) is None
+    assert decode_label_map([mask], [1], (7, 9), 0) is None
+    assert decode_label_map([mask | {"counts": "d0"}], [1], SIZE, 0) is None
 
 
 @pytest.mark.parametrize("field", ["bbox", "segmentation", "keypoints"])
