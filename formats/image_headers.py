@@ -43,7 +43,17 @@ def plain_image_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     return size if size is not None and 0 < size[0] * size[1] <= MAX_PIXELS else None
 
 
-def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
+def plain_jpeg_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Return the (height, width) of a complete gray or color JPEG file without EXIF data; None for any other file."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - as above
+            size = _jpeg_size(file, (1, 3)) if file.read(2) == b"\xff\xd8" else None
+    except (OSError, struct.error):
+        return None
+    return size if size is not None and 0 < size[0] * size[1] <= MAX_PIXELS else None
+
+
+def _jpeg_size(file: BinaryIO, allowed_channels: tuple[int, ...] = (1, 3, 4)) -> tuple[int, int] | None:
     """Return the (height, width) of a JPEG file, or None; its first two bytes have been read."""
     size = None
     while True:
@@ -55,7 +65,7 @@ def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
             break
         if marker in _FRAMES:
             bits, height, width, channels = struct.unpack(">BHHB", segment[:6])
-            if bits != 8 or channels not in (1, 3, 4) or len(segment) != 6 + 3 * channels or size is not None:
+            if bits != 8 or channels not in allowed_channels or len(segment) != 6 + 3 * channels or size is not None:
                 return None
             size = height, width
         elif marker == _QUANTIZATION:
