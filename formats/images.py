@@ -19,6 +19,7 @@ corrupt PNG is detected when it is decoded, but not by the check before training
 import io
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ from .pillow import image_errors_as_data_errors, open_image
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
 """Lower-case suffixes of the files in a folder that count as images."""
 
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""A marker in a JPEG file, except for those that may be among the pixels of a scan."""
 _ORIENTATION = 0x0112
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -80,14 +83,19 @@ def _reduction(size: tuple[int, int], short_side: int | None) -> int:
 
 
 def _decode_plain_jpeg(path: str | os.PathLike[str]) -> UInt8[ndarray, "h w 3"] | None:
-    """Decode a JPEG file that passed :func:`plain_jpeg_size`; return None if OpenCV refuses it.
+    """Decode a JPEG file that passed :func:`plain_jpeg_size`; return None if Pillow has to do it.
 
-    The pixels are those of Pillow, since both use libjpeg-turbo, in less than half of the time.
+    The pixels are those of Pillow, since both use libjpeg-turbo, in less than half of the time. Damage after which
+    Pillow finds pixels missing puts a marker among the pixels; OpenCV would fill in gray.
     """
     import cv2
 
     try:
-        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        data = Path(path).read_bytes()
+        marker = _MARKER.search(data, data.find(b"\xff\xda") + 2)
+        if marker is None or marker.start() != len(data) - 2:
+            return None
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except (OSError, cv2.error):
         return None
     return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
