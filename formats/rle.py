@@ -158,6 +158,15 @@ def areas_if_valid(masks: Sequence[Any]) -> Int64[ndarray, " n"] | None:
     return areas
 
 
+def are_valid_masks(masks: Sequence[Any], sizes: Int64[ndarray, "n 2"]) -> Bool[ndarray, " n"]:
+    """Return which masks in RLE, of either form, pass :func:`rle_problem` with the (height, width) of their images."""
+    given = mask_sizes(masks)
+    if given is not None and np.array_equal(given, sizes) and areas_if_valid(masks) is not None:
+        return np.ones(len(masks), bool)
+    pairs = zip(masks, sizes.tolist(), strict=True)
+    return np.array([rle_problem(mask, (height, width)) is None for mask, (height, width) in pairs], bool)
+
+
 def mask_sizes(masks: Sequence[Any]) -> Int64[ndarray, "n 2"] | None:
     """Return the (height, width) of each mask in RLE; None if one may be invalid."""
     if not set(map(type, masks)) <= {dict}:

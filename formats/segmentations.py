@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
 
 from .checks import Problem
-from .rle import rle_problem
+from .rle import are_valid_masks, rle_problem
 
 FEWEST_NUMBERS = 6
 """Minimum numbers of a polygon: three points."""
@@ -73,9 +73,8 @@ def are_valid_segmentations(segmentations: Sequence[Any], sizes: Int64[ndarray, 
     ``sizes`` has the (height, width) of each image.
     """
     is_rle = np.array([isinstance(segmentation, dict) for segmentation in segmentations], bool)
-    for index in np.flatnonzero(is_rle).tolist():
-        if rle_problem(segmentations[index], (int(sizes[index, 0]), int(sizes[index, 1]))) is not None:
-            return False
+    if not are_valid_masks(list(itertools.compress(segmentations, is_rle)), sizes[is_rle]).all():
+        return False
     objects = list(itertools.compress(segmentations, ~is_rle))
     if not set(map(type, objects)) <= {list}:
         return False
