@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from ..formats.json_files import paused_garbage_collection
 from ..formats.rle import encode_mask
 from ..structures import Detections
 from .coco_columns import Columns
@@ -87,7 +88,8 @@ def evaluate_coco(
     detections, of detections, and of detections beyond the best 100 (20 for keypoints) of an image and class, which the
     metrics ignore. Raises DataError for invalid annotations or results.
     """
-    inputs = build_coco_inputs(ground_truth, results, task)
+    with paused_garbage_collection():  # it would look at millions of results again and again
+        inputs = build_coco_inputs(ground_truth, results, task)
     if task == "keypoints":
         return _score_keypoints(inputs, engine, sigmas)
     precision, recall = _evaluate(inputs, engine, task)

@@ -160,15 +160,3 @@ def _exact_mean(values: Sequence[float]) -> float | None:
     """Return the mean, exact up to one rounding so that the order does not matter; None if it is not finite."""
     mean = math.fsum(values) / len(values)
     return mean if math.isfinite(mean) else None
-
-
-def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]:
-    """Return the content of ``eval.json``: the summary of each scores by name, ``per_class`` values, and ``facts``.
-
-    If keypoints were scored, there are also ``per_keypoint`` values.
-    """
-    tables: dict[str, Any] = {name: scored.summary for name, scored in scores.items()}
-    tables["per_class"] = {name: scored.per_class for name, scored in scores.items()}
-    if found := {name: scored.per_keypoint for name, scored in scores.items() if scored.per_keypoint}:
-        tables["per_keypoint"] = found
-    return {**tables, **facts}
