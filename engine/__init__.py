@@ -13,7 +13,7 @@ from .config import (
 from .distributed.context import DistributedContext, init_distributed
 from .evaluate_run import ModelScores, config_for_data, evaluate_run, evaluate_trained, stored_config
 from .logging.comparisons import draw_comparisons
-from .loop.evaluate import collect_results, evaluate, score_results, scores_as_json, validation_losses
+from .loop.evaluate import collect_results, evaluate, score_results, validation_losses
 from .loop.step import TrainingState, seed_step, train_step
 from .loop.train import train
 from .optim.optimizers import AdamWConfig, SGDConfig, build_optimizer, set_learning_rate
@@ -78,7 +78,6 @@ __all__ = [
     "results_files",
     "save_checkpoint",
     "score_results",
-    "scores_as_json",
     "seed_step",
     "set_learning_rate",
     "stored_config",

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from ..data import as_transform, build_dataset
-from ..evaluation import Scores
+from ..evaluation import Scores, scores_as_json
 from ..heads import task_of_head
 from ..inference import RunModel, TrainedModel, import_user_code, open_model
 from ..models import Model
@@ -18,7 +18,7 @@ from ..structures import Classes, UsageError, pick_device
 from .config import ExperimentConfig, experiment_config
 from .distributed.context import init_distributed
 from .logging.progress import ProgressDisplay
-from .loop.evaluate import evaluate, scores_as_json
+from .loop.evaluate import evaluate
 from .tasks import pick_task, require_classes, require_keypoint_sigmas, require_targets
 
 

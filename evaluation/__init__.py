@@ -9,7 +9,7 @@ from .coco_inputs import Task as CocoTask
 from .confusion import ConfusionMatrix
 from .embedding import evaluate_embeddings, to_embedding_results
 from .panoptic import evaluate_panoptic, from_panoptic_result, to_panoptic_results
-from .scores import Scores, format_scores
+from .scores import Scores, format_scores, scores_as_json
 from .semantic import evaluate_semantic, to_semantic_results
 from .verification import evaluate_verification
 from .voc import evaluate_voc
@@ -28,6 +28,7 @@ __all__ = [
     "evaluate_voc",
     "format_scores",
     "from_panoptic_result",
+    "scores_as_json",
     "to_class_results",
     "to_coco_results",
     "to_embedding_results",

@@ -7,7 +7,6 @@ averaged by the same code here.
 
 import contextlib
 import io
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,10 +15,10 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from ..formats.results import check_results
+from ..formats.json_files import paused_garbage_collection
 from ..formats.rle import encode_mask
-from ..ops import paste_masks_in_chunks
 from ..structures import Detections
+from .coco_columns import Columns
 from .coco_inputs import CocoInputs, Task, build_coco_inputs, group_entries
 from .keypoints import LIMIT as KEYPOINT_LIMIT
 from .keypoints import keypoint_recall, keypoint_sigmas
@@ -60,6 +59,8 @@ def to_coco_results(
         )
     ]
     if detections.masks is not None:
+        from ..ops import paste_masks_in_chunks  # imports torchvision, which scoring a results file does not need
+
         chunks = paste_masks_in_chunks(detections.masks, detections.boxes)  # all at once may exceed the memory
         full_size_masks = (mask for chunk in chunks for mask in chunk.cpu().numpy())
         for result, mask in zip(results, full_size_masks, strict=True):
@@ -87,8 +88,8 @@ def evaluate_coco(
     detections, of detections, and of detections beyond the best 100 (20 for keypoints) of an image and class, which the
     metrics ignore. Raises DataError for invalid annotations or results.
     """
-    check_results(results, ground_truth)
-    inputs = build_coco_inputs(ground_truth, results, task)
+    with paused_garbage_collection():  # it would look at millions of results again and again
+        inputs = build_coco_inputs(ground_truth, results, task)
     if task == "keypoints":
         return _score_keypoints(inputs, engine, sigmas)
     precision, recall = _evaluate(inputs, engine, task)
@@ -122,12 +123,37 @@ def _evaluate(inputs: CocoInputs, engine: Engine, task: Task) -> Tables:
 def _run_hotcoco(inputs: CocoInputs, task: EngineTask, sigmas: Sigmas = None) -> Tables:
     import hotcoco
 
-    evaluation: Any = hotcoco.COCOeval(hotcoco.COCO(inputs.ground_truth), hotcoco.COCO(inputs.detections), task)
+    evaluation: Any = hotcoco.COCOeval(*_hotcoco_data_sets(inputs, task), task)
     if sigmas is not None:
         evaluation.params.kpt_oks_sigmas = sigmas.tolist()
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation.eval["precision"], evaluation.eval["recall"]
+
+
+def _hotcoco_data_sets(inputs: CocoInputs, task: EngineTask) -> tuple[Any, Any]:
+    """Return ground truth and detections for hotcoco, built from columns: a dict per detection takes much longer."""
+    import hotcoco
+
+    truths, found = inputs.truths, inputs.found
+    if task == "keypoints" or not len(found.images):
+        return hotcoco.COCO(inputs.ground_truth), hotcoco.COCO(inputs.detections)
+    truth_masks: Any = truths.masks
+    truth: Any = hotcoco.COCO.from_arrays(
+        inputs.images, inputs.categories, truths.images, truths.categories, _boxes(truths),
+        area=truths.areas, iscrowd=truths.crowd, segmentation=truth_masks,
+    )  # fmt: skip
+    columns: Any = [found.images, _boxes(found), found.scores, found.categories]
+    table = np.column_stack(columns)
+    detections = truth.load_res(table, segmentation=found.masks)
+    if found.masks is not None:
+        detections.update_anns(ids=np.arange(1, len(table) + 1), area=found.areas)
+    return truth, detections
+
+
+def _boxes(columns: Columns) -> Float[ndarray, "n 4"]:
+    """Return the boxes; zeros if masks are scored, for which hotcoco does not read them."""
+    return np.zeros((len(columns.images), 4)) if columns.boxes is None else columns.boxes
 
 
 def _run_pycocotools(inputs: CocoInputs, task: EngineTask, sigmas: Sigmas = None) -> Tables:
@@ -180,13 +206,12 @@ def _mean(table: Float[ndarray, "..."]) -> float | None:
 
 
 def _count(inputs: CocoInputs, limit: int) -> dict[str, int]:
-    detections = inputs.detections["annotations"]
-    groups = Counter((detection["image_id"], detection["category_id"]) for detection in detections)
-    with_detections = {image_id for image_id, _ in groups}
-    images = len(inputs.ground_truth["images"])
+    found, images = inputs.found, len(inputs.images)
+    groups = found.images * (len(inputs.class_names) + 1) + found.categories
+    per_group = np.unique(groups, return_counts=True)[1]
     return {
         "images": images,
-        "images_without_detections": images - len(with_detections),
-        "detections": len(detections),
-        "detections_over_limit": sum(max(count - limit, 0) for count in groups.values()),
+        "images_without_detections": images - len(np.unique(found.images)),
+        "detections": len(found.images),
+        "detections_over_limit": int(np.maximum(per_group - limit, 0).sum()),
     }

@@ -8,6 +8,9 @@ from numpy import ndarray
 
 from ..structures import IGNORE
 
+_VALUES = 256
+"""Number of values of a pixel."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConfusionMatrix:
@@ -32,13 +35,12 @@ class ConfusionMatrix:
         Pixels that are 255 in the ground truth are ignored; 255 in the prediction counts as unpredicted. Raises
         ValueError for any other value that is not a class.
         """
-        known = ground_truth != IGNORE
-        rows, labels = ground_truth[known].astype(np.int64), predicted[known].astype(np.int64)
-        if (rows >= num_classes).any() or ((labels >= num_classes) & (labels != IGNORE)).any():
+        codes = (ground_truth.astype(np.uint16) << 8) | predicted
+        pairs = np.bincount(codes.ravel(), minlength=_VALUES**2).reshape(_VALUES, _VALUES)
+        if pairs[num_classes:IGNORE].any() or pairs[:num_classes, num_classes:IGNORE].any():
             raise ValueError(f"a label map with {num_classes} classes may only hold 0..{num_classes - 1} and {IGNORE}")
-        columns = np.where(labels == IGNORE, num_classes, labels)
-        size = num_classes * (num_classes + 1)
-        return cls(np.bincount(rows * (num_classes + 1) + columns, minlength=size).reshape(num_classes, -1))
+        known = pairs[:num_classes]
+        return cls(np.concatenate([known[:, :num_classes], known[:, IGNORE:]], axis=1))
 
     def __add__(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
         return ConfusionMatrix(self.counts + other.counts)

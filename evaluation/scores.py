@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 SHOWN_CLASSES = 100
 FALSE_ACCEPT_RATES = {f"TAR@1e-{power}": 10.0**-power for power in range(1, 7)}
@@ -95,3 +96,15 @@ def _align(rows: list[tuple[str, ...]]) -> str:
     return "\n".join(
         "  ".join([row[0].ljust(name_width), row[1].rjust(number_width), *row[2:]]).rstrip() for row in rows
     )
+
+
+def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]:
+    """Return the content of ``eval.json``: the summary of each scores by name, ``per_class`` values, and ``facts``.
+
+    If keypoints were scored, there are also ``per_keypoint`` values.
+    """
+    tables: dict[str, Any] = {name: scored.summary for name, scored in scores.items()}
+    tables["per_class"] = {name: scored.per_class for name, scored in scores.items()}
+    if found := {name: scored.per_keypoint for name, scored in scores.items() if scored.per_keypoint}:
+        tables["per_keypoint"] = found
+    return {**tables, **facts}

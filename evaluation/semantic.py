@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..formats.checks import KnownIds, Problem, id_problem
 from ..formats.results import GROUND_TRUTH, ResultError, mask_problem, missing_field_problem
-from ..formats.rle import decode_mask, encode_mask
+from ..formats.rle import decode_label_map, decode_mask, encode_mask
 from ..structures import IGNORE
 from .confusion import ConfusionMatrix
 from .scores import Scores
@@ -27,10 +27,10 @@ def to_semantic_results(
 
     ``category_ids`` holds the category id of each label in the annotation file.
     """
-    labels = label_map.cpu().numpy()
+    labels = np.asfortranarray(label_map.cpu().numpy())  # column-major, as RLE
     return [
         {"image_id": image_id, "category_id": category_ids[label], "segmentation": encode_mask(labels == label)}
-        for label in np.unique(labels).tolist()
+        for label in np.flatnonzero(np.bincount(labels.ravel())).tolist()
     ]
 
 
@@ -122,7 +122,11 @@ def _label_map(rows: IndexedRows, size: tuple[int, int], labels: Mapping[int, in
 
     Raises ResultError for an invalid mask, or if masks overlap.
     """
-    label_map = np.full(size, IGNORE, np.uint8)
+    masks = [row["segmentation"] for _, row in rows]
+    decoded = decode_label_map(masks, [labels[row["category_id"]] for _, row in rows], size, fill=IGNORE)
+    if decoded is not None:
+        return decoded
+    label_map = np.full(size, IGNORE, np.uint8)  # one by one, to name the invalid row
     for index, row in rows:
         problem = mask_problem(row["segmentation"], size)
         if problem is not None:

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
 
-from ..formats.results import check_results
-from ..ops import pairwise_iou
+from .coco_columns import Columns
 from .coco_inputs import build_coco_inputs
 from .scores import Scores
 
@@ -33,12 +31,11 @@ class _Boxes:
     corners: Float64[ndarray, "n 4"]
 
     @classmethod
-    def of(cls, entries: list[dict[str, Any]]) -> "_Boxes":
-        boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+    def of(cls, columns: Columns) -> "_Boxes":
+        boxes = columns.boxes
+        assert boxes is not None, "the columns are those of boxes"
         return cls(
-            np.array([entry["image_id"] for entry in entries], np.int64),
-            np.array([entry["category_id"] for entry in entries], np.int64),
-            np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
+            columns.images, columns.categories, np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         )
 
     def groups(self) -> dict[tuple[int, int], list[int]]:
@@ -59,9 +56,8 @@ def evaluate_voc(
     detections of them do not count. Ties between equal scores are broken by the order of the results. The mean is over
     classes with at least one object that is not difficult. Raises DataError for invalid annotations or results.
     """
-    check_results(results, ground_truth)
     inputs = build_coco_inputs(ground_truth, results, "bbox")
-    truths, detections = (_Boxes.of(part["annotations"]) for part in (inputs.ground_truth, inputs.detections))
+    truths, detections = _Boxes.of(inputs.truths), _Boxes.of(inputs.found)
     scores = np.array([result["score"] for result in results], np.float64)
     difficult = np.array([bool(entry.get("difficult", 0)) for entry in ground_truth["annotations"]], bool)
     matches = _best_overlaps(truths, detections, iou)
@@ -74,7 +70,7 @@ def evaluate_voc(
         per_class[name] = _average_precision(hits[counted], objects, rule) if objects else None
     measured = [value for value in per_class.values() if value is not None]
     mean = float(np.mean(measured)) if measured else None
-    images = len(inputs.ground_truth["images"])
+    images = len(inputs.images)
     counts = {
         "images": images,
         "images_without_detections": images - len(set(detections.images.tolist())),
@@ -90,6 +86,10 @@ def _best_overlaps(truths: _Boxes, detections: _Boxes, iou: float) -> Int64[ndar
     All objects of the image and class are considered, including difficult and already detected objects; the first wins
     a tie.
     """
+    import torch
+
+    from ..ops import pairwise_iou  # imports torchvision, which the other metrics do not need
+
     matches = np.full(len(detections.images), -1)
     groups = truths.groups()
     for key, indices in detections.groups().items():

@@ -36,6 +36,10 @@ class KnownIds:
         ids = frozenset(ids)
         return cls(ids, tuple(sorted({type(known).__name__ for known in ids})), where)
 
+    def indices(self) -> dict[int | str, int]:
+        """Return a number for each id: 0, 1, ... in any order."""
+        return {known: index for index, known in enumerate(self.ids)}
+
 
 def is_text(value: Any) -> TypeGuard[str]:
     """Return whether a value is a string that UTF-8 can encode and that has no NUL, where C code would end it."""

@@ -6,6 +6,7 @@ Any other file, such as one with EXIF data or a damaged segment, is left to Pill
 import os
 import struct
 import zlib
+from collections.abc import Collection
 from typing import BinaryIO
 
 from ..structures import MAX_PIXELS
@@ -13,7 +14,8 @@ from ..structures import MAX_PIXELS
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _START_OF_SCAN, _QUANTIZATION = 0xDA, 0xDB
-_FRAMES = frozenset((0xC0, 0xC1, 0xC2))
+_PROGRESSIVE = 0xC2
+_FRAMES = frozenset((0xC0, 0xC1, _PROGRESSIVE))
 """Markers of the JPEG frame types in use: baseline, extended and progressive."""
 _MIN_LENGTHS = {0xE0: 7, 0xE2: 14, 0xEE: 7, 0xFE: 0, 0xC4: 0, 0xDD: 0}
 """Minimum bytes of the JPEG segments that do not affect an image's size or orientation, by marker."""
@@ -43,7 +45,22 @@ def plain_image_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     return size if size is not None and 0 < size[0] * size[1] <= MAX_PIXELS else None
 
 
-def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
+def plain_jpeg_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Return the (height, width) of a complete gray or color JPEG file without EXIF data; None for any other file.
+
+    Progressive files, whose pixels are in several scans, are left to Pillow too.
+    """
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - as above
+            size = _jpeg_size(file, _FRAMES - {_PROGRESSIVE}, (1, 3)) if file.read(2) == b"\xff\xd8" else None
+    except (OSError, struct.error):
+        return None
+    return size if size is not None and 0 < size[0] * size[1] <= MAX_PIXELS else None
+
+
+def _jpeg_size(
+    file: BinaryIO, frames: Collection[int] = _FRAMES, allowed_channels: Collection[int] = (1, 3, 4)
+) -> tuple[int, int] | None:
     """Return the (height, width) of a JPEG file, or None; its first two bytes have been read."""
     size = None
     while True:
@@ -55,7 +72,13 @@ def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
             break
         if marker in _FRAMES:
             bits, height, width, channels = struct.unpack(">BHHB", segment[:6])
-            if bits != 8 or channels not in (1, 3, 4) or len(segment) != 6 + 3 * channels or size is not None:
+            if (
+                marker not in frames
+                or bits != 8
+                or channels not in allowed_channels
+                or len(segment) != 6 + 3 * channels
+                or size is not None
+            ):
                 return None
             size = height, width
         elif marker == _QUANTIZATION:

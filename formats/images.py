@@ -19,6 +19,7 @@ corrupt PNG is detected when it is decoded, but not by the check before training
 import io
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,14 @@ from numpy import ndarray
 from PIL import Image
 
 from ..structures import DataError
-from .image_headers import PNG_SIGNATURE, plain_image_size
+from .image_headers import PNG_SIGNATURE, plain_image_size, plain_jpeg_size
 from .pillow import image_errors_as_data_errors, open_image
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
 """Lower-case suffixes of the files in a folder that count as images."""
 
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""A marker in a JPEG file, except for those that may be among the pixels of a scan."""
 _ORIENTATION = 0x0112
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,14 +63,42 @@ def read_reduced_image(
     ``short_side`` pixels; None always decodes at full size. The factor must divide both sides: otherwise libjpeg's last
     pixel extends beyond the image, and annotations scaled by the ratio of the sizes would be misplaced.
     """
+    size = plain_jpeg_size(path)
+    if size is not None and _reduction(size, short_side) == 1 and (pixels := _decode_plain_jpeg(path)) is not None:
+        return pixels, size
     with image_errors_as_data_errors("image", path, image_id), open_image(path) as image:
         size = _upright_size(image)
-        if short_side is not None:
-            factor = math.gcd(*size, 8)
-            while min(size) < factor * short_side and factor > 1:
-                factor //= 2
+        factor = _reduction(size, short_side)
+        if factor > 1:
             image.draft(None, (image.width // factor, image.height // factor))
         return _upright_rgb(_decode(image, path)), size
+
+
+def _reduction(size: tuple[int, int], short_side: int | None) -> int:
+    """Return the factor (1, 2, 4 or 8) by which an image of ``size`` (height, width) may be reduced."""
+    factor = 1 if short_side is None else math.gcd(*size, 8)
+    while factor > 1 and min(size) < factor * (short_side or 1):
+        factor //= 2
+    return factor
+
+
+def _decode_plain_jpeg(path: str | os.PathLike[str]) -> UInt8[ndarray, "h w 3"] | None:
+    """Decode a JPEG file that passed :func:`plain_jpeg_size`; return None if Pillow has to do it.
+
+    The pixels are those of Pillow, since both use libjpeg-turbo, in less than half of the time. Damage after which
+    Pillow finds pixels missing puts a marker among the pixels; OpenCV would fill in gray.
+    """
+    import cv2
+
+    try:
+        data = Path(path).read_bytes()
+        marker = _MARKER.search(data, data.find(b"\xff\xda") + 2)
+        if marker is None or marker.start() != len(data) - 2:
+            return None
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except (OSError, cv2.error):
+        return None
+    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
 
 
 def decode_image(data: bytes) -> UInt8[ndarray, "h w 3"]:
@@ -166,7 +197,7 @@ def _to_rgb(image: Image.Image) -> Image.Image | ndarray:
         raise ValueError(f"samples of mode {image.mode} have no known range; save it with 8 bits per channel")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _first_and_last_bytes(path: str | os.PathLike[str]) -> tuple[bytes, bytes]:

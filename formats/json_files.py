@@ -1,6 +1,7 @@
 """JSON files: fast reading with errors that name the file, and atomic writing."""
 
 import contextlib
+import gc
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -55,7 +56,8 @@ def parse_json(data: bytes, path: str | os.PathLike[str]) -> Any:
     reports the line and column of an error.
     """
     try:
-        return msgspec.json.decode(json_text(data))
+        with paused_garbage_collection():
+            return msgspec.json.decode(json_text(data))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return parse_json_slowly(data, path)
 
@@ -78,6 +80,21 @@ def parse_json_slowly(data: bytes, path: str | os.PathLike[str]) -> Any:
         raise problem(f"not valid JSON: {error}") from None
     except RecursionError:
         raise problem("nested too deeply for this kind of file") from None
+
+
+@contextlib.contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """Stop Python's garbage collection of reference cycles inside the block.
+
+    Creating millions of objects without cycles takes a third to a quarter of the time without it.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def json_text(data: bytes) -> memoryview:

@@ -1,12 +1,10 @@
 """Results files of all tasks: writing sorted and without loss of precision, reading and checking.
 
-pycocotools counts a NaN score or box as a perfect detection, and silently drops an unknown category. So results are
-checked before they are evaluated.
+Results are checked before they are evaluated; :mod:`.detections` checks detections.
 """
 
 import contextlib
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -14,15 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..structures import DataError, is_number
-from .checks import MAX_COORDINATE, KnownIds, Problem, box_problem, id_problem
+from ..structures import DataError
+from .checks import KnownIds, Problem, id_problem
 from .json_files import add_file_to_error, read_json, write_text
 from .rle import rle_problem
 
 FIX_RESULTS = "correct the results, or give their ground truth"
 FIX_IMAGES = "give results with the image ids of the annotations, as `vertebra predict --annotations FILE` writes them"
-MOSTLY_UNKNOWN = 0.9
-"""If at least this fraction of the image ids is unknown, the results are taken to belong to another data set."""
 IMAGES_FILE = "images.json"
 """The file beside the results in which ``vertebra predict`` writes the file name of each image id."""
 GROUND_TRUTH = "the ground truth"
@@ -104,28 +100,6 @@ def open_results(path: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]
         yield rows
 
 
-def check_results(results: Sequence[dict[str, Any]], ground_truth: dict[str, Any]) -> None:
-    """Check detections against ground truth in COCO's format; raise ResultError for the first invalid entry.
-
-    A valid entry has an ``image_id`` and ``category_id`` of the ground truth, a finite ``score``, and a ``bbox``
-    (x, y, width, height), a ``segmentation`` (compressed RLE) or ``keypoints`` (a flat list of x, y, score). Two equal
-    entries are an error.
-    """
-    image_ids = KnownIds.of((image["id"] for image in ground_truth["images"]), GROUND_TRUTH)
-    category_ids = KnownIds.of((category["id"] for category in ground_truth["categories"]), GROUND_TRUTH)
-    seen: dict[tuple, int] = {}
-    for index, entry in enumerate(results):
-        problem = _result_problem(entry, image_ids, category_ids)
-        if problem is None:
-            first = seen.setdefault(_comparison_key(entry), index)
-            if first == index:
-                continue
-            problem = Problem("duplicate-result", f"is the same as entry {first}")
-        if problem.case == "unknown-image":
-            raise _unknown_image_error(index, results, problem, image_ids)
-        raise ResultError.of(index, entry, problem)
-
-
 def check_image_results(
     results: Sequence[dict[str, Any]],
     image_ids: Iterable[int | str],
@@ -149,18 +123,6 @@ def check_image_results(
         if problem is not None:
             raise ResultError.of(index, entry, problem)
         seen.add(entry["image_id"])
-
-
-def _unknown_image_error(
-    index: int, results: Sequence[dict[str, Any]], problem: Problem, image_ids: KnownIds
-) -> ResultError:
-    """Return the error for an entry about an unknown image; it says so if nearly all images are unknown."""
-    given = {str(entry.get("image_id")) for entry in results}
-    known = len(given & {str(image_id) for image_id in image_ids.ids})
-    if known > (1 - MOSTLY_UNKNOWN) * len(given):
-        return ResultError.of(index, results[index], problem)
-    what = f"{problem.what}; it has {known} of the {len(given)} images of the results"
-    return ResultError.of(index, results[index], Problem(problem.case, what), FIX_IMAGES)
 
 
 def require_same_images(path: str | os.PathLike[str], file_names: Mapping[int | str, str]) -> None:
@@ -202,57 +164,3 @@ def mask_problem(mask: Any, size: tuple[int, int] | None = None) -> Problem | No
         return Problem("bad-mask", what)
     what = rle_problem(mask, size)
     return None if what is None else Problem("bad-mask", f"has a segmentation that {what}")
-
-
-def _result_problem(entry: dict[str, Any], image_ids: KnownIds, category_ids: KnownIds) -> Problem | None:
-    """Check one detection."""
-    shape = next((field for field in ("segmentation", "keypoints") if field in entry), "bbox")
-    problem = missing_field_problem(entry, "image_id", "category_id", "score", shape)
-    if problem is not None:
-        return problem
-    problem = (
-        id_problem("image", entry["image_id"], image_ids)
-        or id_problem("category", entry["category_id"], category_ids)
-        or _score_problem(entry["score"])
-    )
-    if problem is None and "bbox" in entry:
-        problem = box_problem(entry["bbox"])
-        problem = None if problem is None else Problem("bad-box", problem.what)
-    if problem is None and "segmentation" in entry:
-        problem = mask_problem(entry["segmentation"])
-    if problem is None and "keypoints" in entry:
-        problem = _keypoints_problem(entry["keypoints"])
-    return problem
-
-
-def _keypoints_problem(keypoints: Any) -> Problem | None:
-    """Check predicted keypoints, except their number, which depends on the ground truth."""
-    if not isinstance(keypoints, list) or not keypoints or len(keypoints) % 3 or not all(map(is_number, keypoints)):
-        what = f"has the keypoints {keypoints!r:.80}, which are not a list of x, y and score of each keypoint"
-        return Problem("bad-keypoints", what)
-    if not all(map(math.isfinite, keypoints)):
-        return Problem("bad-keypoints", "has keypoints that are not finite")
-    if max(map(abs, keypoints)) >= MAX_COORDINATE:
-        return Problem("bad-keypoints", "has keypoints beyond 2^63")
-    return None
-
-
-def _score_problem(score: Any) -> Problem | None:
-    if not is_number(score):
-        return Problem("bad-score", f"has the score {score!r}, which is {type(score).__name__}, not a number")
-    if not math.isfinite(score):
-        return Problem("bad-score", f"has the score {score}")
-    return None
-
-
-def _comparison_key(entry: dict[str, Any]) -> tuple:
-    """Return a key that is equal for two entries with the same detection."""
-    mask = entry.get("segmentation")
-    return (
-        entry["image_id"],
-        entry["category_id"],
-        entry["score"],
-        tuple(entry.get("bbox", ())),
-        None if mask is None else mask["counts"],
-        tuple(entry.get("keypoints", ())),
-    )

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
 
 from .checks import Problem
-from .rle import rle_problem
+from .rle import are_valid_masks, rle_problem
 
 FEWEST_NUMBERS = 6
 """Minimum numbers of a polygon: three points."""
@@ -65,6 +65,31 @@ def _polygon_problem(polygon: Any, size: tuple[int, int]) -> str | None:
         return "with a coordinate that is not finite"
     x, y = points[~near.all(axis=1)][0]
     return f"that leaves its image by more than the image's own size, at ({x:g}, {y:g})"
+
+
+def are_valid_segmentations(segmentations: Sequence[Any], sizes: Int64[ndarray, "n 2"]) -> bool:
+    """Return whether all segmentations are certainly valid; for others :func:`segmentation_problem` gives the reason.
+
+    ``sizes`` has the (height, width) of each image.
+    """
+    is_rle = np.array([isinstance(segmentation, dict) for segmentation in segmentations], bool)
+    if not are_valid_masks(list(itertools.compress(segmentations, is_rle)), sizes[is_rle]).all():
+        return False
+    objects = list(itertools.compress(segmentations, ~is_rle))
+    if not set(map(type, objects)) <= {list}:
+        return False
+    polygons = list(itertools.chain.from_iterable(objects))
+    if not set(map(type, polygons)) <= {list}:
+        return False
+    if not set(map(type, itertools.chain.from_iterable(polygons))) <= {int, float}:
+        return False
+    if not is_well_formed(objects).all():
+        return False
+    try:
+        flat = FlatPolygons.of(objects)
+    except OverflowError:
+        return False
+    return bool(is_near_image(flat, sizes[~is_rle]).all())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

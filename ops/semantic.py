@@ -1,5 +1,6 @@
 """Semantic segmentation: resizing of logits, class maps, and padded batches of maps."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -53,6 +54,7 @@ def full_size_logits(prediction: SemanticLogits) -> Float[Tensor, "k h w"]:
     return class_logits(prediction, 0, prediction.num_classes)
 
 
+@torch.no_grad()
 def label_map(prediction: SemanticLogits, size: tuple[int, int]) -> UInt8[Tensor, "h w"]:
     """Resize the logits bilinearly to a (height, width), and return the class with the highest logit of every pixel.
 
@@ -61,21 +63,16 @@ def label_map(prediction: SemanticLogits, size: tuple[int, int]) -> UInt8[Tensor
     """
     if not prediction.num_classes:
         raise ValueError("a map of classes needs the logits of at least one class; got none")
-    best, labels = _best_class(prediction, 0, size)
-    for start in range(CLASSES_AT_ONCE, prediction.num_classes, CLASSES_AT_ONCE):
-        logits, candidates = _best_class(prediction, start, size)
-        better = logits > best
-        best, labels = torch.where(better, logits, best), torch.where(better, candidates, labels)
+    best = prediction.windows[0].grid.new_full(size, -math.inf, dtype=torch.float32)
+    labels = torch.zeros(size, dtype=torch.uint8, device=best.device)
+    for start in range(0, prediction.num_classes, CLASSES_AT_ONCE):
+        logits = class_logits(prediction, start, start + CLASSES_AT_ONCE).float()
+        # Class by class with simple operations: on a CPU ten times as fast as argmax over the first axis.
+        for label, candidates in enumerate(resize_maps(logits[None], size)[0], start):
+            better = candidates > best
+            torch.maximum(best, candidates, out=best)
+            torch.maximum(labels, better.view(torch.uint8).mul_(label), out=labels)
     return labels
-
-
-def _best_class(
-    prediction: SemanticLogits, start: int, size: tuple[int, int]
-) -> tuple[Float[Tensor, "h w"], UInt8[Tensor, "h w"]]:
-    """Return the highest logit of every pixel, and its class, among the ``CLASSES_AT_ONCE`` classes from ``start``."""
-    logits = class_logits(prediction, start, start + CLASSES_AT_ONCE).float()
-    logits, labels = resize_maps(logits[None], size)[0].max(dim=0)
-    return logits, (labels + start).to(torch.uint8)
 
 
 def pad_maps(maps: Sequence[Int64[Tensor, "_ _"]], size: tuple[int, int]) -> Int64[Tensor, "b h w"]:

@@ -1,10 +1,12 @@
-"""Data pipelines of three libraries on the same images and objects, for ``vertebra benchmark-data``.
+"""Data pipelines of several libraries on the same images and objects, for ``vertebra benchmark-data``.
 
 Each pipeline reads an image, rasterizes the masks of its objects, resizes, flips and returns tensors: boxes, labels,
 masks and a uint8 image. (torchvision's reference presets also convert to float; our models do that on their device.)
+Mayaku, which is compared if it is installed, returns a float image.
 """
 
 import contextlib
+import importlib.util
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,11 +44,14 @@ def build_pipelines(
 
 
 def _theirs(images: Path, annotations: Path, ids: list[int], policy: Policy) -> dict[str, Pipeline]:
-    return {
+    pipelines = {
         "torchvision v2, PIL": _torchvision(images, annotations, ids, policy, v2.PILToTensor(), first=False),
         "torchvision v2, tensors": _torchvision(images, annotations, ids, policy, v2.ToImage(), first=True),
         "albumentations": _albumentations(images, annotations, ids, policy),
     }
+    if policy == "resize" and importlib.util.find_spec("mayaku") is not None:
+        pipelines["mayaku"] = _mayaku(images, annotations, ids)
+    return pipelines
 
 
 def _ours(
@@ -110,3 +115,14 @@ def _albumentations(images: Path, annotations: Path, ids: list[int], policy: Pol
         )
 
     return make_sample
+
+
+def _mayaku(images: Path, annotations: Path, ids: list[int]) -> Pipeline:
+    """Return mayaku's mapper with a resize and a flip; its entries are copied by us, which is faster than by itself."""
+    data, transforms = (importlib.import_module(f"mayaku.data{name}") for name in ("", ".transforms"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        _, entries = data.load_coco_dataset("benchmark", annotations, images, keep_keypoints=False)
+    entry_of_id = {entry["image_id"]: entry for entry in entries}
+    steps = [transforms.ResizeShortestEdge([SHORT], LONG), transforms.RandomFlip(0.5)]
+    mapper = data.DatasetMapper(steps, mask_format="bitmask", deepcopy_input=False)
+    return lambda epoch, index: mapper(dict(entry_of_id[ids[index]]))

@@ -33,6 +33,7 @@ COMMANDS = (
     "export-backbone",
     "benchmark",
     "benchmark-data",
+    "benchmark-evaluation",
     "benchmark-training",
     "benchmark-backbones",
     "count-operations",

@@ -132,7 +132,7 @@ def command(context: click.Context, **values: Any) -> None:
         return
     scores, facts = scored
     if options.json is not None:
-        from vertebra.engine import scores_as_json
+        from vertebra.evaluation import scores_as_json
         from vertebra.formats import write_json
 
         write_json(options.json, scores_as_json(scores, **facts))

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int64
 from numpy import ndarray
 
 from ...formats.coco import CocoMaskAnnotation, RunLengths
-from ...formats.rle import encode_segmentations, mask_areas, rle_problem
+from ...formats.rle import are_valid_masks, encode_segmentations, mask_areas
 from ...formats.segmentations import FlatPolygons, Polygons, is_near_image, is_well_formed, surely_covers_pixels
 from ...structures import MaskFormat
 from .masks import MaskCollector, MaskTable
@@ -39,13 +39,13 @@ class MaskReader:
         """
         valid = np.zeros(len(indices), bool)
         masks = [annotation.segmentation for annotation in annotations]
-        for position, mask in enumerate(masks):
-            if isinstance(mask, RunLengths):
-                height, width = sizes[position].tolist()
-                run_lengths = {"size": mask.size, "counts": mask.counts}
-                valid[position] = rle_problem(run_lengths, (height, width)) is None
-                if valid[position] and wanted[position]:
-                    self._store_run_lengths(int(indices[position]), run_lengths, (height, width))
+        coded = np.array([position for position, mask in enumerate(masks) if isinstance(mask, RunLengths)], np.int64)
+        run_lengths = [{"size": mask.size, "counts": mask.counts} for mask in masks if isinstance(mask, RunLengths)]
+        valid[coded] = are_valid_masks(run_lengths, sizes[coded])
+        stored = valid[coded] & wanted[coded]
+        self._store_run_lengths(
+            indices[coded[stored]], list(itertools.compress(run_lengths, stored)), sizes[coded[stored]]
+        )
         positions = np.array([position for position, mask in enumerate(masks) if isinstance(mask, list)], np.int64)
         polygons: Any = [mask for mask in masks if isinstance(mask, list)]
         formed = is_well_formed(polygons)
@@ -66,7 +66,7 @@ class MaskReader:
             flat = FlatPolygons.of([segmentation])
             self._store_polygons(np.array([index]), [segmentation], flat, np.array([size], np.int64))
         else:
-            self._store_run_lengths(index, segmentation, size)
+            self._store_run_lengths(np.array([index]), [segmentation], np.array([size], np.int64))
 
     def tables(self, chosen: Int64[ndarray, " k"]) -> tuple[MaskTable | None, PolygonMaskTable | None]:
         """Return the table of the chosen annotations' masks, in their order: (bitmaps, None) or (None, polygons)."""
@@ -74,9 +74,11 @@ class MaskReader:
             return self._bitmaps.table(chosen), None
         return None, self._polygons.table(chosen, self._bitmaps)
 
-    def _store_run_lengths(self, index: int, segmentation: Any, size: tuple[int, int]) -> None:
-        self._bitmaps.add([index], [segmentation], [size])
-        self.empty[index] = self._bitmaps.areas[index] == 0
+    def _store_run_lengths(
+        self, indices: Int64[ndarray, " k"], masks: Sequence[Any], sizes: Int64[ndarray, "k 2"]
+    ) -> None:
+        self._bitmaps.add(indices.tolist(), masks, [(height, width) for height, width in sizes.tolist()])
+        self.empty[indices] = self._bitmaps.areas[indices] == 0
 
     def _store_polygons(
         self,

@@ -27,9 +27,9 @@ from ...formats.coco import (
     CocoMaskAnnotation,
     Row,
     decode_blocks,
-    paused_garbage_collection,
     read_row,
 )
+from ...formats.json_files import paused_garbage_collection
 from ...formats.segmentations import segmentation_problem
 from ...structures import DataError, MaskFormat
 from ..box_clipping import clip_boxes_to_images

@@ -11,8 +11,9 @@ from jaxtyping import Bool, Int64
 from numpy import ndarray
 from pydantic import Field
 
-from ...formats.coco import digest_file, paused_garbage_collection, read_coco_file
+from ...formats.coco import digest_file, read_coco_file
 from ...formats.images import check_image
+from ...formats.json_files import paused_garbage_collection
 from ...structures import DataError, MaskFormat
 from ..cache import Contents, open_cached
 from ..file_checks import FileListing, check_files, list_files

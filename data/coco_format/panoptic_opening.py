@@ -12,9 +12,9 @@ from numpy import ndarray
 from pydantic import Field, model_validator
 
 from ...formats.checks import KnownIds, as_id, id_problem
-from ...formats.coco import Row, digest_file, paused_garbage_collection, read_coco_file
+from ...formats.coco import Row, digest_file, read_coco_file
 from ...formats.images import check_image
-from ...formats.json_files import parse_json
+from ...formats.json_files import parse_json, paused_garbage_collection
 from ...formats.panoptic import annotation_problem, check_segment_png, read_segment_ids
 from ...structures import Classes, DataError, panoptic_classes
 from ..cache import Contents, open_cached

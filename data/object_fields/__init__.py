@@ -6,7 +6,7 @@ from .base import OBJECT_FIELDS, Carried, Coverable, MaskField, ObjectField, Win
 from .boxes import BoxField, RegionField
 from .constants import ConstantField
 from .keypoints import KeypointField, Keypoints
-from .masks import BitmapField, resize_nearest
+from .masks import BitmapField, resize_bitmaps, resize_nearest
 from .polygon_masks import PolygonField
 
 # `Instances` declares these six itself; other fields are declared with `declare_object_field`.
@@ -34,5 +34,6 @@ __all__ = [
     "RegionField",
     "Window",
     "declare_object_field",
+    "resize_bitmaps",
     "resize_nearest",
 ]

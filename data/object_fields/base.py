@@ -43,7 +43,7 @@ class Carried(NamedTuple):
     points: Float[ndarray, "k 2"] | None = None
     """x, y. After the transform they may be outside the new image."""
     masks: UInt8[ndarray, "k h w"] | None = None
-    """1 on the object, 0 elsewhere. After the transform they are 255 where the new image is padded."""
+    """1 on the object, 0 elsewhere. After the transform they may be 255 where the new image is padded."""
 
 
 class ObjectField(ABC, Generic[Value]):

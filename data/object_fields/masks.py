@@ -1,5 +1,6 @@
 """The field type of masks as bitmaps."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,10 +32,7 @@ class BitmapField(MaskField[Bitmaps], Coverable[Bitmaps]):
         return np.concatenate(values)
 
     def resize(self, value: Bitmaps, before: tuple[int, int], after: tuple[int, int]) -> Bitmaps:
-        resized = np.zeros((len(value), *after), np.uint8)
-        for target, mask in zip(resized, value, strict=True):
-            target[:] = resize_nearest(mask, after)
-        return resized
+        return resize_bitmaps(value, after)
 
     def crop(self, value: Bitmaps, window: Window) -> Bitmaps:
         left, top, width, height = window
@@ -56,7 +54,9 @@ class BitmapField(MaskField[Bitmaps], Coverable[Bitmaps]):
 
     def restore(self, value: Bitmaps, carried: Carried, size: tuple[int, int], mirrored: bool) -> Bitmaps:
         assert carried.masks is not None, "they were carried"
-        return (carried.masks == 1).view(np.uint8)  # padding is 255
+        if carried.masks.max(initial=0) > 1:  # padding may be 255
+            return (carried.masks == 1).view(np.uint8)
+        return np.ascontiguousarray(carried.masks)
 
     def to_tensor(self, value: Bitmaps) -> Tensor:
         return torch.from_numpy(value.view(bool))
@@ -73,6 +73,26 @@ class BitmapField(MaskField[Bitmaps], Coverable[Bitmaps]):
             if len(rows):
                 box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
         return boxes
+
+
+def resize_bitmaps(masks: Bitmaps, size: tuple[int, int]) -> Bitmaps:
+    """Resize bitmaps to ``size`` (height, width) as :func:`resize_nearest`, each only within its box."""
+    rows, columns = (_nearest_indices(before, after) for before, after in zip(masks.shape[1:], size, strict=True))
+    resized = np.zeros((len(masks), *size), np.uint8)
+    for mask, target in zip(masks, resized, strict=True):
+        left, top, width, height = cv2.boundingRect(mask)
+        first_row, end_row = np.searchsorted(rows, (top, top + height))
+        first_column, end_column = np.searchsorted(columns, (left, left + width))
+        inside = mask[top : top + height].take(columns[first_column:end_column], axis=1)
+        target[first_row:end_row, first_column:end_column] = inside.take(rows[first_row:end_row] - top, axis=0)
+    return resized
+
+
+@functools.lru_cache(maxsize=64)
+def _nearest_indices(before: int, after: int) -> Int64[ndarray, " n"]:
+    """Return the index of the source pixel of each pixel along a side that is resized by nearest neighbor."""
+    source = np.arange(before, dtype=np.float32)[None]
+    return cv2.resize(source, (after, 1), interpolation=cv2.INTER_NEAREST_EXACT)[0].astype(np.int64)
 
 
 def resize_nearest(values: UInt8[ndarray, "_ _"], size: tuple[int, int]) -> UInt8[ndarray, "_ _"]:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from .base import TRANSFORMS, Transform, TransformConfig
 from .color import ColorJitterConfig
+from .mask_steps import HorizontalFlip
 from .resize import resize_points
 
 Positive = Annotated[float, Field(gt=0)]
@@ -45,7 +46,7 @@ def build_random_crop(seed: int, config: RandomCropConfig) -> Transform:
     """Build the transform: a random crop resized to a fixed size, a flip, and color jitter if the config has it."""
     steps = [
         RandomResizedCrop((config.size, config.size), config.scale, config.ratio, area_for_downscale="image"),
-        A.HorizontalFlip(p=config.flip),
+        HorizontalFlip(p=config.flip),
         *config.color_jitter.steps(),
     ]
     return Transform(seed, steps, config.boxes_from_masks)

@@ -6,16 +6,16 @@ from typing import Annotated, Any, Literal
 
 import albumentations as A
 import cv2
-import numpy as np
 from albumentations.augmentations.crops.transforms import BaseCrop
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from pydantic import Field
 
 from ...structures import Rounding, ShortSideResize
-from ..object_fields import resize_nearest
+from ..object_fields import resize_bitmaps, resize_nearest
 from .base import TRANSFORMS, Transform, TransformConfig
 from .color import ColorJitterConfig
+from .mask_steps import HorizontalFlip
 
 
 class ResizeConfig(TransformConfig):
@@ -49,7 +49,7 @@ def build_resize(seed: int, config: ResizeConfig) -> Transform:
     steps = [
         *([RandomRelativeCrop(config.crop)] if config.crop < 1 else []),
         ResizeShortSide(config.short_sides, config.long_side, config.rounding),
-        A.HorizontalFlip(p=config.flip),
+        HorizontalFlip(p=config.flip),
         *config.color_jitter.steps(),
     ]
     return Transform(seed, steps, config.boxes_from_masks)
@@ -78,11 +78,8 @@ class Resize(A.DualTransform):
         return resize_nearest(mask, self.output_size(mask.shape, drawn))
 
     def apply_to_masks(self, masks: UInt8[ndarray, "n h w"], drawn: Any, **params: Any) -> UInt8[ndarray, "n _ _"]:
-        """Resize bitmaps directly into the result; albumentations' own method would copy all of them."""
-        resized = np.empty((len(masks), *self.output_size(masks.shape[1:], drawn)), np.uint8)
-        for mask, target in zip(masks, resized, strict=True):
-            cv2.resize(mask, target.shape[::-1], dst=target, interpolation=cv2.INTER_NEAREST_EXACT)
-        return resized
+        """Resize bitmaps by nearest-neighbor interpolation."""
+        return resize_bitmaps(masks, self.output_size(masks.shape[1:], drawn))
 
     def apply_to_bboxes(self, bboxes: ndarray, **params: Any) -> ndarray:
         """Return the boxes unchanged, since albumentations stores them as fractions of the image."""

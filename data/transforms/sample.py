@@ -1,5 +1,6 @@
 """Conversion of transformed records to samples: from numpy arrays to tensors."""
 
+import cv2
 import numpy as np
 import torch
 
@@ -8,8 +9,11 @@ from ..types import Record, Sample, Target, Truth
 
 def to_sample(record: Record) -> Sample:
     """Convert the image and the annotations of a record to tensors."""
-    image = torch.from_numpy(np.ascontiguousarray(record.image.transpose(2, 0, 1)))
-    return Sample(image, _target_of(record), record.image_id, record.full_size, record.file)
+    image = np.empty((3, *record.image.shape[:2]), np.uint8)
+    cv2.split(
+        np.ascontiguousarray(record.image), [image[0], image[1], image[2]]
+    )  # several times as fast as a transposed copy
+    return Sample(torch.from_numpy(image), _target_of(record), record.image_id, record.full_size, record.file)
 
 
 def _target_of(record: Record) -> Target | None:

@@ -10,6 +10,7 @@ from ...structures import IGNORE
 from ..types import FILL
 from .base import TRANSFORMS, Transform, TransformConfig
 from .color import ColorJitterConfig
+from .mask_steps import HorizontalFlip, RandomCrop
 from .resize import Resize
 
 Scale = Annotated[float, Field(gt=0)]
@@ -50,8 +51,8 @@ def build_scaled_crop(seed: int, config: ScaledCropConfig) -> Transform:
     """Build the transform: a random scale, a random crop, a flip, and color jitter if the config has it."""
     steps: list[A.BasicTransform] = [
         RandomScale(config.scales, config.short_side, config.size),
-        A.RandomCrop(*config.size, pad_if_needed=True, pad_position="top_left", fill=FILL, fill_mask=IGNORE),
-        A.HorizontalFlip(p=config.flip),
+        RandomCrop(*config.size, pad_if_needed=True, pad_position="top_left", fill=FILL, fill_mask=IGNORE),
+        HorizontalFlip(p=config.flip),
         *config.color_jitter.steps(),
     ]
     return Transform(seed, steps, config.boxes_from_masks)

@@ -3,7 +3,9 @@
 import contextlib
 import math
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -22,6 +24,9 @@ from ..distributed.context import DistributedContext
 from ..logging.progress import ProgressDisplay
 from ..tasks import Rows, Task, task_of_results
 from .step import seed_step
+
+MAX_WAITING = 2
+"""Number of batches whose predictions may wait to be converted to results rows; more would only take memory."""
 
 
 def evaluate(
@@ -59,14 +64,28 @@ def evaluate(
 def collect_results(
     task: Task, model: Model, batches: Iterable[Batch], semantic: SemanticInference = SemanticInference()
 ) -> Rows:
-    """Return the results rows of all images in ``batches``; ``semantic`` sets a semantic head's windows and scales."""
+    """Return the results rows of all images in ``batches``; ``semantic`` sets a semantic head's windows and scales.
+
+    A thread converts predictions to rows, which for masks includes their encoding as RLE, while the next batch is
+    predicted. Its errors are raised here.
+    """
     rows: Rows = []
-    with evaluation_mode(model), worker_errors():
+    waiting: deque[Future[Rows]] = deque()
+    with evaluation_mode(model), worker_errors(), ThreadPoolExecutor(max_workers=1) as encoder:
         for batch in batches:
             predictions = predict_originals(model, batch.images, batch.original_sizes, semantic)
-            for image_id, prediction in zip(batch.image_ids, predictions, strict=True):
-                rows += task.rows(prediction, image_id)
+            waiting.append(encoder.submit(_rows_of_images, task, batch.image_ids, predictions))
+            if len(waiting) > MAX_WAITING:
+                rows += waiting.popleft().result()
+        for rows_of_batch in waiting:
+            rows += rows_of_batch.result()
     return rows
+
+
+def _rows_of_images(task: Task, image_ids: Sequence[int | str], predictions: Sequence[Any]) -> Rows:
+    """Return the results rows of the images of a batch."""
+    pairs = zip(image_ids, predictions, strict=True)
+    return [row for image_id, prediction in pairs for row in task.rows(prediction, image_id)]
 
 
 @contextlib.contextmanager
@@ -141,15 +160,3 @@ def _exact_mean(values: Sequence[float]) -> float | None:
     """Return the mean, exact up to one rounding so that the order does not matter; None if it is not finite."""
     mean = math.fsum(values) / len(values)
     return mean if math.isfinite(mean) else None
-
-
-def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]:
-    """Return the content of ``eval.json``: the summary of each scores by name, ``per_class`` values, and ``facts``.
-
-    If keypoints were scored, there are also ``per_keypoint`` values.
-    """
-    tables: dict[str, Any] = {name: scored.summary for name, scored in scores.items()}
-    tables["per_class"] = {name: scored.per_class for name, scored in scores.items()}
-    if found := {name: scored.per_keypoint for name, scored in scores.items() if scored.per_keypoint}:
-        tables["per_keypoint"] = found
-    return {**tables, **facts}

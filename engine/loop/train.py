@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import profiler
 
 from ...data import Batch, Shard, train_loader, worker_errors
-from ...evaluation import format_scores
+from ...evaluation import format_scores, scores_as_json
 from ...formats import write_json
 from ...inference import deterministic_kernels, matrix_precision
 from ..checkpoints import add_scores, link_best, prune_checkpoints, restore_state, save_checkpoint
@@ -28,7 +28,7 @@ from ..optim.optimizers import describe_learning_rate
 from ..run import Run, find_starting_point, open_run
 from ..run_folder import RunFolder
 from ..tasks import write_results_files
-from .evaluate import describe_losses, evaluate, scores_as_json, validation_losses
+from .evaluate import describe_losses, evaluate, validation_losses
 from .step import TrainingState, save_bad_batch, train_step
 from .stop_requests import Interrupted, StopRequests, stop_requests
 

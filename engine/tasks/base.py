@@ -34,7 +34,10 @@ class Task(ABC, Generic[Prediction]):
 
     @abstractmethod
     def rows(self, prediction: Prediction, image_id: int | str) -> Rows:
-        """Return the rows of a results file for one image's prediction: JSON objects, each with an ``image_id``."""
+        """Return the rows of a results file for one image's prediction: JSON objects, each with an ``image_id``.
+
+        Evaluations call it for one image after the other, in a thread of its own while the model predicts.
+        """
 
     @abstractmethod
     def score(self, dataset: Dataset, rows: Rows, config: EvaluationConfig) -> dict[str, Scores]:
