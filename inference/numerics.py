@@ -39,6 +39,17 @@ def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractC
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
+def bf16_units(device: torch.device) -> str | None:
+    """Return the name of the device's units for bfloat16, which make it faster than float32; None if it has none."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        return name if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    if device.type != "cpu":
+        return None
+    checks = {"AMX": "_is_amx_tile_supported", "AVX512-BF16": "_is_avx512_bf16_supported"}
+    return next((name for name, check in checks.items() if getattr(torch.cpu, check, bool)()), None)
+
+
 @contextlib.contextmanager
 def deterministic_kernels(enabled: bool) -> Iterator[None]:
     """Make torch use only deterministic algorithms inside the block, if ``enabled``.
