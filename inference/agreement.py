@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,7 +72,7 @@ class Agreement:
         """Return the larger of each difference, and the sums of the numbers of detections."""
         counts = {name: getattr(self, name) + getattr(other, name) for name in ("detections", "unmatched")}
         names = [field.name for field in dataclasses.fields(self) if field.name not in counts]
-        values = {name: max(getattr(self, name), getattr(other, name)) for name in names}
+        values = {name: float(np.maximum(getattr(self, name), getattr(other, name))) for name in names}  # keeps NaN
         return Agreement(**values, **counts)
 
     def describe(self) -> str:
