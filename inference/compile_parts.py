@@ -20,7 +20,7 @@ def compile_frozen(model: Model, say: Callable[[str], None]) -> list[str]:
 
     The code is compiled when a part is first called, and kept in the cache folder for later processes. Weights must
     not change afterwards. The branches of an R-CNN are left out: they compute a number of regions that depends on the
-    image. A part that cannot be compiled is reported to ``say`` and works as before.
+    image. A part that turns out not to compile is reported to ``say``, removed from the result, and works as before.
     """
     if (fault := missing_compiler(model.device)) is not None:
         say(f"nothing is compiled: {fault}")
@@ -28,9 +28,15 @@ def compile_frozen(model: Model, say: Callable[[str], None]) -> list[str]:
     os.environ.setdefault(_CACHE, str(cache_folder() / "compiled"))
     parts = {name: part for name, part in model.dense_parts().items() if not isinstance(part, BoxBranch | RegionBranch)}
     parts = {name: part for name, part in parts.items() if any(True for _ in part.parameters())}
+    compiled = list(parts)
+
+    def report(name: str, error: Exception) -> None:
+        compiled.remove(name)
+        say(f"{name} is not compiled: {' '.join(str(error).split()):.200}")
+
     for name, part in parts.items():
-        part.forward = _frozen_forward(part.forward, name, say)
-    return list(parts)
+        part.forward = _frozen_forward(part.forward, functools.partial(report, name))
+    return compiled
 
 
 def missing_compiler(device: torch.device) -> str | None:
@@ -51,8 +57,8 @@ def missing_compiler(device: torch.device) -> str | None:
     return None
 
 
-def _frozen_forward(forward: Callable[..., Any], name: str, say: Callable[[str], None]) -> Callable[..., Any]:
-    """Return a compiled version of a part's ``forward``, which falls back to it if it cannot be compiled."""
+def _frozen_forward(forward: Callable[..., Any], report: Callable[[Exception], None]) -> Callable[..., Any]:
+    """Return a compiled version of a part's ``forward``; if it does not compile, the error goes to ``report``."""
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor import config
 
@@ -69,7 +75,7 @@ def _frozen_forward(forward: Callable[..., Any], name: str, say: Callable[[str],
                 return compiled(*arguments)
         except TorchDynamoException as error:
             compiled = None
-            say(f"{name} is not compiled: {str(error).splitlines()[0]:.200}")
+            report(error)
             return forward(*arguments)
 
     return call

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from vertebra.data import ResizeConfig, build_dataset, build_transform, collate, eval_loader
-from vertebra.engine import SGDConfig, TrainingState, train, train_step
+from vertebra.engine import AdamWConfig, SGDConfig, TrainingState, train, train_step
+from vertebra.engine.optim import optimizers
 from vertebra.engine.optim.ema import ModelEMA
+from vertebra.engine.optim.optimizers import build_optimizer
 from vertebra.inference import checkpoint_paths, load_model, load_weights, open_checkpoint
 from vertebra.inference.numerics import matrix_precision
 from vertebra.models import build_model
@@ -63,6 +65,43 @@ def test_overflowing_gradients_skip_the_step(shapes):
     state.scaler.update(1024.0)
     assert train_step(state, [batch], config, 2)["skipped"] == 0
     assert not equal_tensors(dict(model.named_parameters()), before)
+
+
+@pytest.mark.parametrize("limit", [None, 0.9, 0.999, 1.001, 10.0])
+def test_gradients_are_clipped_as_torch_clips_them(limit, shapes):
+    """Oracle: ``clip_grad_norm_``, to the last bit, for limits around the norm; gradients below it stay as they are."""
+    config, model, batch = detector(shapes, recipe={"clip_norm": None})
+    unclipped = train_step(TrainingState.create(copy.deepcopy(model), config), [batch], config, 1)
+    limit = limit and limit * unclipped["grad_norm"]
+    config = config.replace(recipe={"clip_norm": limit})
+    reference, state = copy.deepcopy(model), TrainingState.create(model, config)
+    assert train_step(state, [batch], config, 1) == unclipped
+    train_step(TrainingState.create(reference, config.replace(recipe={"clip_norm": None})), [batch], config, 1)
+    if limit is not None:
+        torch.nn.utils.clip_grad_norm_(reference.parameters(), limit)
+    for first, second in zip(model.parameters(), reference.parameters(), strict=True):
+        assert (first.grad is None) == (second.grad is None)
+        assert first.grad is None or torch.equal(first.grad, second.grad)
+
+
+@pytest.mark.parametrize("config", [SGDConfig(nesterov=True), AdamWConfig(lr=1e-3)], ids=["sgd", "adamw"])
+def test_fused_optimizers_equal_plain_ones(config, monkeypatch):
+    """Oracle: torch's optimizers that pass over the memory several times, up to rounding."""
+    torch.manual_seed(0)
+    models = [torch.nn.Sequential(torch.nn.Linear(70, 30), torch.nn.ReLU(), torch.nn.Linear(30, 3))]
+    models.append(copy.deepcopy(models[0]))
+    fused = build_optimizer(config, models[0])
+    monkeypatch.setattr(optimizers, "can_fuse", lambda model: False)
+    plain = build_optimizer(config, models[1])
+    assert fused.defaults["fused"] and not plain.defaults["fused"]
+    for _ in range(5):
+        values = torch.randn(8, 70)
+        for model, optimizer in zip(models, (fused, plain), strict=True):
+            optimizer.zero_grad()
+            model(values).square().mean().backward()
+            optimizer.step()
+    for first, second in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
 
 
 def test_matmul_precision_is_restored():
