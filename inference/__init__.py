@@ -24,7 +24,7 @@ from .drawing import (
     side_by_side,
     write_image,
 )
-from .numerics import Precision, deterministic_kernels, matrix_precision
+from .numerics import AutoPrecision, Precision, deterministic_kernels, matrix_precision, resolve_precision
 from .optimize import OptimizedPrecision, optimize_for_inference
 from .predictor import Predictor, predict_originals, to_original
 from .preprocessing import Photo, load_photo, preprocess_image
@@ -34,6 +34,7 @@ from .user_code import find_files_beside, import_user_code, run_file
 __all__ = [
     "Agreement",
     "AgreementBounds",
+    "AutoPrecision",
     "Checkpoint",
     "ExternalModel",
     "InferenceConfig",
@@ -67,6 +68,7 @@ __all__ = [
     "optimize_for_inference",
     "predict_originals",
     "preprocess_image",
+    "resolve_precision",
     "run_file",
     "side_by_side",
     "to_original",

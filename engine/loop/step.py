@@ -16,7 +16,7 @@ from torch import Tensor, nn, optim
 from torch.distributed.fsdp import FSDPModule
 
 from ...data import Batch
-from ...inference.numerics import autocast
+from ...inference.numerics import autocast, resolve_precision
 from ...models import Model
 from ...ops import shared_generator, split_losses, total_loss
 from ...structures import FieldTable, MemoryFullError, NonFiniteError, is_out_of_memory
@@ -45,7 +45,7 @@ class TrainingState:
     ) -> "TrainingState":
         """Return the state before the first step; the model is compiled, sharded or wrapped as the config says."""
         distributed = distributed or DistributedContext(model.device)
-        recipe = config.recipe
+        recipe = config.recipe.resolve(model.device)
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if recipe.compile:
@@ -138,10 +138,12 @@ def _accumulate(
     state.optimizer.zero_grad(set_to_none=True)
     means: dict[str, Tensor] = {}
     metrics: dict[str, list[Tensor]] = {}
+    device = state.model.device
+    precision = resolve_precision(config.recipe.precision, device)
     for number, batch in enumerate(batches, start=1):
-        batch = batch.to(state.model.device)
+        batch = batch.to(device)
         with _gradient_exchange(state.parallel, enabled=number == len(batches)):
-            with autocast(config.recipe.precision, batch.images.pixels.device):
+            with autocast(precision, device):
                 outputs: dict[str, Tensor] = state.parallel(batch.images, batch.targets)
             state.scaler.scale(total_loss(outputs) / len(batches)).backward()
         losses, values = split_losses(outputs)

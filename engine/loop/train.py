@@ -16,7 +16,7 @@ from torch import profiler
 from ...data import Batch, Shard, train_loader, worker_errors
 from ...evaluation import format_scores
 from ...formats import write_json
-from ...inference import deterministic_kernels, matrix_precision
+from ...inference import deterministic_kernels, matrix_precision, resolve_precision
 from ..checkpoints import add_scores, link_best, prune_checkpoints, restore_state, save_checkpoint
 from ..config import ExperimentConfig
 from ..distributed.context import DistributedContext, init_distributed
@@ -70,7 +70,7 @@ def _train(
         display = stack.enter_context(ProgressDisplay(console).shown())
         folder = RunFolder(output)
         start = distributed.on_rank_zero(
-            lambda: find_starting_point(stack.enter_context(folder), config, resume, display.say)
+            lambda: find_starting_point(stack.enter_context(folder), config, resume, display.say, distributed.device)
         )
         run = open_run(start, folder, distributed, display.say)
         with distributed.fail_together():  # a config error occurs on every rank here; this reports it once
@@ -89,7 +89,10 @@ def _train(
             log = stack.enter_context(RunLog(folder.path, run.config, display, **options))
         training = _Training(run, state, display, log)
         trace = folder.path / "profile.json" if profile and distributed.is_rank_zero else None
-        with matrix_precision(recipe.precision), deterministic_kernels(recipe.deterministic):
+        with (
+            matrix_precision(resolve_precision(recipe.precision, distributed.device)),
+            deterministic_kernels(recipe.deterministic),
+        ):
             with _profiled(trace, display.say) as after_step:
                 training.take_steps(start.step, after_step)
             training.finish()

@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from torch import nn, optim
-from torch.distributed.tensor import DTensor
 
 from .parameter_groups import ParameterGroupsConfig, parameter_groups
 
@@ -51,28 +50,13 @@ OptimizerConfig = Annotated[SGDConfig | AdamWConfig, Field(discriminator="name")
 def build_optimizer(config: SGDConfig | AdamWConfig, model: nn.Module) -> optim.Optimizer:
     """Return an optimizer over the trainable parameters, in groups that differ in learning rate or weight decay."""
     groups = parameter_groups(config, model)
-    fused = can_fuse(model)
     optimizer = (
-        optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+        optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
         if isinstance(config, SGDConfig)
-        else optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)
+        else optim.AdamW(groups, lr=config.lr, betas=config.betas)
     )
     set_learning_rate(optimizer, config.lr)
     return optimizer
-
-
-def can_fuse(model: nn.Module) -> bool:
-    """Return whether torch's fused optimizers, which pass over the memory once, can update the model's parameters.
-
-    They rarely round in another way than the others, by one unit in the last place. Sharded parameters are left out.
-    """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return all(
-        parameter.device.type in ("cpu", "cuda")
-        and parameter.is_floating_point()
-        and not isinstance(parameter, DTensor)
-        for parameter in parameters
-    )
 
 
 def set_learning_rate(optimizer: optim.Optimizer, lr: float) -> None:
