@@ -78,7 +78,7 @@ class Model(nn.Module):
 
     def features(self, images: Images) -> Features:
         """Compute the feature maps of the backbone and the neck, by level name."""
-        with self._autocast():
+        with self.autocast():
             levels = self.backbone(self.preprocess(images))
             return levels | self.neck(levels)
 
@@ -89,10 +89,10 @@ class Model(nn.Module):
     @torch.no_grad()
     def predict(self, images: Images) -> list[Any]:
         """Return one prediction per image, in pixel coordinates of the given images. Call ``eval()`` first."""
-        with self._autocast():
+        with self.autocast():
             return self.head.predict(self.features(images), images)
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return torch's autocast for ``autocast_dtype``; for None a null context, so that the caller's stays."""
         dtype = self.autocast_dtype
         return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
