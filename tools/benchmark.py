@@ -179,7 +179,7 @@ def works_of(pair: "Pair", optimized: "Model | None") -> dict[str, tuple[Callabl
         with torch.no_grad():
             inference()
 
-    def infer_ours(model: Model) -> None:
+    def infer_ours(model: "Model") -> None:
         infer(model, partial(pair.our_inference, model))
 
     infer_theirs = partial(infer, pair.theirs, pair.their_inference)
