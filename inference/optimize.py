@@ -11,9 +11,10 @@ import torch
 from ..models import Model
 from ..structures import Images, UsageError
 from .agreement import AgreementBounds, Outputs, compare_outputs, compute_outputs
-from .compile_parts import compile_frozen
+from .compile_parts import compile_frozen, missing_compiler
 from .fold_norms import fold_norms
 from .numerics import bf16_units
+from .winograd import replace_convolutions
 
 OptimizedPrecision = Literal["fp32", "bf16", "auto"]
 """``bf16``: convolutions and matrix products in bfloat16 under torch's autocast; ``auto``: ``bf16`` if the device has
@@ -42,7 +43,8 @@ def optimize_for_inference(
 
     Batch norms are folded into convolutions, weights are stored channels-last, and the backbone, the neck and the dense
     parts of the head are compiled for images of any size. Compiling takes about a minute, and later processes find the
-    code in the cache folder. The result is in evaluation mode; it cannot be trained, and its weights must not change.
+    code in the cache folder. In fp32 on a CPU, large 3x3 convolutions are computed by Winograd's method. The result is
+    in evaluation mode; it cannot be trained, and its weights must not change.
 
     The predictions are compared with those of the plain model on ``images``, a few batches; None: on generated ones.
     The differences are passed to ``say`` as one line. Raises UsageError if they exceed ``BOUNDS``, unless ``check`` is
@@ -56,12 +58,16 @@ def optimize_for_inference(
     count = sum(fold_norms(optimized, partial(compute_outputs, optimized, [batch])) for batch in batches)
     optimized.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimized.autocast_dtype = torch.bfloat16 if chosen == "bf16" else None
+    uses_winograd = chosen == "fp32" and model.device.type == "cpu" and missing_compiler(model.device) is None
+    faster = replace_convolutions(optimized) if uses_winograd else 0
     parts = compile_frozen(optimized, say)
     started = time.perf_counter()
     outputs = compute_outputs(optimized, batches)
     seconds = time.perf_counter() - started
-    compiled = f"; compiled {', '.join(parts)} in {seconds:.0f} s" if parts else ""
-    say(f"optimized for inference: {chosen} ({reason}), {count} norms folded, channels-last{compiled}")
+    facts = [f"{chosen} ({reason})", f"{count} norms folded", "channels-last"]
+    facts += [f"{faster} convolutions by Winograd's method"] if faster else []
+    facts += [f"{', '.join(parts)} compiled in {seconds:.0f} s"] if parts else []
+    say(f"optimized for inference: {'; '.join(facts)}")
     _report_agreement(expected, outputs, chosen, check, say)
     return optimized
 

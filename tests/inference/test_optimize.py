@@ -47,6 +47,7 @@ def small_images(monkeypatch):
 def uncompiled(monkeypatch):
     """Leave out compilation."""
     monkeypatch.setattr(sys.modules["vertebra.inference.optimize"], "compile_frozen", lambda model, say: [])
+    monkeypatch.setattr(sys.modules["vertebra.inference.optimize"], "missing_compiler", lambda device: "left out")
 
 
 def test_optimized_model_predicts_the_same_and_the_original_stays(run, uncompiled, monkeypatch):
@@ -63,7 +64,7 @@ def test_optimized_model_predicts_the_same_and_the_original_stays(run, uncompile
     found = compare_outputs(compute_outputs(model.eval(), batches), compute_outputs(optimized, batches))
     assert 0 < found.features < 1e-4 and found.missing == 0 and found.detections > 0
     norms = sum(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
-    assert said[0] == f"optimized for inference: fp32 (as requested), {norms} norms folded, channels-last"
+    assert said[0] == f"optimized for inference: fp32 (as requested); {norms} norms folded; channels-last"
     assert said[1].startswith("largest differences from the plain model: feature maps ")
 
 
@@ -108,6 +109,7 @@ def test_predictions_that_differ_are_an_error(run, monkeypatch):
         return []
 
     monkeypatch.setattr(sys.modules["vertebra.inference.optimize"], "compile_frozen", damage)
+    monkeypatch.setattr(sys.modules["vertebra.inference.optimize"], "missing_compiler", lambda device: "left out")
     model = load_model(run, "cpu")
     with pytest.raises(
         UsageError, match=r"plain model does: features: .* \(at most 0.001\).*: use the plain model, or"
@@ -141,7 +143,7 @@ def test_missing_compiler_is_reported_and_the_model_works(run):
         assert "install g++ or clang++" in (missing_compiler(torch.device("cpu")) or "")
         optimize_for_inference(load_model(run, "cpu"), "fp32", say=said.append)
     assert said[0].startswith("nothing is compiled: there is no C++ compiler; install g++")
-    assert said[1].endswith("norms folded, channels-last")
+    assert said[1].endswith("norms folded; channels-last")
 
 
 FAILING_COMPILER = """
