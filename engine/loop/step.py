@@ -69,13 +69,16 @@ class TrainingState:
         return self.model if self.average is None else self.average.model
 
 
-def train_step(state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig, step: int) -> dict[str, float]:
+def train_step(
+    state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig, step: int, signal_number: int = 0
+) -> dict[str, float]:
     """Take training step ``step`` (counted from 1) with this rank's micro-batches, and return the values to log.
 
     These are the losses, their sum ``loss``, the gradient norm ``grad_norm`` before clipping and the learning rate
     ``lr``, averaged over micro-batches and ranks; at log steps also the means of the head's metrics. With ``fp16``,
-    overflowing gradients skip the update: ``skipped`` is then 1, otherwise 0. Raises :class:`NonFiniteError`, naming
-    the images, before the weights change.
+    overflowing gradients skip the update: ``skipped`` is then 1, otherwise 0. If the process received a signal,
+    ``signal_number`` is its number; ``signals`` is above 0 if any rank did, and is missing otherwise. Raises
+    :class:`NonFiniteError`, naming the images, before the weights change.
     """
     seed_step(config.recipe.seed, step, state.distributed.rank)
     state.model.set_progress((step - 1) / config.recipe.schedule.steps)
@@ -89,9 +92,11 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
         norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
         total = torch.stack(list(losses.values())).sum()
         metrics = metrics if config.is_logged(step) else {}
-        numbers, metric_means = _read_means(
-            state.distributed, losses | {"loss": total, "grad_norm": full_tensor(norm)}, metrics
-        )
+        scalars = losses | {"loss": total, "grad_norm": full_tensor(norm)}
+        scalars["signals"] = total.new_tensor(float(signal_number > 0))
+        numbers, metric_means = _read_means(state.distributed, scalars, metrics)
+        if not numbers["signals"]:
+            del numbers["signals"]
         if state.scaler.is_enabled():
             overflow = not math.isfinite(numbers["grad_norm"]) and state.scaler.get_scale() >= 1
             numbers["skipped"] = float(overflow)

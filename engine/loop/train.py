@@ -120,12 +120,18 @@ class _Training:
             loader = self._batches(start)
             for step, (batches, waited) in enumerate(_timed(loader, config.recipe.accumulate), start + 1):
                 with save_bad_batch(run.folder.path / f"bad_batch_{run.distributed.rank}.safetensors", batches):
-                    numbers = train_step(self.state, batches, config, step)
+                    numbers = train_step(self.state, batches, config, step, stop.number)
+                signaled = numbers.pop("signals", 0) > 0
                 if self.log is not None:
                     self.log.step(step, numbers, images=config.recipe.batch_size, waited=waited)
                 after_step()
-                stopped = run.distributed.all_reduce_max(stop.number)
-                if step % config.run.checkpoint_every == 0 or self._is_evaluated(step) or stopped:
+                saved = step % config.run.checkpoint_every == 0 or self._is_evaluated(step)
+                # All ranks must stop after the same step. They exchange signals with the losses of the step, and those
+                # that came later in the next step, or now if a checkpoint is written.
+                stopped = run.distributed.all_reduce_max(stop.number) if saved or signaled else 0
+                if run.distributed.world_size == 1:
+                    stopped = stop.number
+                if saved or stopped:
                     self._save(step)
                 if stopped:
                     raise Interrupted(stopped, step)
