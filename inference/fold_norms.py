@@ -113,7 +113,7 @@ def has_fixed_statistics(module: nn.Module) -> bool:
 
 
 def _fold(layer: Any, norm: Any) -> None:
-    """Multiply the weights of a layer by the scale of a norm, and add its shift to the bias, which is created."""
+    """Scale the weights of a layer as a norm does, and add the norm's shift to the bias, which is created if missing."""
     mean, variance = norm.running_mean.double(), norm.running_var.double()
     scale = (variance + norm.eps).rsqrt()
     scale = scale if norm.weight is None else scale * norm.weight.double()

@@ -81,7 +81,7 @@ def _is_suitable(convolution: nn.Conv2d) -> bool:
 
 @torch.library.custom_op("vertebra::winograd", mutates_args=())
 def _winograd(values: Tensor, transformed: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve maps with transformed weights; ``weight`` are the same weights for maps that are small."""
+    """Compute a convolution with transformed weights; ``weight`` are the same weights for maps that are small."""
     batch, _, height, width = values.shape
     rows, columns = -(-height // TILE), -(-width // TILE)
     values = values.contiguous(memory_format=torch.channels_last)

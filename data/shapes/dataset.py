@@ -5,9 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from ...formats.cache_folder import cache_folder
 from ...structures import MaskFormat
-from ..cache import short_digest
+from ..cache import cache_folder, short_digest
 from ..coco_format import (
     CocoConfig,
     CocoDataset,
