@@ -113,7 +113,7 @@ def has_fixed_statistics(module: nn.Module) -> bool:
 
 
 def _fold(layer: Any, norm: Any) -> None:
-    """Scale the weights of a layer as a norm does, and add the norm's shift to the bias, which is created if missing."""
+    """Scale the weights of a layer as a norm does, and add the norm's shift to the bias, which may be new."""
     mean, variance = norm.running_mean.double(), norm.running_var.double()
     scale = (variance + norm.eps).rsqrt()
     scale = scale if norm.weight is None else scale * norm.weight.double()
