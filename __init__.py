@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         RCNNConfig,
         RCNNHead,
     )
-    from .inference import Predictor, import_user_code, load_model
+    from .inference import Predictor, import_user_code, load_model, optimize_for_inference
     from .models import Model
     from .necks import FPN, NASFPN, PAFPN, BiFPN, Neck, Passthrough, SimplePyramid, default_neck
     from .ops import full_size_logits, label_map, paste_masks, total_loss
@@ -78,6 +78,7 @@ __all__ = [
     "load_backbone_weights",
     "load_config",
     "load_model",
+    "optimize_for_inference",
     "paste_masks",
     "total_loss",
     "train",
@@ -107,6 +108,7 @@ _FOLDER_OF_NAME = {
     "Predictor": "inference",
     "import_user_code": "inference",
     "load_model": "inference",
+    "optimize_for_inference": "inference",
     "Model": "models",
     "FPN": "necks",
     "NASFPN": "necks",

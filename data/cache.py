@@ -22,6 +22,7 @@ import filelock
 import numpy as np
 from numpy import ndarray
 
+from ..formats.cache_folder import cache_folder
 from ..formats.json_files import write_json
 from ..structures import DataError, UsageError
 
@@ -33,15 +34,6 @@ MAX_REPLACED_SECONDS = 24 * 3600.0
 _UNFINISHED = ".writing-"
 _FAILURE = "failure.json"
 _ERROR_FIELDS = ("what", "fix", "case", "file", "image_id", "annotation_id")
-
-
-def cache_folder() -> Path:
-    """Return the cache folder: ``$VERTEBRA_CACHE`` or, if it is unset, ``vertebra`` in ``$XDG_CACHE_HOME`` or
-    ``~/.cache``. Everything in it can be built again."""
-    chosen = os.environ.get("VERTEBRA_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vertebra"
 
 
 def short_digest(value: Any) -> str:

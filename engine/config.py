@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import AfterValidator, Field, PositiveFloat, ValidationError, model_validator
 
 from ..data import (
@@ -19,7 +20,7 @@ from ..data import (
 from ..data.transforms import TRANSFORMS, as_preprocessing
 from ..evaluation import Engine
 from ..heads import MultiHeadConfig, task_of_head
-from ..inference import Checkpoint, InferenceConfig, Precision
+from ..inference import AutoPrecision, Checkpoint, InferenceConfig, resolve_precision
 from ..models import ModelConfig, SemanticInference
 from ..structures import Config, PartConfig, UsageError, usage_error_from_validation
 from .optim.optimizers import OptimizerConfig
@@ -61,10 +62,12 @@ class RecipeConfig(Config):
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average (EMA) of the weights, such as 0.9998. Evaluations and loaded models then
     use the averaged weights. None: no EMA."""
-    precision: Precision = "fp32"
-    """Numeric precision of training steps. Evaluations run in ``fp32`` if this is ``fp32``, otherwise in ``tf32``."""
-    channels_last: bool = False
-    """Use the channels-last memory format for weights and feature maps, which is faster on a GPU in half precision."""
+    precision: AutoPrecision = "fp32"
+    """Numeric precision of training steps. ``auto`` is ``bf16`` on a device with units for it, otherwise ``fp32``; the
+    run stores the choice. Evaluations run in ``fp32`` if this is ``fp32``, otherwise in ``tf32``."""
+    channels_last: bool | Literal["auto"] = "auto"
+    """Use the channels-last memory format for weights and feature maps. ``auto``: in half precision, where it is faster
+    (docs/speed.md), but not with ``parallel="fsdp"``; the run stores the choice."""
     compile: bool = False
     """Compile the backbone, the neck and the dense parts of the head with torch.compile. The first steps, and the first
     batch of each new shape, take minutes."""
@@ -77,11 +80,18 @@ class RecipeConfig(Config):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> "RecipeConfig":
-        if self.parallel == "fsdp" and (self.precision == "fp16" or self.channels_last or self.compile):
+        if self.parallel == "fsdp" and (self.precision == "fp16" or self.channels_last is True or self.compile):
             raise ValueError(
                 "parallel='fsdp' needs precision fp32, tf32 or bf16, and channels_last and compile switched off"
             )
         return self
+
+    def resolve(self, device: torch.device) -> "RecipeConfig":
+        """Return the recipe with every ``auto`` replaced by what it stands for on a device."""
+        precision, channels_last = resolve_precision(self.precision, device), self.channels_last
+        if channels_last == "auto":
+            channels_last = precision in ("bf16", "fp16") and self.parallel == "ddp"
+        return self.replace(precision=precision, channels_last=channels_last)
 
 
 class EvaluationConfig(Config):
@@ -191,7 +201,7 @@ class ExperimentConfig(Config):
             semantic=self.evaluation.inference,
             # The batch size determines the order of floating-point sums.
             batch_size=1 if self.recipe.deterministic else self.evaluation.batch_size,
-            precision="fp32" if self.recipe.precision == "fp32" else "tf32",
+            precision="fp32" if self.recipe.precision in ("fp32", "auto") else "tf32",
             deterministic=self.recipe.deterministic,
         )
 

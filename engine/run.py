@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..backbones import WeightsOrigin, load_backbone_weights, weights_origin
 from ..data import Dataset, build_dataset, require_same_classes
 from ..formats import write_json
@@ -36,7 +38,7 @@ class StartingPoint:
     """The config and the checkpoint that a run starts or resumes from; rank zero determines it for all ranks."""
 
     config: ExperimentConfig
-    """The resolved config: ``model.input`` is set to the preprocessing of the initial weights."""
+    """The resolved config: ``model.input`` is set to the preprocessing of the initial weights, and nothing is auto."""
     description: Mapping[str, Any]
     """Facts for every checkpoint of the run: config, inference config, origin of the weights, user modules."""
     resumed: Checkpoint | None = None
@@ -50,8 +52,12 @@ class StartingPoint:
         return 0 if self.resumed is None else self.resumed.step
 
 
-def find_starting_point(folder: RunFolder, config: ExperimentConfig, resume: bool, say: Say) -> StartingPoint:
+def find_starting_point(
+    folder: RunFolder, config: ExperimentConfig, resume: bool, say: Say, device: torch.device
+) -> StartingPoint:
     """Find out where a run starts or resumes, and store its resolved config and the user's modules in its folder.
+
+    What is ``auto`` in the recipe follows from the device or, in a resumed run, is as it was.
 
     Raises UsageError if a new run would overwrite another run, if there is no run to resume, or if the config differs
     from that of the resumed run in a group that determines the weights.
@@ -77,7 +83,7 @@ def find_starting_point(folder: RunFolder, config: ExperimentConfig, resume: boo
             model = resolve_input(config.model)
         else:
             model = config.model.replace(input=source.inference.model.input)
-        config = config.replace(model=model)
+        config = config.replace(model=model, recipe=config.recipe.resolve(device))
     description = {
         "config": config.model_dump(mode="json"),
         "inference": config.inference().model_dump(mode="json"),
@@ -101,13 +107,15 @@ def _find_origin(
 
 
 def _resumed_config(checkpoint: Checkpoint, config: ExperimentConfig, folder: Path) -> ExperimentConfig:
-    """Return the config to resume a run with: ``config``, with the checkpoint's ``model.input`` if it has none.
+    """Return the config to resume a run with: ``config``, with the checkpoint's values of what it leaves open.
 
     Raises UsageError if it differs from the checkpoint's outside ``CHANGEABLE_ON_RESUME``.
     """
     stored = experiment_config(checkpoint)
     if config.model.input is None:
         config = config.replace(model={"input": stored.model.input})
+    automatic = [name for name in ("precision", "channels_last") if getattr(config.recipe, name) == "auto"]
+    config = config.replace(recipe={name: getattr(stored.recipe, name) for name in automatic})
     changes = config_changes(stored.model_dump(mode="json"), config.model_dump(mode="json"))
     refused = {key: pair for key, pair in sorted(changes.items()) if key.split(".")[0] not in CHANGEABLE_ON_RESUME}
     if refused:

@@ -3,6 +3,7 @@
 Nothing in this folder imports training, metrics or augmentation.
 """
 
+from .agreement import Agreement, AgreementBounds, compare_predictions
 from .checkpoint import (
     Checkpoint,
     InferenceConfig,
@@ -23,17 +24,22 @@ from .drawing import (
     side_by_side,
     write_image,
 )
-from .numerics import Precision, deterministic_kernels, matrix_precision
+from .numerics import AutoPrecision, Precision, deterministic_kernels, matrix_precision, resolve_precision
+from .optimize import OptimizedPrecision, optimize_for_inference
 from .predictor import Predictor, predict_originals, to_original
 from .preprocessing import Photo, load_photo, preprocess_image
 from .trained_model import ExternalModel, ModelFile, RunModel, TrainedModel, load_model, open_model
 from .user_code import find_files_beside, import_user_code, run_file
 
 __all__ = [
+    "Agreement",
+    "AgreementBounds",
+    "AutoPrecision",
     "Checkpoint",
     "ExternalModel",
     "InferenceConfig",
     "ModelFile",
+    "OptimizedPrecision",
     "Photo",
     "Picture",
     "Precision",
@@ -43,6 +49,7 @@ __all__ = [
     "blend_masks",
     "checkpoint_paths",
     "class_color",
+    "compare_predictions",
     "deterministic_kernels",
     "draw_boxes",
     "draw_classes",
@@ -58,8 +65,10 @@ __all__ = [
     "matrix_precision",
     "open_checkpoint",
     "open_model",
+    "optimize_for_inference",
     "predict_originals",
     "preprocess_image",
+    "resolve_precision",
     "run_file",
     "side_by_side",
     "to_original",

@@ -14,6 +14,10 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 ``fp16``: half precision in the operations that torch's autocast selects. Weights, losses and boxes are always
 float32."""
 
+AutoPrecision = Precision | Literal["auto"]
+"""A precision, or ``auto``: ``bf16`` on a device with units for it (a GPU since Ampere; a CPU with AMX or AVX512-BF16),
+otherwise ``fp32``."""
+
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -37,6 +41,24 @@ def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractC
     """Return torch's autocast context for ``bf16`` and ``fp16``, and a null context for the other precisions."""
     dtype = _HALF.get(precision)
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def bf16_units(device: torch.device) -> str | None:
+    """Return the name of the device's units for bfloat16, which make it faster than float32; None if it has none."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        return name if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    if device.type != "cpu":
+        return None
+    checks = {"AMX": "_is_amx_tile_supported", "AVX512-BF16": "_is_avx512_bf16_supported"}
+    return next((name for name, check in checks.items() if getattr(torch.cpu, check, bool)()), None)
+
+
+def resolve_precision(precision: AutoPrecision, device: torch.device) -> Precision:
+    """Return the precision to compute in on a device: ``auto`` is replaced by what it stands for there."""
+    if precision != "auto":
+        return precision
+    return "fp32" if bf16_units(device) is None else "bf16"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The model class: detectors, segmentation models and classifiers differ only in their parts."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ class Model(nn.Module):
 
     class_names: Mapping[str, tuple[str, ...]]
     """The class names of each task: label ``i`` is ``class_names["detection"][i]``. Empty if they are not known."""
+
+    autocast_dtype: torch.dtype | None = None
+    """The dtype of ``features`` and ``predict`` under torch's autocast, such as bfloat16. None: no change."""
 
     def __init__(
         self,
@@ -56,9 +60,14 @@ class Model(nn.Module):
         """The device of the parameters."""
         return next(self.parameters()).device
 
+    def dense_parts(self) -> dict[str, nn.Module]:
+        """Return the parts whose ``forward`` has no data-dependent control flow, by name: these can be compiled."""
+        names = [f"head.{part}".rstrip(".") for part in self.head.dense_parts]
+        return {name: self.get_submodule(name) for name in ("backbone", "neck", *names)}
+
     def compile_dense(self) -> None:
         """Compile the backbone, the neck and the dense parts of the head in place; parameter names do not change."""
-        for part in (self.backbone, self.neck, *map(self.head.get_submodule, self.head.dense_parts)):
+        for part in self.dense_parts().values():
             part.compile()
 
     def set_progress(self, fraction: float) -> None:
@@ -69,8 +78,9 @@ class Model(nn.Module):
 
     def features(self, images: Images) -> Features:
         """Compute the feature maps of the backbone and the neck, by level name."""
-        levels = self.backbone(self.preprocess(images))
-        return levels | self.neck(levels)
+        with self.autocast():
+            levels = self.backbone(self.preprocess(images))
+            return levels | self.neck(levels)
 
     def forward(self, images: Images, targets: Sequence[Any]) -> dict[str, Tensor]:
         """Compute the losses and metrics (see :mod:`vertebra.ops.losses`); ``targets`` has one target per image."""
@@ -79,4 +89,10 @@ class Model(nn.Module):
     @torch.no_grad()
     def predict(self, images: Images) -> list[Any]:
         """Return one prediction per image, in pixel coordinates of the given images. Call ``eval()`` first."""
-        return self.head.predict(self.features(images), images)
+        with self.autocast():
+            return self.head.predict(self.features(images), images)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return torch's autocast for ``autocast_dtype``; for None a null context, so that the caller's stays."""
+        dtype = self.autocast_dtype
+        return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)

@@ -32,21 +32,23 @@ from vertebra.necks import FPN, FPNConfig, Passthrough
 from vertebra.ops import paste_masks, total_loss
 from vertebra.structures import COCO_KEYPOINTS, VISIBLE, Images, Instances
 
-OBJECTS, CLASSES, PIXEL_CLASSES = 10, 80, 21
+CLASSES, PIXEL_CLASSES = 80, 21
 
 
 class Pair(NamedTuple):
     """Our model and torchvision's, each with functions that compute its total training loss and its predictions."""
 
-    ours: nn.Module
+    ours: Model
     theirs: nn.Module
+    images: Images
     our_loss: Callable[[], Tensor]
     their_loss: Callable[[], Tensor]
-    our_inference: Callable[[], Any]
+    our_inference: Callable[[Model], Any]
+    """A function of our model, or of an optimized copy of it."""
     their_inference: Callable[[], Any]
 
 
-def detector_pair(pixels: list[Tensor], device: torch.device, name: str) -> Pair:
+def detector_pair(pixels: list[Tensor], device: torch.device, objects: int, name: str) -> Pair:
     """Return a detector with a ResNet-50-FPN in both libraries, with frozen norms and three trainable stages.
 
     Our detector has the default conventions of Vertebra or, if it is a one-stage detector, those of torchvision. With
@@ -61,8 +63,7 @@ def detector_pair(pixels: list[Tensor], device: torch.device, name: str) -> Pair
     theirs.get_submodule("backbone.body").load_state_dict(backbone.state_dict())
     images = Images.from_list(pixels).to(device)
     masks = required_mask_format(head_config) is not None
-    objects = [_objects(height, width, seed, masks) for seed in range(len(pixels))]
-    targets = [instances.to(device) for instances in objects]
+    targets = [_objects(height, width, objects, seed, masks).to(device) for seed in range(len(pixels))]
     inputs = [image.to(device) / 255 for image in pixels]
     first_label = 1 if isinstance(head_config, RCNNConfig) else 0  # label 0 of torchvision's R-CNNs is background
     their_targets = [{"boxes": target.boxes, "labels": target.labels + first_label} for target in targets]
@@ -76,15 +77,14 @@ def detector_pair(pixels: list[Tensor], device: torch.device, name: str) -> Pair
     def their_loss() -> Tensor:
         return torch.stack(list(theirs(inputs, their_targets).values())).sum()
 
-    def predict() -> None:
-        for detections in ours.predict(images):
+    def predict(model: Model) -> None:
+        for detections in model.predict(images):
             if detections.masks is not None:
                 paste_masks(detections.masks, detections.boxes)
 
     return Pair(
-        ours, theirs, lambda: total_loss(ours(images, targets)), their_loss, predict,
-        lambda: theirs(inputs),
-    )  # fmt: skip
+        ours, theirs, images, lambda: total_loss(ours(images, targets)), their_loss, predict, lambda: theirs(inputs)
+    )
 
 
 def their_backbone(**options: Any) -> BackboneWithFPN:
@@ -129,25 +129,28 @@ DETECTORS: dict[str, tuple[FPNConfig, HeadConfig, Callable[[dict[str, Any]], nn.
 """By model name: our neck and head, and a function that builds torchvision's detector, given the image sizes."""
 
 
-def _objects(height: int, width: int, seed: int, masks: bool) -> Instances:
-    """Return ``OBJECTS`` objects with random boxes and random keypoints in them; each mask fills its box."""
+def _objects(height: int, width: int, count: int, seed: int, masks: bool) -> Instances:
+    """Return ``count`` objects with random boxes and random keypoints in them; each mask fills its box."""
     generator = torch.Generator().manual_seed(seed)
-    corners = torch.rand(OBJECTS, 2, generator=generator) * torch.tensor([width * 0.7, height * 0.7])
-    sides = 20 + torch.rand(OBJECTS, 2, generator=generator) * torch.tensor([width * 0.25, height * 0.25])
+    corners = torch.rand(count, 2, generator=generator) * torch.tensor([width * 0.7, height * 0.7])
+    sides = 20 + torch.rand(count, 2, generator=generator) * torch.tensor([width * 0.25, height * 0.25])
     boxes = torch.cat([corners, torch.minimum(corners + sides, torch.tensor([width, height]))], dim=1)
     bitmaps = None
     if masks:
-        bitmaps = torch.zeros(OBJECTS, height, width, dtype=torch.bool)
+        bitmaps = torch.zeros(count, height, width, dtype=torch.bool)
         for bitmap, (left, top, right, bottom) in zip(bitmaps, boxes.int().tolist(), strict=True):
             bitmap[top:bottom, left:right] = True
-    fractions = torch.rand(OBJECTS, len(COCO_KEYPOINTS), 2, generator=generator)
+    fractions = torch.rand(count, len(COCO_KEYPOINTS), 2, generator=generator)
     points = boxes[:, None, :2] + fractions * (boxes[:, None, 2:] - boxes[:, None, :2])
     keypoints = torch.cat([points, torch.full_like(points[..., :1], VISIBLE)], dim=2)
-    return Instances(boxes, torch.arange(OBJECTS) * 7, bitmaps, keypoints=keypoints)
+    return Instances(boxes, torch.arange(count) * 7 % CLASSES, bitmaps, keypoints=keypoints)
 
 
-def deeplab_pair(pixels: list[Tensor], device: torch.device) -> Pair:
-    """Return DeepLabv3 R50 at output stride 8 with the auxiliary head in both libraries, with the same weights."""
+def deeplab_pair(pixels: list[Tensor], device: torch.device, objects: int = 0) -> Pair:
+    """Return DeepLabv3 R50 at output stride 8 with the auxiliary head in both libraries, with the same weights.
+
+    It has no objects.
+    """
     height, width = pixels[0].shape[1:]
     theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True, num_classes=PIXEL_CLASSES)
     backbone = vertebra.create_backbone("resnet50", output_stride=8)
@@ -170,14 +173,16 @@ def deeplab_pair(pixels: list[Tensor], device: torch.device) -> Pair:
     return Pair(
         ours,
         theirs,
+        images,
         lambda: total_loss(ours(images, maps)),
         their_loss,
-        lambda: ours.predict(images),
+        lambda model: model.predict(images),
         lambda: theirs(inputs),
     )
 
 
-PAIRS: dict[str, Callable[[list[Tensor], torch.device], Pair]] = {
+PAIRS: dict[str, Callable[[list[Tensor], torch.device, int], Pair]] = {
     **{name: partial(detector_pair, name=name) for name in DETECTORS},
     "deeplabv3": deeplab_pair,
 }
+"""By model name: a function of the images (c h w), the device and the number of objects per image in training."""

@@ -10,15 +10,15 @@ from vertebra.tools.cli import CONTEXT, run_command
 from vertebra.tools.options import config_argument, device_option, integer_option, set_option
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "fp32": {},
-    "tf32": {"precision": "tf32"},
-    "bf16": {"precision": "bf16"},
-    "fp16": {"precision": "fp16"},
+    "fp32": {"channels_last": False},
+    "tf32": {"precision": "tf32", "channels_last": False},
+    "bf16": {"precision": "bf16", "channels_last": False},
+    "fp16": {"precision": "fp16", "channels_last": False},
     "channels-last": {"channels_last": True},
     "bf16+channels-last": {"precision": "bf16", "channels_last": True},
-    "compile": {"compile": True},
+    "compile": {"compile": True, "channels_last": False},
     "bf16+channels-last+compile": {"precision": "bf16", "channels_last": True, "compile": True},
-    "deterministic": {"deterministic": True},
+    "deterministic": {"deterministic": True, "channels_last": False},
 }
 """Changes to the recipe by setting name; the first setting is the baseline."""
 
@@ -93,7 +93,7 @@ def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, 
     from vertebra.data import Shard, build_dataset, train_loader
     from vertebra.engine import TrainingState, parse_config, train_step
     from vertebra.engine.logging.memory import peak_memory
-    from vertebra.inference.numerics import deterministic_kernels, matrix_precision
+    from vertebra.inference.numerics import deterministic_kernels, matrix_precision, resolve_precision
     from vertebra.models import build_model
     from vertebra.structures import value_errors_as_usage_errors
 
@@ -116,7 +116,11 @@ def measure(config: Mapping[str, Any], device: str, steps: int) -> tuple[float, 
             mix=experiment.train.mix,
         )
     batches, seconds = list(loader), []
-    with matrix_precision(experiment.recipe.precision), deterministic_kernels(experiment.recipe.deterministic):
+    experiment = experiment.replace(recipe=experiment.recipe.resolve(model.device))
+    with (
+        matrix_precision(resolve_precision(experiment.recipe.precision, model.device)),
+        deterministic_kernels(experiment.recipe.deterministic),
+    ):
         state = TrainingState.create(model, experiment)
         for step in range(1, steps + 3):
             started = time.perf_counter()

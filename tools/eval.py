@@ -15,12 +15,14 @@ from vertebra.tools.options import (
     import_option,
     like_option,
     offline_option,
+    optimize_option,
     set_option,
 )
 
 if TYPE_CHECKING:
     from vertebra.engine import ExperimentConfig
     from vertebra.evaluation import Scores
+    from vertebra.inference import OptimizedPrecision
 
 FIELDS_OF_RESULTS = ("val", "evaluation.engine", "evaluation.boundary", "evaluation.keypoint_sigmas")
 """The config fields that scoring a results file reads."""
@@ -52,6 +54,7 @@ class Options:
     engine: str | None
     like: str | None
     device: str
+    optimize: "OptimizedPrecision | None"
     bad_data: str | None
     imports: tuple[str, ...]
 
@@ -104,6 +107,7 @@ class Options:
 @like_option
 @offline_option
 @device_option
+@optimize_option
 @bad_data_option
 @import_option
 @click.pass_context
@@ -164,6 +168,8 @@ def _check_combination(options: Options, device_given: bool) -> None:
         raise click.UsageError("--bad-data has no effect with --annotations, whose data must all be valid")
     if options.results is not None and device_given:
         raise click.UsageError("--device has no effect with --results, which needs no model")
+    if options.results is not None and options.optimize is not None:
+        raise click.UsageError("--optimize has no effect with --results, which needs no model")
     if options.task == "boundary" and options.engine == "hotcoco":
         raise click.UsageError("--engine has no effect with --task boundary: leave out --engine")
 
@@ -228,7 +234,7 @@ def _score_model(options: Options) -> Scored | None:
         config = stored_config(trained) if data is None else config_for_data(trained, data)
         return trained, _changed(config, options, FIELDS_OF_RUN)
 
-    scored = evaluate_trained(prepare, device, console=Console(stderr=True))
+    scored = evaluate_trained(prepare, device, optimize=options.optimize, console=Console(stderr=True))
     if scored is None:
         return None
     step = {} if scored.step is None else {"step": scored.step}

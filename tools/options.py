@@ -68,6 +68,16 @@ device_option: Decorator = click.option(
     help="The device to use: auto is a CUDA GPU if there is one, otherwise the CPU; mps is Apple's GPU.",
 )
 
+optimize_option: Decorator = click.option(
+    "--optimize",
+    type=click.Choice(("fp32", "bf16", "auto")),
+    is_flag=False,
+    flag_value="auto",
+    show_default="the plain model",
+    help="Predict faster, after a minute of compilation: in fp32, in bf16, or in bf16 if the device has units for it "
+    "(auto, also without a value). Shows the differences from the plain model, and stops if they are large.",
+)
+
 import_option: Decorator = click.option(
     "--import",
     "imports",

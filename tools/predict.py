@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,8 +13,12 @@ from vertebra.tools.options import (
     like_option,
     model_argument,
     offline_option,
+    optimize_option,
     parse_fraction,
 )
+
+if TYPE_CHECKING:
+    from vertebra.inference import OptimizedPrecision
 
 
 @click.command(
@@ -51,6 +56,7 @@ from vertebra.tools.options import (
 @like_option
 @offline_option
 @device_option
+@optimize_option
 @import_option
 def command(
     model: str,
@@ -60,6 +66,7 @@ def command(
     annotations: Path | None,
     like: str | None,
     device: str,
+    optimize: "OptimizedPrecision | None",
     imports: tuple[str, ...],
 ) -> None:
     """Predict images with a trained model; write a picture of each, and a results file.
@@ -73,6 +80,8 @@ def command(
     output.mkdir(parents=True, exist_ok=True)
     files = list(_find_images(images))
     predictor = Predictor(model, device, like=like, imports=imports)
+    if optimize is not None:
+        predictor.optimize(optimize, [path for path, _ in files[:3]], say=click.echo)
     results = predict_files(predictor, files, output, score=score, annotations=annotations, say=click.echo)
     click.echo(f"{len(files)} pictures and {', '.join(results)} are in {output}")
 

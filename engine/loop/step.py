@@ -16,7 +16,7 @@ from torch import Tensor, nn, optim
 from torch.distributed.fsdp import FSDPModule
 
 from ...data import Batch
-from ...inference.numerics import autocast
+from ...inference.numerics import autocast, resolve_precision
 from ...models import Model
 from ...ops import shared_generator, split_losses, total_loss
 from ...structures import FieldTable, MemoryFullError, NonFiniteError, is_out_of_memory
@@ -45,7 +45,7 @@ class TrainingState:
     ) -> "TrainingState":
         """Return the state before the first step; the model is compiled, sharded or wrapped as the config says."""
         distributed = distributed or DistributedContext(model.device)
-        recipe = config.recipe
+        recipe = config.recipe.resolve(model.device)
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if recipe.compile:
@@ -69,13 +69,16 @@ class TrainingState:
         return self.model if self.average is None else self.average.model
 
 
-def train_step(state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig, step: int) -> dict[str, float]:
+def train_step(
+    state: TrainingState, batches: Sequence[Batch], config: ExperimentConfig, step: int, signal_number: int = 0
+) -> dict[str, float]:
     """Take training step ``step`` (counted from 1) with this rank's micro-batches, and return the values to log.
 
     These are the losses, their sum ``loss``, the gradient norm ``grad_norm`` before clipping and the learning rate
     ``lr``, averaged over micro-batches and ranks; at log steps also the means of the head's metrics. With ``fp16``,
-    overflowing gradients skip the update: ``skipped`` is then 1, otherwise 0. Raises :class:`NonFiniteError`, naming
-    the images, before the weights change.
+    overflowing gradients skip the update: ``skipped`` is then 1, otherwise 0. If the process received a signal,
+    ``signal_number`` is its number; ``signals`` is above 0 if any rank did, and is missing otherwise. Raises
+    :class:`NonFiniteError`, naming the images, before the weights change.
     """
     seed_step(config.recipe.seed, step, state.distributed.rank)
     state.model.set_progress((step - 1) / config.recipe.schedule.steps)
@@ -86,10 +89,14 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
         with shared_generator(_seed_from(config.recipe.seed, step), state.model.device):
             losses, metrics = _accumulate(state, batches, config)
         state.scaler.unscale_(state.optimizer)
-        norm = full_tensor(nn.utils.clip_grad_norm_(state.model.parameters(), config.recipe.clip_norm or math.inf))
+        norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
         total = torch.stack(list(losses.values())).sum()
         metrics = metrics if config.is_logged(step) else {}
-        numbers, metric_means = _read_means(state.distributed, losses | {"loss": total, "grad_norm": norm}, metrics)
+        scalars = losses | {"loss": total, "grad_norm": full_tensor(norm)}
+        scalars["signals"] = total.new_tensor(float(signal_number > 0))
+        numbers, metric_means = _read_means(state.distributed, scalars, metrics)
+        if not numbers["signals"]:
+            del numbers["signals"]
         if state.scaler.is_enabled():
             overflow = not math.isfinite(numbers["grad_norm"]) and state.scaler.get_scale() >= 1
             numbers["skipped"] = float(overflow)
@@ -97,6 +104,10 @@ def train_step(state: TrainingState, batches: Sequence[Batch], config: Experimen
                 numbers["grad_norm"] = 0.0  # not an error: the scaler skips this update
         if not all(math.isfinite(value) for value in numbers.values()):
             raise _non_finite_error(state.distributed, step, numbers, batches)
+        clip_norm = config.recipe.clip_norm
+        # Most gradients need no clipping; the margin leaves the decision near the limit to torch's own formula.
+        if clip_norm is not None and numbers["grad_norm"] > 0.99 * clip_norm:
+            nn.utils.clip_grads_with_norm_(state.model.parameters(), clip_norm, norm)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         if state.average is not None:
@@ -134,10 +145,12 @@ def _accumulate(
     state.optimizer.zero_grad(set_to_none=True)
     means: dict[str, Tensor] = {}
     metrics: dict[str, list[Tensor]] = {}
+    device = state.model.device
+    precision = resolve_precision(config.recipe.precision, device)
     for number, batch in enumerate(batches, start=1):
-        batch = batch.to(state.model.device)
+        batch = batch.to(device)
         with _gradient_exchange(state.parallel, enabled=number == len(batches)):
-            with autocast(config.recipe.precision, batch.images.pixels.device):
+            with autocast(precision, device):
                 outputs: dict[str, Tensor] = state.parallel(batch.images, batch.targets)
             state.scaler.scale(total_loss(outputs) / len(batches)).backward()
         losses, values = split_losses(outputs)

@@ -16,7 +16,7 @@ from torch import profiler
 from ...data import Batch, Shard, train_loader, worker_errors
 from ...evaluation import format_scores, scores_as_json
 from ...formats import write_json
-from ...inference import deterministic_kernels, matrix_precision
+from ...inference import deterministic_kernels, matrix_precision, resolve_precision
 from ..checkpoints import add_scores, link_best, prune_checkpoints, restore_state, save_checkpoint
 from ..config import ExperimentConfig
 from ..distributed.context import DistributedContext, init_distributed
@@ -70,7 +70,7 @@ def _train(
         display = stack.enter_context(ProgressDisplay(console).shown())
         folder = RunFolder(output)
         start = distributed.on_rank_zero(
-            lambda: find_starting_point(stack.enter_context(folder), config, resume, display.say)
+            lambda: find_starting_point(stack.enter_context(folder), config, resume, display.say, distributed.device)
         )
         run = open_run(start, folder, distributed, display.say)
         with distributed.fail_together():  # a config error occurs on every rank here; this reports it once
@@ -89,7 +89,10 @@ def _train(
             log = stack.enter_context(RunLog(folder.path, run.config, display, **options))
         training = _Training(run, state, display, log)
         trace = folder.path / "profile.json" if profile and distributed.is_rank_zero else None
-        with matrix_precision(recipe.precision), deterministic_kernels(recipe.deterministic):
+        with (
+            matrix_precision(resolve_precision(recipe.precision, distributed.device)),
+            deterministic_kernels(recipe.deterministic),
+        ):
             with _profiled(trace, display.say) as after_step:
                 training.take_steps(start.step, after_step)
             training.finish()
@@ -117,12 +120,18 @@ class _Training:
             loader = self._batches(start)
             for step, (batches, waited) in enumerate(_timed(loader, config.recipe.accumulate), start + 1):
                 with save_bad_batch(run.folder.path / f"bad_batch_{run.distributed.rank}.safetensors", batches):
-                    numbers = train_step(self.state, batches, config, step)
+                    numbers = train_step(self.state, batches, config, step, stop.number)
+                signaled = numbers.pop("signals", 0) > 0
                 if self.log is not None:
                     self.log.step(step, numbers, images=config.recipe.batch_size, waited=waited)
                 after_step()
-                stopped = run.distributed.all_reduce_max(stop.number)
-                if step % config.run.checkpoint_every == 0 or self._is_evaluated(step) or stopped:
+                saved = step % config.run.checkpoint_every == 0 or self._is_evaluated(step)
+                # All ranks must stop after the same step. They exchange signals with the losses of the step, and those
+                # that came later in the next step, or now if a checkpoint is written.
+                stopped = run.distributed.all_reduce_max(stop.number) if saved or signaled else 0
+                if run.distributed.world_size == 1:
+                    stopped = stop.number
+                if saved or stopped:
                     self._save(step)
                 if stopped:
                     raise Interrupted(stopped, step)

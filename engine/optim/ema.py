@@ -4,6 +4,7 @@ See 1412.6980 section 7.2.
 """
 
 import copy
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +24,39 @@ class ModelEMA:
     def __init__(self, model: Model, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        self._tensors: _PairedTensors | None = None
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Update the average with the weights after step ``step`` (counted from 1)."""
+        """Update the average with the weights after step ``step`` (counted from 1).
+
+        The tensors of the models are listed once, in the first update: they must not be replaced later.
+        """
+        if self._tensors is None or self._tensors.model is not model:
+            self._tensors = _PairedTensors.of(self.model, model)
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages, weights = _floating_tensors(self.model), _floating_tensors(model)
+        averages, weights = self._tensors.floating
         torch._foreach_lerp_(averages, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
-        for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
-            if not average.is_floating_point():
-                average.copy_(buffer)
+        for average, buffer in self._tensors.other_buffers:
+            average.copy_(buffer)
+
+
+class _PairedTensors(NamedTuple):
+    """The tensors of an average and of the model it averages."""
+
+    model: nn.Module
+    """The model that is averaged."""
+    floating: tuple[list[Tensor], list[Tensor]]
+    """The floating-point tensors of the average and of the model."""
+    other_buffers: list[tuple[Tensor, Tensor]]
+    """Pairs of buffers of other types."""
+
+    @classmethod
+    def of(cls, average: nn.Module, model: nn.Module) -> "_PairedTensors":
+        """List the tensors of an average and its model."""
+        buffers = zip(average.buffers(), model.buffers(), strict=True)
+        others = [(one, other) for one, other in buffers if not one.is_floating_point()]
+        return cls(model, (_floating_tensors(average), _floating_tensors(model)), others)
 
 
 def _floating_tensors(model: nn.Module) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """One training step: precisions, micro-batches and EMA."""
 
 import copy
+import json
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from vertebra.data import ResizeConfig, build_dataset, build_transform, collate, eval_loader
 from vertebra.engine import SGDConfig, TrainingState, train, train_step
 from vertebra.engine.optim.ema import ModelEMA
-from vertebra.inference import checkpoint_paths, load_model, load_weights, open_checkpoint
+from vertebra.inference import checkpoint_paths, load_model, load_weights, numerics, open_checkpoint
 from vertebra.inference.numerics import matrix_precision
 from vertebra.models import build_model
 
@@ -49,6 +50,29 @@ def test_first_step_in_other_precisions_is_close_to_float32(changes, tolerance, 
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize(("units", "expected"), [(None, ("fp32", False)), ("AMX", ("bf16", True))])
+def test_auto_is_resolved_by_the_device_and_stored(units, expected, shapes, tmp_path, monkeypatch):
+    """By hand: bf16 and channels-last with units for bf16. The run keeps its choice on another device."""
+    monkeypatch.setattr(numerics, "bf16_units", lambda device: units)
+    config = tiny_config(shapes, recipe={"precision": "auto"})
+    train(config, tmp_path / "run")
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]
+    assert (stored["precision"], stored["channels_last"]) == expected
+    explicit = config.replace(recipe={"precision": expected[0], "channels_last": expected[1]})
+    train(explicit, tmp_path / "explicit")
+    assert equal_tensors(newest_weights(tmp_path / "run"), newest_weights(tmp_path / "explicit"))
+    monkeypatch.setattr(numerics, "bf16_units", lambda device: None if units else "AMX")
+    shutil.rmtree(checkpoint_paths(tmp_path / "run" / "checkpoints")[-1])
+    train(config, tmp_path / "run", resume=True)
+    assert equal_tensors(newest_weights(tmp_path / "run"), newest_weights(tmp_path / "explicit"))
+
+
+def test_auto_keeps_sharded_weights_in_their_format():
+    """By hand: channels-last is not used with fsdp, which does not support it."""
+    recipe = tiny_classifier(recipe={"precision": "bf16", "parallel": "fsdp"}).recipe
+    assert recipe.resolve(torch.device("cpu")).channels_last is False
+
+
 def test_overflowing_gradients_skip_the_step(shapes):
     """By hand: a scale of 2^120 overflows float16; the weights stay, the scale is halved, and a step at a smaller
     scale updates them."""
@@ -63,6 +87,23 @@ def test_overflowing_gradients_skip_the_step(shapes):
     state.scaler.update(1024.0)
     assert train_step(state, [batch], config, 2)["skipped"] == 0
     assert not equal_tensors(dict(model.named_parameters()), before)
+
+
+@pytest.mark.parametrize("limit", [None, 0.9, 0.999, 1.001, 10.0])
+def test_gradients_are_clipped_as_torch_clips_them(limit, shapes):
+    """Oracle: ``clip_grad_norm_``, to the last bit, for limits around the norm; gradients below it stay as they are."""
+    config, model, batch = detector(shapes, recipe={"clip_norm": None})
+    unclipped = train_step(TrainingState.create(copy.deepcopy(model), config), [batch], config, 1)
+    limit = limit and limit * unclipped["grad_norm"]
+    config = config.replace(recipe={"clip_norm": limit})
+    reference, state = copy.deepcopy(model), TrainingState.create(model, config)
+    assert train_step(state, [batch], config, 1) == unclipped
+    train_step(TrainingState.create(reference, config.replace(recipe={"clip_norm": None})), [batch], config, 1)
+    if limit is not None:
+        torch.nn.utils.clip_grad_norm_(reference.parameters(), limit)
+    for first, second in zip(model.parameters(), reference.parameters(), strict=True):
+        assert (first.grad is None) == (second.grad is None)
+        assert first.grad is None or torch.equal(first.grad, second.grad)
 
 
 def test_matmul_precision_is_restored():
