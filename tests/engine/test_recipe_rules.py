@@ -265,6 +265,17 @@ def test_anchors_are_chosen_if_they_reach_more(head):
     assert after >= max(others)
 
 
+@pytest.mark.parametrize(
+    ("head", "steps", "kept"), [("rcnn", 999, True), ("rcnn", 1000, False), ("retinanet", 999, False)]
+)
+def test_short_training_of_an_rcnn_keeps_anchors_that_reach_half_of_the_boxes(head, steps, kept):
+    """By hand: squares of 64 pixels, and as many of 8, which no stock anchor reaches, in images of 800 pixels."""
+    base = stock(RCNNConfig() if head == "rcnn" else RetinaNetConfig())
+    facts = make_facts(size=(800, 1000), boxes=[(64, 64)] * 5 + [(8, 8)] * 5)
+    decider = decide(facts, base, f"recipe.schedule.steps={steps}", rules=(choose_anchors,))
+    assert (decider.config.model.head == base.model.head) is kept
+
+
 def test_anchors_are_kept_if_they_reach_enough():
     """By hand: squares of 100 pixels; and a head without anchors has nothing to choose."""
     facts = make_facts(boxes=[(100, 100)] * 10)
