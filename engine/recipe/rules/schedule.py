@@ -119,7 +119,8 @@ def average_weights(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choi
 
     The scores during the training, by which it may end early, then vary less; at the end of a cosine the average is
     close to the last weights. An average over a fixed number of steps, such as YOLOX's 5,000 (2107.08430), would be
-    longer than a short training. What it gains here has not been measured.
+    longer than a short training. After 100 steps an average over 10 of them was no better than the last weights
+    (docs/learning.md); nothing longer was measured.
     """
     steps = config.recipe.schedule.steps
     if steps >= AVERAGED_FROM:
