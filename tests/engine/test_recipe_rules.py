@@ -8,12 +8,18 @@ import pytest
 
 from vertebra.data import CocoConfig, DatasetPair, HashSplitConfig, VocConfig, build_dataset
 from vertebra.engine import AdamWConfig, ExperimentConfig
+from vertebra.engine.optim.optimizers import scaled_learning_rate
 from vertebra.engine.recipe import DataFacts, UserChanges, read_facts
 from vertebra.engine.recipe.choices import Decider, get_field, has_field
 from vertebra.engine.recipe.facts import find_oddities
 from vertebra.engine.recipe.rules import RULES, TARGET_RULES
 from vertebra.engine.recipe.rules.anchors import candidates, centered, choose_anchors, reach
-from vertebra.engine.recipe.rules.schedule import average_weights, count_samples, lower_rates_below
+from vertebra.engine.recipe.rules.schedule import (
+    average_weights,
+    count_samples,
+    lower_rates_below,
+    scale_learning_rate,
+)
 from vertebra.engine.recipe.stock import STOCK_MODEL, stock_experiment
 from vertebra.heads import (
     DeepLabConfig,
@@ -82,13 +88,37 @@ def test_length_is_that_of_published_trainings(images, epochs):
 @pytest.mark.parametrize(("optimizer", "factor"), [("sgd", 2.0), ("adamw", 2**0.5)])
 def test_learning_rate_scales_with_the_batch_size(optimizer, factor):
     """Law: twice the batch size gives half the steps, and the rate of 1706.02677 for SGD, its root for AdamW."""
-    from vertebra.engine.optim.optimizers import scaled_learning_rate
-
     base = stock() if optimizer == "sgd" else stock().replace(recipe={"optimizer": AdamWConfig(lr_batch_size=16)})
     small, large = (decide(make_facts(5000), base, f"recipe.batch_size={size}").config.recipe for size in (4, 8))
     assert small.schedule.steps == pytest.approx(2 * large.schedule.steps, rel=0.01)
     rates = [scaled_learning_rate(recipe.optimizer, recipe.batch_size) for recipe in (small, large)]
     assert rates[1] == pytest.approx(factor * rates[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "rate"),
+    [
+        ({}, 0.01),  # 0.02 x (4 / 16) ** 0.5
+        ({"recipe": {"schedule": {"steps": 1000}}}, 0.005),  # 0.02 x 4 / 16, as in the cases below
+        ({"model": {"weights": None, "start_from": "somewhere"}}, 0.005),
+        ({"model": {"weights": None}}, 0.005),
+        ({"recipe": {"batch_size": 32}}, 0.04),  # 0.02 x 32 / 16: the root would give less
+    ],
+    ids=["short", "long", "pretrained as a whole", "from random weights", "large batches"],
+)
+def test_short_training_of_an_rcnn_has_a_higher_rate(changes, rate):
+    """By hand: the square root of the batch size in place of the batch size; the arithmetic is beside the cases."""
+    recipe = {"batch_size": 4, "schedule": {"steps": 100}}
+    base = stock().replace(recipe=recipe).replace(**changes)
+    chosen = decide(make_facts(), base, rules=(scale_learning_rate,)).config.recipe
+    assert scaled_learning_rate(chosen.optimizer, chosen.batch_size) == pytest.approx(rate)
+
+
+def test_user_keeps_the_rate_of_a_short_training():
+    """By hand: 0.03 for 16 images is 0.0075 for 4, and the rule chooses nothing."""
+    settings = ("recipe.batch_size=4", "recipe.schedule.steps=100", "recipe.optimizer.lr=0.03")
+    chosen = decide(make_facts(), None, *settings, rules=(scale_learning_rate,)).config.recipe
+    assert scaled_learning_rate(chosen.optimizer, chosen.batch_size) == pytest.approx(0.0075)
 
 
 SET_BY_USER = {
@@ -233,6 +263,17 @@ def test_anchors_are_chosen_if_they_reach_more(head):
     assert len(chosen.anchor_ratios) == len(default.anchor_ratios)
     others = [reach(boxes, *candidate) for candidate in list(candidates(default.sizes_for(strides)))[::40]]
     assert after >= max(others)
+
+
+@pytest.mark.parametrize(
+    ("head", "steps", "kept"), [("rcnn", 999, True), ("rcnn", 1000, False), ("retinanet", 999, False)]
+)
+def test_short_training_of_an_rcnn_keeps_anchors_that_reach_half_of_the_boxes(head, steps, kept):
+    """By hand: squares of 64 pixels, and as many of 8, which no stock anchor reaches, in images of 800 pixels."""
+    base = stock(RCNNConfig() if head == "rcnn" else RetinaNetConfig())
+    facts = make_facts(size=(800, 1000), boxes=[(64, 64)] * 5 + [(8, 8)] * 5)
+    decider = decide(facts, base, f"recipe.schedule.steps={steps}", rules=(choose_anchors,))
+    assert (decider.config.model.head == base.model.head) is kept
 
 
 def test_anchors_are_kept_if_they_reach_enough():

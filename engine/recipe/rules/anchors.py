@@ -18,12 +18,15 @@ from ....ops import cell_anchors, pairwise_iou
 from ...config import ExperimentConfig
 from ..choices import Choice
 from ..facts import DataFacts
+from .schedule import FEW_STEPS
 
 IOU = 0.5
 """A box is reached if an anchor at its center has at least this IoU with it."""
 ENOUGH = 0.8
 """The fraction of the boxes that must be reached. On COCO photos, for which they were made, stock anchors reach 83 to
 86 % at 800 pixels; on BCCD 94 % at 240 and 100 % at 480, on VOC2012 90 to 97 % at 240 to 800."""
+ENOUGH_IF_SHORT = 0.4
+"""The fraction that must be reached by an R-CNN in fewer than ``FEW_STEPS`` steps."""
 GAIN = 0.05
 """Other anchors must reach at least this fraction more."""
 MOST_BOXES = 2000
@@ -37,17 +40,22 @@ Ratios = tuple[float, ...]
 
 
 def choose_anchors(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
-    """Choose anchors that reach more boxes if the configured ones reach fewer than ``ENOUGH`` of them.
+    """Choose anchors that reach more boxes if the configured ones reach too few of them.
+
+    In a short training of an R-CNN fewer suffice: an object that no anchor reaches is learned from its best anchor.
+    After 75 steps on cars of CamVid, AP50 was 22.9 with stock anchors, which reach 49 % of the boxes, 10.8 with those
+    that this rule would choose, which reach 99 %, and 7.7 with their sizes alone. Longer trainings were not compared.
 
     All sizes are multiplied by one factor, and the ratios are (1 / spread, 1, spread) times one tilt. The combination
     that reaches most boxes is taken; of equals, that with the highest mean IoU. The number of anchors per cell stays,
     so that pretrained weights of the RPN fit.
     """
-    head, transform = config.model.head, config.val.transform
+    head, transform, enough = config.model.head, config.val.transform, ENOUGH
     if not len(facts.boxes) or not isinstance(transform, ResizeConfig):
         return
     if isinstance(head, RCNNConfig):
         path, part = "model.head.rpn", head.rpn
+        enough = ENOUGH_IF_SHORT if config.recipe.schedule.steps < FEW_STEPS else ENOUGH
     elif isinstance(head, RetinaNetConfig):
         path, part = "model.head", head
     else:
@@ -57,12 +65,12 @@ def choose_anchors(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choic
     ratios = part.anchor_ratios
     reached = reach(boxes, sizes, ratios)[0]
     best_sizes, best_ratios = sizes, ratios
-    if reached < ENOUGH and len(ratios) == 3:
+    if reached < enough and len(ratios) == 3:
         best_sizes, best_ratios = max(candidates(sizes), key=lambda candidate: reach(boxes, *candidate))
     gained = reach(boxes, best_sizes, best_ratios)[0]
     if gained < reached + GAIN:
         text = f"the anchors reach {reached:.0%} of the boxes at IoU {IOU}"
-        text += "" if reached >= ENOUGH else ", and none of the sizes and ratios that were tried reach many more"
+        text += "" if reached >= enough else ", and none of the sizes and ratios that were tried reach many more"
         yield Choice(f"{path}.anchor_sizes", part.anchor_sizes, text)
         return
     reason = f"the default reaches {reached:.0%} of the boxes at IoU {IOU}, these {gained:.0%}; the number is the same"

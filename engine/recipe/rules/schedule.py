@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 
 from ....backbones import BACKBONES, HasParameterLayers
+from ....heads import RCNNConfig
 from ....structures import UsageError
 from ...config import ExperimentConfig
 from ...optim.optimizers import AdamWConfig, SGDConfig, scaled_learning_rate
@@ -28,6 +29,8 @@ LAYER_DECAY = 0.8
 """The factor from the learning rate of a layer to that of the layer below it."""
 WARMUP = 0.1
 """The fraction of the steps that the warm-up takes at most."""
+FEW_STEPS = 1000
+"""Below this number of steps an R-CNN on a pretrained backbone has a higher rate; none longer than 156 was measured."""
 
 
 def choose_batch_size(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
@@ -51,14 +54,30 @@ def count_samples(images: int, pretrained: bool) -> float:
 
 
 def scale_learning_rate(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
-    """Scale the learning rate with the batch size: in proportion for SGD (1706.02677), by the root for AdamW."""
+    """Scale the learning rate with the batch size: in proportion for SGD (1706.02677), by the root for AdamW.
+
+    An R-CNN whose backbone alone is pretrained learns little in fewer than ``FEW_STEPS`` steps at the rate for a small
+    batch; its rate is scaled by the root for SGD too. After 100 steps of 4 images of BCCD, AP50 was 77.1 at 0.01, and
+    54.8 at 0.005, which is in proportion; between 0.01 and 0.02 there was no difference after 156 steps.
+    """
     optimizer, batch = config.recipe.optimizer, config.recipe.batch_size
     if optimizer.lr_batch_size is None:
         return
-    rate = scaled_learning_rate(optimizer, batch)
-    rule = "in proportion to the batch size" if isinstance(optimizer, SGDConfig) else "by the square root"
-    reason = f"the rate scales {rule}: {rate:g} for {batch} images"
-    yield Choice("recipe.optimizer.lr", optimizer.lr, reason)
+    lr, rule = optimizer.lr, "by the square root of the batch size"
+    if isinstance(optimizer, SGDConfig) and _needs_higher_rate(config):
+        lr, rule = lr * (optimizer.lr_batch_size / batch) ** 0.5, f"{rule}, as there are fewer than {FEW_STEPS} steps"
+    elif isinstance(optimizer, SGDConfig):
+        rule = "in proportion to the batch size"
+    rate = scaled_learning_rate(optimizer.replace(lr=lr), batch)
+    yield Choice("recipe.optimizer.lr", lr, f"the rate scales {rule}: {rate:g} for {batch} images")
+
+
+def _needs_higher_rate(config: ExperimentConfig) -> bool:
+    """Return whether a training is a short one, with small batches, of an R-CNN on a pretrained backbone."""
+    model, recipe = config.model, config.recipe
+    from_backbone = model.weights is not None and model.start_from is None and isinstance(model.head, RCNNConfig)
+    small = recipe.optimizer.lr_batch_size is not None and recipe.batch_size < recipe.optimizer.lr_batch_size
+    return from_backbone and small and recipe.schedule.steps < FEW_STEPS
 
 
 def choose_decay(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
@@ -100,7 +119,8 @@ def average_weights(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choi
 
     The scores during the training, by which it may end early, then vary less; at the end of a cosine the average is
     close to the last weights. An average over a fixed number of steps, such as YOLOX's 5,000 (2107.08430), would be
-    longer than a short training. What it gains here has not been measured.
+    longer than a short training. After 100 steps an average over 10 of them was no better than the last weights
+    (docs/learning.md); nothing longer was measured.
     """
     steps = config.recipe.schedule.steps
     if steps >= AVERAGED_FROM:
