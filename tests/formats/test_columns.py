@@ -155,7 +155,8 @@ def test_overlapping_or_invalid_masks_have_no_label_map():
 
 @pytest.mark.parametrize("field", ["bbox", "segmentation", "keypoints"])
 def test_bad_entry_among_hundreds_is_named(field):
-    """By hand: 400 valid detections, then the last is a copy, of an unknown image, or has another bad field."""
+    """docs/faults.md rows 126, 129, 131. By hand: 400 valid detections, and a last one that is a copy,
+    of an unknown image, or has another bad field."""
     shapes = {"bbox": [1.0, 2.0, 3.0, 4.0], "segmentation": valid_rle(), "keypoints": [1.0, 2.0, 0.5]}
     truth = {"images": [{"id": 1}, {"id": "b"}], "categories": [{"id": 7}], "annotations": []}
     results = [{"image_id": 1, "category_id": 7, "score": index / 400, field: shapes[field]} for index in range(400)]
