@@ -65,7 +65,7 @@ def command(files: tuple[Path, ...], policy: "Policy", decode_short_side: int | 
         count = min(count, available)
         click.echo(f"{policy}, {count} images per round, one thread, torch {torch.__version__}")
         for name, theirs in others.items():
-            seconds = alternate(_over_images(ours, count), _over_images(theirs, count), rounds, torch.device("cpu"))
+            seconds = alternate([_over_images(ours, count), _over_images(theirs, count)], rounds, torch.device("cpu"))
             our_speed, their_speed = (count / statistics.median(series) for series in seconds)
             ratio = statistics.median(b / a for a, b in zip(*seconds, strict=True))
             click.echo(f"ours {our_speed:.1f} images/s, {name} {their_speed:.1f}, ratio {ratio:.2f}")

@@ -32,7 +32,7 @@ def compare_semantic(images: int, classes: int, rounds: int) -> str:
     def theirs() -> None:
         mean_ious["theirs"] = _their_mean_iou(grids, truths)
 
-    seconds = alternate(ours, theirs, rounds, torch.device("cpu"))
+    seconds = alternate([ours, theirs], rounds, torch.device("cpu"))
     our_time, their_time = (1000 * statistics.median(series) / images for series in seconds)
     ratio = statistics.median(b / a for a, b in zip(*seconds, strict=True))
     return (

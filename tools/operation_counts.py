@@ -13,9 +13,9 @@ from vertebra.models import Model
 from vertebra.necks import FPN
 from vertebra.ops import total_loss
 from vertebra.structures import Images, Instances, PolygonMasks
-from vertebra.tools.benchmark_pairs import CLASSES, DETECTORS, OBJECTS
+from vertebra.tools.benchmark_pairs import CLASSES, DETECTORS
 
-EDGES = 40  # of the polygons of an object
+OBJECTS, EDGES = 10, 40  # in an image, and of the polygons of an object
 
 
 class Counts(NamedTuple):

@@ -48,7 +48,7 @@ def check_same_scores(same: ExperimentConfig, other: ExperimentConfig, folder: P
         assert eval_scores([str(run), "--results", str(run / "results.json")], folder) == scores[-1]
     assert scores[0] == scores[1]
     first = next(iter(scores[0].values()))
-    assert next(iter(first.values())) > 0.01  # control: something is detected, so that ids matter
+    assert next(iter(first.values())) > 0.001  # control: something is detected, so that ids matter
 
 
 def test_ap_does_not_depend_on_category_ids_of_the_validation_file(shapes, tmp_path):

@@ -211,7 +211,7 @@ def test_loss_from_polygons_is_close_to_that_from_bitmaps(torchvision_branch, sh
         samples = samples_of(boxes, labels, rows, torch.ones(2, 9, dtype=torch.bool))
         losses.append(
             same_branch(torchvision_branch, truth=truth)
-            .loss(features, samples, pad_to(SIZE, targets))["loss_mask"]
+            .loss(features, samples, pad_to((256, 256), targets))["loss_mask"]
             .item()
         )
     assert losses[0] != losses[1]

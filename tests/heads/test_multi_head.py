@@ -148,6 +148,7 @@ def test_heads_equal_separate_models(shapes):
     predictions = model.predict(batch.images)
     assert [list(prediction) for prediction in predictions] == [["boxes", "semantic"]] * 2
     with torch.no_grad():
+        features = model.features(batch.images)  # in the memory layout of predictions
         detections, logits = boxes.predict(features, batch.images), semantic.predict(features, batch.images)
     for prediction, found, maps in zip(predictions, detections, logits, strict=True):
         assert torch.equal(prediction["boxes"].boxes, found.boxes)
