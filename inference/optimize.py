@@ -104,7 +104,7 @@ def _report_agreement(
     check: bool,
     say: Callable[[str], None],
 ) -> None:
-    """Say how far the outputs differ from those of the plain model; raise UsageError if that is too far."""
+    """Report how far the outputs differ from those of the plain model; raise UsageError if that is too far."""
     agreement = compare_outputs(expected, outputs)
     say(f"largest differences from the plain model: {agreement.describe()}")
     if check and (faults := agreement.violations(BOUNDS[precision])):

@@ -93,7 +93,7 @@ def _winograd(values: Tensor, transformed: Tensor, weight: Tensor, bias: Tensor 
     for image, output in zip(values.permute(0, 2, 3, 1), result, strict=True):
         for first in range(0, rows, step):
             top, bottom = first * TILE - 1, (first + step) * TILE + 1
-            inside = image[max(top, 0) : min(bottom, height)]
+            inside = image[max(top, 0) : bottom]
             padding = (0, 0, 1, columns * TILE + 1 - width, max(-top, 0), max(bottom - height, 0))
             products = torch.bmm(_compiled(_transform_input)(F.pad(inside, padding)), transformed)
             band = _compiled(_transform_output)(products, columns)[:, :width]
