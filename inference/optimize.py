@@ -24,7 +24,7 @@ BOUNDS = {
     "fp32": AgreementBounds(features=1e-3, scores=0.01, missing=0.01, boxes=0.05, masks=0.02, pixels=0.01),
     "bf16": AgreementBounds(features=0.1, scores=0.15, missing=0.1, boxes=0.5, masks=0.15, pixels=0.05),
 }
-"""The differences from the plain model that are accepted, by precision (docs/speed.md has measured ones)."""
+"""The differences from the plain model that are accepted, by precision (docs/performance.md has measured ones)."""
 
 SAMPLE_SIZES = ((320, 448), (448, 320), (256, 384))
 """(height, width) of the generated images on which models are compared if none are given."""
