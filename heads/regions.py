@@ -28,7 +28,7 @@ LEVELS = ("p2", "p3", "p4", "p5")
 
 
 class Proposals(NamedTuple):
-    """The same number of boxes for each image, best first; rows where ``valid`` is False are padding."""
+    """Proposed boxes, best first, padded to the same number per image; ``valid`` is False for padding."""
 
     boxes: Float[Tensor, "b r 4"]
     valid: Bool[Tensor, "b r"]
