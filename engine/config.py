@@ -67,7 +67,7 @@ class RecipeConfig(Config):
     run stores the choice. Evaluations run in ``fp32`` if this is ``fp32``, otherwise in ``tf32``."""
     channels_last: bool | Literal["auto"] = "auto"
     """Use the channels-last memory format for weights and feature maps. ``auto``: in half precision, where it is faster
-    (docs/speed.md), but not with ``parallel="fsdp"``; the run stores the choice."""
+    (docs/performance.md), but not with ``parallel="fsdp"``; the run stores the choice."""
     compile: bool = False
     """Compile the backbone, the neck and the dense parts of the head with torch.compile. The first steps, and the first
     batch of each new shape, take minutes."""

@@ -128,7 +128,8 @@ def evaluate_trained(
                 images = first_batches(dataset, config, model.size_divisor)
                 with (
                     distributed.fail_together(),
-                    matrix_precision(inference.precision),  # as in the evaluation, or the code is compiled again
+                    # With other settings than these, the evaluation would compile the code again.
+                    matrix_precision(inference.precision),
                     deterministic_kernels(inference.deterministic),
                 ):
                     optimize_for_inference(model, optimize, images=images, in_place=True, say=display.say)
@@ -140,7 +141,7 @@ def evaluate_trained(
 
 
 def first_batches(dataset: Dataset, config: ExperimentConfig, divisor: int, count: int = 3) -> list[Images]:
-    """Return the first validation images, transformed as for an evaluation, one per batch."""
+    """Return the first ``count`` validation images, transformed as for an evaluation, one per batch."""
     transform = build_transform(config.val.transform)
     indices = range(min(count, len(dataset)))
     return [collate([transform(dataset.read(index), 0, index)], divisor).images for index in indices]

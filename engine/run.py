@@ -38,7 +38,8 @@ class StartingPoint:
     """The config and the checkpoint that a run starts or resumes from; rank zero determines it for all ranks."""
 
     config: ExperimentConfig
-    """The resolved config: ``model.input`` is set to the preprocessing of the initial weights, and nothing is auto."""
+    """The resolved config: ``model.input`` is the preprocessing of the initial weights, and the recipe has no ``auto``.
+    """
     description: Mapping[str, Any]
     """Facts for every checkpoint of the run: config, inference config, origin of the weights, user modules."""
     resumed: Checkpoint | None = None
@@ -57,7 +58,7 @@ def find_starting_point(
 ) -> StartingPoint:
     """Find out where a run starts or resumes, and store its resolved config and the user's modules in its folder.
 
-    What is ``auto`` in the recipe follows from the device or, in a resumed run, is as it was.
+    Fields of the recipe that are ``auto`` are set for the device or, in a resumed run, as they were.
 
     Raises UsageError if a new run would overwrite another run, if there is no run to resume, or if the config differs
     from that of the resumed run in a group that determines the weights.
@@ -107,7 +108,7 @@ def _find_origin(
 
 
 def _resumed_config(checkpoint: Checkpoint, config: ExperimentConfig, folder: Path) -> ExperimentConfig:
-    """Return the config to resume a run with: ``config``, with the checkpoint's values of what it leaves open.
+    """Return the config to resume a run with: ``config``, with the checkpoint's values for None and ``auto``.
 
     Raises UsageError if it differs from the checkpoint's outside ``CHANGEABLE_ON_RESUME``.
     """

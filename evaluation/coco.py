@@ -88,7 +88,7 @@ def evaluate_coco(
     detections, of detections, and of detections beyond the best 100 (20 for keypoints) of an image and class, which the
     metrics ignore. Raises DataError for invalid annotations or results.
     """
-    with paused_garbage_collection():  # it would look at millions of results again and again
+    with paused_garbage_collection():  # which would visit millions of results again and again
         inputs = build_coco_inputs(ground_truth, results, task)
     if task == "keypoints":
         return _score_keypoints(inputs, engine, sigmas)
@@ -152,7 +152,7 @@ def _hotcoco_data_sets(inputs: CocoInputs, task: EngineTask) -> tuple[Any, Any]:
 
 
 def _boxes(columns: Columns) -> Float[ndarray, "n 4"]:
-    """Return the boxes; zeros if masks are scored, for which hotcoco does not read them."""
+    """Return the boxes; if masks are scored, zeros, since hotcoco then does not read them."""
     return np.zeros((len(columns.images), 4)) if columns.boxes is None else columns.boxes
 
 

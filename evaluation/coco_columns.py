@@ -1,6 +1,6 @@
 """Annotations and results as columns: checked, renumbered, and with the fields that are scored.
 
-All entries are checked at once by numpy; only if that fails, one by one, to name the first invalid one.
+numpy checks all entries at once. Only if that fails are they checked one by one, to name the first invalid one.
 """
 
 import itertools
@@ -26,7 +26,7 @@ Sizes = Mapping[int | str, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """Annotations or detections by field, one row each; a field that is not scored is None."""
+    """Annotations or detections, one per row, as an array for each field; a field that is not scored is None."""
 
     images: Int64[ndarray, " n"]
     """The new number of each image, from 1."""
@@ -64,10 +64,12 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class IdNumbers:
-    """The new numbers of ids, and what is needed to check annotations and results."""
+    """The numbers 1, 2, ... that replace ids, and what else is needed to check annotations and results."""
 
     images: Mapping[int | str, int]
+    """The new number of each image."""
     all_categories: Mapping[int | str, int]
+    """The new number of each category, including those that are not scored."""
     categories: Mapping[int | str, int]
     """The new number of each category that is scored."""
     sizes: Sizes
@@ -89,7 +91,7 @@ def read_annotation_columns(annotations: Sequence[dict[str, Any]], numbers: IdNu
     """Check annotations and return those of the scored categories; raise DataError for the first invalid one.
 
     The masks are used if there are image sizes, otherwise the boxes. A missing area, which decides between small,
-    medium and large, is that of this box or mask, as for results. Missing keypoints are not labeled.
+    medium and large, is computed from this mask or box, as for results. Missing keypoints count as not labeled.
     """
     if not _are_surely_valid(annotations, numbers):
         _check_one_by_one(annotations, numbers)
@@ -122,9 +124,9 @@ def read_result_columns(
 ) -> Columns:
     """Return the results of the scored categories, which must have passed ``check_results``.
 
-    The area is that of the box or mask that is scored, even if a result with a mask also has a box, which is larger;
-    ``pixels`` are the areas of all masks if they are known. For masks, all categories are scored.
-    Raises ResultError for a result without the box, mask or keypoints that is scored.
+    The area is that of the mask if masks are scored, even if a result also has a box, which is larger. ``pixels`` has
+    the areas of the masks of all results, if they are known; with masks, all categories are scored. Raises ResultError
+    for a result without the box, mask or keypoints that are scored.
     """
     scored = [result for result in results if result["category_id"] in numbers.categories]
     if not _have_shapes(scored, numbers):
@@ -151,7 +153,7 @@ def read_result_columns(
 
 
 def _boxes_of(entries: Sequence[Mapping[str, Any]]) -> Float64[ndarray, "n 4"]:
-    """Return the valid boxes of entries."""
+    """Return the boxes of entries that have been checked."""
     numbers = list(itertools.chain.from_iterable(entry["bbox"] for entry in entries))
     return np.array(numbers, np.float64).reshape(-1, 4)
 
@@ -161,7 +163,7 @@ def _box_areas(boxes: Float64[ndarray, "n 4"]) -> Float64[ndarray, " n"]:
 
 
 def _as_text(masks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return masks whose counts are ``str``."""
+    """Return masks in RLE with their ``counts`` as ``str``."""
     if not any(isinstance(mask["counts"], bytes) for mask in masks):
         return masks
     texts = [str(mask["counts"], "ascii") if isinstance(mask["counts"], bytes) else mask["counts"] for mask in masks]
@@ -169,7 +171,7 @@ def _as_text(masks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _have_shapes(results: Sequence[dict[str, Any]], numbers: IdNumbers) -> bool:
-    """Return whether all results certainly have what is scored."""
+    """Return whether all results certainly have the box or mask that is scored; False also if it is not known."""
     if numbers.keypoints:
         return False
     if not numbers.sizes:

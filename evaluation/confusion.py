@@ -9,7 +9,7 @@ from numpy import ndarray
 from ..structures import IGNORE
 
 _VALUES = 256
-"""Number of values of a pixel."""
+"""The number of values that a pixel of a label map can have."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -99,7 +99,7 @@ def _align(rows: list[tuple[str, ...]]) -> str:
 
 
 def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]:
-    """Return the content of ``eval.json``: the summary of each scores by name, ``per_class`` values, and ``facts``.
+    """Return the content of ``eval.json``: the summary of each of ``scores``, ``per_class`` values, and ``facts``.
 
     If keypoints were scored, there are also ``per_keypoint`` values.
     """

@@ -27,7 +27,7 @@ def to_semantic_results(
 
     ``category_ids`` holds the category id of each label in the annotation file.
     """
-    labels = np.asfortranarray(label_map.cpu().numpy())  # column-major, as RLE
+    labels = np.asfortranarray(label_map.cpu().numpy())  # column-major like RLE
     return [
         {"image_id": image_id, "category_id": category_ids[label], "segmentation": encode_mask(labels == label)}
         for label in np.flatnonzero(np.bincount(labels.ravel())).tolist()

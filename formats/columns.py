@@ -16,8 +16,8 @@ from .checks import MAX_COORDINATE
 
 
 def index_column(values: Sequence[Any], indices: Mapping[int | str, int]) -> Int64[ndarray, " n"] | None:
-    """Return the index of each id; None if an id is not a key of ``indices``, which may hold 0 and more."""
-    if not set(map(type, values)) <= {int, str}:  # for a dict, 1.0 and True equal 1, but they are not valid ids
+    """Return the index of each id; None if an id is not a key of ``indices``, whose values are not negative."""
+    if not set(map(type, values)) <= {int, str}:  # 1.0 and True would be found as 1, but they are not valid ids
         return None
     found = [indices.get(value, -1) for value in values]
     column = np.array(found, np.int64)
@@ -52,7 +52,7 @@ def box_column(values: Sequence[Any]) -> Float64[ndarray, "n 4"] | None:
 
 
 def repeated_rows(columns: Sequence[ndarray]) -> Int64[ndarray, " k"]:
-    """Return the indices of all rows that may be equal to another row: all that are, and hardly any other.
+    """Return the indices of all rows that are equal to another row, and rarely of one that is not.
 
     ``columns`` are arrays of 64-bit numbers; they are hashed, since sorting whole rows would take ten times as long.
     """

@@ -1,8 +1,8 @@
 """Checks of detections in a results file: boxes, masks or keypoints with a category and a score.
 
 pycocotools counts a NaN score or box as a perfect detection, and silently drops an unknown category. A results file may
-have millions of detections, so they are checked all at once; only if that fails, one by one, to name the first invalid
-one.
+have millions of detections, so they are checked all at once. Only if that fails are they checked one by one, to name
+the first invalid one.
 """
 
 import math
@@ -98,7 +98,7 @@ _SHAPE_COLUMNS: Mapping[str, Callable[[Sequence[Any]], ndarray | None]] = {
 def _unknown_image_error(
     index: int, results: Sequence[dict[str, Any]], problem: Problem, image_ids: KnownIds
 ) -> ResultError:
-    """Return the error for an entry about an unknown image; it says so if nearly all images are unknown."""
+    """Return the error for an entry of an unknown image; it says how many images are known if they are few."""
     given = {str(entry.get("image_id")) for entry in results}
     known = len(given & {str(image_id) for image_id in image_ids.ids})
     if known > (1 - MOSTLY_UNKNOWN) * len(given):

@@ -48,7 +48,7 @@ def plain_image_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 def plain_jpeg_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     """Return the (height, width) of a complete gray or color JPEG file without EXIF data; None for any other file.
 
-    Progressive files, whose pixels are in several scans, are left to Pillow too.
+    Returns None for progressive files too, whose pixels are in several scans.
     """
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - as above

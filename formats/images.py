@@ -35,7 +35,7 @@ IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 """Lower-case suffixes of the files in a folder that count as images."""
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""A marker in a JPEG file, except for those that may be among the pixels of a scan."""
+"""A marker in a JPEG file, except for those that may be in the data of a scan."""
 _ORIENTATION = 0x0112
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -85,8 +85,8 @@ def _reduction(size: tuple[int, int], short_side: int | None) -> int:
 def _decode_plain_jpeg(path: str | os.PathLike[str]) -> UInt8[ndarray, "h w 3"] | None:
     """Decode a JPEG file that passed :func:`plain_jpeg_size`; return None if Pillow has to do it.
 
-    The pixels are those of Pillow, since both use libjpeg-turbo, in less than half of the time. Damage after which
-    Pillow finds pixels missing puts a marker among the pixels; OpenCV would fill in gray.
+    The pixels are the same as Pillow's, since both use libjpeg-turbo, in less than half of the time. A marker in the
+    data of a scan is a sign of damage: Pillow would report missing pixels where OpenCV would fill in gray.
     """
     import cv2
 

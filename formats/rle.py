@@ -25,7 +25,7 @@ _COUNT_LIMIT = 2**31
 _MAX_CHARACTERS = 7
 """Maximum number of characters of a 32-bit number."""
 _AT_ONCE = 2048
-"""Number of masks whose runs are added up at a time."""
+"""The number of masks whose runs are added up at a time, to limit memory."""
 
 
 def rle_problem(segmentation: Any, size: tuple[int, int] | None = None) -> str | None:
@@ -83,7 +83,7 @@ def decode_mask(encoded: Any) -> UInt8[ndarray, "h w"]:
 def decode_label_map(
     masks: Sequence[Any], labels: Sequence[int], size: tuple[int, int], fill: int
 ) -> UInt8[ndarray, "h w"] | None:
-    """Return the map of ``size`` (height, width) with a label on each mask, and ``fill`` where there is none.
+    """Return the map of ``size`` (height, width) with the label of each mask on its pixels, and ``fill`` elsewhere.
 
     Masks are compressed RLE. Returns None if masks overlap or one may be invalid or of another size.
     """
@@ -138,8 +138,8 @@ def mask_areas(encoded: Sequence[Any]) -> Int64[ndarray, " n"]:
 def areas_if_valid(masks: Sequence[Any]) -> Int64[ndarray, " n"] | None:
     """Return the number of pixels of each mask, if all masks are compressed RLE that is safe to decode.
 
-    Returns None if a mask may be invalid, for which :func:`rle_problem` gives the reason. It takes a twentieth of the
-    time of that function: hotcoco checks all but whether the runs of a mask fill it.
+    Returns None if a mask may be invalid; :func:`rle_problem` then gives the reason. This is many times as fast as that
+    function: hotcoco checks everything except whether the runs of a mask add up to its size.
     """
     sizes = mask_sizes(masks)
     texts = [mask.get("counts") for mask in masks] if sizes is not None else []
@@ -147,7 +147,7 @@ def areas_if_valid(masks: Sequence[Any]) -> Int64[ndarray, " n"] | None:
         return None
     try:
         areas = mask_areas(masks)
-    except (ValueError, TypeError):  # TypeError: half of a surrogate pair, which JSON can escape
+    except (ValueError, TypeError):  # TypeError: a lone surrogate, which JSON can express as an escape
         return None
     pixels = sizes.prod(axis=1)
     for first in range(0, len(texts), _AT_ONCE):
@@ -182,10 +182,10 @@ def mask_sizes(masks: Sequence[Any]) -> Int64[ndarray, "n 2"] | None:
 
 
 def _covered_pixels(texts: Sequence[Any]) -> Int32[ndarray, " n"] | None:
-    """Return the sum of the runs of each text, modulo 2^32, which must be valid except for this sum and their ends.
+    """Return the sum of the runs of each compressed text, modulo 2^32; None if one is empty or ends within a number.
 
-    A number is a difference from the fourth on, and from the second on it counts once for every second run from its
-    own. Returns None if a text does not end with the end of a number.
+    Apart from that and from the sum, the texts must be valid. From the fourth on, a number is the difference from the
+    run two before, so every number but the first is part of its own run and of every second run after it.
     """
     data = "".join(texts).encode() if isinstance(texts[0], str) else b"".join(texts)
     values = np.frombuffer(data, np.uint8) - 48

@@ -68,9 +68,9 @@ def _polygon_problem(polygon: Any, size: tuple[int, int]) -> str | None:
 
 
 def are_valid_segmentations(segmentations: Sequence[Any], sizes: Int64[ndarray, "n 2"]) -> bool:
-    """Return whether all segmentations are certainly valid; for others :func:`segmentation_problem` gives the reason.
+    """Return whether all segmentations are certainly valid; if not, :func:`segmentation_problem` checks one of them.
 
-    ``sizes`` has the (height, width) of each image.
+    ``sizes`` has the (height, width) of the image of each segmentation.
     """
     is_rle = np.array([isinstance(segmentation, dict) for segmentation in segmentations], bool)
     if not are_valid_masks(list(itertools.compress(segmentations, is_rle)), sizes[is_rle]).all():

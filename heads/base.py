@@ -107,7 +107,7 @@ class DetectionHead(Head[Instances, Detections]):
     num_classes: int
 
     def loss(self, features: Features, images: Images, targets: Sequence[Instances]) -> dict[str, Tensor]:
-        """Check and pad the targets, and return :meth:`padded_loss`."""
+        """Check and pad the targets, and return the losses and metrics from :meth:`padded_loss`."""
         check_targets(targets, images, self.num_classes)
         return self.padded_loss(features, images, pad_targets(targets, images))
 
@@ -115,8 +115,8 @@ class DetectionHead(Head[Instances, Detections]):
     def padded_loss(self, features: Features, images: Images, targets: PaddedTargets) -> dict[str, Tensor]:
         """Compute losses and metrics as in :meth:`loss`, from targets that are checked and padded.
 
-        Compile this method rather than ``loss``: its shapes depend on the config and on the shapes of the arguments
-        only.
+        Compile this method rather than ``loss``: in a compiled graph, all shapes depend only on the config and on the
+        shapes of the arguments.
         """
 
 

@@ -154,7 +154,8 @@ class RCNNHead(DetectionHead):
     def detect(self, features: Features, images: Images) -> tuple[PaddedDetections, dict[str, Tensor]]:
         """Return padded detections, and the predictions of further branches for them by branch name.
 
-        Use it for compilation and export: the shapes depend on the config only.
+        Use it for compilation and export: in a graph, all shapes depend only on the config and on the shapes of the
+        arguments.
         """
         detections = self._detect_boxes(features, images)
         return detections, {name: branch.predict(features, detections) for name, branch in self.region_branches()}

@@ -28,7 +28,7 @@ LEVELS = ("p2", "p3", "p4", "p5")
 
 
 class Proposals(NamedTuple):
-    """A fixed number of boxes per image, best first; rows where ``valid`` is False are padding."""
+    """Proposed boxes, best first, padded to the same number per image; ``valid`` is False for padding."""
 
     boxes: Float[Tensor, "b r 4"]
     valid: Bool[Tensor, "b r"]
@@ -48,7 +48,7 @@ class RegionSamples(NamedTuple):
 
     @property
     def proposals(self) -> Proposals:
-        """The samples without what they are trained to predict."""
+        """The boxes of the samples, without their targets."""
         return Proposals(self.boxes, self.valid)
 
     def first(self, count: int) -> "RegionSamples":
@@ -65,8 +65,8 @@ class RegionSamples(NamedTuple):
 def positive_regions(samples: RegionSamples, num_classes: int) -> RegionSamples:
     """Return samples of which only the positives are valid; the others are replaced by repetitions of positives.
 
-    Where shapes are fixed, all samples are computed (:class:`RegionRows`). Thanks to the repetitions, batch norms
-    then only see positive regions, each about equally often.
+    Where shapes are fixed, the layers also compute the samples that are not valid (:class:`RegionRows`). Thanks to the
+    repetitions, batch norms then only see positive regions, each about equally often.
     """
     positive = samples.valid & (samples.labels < num_classes)
     count = positive.sum(dim=1, keepdim=True).clamp(min=1)
@@ -77,10 +77,10 @@ def positive_regions(samples: RegionSamples, num_classes: int) -> RegionSamples:
 
 
 class RegionRows:
-    """The regions of all images that the layers of a branch compute, in one batch.
+    """The selection of the regions of all images that the layers of a branch compute as one batch.
 
-    Where shapes may be dynamic these are the valid regions, otherwise all. There is at least one, so that every layer
-    gets a gradient.
+    Where shapes may be dynamic (:func:`vertebra.ops.allows_dynamic_shapes`), these are the valid regions, otherwise
+    all. There is at least one if there are any rows, so that every layer gets a gradient.
     """
 
     images: Int64[Tensor, " n"]
@@ -96,12 +96,12 @@ class RegionRows:
             self.images = self.images[self._rows]
 
     def take(self, padded: Shaped[Tensor, "b r *d"]) -> Shaped[Tensor, "n *d"]:
-        """Return the rows of the regions."""
+        """Return the rows of ``padded`` that belong to the selected regions."""
         rows = padded.flatten(0, 1)
         return rows if self._rows is None else rows[self._rows]
 
     def pad(self, values: Shaped[Tensor, "n *d"]) -> Shaped[Tensor, "b r *d"]:
-        """Undo ``take``; rows that were not taken are 0."""
+        """Undo ``take``: put the values at the places of their regions; the other rows are 0."""
         if self._rows is not None:
             padded = values.new_zeros(self.shape.numel(), *values.shape[1:])
             values = padded.index_copy(0, self._rows, values)
@@ -150,7 +150,7 @@ class RegionBranchConfig(Config, ABC):
 class RegionBranch(nn.Module, ABC):
     """Base class of branches that predict more than box and class of a region: a mask, keypoints, an attribute.
 
-    ``forward`` must have no data-dependent control flow, so that it can be compiled.
+    ``forward`` must have no data-dependent control flow except for :class:`RegionRows`, so that it can be compiled.
     """
 
     @abstractmethod
@@ -163,7 +163,7 @@ class RegionBranch(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, features: Features, detections: PaddedDetections) -> Float[Tensor, "b r *d"]:
-        """Predict a value for each detection; those of padding are not used."""
+        """Predict a value for each detection; the values of padding are not used."""
 
     @abstractmethod
     def attach(self, detections: Detections, values: Float[Tensor, "n *d"], size: tuple[int, int]) -> Detections:

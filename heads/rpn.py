@@ -186,6 +186,6 @@ class RPN(nn.Module):
 
 @torch.no_grad()
 def proposal_recall(proposals: Proposals, targets: PaddedTargets, threshold: float) -> Float[Tensor, " n"]:
-    """Return 1 for each object that a proposal has an IoU of at least ``threshold`` with, else 0; NaN for padding."""
+    """Return 1 for each object if a proposal has at least the IoU ``threshold`` with it, else 0; NaN for padding."""
     found = (pairwise_iou(targets.boxes, proposals.boxes) >= threshold) & proposals.valid[:, None]
     return torch.where(targets.valid, found.any(dim=2).float(), torch.nan).flatten()

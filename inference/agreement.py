@@ -1,4 +1,4 @@
-"""Comparison of two models that should predict the same: the largest differences on a few images."""
+"""Comparison of two models that should predict the same, by the largest differences on a few images."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -42,9 +42,9 @@ class AgreementBounds(Config):
     boxes: UnitInterval
     """1 minus the IoU of the boxes of a detection."""
     masks: UnitInterval
-    """Fraction of the cells of a detection's mask that one model counts to the object and the other does not."""
+    """Fraction of the cells of a detection's mask that are on the object in only one of the models."""
     pixels: UnitInterval
-    """Fraction of the pixels of an image that have another class."""
+    """Fraction of the pixels of an image that have different classes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Agreement:
         return ", ".join(parts)
 
     def violations(self, bounds: AgreementBounds) -> list[str]:
-        """Return what exceeds the bounds, such as ``scores: 0.4 (at most 0.1)``."""
+        """Return a line for each difference that exceeds its bound, such as ``scores: 0.4 (at most 0.1)``."""
         return [
             f"{name}: {getattr(self, name):.2g} (at most {bound:g})"
             for name, bound in bounds
@@ -124,7 +124,7 @@ def compare_outputs(first: Sequence[Outputs], second: Sequence[Outputs]) -> Agre
 
 
 def compare_predictions(first: Any, second: Any) -> Agreement:
-    """Return the differences between two predictions of an image; a user's type of prediction is not compared."""
+    """Return the differences between two predictions of an image; predictions of a user's own type are not compared."""
     if isinstance(first, Mapping):
         agreement = Agreement()
         for name, value in first.items():

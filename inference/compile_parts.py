@@ -19,8 +19,9 @@ def compile_frozen(model: Model, say: Callable[[str], None]) -> list[str]:
     """Compile the dense parts of a model in place for images of any size; return their names.
 
     The code is compiled when a part is first called, and kept in the cache folder for later processes. Weights must
-    not change afterwards. The branches of an R-CNN are left out: they compute a number of regions that depends on the
-    image. A part that turns out not to compile is reported to ``say``, removed from the result, and works as before.
+    not change afterwards. The branches of an R-CNN are left out, since the number of their regions depends on the
+    image. If a part fails to compile when it is called, ``say`` gets a line with the reason, the part is removed from
+    the returned list, and it works as before.
     """
     if (fault := missing_compiler(model.device)) is not None:
         say(f"nothing is compiled: {fault}")
@@ -40,13 +41,13 @@ def compile_frozen(model: Model, say: Callable[[str], None]) -> list[str]:
 
 
 def missing_compiler(device: torch.device) -> str | None:
-    """Return what is missing to compile for a device, and how to get it; None if nothing is."""
+    """Return why nothing can be compiled for a device, and how to fix it; None if compilation is possible."""
     if device.type == "cuda":
         from torch.utils._triton import has_triton
 
         return None if has_triton() else "triton is missing; install it with pip install triton"
     if device.type != "cpu":
-        return f"torch does not compile for {device.type}"
+        return f"compilation for {device.type} is not supported"
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -70,7 +71,7 @@ def _frozen_forward(forward: Callable[..., Any], report: Callable[[Exception], N
         if compiled is None or torch.is_grad_enabled():
             return forward(*arguments)
         try:
-            # The option of torch.compile comes too late: weights would already be inputs of the graph.
+            # As an option of torch.compile it would take effect too late: weights would already be inputs of the graph.
             with config.patch(freezing=True):
                 return compiled(*arguments)
         except TorchDynamoException as error:

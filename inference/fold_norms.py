@@ -15,16 +15,16 @@ from torch.utils._pytree import tree_leaves
 from ..backbones.layers import DeformableConv2d
 
 FOLDABLE = (nn.Conv2d, DeformableConv2d, nn.ConvTranspose2d, nn.Linear)
-"""Layers into which a norm can be folded. Subclasses are not listed: they may change their weights in each pass."""
+"""Layers into which a norm can be folded, but not their subclasses, which may change their weights in each pass."""
 
 
 @torch.no_grad()
 def fold_norms(network: nn.Module, run: Callable[[], Any]) -> int:
-    """Fold the batch norms of a network in evaluation mode into the layers before them; return their number.
+    """Fold the batch norms of a network in evaluation mode into the layers before them; return how many were folded.
 
     ``run`` calls the network on an example and returns its outputs. The order of the layers is observed in this call;
-    layers that are not called, such as a mask branch if nothing is detected, are not changed. Scales are computed in
-    float64 and rounded once, so that the outputs change by rounding errors only.
+    layers that are not called are not changed. Scales are computed in float64 and rounded once, so that the outputs
+    change by rounding errors only.
     """
     observer = _Observer()
     hooks = [hook for module in network.modules() for hook in observer.observe(module)]
@@ -37,9 +37,8 @@ def fold_norms(network: nn.Module, run: Callable[[], Any]) -> int:
     pairs = observer.pairs()
     for layer, norm in pairs.items():
         _fold(layer, norm)
-    replacements = {
-        norm: getattr(norm, "act", nn.Identity()) for norm in pairs.values()
-    }  # timm's norms with activation
+    # timm's norms may contain an activation, which remains.
+    replacements = {norm: getattr(norm, "act", nn.Identity()) for norm in pairs.values()}
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if child in replacements:

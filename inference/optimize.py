@@ -1,4 +1,4 @@
-"""Preparing a trained model for fast inference: folded norms, channels-last, half precision, compiled parts."""
+"""Optimization of a trained model for inference: folded norms, channels-last, half precision, compiled parts."""
 
 import copy
 import time
@@ -24,7 +24,7 @@ BOUNDS = {
     "fp32": AgreementBounds(features=1e-3, scores=0.01, missing=0.01, boxes=0.05, masks=0.02, pixels=0.01),
     "bf16": AgreementBounds(features=0.1, scores=0.15, missing=0.1, boxes=0.5, masks=0.15, pixels=0.05),
 }
-"""The differences from the plain model that are accepted, by precision (docs/speed.md has measured ones)."""
+"""The differences from the plain model that are accepted, by precision (docs/performance.md has measured ones)."""
 
 SAMPLE_SIZES = ((320, 448), (448, 320), (256, 384))
 """(height, width) of the generated images on which models are compared if none are given."""
@@ -41,10 +41,11 @@ def optimize_for_inference(
 ) -> Model:
     """Return a copy of a trained model that predicts the same, up to rounding, in less time.
 
-    Batch norms are folded into convolutions, weights are stored channels-last, and the backbone, the neck and the dense
-    parts of the head are compiled for images of any size. Compiling takes about a minute, and later processes find the
-    code in the cache folder. In fp32 on a CPU, large 3x3 convolutions are computed by Winograd's method. The result is
-    in evaluation mode; it cannot be trained, and its weights must not change.
+    Batch norms are folded into the layers before them, weights are stored channels-last, and the backbone, the neck and
+    the dense parts of the head, except the branches of an R-CNN, are compiled for images of any size. Compiling takes
+    about a minute; later processes find the code in the cache folder. In fp32 on a CPU, 3x3 convolutions with 128 to
+    256 channels are computed by Winograd's method. The result is in evaluation mode; it cannot be trained, and its
+    weights must not change.
 
     The predictions are compared with those of the plain model on ``images``, a few batches; None: on generated ones.
     The differences are passed to ``say`` as one line. Raises UsageError if they exceed ``BOUNDS``, unless ``check`` is
@@ -110,6 +111,6 @@ def _report_agreement(
     if check and (faults := agreement.violations(BOUNDS[precision])):
         fix = "use precision='fp32' (--optimize fp32)" if precision == "bf16" else "use the plain model"
         raise UsageError(
-            f"the optimized model does not predict what the plain model does: {', '.join(faults)}",
+            f"the optimized model's predictions differ too much from the plain model's: {', '.join(faults)}",
             f"{fix}, or accept the differences with check=False",
         )

@@ -71,7 +71,7 @@ class Predictor:
         any, on generated images.
         """
         images = [Images.from_list([self._prepare(load_photo(photo))], self.model.size_divisor) for photo in photos]
-        with self._numerics():  # as in predictions, or the code is compiled again
+        with self._numerics():  # with other settings than these, the first prediction would compile the code again
             self.model = optimize_for_inference(
                 self.model, precision, images=images or None, check=check, in_place=True, say=say
             )
@@ -101,7 +101,7 @@ class Predictor:
 
     @contextlib.contextmanager
     def _numerics(self) -> Iterator[None]:
-        """Set torch's arithmetic as in the evaluations of the run inside the block."""
+        """Use the precision and kernels of the run's evaluations inside the block."""
         with matrix_precision(self.config.precision), deterministic_kernels(self.config.deterministic):
             yield
 

@@ -1,8 +1,9 @@
 """Winograd's convolution for float32 on CPUs: 3x3 convolutions with a quarter of the multiplications.
 
-The output is computed in tiles of 4 x 4 cells, each from 6 x 6 cells of the input: F(4x4, 3x3) of 1509.09308. Both are
-transformed by additions and a few multiplications; in between, each of the 36 transformed cells is a matrix product
-over the channels. The rounding errors are about four times those of a direct convolution in float32.
+The output is computed in tiles of 4 x 4 cells, each from 6 x 6 cells of the input: F(4x4, 3x3) of 1509.09308. Input and
+output tiles are transformed by additions and a few multiplications; between the two transforms there is a matrix
+product over the channels for each of the 36 cells. The rounding errors are about four times those of a direct
+convolution in float32.
 """
 
 import functools
@@ -16,10 +17,10 @@ from torch import Tensor, nn
 TILE = 4
 """Side of a tile of the output."""
 MIN_CHANNELS, MAX_CHANNELS = 128, 256
-"""Channels for which the method is used. With fewer, the transforms take longer than they save; with more, the
-transformed weights, four times as large as the weights, take too much memory."""
+"""Numbers of channels for which the method is used. With fewer, the transforms take longer than they save; with more,
+the transformed weights, four times as large as the weights, take too much memory."""
 MIN_TILES = 48
-"""Maps with fewer tiles are convolved directly: reading the weights would take longest."""
+"""Maps with fewer tiles are convolved directly, since reading the transformed weights would take most of the time."""
 BAND_TILES = 320
 """Tiles that are computed together, so that the transformed values stay in the cache of the processor."""
 
@@ -69,7 +70,7 @@ def replace_convolutions(network: nn.Module) -> int:
 
 
 def _is_suitable(convolution: nn.Conv2d) -> bool:
-    """Return whether the method computes a convolution, and is likely to be faster."""
+    """Return whether a convolution can be computed by this method and is likely to become faster."""
     ordinary = (convolution.kernel_size, convolution.stride, convolution.padding, convolution.dilation) == (
         (3, 3), (1, 1), (1, 1), (1, 1)
     )  # fmt: skip
@@ -81,7 +82,7 @@ def _is_suitable(convolution: nn.Conv2d) -> bool:
 
 @torch.library.custom_op("vertebra::winograd", mutates_args=())
 def _winograd(values: Tensor, transformed: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute a convolution with transformed weights; ``weight`` are the same weights for maps that are small."""
+    """Compute a convolution with transformed weights or, on small maps, with the original ``weight``."""
     batch, _, height, width = values.shape
     rows, columns = -(-height // TILE), -(-width // TILE)
     values = values.contiguous(memory_format=torch.channels_last)
@@ -137,7 +138,7 @@ def _transform_both_axes(matrix: Sequence[Sequence[int]], cells: Sequence[Sequen
 
 
 def _combine(factors: Sequence[int], cells: Sequence[Tensor]) -> Tensor:
-    """Return the sum of the cells times their factors, without those whose factor is 0."""
+    """Return the sum of the cells times their factors; cells whose factor is 0 are skipped."""
     terms = [cell if factor == 1 else cell * factor for factor, cell in zip(factors, cells, strict=True) if factor]
     return functools.reduce(torch.add, terms)
 

@@ -24,7 +24,7 @@ class Model(nn.Module):
     """The class names of each task: label ``i`` is ``class_names["detection"][i]``. Empty if they are not known."""
 
     autocast_dtype: torch.dtype | None = None
-    """The dtype of ``features`` and ``predict`` under torch's autocast, such as bfloat16. None: no change."""
+    """The dtype in which ``features`` and ``predict`` run under torch's autocast. None: that of the caller, if any."""
 
     def __init__(
         self,
@@ -93,6 +93,6 @@ class Model(nn.Module):
             return self.head.predict(self.features(images), images)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Return torch's autocast for ``autocast_dtype``; for None a null context, so that the caller's stays."""
+        """Return torch's autocast for ``autocast_dtype``; if that is None, a context that changes nothing."""
         dtype = self.autocast_dtype
         return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)

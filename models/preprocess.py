@@ -27,7 +27,7 @@ class Preprocess(nn.Module):
             raise ValueError(f"this model needs images with {channels} channels, got {images.pixels.shape[1]}")
         pixels = images.pixels.flip(1) if self.config.channels == "bgr" else images.pixels
         if pixels.device.type == "cpu" and not torch.is_grad_enabled():
-            # Convolutions keep this layout, in which a CPU predicts faster; it brings nothing in training.
+            # Convolutions keep this layout, in which a CPU predicts faster. In training it gains little.
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         normalized = (pixels.to(self.get_buffer("mean").dtype) - self.get_buffer("mean")) / self.get_buffer("std")
         height, width = pixels.shape[-2:]

@@ -101,7 +101,7 @@ def draw_image_seeds(count: int, device: torch.device) -> Int64[Tensor, " count"
 
 
 def uniform_from_seeds(seeds: Int64[Tensor, "*b"], count: int) -> Float[Tensor, "*b count"]:
-    """Return for each seed ``count`` uniform random numbers in [0, 1) that depend only on it and on their position.
+    """Return ``count`` uniform random numbers in [0, 1) for each seed, which depend only on it and on their position.
 
     A larger ``count`` only appends numbers. The 32-bit hash lowbias32 (Chris Wellons, "Prospecting for hash functions",
     2018) is applied to the position, and again after adding the seed.

@@ -1,9 +1,9 @@
 """The convention for the outputs of ``Head.loss``: losses to minimize and metrics to log, by name.
 
 A name that begins with ``loss_`` is a scalar; training minimizes the sum of all losses. Any other name is a metric: a
-detached 1-D tensor with one value per image or object, whose mean over all images or objects of a step is logged. NaN
-stands for padding and is left out. The tensor may be empty, but a head must return the same names for every batch, so
-that the processes of a run agree on them.
+detached 1-D tensor with one value per image or object, whose mean over all images or objects of a step is logged.
+Values of NaN are padding, and the mean leaves them out. The tensor may be empty, but a head must return the same names
+for every batch, so that the processes of a run agree on them.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Non-maximum suppression of a batch of images as one operator, which compiled graphs contain as a whole.
 
 The operator takes all images and labels in one call, and the shape of its result does not depend on values. So a
-compiled graph does not break at it, and on a GPU nothing is read back.
+compiled graph does not break at it, and on a GPU with Triton nothing is read back.
 """
 
 import functools
@@ -47,7 +47,7 @@ def _(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor
 
 
 def _nms_of_image(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
-    """Suppress the candidates of one image label by label, since the time that NMS takes is quadratic."""
+    """Return which boxes of one image NMS keeps. It takes quadratic time, so each label is processed on its own."""
     kept = torch.zeros_like(scores, dtype=torch.bool)
     rows = (scores > NO_CANDIDATE).nonzero()[:, 0]
     rows = rows[labels[rows].argsort(stable=True)]

@@ -11,8 +11,8 @@ from torch import Tensor
 def _suppress(boxes, labels, kept, count, threshold, BLOCK: tl.constexpr):
     """Apply greedy NMS to the boxes of one image, which are sorted by descending score.
 
-    One program has all boxes of an image in registers, and goes through them once. ``kept`` is True for candidates, and
-    the result is written to it.
+    One program holds all boxes of an image in registers, and goes through them once, best first. ``kept`` is 1 for
+    candidates; the result is written to it.
     """
     image = tl.program_id(0)
     boxes += image * count * 4
@@ -48,7 +48,7 @@ def nms_mask_of_batch(
 ) -> Bool[Tensor, "b n"]:
     """Return which boxes NMS keeps, see :func:`vertebra.ops.nms_mask`; one program per image, and nothing is read back.
 
-    The time is linear in the number of boxes that are kept.
+    Each program loops over the boxes of its image; only a box that is kept is compared with all others.
     """
     count = scores.shape[1]
     ordered = scores.sort(dim=1, descending=True, stable=True)

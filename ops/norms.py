@@ -54,10 +54,10 @@ class FrozenBatchNorm2d(torchvision.ops.FrozenBatchNorm2d):
         return torch.addcmul(shift, x, scale)
 
     def _fold(self, dtype: torch.dtype) -> tuple[Float[Tensor, "c 1 1"], Float[Tensor, "c 1 1"]]:
-        """Return scale and shift, which are computed again only if a buffer or the dtype has changed."""
+        """Return the scale and the shift, which are computed again only if a buffer or the dtype has changed."""
         buffers = (self.weight, self.bias, self.running_mean, self.running_var)
-        # A compiler computes them in the graph. Inference tensors do not count their changes, and cannot be used in
-        # training.
+        # A compiled graph computes them itself. Tensors made in inference mode have no version counter, and a scale
+        # computed in that mode cannot be used in training.
         if torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or self.weight.is_inference():
             return self._compute_fold(dtype)
         versions, folded = tuple(buffer._version for buffer in buffers), self._folded

@@ -62,7 +62,7 @@ def sample_bitmaps(
     """Sample masks at points by bilinear interpolation; outside the image, masks are 0.
 
     ``rows`` is the index of the mask for each set of points, ``sizes`` the (height, width) of its image. The points are
-    in pixels. No mask is converted to floating point as a whole.
+    in pixels. To save memory, only the cells that are read are converted to floating point.
     """
     height, width = masks.shape[1:]
     cells = points - 0.5

@@ -20,7 +20,7 @@ def pool_regions(
     boxes: Float[Tensor, "n 4"],
     config: RoIAlignConfig,
 ) -> Float[Tensor, "n c s s"]:
-    """Pool the features of each box from the level of its size (:func:`region_levels`).
+    """Pool the features of each box from the level that suits its size (:func:`region_levels`).
 
     ``images`` has the index of the image of each box.
     """
@@ -28,7 +28,7 @@ def pool_regions(
     rois = torch.cat([images[:, None].to(boxes.dtype), boxes], dim=1)
     if allows_dynamic_shapes(boxes.device):
         return pool_as_sums(features, strides, rois, levels, config)
-    # Every level pools all boxes; boxes of other levels are shrunk to points, which cost almost nothing.
+    # Every level pools all boxes. Those of other levels are shrunk to points, at which adaptive sampling reads nothing.
     points = rois * (torch.arange(5, device=rois.device) == 0)
     pooled = []
     for index, (level, stride) in enumerate(zip(features, strides, strict=True)):

@@ -49,7 +49,7 @@ def pool_as_sums(
 
 
 class _AxisSamples(NamedTuple):
-    """Where regions are sampled along one axis. Positions are in cells of the region's level."""
+    """The sampling points of regions along one axis. Positions are in cells of the region's level."""
 
     start: Float[Tensor, " n"]
     bin_length: Float[Tensor, " n"]
@@ -62,7 +62,7 @@ class _AxisSamples(NamedTuple):
     def of(
         cls, start: Float[Tensor, " n"], end: Float[Tensor, " n"], cells: Int64[Tensor, " n"], config: RoIAlignConfig
     ) -> "_AxisSamples":
-        """Divide regions from ``start`` to ``end`` on levels with this number of cells."""
+        """Divide regions from ``start`` to ``end`` into bins; ``cells`` is the number of cells of each level."""
         length = end - start if config.aligned else (end - start).clamp(min=1)
         bin_length = length / config.size
         count = bin_length.ceil()
@@ -71,20 +71,24 @@ class _AxisSamples(NamedTuple):
         return cls(start, bin_length, count, (cells - 1).to(start.dtype))
 
     def of_regions(self, rows: Int64[Tensor, " m"]) -> "_AxisSamples":
-        """Select some of the regions."""
+        """Return the samples of the regions with these indices."""
         return _AxisSamples(self.start[rows], self.bin_length[rows], self.num_samples[rows], self.last_cell[rows])
 
     def window_sizes(self, size: int) -> Int64[Tensor, " n"]:
-        """Return the number of cells that the bin of each region reads that reads most; ``size`` is that of bins."""
+        """Return the number of cells along this axis that the widest-reaching of each region's ``size`` bins reads."""
         extremes = torch.stack([torch.zeros_like(self.num_samples), self.num_samples - 1], dim=1)
         first, last = self._clamp(self._positions(extremes, size)).floor().unbind(dim=2)
         sizes = 2 + (last - first).amax(dim=1).long().clamp(min=0)
-        return torch.where(sizes > 6, (sizes + 3) // 4 * 4, sizes)  # a few sizes for the few large windows
+        # Large windows are rare. Rounding them up to multiples of 4 keeps the number of different sizes small.
+        return torch.where(sizes > 6, (sizes + 3) // 4 * 4, sizes)
 
     def bins(
         self, size: int, window: int
     ) -> tuple[Int64[Tensor, "n {size} {window}"], Float[Tensor, "n {size} {window}"]]:
-        """Return ``window`` cells for each bin, and their weights, which are 0 for cells that the bin does not read."""
+        """Return ``window`` cells for each of the ``size`` bins of a region, and their weights in the bin.
+
+        The weights are 0 for cells that the bin does not read.
+        """
         count = self.num_samples[:, None, None]
         samples = torch.arange(max(1, int(count.max()))).to(count.dtype).expand(len(count), -1)
         positions = self._positions(samples, size)
@@ -96,7 +100,7 @@ class _AxisSamples(NamedTuple):
         return self._clamp(cells).long(), weights.sum(dim=2) / count.clamp(min=1)
 
     def _positions(self, samples: Float[Tensor, "n k"], size: int) -> Float[Tensor, "n {size} k"]:
-        """Return the positions of samples, which are numbered within their bin.
+        """Return the positions of the samples with these numbers in each of the ``size`` bins.
 
         The order of the operations is that of torchvision, so that positions are rounded in the same way.
         """
@@ -116,7 +120,7 @@ class _Windows(NamedTuple):
     starts: Int64[Tensor, " b"]
     """The index of the first cell of each bin."""
     order: Int64[Tensor, " n"]
-    """The region of each group of bins."""
+    """The region that each block of ``size * size`` bins belongs to."""
 
 
 def _windows_of_bins(
@@ -126,12 +130,13 @@ def _windows_of_bins(
     widths: Int64[Tensor, " n"],
     size: int,
 ) -> _Windows:
-    """Combine the windows along both axes.
+    """Combine the windows along both axes; ``size`` is the number of bins per side.
 
     ``first_cells`` is the index of the first cell of each region's level and image, ``widths`` the width of its level.
     """
     cells, weights, lengths, order = [], [], [], []
-    # Windows of the same size are computed together: those of elongated regions have many more cells than most.
+    # Regions with windows of the same size are computed together. One size for all would have to be that of the
+    # largest windows, those of long regions, which have many more cells than most.
     window_sizes = torch.stack([vertical.window_sizes(size), horizontal.window_sizes(size)])
     groups, group_of_region = window_sizes.unique(dim=1, return_inverse=True)
     for group, (rows, columns) in enumerate(groups.T.tolist()):

@@ -18,7 +18,7 @@ from .nms import NO_CANDIDATE, nms_mask
 
 
 class PaddedDetections(NamedTuple):
-    """A fixed number of detections per image, best first; rows where ``valid`` is False are padding and come last."""
+    """Detections, best first, padded to the same number per image: the last rows, where ``valid`` is False."""
 
     boxes: Float[Tensor, "b d 4"]
     labels: Int64[Tensor, "b d"]

@@ -13,7 +13,8 @@ from ..structures import Images, Instances, PolygonMasks, copy_all
 class PaddedTargets(NamedTuple):
     """The objects of each image, padded to the same number, which is at least one.
 
-    Masks take much memory, so they are not padded: those of all images are concatenated, and ``rows`` has their rows.
+    Masks take much memory, so their number is not padded: those of all images are concatenated, and ``rows`` has the
+    row of each object's mask.
     """
 
     boxes: Float[Tensor, "b m 4"]
@@ -27,12 +28,13 @@ class PaddedTargets(NamedTuple):
     rows: Int64[Tensor, "b m"]
     """The row of each object in ``masks`` and ``polygon_masks``; 0 for padding."""
     masks: Bool[Tensor, "n h w"] | None = None
-    """The masks in images of the padded size, at least one. They continue beyond the bottom and right border of their
-    image by one pixel, so that interpolation at the border is the same as without padding."""
+    """The masks of all images at their padded size; a single empty mask if there are no objects. Each mask continues
+    beyond the bottom and right border of its image by one pixel, so that interpolation at the border is the same as
+    without padding."""
     polygon_masks: PolygonMasks | None = None
     keypoints: Float[Tensor, "b m k 3"] | None = None
     instances: Sequence[Instances] = ()
-    """The objects of each image without padding, for fields that are not listed here."""
+    """The objects of each image without padding, which also have the fields that are not listed here."""
 
     def of_images(self, first: int, stop: int) -> "PaddedTargets":
         """Return the targets of a range of images."""
@@ -52,7 +54,7 @@ class PaddedTargets(NamedTuple):
 def pad_targets(targets: Sequence[Instances], images: Images, count: int = 1) -> PaddedTargets:
     """Pad the objects of each image to the largest number among the images, but at least to ``count``.
 
-    A field that some images lack becomes None.
+    An optional field that any image lacks becomes None.
     """
     boxes, labels = [target.boxes for target in targets], [target.labels for target in targets]
     lengths = [len(target) for target in targets]

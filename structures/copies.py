@@ -1,4 +1,4 @@
-"""Copies of many tensors in one operation, whatever their number."""
+"""Copying any number of tensors in one operation."""
 
 from collections.abc import Sequence
 

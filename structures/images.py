@@ -18,7 +18,7 @@ class Images:
     pixels: UInt8[Tensor, "b c h w"]
     sizes: Int64[Tensor, "b 2"]
     sizes_on_host: tuple[tuple[int, int], ...] | None = None
-    """A copy of ``sizes``, so that they need not be read from a GPU. None: it is unknown."""
+    """``sizes`` as Python numbers, so that they need not be read from a GPU; None if they are unknown."""
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4:
@@ -41,7 +41,7 @@ class Images:
         return self.pixels.shape[2], self.pixels.shape[3]
 
     def size_list(self) -> list[tuple[int, int]]:
-        """Return ``sizes`` as numbers; on a GPU this waits for the device if ``sizes_on_host`` is not known."""
+        """Return the (height, width) of each image; if ``sizes_on_host`` is None, this waits for a GPU."""
         if self.sizes_on_host is not None:
             return list(self.sizes_on_host)
         return [(height, width) for height, width in self.sizes.tolist()]

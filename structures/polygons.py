@@ -42,7 +42,7 @@ class PolygonMasks:
 
     @classmethod
     def join(cls, images: Sequence["PolygonMasks"]) -> "PolygonMasks":
-        """Concatenate the objects of several images; without any object, the result has one without edges."""
+        """Concatenate the objects of several images; if there are none, the result has one object without edges."""
         lengths, longest = [len(masks) for masks in images], max(masks.edges.shape[1] for masks in images)
         first = images[0]
         joined = cls(

@@ -119,7 +119,7 @@ def test_page_of_design_lists_every_folder():
 
 
 def test_pages_cited_in_files_exist():
-    """Oracle: the file system, for names such as ``docs/speed.md`` and ``CHANGELOG.md`` in code, tests and pages."""
+    """Oracle: the file system, for names such as ``docs/design.md`` and ``CHANGELOG.md`` in code, tests and pages."""
     missing = {}
     for path in SOURCES:
         names = set(re.findall(r"\bdocs/[\w-]+\.md\b|\b[A-Z]+\.md\b", path.read_text(encoding="utf-8")))

@@ -42,12 +42,12 @@ SWEEP = (
     Case((480, 640), 1, 100),
     Case((800, 1216), 1, 10),
 )
-"""The cases of a sweep without ``--full``: the extremes that cost least."""
+"""The cases of a sweep without ``--full``, which cover the extremes at little cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of the command line."""
+    """The options of the command line, see their help."""
 
     model: str
     size: tuple[int, int]
@@ -70,7 +70,7 @@ class Options:
 
 
 class Row(NamedTuple):
-    """The measurement of a case: medians of the seconds, and of the ratio of each round."""
+    """The measurement of a case: the median seconds, and the median of the rounds' ratios."""
 
     case: Case
     work: str
@@ -155,7 +155,7 @@ def measure(options: Options, device: "torch.device") -> Iterator[Row]:
         pixels = [torch.randint(0, 256, (3, *case.size), dtype=torch.uint8) for _ in range(case.batch)]
         pair = PAIRS[options.model](pixels, device, case.objects)
         if options.optimize is not None and optimized is None:
-            # With random weights many detections have equal scores, so that predictions may differ.
+            # Unchecked: with random weights many detections have nearly equal scores, so that predictions may differ.
             optimized = optimize_for_inference(pair.ours, options.optimize, check=False, say=click.echo)
         for work, functions in works_of(pair, optimized).items():
             if options.inference_only and work == "training step":
@@ -166,7 +166,7 @@ def measure(options: Options, device: "torch.device") -> Iterator[Row]:
 
 
 def works_of(pair: "Pair", optimized: "Model | None") -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
-    """Return what to measure, by its name: a function that runs our model, and one that runs torchvision's."""
+    """Return the functions to time by the name of their work: one that runs our model, and one torchvision's."""
     import torch
 
     def train(network: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> None:
@@ -195,7 +195,7 @@ def works_of(pair: "Pair", optimized: "Model | None") -> dict[str, tuple[Callabl
 def alternate(
     functions: Sequence[Callable[[], None]], rounds: int, device: "torch.device", clock: str = "wall"
 ) -> list[list[float]]:
-    """Time functions alternately; return the seconds of each round for each of them, after one warm-up round."""
+    """Time functions alternately after one warm-up round; return a list for each, with the seconds of each round."""
     import torch
 
     seconds: list[list[float]] = [[] for _ in functions]

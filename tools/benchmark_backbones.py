@@ -35,7 +35,7 @@ class Peers(NamedTuple):
     theirs: "dict[str, nn.Module]"
     """The network by library: ``torchvision``, ``timm`` or both."""
     optimized: "nn.Module | None"
-    """Our network with folded norms, channels-last and compiled, for inference."""
+    """Our network, optimized for inference; None unless requested."""
 
 
 @click.command(

@@ -70,8 +70,8 @@ def command(task: str, images: int, detections: int, classes: int, rounds: int) 
     memory of each, the median speed-up, and the largest difference between the twelve metrics. The data set is
     generated: 80 classes, objects as polygons, crowds as RLE, and detections with boxes or RLE masks.
 
-    The task semantic times the way from logits at an eighth of the image's size to the metrics, in one thread: ours
-    with the results rows in between, and that of torchvision's reference script.
+    The task semantic times, in one thread, the computation of the metrics from logits at an eighth of the image's size:
+    ours, which includes encoding and decoding the results rows, and that of torchvision's reference script.
     """
     if task == "semantic":
         from vertebra.tools.benchmark_semantic import compare_semantic
@@ -184,7 +184,7 @@ def _detections(
 ) -> list[dict[str, Any]]:
     """Return the detections of an image, best first: some near each object, the others at random.
 
-    They have either boxes or masks: pycocotools takes the area of the box even if masks are compared.
+    They have either boxes or masks, since pycocotools would use the area of the box even if masks are scored.
     """
     import numpy as np
 
@@ -204,12 +204,12 @@ def _detections(
 
 
 def _random_classes(rng: "np.random.Generator", count: int) -> "np.ndarray":
-    """Return category ids, of which low ones are more frequent."""
+    """Return random category ids; low ones are more frequent."""
     return (CLASSES * rng.random(count) ** 2).astype(int) + 1
 
 
 def _random_boxes(rng: "np.random.Generator", count: int, size: tuple[int, int]) -> "np.ndarray":
-    """Return boxes (x, y, width, height) inside an image, whose sides are distributed log-uniformly."""
+    """Return random boxes (x, y, width, height) inside an image, with log-uniformly distributed sides."""
     import numpy as np
 
     extent = np.array(size[::-1])
@@ -220,7 +220,7 @@ def _random_boxes(rng: "np.random.Generator", count: int, size: tuple[int, int])
 def _shapes(
     rng: "np.random.Generator", boxes: "np.ndarray", size: tuple[int, int]
 ) -> tuple[list[list[float]], list[list[float]]]:
-    """Return a rugged outline in each box, clipped to the image and with two decimals, and its box."""
+    """Return a jagged outline in each box, clipped to the image and rounded to two decimals, and the outline's box."""
     import numpy as np
 
     angles = np.linspace(0, 2 * np.pi, POINTS, endpoint=False)
@@ -234,7 +234,7 @@ def _shapes(
 
 
 def _run_lengths(outlines: list[list[float]], size: tuple[int, int], compressed: bool = True) -> list[dict[str, Any]]:
-    """Return the mask of each outline as RLE, whose counts are text if it is ``compressed`` and else a list."""
+    """Return the mask of each outline as RLE; its counts are text if ``compressed``, otherwise a list."""
     import numpy as np
 
     from vertebra.formats import decode_mask, encode_segmentation

@@ -149,7 +149,7 @@ def _objects(height: int, width: int, count: int, seed: int, masks: bool) -> Ins
 def deeplab_pair(pixels: list[Tensor], device: torch.device, objects: int = 0) -> Pair:
     """Return DeepLabv3 R50 at output stride 8 with the auxiliary head in both libraries, with the same weights.
 
-    It has no objects.
+    ``objects`` is not used: the targets are label maps.
     """
     height, width = pixels[0].shape[1:]
     theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True, num_classes=PIXEL_CLASSES)

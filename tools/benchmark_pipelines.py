@@ -118,7 +118,7 @@ def _albumentations(images: Path, annotations: Path, ids: list[int], policy: Pol
 
 
 def _mayaku(images: Path, annotations: Path, ids: list[int]) -> Pipeline:
-    """Return mayaku's mapper with a resize and a flip; its entries are copied by us, which is faster than by itself."""
+    """Return mayaku's mapper with a resize and a flip, given shallow copies, which are faster than its deep copies."""
     data, transforms = (importlib.import_module(f"mayaku.data{name}") for name in ("", ".transforms"))
     with contextlib.redirect_stdout(io.StringIO()):
         _, entries = data.load_coco_dataset("benchmark", annotations, images, keep_keypoints=False)

@@ -1,4 +1,4 @@
-"""Count of the operations of a training step that a GPU would have to launch."""
+"""The number of operations of a training step, each of which would be launched on a GPU."""
 
 import click
 
@@ -18,10 +18,10 @@ from vertebra.tools.options import integer_option
 @integer_option("--batch", 8, "Images per step.")
 @integer_option("--top", 20, "Operations to list.")
 def command(model: str, size: tuple[int, int], batch: int, top: int) -> None:
-    """Count the operations of a training step of a detector, forward and backward, that a GPU would have to launch.
+    """Count the operations that a training step of a detector, forward and backward, would launch on a GPU.
 
-    The step runs on tensors without values, so a model of any size takes seconds, and no GPU is needed. Views are not
-    counted.
+    The step runs on tensors without values, so it takes seconds for a model of any size, and needs no GPU. Views are
+    not counted.
     """
     from rich.console import Console
     from rich.table import Table

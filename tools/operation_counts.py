@@ -26,7 +26,7 @@ class Counts(NamedTuple):
 
 
 class _Recorder(TorchDispatchMode):
-    """Counts the operations in its block that are not views."""
+    """Counts the operations that run inside its ``with`` block, except views."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class _Recorder(TorchDispatchMode):
 def count_operations(detector: str, size: tuple[int, int], batch: int) -> Counts:
     """Count the operations of a step of a detector of ``DETECTORS`` on ``batch`` images of ``size`` (height, width).
 
-    The images have ``OBJECTS`` objects each. What only the first step computes is not counted. Reading a value from the
-    device, and shapes that depend on values, raise an error.
+    The images have ``OBJECTS`` objects each. The second step is counted, without what only the first one computes.
+    Reading a value from the device raises an error, as does a shape that depends on values.
     """
     counts = Counts(Counter(), Counter())
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("meta"):

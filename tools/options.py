@@ -74,8 +74,9 @@ optimize_option: Decorator = click.option(
     is_flag=False,
     flag_value="auto",
     show_default="the plain model",
-    help="Predict faster, after a minute of compilation: in fp32, in bf16, or in bf16 if the device has units for it "
-    "(auto, also without a value). Shows the differences from the plain model, and stops if they are large.",
+    help="Predict faster, after about a minute of compilation, in fp32 or bf16. auto, also used if no value is given, "
+    "is bf16 on a device with units for it, otherwise fp32. Shows the differences from the plain model, and stops if "
+    "they are large.",
 )
 
 import_option: Decorator = click.option(

@@ -76,7 +76,7 @@ class BitmapField(MaskField[Bitmaps], Coverable[Bitmaps]):
 
 
 def resize_bitmaps(masks: Bitmaps, size: tuple[int, int]) -> Bitmaps:
-    """Resize bitmaps to ``size`` (height, width) as :func:`resize_nearest`, each only within its box."""
+    """Resize bitmaps to ``size`` (height, width) like :func:`resize_nearest`, but only within the box of each."""
     rows, columns = (_nearest_indices(before, after) for before, after in zip(masks.shape[1:], size, strict=True))
     resized = np.zeros((len(masks), *size), np.uint8)
     for mask, target in zip(masks, resized, strict=True):

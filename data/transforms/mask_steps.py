@@ -1,7 +1,7 @@
-"""Albumentations' flip and crop with a faster treatment of the masks of many objects.
+"""Albumentations' flip and crop, faster for the masks of many objects.
 
-Albumentations transforms bitmaps one at a time and then copies all of them into one array. These steps write into the
-result directly. Everything else is albumentations' own.
+Albumentations transforms bitmaps one at a time and then copies all of them into one array; these steps write them into
+that array directly. Everything else is albumentations' own.
 """
 
 from typing import Any

@@ -10,9 +10,8 @@ from ..types import Record, Sample, Target, Truth
 def to_sample(record: Record) -> Sample:
     """Convert the image and the annotations of a record to tensors."""
     image = np.empty((3, *record.image.shape[:2]), np.uint8)
-    cv2.split(
-        np.ascontiguousarray(record.image), [image[0], image[1], image[2]]
-    )  # several times as fast as a transposed copy
+    # Several times as fast as a transposed copy.
+    cv2.split(np.ascontiguousarray(record.image), [image[0], image[1], image[2]])
     return Sample(torch.from_numpy(image), _target_of(record), record.image_id, record.full_size, record.file)
 
 

@@ -26,7 +26,7 @@ from ..tasks import Rows, Task, task_of_results
 from .step import seed_step
 
 MAX_WAITING = 2
-"""Number of batches whose predictions may wait to be converted to results rows; more would only take memory."""
+"""Maximum number of batches whose predictions wait to be converted to results rows; more would only take memory."""
 
 
 def evaluate(

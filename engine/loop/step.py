@@ -76,9 +76,9 @@ def train_step(
 
     These are the losses, their sum ``loss``, the gradient norm ``grad_norm`` before clipping and the learning rate
     ``lr``, averaged over micro-batches and ranks; at log steps also the means of the head's metrics. With ``fp16``,
-    overflowing gradients skip the update: ``skipped`` is then 1, otherwise 0. If the process received a signal,
-    ``signal_number`` is its number; ``signals`` is above 0 if any rank did, and is missing otherwise. Raises
-    :class:`NonFiniteError`, naming the images, before the weights change.
+    overflowing gradients skip the update: ``skipped`` is then 1, otherwise 0. ``signal_number`` is the number of the
+    signal that this process received, or 0; ``signals`` is returned, and above 0, only if any rank received one.
+    Raises :class:`NonFiniteError`, naming the images, before the weights change.
     """
     seed_step(config.recipe.seed, step, state.distributed.rank)
     state.model.set_progress((step - 1) / config.recipe.schedule.steps)
@@ -105,7 +105,7 @@ def train_step(
         if not all(math.isfinite(value) for value in numbers.values()):
             raise _non_finite_error(state.distributed, step, numbers, batches)
         clip_norm = config.recipe.clip_norm
-        # Most gradients need no clipping; the margin leaves the decision near the limit to torch's own formula.
+        # Most gradients need no clipping. Near the limit, the margin of 1 % leaves the decision to torch's function.
         if clip_norm is not None and numbers["grad_norm"] > 0.99 * clip_norm:
             nn.utils.clip_grads_with_norm_(state.model.parameters(), clip_norm, norm)
         state.scaler.step(state.optimizer)

@@ -126,8 +126,8 @@ class _Training:
                     self.log.step(step, numbers, images=config.recipe.batch_size, waited=waited)
                 after_step()
                 saved = step % config.run.checkpoint_every == 0 or self._is_evaluated(step)
-                # All ranks must stop after the same step. They exchange signals with the losses of the step, and those
-                # that came later in the next step, or now if a checkpoint is written.
+                # All ranks must stop after the same step, so they exchange signals together with the losses. A signal
+                # that arrives after that is exchanged with the next step's losses or, if a checkpoint is due, now.
                 stopped = run.distributed.all_reduce_max(stop.number) if saved or signaled else 0
                 if run.distributed.world_size == 1:
                     stopped = stop.number

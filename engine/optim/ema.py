@@ -30,7 +30,7 @@ class ModelEMA:
     def update(self, model: nn.Module, step: int) -> None:
         """Update the average with the weights after step ``step`` (counted from 1).
 
-        The tensors of the models are listed once, in the first update: they must not be replaced later.
+        The tensors of both models are listed in the first update, and must not be replaced by others later.
         """
         if self._tensors is None or self._tensors.model is not model:
             self._tensors = _PairedTensors.of(self.model, model)

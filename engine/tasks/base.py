@@ -36,7 +36,7 @@ class Task(ABC, Generic[Prediction]):
     def rows(self, prediction: Prediction, image_id: int | str) -> Rows:
         """Return the rows of a results file for one image's prediction: JSON objects, each with an ``image_id``.
 
-        Evaluations call it for one image after the other, in a thread of its own while the model predicts.
+        Evaluations call it for one image after another, in a separate thread, while the model predicts the next batch.
         """
 
     @abstractmethod

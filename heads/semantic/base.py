@@ -75,7 +75,7 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
     def loss(
         self, features: Features, images: Images, targets: Sequence[Int64[Tensor, "_ _"]]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Check and pad the targets, and return :meth:`padded_loss`."""
+        """Check and pad the targets, and return the losses from :meth:`padded_loss`."""
         check_targets(targets, images, self.num_classes)
         return self.padded_loss(features, images, pad_maps(targets, images.padded_size))
 
@@ -84,8 +84,8 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
     ) -> dict[str, Float[Tensor, ""]]:
         """Compute the losses from label maps that are checked and padded; compile this method rather than ``loss``.
 
-        They are ``loss_semantic`` and, with an auxiliary classifier, ``loss_auxiliary`` (times its weight). With a
-        refinement there is also ``loss_points``, the loss of its training points.
+        The result has ``loss_semantic`` and, with an auxiliary classifier, ``loss_auxiliary`` (times its weight). With
+        a refinement it also has ``loss_points``, the loss of its training points.
         """
         coarse = self(features, images).float()
         losses = {"loss_semantic": self._full_size_loss(coarse, target)}

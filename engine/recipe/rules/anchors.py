@@ -26,7 +26,7 @@ ENOUGH = 0.8
 """The fraction of the boxes that must be reached. On COCO photos, for which they were made, stock anchors reach 83 to
 86 % at 800 pixels; on BCCD 94 % at 240 and 100 % at 480, on VOC2012 90 to 97 % at 240 to 800."""
 ENOUGH_IF_SHORT = 0.4
-"""The fraction that must be reached by an R-CNN in fewer than ``FEW_STEPS`` steps."""
+"""The fraction that the anchors of an R-CNN must reach if it is trained for fewer than ``FEW_STEPS`` steps."""
 GAIN = 0.05
 """Other anchors must reach at least this fraction more."""
 MOST_BOXES = 2000
@@ -42,7 +42,7 @@ Ratios = tuple[float, ...]
 def choose_anchors(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
     """Choose anchors that reach more boxes if the configured ones reach too few of them.
 
-    In a short training of an R-CNN fewer suffice: an object that no anchor reaches is learned from its best anchor.
+    In a short training of an R-CNN fewer suffice; an object that no anchor reaches is learned from its best anchor.
     After 75 steps on cars of CamVid, AP50 was 22.9 with stock anchors, which reach 49 % of the boxes, 10.8 with those
     that this rule would choose, which reach 99 %, and 7.7 with their sizes alone. Longer trainings were not compared.
 

@@ -30,7 +30,7 @@ LAYER_DECAY = 0.8
 WARMUP = 0.1
 """The fraction of the steps that the warm-up takes at most."""
 FEW_STEPS = 1000
-"""Below this number of steps an R-CNN on a pretrained backbone has a higher rate; none longer than 156 was measured."""
+"""With fewer steps, an R-CNN on a pretrained backbone gets a higher rate; nothing beyond 156 steps was measured."""
 
 
 def choose_batch_size(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
@@ -54,11 +54,11 @@ def count_samples(images: int, pretrained: bool) -> float:
 
 
 def scale_learning_rate(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
-    """Scale the learning rate with the batch size: in proportion for SGD (1706.02677), by the root for AdamW.
+    """Scale the learning rate with the batch size: in proportion for SGD (1706.02677), by the square root for AdamW.
 
-    An R-CNN whose backbone alone is pretrained learns little in fewer than ``FEW_STEPS`` steps at the rate for a small
-    batch; its rate is scaled by the root for SGD too. After 100 steps of 4 images of BCCD, AP50 was 77.1 at 0.01, and
-    54.8 at 0.005, which is in proportion; between 0.01 and 0.02 there was no difference after 156 steps.
+    If only its backbone is pretrained, an R-CNN with small batches learns little in fewer than ``FEW_STEPS`` steps at
+    the proportional rate, so its rate is scaled by the square root for SGD too. After 100 steps of 4 images of BCCD,
+    AP50 was 77.1 at 0.01 and 54.8 at 0.005, the proportional rate; after 156 steps 0.01 and 0.02 did not differ.
     """
     optimizer, batch = config.recipe.optimizer, config.recipe.batch_size
     if optimizer.lr_batch_size is None:
@@ -73,7 +73,7 @@ def scale_learning_rate(facts: DataFacts, config: ExperimentConfig) -> Iterable[
 
 
 def _needs_higher_rate(config: ExperimentConfig) -> bool:
-    """Return whether a training is a short one, with small batches, of an R-CNN on a pretrained backbone."""
+    """Return whether an R-CNN of which only the backbone is pretrained is trained shortly and with small batches."""
     model, recipe = config.model, config.recipe
     from_backbone = model.weights is not None and model.start_from is None and isinstance(model.head, RCNNConfig)
     small = recipe.optimizer.lr_batch_size is not None and recipe.batch_size < recipe.optimizer.lr_batch_size
