@@ -111,9 +111,7 @@ def test_predictions_that_differ_are_an_error(run, monkeypatch):
     monkeypatch.setattr(sys.modules["vertebra.inference.optimize"], "compile_frozen", damage)
     monkeypatch.setattr(sys.modules["vertebra.inference.optimize"], "missing_compiler", lambda device: "left out")
     model = load_model(run, "cpu")
-    with pytest.raises(
-        UsageError, match=r"plain model does: features: .* \(at most 0.001\).*: use the plain model, or"
-    ):
+    with pytest.raises(UsageError, match=r"plain model's: features: .* \(at most 0.001\).*: use the plain model, or"):
         optimize_for_inference(model, "fp32", say=lambda line: None)
     with pytest.raises(UsageError, match=r"features: .* \(at most 0.1\).*: use precision='fp32' \(--optimize fp32\)"):
         optimize_for_inference(model, "bf16", say=lambda line: None)
