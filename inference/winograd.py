@@ -144,6 +144,20 @@ def _combine(factors: Sequence[int], cells: Sequence[Tensor]) -> Tensor:
 
 
 @functools.cache
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function compiled for bands of any size."""
-    return torch.compile(function, dynamic=True)
+def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a function compiled for bands of any size; it is called as it is if it turns out not to compile."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    compiled: Callable[..., Tensor] | None = torch.compile(function, dynamic=True)
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Tensor:
+        nonlocal compiled
+        if compiled is not None:
+            try:
+                return compiled(*arguments)
+            except TorchDynamoException:
+                compiled = None
+        return function(*arguments)
+
+    return call
