@@ -27,7 +27,7 @@ from vertebra.heads import (
     required_keypoints,
     required_mask_format,
 )
-from vertebra.models import Model, from_torchvision_segmenter
+from vertebra.models import Model, from_torchvision_detector, from_torchvision_segmenter
 from vertebra.necks import FPN, FPNConfig, Passthrough
 from vertebra.ops import paste_masks, total_loss
 from vertebra.structures import COCO_KEYPOINTS, VISIBLE, Images, Instances
@@ -51,8 +51,9 @@ class Pair(NamedTuple):
 def detector_pair(pixels: list[Tensor], device: torch.device, objects: int, name: str) -> Pair:
     """Return a detector with a ResNet-50-FPN in both libraries, with frozen norms and three trainable stages.
 
-    Our detector has the default conventions of Vertebra or, if it is a one-stage detector, those of torchvision. With
-    masks, inference includes pasting them at the image size.
+    Our detector has the default conventions of Vertebra or, if it is a one-stage detector, those of torchvision. Both
+    have the same random weights, so that they have about the same proposals and detections. With masks, inference
+    includes pasting them at the image size.
     """
     neck_config, head_config, build_theirs = DETECTORS[name]
     height, width = pixels[0].shape[1:]
@@ -61,6 +62,7 @@ def detector_pair(pixels: list[Tensor], device: torch.device, objects: int, name
     ours = Model(backbone, neck, HEADS.build(head_config, neck.feature_info, CLASSES)).to(device)
     theirs = build_theirs({"min_size": min(height, width), "max_size": max(height, width)}).to(device)
     theirs.get_submodule("backbone.body").load_state_dict(backbone.state_dict())
+    ours.load_state_dict(_shared_weights(theirs, isinstance(head_config, RCNNConfig)))
     images = Images.from_list(pixels).to(device)
     masks = required_mask_format(head_config) is not None
     targets = [_objects(height, width, objects, seed, masks).to(device) for seed in range(len(pixels))]
@@ -85,6 +87,15 @@ def detector_pair(pixels: list[Tensor], device: torch.device, objects: int, name
     return Pair(
         ours, theirs, images, lambda: total_loss(ours(images, targets)), their_loss, predict, lambda: theirs(inputs)
     )
+
+
+def _shared_weights(theirs: nn.Module, is_rcnn: bool) -> dict[str, Tensor]:
+    """Return the weights of torchvision's detector for ours, whose background is the last class and has no boxes."""
+    weights = from_torchvision_detector(theirs.state_dict())
+    for part in ("weight", "bias") if is_rcnn else ():
+        weights[f"head.box.class_logits.{part}"] = weights[f"head.box.class_logits.{part}"].roll(-1, dims=0)
+        weights[f"head.box.box_offsets.{part}"] = weights[f"head.box.box_offsets.{part}"][4:]
+    return weights
 
 
 def their_backbone(**options: Any) -> BackboneWithFPN:
