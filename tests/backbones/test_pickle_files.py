@@ -42,7 +42,7 @@ def test_values_are_those_that_python_reads(protocol, tmp_path):
 
 
 def test_pickle_of_python_2_is_read(tmp_path):
-    """By hand: a pickle as Python 2 writes it, with the bytes of an array as a text (BINSTRING)."""
+    """By hand: a pickle in the form of Python 2 is read: the bytes of its array are a string (opcode BINSTRING)."""
     file = tmp_path / "python2.pkl"
     data = np.array([1.5, -2.0], "<f4").tobytes()
     file.write_bytes(
@@ -127,7 +127,7 @@ OTHER_ARRAYS = {
 
 @pytest.mark.parametrize("array", OTHER_ARRAYS.values(), ids=OTHER_ARRAYS)
 def test_arrays_of_other_things_than_numbers_are_refused(array, tmp_path):
-    """By hand: arrays of texts, dates or structures are refused, and the message names their type."""
+    """By hand: arrays of strings, dates or records are refused, and the message names their type."""
     file = tmp_path / "array.pkl"
     file.write_bytes(pickle.dumps(array))
     with pytest.raises(PickleError, match=r"an array of type '\w+': only arrays of numbers are read"):

@@ -38,7 +38,7 @@ def find(path: Path, val: Path | None = None, **options):
     ],
 )
 def test_image_folder_is_found(file, folder, tmp_path):
-    """By hand: the usual places of the images of a COCO file."""
+    """By hand: images are found in the usual folders beside a COCO file."""
     write_tiny(tmp_path / "made")
     (tmp_path / "data" / file).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(tmp_path / "made" / "annotations.json", tmp_path / "data" / file)

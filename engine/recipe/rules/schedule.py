@@ -30,7 +30,8 @@ LAYER_DECAY = 0.8
 WARMUP = 0.1
 """The fraction of the steps that the warm-up takes at most."""
 FEW_STEPS = 1000
-"""With fewer steps, an R-CNN on a pretrained backbone gets a higher rate; nothing beyond 156 steps was measured."""
+"""Number of steps below which an R-CNN on a pretrained backbone gets a higher learning rate. Only trainings of 100 and
+156 steps were measured (docs/learning.md)."""
 
 
 def choose_batch_size(facts: DataFacts, config: ExperimentConfig) -> Iterable[Choice]:
