@@ -16,7 +16,7 @@ from ..structures import DataError
 from .cache import Contents, open_cached
 from .report import DataReport
 
-VERSION = 1
+VERSION = 2
 """Cache version: increase it when checks of the same files would give other results, so that old entries are not
 reused."""
 MIN_CACHED_FILES = 20_000

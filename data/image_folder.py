@@ -70,7 +70,7 @@ class ImageFolder(Dataset):
             return check_image(path, None, names[index])
 
         usable = check_files_once(config.root, names, check, report)
-        report.require_images(int(usable.sum()), "check the path and the classes")
+        report.require_usable(int(usable.sum()), "check the path and the classes")
         names = list(itertools.compress(names, usable.tolist()))
         self.image_ids = names
         # Arrays and not lists, since worker processes can share their memory.

@@ -8,18 +8,24 @@ from typing import Any, Literal, get_args
 from ..formats import write_json
 from ..structures import DataError
 
-Policy = Literal["error", "skip"]
-"""The policy for an image or annotation that cannot be used: raise DataError, or leave it out and count it."""
+Policy = Literal["error", "skip", "skip-any"]
+"""The policy for images and annotations that cannot be used. ``error``: raise DataError. ``skip``: leave them out and
+count them, unless they are most of the images or annotations, which is an error. ``skip-any``: leave out any number."""
 Kind = Literal["images", "annotations"]
 
 SHOWN_IDS = 100
 """Maximum number of ids that a report lists per case."""
+MOST = 0.5
+"""If more than this fraction of the images or annotations is unusable, the policy "skip" does not leave them out."""
 
 
 def require_policy(policy: str) -> None:
     """Raise ValueError if ``policy`` is not a :data:`Policy`."""
     if policy not in get_args(Policy):
-        raise ValueError(f"the policy for bad data must be 'error' (stop) or 'skip' (leave it out), got {policy!r}")
+        raise ValueError(
+            "the policy for bad data must be 'error' (stop), 'skip' (leave it out, unless most data are bad) or "
+            f"'skip-any' (leave out any number), got {policy!r}"
+        )
 
 
 @dataclass(slots=True)
@@ -28,6 +34,8 @@ class Case:
 
     count: int = 0
     ids: list[int | str] = field(default_factory=list)
+    error: DataError | None = None
+    """The first error, if the items of the case are unusable; None if they are left out for another reason."""
 
     def add(self, item_id: int | str) -> None:
         self.count += 1
@@ -60,11 +68,11 @@ class DataReport:
         """The indices of the unusable entries of ``annotations`` in a COCO file."""
 
     def reject(self, kind: Kind, error: DataError) -> None:
-        """Raise the error about an unusable image or annotation; under the policy "skip", count it as skipped."""
-        if self.policy == "error":
-            raise error
+        """Count an unusable image or annotation as skipped; :meth:`require_usable` raises its error if it must."""
         item_id = error.image_id if kind == "images" else error.annotation_id
         self.skip(kind, error.case, "" if item_id is None else item_id)
+        case = self.skipped[kind][error.case]
+        case.error = case.error or error
 
     def skip(self, kind: Kind, case: str, item_id: int | str) -> None:
         """Count an image or annotation that is left out under either policy, such as an object of another class."""
@@ -82,11 +90,38 @@ class DataReport:
         """Return the number of images or annotations that were left out."""
         return sum(case.count for case in self.skipped[kind].values())
 
-    def require_images(self, count: int, fix: str) -> None:
-        """Raise DataError if ``count``, the number of usable images, is 0."""
-        if not count:
+    def require_usable(self, images: int, fix: str) -> None:
+        """Raise DataError if the data must not be used: to be called at the end of opening a data set.
+
+        Under the policy "error" any rejected image or annotation is an error, and under "skip" a majority of either.
+        ``images`` is the number of usable images; 0 is an error under any policy, with ``fix`` as what to do about it.
+        """
+        unusable = {kind: [case for case in cases.values() if case.error] for kind, cases in self.skipped.items()}
+        rejected = {kind: sum(case.count for case in cases) / max(self.read[kind], 1) for kind, cases in unusable.items()}
+        worst = max(rejected, key=lambda kind: rejected[kind])
+        if not images and (self.policy != "error" or not rejected[worst]):
             what = f"no image is left to use: {self.summary()}"
             raise DataError(what, fix, case="empty-dataset", file=self.source)
+        if rejected[worst] > {"error": 0, "skip": MOST, "skip-any": 1}[self.policy]:
+            raise self._widespread_error(worst, unusable[worst])
+
+    def _widespread_error(self, kind: Kind, cases: Sequence[Case]) -> DataError:
+        """Return the first error of the most frequent case, with its number, and the policy that would leave it out.
+
+        The policy "skip" is not suggested for a fault of most images or annotations.
+        """
+        case = max(cases, key=lambda case: case.count)
+        error, read = case.error, self.read[kind]
+        assert error is not None, "the cases are of unusable items"
+        what = error.what if case.count == 1 else f"{error.what} ({case.count} of {read} {kind} have this fault)"
+        fix = error.fix or "correct it"
+        if case.count <= MOST * read:
+            fix = f"{fix}, or pass --bad-data=skip"
+        elif self.policy == "skip":
+            fix = f"{fix}, or pass --bad-data=skip-any to use the others"
+        return DataError(
+            what, fix, case=error.case, file=error.file, image_id=error.image_id, annotation_id=error.annotation_id
+        )
 
     def summary(self) -> str:
         """Return one line with the numbers of used items, skipped items by case and noted items, and the warnings."""
@@ -121,6 +156,10 @@ class DataReport:
         return {
             "read": self.read,
             "skipped": {kind: _cases(cases) for kind, cases in self.skipped.items()},
+            "errors": {
+                kind: {name: _fields(case.error) for name, case in cases.items() if case.error is not None}
+                for kind, cases in self.skipped.items()
+            },
             "noted": _cases(self.noted),
             "warnings": self.warnings,
             "rejected_rows": sorted(self.rejected_rows),
@@ -131,6 +170,9 @@ class DataReport:
         for kind in self.read:
             self.read[kind] += state["read"][kind]
             _add_cases(self.skipped[kind], state["skipped"][kind])
+            for name, fields in state["errors"][kind].items():
+                case = self.skipped[kind][name]
+                case.error = case.error or DataError(**fields)
         _add_cases(self.noted, state["noted"])
         self.warnings += state["warnings"]
         self.rejected_rows.update(state["rejected_rows"])
@@ -142,6 +184,12 @@ class DataReport:
 
 def _cases(cases: Mapping[str, Case]) -> dict[str, Any]:
     return {name: {"count": case.count, "ids": case.ids} for name, case in cases.items()}
+
+
+def _fields(error: DataError) -> dict[str, Any]:
+    """Return the arguments from which an error is built again, as values of JSON types."""
+    names = ("what", "fix", "case", "file", "image_id", "annotation_id")
+    return {name: getattr(error, name) for name in names}
 
 
 def _add_cases(cases: dict[str, Case], added: Mapping[str, Any]) -> None:

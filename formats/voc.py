@@ -55,9 +55,8 @@ def read_voc_annotation(path: Path, image_id: str, class_names: Sequence[str]) -
         try:
             objects.append(_read_object(element, object_id, class_names))
         except DataError as error:
-            fix = f"{error.fix or 'correct it'}, or pass --bad-data=skip"
             objects.append(
-                DataError(error.what, fix, case=error.case, file=path, image_id=image_id, annotation_id=object_id)
+                DataError(error.what, error.fix, case=error.case, file=path, image_id=image_id, annotation_id=object_id)
             )
     return VocAnnotation(_read_size(root), objects)
 

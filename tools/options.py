@@ -89,9 +89,9 @@ import_option: Decorator = click.option(
 
 bad_data_option: Decorator = click.option(
     "--bad-data",
-    type=click.Choice(("error", "skip")),
+    type=click.Choice(("error", "skip", "skip-any")),
     show_default="as in the config",
-    help="What to do with invalid images and annotations: stop at the first, or skip and count them.",
+    help="What to do with invalid images and annotations: stop, skip and count them unless they are most, or skip any number.",
 )
 
 

@@ -281,7 +281,7 @@ class AnnotationReader:
     def _error(self, row: int, problem: Problem) -> DataError:
         fix = NO_MASK_FIX if problem.case == "no-mask" else "correct it"
         return DataError(
-            problem.what, f"{fix}, or pass --bad-data=skip", case=problem.case, file=self._path,
+            problem.what, fix, case=problem.case, file=self._path,
             image_id=as_id(self._entry(row).get("image_id")), annotation_id=self._id(row),
         )  # fmt: skip
 

@@ -22,7 +22,7 @@ from ..report import DataReport
 from .annotations import CocoAnnotations, read_annotations
 from .keypoints import CocoKeypointsConfig
 
-VERSION = 3
+VERSION = 4
 """Cache version: increase it when the same files would give different contents, so that old entries are not reused."""
 MIN_CACHED_BYTES = 2**20
 """The results are cached for annotation files of at least this size; smaller ones are read as fast as the cache."""
@@ -137,7 +137,7 @@ def _build(config: CocoConfig, boxes: bool, report: DataReport, digest: str) -> 
             report.skip("images", case, annotations.image_ids[index].item())
         usable &= ~images
     used = np.flatnonzero(usable)
-    report.require_images(len(used), "check the paths and classes")
+    report.require_usable(len(used), "check the paths and classes")
     arrays = annotations.arrays() | {"used": used, "file_sizes": listing.sizes, "file_times": listing.times}
     skeleton = None if annotations.skeleton is None else asdict(annotations.skeleton)
     names = {"class_names": annotations.class_names, "category_ids": annotations.category_ids, "skeleton": skeleton}

@@ -25,7 +25,7 @@ from .categories import Categories, read_categories
 from .images import UNKNOWN, ImageTable, read_images
 from .opening import MIN_CACHED_BYTES, join_inside
 
-VERSION = 1
+VERSION = 2
 """Cache version: increase it when the same files would give different contents, so that old entries are not reused."""
 DECODED_AT_START = 32
 """Number of PNG files, evenly spaced over all, whose pixels are checked before training. The pixels of the others are
@@ -134,7 +134,7 @@ def _build(config: CocoPanopticConfig, report: DataReport, digest: str) -> Conte
     for name, listing in listings.items():
         arrays |= {f"{name}_bytes": listing.sizes, f"{name}_times": listing.times}
     arrays["used"] = np.flatnonzero(_check_files(config, arrays, listings, report))
-    report.require_images(len(arrays["used"]), "check the paths")
+    report.require_usable(len(arrays["used"]), "check the paths")
     facts = {"things": (things.names, things.ids), "stuff": (stuff.names, stuff.ids), "report": report.state()}
     return Contents(arrays, facts)
 
@@ -175,9 +175,8 @@ def _read_entries(
         entry = value if isinstance(value, dict) else {}
         unknown = id_problem("image", entry.get("image_id"), image_ids)
         if unknown is not None:
-            error = _error(path, unknown.case, unknown.what, as_id(entry.get("image_id")))
             if report.policy == "error":
-                raise error
+                raise _error(path, unknown.case, unknown.what, as_id(entry.get("image_id")))
             report.note(unknown.case, str(entry.get("image_id")))
             continue
         index = images.index_of[entry["image_id"]]
@@ -199,8 +198,7 @@ def _read_entries(
 def _error(
     path: Path, case: str, what: str, image_id: int | str | None, segment_id: int | str | None = None
 ) -> DataError:
-    fix = "correct it, or pass --bad-data=skip"
-    return DataError(what, fix, case=case, file=path, image_id=image_id, annotation_id=segment_id)
+    return DataError(what, "correct it", case=case, file=path, image_id=image_id, annotation_id=segment_id)
 
 
 def _as_arrays(entries: dict[int, dict[str, Any]], images: ImageTable, ids: Sequence[int]) -> dict[str, ndarray]:

@@ -88,7 +88,7 @@ class CocoSemantic(Dataset):
         background_id = 0 if 0 not in coco.category_ids else max(coco.category_ids) + 1
         self.category_ids = (background_id, *coco.category_ids)
         self._indices = self._choose_images(config.min_pixels)
-        self.report.require_images(len(self._indices), "lower min_pixels")
+        self.report.require_usable(len(self._indices), "lower min_pixels")
         self.image_ids = [coco.image_ids[index] for index in self._indices.tolist()]
 
     def _choose_images(self, min_pixels: int) -> Int64[ndarray, " n"]:

@@ -58,7 +58,7 @@ class VocDetection(VocImages):
         usable = check_files([image.image_id for image in images], files.check, report)
         report.read["images"] = len(images)
         indices = np.flatnonzero(usable).tolist()
-        report.require_images(len(indices), "check the path and the lists")
+        report.require_usable(len(indices), "check the path and the lists")
         files.skip_objects_of(np.flatnonzero(~usable).tolist(), report)
         self._store_images([images[index].image_id for index in indices], [files.paths[index] for index in indices])
         self._sizes = np.array([files.sizes[index] for index in indices], np.int64)
@@ -66,6 +66,7 @@ class VocDetection(VocImages):
             {images[index].image_id: files.annotations[index] for index in indices}, self._sizes, self.class_names,
             report=report, min_box=config.min_box,
         )  # fmt: skip
+        report.require_usable(len(indices), "check the path and the lists")
 
     @property
     def sizes(self) -> Int64[ndarray, "n 2"]:

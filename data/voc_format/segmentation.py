@@ -75,7 +75,7 @@ class VocSegmentation(VocImages):
 
         usable = check_files([image.image_id for image in images], check, report)
         indices = np.flatnonzero(usable).tolist()
-        report.require_images(len(indices), "check the path and the lists")
+        report.require_usable(len(indices), "check the path and the lists")
         self._store_images([images[index].image_id for index in indices], [paths[index] for index in indices])
         self._sizes = np.array([sizes[index] for index in indices], np.int64)
         self._masks = np.array([os.fsencode(masks[index]) for index in indices])
