@@ -21,6 +21,7 @@ from .hash_split import HashSplitConfig
 from .image_files import require_enough_pixels
 from .image_folder import ImageFolder, ImageFolderConfig
 from .joint import JointConfig, JointDataset
+from .learnable import require_objects, warn_without_objects
 from .loader import LoaderConfig, eval_loader, train_loader
 from .mixing import (
     MIXES,
@@ -134,8 +135,10 @@ __all__ = [
     "pad_polygon_masks",
     "pair_from_paths",
     "require_enough_pixels",
+    "require_objects",
     "require_same_classes",
     "resize_annotations",
     "train_loader",
+    "warn_without_objects",
     "worker_errors",
 ]

@@ -96,13 +96,17 @@ class DataReport:
         Under the policy "error" any rejected image or annotation is an error, and under "skip" a majority of either.
         ``images`` is the number of usable images; 0 is an error under any policy, with ``fix`` as what to do about it.
         """
-        unusable = {kind: [case for case in cases.values() if case.error] for kind, cases in self.skipped.items()}
-        rejected = {kind: sum(case.count for case in cases) / max(self.read[kind], 1) for kind, cases in unusable.items()}
-        worst = max(rejected, key=lambda kind: rejected[kind])
-        if not images and (self.policy != "error" or not rejected[worst]):
+        unusable: dict[Kind, list[Case]] = {
+            kind: [case for case in cases.values() if case.error] for kind, cases in self.skipped.items()
+        }
+        fractions: dict[Kind, float] = {
+            kind: sum(case.count for case in cases) / max(self.read[kind], 1) for kind, cases in unusable.items()
+        }
+        worst = max(fractions, key=fractions.__getitem__)
+        if not images and (self.policy != "error" or not fractions[worst]):
             what = f"no image is left to use: {self.summary()}"
             raise DataError(what, fix, case="empty-dataset", file=self.source)
-        if rejected[worst] > {"error": 0, "skip": MOST, "skip-any": 1}[self.policy]:
+        if fractions[worst] > {"error": 0, "skip": MOST, "skip-any": 1}[self.policy]:
             raise self._widespread_error(worst, unusable[worst])
 
     def _widespread_error(self, kind: Kind, cases: Sequence[Case]) -> DataError:

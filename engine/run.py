@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..backbones import WeightsOrigin, load_backbone_weights, weights_origin
-from ..data import Dataset, build_dataset, require_same_classes
+from ..data import Dataset, build_dataset, require_objects, require_same_classes, warn_without_objects
 from ..formats import write_json
 from ..inference import Checkpoint, TrainedModel, checkpoint_paths, open_checkpoint, open_model
 from ..models import Model, ModelConfig, build_model, resolve_input, transfer_weights
@@ -198,8 +198,10 @@ def _require_even_shards(config: ExperimentConfig, world_size: int) -> None:
 
 def _open_data(config: ExperimentConfig, folder: Path | None, say: Say) -> tuple[Dataset, Dataset]:
     """Open and check the training and the validation data; write a report of each into ``folder`` if there is one."""
-    train_set = _open_split(config.train, "train", folder and folder / "data_report.json", say)
-    val_set = _open_split(config.val, "val", folder and folder / "data_report_val.json", say)
+    train_set = _open_split(config.train, require_objects, folder and folder / "data_report.json")
+    val_set = _open_split(config.val, warn_without_objects, folder and folder / "data_report_val.json")
+    for name, dataset in (("train", train_set), ("val", val_set)):
+        say(f"{name}: {dataset.report.summary()}")
     for dataset in (train_set, val_set):
         require_targets(config.model.head, dataset)
     require_keypoint_sigmas(config.evaluation, val_set)
@@ -212,11 +214,14 @@ def _open_data(config: ExperimentConfig, folder: Path | None, say: Say) -> tuple
     return train_set, val_set
 
 
-def _open_split(split: SplitConfig, name: str, report: Path | None, say: Say) -> Dataset:
+def _open_split(split: SplitConfig, check: Callable[[Dataset], None], report: Path | None) -> Dataset:
+    """Open and check a data set, and write its report, also if the check fails."""
     dataset = build_dataset(split.dataset, split.bad_data)
-    if report is not None:
-        dataset.report.write(report)
-    say(f"{name}: {dataset.report.summary()}")
+    try:
+        check(dataset)
+    finally:
+        if report is not None:
+            dataset.report.write(report)
     return dataset
 
 

@@ -87,18 +87,25 @@ class RunFolder:
         return json.loads(self.scores.read_text(encoding="utf-8"))["step"] if self.scores.exists() else 0
 
     def best_step(self, higher_is_better: bool = True) -> int:
-        """Return the step with the best main score, the earliest in a tie; 0 if there are no scores."""
-        merits = {step: merit for step, merit in self._merits("score", higher_is_better).items() if merit > -math.inf}
-        return max(merits, key=merits.__getitem__, default=0)
+        """Return the step with the best main score, the earliest in a tie; 0 if there are no evaluations.
+
+        If no evaluation has a score, because nothing can be scored, this is the last evaluated step.
+        """
+        merits = self._merits("score", higher_is_better)
+        if all(merit == -math.inf for merit in merits.values()):
+            return max(merits, default=0)
+        return max(merits, key=merits.__getitem__)
 
     def evaluations_since_best(self, measure: Literal["score", "loss"], higher_is_better: bool = True) -> int:
         """Return how many evaluations followed the best one, by the main score or by the lowest validation loss.
 
-        The earliest wins a tie, and a missing value counts as the worst. Only ``metrics.jsonl`` is read, so that a
-        resumed run stops at the same step as an uninterrupted one.
+        The earliest wins a tie, and a missing value counts as the worst; 0 if all are missing. Only ``metrics.jsonl``
+        is read, so that a resumed run stops at the same step as an uninterrupted one.
         """
         merits = self._merits(measure, higher_is_better and measure == "score")
-        best = max(merits, key=merits.__getitem__, default=0)
+        if all(merit == -math.inf for merit in merits.values()):
+            return 0
+        best = max(merits, key=merits.__getitem__)
         return sum(step > best for step in merits)
 
     def _merits(self, measure: Literal["score", "loss"], higher_is_better: bool) -> dict[int, float]:

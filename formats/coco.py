@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from ..structures import DataError
+from .coco_corrections import correct_entry
 from .json_files import json_text, parse_json, parse_json_slowly, read_file, read_json, require_object
 
 SECTIONS = ("images", "annotations", "categories")
@@ -140,7 +141,7 @@ def read_row(row: Row, path: str | os.PathLike[str]) -> Any:
 
 
 def read_ground_truth(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a COCO annotation file as ground truth for the evaluation of results.
+    """Read a COCO annotation file as ground truth for the evaluation of results, corrected by :func:`correct_entry`.
 
     Raises DataError if it cannot be read, an image has no id, or a category has no id or name.
     """
@@ -155,6 +156,7 @@ def read_ground_truth(path: str | os.PathLike[str]) -> dict[str, Any]:
         for row, entry in enumerate(ground_truth[section]):
             if not isinstance(entry, dict):
                 raise _bad_entry(f"entry {row} of {section} is not an object but {type(entry).__name__}", path)
+            correct_entry(entry)
             for field, types in fields.items():
                 if type(entry.get(field)) not in types:
                     raise _bad_entry(f"entry {row} of {section} has the {field} {entry.get(field)!r:.80}", path)

@@ -91,7 +91,8 @@ bad_data_option: Decorator = click.option(
     "--bad-data",
     type=click.Choice(("error", "skip", "skip-any")),
     show_default="as in the config",
-    help="What to do with invalid images and annotations: stop, skip and count them unless they are most, or skip any number.",
+    help="What to do with invalid images and annotations: stop, skip and count them (an error if most are invalid), or "
+    "skip any number.",
 )
 
 

@@ -1,7 +1,7 @@
 """A COCO annotation file as flat arrays, checked so that native code never sees an invalid number."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -119,15 +119,17 @@ def read_annotations(
     masks: MaskFormat | None = None,
     keypoints: CocoKeypointsConfig | None = None,
     subset: int | None = None,
+    read_size: Callable[[str, int | str], tuple[int, int]],
 ) -> CocoAnnotations:
     """Check the contents of a COCO file and convert them to arrays; the report raises or counts unusable entries.
 
     ``class_names`` selects and orders the classes; None takes all. ``min_box`` is the minimum side of a box in pixels;
     None ignores the boxes. ``masks`` is the form in which masks are read, and ``keypoints`` says how keypoints are
     read; None reads none. ``subset`` is the number of images to take from the beginning of the file; None takes all.
+    ``read_size`` returns the (height, width) of an image file, for entries without a size.
     """
     categories = read_categories(file.categories, class_names, path, keypoints)
-    images = read_images(file.images, report, path, subset)
+    images = read_images(file.images, report, path, subset, read_size)
     report.read["images"] += len(images) + report.skipped_count("images")
     reader = AnnotationReader(file.annotations, path, images, categories, min_box, masks)
     objects, mask_table, polygon_table = reader.read(report)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...formats.checks import as_id, is_text
+from ...formats.coco_corrections import correct_entry
 from ...structures import DataError, Skeleton, UsageError, suggest
 from .keypoints import CocoKeypointsConfig, read_skeleton
 
@@ -44,6 +45,8 @@ def read_categories(
         raise problem("no-categories", "the list of categories is empty")
     names: dict[int, str] = {}
     for category in categories:
+        if isinstance(category, dict):
+            correct_entry(category)
         category_id, name = (category.get("id"), category.get("name")) if isinstance(category, dict) else (None, None)
         category_id = as_id(category_id)
         if not isinstance(category_id, int) or not is_text(name):

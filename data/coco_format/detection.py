@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
+from ...formats.coco_corrections import correct_document
 from ...formats.json_files import parse_json, read_file
 from ...structures import DataError
 from ..dataset import DATASETS, Dataset, is_on_images, select_image_labels
@@ -87,9 +88,10 @@ class CocoDataset(Dataset):
     def ground_truth(self) -> dict[str, Any]:
         """Return the file's entries for the images and classes of the data set, as a dict in COCO's format.
 
-        Missing ids and ``iscrowd`` are filled in. A missing area stays missing, since it depends on whether boxes or
-        masks are evaluated. Objects below ``min_box`` are included, since evaluators have their own rules for small
-        objects. Raises DataError if the file has changed since it was opened.
+        Entries are corrected by :func:`correct_entry`; missing sizes, ids and ``iscrowd`` are filled in, and ids that
+        two annotations have are replaced. A missing area stays missing, since it depends on whether boxes or masks are
+        evaluated. Objects below ``min_box`` are included, since evaluators have their own rules for small objects.
+        Raises DataError if the file has changed since it was opened.
         """
         content = read_file(self.config.annotations)
         if hashlib.sha256(content).hexdigest() != self._digest:
@@ -98,11 +100,18 @@ class CocoDataset(Dataset):
                 case="changed-file", file=self.config.annotations,
             )  # fmt: skip
         data, annotations = parse_json(content, self.config.annotations), self.annotations
-        images = [data["images"][row] for row in annotations.image_rows[self.indices]]
+        correct_document(data)
+        images = [
+            {**data["images"][row], "height": height, "width": width}
+            for row, (height, width) in zip(
+                annotations.image_rows[self.indices].tolist(), self.sizes.tolist(), strict=True
+            )
+        ]
         image_ids, category_ids = {image["id"] for image in images}, set(self.category_ids)
         rejected = self.report.rejected_rows
+        given_ids: set[int | str] = set()
         entries = [
-            _complete(entry, row)
+            _complete(entry, row, given_ids)
             for row, entry in enumerate(data["annotations"])
             if row not in rejected and entry["image_id"] in image_ids and entry["category_id"] in category_ids
         ]
@@ -115,6 +124,10 @@ class CocoDataset(Dataset):
         return self._digest
 
 
-def _complete(entry: dict[str, Any], row: int) -> dict[str, Any]:
-    """Return an annotation with its id filled in, and with ``iscrowd`` as an int."""
-    return {"id": -1 - row, **entry, "iscrowd": int(entry.get("iscrowd", 0))}
+def _complete(entry: dict[str, Any], row: int, given_ids: set[int | str]) -> dict[str, Any]:
+    """Return an annotation with ``iscrowd`` as an int, and with an id that differs from those in ``given_ids``."""
+    annotation_id = entry.get("id")
+    if annotation_id is None or annotation_id in given_ids:
+        annotation_id = -1 - row
+    given_ids.add(annotation_id)
+    return {**entry, "id": annotation_id, "iscrowd": int(entry.get("iscrowd", 0))}

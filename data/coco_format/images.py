@@ -1,7 +1,7 @@
 """The entries of ``images`` in a COCO file."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from numpy import ndarray
 
 from ...formats.checks import Problem, as_id, is_text
 from ...formats.coco import CocoImage, Row, decode_blocks, read_row
+from ...formats.coco_corrections import correct_entry
 from ...structures import MAX_PIXELS, DataError
 from ..report import DataReport
 
@@ -39,22 +40,34 @@ class ImageTable:
 
 
 def read_images(
-    rows: Sequence[Row], report: DataReport, path: str | os.PathLike[str], subset: int | None
+    rows: Sequence[Row],
+    report: DataReport,
+    path: str | os.PathLike[str],
+    subset: int | None,
+    read_size: Callable[[str, int | str], tuple[int, int]],
 ) -> ImageTable:
     """Read and check the entries of ``images``; unusable ones are rejected in the report.
 
-    ``subset`` is the number of usable images to take from the beginning of the file; None takes all.
+    ``subset`` is the number of usable images to take from the beginning of the file; None takes all. ``read_size``
+    returns the (height, width) of an image file from its name and the image id, for an entry without a size; it raises
+    DataError if it cannot be read.
     """
     names: dict[int | str, str] = {}
     refused: list[int | str] = []
     used_rows, sizes = [], []
     for row, image in enumerate(_read_entries(rows, path)):
-        problem = _image_problem(image)
-        if problem is not None:
-            report.reject("images", _error(problem.case, problem.what, "correct the entry", path, image.id))
+        try:
+            image = _with_size(image, read_size)
+            problem = _image_problem(image)
+            if problem is not None:
+                raise _error(problem.case, problem.what, "correct the entry", path, image.id)
+        except DataError as error:
+            report.reject("images", error)
             refused += [] if image.id is None else [image.id]
             continue
         assert image.id is not None, "an image without an id has a problem"
+        for case in image.corrections:
+            report.note(case, image.id)
         if image.id in names:
             what = f"two images have this id: {names[image.id]!r} and {image.file_name!r}"
             raise _error("duplicate-image-id", what, "give every image a unique id", path, image.id)
@@ -86,6 +99,8 @@ class _Entry(NamedTuple):
     width: Any
     shown: str
     """The text of the entry for error messages."""
+    corrections: tuple[str, ...] = ()
+    """The cases of corrections to count."""
 
 
 def _read_entries(rows: Sequence[Row], path: str | os.PathLike[str]) -> Iterator[_Entry]:
@@ -97,8 +112,17 @@ def _read_entries(rows: Sequence[Row], path: str | os.PathLike[str]) -> Iterator
                 continue
             value = read_row(rows[row], path)
             fields = value if isinstance(value, dict) else {}
+            corrections = tuple(correct_entry(fields))
             file_name, height, width = (fields.get(name) for name in ("file_name", "height", "width"))
-            yield _Entry(as_id(fields.get("id")), file_name, height, width, f"{value!r:.80}")
+            yield _Entry(as_id(fields.get("id")), file_name, height, width, f"{value!r:.80}", corrections)
+
+
+def _with_size(image: _Entry, read_size: Callable[[str, int | str], tuple[int, int]]) -> _Entry:
+    """Return an entry with the size of its image file if it has none; entries with other faults are not changed."""
+    if image.id is None or not is_text(image.file_name) or (image.height is not None and image.width is not None):
+        return image
+    height, width = read_size(image.file_name, image.id)
+    return image._replace(height=height, width=width, corrections=(*image.corrections, "size-from-file"))
 
 
 def _image_problem(image: _Entry) -> Problem | None:

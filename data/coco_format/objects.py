@@ -29,11 +29,12 @@ from ...formats.coco import (
     decode_blocks,
     read_row,
 )
+from ...formats.coco_corrections import correct_entry
 from ...formats.json_files import paused_garbage_collection
 from ...formats.segmentations import segmentation_problem
 from ...structures import DataError, MaskFormat
 from ..box_clipping import clip_boxes_to_images
-from ..report import DataReport
+from ..report import MOST, DataReport
 from .categories import UNDECLARED, Categories
 from .images import OUTSIDE, REFUSED, UNKNOWN, ImageTable
 from .keypoints import KeypointReader
@@ -41,10 +42,14 @@ from .mask_reader import MaskReader
 from .masks import MaskTable
 from .polygons import PolygonMaskTable
 
-XYXY_SUSPICION = 0.2
-"""If more than this fraction of the boxes leaves the image, they are probably xyxy instead of xywh."""
-NO_MASK_FIX = "add it, or for boxes alone set masks=false and leave out the head's mask branch"
-"""What to do about an object without a mask."""
+SUSPICION = 0.2
+"""A warning is given if more than this fraction of the boxes leaves the image, as xyxy boxes do that are read as xywh,
+or lies within the first pixel, as fractions of the image's size do."""
+_FIXES = {
+    "no-mask": "add it, or for boxes alone set masks=false and leave out the head's mask branch",
+    "duplicate-annotation-id": "give every annotation an id of its own, or pass --bad-data=skip to ignore the ids",
+}
+"""What to do about an annotation, by case."""
 _IRREGULAR = CocoAnnotation(image_id=0, category_id=0)
 """Placeholder for a row whose fields do not have the expected types, until it is read on its own."""
 _NO_BOX = (np.nan,) * 4
@@ -105,7 +110,8 @@ class AnnotationReader:
         self._mask_missing = np.zeros(count, bool)  # rows whose mask has not been stored yet
         self._number_ids = np.zeros(count, np.int64)  # annotation ids that are integers
         self._other_ids: dict[int, str | None] = {}  # by row: annotation ids that are text, or None if there is none
-        self._irregular: dict[int, dict[str, Any]] = {}  # by row: the parsed entries of irregular rows
+        self._entries: dict[int, dict[str, Any]] = {}  # by row: the parsed and corrected entries of suspect rows
+        self._corrections: dict[int, list[str]] = {}  # by row: the cases of corrections
 
     def read(self, report: DataReport) -> tuple[ObjectTable, MaskTable | None, PolygonMaskTable | None]:
         """Return the usable objects, sorted by image, and their masks as bitmaps or polygons.
@@ -161,8 +167,7 @@ class AnnotationReader:
 
     def _read_irregular(self, row: int) -> None:
         """Store the valid fields of a row whose fields do not all have the expected types."""
-        value = read_row(self._rows[row], self._path)
-        entry = self._irregular[row] = value if isinstance(value, dict) else {"id": f"at {row}"}
+        entry = self._entry(row)
         image_id, category_id, annotation_id = (as_id(entry.get(field)) for field in ("image_id", "category_id", "id"))
         self._indices[row] = UNKNOWN if image_id is None else self._images.index_of.get(image_id, UNKNOWN)
         self._labels[row] = self._categories.label_of.get(category_id, UNDECLARED)
@@ -174,7 +179,8 @@ class AnnotationReader:
             self._other_ids[row] = annotation_id
 
     def _check_ids(self, in_subset: Bool[ndarray, " n"], report: DataReport) -> None:
-        """Raise DataError for two annotations with the same id, under either policy; count annotations without id."""
+        """Count annotations without an id, and those with the id of another one: under the policy "error", the latter
+        raise DataError."""
         has_number_id = in_subset.copy()
         has_number_id[list(self._other_ids)] = False
         rows = np.flatnonzero(has_number_id)
@@ -189,8 +195,11 @@ class AnnotationReader:
                 duplicate_rows.append(row)
             elif text_id is not None:
                 seen.add(text_id)
-        if duplicate_rows:
+        if duplicate_rows and report.policy == "error":
             raise self._error(min(duplicate_rows), Problem("duplicate-annotation-id", "two annotations have this id"))
+        for row in duplicate_rows:
+            report.note("renumbered-id", f"row {row}")
+            self._other_ids[row] = None
 
     def _check_fields(self, in_subset: Bool[ndarray, " n"], report: DataReport) -> None:
         """Refuse annotations of unknown images or categories, and those with invalid fields."""
@@ -210,6 +219,8 @@ class AnnotationReader:
                 report.reject("annotations", self._error(row, problem))
                 report.rejected_rows.add(row)
                 continue
+            for case in self._corrections[row]:
+                report.note(case, self._id(row))
             self._crowd[row] = entry.get("iscrowd", 0)
             if self._min_box is not None:
                 self._boxes[row] = entry["bbox"]
@@ -242,7 +253,7 @@ class AnnotationReader:
         if self._min_box is None:
             boxes = np.zeros((len(chosen), 4))
         else:
-            warn_of_corners(self._corners(rows), self._images.sizes[self._indices[rows]], report)
+            check_box_format(self._corners(rows), self._images.sizes[self._indices[rows]], report)
             boxes, usable = clip_boxes_to_images(
                 self._corners(chosen),
                 self._images.sizes[self._indices[chosen]],
@@ -262,10 +273,12 @@ class AnnotationReader:
         return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
     def _entry(self, row: int) -> dict[str, Any]:
-        """Return an annotation as it is in the file."""
-        if row not in self._irregular:
-            return read_row(self._rows[row], self._path)
-        return self._irregular[row]
+        """Return an annotation as it is in the file, corrected where there is no doubt what is meant."""
+        if row not in self._entries:
+            value = read_row(self._rows[row], self._path)
+            entry = self._entries[row] = value if isinstance(value, dict) else {"id": f"at {row}"}
+            self._corrections[row] = correct_entry(entry)
+        return self._entries[row]
 
     def _id(self, row: int) -> int | str:
         """Return the id of an annotation, or ``row N`` if it has none."""
@@ -279,21 +292,30 @@ class AnnotationReader:
         return height, width
 
     def _error(self, row: int, problem: Problem) -> DataError:
-        fix = NO_MASK_FIX if problem.case == "no-mask" else "correct it"
+        fix = _FIXES.get(problem.case, "correct it")
         return DataError(
             problem.what, fix, case=problem.case, file=self._path,
             image_id=as_id(self._entry(row).get("image_id")), annotation_id=self._id(row),
         )  # fmt: skip
 
 
-def warn_of_corners(corners: Float64[ndarray, "n 4"], sizes: Int64[ndarray, "n 2"], report: DataReport) -> None:
-    """Add a warning to the report if many boxes leave their image, as xyxy boxes do when they are read as xywh.
+def check_box_format(corners: Float64[ndarray, "n 4"], sizes: Int64[ndarray, "n 2"], report: DataReport) -> None:
+    """Add a warning to the report if many boxes look like xyxy boxes, or like fractions of the image's size.
 
-    ``sizes`` are the (height, width) of the images.
+    Raises DataError if most boxes look like fractions. ``sizes`` are the (height, width) of the images.
     """
-    leaving = np.maximum(-corners, corners - sizes[:, [1, 0, 1, 0]]).max(axis=1, initial=0) > 1
-    if len(corners) and (fraction := leaving.mean()) > XYXY_SUSPICION:
+    if not len(corners):
+        return
+    leaving = np.maximum(-corners, corners - sizes[:, [1, 0, 1, 0]]).max(axis=1) > 1
+    if (fraction := leaving.mean()) > SUSPICION:
         report.warnings.append(
             f"warning: {fraction:.0%} of the boxes leave their image by more than a pixel; "
             "COCO boxes are x, y, width, height: are these x1, y1, x2, y2?"
         )
+    fraction = (corners.max(axis=1) <= 1).mean()
+    what = f"{fraction:.0%} of the boxes lie within the first pixel, as fractions of the image's size do"
+    fix = "COCO boxes are in pixels: multiply fractions by the size of the image"
+    if fraction > MOST:
+        raise DataError(what, fix, case="fraction-boxes", file=report.source)
+    if fraction > SUSPICION:
+        report.warnings.append(f"warning: {what}; {fix}")

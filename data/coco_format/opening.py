@@ -12,7 +12,7 @@ from numpy import ndarray
 from pydantic import Field
 
 from ...formats.coco import digest_file, read_coco_file
-from ...formats.images import check_image
+from ...formats.images import check_image, image_size
 from ...formats.json_files import paused_garbage_collection
 from ...structures import DataError, MaskFormat
 from ..cache import Contents, open_cached
@@ -124,6 +124,7 @@ def _build(config: CocoConfig, boxes: bool, report: DataReport, digest: str) -> 
             masks=config.mask_format if config.masks else None,
             keypoints=config.keypoints,
             subset=config.subset,
+            read_size=functools.partial(read_size, config.images, config.allow_outside),
         )
         del file
         listing = list_files(config.images, annotations.file_names.tolist())
@@ -163,6 +164,11 @@ def _check_image_files(
         return check_image(path, (height, width), ids[index])
 
     return check_files(ids, check, report)
+
+
+def read_size(folder: Path, allow_outside: bool, name: str, image_id: int | str) -> tuple[int, int]:
+    """Return the (height, width) of an image file; raise DataError if it cannot be read."""
+    return image_size(join_inside(folder, name, allow_outside, image_id), image_id)
 
 
 def join_inside(folder: Path, name: str, known_inside: bool, image_id: int | str) -> str:

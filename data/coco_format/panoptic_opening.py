@@ -23,7 +23,7 @@ from ..image_files import ImageFilesConfig
 from ..report import DataReport
 from .categories import Categories, read_categories
 from .images import UNKNOWN, ImageTable, read_images
-from .opening import MIN_CACHED_BYTES, join_inside
+from .opening import MIN_CACHED_BYTES, join_inside, read_size
 
 VERSION = 2
 """Cache version: increase it when the same files would give different contents, so that old entries are not reused."""
@@ -125,7 +125,13 @@ def _build(config: CocoPanopticConfig, report: DataReport, digest: str) -> Conte
                 "the file was changed while it was read", "open it again", case="changed-file", file=config.annotations
             )
         things, stuff = _read_categories(file.categories, config)
-        images = read_images(file.images, report, config.annotations, config.subset)
+        images = read_images(
+            file.images,
+            report,
+            config.annotations,
+            config.subset,
+            functools.partial(read_size, config.images, config.allow_outside),
+        )
         report.read["images"] += len(images) + report.skipped_count("images")
         entries = _read_entries(file.annotations, images, things, config.annotations, report)
         arrays = _as_arrays(entries, images, [*things.ids, *stuff.ids])

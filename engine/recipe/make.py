@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...data import DataPath, build_dataset, pair_from_paths
+from ...data import DataPath, build_dataset, pair_from_paths, require_objects
 from ...inference import InferenceConfig, open_model
 from ...models import ModelConfig, describe_class_mapping
 from ...structures import Classes, UsageError
@@ -82,6 +82,7 @@ def make_recipe(request: RecipeRequest) -> Recipe:
     if need_classes_of_training(train_set, val_set):
         decider.apply((functools.partial(order_classes, train_set.classes[train_set.task].names),))
         val_set = build_dataset(decider.config.val.dataset, decider.config.val.bad_data)
+    require_objects(train_set)
     require_classes(decider.config.model.head, train_set.classes, val_set.classes)
     facts = read_facts(train_set, val_set)
     decider.apply(functools.partial(rule, facts) for rule in RULES)

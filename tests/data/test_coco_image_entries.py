@@ -17,7 +17,7 @@ BAD_IMAGES: dict[str, tuple[dict[str, Any], str, str]] = {
     "no file name": ({"file_name": ...}, "bad-image", "needs a file_name"),
     "a name with NUL": ({"file_name": "12.png\0"}, "bad-image", r"needs a file_name; found '12.png.x00'"),
     "a name that is no text": ({"file_name": "\ud800.png"}, "bad-image", r"needs a file_name; found '.ud800.png'"),
-    "no height": ({"height": ...}, "bad-size", "must be positive whole numbers"),
+    "half a pixel": ({"height": 63.5}, "bad-size", "must be positive whole numbers"),
     "zero width": ({"width": 0}, "bad-size", "must be positive whole numbers"),
     "text height": ({"height": "64"}, "bad-size", "must be positive whole numbers"),
     "a million squared": ({"height": 10**6, "width": 10**6}, "too-many-pixels", "1000000x1000000"),

@@ -75,7 +75,7 @@ FAULTY = {
     "beyond floats": ([[10, 10, 10**400, 10, 30, 40]], "with a number that is too large"),
     "not a number": ([[10, 10, float("nan"), 10, 30, 40]], "a coordinate that is not finite"),
     "infinite": ([[10, 10, float("inf"), 10, 30, 40]], "a coordinate that is not finite"),
-    "a good polygon and a bad one": ([[10, 10, 30, 10, 30, 40], [1, 2]], "a polygon of 2 numbers"),
+    "a good polygon and one far away": ([[10, 10, 30, 10, 30, 40], [1, 2, 1e9, 2, 3, 4]], "leaves its image"),
     "run lengths of another size": (
         {"size": [96, 64], "counts": [6144]},
         "bad-run-lengths: .*has a segmentation that is 96x64 .* in an image of 64x96",
