@@ -21,6 +21,9 @@ from .image_files import ImageFilesConfig, read_image_record
 from .report import DataReport, Policy
 from .types import Record
 
+SPLIT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test"})
+"""The names of folders that hold parts of a data set, each with a folder per class."""
+
 
 class ImageFolderConfig(ImageFilesConfig):
     """A classification data set with one folder per class, and images at any depth in it: ``root/CLASS/.../IMAGE``."""
@@ -119,6 +122,11 @@ def _choose_classes(root: Path, wanted: tuple[str, ...] | None) -> tuple[str, ..
         raise DataError(
             "there are no class folders in it", "give the folder that holds one folder per class",
             case="no-classes", file=root,
+        )  # fmt: skip
+    if wanted is None and "train" in folders and SPLIT_FOLDERS.issuperset(folders):
+        raise UsageError(
+            f"its folders are {' and '.join(folders)}, which are parts of a data set and no classes",
+            f"give {root / 'train'}", file=root,
         )  # fmt: skip
     for name in wanted or ():
         if name not in folders:

@@ -31,11 +31,15 @@ from ..structures import DataError
 from .image_headers import PNG_SIGNATURE, plain_image_size, plain_jpeg_size
 from .pillow import image_errors_as_data_errors, open_image
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif", ".jp2")
+)
 """Lower-case suffixes of the files in a folder that count as images."""
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """A marker in a JPEG file, except for those that may be in the data of a scan."""
+START_OF_SCAN = 0xDA
+"""The second byte of the marker before the pixels in a JPEG file."""
 _ORIENTATION = 0x0112
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -157,8 +161,20 @@ def check_image(
         return []
     if (is_jpeg and end.endswith(b"\xff\xd9")) or (start == PNG_SIGNATURE and end[4:8] == b"IEND"):
         return []
+    if is_jpeg and _has_end_marker(Path(path).read_bytes()):  # cameras append other data after the image
+        return []
     read_image(path, image_id)
     return ["jpeg-without-end"] if is_jpeg else []
+
+
+def _has_end_marker(jpeg: bytes) -> bool:
+    """Return whether a JPEG file has an end marker after the start of its first scan."""
+    position = 2
+    while jpeg[position : position + 1] == b"\xff" and len(jpeg) > position + 3:
+        if jpeg[position + 1] == START_OF_SCAN:
+            return b"\xff\xd9" in jpeg[position:]
+        position += 2 + int.from_bytes(jpeg[position + 2 : position + 4])
+    return False
 
 
 def _decode(image: Image.Image, source: str | os.PathLike[str] | bytes) -> Image.Image:

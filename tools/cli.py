@@ -95,7 +95,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments = [_expand_home_folder(argument) for argument in arguments if argument != "--debug"]
     try:
         return _invoke(command, arguments)
     except KeyboardInterrupt:
@@ -109,6 +109,12 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
         if isinstance(error, BrokenPipeError) and _is_output_closed():
             return 0
         return _report(error, debug)
+
+
+def _expand_home_folder(argument: str) -> str:
+    """Replace ``~`` in ``~/FILE`` and ``--option=~/FILE``, where shells leave it, by the home folder."""
+    option, equals, value = argument.rpartition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{option}{equals}{os.path.expanduser(value)}" if value.startswith("~/") else argument  # noqa: PTH111
 
 
 def _invoke(command: click.Command, arguments: list[str]) -> int:

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,7 +127,7 @@ def _build(config: CocoConfig, boxes: bool, report: DataReport, digest: str) -> 
             read_size=functools.partial(read_size, config.images, config.allow_outside),
         )
         del file
-        listing = list_files(config.images, annotations.file_names.tolist())
+        annotations, listing = _find_files(config.images, annotations, report)
         usable = _check_image_files(config, annotations, listing, report)
     _count_objects(annotations, usable, report)
     unwanted = {"without-objects": (np.diff(annotations.starts) == 0) & (not config.keep_empty)}
@@ -149,6 +149,28 @@ def _labeled_keypoints(annotations: CocoAnnotations) -> Int64[ndarray, " n"]:
     """Return the number of labeled keypoints of the objects of each image."""
     labeled = (annotations.keypoints[..., 2] > 0).sum(axis=1)
     return np.diff(np.concatenate([[0], np.cumsum(labeled)])[annotations.starts])
+
+
+def _find_files(folder: Path, annotations: CocoAnnotations, report: DataReport) -> tuple[CocoAnnotations, FileListing]:
+    """List the image files, also if all names have backslashes for slashes, or folders that are not in ``folder``.
+
+    The names are only changed if none of the files exists under its own name and all exist under the changed one.
+    """
+    names = annotations.file_names.tolist()
+    listing = list_files(folder, names)
+    if not len(names) or (listing.sizes >= 0).any():
+        return annotations, listing
+    slashes = [name.replace(b"\\", b"/") for name in names]
+    for changed, case in (
+        (slashes, "backslash-in-name"),
+        ([name.rpartition(b"/")[2] for name in slashes], "other-folder"),
+    ):
+        found = list_files(folder, changed)
+        if len(set(changed)) == len(names) and (found.sizes >= 0).all():
+            for image_id in annotations.image_ids.tolist():
+                report.note(case, image_id)
+            return replace(annotations, file_names=np.array(changed, dtype=bytes)), found
+    return annotations, listing
 
 
 def _check_image_files(

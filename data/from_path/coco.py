@@ -1,7 +1,7 @@
 """COCO annotation files, given by their path."""
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ...formats.coco import read_coco_file, read_row
@@ -32,8 +32,9 @@ def find_image_folder(annotations: Path, given: Path | None) -> Path:
     names = [name for row in rows if isinstance(name := _file_name(row), str) and name]
     candidates: list[Path] = [] if given is None else [given]
     candidates += [folder for folder in dict.fromkeys(_usual_folders(annotations)) if folder != given]
+    spellings = [spelling for name in names for spelling in (name, name.replace("\\", "/"), PureWindowsPath(name).name)]
     for folder in candidates:
-        if not names or any((folder / name).is_file() for name in names):
+        if not names or any((folder / name).is_file() for name in spellings):
             return folder
     tried = ", ".join(str(folder) for folder in candidates)
     raise DataError(

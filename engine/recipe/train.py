@@ -55,15 +55,15 @@ def train_run(
         folder = Path("runs") / config.name if output is None else output
         return train(config, folder, resume=resume, device=device, profile=profile, console=console)
     request = RecipeRequest(
-        Path(data),
-        *(None if path is None else Path(path) for path in (val, images)),
+        Path(data).expanduser(),
+        *(None if path is None else Path(path).expanduser() for path in (val, images)),
         weights=None if weights is None else os.fspath(weights),
         like=like,
         model=model,
         changes=UserChanges.from_mapping(changes or {}),
     )
     recipe = make_recipe(request)
-    folder = Path("runs") / recipe.config.name if output is None else Path(output)
+    folder = Path("runs") / recipe.config.name if output is None else Path(output).expanduser()
     announce_recipe(recipe, folder, resume, console)
     return train(recipe.config, folder, resume=resume, device=device, profile=profile, console=console)
 

@@ -220,6 +220,15 @@ def test_folder_without_usable_images_is_an_error_even_with_skip(root, tmp_path)
         open_folder(root, "skip", class_names=("ant",))
 
 
+def test_folder_of_splits_is_refused(root, tmp_path):
+    """docs/faults.md row 183. By hand: the folder above train and val; both would become classes."""
+    for split in ("train", "val"):
+        shutil.copytree(root, tmp_path / "splits" / split)
+    with pytest.raises(UsageError, match=r"folders are train and val, which are parts .*: give .*splits/train"):
+        open_folder(tmp_path / "splits")
+    open_folder(tmp_path / "splits" / "train")
+
+
 def test_misspelt_class_suggests_the_nearest(root):
     """docs/faults.md row 21. By hand: exit code 2."""
     with pytest.raises(UsageError, match=r"there is no class folder 'dgo': did you mean 'dog'\?") as caught:

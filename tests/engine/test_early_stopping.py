@@ -34,11 +34,12 @@ def run_without_progress(**changes):
         ([(1, 0.2, 3.0)], 1, 0, 0),
         ([(1, 0.2, 3.0), (2, 0.3, 2.0), (3, 0.3, 1.0), (4, 0.1, 1.0)], 2, 2, 1),
         ([(1, None, None), (2, 0.0, 1.0), (3, None, None)], 2, 1, 1),
+        ([(1, None, None), (2, None, None), (3, None, None)], 3, 0, 0),
     ],
 )
 def test_evaluations_since_the_best_are_counted(rows, best, score, loss, tmp_path):
-    """By hand: of equal scores the earliest is the best, and a missing score is the worst; only the group ``val``
-    counts."""
+    """docs/faults.md row 182. By hand: of equal scores the earliest is the best, and a missing score is the worst; if
+    all are missing the newest is the best and patience counts nothing; only the group ``val`` counts."""
     lines = [{"step": step, "group": "val", "AP": first, "loss": second} for step, first, second in rows]
     lines += [{"step": 1, "group": "train", "loss": 0.0}, {"step": 9, "group": "val/segm", "AP": 1.0}]
     path = tmp_path / "metrics.jsonl"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vertebra.formats import check_image, pillow, read_class_map, read_image
+from vertebra.formats import IMAGE_SUFFIXES, check_image, pillow, read_class_map, read_image
 from vertebra.structures import DataError
 
 HEIGHT, WIDTH = 64, 96
@@ -214,6 +214,26 @@ def test_missing_file_and_folder_are_refused(tmp_path):
         read_image(tmp_path / "gone.jpg")
     with pytest.raises(DataError, match=r"missing-image: .*a folder"):
         read_image(tmp_path)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_bytes_after_the_end_of_a_jpeg_are_no_fault(progressive, tmp_path, monkeypatch):
+    """docs/faults.md row 181. By hand: phones append data of their own; the file is neither noted nor decoded."""
+    path = tmp_path / "phone.jpg"
+    Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(path, progressive=progressive)
+    path.write_bytes(path.read_bytes() + b"SEFH" * 30)
+    expected = read_image(path)
+    monkeypatch.setattr("vertebra.formats.images.read_image", None)  # decoding would fail
+    assert check_image(path, (HEIGHT, WIDTH)) == [] and expected.shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".jp2"])
+def test_other_image_formats_are_read(suffix, tmp_path):
+    """By hand: a gray image in the formats of newer phones and of satellites."""
+    path = tmp_path / f"image{suffix}"
+    Image.fromarray(np.full((HEIGHT, WIDTH, 3), 90, np.uint8)).save(path)
+    assert suffix in IMAGE_SUFFIXES and check_image(path, (HEIGHT, WIDTH)) == []
+    assert np.abs(read_image(path).astype(int) - 90).max() <= 2
 
 
 @pytest.mark.parametrize("progressive", [False, True])

@@ -1,5 +1,6 @@
 """Errors of the machine and invalid settings on the command line: one line and an exit code."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,15 +10,17 @@ import pytest
 import torch
 
 from vertebra.configs import load_config
-from vertebra.engine import DistributedContext, override, train
+from vertebra.data import CocoConfig
+from vertebra.engine import DistributedContext, ExperimentConfig, override, train
 from vertebra.formats import write_json
-from vertebra.inference import write_image
+from vertebra.inference import open_checkpoint, write_image
 from vertebra.structures import MemoryFullError, UsageError
 from vertebra.tools.cli import main, run_command
 
 from ..data.test_image_folder import write_folder
 from ..engine.test_resume import folder_config
-from ..helpers.tiny import tiny_classifier
+from ..helpers.tiny import tiny_classifier, tiny_config
+from ..helpers.tiny_coco_file import tiny_content, write_tiny
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +195,44 @@ def test_path_setting_can_be_a_number(tmp_path, capsys):
     arguments = ["train", str(tmp_path / "mine.json"), "--set", "train.dataset.root=2017"]
     assert main([*arguments, "--output", str(tmp_path / "run")]) == 3
     assert "2017: the folder cannot be listed" in capsys.readouterr().err
+
+
+def coco_config(train_data: CocoConfig, val_data: CocoConfig) -> ExperimentConfig:
+    """Return a short training of a tiny Faster R-CNN on COCO files."""
+    return tiny_config(
+        Path(),
+        train={"dataset": train_data},
+        val={"dataset": val_data},
+        recipe={"schedule": {"steps": 2, "warmup_steps": 0}},
+        evaluation={"every": 1, "patience": 1},
+    )
+
+
+def test_training_on_nothing_is_refused(tmp_path, capsys):
+    """docs/faults.md row 179. By hand: every object is a crowd; the report is written beside the message."""
+    content = tiny_content()
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+    config = coco_config(write_tiny(tmp_path / "train", content), write_tiny(tmp_path / "val"))
+    write_json(tmp_path / "config.json", config.model_dump(mode="json"))
+    arguments = ["train", str(tmp_path / "config.json"), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    assert main(arguments) == 3
+    assert "error: nothing-to-learn: " in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "data_report.json").read_text())["noted"]["crowd"]["count"] == 6
+
+
+def test_validation_data_without_objects(tmp_path, capsys):
+    """docs/faults.md row 182. By hand: the scores are null, patience does not end the run, and the best checkpoint is
+    the newest."""
+    config = coco_config(
+        write_tiny(tmp_path / "train"), write_tiny(tmp_path / "val", tiny_content() | {"annotations": []})
+    )
+    train(config, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "eval.json").read_text())["bbox"]["AP"] is None
+    assert (
+        open_checkpoint(tmp_path / "run").step == open_checkpoint(tmp_path / "run" / "checkpoints" / "best").step == 2
+    )
+    assert "warning: there are no objects to score: the scores are null" in capsys.readouterr().err
 
 
 def test_predict_does_not_overwrite_its_images(run, tmp_path, capsys):
