@@ -18,7 +18,7 @@ FOLDERS = (
 VERBS = frozenset(
     """
     Accept Add Allow Append Apply Assign Average Blend Block Broadcast Build Cache Call Change Check Choose Clip Close
-    Collate Collect Combine Compare Compile Complete Compute Concatenate Configure Connect Convert Copy Count
+    Collate Collect Combine Compare Compile Complete Compute Concatenate Configure Connect Convert Correct Copy Count
     Create Crop Cut Decide Declare Decode Decorate Delete Describe Detect Divide Do Download Draw Drop Encode End Enter
     Estimate Evaluate Exchange Exit Export Expose Extract Fill Find Finish Fit Flatten Flip Fold Forget Format
     Freeze Gather Generate Get Give Group Hash Hide Hold Ignore Import Index Init Initialize Insert Iterate Join
