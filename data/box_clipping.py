@@ -11,6 +11,9 @@ from .report import DataReport
 MARGIN = 1e-3
 """Pixels: what extends into an image by no more than this is treated as a rounding error at the border."""
 
+XYXY_SUSPICION = 0.2
+"""If more than this fraction of the boxes leaves the image, they are probably xyxy instead of xywh."""
+
 
 def clip_boxes_to_images(
     boxes: Float64[ndarray, "n 4"],
@@ -48,3 +51,16 @@ def visible_rows(boxes: Float32[ndarray, "n 4"]) -> Int64[ndarray, " k"]:
     albumentations stores boxes as float32 fractions of the image.
     """
     return np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > MARGIN).all(axis=1))
+
+
+def warn_of_corners(corners: Float64[ndarray, "n 4"], sizes: Int64[ndarray, "n 2"], report: DataReport) -> None:
+    """Add a warning to the report if many boxes leave their image, as xyxy boxes do when they are read as xywh.
+
+    ``sizes`` are the (height, width) of the images.
+    """
+    leaving = np.maximum(-corners, corners - sizes[:, [1, 0, 1, 0]]).max(axis=1, initial=0) > 1
+    if len(corners) and (fraction := leaving.mean()) > XYXY_SUSPICION:
+        report.warnings.append(
+            f"warning: {fraction:.0%} of the boxes leave their image by more than a pixel; "
+            "COCO boxes are x, y, width, height: are these x1, y1, x2, y2?"
+        )

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,19 +40,26 @@ class ImageTable:
 
 
 def read_images(
-    rows: Sequence[Row], report: DataReport, path: str | os.PathLike[str], subset: int | None
+    rows: Sequence[Row],
+    report: DataReport,
+    path: str | os.PathLike[str],
+    subset: int | None,
+    problems: Mapping[int, DataError] = MappingProxyType({}),
 ) -> ImageTable:
     """Read and check the entries of ``images``; unusable ones are rejected in the report.
 
-    ``subset`` is the number of usable images to take from the beginning of the file; None takes all.
+    ``subset`` is the number of usable images to take from the beginning of the file; None takes all. ``problems`` are
+    the errors, by row, about images that are already known to be unusable.
     """
     names: dict[int | str, str] = {}
     refused: list[int | str] = []
     used_rows, sizes = [], []
     for row, image in enumerate(_read_entries(rows, path)):
         problem = _image_problem(image)
-        if problem is not None:
-            report.reject("images", _error(problem.case, problem.what, "correct the entry", path, image.id))
+        error = None if problem is None else _error(problem.case, problem.what, "correct the entry", path, image.id)
+        error = problems.get(row, error)
+        if error is not None:
+            report.reject("images", error)
             refused += [] if image.id is None else [image.id]
             continue
         assert image.id is not None, "an image without an id has a problem"

@@ -56,6 +56,7 @@ def _usual_folders(annotations: Path) -> Iterable[Path]:
 
 
 COCO = PathFormat(
+    key="coco",
     name="a COCO file",
     expected="a COCO file (NAME.json with images, annotations and categories)",
     recognize=lambda path: path.suffix.lower() == ".json" and path.is_file(),

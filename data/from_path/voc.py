@@ -73,6 +73,7 @@ def _recognize(path: Path) -> bool:
 
 
 VOC = PathFormat(
+    key="voc",
     name="a VOC folder",
     expected="a VOC folder (JPEGImages/ with Annotations/*.xml for boxes, or SegmentationClass/*.png for class maps)",
     recognize=_recognize,
