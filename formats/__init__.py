@@ -30,6 +30,7 @@ from .rle import decode_mask, encode_mask, encode_segmentation, rle_problem, siz
 from .segmentations import segmentation_problem
 from .voc import (
     VocAnnotation,
+    VocCorners,
     VocObject,
     read_class_names,
     read_voc_annotation,
@@ -49,6 +50,7 @@ __all__ = [
     "RepeatedKeyError",
     "ResultError",
     "VocAnnotation",
+    "VocCorners",
     "VocObject",
     "add_file_to_error",
     "check_class_map",

@@ -18,7 +18,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import msgspec
 
 from ..structures import DataError
-from .json_files import json_text, parse_json, parse_json_slowly, read_file, read_json, require_object
+from .json_files import is_compressed, json_text, parse_json, parse_json_slowly, read_file, read_json, require_object
 
 SECTIONS = ("images", "annotations", "categories")
 ROWS_PER_BLOCK = 10_000
@@ -118,7 +118,9 @@ class _Sections(msgspec.Struct, gc=False):
 
 
 def digest_file(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's content; raise DataError if it cannot be read."""
+    """Return the SHA-256 of a file's content, decompressed; raise DataError if it cannot be read."""
+    if is_compressed(path):
+        return hashlib.sha256(read_file(path)).hexdigest()
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

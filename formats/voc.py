@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException, ElementTree
@@ -20,19 +20,27 @@ MOST_DIGITS = 10
 """A height or width must have fewer digits; Python raises for thousands of digits."""
 
 
+VocCorners = Literal["inclusive", "continuous", "shifted"]
+"""What the corners in a file mean, see :class:`vertebra.data.VocConfig`."""
+CORNER_SHIFTS: dict[VocCorners, tuple[float, float]] = {"inclusive": (1, 0), "continuous": (0, 0), "shifted": (1, 1)}
+"""What is subtracted from (xmin and ymin, xmax and ymax) to get continuous coordinates. ``inclusive``: pixel 1 spans 0
+to 1, so only the top left corner moves."""
+
+
 @dataclass(frozen=True, slots=True)
 class VocObject:
-    """An object as annotated in the file: pixels are counted from 1, and a box includes its last row and column."""
+    """An object as annotated in the file, with the corners as they are there."""
 
     id: str
     name: str
     box: tuple[float, float, float, float]
     difficult: bool
 
-    def corners(self) -> tuple[float, float, float, float]:
-        """Return the box as continuous xyxy: pixel 1 spans 0 to 1, so only the top left corner moves."""
+    def corners(self, convention: "VocCorners" = "inclusive") -> tuple[float, float, float, float]:
+        """Return the box as continuous xyxy."""
         x1, y1, x2, y2 = self.box
-        return x1 - 1, y1 - 1, x2, y2
+        first, last = CORNER_SHIFTS[convention]
+        return x1 - first, y1 - first, x2 - last, y2 - last
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from ..image_files import ImageFilesConfig
 from ..report import DataReport
 from .annotations import CocoAnnotations, read_annotations
 from .keypoints import CocoKeypointsConfig
-from .source import AnnotationSource, CocoSource
+from .source import AnnotationSource, CocoFilesSource, CocoSource
 
 VERSION = 4
 """Cache version: increase it when the same files would give different contents, so that old entries are not reused."""
@@ -66,13 +66,18 @@ class ObjectsConfig(ImageFilesConfig):
 
 
 class CocoConfig(ObjectsConfig):
-    """A detection data set: a folder of images and a COCO annotation file."""
+    """A detection data set: a folder of images and a COCO annotation file, ``.json`` or ``.json.gz``."""
 
     name: Literal["coco"] = "coco"
     images: Path
     annotations: Path
+    more_annotations: tuple[Path, ...] = ()
+    """Further files about the same or other images in the folder. Images with the same ``file_name`` are one image, and
+    categories with the same name are one class."""
 
     def source(self) -> AnnotationSource:
+        if self.more_annotations:
+            return CocoFilesSource((self.annotations, *self.more_annotations))
         return CocoSource(self.annotations)
 
     def image_folder(self) -> Path:

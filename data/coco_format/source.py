@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ...formats.coco import CocoFile, digest_file, read_coco_file
+from ...formats.coco_files import merge_coco_files
 from ...formats.json_files import parse_json, read_file
 from ...formats.labels import LabelFormat, LabelRequest, files_below
 from ...structures import DataError
@@ -68,6 +69,37 @@ class CocoSource(AnnotationSource):
         return self.path.stat().st_size
 
 
+@dataclass(frozen=True, slots=True)
+class CocoFilesSource(AnnotationSource):
+    """Several COCO files that are read as one."""
+
+    paths: tuple[Path, ...]
+
+    @property
+    def path(self) -> Path:  # type: ignore[override]
+        return self.paths[0]
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256("".join(map(digest_file, self.paths)).encode()).hexdigest()
+
+    def read(self, fingerprint: str) -> CocoFile:
+        file = merge_coco_files(self.paths)
+        if file.digest != fingerprint:
+            raise self._changed()
+        return file
+
+    def read_document(self) -> tuple[dict[str, Any], str]:
+        return _as_document(merge_coco_files(self.paths))
+
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self.paths)
+
+
+def _as_document(file: CocoFile) -> tuple[dict[str, Any], str]:
+    sections = {name: [msgspec.json.decode(row) for row in getattr(file, name)] for name in ("images", "annotations")}
+    return {**sections, "categories": file.categories}, file.digest
+
+
 @dataclass(slots=True)
 class LabelSource(AnnotationSource):
     """Annotations in a format of :mod:`vertebra.formats.label_formats`."""
@@ -102,11 +134,7 @@ class LabelSource(AnnotationSource):
         return file
 
     def read_document(self) -> tuple[dict[str, Any], str]:
-        file = self.format.read(self.request)
-        sections = {
-            name: [msgspec.json.decode(row) for row in getattr(file, name)] for name in ("images", "annotations")
-        }
-        return {**sections, "categories": file.categories}, file.digest
+        return _as_document(self.format.read(self.request))
 
     def size(self) -> int:
         return self._size
