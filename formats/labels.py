@@ -8,23 +8,17 @@ and for example ``line 3``, which error messages name in place of an annotation 
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from jaxtyping import Bool
-from numpy import ndarray
 
 from ..structures import DataError
 from .coco import CocoFile, LabelOrigin, Place
 from .images import IMAGE_SUFFIXES, image_size
-from .rle import encode_mask
-
-Polygons = Sequence[Sequence[float]]
-"""Outlines ``x1, y1, x2, y2, ...`` in pixels."""
+from .label_shapes import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +113,7 @@ class LabelCollector:
         """Declare the keypoints of the objects of all classes; connections count from 1."""
         self._keypoints = {"keypoints": list(names), "skeleton": [list(edge) for edge in skeleton]}
 
-    def add_object(self, image: int, label: str | int, place: Place, shape: "Shape") -> None:
+    def add_object(self, image: int, label: str | int, place: Place, shape: Shape) -> None:
         """Add an object of an image; a ``label`` that is a number is a category id."""
         values = shape.numbers()
         if not all(map(math.isfinite, values)):
@@ -152,6 +146,13 @@ class LabelCollector:
         """Count something that is worth knowing about."""
         self._origin.notes.append((case, item))
 
+    def note_unlabeled(self, folder: Path | None, labeled: Collection[str]) -> None:
+        """Count the images in a folder that have no file of labels; they are not in the data set."""
+        for name in list_images_below(folder) if folder is not None else ():
+            path = os.path.relpath(os.path.join(folder or "", name), self.root)  # noqa: PTH118
+            if path not in labeled:
+                self.note("unlabeled-image", path)
+
     def finish(self) -> CocoFile:
         """Return everything that was collected as the sections of a COCO file."""
         found = {entry["category_id"] for entry in self._annotations if isinstance(entry["category_id"], str)}
@@ -179,53 +180,6 @@ def _missing_image(path: Path, name: str, file: Path) -> DataError:
         f"there is no such image, but {file.name} has its annotations", "add the image, or give the folder of the "
         "images", case="missing-image", file=path, image_id=name,
     )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The box, the mask and the keypoints of an object, in pixels; what is None is derived or left out."""
-
-    box: tuple[float, float, float, float] | None = None
-    """x1, y1, x2, y2; None: that of the polygons."""
-    polygons: Polygons | None = None
-    mask: Mapping[str, Any] | None = None
-    """The mask in COCO's run-length encoding."""
-    crowd: bool = False
-    keypoints: Sequence[float] | None = None
-    """x, y and visibility (0, 1 or 2) of each keypoint, as indices of pixels."""
-
-    @classmethod
-    def of_bitmap(cls, bitmap: Bool[ndarray, "h w"]) -> "Shape":
-        """Return the shape of a mask of the size of its image."""
-        rows, columns = (np.flatnonzero(bitmap.any(axis=axis)) for axis in (1, 0))
-        box = (0.0, 0.0, 0.0, 0.0)
-        if len(rows):
-            box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-        return cls(box, mask=encode_mask(bitmap))
-
-    def numbers(self) -> list[float]:
-        """Return all coordinates."""
-        polygons = [value for polygon in self.polygons or () for value in polygon]
-        return [*(self.box or ()), *polygons, *(self.keypoints or ())]
-
-    def fields(self) -> dict[str, Any]:
-        """Return the fields of an entry of ``annotations``."""
-        x1, y1, x2, y2 = self._corners()
-        entry: dict[str, Any] = {"bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": int(self.crowd)}
-        if self.mask is not None:
-            entry["segmentation"] = dict(self.mask)
-        elif self.polygons is not None:
-            entry["segmentation"] = [list(polygon) for polygon in self.polygons]
-        if self.keypoints is not None:
-            entry["keypoints"] = list(self.keypoints)
-        return entry
-
-    def _corners(self) -> tuple[float, float, float, float]:
-        if self.box is not None:
-            return self.box
-        xs = [value for polygon in self.polygons or () for value in polygon[::2]]
-        ys = [value for polygon in self.polygons or () for value in polygon[1::2]]
-        return (min(xs), min(ys), max(xs), max(ys)) if xs and ys else (0.0, 0.0, 0.0, 0.0)
 
 
 def list_images_below(folder: Path) -> list[str]:

@@ -8,12 +8,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml import DefusedXmlException, ElementTree
+from typing import Literal
+from xml.etree.ElementTree import Element
 
 from ..structures import DataError, suggest
+from .xml_files import parse_xml
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 MOST_DIGITS = 10
@@ -121,27 +120,13 @@ def _read_lines(path: str | os.PathLike[str]) -> list[str]:
 def _parse(path: Path, image_id: str) -> Element:
     """Parse the XML of an annotation file and return its root; raise DataError if that is impossible."""
 
-    def problem(what: str, fix: str = "write the file again", case: str = "bad-xml") -> DataError:
-        return DataError(what, fix, case=case, file=path, image_id=image_id)
-
     try:
-        root: Any = ElementTree.parse(path).getroot()
+        return parse_xml(path, "annotation", "give a PASCAL VOC annotation", image_id)
     except FileNotFoundError:
-        what = "the image is listed, but has no annotation file"
-        raise problem(what, "add it, or remove the image from the list", "missing-annotation") from None
-    except ParseError as error:
-        line, column = error.position
-        raise problem(f"not valid XML at line {line}, column {column + 1}: {str(error).partition(':')[0]}") from None
-    except DefusedXmlException as error:
-        what = f"declares XML entities ({type(error).__name__}), which can fill the memory or read other files"
-        raise problem(what, "write the file without them", "unsafe-xml") from None
-    except OSError as error:
-        raise problem(f"cannot be read: {error.strerror}", "check the path", "unreadable-file") from error
-    except (LookupError, ValueError) as error:  # an encoding that the parser does not support
-        raise problem(f"the XML cannot be read: {error}", "save it as UTF-8") from None
-    if root.tag != "annotation":
-        raise problem(f"expected <annotation> at the top, found <{root.tag}>", "give a PASCAL VOC annotation")
-    return root
+        raise DataError(
+            "the image is listed, but has no annotation file", "add it, or remove the image from the list",
+            case="missing-annotation", file=path, image_id=image_id,
+        ) from None  # fmt: skip
 
 
 def _read_size(root: Element) -> tuple[int, int] | None:

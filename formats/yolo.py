@@ -19,7 +19,8 @@ from pathlib import Path
 from ..structures import DataError
 from .coco import CocoFile, Place
 from .json_files import read_file
-from .labels import LabelCollector, LabelFormat, LabelRequest, Shape, files_below
+from .label_shapes import Shape
+from .labels import LabelCollector, LabelFormat, LabelRequest, files_below
 from .yolo_layout import CLASS_FILES, YoloLayout, find_yaml
 
 LOOKED_AT = 100
