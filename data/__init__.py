@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from ..structures import COCO_CLASSES, COCO_STUFF_CLASSES
+from .annotated_images import AnnotatedImagesConfig, AnnotatedSemanticConfig
 from .coco_format import (
     CocoConfig,
     CocoDataset,
@@ -14,6 +15,7 @@ from .coco_format import (
     CocoPanopticConfig,
     CocoSemantic,
     CocoSemanticConfig,
+    ObjectsConfig,
 )
 from .dataset import DATASETS, Dataset, DatasetConfig, build_dataset, require_same_classes
 from .from_path import DataPath, DatasetPair, pair_from_paths
@@ -71,6 +73,8 @@ __all__ = [
     "MIXES",
     "OBJECT_FIELDS",
     "VOC_CLASSES",
+    "AnnotatedImagesConfig",
+    "AnnotatedSemanticConfig",
     "Batch",
     "Carried",
     "CenterCropConfig",
@@ -104,6 +108,7 @@ __all__ = [
     "MosaicConfig",
     "ObjectField",
     "Objects",
+    "ObjectsConfig",
     "OutlinesConfig",
     "Policy",
     "PolygonMask",

@@ -9,6 +9,8 @@ from .coco import read_ground_truth
 from .detections import check_results
 from .images import IMAGE_SUFFIXES, check_image, image_size, read_image, read_reduced_image
 from .json_files import RepeatedKeyError, add_file_to_error, read_json, require_unique_keys, write_json, write_text
+from .label_formats import LABEL_FORMATS
+from .labels import LabelFormat, LabelRequest
 from .pairs import ImagePair, read_pairs
 from .panoptic import (
     MAX_SEGMENT_ID,
@@ -28,6 +30,7 @@ from .rle import decode_mask, encode_mask, encode_segmentation, rle_problem, siz
 from .segmentations import segmentation_problem
 from .voc import (
     VocAnnotation,
+    VocCorners,
     VocObject,
     read_class_names,
     read_voc_annotation,
@@ -37,13 +40,17 @@ from .voc import (
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "LABEL_FORMATS",
     "MAX_SEGMENT_ID",
     "ImagePair",
     "KnownIds",
+    "LabelFormat",
+    "LabelRequest",
     "Problem",
     "RepeatedKeyError",
     "ResultError",
     "VocAnnotation",
+    "VocCorners",
     "VocObject",
     "add_file_to_error",
     "check_class_map",

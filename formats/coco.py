@@ -10,16 +10,16 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import GenericAlias
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 
 from ..structures import DataError
 from .coco_corrections import correct_entry
-from .json_files import json_text, parse_json, parse_json_slowly, read_file, read_json, require_object
+from .json_files import is_compressed, json_text, parse_json, parse_json_slowly, read_file, read_json, require_object
 
 SECTIONS = ("images", "annotations", "categories")
 ROWS_PER_BLOCK = 10_000
@@ -72,15 +72,44 @@ class CocoKeypoints(msgspec.Struct, gc=False):
 T = TypeVar("T", CocoImage, CocoAnnotation, CocoMaskAnnotation, CocoKeypoints)
 
 
+class Place(NamedTuple):
+    """The place of an object in the files of a format other than COCO's."""
+
+    file: str
+    item: str
+    """The line or the number of the object in the file, such as ``line 3``."""
+
+    def __str__(self) -> str:
+        return f"{Path(self.file).name} {self.item}"
+
+
+@dataclass(slots=True)
+class LabelOrigin:
+    """The origin of annotations that were converted to COCO's sections: places, and what could not be converted."""
+
+    places: list[Place] = field(default_factory=list)
+    """The place of each entry of ``annotations``."""
+    problems: dict[int, DataError] = field(default_factory=dict)
+    """By row of ``annotations``: why the object cannot be used."""
+    image_problems: dict[int, DataError] = field(default_factory=dict)
+    """By row of ``images``: why the image or its annotations cannot be used."""
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    """(case, place) of each object that is left out because it is neither a box nor a mask."""
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    """(case, item) of what a report counts."""
+
+
 @dataclass(frozen=True, slots=True)
 class CocoFile:
-    """The sections of a COCO annotation file."""
+    """The sections of a COCO annotation file, or of annotations in another format that were converted to them."""
 
     digest: str
-    """The SHA-256 of the file's content."""
+    """The SHA-256 of the content."""
     images: Sequence[Row]
     annotations: Sequence[Row]
     categories: list[Any]
+    origin: LabelOrigin | None = None
+    """Where converted annotations come from; None for a COCO file."""
 
 
 class _Sections(msgspec.Struct, gc=False):
@@ -90,7 +119,9 @@ class _Sections(msgspec.Struct, gc=False):
 
 
 def digest_file(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's content; raise DataError if it cannot be read."""
+    """Return the SHA-256 of a file's content, decompressed; raise DataError if it cannot be read."""
+    if is_compressed(path):
+        return hashlib.sha256(read_file(path)).hexdigest()
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -157,9 +188,9 @@ def read_ground_truth(path: str | os.PathLike[str]) -> dict[str, Any]:
             if not isinstance(entry, dict):
                 raise _bad_entry(f"entry {row} of {section} is not an object but {type(entry).__name__}", path)
             correct_entry(entry)
-            for field, types in fields.items():
-                if type(entry.get(field)) not in types:
-                    raise _bad_entry(f"entry {row} of {section} has the {field} {entry.get(field)!r:.80}", path)
+            for name, types in fields.items():
+                if type(entry.get(name)) not in types:
+                    raise _bad_entry(f"entry {row} of {section} has the {name} {entry.get(name)!r:.80}", path)
     return ground_truth
 
 

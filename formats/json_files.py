@@ -2,8 +2,10 @@
 
 import contextlib
 import gc
+import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,10 @@ import msgspec
 from ..structures import DataError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAX_BYTES = 2**34
+"""A file is read up to this length, so that a small compressed file cannot fill any memory."""
+START_BYTES = 2**16
+"""The number of bytes by which the format of a file is told."""
 
 
 class RepeatedKeyError(ValueError):
@@ -32,16 +38,37 @@ def require_unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def read_file(path: str | os.PathLike[str]) -> bytes:
-    """Return the content of a file; raise DataError, naming the file, if it cannot be read."""
+def read_file(path: str | os.PathLike[str], size: int = MAX_BYTES) -> bytes:
+    """Return the content of a file, at most ``size`` bytes of it; that of a ``.gz`` file is decompressed.
+
+    Raises DataError, naming the file, if it cannot be read.
+    """
     try:
-        return Path(path).read_bytes()
+        with (gzip.open if is_compressed(path) else open)(path, "rb") as file:
+            return file.read(size)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"the compressed file is damaged: {error}", "compress it again", case="bad-gzip", file=path
+        ) from None
     except FileNotFoundError:
         raise DataError("the file does not exist", "check the path", case="missing-file", file=path) from None
     except OSError as error:
         raise DataError(
             f"cannot be read: {error.strerror}", "check the path", case="unreadable-file", file=path
         ) from error
+
+
+def is_compressed(path: str | os.PathLike[str]) -> bool:
+    """Return whether the name of a file says that it is compressed by gzip."""
+    return os.fspath(path).lower().endswith(".gz")
+
+
+def read_start(path: Path) -> str:
+    """Return the beginning of a text file, by which its format can be told; empty if it cannot be read."""
+    try:
+        return read_file(path, START_BYTES).decode("utf-8-sig", "replace")
+    except DataError:
+        return ""
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

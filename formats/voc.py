@@ -8,31 +8,38 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml import DefusedXmlException, ElementTree
+from typing import Literal
+from xml.etree.ElementTree import Element
 
 from ..structures import DataError, suggest
+from .xml_files import parse_xml
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 MOST_DIGITS = 10
 """A height or width must have fewer digits; Python raises for thousands of digits."""
 
 
+VocCorners = Literal["inclusive", "continuous", "shifted"]
+"""What the corners in a file mean, see :class:`vertebra.data.VocConfig`."""
+CORNER_SHIFTS: dict[VocCorners, tuple[float, float]] = {"inclusive": (1, 0), "continuous": (0, 0), "shifted": (1, 1)}
+"""What is subtracted from (xmin and ymin, xmax and ymax) to get continuous coordinates. ``inclusive``: pixel 1 spans 0
+to 1, so only the top left corner moves."""
+
+
 @dataclass(frozen=True, slots=True)
 class VocObject:
-    """An object as annotated in the file: pixels are counted from 1, and a box includes its last row and column."""
+    """An object as annotated in the file, with the corners as they are there."""
 
     id: str
     name: str
     box: tuple[float, float, float, float]
     difficult: bool
 
-    def corners(self) -> tuple[float, float, float, float]:
-        """Return the box as continuous xyxy: pixel 1 spans 0 to 1, so only the top left corner moves."""
+    def corners(self, convention: "VocCorners" = "inclusive") -> tuple[float, float, float, float]:
+        """Return the box as continuous xyxy."""
         x1, y1, x2, y2 = self.box
-        return x1 - 1, y1 - 1, x2, y2
+        first, last = CORNER_SHIFTS[convention]
+        return x1 - first, y1 - first, x2 - last, y2 - last
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,27 +119,13 @@ def _read_lines(path: str | os.PathLike[str]) -> list[str]:
 def _parse(path: Path, image_id: str) -> Element:
     """Parse the XML of an annotation file and return its root; raise DataError if that is impossible."""
 
-    def problem(what: str, fix: str = "write the file again", case: str = "bad-xml") -> DataError:
-        return DataError(what, fix, case=case, file=path, image_id=image_id)
-
     try:
-        root: Any = ElementTree.parse(path).getroot()
+        return parse_xml(path, "annotation", "give a PASCAL VOC annotation", image_id)
     except FileNotFoundError:
-        what = "the image is listed, but has no annotation file"
-        raise problem(what, "add it, or remove the image from the list", "missing-annotation") from None
-    except ParseError as error:
-        line, column = error.position
-        raise problem(f"not valid XML at line {line}, column {column + 1}: {str(error).partition(':')[0]}") from None
-    except DefusedXmlException as error:
-        what = f"declares XML entities ({type(error).__name__}), which can fill the memory or read other files"
-        raise problem(what, "write the file without them", "unsafe-xml") from None
-    except OSError as error:
-        raise problem(f"cannot be read: {error.strerror}", "check the path", "unreadable-file") from error
-    except (LookupError, ValueError) as error:  # an encoding that the parser does not support
-        raise problem(f"the XML cannot be read: {error}", "save it as UTF-8") from None
-    if root.tag != "annotation":
-        raise problem(f"expected <annotation> at the top, found <{root.tag}>", "give a PASCAL VOC annotation")
-    return root
+        raise DataError(
+            "the image is listed, but has no annotation file", "add it, or remove the image from the list",
+            case="missing-annotation", file=path, image_id=image_id,
+        ) from None  # fmt: skip
 
 
 def _read_size(root: Element) -> tuple[int, int] | None:

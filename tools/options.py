@@ -38,6 +38,14 @@ like_option: Decorator = click.option(
 )
 
 
+data_format_option: Decorator = click.option(
+    "--data-format",
+    metavar="NAME",
+    show_default="found from what lies there",
+    help="The format of the data: coco, voc, yolo, ...; see docs/data.md.",
+)
+
+
 def _forbid_downloads(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
         from vertebra.models.zoo import OFFLINE

@@ -12,6 +12,7 @@ from vertebra.tools.options import (
     bad_data_option,
     complete_config,
     config_argument,
+    data_format_option,
     device_option,
     import_option,
     offline_option,
@@ -32,6 +33,7 @@ class Options:
     data: Path | None
     val: Path | None
     images: Path | None
+    data_format: str | None
     weights: str | None
     like: str | None
     model: str | None
@@ -56,13 +58,19 @@ class Options:
       vertebra train --data mine/voc --model retinanet_r50_fpn_1x_coco""",
 )
 @config_argument(required=False)
-@click.option("--data", type=PATH, metavar="PATH", help="Instead of CONFIG: a COCO file or a VOC folder to train on.")
+@click.option(
+    "--data",
+    type=PATH,
+    metavar="PATH",
+    help="Instead of CONFIG: a COCO file, a VOC folder or other data to train on, see docs/data.md.",
+)
 @click.option(
     "--val", type=PATH, metavar="PATH", show_default="as --data lists, or a fifth", help="The validation data."
 )
 @click.option(
     "--images", type=PATH, metavar="DIR", show_default="beside the COCO file", help="The folder of the images."
 )
+@data_format_option
 @click.option(
     "--weights",
     metavar="MODEL",
@@ -122,7 +130,7 @@ def _check_combination(options: Options) -> None:
         raise click.UsageError("give --weights or --model, not both: weights come with their model")
     if options.like is not None and options.weights is None:
         raise click.UsageError("--like describes the file --weights: add --weights")
-    for name in ("val", "images", "weights", "like", "model", "dry_run"):
+    for name in ("val", "images", "data_format", "weights", "like", "model", "dry_run"):
         if options.data is None and getattr(options, name):
             raise click.UsageError(f"--{name.replace('_', '-')} needs --data")
     if options.dry_run and options.resume:
@@ -153,7 +161,14 @@ def _make_recipe(options: Options) -> "Recipe":
     changes = UserChanges.from_assignments(assignments)
     return make_recipe(
         RecipeRequest(
-            options.data, options.val, options.images, options.weights, options.like, model=model, changes=changes
+            options.data,
+            options.val,
+            options.images,
+            options.data_format,
+            options.weights,
+            options.like,
+            model=model,
+            changes=changes,
         )
     )
 

@@ -3,10 +3,10 @@
 from .annotations import CocoAnnotations
 from .detection import CocoDataset
 from .keypoints import CocoKeypointsConfig
-from .opening import CocoConfig
+from .opening import CocoConfig, ObjectsConfig
 from .panoptic import CocoPanoptic
 from .panoptic_opening import CocoPanopticConfig
-from .semantic import CocoSemantic, CocoSemanticConfig
+from .semantic import CocoSemantic, CocoSemanticConfig, ObjectsSemanticConfig
 
 __all__ = [
     "CocoAnnotations",
@@ -17,4 +17,6 @@ __all__ = [
     "CocoPanopticConfig",
     "CocoSemantic",
     "CocoSemanticConfig",
+    "ObjectsConfig",
+    "ObjectsSemanticConfig",
 ]

@@ -129,13 +129,26 @@ def read_annotations(
     ``read_size`` returns the (height, width) of an image file, for entries without a size.
     """
     categories = read_categories(file.categories, class_names, path, keypoints)
-    images = read_images(file.images, report, path, subset, read_size)
+    problems = file.origin.image_problems if file.origin else {}
+    images = read_images(file.images, report, path, subset, read_size, problems)
     report.read["images"] += len(images) + report.skipped_count("images")
-    reader = AnnotationReader(file.annotations, path, images, categories, min_box, masks)
+    reader = AnnotationReader(file, path, images, categories, min_box, masks)
     objects, mask_table, polygon_table = reader.read(report)
+    _report_origin(file, report)
     return CocoAnnotations(
         categories.names, categories.ids, images.rows, images.ids, images.file_names, images.sizes,
         np.searchsorted(objects.images, np.arange(len(images) + 1)),
         objects.rows, objects.boxes, objects.labels, objects.crowd, objects.keypoints,
         categories.skeleton, mask_table, polygon_table,
     )  # fmt: skip
+
+
+def _report_origin(file: CocoFile, report: DataReport) -> None:
+    """Count in the report what the reader of a format other than COCO's left out or noticed."""
+    if file.origin is None:
+        return
+    for case, item in file.origin.notes:
+        report.note(case, item)
+    for case, item in file.origin.skipped:
+        report.read["annotations"] += 1
+        report.skip("annotations", case, item)

@@ -1,6 +1,5 @@
-"""Detection data sets in COCO's format."""
+"""Detection data sets in COCO's format, or in one that is read as COCO's."""
 
-import hashlib
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -9,7 +8,6 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from ...formats.coco_corrections import correct_document
-from ...formats.json_files import parse_json, read_file
 from ...structures import DataError
 from ..dataset import DATASETS, Dataset, is_on_images, select_image_labels
 from ..image_files import read_image_record
@@ -17,7 +15,7 @@ from ..object_fields import Keypoints
 from ..objects import Objects
 from ..report import DataReport, Policy
 from ..types import Record
-from .opening import CocoConfig, open_coco
+from .opening import CocoConfig, ObjectsConfig, open_objects
 
 
 @DATASETS.register("coco", CocoConfig)
@@ -26,11 +24,12 @@ class CocoDataset(Dataset):
 
     task: ClassVar[str] = "detection"
 
-    def __init__(self, policy: Policy, config: CocoConfig, boxes: bool = True) -> None:
+    def __init__(self, policy: Policy, config: ObjectsConfig, boxes: bool = True) -> None:
         """Open and validate the data set; ``boxes=False``, for class maps, neither reads nor checks boxes."""
         self.config, self.masks, self.mask_format = config, config.masks, config.mask_format
-        self.report = DataReport(policy, config.annotations)
-        self.annotations, self.indices, self._digest = open_coco(config, boxes, self.report)
+        self._source, self._folder = config.source(), config.image_folder()
+        self.report = DataReport(policy, self._source.path)
+        self.annotations, self.indices, self._digest = open_objects(config, self._source, boxes, self.report)
         self.class_names, self.category_ids = self.annotations.class_names, self.annotations.category_ids
         self.skeleton = self.annotations.skeleton
         self.image_ids = self.annotations.image_ids[self.indices].tolist()
@@ -59,7 +58,7 @@ class CocoDataset(Dataset):
         return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
 
     def file_name(self, index: int) -> str:
-        return str(self.config.images / self.annotations.file_names[self.indices[index]].item().decode())
+        return str(self._folder / self.annotations.file_names[self.indices[index]].item().decode())
 
     def read_image(self, index: int) -> Record:
         image_id = self.annotations.image_ids[self.indices[index]].item()
@@ -93,13 +92,13 @@ class CocoDataset(Dataset):
         evaluated. Objects below ``min_box`` are included, since evaluators have their own rules for small objects.
         Raises DataError if the file has changed since it was opened.
         """
-        content = read_file(self.config.annotations)
-        if hashlib.sha256(content).hexdigest() != self._digest:
+        data, digest = self._source.read_document()
+        if digest != self._digest:
             raise DataError(
                 "the annotations were changed while they were in use", "start again, or put them back as they were",
-                case="changed-file", file=self.config.annotations,
+                case="changed-file", file=self._source.path,
             )  # fmt: skip
-        data, annotations = parse_json(content, self.config.annotations), self.annotations
+        annotations = self.annotations
         correct_document(data)
         images = [
             {**data["images"][row], "height": height, "width": width}
@@ -120,7 +119,7 @@ class CocoDataset(Dataset):
         return {"info": {}, "images": images, "annotations": entries, "categories": chosen}
 
     def annotation_digest(self) -> str:
-        """Return the SHA-256 of the annotation file."""
+        """Return the SHA-256 of the annotation file, or of the annotations in another format."""
         return self._digest
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,18 +46,22 @@ def read_images(
     path: str | os.PathLike[str],
     subset: int | None,
     read_size: Callable[[str, int | str], tuple[int, int]],
+    problems: Mapping[int, DataError] = MappingProxyType({}),
 ) -> ImageTable:
     """Read and check the entries of ``images``; unusable ones are rejected in the report.
 
     ``subset`` is the number of usable images to take from the beginning of the file; None takes all. ``read_size``
     returns the (height, width) of an image file from its name and the image id, for an entry without a size; it raises
-    DataError if it cannot be read.
+    DataError if it cannot be read. ``problems`` are the errors, by row, about images that are already known to be
+    unusable.
     """
     names: dict[int | str, str] = {}
     refused: list[int | str] = []
     used_rows, sizes = [], []
     for row, image in enumerate(_read_entries(rows, path)):
         try:
+            if row in problems:
+                raise problems[row]
             image = _with_size(image, read_size)
             problem = _image_problem(image)
             if problem is not None:

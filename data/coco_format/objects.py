@@ -24,8 +24,8 @@ from ...formats.checks import (
 )
 from ...formats.coco import (
     CocoAnnotation,
+    CocoFile,
     CocoMaskAnnotation,
-    Row,
     decode_blocks,
     read_row,
 )
@@ -33,8 +33,8 @@ from ...formats.coco_corrections import correct_entry
 from ...formats.json_files import paused_garbage_collection
 from ...formats.segmentations import segmentation_problem
 from ...structures import DataError, MaskFormat
-from ..box_clipping import clip_boxes_to_images
-from ..report import MOST, DataReport
+from ..box_clipping import check_box_format, clip_boxes_to_images
+from ..report import DataReport
 from .categories import UNDECLARED, Categories
 from .images import OUTSIDE, REFUSED, UNKNOWN, ImageTable
 from .keypoints import KeypointReader
@@ -42,9 +42,6 @@ from .mask_reader import MaskReader
 from .masks import MaskTable
 from .polygons import PolygonMaskTable
 
-SUSPICION = 0.2
-"""A warning is given if more than this fraction of the boxes leaves the image, as xyxy boxes do that are read as xywh,
-or lies within the first pixel, as fractions of the image's size do."""
 _FIXES = {
     "no-mask": "add it, or for boxes alone set masks=false and leave out the head's mask branch",
     "duplicate-annotation-id": "give every annotation an id of its own, or pass --bad-data=skip to ignore the ids",
@@ -88,15 +85,15 @@ class AnnotationReader:
 
     def __init__(
         self,
-        rows: Sequence[Row],
+        file: CocoFile,
         path: str | os.PathLike[str],
         images: ImageTable,
         categories: Categories,
         min_box: float | None,
         mask_format: MaskFormat | None,
     ) -> None:
-        count = len(rows)
-        self._rows, self._path, self._images, self._categories, self._min_box = rows, path, images, categories, min_box
+        self._rows, self._origin, count = file.annotations, file.origin, len(file.annotations)
+        self._path, self._images, self._categories, self._min_box = path, images, categories, min_box
         self._masks = None if mask_format is None else MaskReader(count, mask_format)
         self._keypoints = KeypointReader(categories.skeleton, count)
         self._image_ids = KnownIds.of(images.index_of, "the file")
@@ -124,7 +121,7 @@ class AnnotationReader:
                 self._read_block(first, block)
             self._keypoints.read(self._rows, self._labels >= 0)
         for row in np.flatnonzero(self._indices == REFUSED).tolist():
-            report.skip("annotations", "on-skipped-image", f"row {row}")
+            report.skip("annotations", "on-skipped-image", self._row_name(row))
         in_subset = self._indices > OUTSIDE  # includes annotations of unknown images, which are errors
         report.read["annotations"] += int(in_subset.sum()) + report.skipped_count("annotations")
         self._check_ids(in_subset, report)
@@ -135,7 +132,7 @@ class AnnotationReader:
         if self._masks is None:
             return objects, None, None
         for row in objects.rows[self._masks.empty[objects.rows]].tolist():
-            report.note("empty-mask", f"row {row}")
+            report.note("empty-mask", self._row_name(row))
         return objects, *self._masks.tables(objects.rows)
 
     def _read_block(self, first: int, block: Sequence[CocoAnnotation | None]) -> None:
@@ -203,8 +200,9 @@ class AnnotationReader:
 
     def _check_fields(self, in_subset: Bool[ndarray, " n"], report: DataReport) -> None:
         """Refuse annotations of unknown images or categories, and those with invalid fields."""
-        for row in np.flatnonzero(in_subset & np.isnan(self._areas)).tolist():
-            report.note("computed-area", self._id(row))
+        if self._origin is None:  # other formats have no areas
+            for row in np.flatnonzero(in_subset & np.isnan(self._areas)).tolist():
+                report.note("computed-area", self._id(row))
         suspect = self._is_irregular | self._mask_missing | (self._indices < 0) | (self._labels == UNDECLARED)
         suspect |= (self._areas < 0) | (self._areas >= _TOO_LARGE) | ~np.isin(self._crowd, (0, 1))
         if self._min_box is not None:
@@ -281,10 +279,16 @@ class AnnotationReader:
         return self._entries[row]
 
     def _id(self, row: int) -> int | str:
-        """Return the id of an annotation, or ``row N`` if it has none."""
+        """Return the id of an annotation, or ``row N`` if it has none; for other formats its place in the files."""
+        if self._origin is not None:
+            return str(self._origin.places[row])
         if row not in self._other_ids:
             return self._number_ids[row].item()
         return self._other_ids[row] or f"row {row}"
+
+    def _row_name(self, row: int) -> str:
+        """Return the row of an annotation, or for other formats its place in the files."""
+        return f"row {row}" if self._origin is None else str(self._origin.places[row])
 
     def _size(self, row: int) -> tuple[int, int]:
         """Return the (height, width) of an annotation's image."""
@@ -292,30 +296,11 @@ class AnnotationReader:
         return height, width
 
     def _error(self, row: int, problem: Problem) -> DataError:
-        fix = _FIXES.get(problem.case, "correct it")
+        if self._origin is not None and row in self._origin.problems:
+            return self._origin.problems[row]
+        place = None if self._origin is None else self._origin.places[row]
         return DataError(
-            problem.what, fix, case=problem.case, file=self._path,
-            image_id=as_id(self._entry(row).get("image_id")), annotation_id=self._id(row),
+            problem.what, _FIXES.get(problem.case, "correct it"), case=problem.case,
+            file=self._path if place is None else place.file, image_id=as_id(self._entry(row).get("image_id")),
+            annotation_id=self._id(row) if place is None else place.item,
         )  # fmt: skip
-
-
-def check_box_format(corners: Float64[ndarray, "n 4"], sizes: Int64[ndarray, "n 2"], report: DataReport) -> None:
-    """Add a warning to the report if many boxes look like xyxy boxes, or like fractions of the image's size.
-
-    Raises DataError if most boxes look like fractions. ``sizes`` are the (height, width) of the images.
-    """
-    if not len(corners):
-        return
-    leaving = np.maximum(-corners, corners - sizes[:, [1, 0, 1, 0]]).max(axis=1) > 1
-    if (fraction := leaving.mean()) > SUSPICION:
-        report.warnings.append(
-            f"warning: {fraction:.0%} of the boxes leave their image by more than a pixel; "
-            "COCO boxes are x, y, width, height: are these x1, y1, x2, y2?"
-        )
-    fraction = (corners.max(axis=1) <= 1).mean()
-    what = f"{fraction:.0%} of the boxes lie within the first pixel, as fractions of the image's size do"
-    fix = "COCO boxes are in pixels: multiply fractions by the size of the image"
-    if fraction > MOST:
-        raise DataError(what, fix, case="fraction-boxes", file=report.source)
-    if fraction > SUSPICION:
-        report.warnings.append(f"warning: {what}; {fix}")

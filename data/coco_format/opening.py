@@ -1,4 +1,4 @@
-"""Opening of COCO data sets: annotations and image files are checked once per machine, and the results cached."""
+"""Opening of data sets of objects: annotations and image files are checked once per machine, and the results cached."""
 
 import functools
 import os
@@ -11,7 +11,6 @@ from jaxtyping import Bool, Int64
 from numpy import ndarray
 from pydantic import Field
 
-from ...formats.coco import digest_file, read_coco_file
 from ...formats.images import check_image, image_size
 from ...formats.json_files import paused_garbage_collection
 from ...structures import DataError, MaskFormat
@@ -21,6 +20,7 @@ from ..image_files import ImageFilesConfig
 from ..report import DataReport
 from .annotations import CocoAnnotations, read_annotations
 from .keypoints import CocoKeypointsConfig
+from .source import AnnotationSource, CocoFilesSource, CocoSource
 
 VERSION = 4
 """Cache version: increase it when the same files would give different contents, so that old entries are not reused."""
@@ -28,12 +28,9 @@ MIN_CACHED_BYTES = 2**20
 """The results are cached for annotation files of at least this size; smaller ones are read as fast as the cache."""
 
 
-class CocoConfig(ImageFilesConfig):
-    """A detection data set: a folder of images and a COCO annotation file."""
+class ObjectsConfig(ImageFilesConfig):
+    """Base class of the configs of detection data sets whose annotations have what COCO's have."""
 
-    name: Literal["coco"] = "coco"
-    images: Path
-    annotations: Path
     class_names: tuple[str, ...] | None = None
     """The classes to use, in the order of their labels; None takes all classes of the file, sorted by id."""
     masks: bool = False
@@ -59,30 +56,59 @@ class CocoConfig(ImageFilesConfig):
         """Return ``class_names``; raise UsageError if it is None."""
         return self.class_names if self.class_names is not None else super().classes()
 
+    def source(self) -> AnnotationSource:
+        """Return the files with the annotations."""
+        raise NotImplementedError
 
-def open_coco(config: CocoConfig, boxes: bool, report: DataReport) -> tuple[CocoAnnotations, Int64[ndarray, " n"], str]:
-    """Return the annotations of a COCO file, the indices of the usable images, and the SHA-256 of the file.
+    def image_folder(self) -> Path:
+        """Return the folder to which the file names of the images refer."""
+        raise NotImplementedError
+
+
+class CocoConfig(ObjectsConfig):
+    """A detection data set: a folder of images and a COCO annotation file, ``.json`` or ``.json.gz``."""
+
+    name: Literal["coco"] = "coco"
+    images: Path
+    annotations: Path
+    more_annotations: tuple[Path, ...] = ()
+    """Further files about the same or other images in the folder. Images with the same ``file_name`` are one image, and
+    categories with the same name are one class."""
+
+    def source(self) -> AnnotationSource:
+        if self.more_annotations:
+            return CocoFilesSource((self.annotations, *self.more_annotations))
+        return CocoSource(self.annotations)
+
+    def image_folder(self) -> Path:
+        return self.images
+
+
+def open_objects(
+    config: ObjectsConfig, source: AnnotationSource, boxes: bool, report: DataReport
+) -> tuple[CocoAnnotations, Int64[ndarray, " n"], str]:
+    """Return the annotations of a source, the indices of the usable images, and the SHA-256 of the annotations.
 
     The findings of the checks go to the report. With ``boxes=False`` boxes are neither read nor checked.
     """
-    digest = digest_file(config.annotations)
-    build = functools.partial(_build, config, boxes, DataReport(report.policy, report.source), digest)
-    if config.annotations.stat().st_size < MIN_CACHED_BYTES:
+    fingerprint = source.fingerprint()
+    build = functools.partial(_build, config, source, boxes, DataReport(report.policy, report.source), fingerprint)
+    if source.size() < MIN_CACHED_BYTES:
         contents, not_stored_message = build(), ""
     else:
-        key = _cache_key(config, boxes, report, digest)
+        key = _cache_key(config, boxes, report, fingerprint)
         contents, not_stored_message = open_cached("coco", key, build, _FolderCheck(config))
     report.add(contents.facts["report"])
     report.warnings += [not_stored_message] if not_stored_message else []
-    return CocoAnnotations.of_contents(contents), contents.arrays["used"], digest
+    return CocoAnnotations.of_contents(contents), contents.arrays["used"], contents.facts["digest"]
 
 
-def _cache_key(config: CocoConfig, boxes: bool, report: DataReport, digest: str) -> dict[str, Any]:
+def _cache_key(config: ObjectsConfig, boxes: bool, report: DataReport, fingerprint: str) -> dict[str, Any]:
     """Return everything that the contents depend on, except for the image files."""
     return {
         "version": VERSION,
-        "annotations": digest,
-        "images": str(config.images.absolute()),
+        "annotations": fingerprint,
+        "images": str(config.image_folder().absolute()),
         "policy": report.policy,
         "class_names": config.class_names,
         "masks": config.mask_format if config.masks else None,
@@ -97,8 +123,8 @@ def _cache_key(config: CocoConfig, boxes: bool, report: DataReport, digest: str)
 class _FolderCheck:
     """Callable that returns whether the image files are unchanged since a cache entry was built."""
 
-    def __init__(self, config: CocoConfig) -> None:
-        self._folder = config.images
+    def __init__(self, config: ObjectsConfig) -> None:
+        self._folder = config.image_folder()
         self._listing: FileListing | None = None
 
     def __call__(self, contents: Contents) -> bool:
@@ -108,26 +134,25 @@ class _FolderCheck:
         return self._listing.is_same(arrays["file_sizes"], arrays["file_times"])
 
 
-def _build(config: CocoConfig, boxes: bool, report: DataReport, digest: str) -> Contents:
+def _build(
+    config: ObjectsConfig, source: AnnotationSource, boxes: bool, report: DataReport, fingerprint: str
+) -> Contents:
     with paused_garbage_collection():
-        file = read_coco_file(config.annotations)
-        if file.digest != digest:
-            raise DataError(
-                "the file was changed while it was read", "open it again", case="changed-file", file=config.annotations
-            )
+        file = source.read(fingerprint)
+        digest = file.digest
         annotations = read_annotations(
             file,
-            config.annotations,
+            source.path,
             report,
             class_names=config.class_names,
             min_box=config.min_box if boxes else None,
             masks=config.mask_format if config.masks else None,
             keypoints=config.keypoints,
             subset=config.subset,
-            read_size=functools.partial(read_size, config.images, config.allow_outside),
+            read_size=functools.partial(read_size, config.image_folder(), config.allow_outside),
         )
         del file
-        annotations, listing = _find_files(config.images, annotations, report)
+        annotations, listing = _find_files(config.image_folder(), annotations, report)
         usable = _check_image_files(config, annotations, listing, report)
     _count_objects(annotations, usable, report)
     unwanted = {"without-objects": (np.diff(annotations.starts) == 0) & (not config.keep_empty)}
@@ -142,7 +167,7 @@ def _build(config: CocoConfig, boxes: bool, report: DataReport, digest: str) -> 
     arrays = annotations.arrays() | {"used": used, "file_sizes": listing.sizes, "file_times": listing.times}
     skeleton = None if annotations.skeleton is None else asdict(annotations.skeleton)
     names = {"class_names": annotations.class_names, "category_ids": annotations.category_ids, "skeleton": skeleton}
-    return Contents(arrays, {**names, "report": report.state()})
+    return Contents(arrays, {**names, "digest": digest, "report": report.state()})
 
 
 def _labeled_keypoints(annotations: CocoAnnotations) -> Int64[ndarray, " n"]:
@@ -174,14 +199,15 @@ def _find_files(folder: Path, annotations: CocoAnnotations, report: DataReport) 
 
 
 def _check_image_files(
-    config: CocoConfig, annotations: CocoAnnotations, listing: FileListing, report: DataReport
+    config: ObjectsConfig, annotations: CocoAnnotations, listing: FileListing, report: DataReport
 ) -> Bool[ndarray, " n"]:
     """Return which image files exist and match the sizes in the annotations; the others are rejected in the report."""
     ids, names, sizes = annotations.image_ids.tolist(), annotations.file_names.tolist(), annotations.sizes.tolist()
+    folder = config.image_folder()
 
     def check(index: int) -> list[str]:
         known_inside = config.allow_outside or bool(listing.inside[index])
-        path = join_inside(config.images, names[index].decode(), known_inside, ids[index])
+        path = join_inside(folder, names[index].decode(), known_inside, ids[index])
         height, width = sizes[index]
         return check_image(path, (height, width), ids[index])
 

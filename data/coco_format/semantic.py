@@ -1,4 +1,4 @@
-"""Semantic segmentation data sets whose class maps are made from the object masks of a COCO file.
+"""Semantic segmentation data sets whose class maps are made from the masks of objects, such as those of a COCO file.
 
 Conventions that differ between codebases are fields of the config. The defaults are those of torchvision's reference
 scripts, whose published models are evaluated on COCO val2017 with the classes of PASCAL VOC.
@@ -22,7 +22,7 @@ from ..types import Record
 from ..voc_format import BACKGROUND, VOC_CLASSES
 from .detection import CocoDataset
 from .masks import MaskTable
-from .opening import CocoConfig
+from .opening import CocoConfig, ObjectsConfig
 
 COCO_NAMES_OF_VOC = {
     "aeroplane": "airplane",
@@ -37,12 +37,9 @@ COCO_NAMES_OF_VOC = {
 Overlap = Literal["ignore", "ignore_other_class", "smallest"]
 
 
-class CocoSemanticConfig(ImageFilesConfig):
-    """A semantic segmentation data set: a folder of images, and a COCO annotation file with masks."""
+class ObjectsSemanticConfig(ImageFilesConfig):
+    """Base class of the configs of class maps that are made from the masks of objects."""
 
-    name: Literal["coco_semantic"] = "coco_semantic"
-    images: Path
-    annotations: Path
     categories: Literal["all", "voc"] = "all"
     """``all``: all classes of the file. ``voc``: the 20 classes of VOC, under VOC's names; other objects are
     background."""
@@ -63,6 +60,21 @@ class CocoSemanticConfig(ImageFilesConfig):
         """Return the class names for ``categories="voc"``; raise UsageError if they are known only from the file."""
         return (BACKGROUND, *VOC_CLASSES) if self.categories == "voc" else super().classes()
 
+    def objects(self) -> ObjectsConfig:
+        """Return the config of the data set of objects."""
+        raise NotImplementedError
+
+
+class CocoSemanticConfig(ObjectsSemanticConfig):
+    """A semantic segmentation data set: a folder of images, and a COCO annotation file with masks."""
+
+    name: Literal["coco_semantic"] = "coco_semantic"
+    images: Path
+    annotations: Path
+
+    def objects(self) -> ObjectsConfig:
+        return CocoConfig(images=self.images, annotations=self.annotations)
+
 
 @DATASETS.register("coco_semantic", CocoSemanticConfig)
 class CocoSemantic(Dataset):
@@ -70,18 +82,15 @@ class CocoSemantic(Dataset):
 
     task: ClassVar[str] = "semantic"
 
-    def __init__(self, policy: Policy, config: CocoSemanticConfig) -> None:
+    def __init__(self, policy: Policy, config: ObjectsSemanticConfig) -> None:
         self.config = config
         names_in_file = tuple(COCO_NAMES_OF_VOC.get(name, name) for name in VOC_CLASSES)
-        self._coco = coco = CocoDataset(
-            policy,
-            CocoConfig(
-                images=config.images, annotations=config.annotations, masks=True, subset=config.subset,
-                class_names=names_in_file if config.categories == "voc" else None, allow_outside=config.allow_outside,
-                decode_short_side=config.decode_short_side,
-            ),
-            boxes=False,
+        objects = config.objects().replace(
+            masks=True, subset=config.subset, allow_outside=config.allow_outside,
+            class_names=names_in_file if config.categories == "voc" else None,
+            decode_short_side=config.decode_short_side,
         )  # fmt: skip
+        self._coco = coco = CocoDataset(policy, objects, boxes=False)
         self.report = coco.report
         self.class_names = (BACKGROUND, *(VOC_CLASSES if config.categories == "voc" else coco.class_names))
         # The background is not a category of the file: it gets the id 0, which COCO does not use.

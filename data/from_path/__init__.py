@@ -1,21 +1,24 @@
 """Data sets given by a path, as ``vertebra train --data`` takes them: the format is found from what lies there.
 
-``FORMATS`` is the table of formats. A new format is a file here that defines a :class:`PathFormat`, and an entry.
+``FORMATS`` is the table of formats. Those in ``vertebra.formats.LABEL_FORMATS`` have an entry each; another format is a
+file here that defines a :class:`PathFormat`, and an entry.
 """
 
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...structures import UsageError
+from ...formats import LABEL_FORMATS
+from ...structures import UsageError, suggest
 from ..dataset import DatasetConfig
 from ..hash_split import HashSplitConfig
 from .base import DataPath, Part, PathFormat
 from .coco import COCO
+from .labels import path_format
 from .voc import VOC
 
-FORMATS: tuple[PathFormat, ...] = (COCO, VOC)
-"""The formats that are recognized, in the order in which they are tried."""
+FORMATS: tuple[PathFormat, ...] = (COCO, VOC, *map(path_format, LABEL_FORMATS.values()))
+"""The formats that are recognized."""
 LISTED = 6
 """The number of entries of a folder that an error message lists."""
 
@@ -39,10 +42,10 @@ def pair_from_paths(data: DataPath, val: Path | None = None) -> DatasetPair:
     they list none, a fifth of the images, chosen by a hash of the file name. Raises UsageError for a path that fits no
     format.
     """
-    found = find_format(data.path)
+    found = find_format(data)
     if val is not None:
         val_data = replace(data, path=val)
-        val_format = find_format(val)
+        val_format = find_format(val_data)
         train = found.configure(data, "train" if found.has_parts(data) else "all")
         val_config = val_format.configure(val_data, "val" if val_format.has_parts(val_data) else "all")
         described = (f"{data.path} is {found.name}{_lists(train)}", f"{val} is {val_format.name}{_lists(val_config)}")
@@ -67,13 +70,25 @@ def _lists(config: DatasetConfig) -> str:
     return f" with the list {' and '.join(splits)}" if splits else ""
 
 
-def find_format(path: Path) -> PathFormat:
-    """Return the format of the data at a path; raise UsageError, saying what is there, if it fits none."""
-    for candidate in FORMATS:
-        if candidate.recognize(path):
-            return candidate
+def find_format(data: DataPath) -> PathFormat:
+    """Return the format of the data at a path, or the one that the user gave.
+
+    Raises UsageError, saying what is there, if the path fits no format, or several.
+    """
+    if data.format is not None:
+        keys = {candidate.key: candidate for candidate in FORMATS}
+        if data.format not in keys:
+            raise UsageError(f"there is no data format {data.format!r}", suggest(data.format, keys))
+        return keys[data.format]
+    found = [candidate for candidate in FORMATS if candidate.recognize(data.path)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        candidates = " and ".join(f"{candidate.name} ({candidate.key})" for candidate in found)
+        what = f"this could be {candidates}"
+        raise UsageError(what, f"give --data-format {found[0].key} (data_format= in Python)", file=data.path)
     expected = " or ".join(candidate.expected for candidate in FORMATS)
-    raise UsageError(f"{_describe_path(path)}, but data are {expected}", "check the path", file=path)
+    raise UsageError(f"{_describe_path(data.path)}, but data are {expected}", "check the path", file=data.path)
 
 
 def _describe_path(path: Path) -> str:

@@ -20,12 +20,16 @@ class DataPath:
     """The task of the head that learns from it: ``detection`` or ``semantic``."""
     images: Path | None = None
     """The folder of the images, if the format needs one and the user gave it."""
+    format: str | None = None
+    """The key of the format, if the user gave it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathFormat:
     """A format of data sets that is recognized from a path."""
 
+    key: str
+    """The short name of the format, for ``--data-format``."""
     name: str
     """The name of the format for messages, with its article: ``a COCO file``."""
     expected: str

@@ -4,22 +4,87 @@ from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from ...formats.coco import read_coco_file, read_row
-from ...structures import DataError
+from ...formats.coco import SECTIONS, read_coco_file, read_row
+from ...formats.json_files import read_start
+from ...structures import DataError, UsageError
 from ..coco_format import CocoConfig, CocoSemanticConfig
 from ..dataset import DatasetConfig
 from .base import DataPath, Part, PathFormat
 
+OTHER_MARKS = ('"_via_', '"region_attributes"', '"shapes"')
+"""Names by which the JSON files of VGG VIA and LabelMe are told from a COCO file."""
+FILES_LOOKED_AT = 20
+"""The number of JSON files in a folder whose beginning is looked at."""
 LOOKED_UP = 3
 """The number of images, from the beginning of the file, that are looked for in a folder."""
 
 
+PAIRS = (("train", "val"), ("train", "valid"), ("train", "test"))
+"""The names of splits for training and validation, in the order of preference."""
+SPLIT_FILES = (
+    "{0}/_annotations.coco.json", "{0}/annotations.json", "annotations/instances_{0}*.json", "annotations/{0}*.json",
+    "{0}*.json",
+)  # fmt: skip
+"""Where the file of a split is in a folder, in the order in which it is looked for; the first is Roboflow's."""
+SINGLE_FILES = ("_annotations.coco.json", "annotations/*.json", "*.json")
+"""Where the only file of a folder is."""
+
+
 def _configure(data: DataPath, part: Part) -> DatasetConfig:
     """Return the config for boxes or, for the task ``semantic``, for class maps."""
-    images = find_image_folder(data.path, data.images)
+    annotations = data.path
+    if data.path.is_dir():
+        pair = None if part == "all" else _find_pair(data.path)
+        found = _find_single(data.path) if pair is None else pair[0 if part == "train" else 1]
+        if found is None:
+            what = "this folder holds no COCO file, or several of which none is named after a split"
+            raise UsageError(what, "give the path of the file", file=data.path)
+        annotations = found
+    images = find_image_folder(annotations, data.images)
     if data.task == "semantic":
-        return CocoSemanticConfig(images=images, annotations=data.path)
-    return CocoConfig(images=images, annotations=data.path)
+        return CocoSemanticConfig(images=images, annotations=annotations)
+    return CocoConfig(images=images, annotations=annotations)
+
+
+def _find_pair(folder: Path) -> tuple[Path, Path] | None:
+    """Return the files for training and validation in a folder; None if there are none."""
+    for pair in PAIRS:
+        for pattern in SPLIT_FILES:
+            train, val = (_only_file(folder, pattern.format(name)) for name in pair)
+            if train is not None and val is not None:
+                return train, val
+    return None
+
+
+def _find_single(folder: Path) -> Path | None:
+    """Return the only COCO file in a folder; None if there is none, or several."""
+    return next((found for pattern in SINGLE_FILES if (found := _only_file(folder, pattern)) is not None), None)
+
+
+def _only_file(folder: Path, pattern: str) -> Path | None:
+    """Return the only COCO file, also compressed, that matches a pattern; None if there is none, or several."""
+    files = [path for name in (pattern, f"{pattern}.gz") for path in sorted(folder.glob(name))[:FILES_LOOKED_AT]]
+    found = [path for path in files if _looks_like_coco(path)]
+    return found[0] if len(found) == 1 else None
+
+
+def _looks_like_coco(path: Path) -> bool:
+    """Return whether the beginning of a JSON file is that of a COCO file."""
+    start = read_start(path).lstrip()
+    return start.startswith("{") and any(f'"{name}"' in start for name in SECTIONS) and not _is_other_tool(start)
+
+
+def _is_other_tool(start: str) -> bool:
+    """Return whether a JSON file begins like the file of a labeling tool."""
+    return start.startswith("[") or any(mark in start for mark in OTHER_MARKS)
+
+
+def _recognize(path: Path) -> bool:
+    if path.is_dir():
+        return _find_pair(path) is not None or _find_single(path) is not None
+    if not path.is_file() or not path.name.lower().endswith((".json", ".json.gz")):
+        return False
+    return not _is_other_tool(read_start(path).lstrip())
 
 
 def find_image_folder(annotations: Path, given: Path | None) -> Path:
@@ -50,16 +115,17 @@ def _file_name(row: Any) -> Any:
 
 def _usual_folders(annotations: Path) -> Iterable[Path]:
     """Yield the folders where the images of a COCO file usually are."""
-    folder, name = annotations.parent, annotations.stem.removeprefix("instances_")
+    folder, name = annotations.parent, annotations.name.partition(".json")[0].removeprefix("instances_")
     for parent in (folder, folder.parent):
-        yield from (parent / name, parent / "images" / name, parent / "images")
+        yield from (parent / name, parent / "images" / name, parent / "images", parent / "data")
         yield parent
 
 
 COCO = PathFormat(
+    key="coco",
     name="a COCO file",
-    expected="a COCO file (NAME.json with images, annotations and categories)",
-    recognize=lambda path: path.suffix.lower() == ".json" and path.is_file(),
-    has_parts=lambda data: False,
+    expected="a COCO file (NAME.json with images, annotations and categories) or a folder that holds one per split",
+    recognize=_recognize,
+    has_parts=lambda data: data.path.is_dir() and _find_pair(data.path) is not None,
     configure=_configure,
 )

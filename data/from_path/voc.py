@@ -1,4 +1,4 @@
-"""Folders in PASCAL VOC's layout, given by their path."""
+"""Folders in PASCAL VOC's layout, or with XML files of its format in another layout, given by their path."""
 
 from pathlib import Path
 
@@ -9,20 +9,65 @@ from ..voc_format import VOC_CLASSES, VocConfig, VocSegmentationConfig
 from .base import DataPath, Part, PathFormat
 
 PAIRS = (("train", "val"), ("train", "valid"), ("trainval", "test"), ("train", "test"))
-"""The names of image lists for training and validation, in the order of preference."""
+"""The names of image lists, or of folders, for training and validation, in the order of preference."""
+LAYOUTS = (
+    ("JPEGImages", "Annotations"),
+    ("images", "annotations"),
+    ("images", "Annotations"),
+    ("images", "xmls"),
+    (".", "."),
+)
+"""The folders of the images and of the annotations below the root, in the order in which they are looked for."""
+FIRST_BYTES = 1000
+"""The number of bytes of an XML file in which its root element is looked for."""
 
 
 def _configure(data: DataPath, part: Part) -> DatasetConfig:
     """Return the config for boxes or, for the task ``semantic``, for class maps."""
-    root = data.path
     if data.images is not None:
         raise UsageError(
-            f"the images of a VOC folder are in {root / 'JPEGImages'}", "leave out --images (images= in Python)"
+            f"the images of a VOC folder are in {data.path / 'JPEGImages'}", "leave out --images (images= in Python)"
         )
-    splits = _splits(data, part)
+    pair = _find_folders(data.path)
+    folders = [data.path] if pair is None else [data.path / name for name in pair]
+    root = folders[-1 if part == "val" else 0]
+    splits = _splits(data, part) if pair is None else ()
     if data.task == "semantic":
         return VocSegmentationConfig(root=root, splits=splits)
-    return VocConfig(root=root, splits=splits, class_names=_find_class_names(root))
+    layout = _find_layout(root)
+    assert layout is not None, "recognized by its layout"
+    return VocConfig(
+        root=root, splits=splits, images=layout[0], annotations=layout[1], class_names=_find_class_names(folders)
+    )
+
+
+def _find_layout(root: Path) -> tuple[str, str] | None:
+    """Return the folders of the images and of the annotations; None if there are no annotations of VOC's format."""
+    for images, annotations in LAYOUTS:
+        if (root / images).is_dir() and (root / annotations).is_dir():
+            first = next((root / annotations).glob("*.xml"), None)
+            if first is not None and _is_voc_file(first):
+                return images, annotations
+    return None
+
+
+def _is_voc_file(path: Path) -> bool:
+    """Return whether the root element of an XML file is that of VOC's annotations; true if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(FIRST_BYTES)
+    except OSError:
+        return True
+    return b"<annotations" not in start
+
+
+def _find_folders(root: Path) -> tuple[str, str] | None:
+    """Return the folders for training and validation that have a layout of their own, as Roboflow exports them."""
+    if (root / "JPEGImages").is_dir():
+        return None
+    return next(
+        (pair for pair in PAIRS if all((root / name).is_dir() and _find_layout(root / name) for name in pair)), None
+    )
 
 
 def _splits(data: DataPath, part: Part) -> tuple[str, ...]:
@@ -50,32 +95,37 @@ def _lists(data: DataPath) -> set[str]:
     return {name for name in names if name.rpartition("_")[2] == name or name.rpartition("_")[2] not in names}
 
 
-def _find_class_names(root: Path) -> tuple[str, ...] | None:
+def _find_class_names(roots: list[Path]) -> tuple[str, ...] | None:
     """Return the names of the objects in the annotations, sorted; None if class_names.txt or VOC has them.
 
     An annotation that cannot be read is left to the checks of the data set, which report it.
     """
-    if read_class_names(root) is not None:
+    if read_class_names(roots[0]) is not None:
         return None
     names: set[str] = set()
-    for path in sorted((root / "Annotations").glob("*.xml")):
-        try:
-            names |= read_voc_object_names(path, path.stem)
-        except DataError:
-            continue
+    for root in roots:
+        layout = _find_layout(root)
+        for path in sorted((root / layout[1]).glob("*.xml")) if layout is not None else ():
+            try:
+                names |= read_voc_object_names(path, path.stem)
+            except DataError:
+                continue
     return None if not names or names == set(VOC_CLASSES) else tuple(sorted(names))
 
 
 def _recognize(path: Path) -> bool:
-    return (path / "JPEGImages").is_dir() and any(
-        (path / folder).is_dir() for folder in ("Annotations", "SegmentationClass")
-    )
+    if not path.is_dir():
+        return False
+    if (path / "JPEGImages").is_dir() and (path / "SegmentationClass").is_dir():
+        return True
+    return _find_layout(path) is not None or _find_folders(path) is not None
 
 
 VOC = PathFormat(
+    key="voc",
     name="a VOC folder",
     expected="a VOC folder (JPEGImages/ with Annotations/*.xml for boxes, or SegmentationClass/*.png for class maps)",
     recognize=_recognize,
-    has_parts=lambda data: _find_pair(data) is not None,
+    has_parts=lambda data: _find_pair(data) is not None or _find_folders(data.path) is not None,
     configure=_configure,
 )

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from pydantic import Field
 
-from ...formats import VocAnnotation, check_image, image_size, read_class_names, read_voc_annotation
+from ...formats import VocAnnotation, VocCorners, check_image, image_size, read_class_names, read_voc_annotation
 from ...structures import UsageError, suggest
 from ..dataset import DATASETS
 from ..file_checks import check_files
@@ -20,8 +20,6 @@ from ..types import Record
 from .folder import BACKGROUND, VOC_CLASSES, ListedImage, VocFolderConfig, VocImages, list_images
 from .objects import tabulate
 
-ANNOTATIONS = "Annotations/*.xml"
-"""The pattern of the annotation files below the root."""
 Metric = Literal["voc07", "voc12", "coco"]
 
 
@@ -29,6 +27,13 @@ class VocConfig(VocFolderConfig):
     """A detection data set in PASCAL VOC's layout, with the image lists of ``ImageSets/Main``."""
 
     name: Literal["voc"] = "voc"
+    annotations: str = "Annotations"
+    """The folder of the annotation files below the root; ``.`` is the root itself."""
+    corners: VocCorners = "inclusive"
+    """What the corners of boxes mean. ``inclusive``: pixels are counted from 1 and a box includes its last row and
+    column, as in VOC's development kit and detectron2. ``continuous``: coordinates from 0, as labelImg and CVAT write
+    them and torchvision reads them. ``shifted``: continuous coordinates plus 1, as supervision writes them and
+    MMDetection 3 reads them."""
     use_difficult: bool = False
     """Use difficult objects for training; otherwise they are ignore regions. VOC's metrics never count them."""
     min_box: float = Field(default=1.0, ge=0)
@@ -53,8 +58,8 @@ class VocDetection(VocImages):
         self.report = report = DataReport(policy, config.root)
         self.class_names, known = _choose_classes(config)
         self.category_ids = tuple(known.index(name) + 1 for name in self.class_names)
-        images = list_images(config, "Main", ANNOTATIONS, report)
-        files = _ListedFiles(images, known, config.allow_outside)
+        images = list_images(config, "Main", f"{config.annotations}/*.xml", report)
+        files = _ListedFiles(images, known, config)
         usable = check_files([image.image_id for image in images], files.check, report)
         report.read["images"] = len(images)
         indices = np.flatnonzero(usable).tolist()
@@ -64,7 +69,7 @@ class VocDetection(VocImages):
         self._sizes = np.array([files.sizes[index] for index in indices], np.int64)
         self._objects = tabulate(
             {images[index].image_id: files.annotations[index] for index in indices}, self._sizes, self.class_names,
-            report=report, min_box=config.min_box,
+            report=report, min_box=config.min_box, convention=config.corners,
         )  # fmt: skip
         report.require_usable(len(indices), "check the path and the lists")
 
@@ -149,8 +154,8 @@ def _choose_classes(config: VocFolderConfig) -> tuple[tuple[str, ...], tuple[str
 class _ListedFiles:
     """The annotations, image paths and image sizes of the listed images, by index in the list."""
 
-    def __init__(self, images: list[ListedImage], class_names: tuple[str, ...], allow_outside: bool) -> None:
-        self._images, self._class_names, self._allow_outside = images, class_names, allow_outside
+    def __init__(self, images: list[ListedImage], class_names: tuple[str, ...], config: VocConfig) -> None:
+        self._images, self._class_names, self._config = images, class_names, config
         self.annotations: dict[int, VocAnnotation] = {}
         self.paths: dict[int, Path] = {}
         self.sizes: dict[int, tuple[int, int]] = {}
@@ -159,10 +164,10 @@ class _ListedFiles:
         """Read an annotation and check its image file; return the cases for the report, or raise DataError if one of
         the two is unusable."""
         image = self._images[index]
-        annotation_file = image.folder / "Annotations" / f"{image.stem}.xml"
+        annotation_file = image.folder / self._config.annotations / f"{image.stem}.xml"
         annotation = read_voc_annotation(annotation_file, image.image_id, self._class_names)
         self.annotations[index] = annotation
-        path = self.paths[index] = image.find_file(self._allow_outside)
+        path = self.paths[index] = image.find_file(self._config.allow_outside)
         cases = check_image(path, annotation.size, image.image_id)
         if annotation.size is None:
             cases = [*cases, "size-from-image"]

@@ -45,6 +45,8 @@ class VocFolderConfig(ImageFilesConfig):
     """Use only this number of images, from the beginning of the lists."""
     allow_outside: bool = False
     """Accept images outside the image folder, through links or paths in a list."""
+    images: str = "JPEGImages"
+    """The folder of the images below the root; ``.`` is the root itself."""
 
     def classes(self) -> tuple[str, ...]:
         """Return ``class_names``; raise UsageError if it is None."""
@@ -58,10 +60,12 @@ class ListedImage:
     folder: Path
     stem: str
     image_id: str
+    images: str = "JPEGImages"
+    """The folder of the images below ``folder``."""
 
     def find_file(self, allow_outside: bool) -> Path:
         """Return the path of the image file; raise DataError if it does not exist or is outside its folder."""
-        folder = self.folder / "JPEGImages"
+        folder = self.folder / self.images
         candidates = (folder / f"{self.stem}{suffix}" for suffix in SUFFIXES)
         path = next((candidate for candidate in candidates if candidate.is_file()), None)
         if path is None:
@@ -86,7 +90,7 @@ def list_images(config: VocFolderConfig, task: str, annotations: str, report: Da
     images: dict[str, ListedImage] = {}
     if not config.splits:
         stems = sorted(path.stem for path in config.root.glob(annotations))
-        images = {stem: ListedImage(config.root, stem, stem) for stem in stems}
+        images = {stem: ListedImage(config.root, stem, stem, config.images) for stem in stems}
     for split in config.splits:
         subfolder, _, name = split.rpartition("/")
         folder = config.root / subfolder
@@ -94,7 +98,7 @@ def list_images(config: VocFolderConfig, task: str, annotations: str, report: Da
             image_id = f"{subfolder}/{stem}" if subfolder else stem
             if image_id in images:
                 report.note("listed-twice", image_id)
-            images[image_id] = ListedImage(folder, stem, image_id)
+            images[image_id] = ListedImage(folder, stem, image_id, config.images)
     return list(images.values())[: config.subset]
 
 

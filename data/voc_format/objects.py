@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from numpy import ndarray
 
-from ...formats import VocAnnotation, VocObject
+from ...formats import VocAnnotation, VocCorners, VocObject
 from ...structures import DataError
 from ..box_clipping import clip_boxes_to_images
 from ..report import DataReport
@@ -42,6 +42,7 @@ def tabulate(
     *,
     report: DataReport,
     min_box: float,
+    convention: VocCorners,
 ) -> ObjectTable:
     """Return the table of the objects of these classes; ``sizes`` are the (height, width) of the images.
 
@@ -55,7 +56,7 @@ def tabulate(
             report.note("image-without-objects", image_id)
     for name in sorted(set(class_names) - {item.name for item in objects}):
         report.note("class-without-objects", name)
-    corners = np.array([item.corners() for item in objects], np.float64).reshape(-1, 4)
+    corners = np.array([item.corners(convention) for item in objects], np.float64).reshape(-1, 4)
     boxes, trainable = clip_boxes_to_images(
         corners, np.repeat(sizes, counts, axis=0), lambda row: objects[row].id, report=report, min_box=min_box
     )

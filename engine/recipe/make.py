@@ -30,6 +30,8 @@ class RecipeRequest:
     """The validation data; None: those that ``data`` lists, or a fifth of its images."""
     images: Path | None = None
     """The folder of the images of a COCO file; None: found beside it."""
+    data_format: str | None = None
+    """The name of the data's format; None: found from what lies there."""
     weights: str | None = None
     """A trained model to start from, see :func:`vertebra.inference.open_model`."""
     like: str | None = None
@@ -106,7 +108,7 @@ def _base_experiment(
     elif start is not None:
         model, preprocessing = start[0].model, start[0].preprocessing
     task = require_known_task(model)
-    datasets = pair_from_paths(DataPath(request.data, task, request.images), request.val)
+    datasets = pair_from_paths(DataPath(request.data, task, request.images, request.data_format), request.val)
     name = name_of_data(request.data)
     if request.model is not None:
         base = adapt_experiment(name, request.model, datasets)

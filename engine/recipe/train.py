@@ -25,6 +25,7 @@ def train_run(
     data: str | os.PathLike[str] | None = None,
     val: str | os.PathLike[str] | None = None,
     images: str | os.PathLike[str] | None = None,
+    data_format: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     like: str | None = None,
     model: ExperimentConfig | None = None,
@@ -36,11 +37,12 @@ def train_run(
 ) -> dict[str, Any]:
     """Train the experiment of a config, or fine-tune a model on ``data``; return the scores of the last evaluation.
 
-    With ``data`` (a COCO file or a VOC folder) no config is needed: a recipe is chosen from the data, printed field by
-    field, and written to ``recipe.py`` in the run folder. ``val`` are the validation data, ``images`` is the folder of
-    the images of a COCO file, ``weights`` a trained model to start from and ``like`` the
-    published model that it is like (see :func:`vertebra.inference.open_model`); ``model`` is in place of it an
-    experiment with the model to train, such as ``load_config("retinanet_r50_fpn_1x_coco")``. ``changes`` are fields
+    With ``data`` (a COCO file, a VOC folder or data in another format of docs/data.md) no config is needed: a recipe is
+    chosen from the data, printed field by field, and written to ``recipe.py`` in the run folder. ``val`` are the
+    validation data, ``images`` is the folder of the images of a COCO file, ``data_format`` the name of the format if it
+    is not clear from the path, ``weights`` a trained model to start from and ``like`` the published model that it is
+    like (see :func:`vertebra.inference.open_model`); ``model`` is in place of it an experiment with the model to train,
+    such as ``load_config("retinanet_r50_fpn_1x_coco")``. ``changes`` are fields
     that the recipe must not choose: ``{"recipe": {"batch_size": 4}}``. ``output`` is ``runs/NAME`` if it is not given.
 
     For the other arguments see :func:`vertebra.engine.train`.
@@ -48,7 +50,15 @@ def train_run(
     if (config is None) == (data is None):
         raise UsageError("train needs a config or data, not both", "call train(config, output) or train(data=...)")
     if data is None:
-        given = {"val": val, "images": images, "weights": weights, "like": like, "model": model, "changes": changes}
+        given = {
+            "val": val,
+            "images": images,
+            "data_format": data_format,
+            "weights": weights,
+            "like": like,
+            "model": model,
+            "changes": changes,
+        }
         if unused := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"{' and '.join(unused)} belong to data=..., but a config is given", "leave them out")
         assert config is not None, "checked above"
@@ -57,6 +67,7 @@ def train_run(
     request = RecipeRequest(
         Path(data).expanduser(),
         *(None if path is None else Path(path).expanduser() for path in (val, images)),
+        data_format=data_format,
         weights=None if weights is None else os.fspath(weights),
         like=like,
         model=model,

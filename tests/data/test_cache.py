@@ -23,7 +23,7 @@ from vertebra.data import (
     file_checks,
     image_folder,
 )
-from vertebra.data.coco_format import opening
+from vertebra.data.coco_format import opening, source
 from vertebra.structures import DataError
 
 from ..helpers.tiny_coco_file import HEIGHT, WIDTH, open_tiny, tiny_content, write_tiny
@@ -97,7 +97,7 @@ def test_cached_data_set_equals_the_first_without_reading_annotations(changes, t
     content["annotations"][0]["bbox"] = [10, 10, -5, 5]
     write_tiny(tmp_path, content)
     first = dump_dataset(open_existing(tmp_path, "skip", **changes))
-    reads = record_calls(monkeypatch, opening, "read_coco_file")
+    reads = record_calls(monkeypatch, source, "read_coco_file")
     second = open_existing(tmp_path, "skip", **changes)
     assert second.annotations.entry is not None
     assert dump_dataset(second) == first and "negative-box" in first
@@ -141,9 +141,9 @@ def test_changed_file_invalidates_the_cache(change, tmp_path, monkeypatch):
     config = write_tiny(tmp_path)
     open_existing(tmp_path)
     change(tmp_path)
-    reads = record_calls(monkeypatch, opening, "read_coco_file")
+    reads = record_calls(monkeypatch, source, "read_coco_file")
     for _ in range(2):
-        assert open_existing(tmp_path).annotation_digest() == opening.digest_file(config.annotations)
+        assert open_existing(tmp_path).annotation_digest() == source.digest_file(config.annotations)
     assert len(reads) == 1
 
 
@@ -265,7 +265,7 @@ def _open_in_a_process(folder: Path, barrier: Barrier, log: Path, first_dies: bo
     The process that builds waits until all processes have asked for the lock.
     """
     opening.MIN_CACHED_BYTES = 0
-    read, acquire = opening.read_coco_file, cache.filelock.FileLock.acquire
+    read, acquire = source.read_coco_file, cache.filelock.FileLock.acquire
 
     def log_line(line: str) -> int:
         """Append a line to the log, and return how often the log has this line."""
@@ -285,7 +285,7 @@ def _open_in_a_process(folder: Path, barrier: Barrier, log: Path, first_dies: bo
         log_line("waits")
         return acquire(lock)
 
-    opening.read_coco_file, cache.filelock.FileLock.acquire = read_when_all_wait, log_and_acquire
+    source.read_coco_file, cache.filelock.FileLock.acquire = read_when_all_wait, log_and_acquire
     barrier.wait(60)
     try:
         dataset = open_existing(folder)

@@ -1,5 +1,6 @@
 """Data sets given by a path: the format, the image folder, the classes and the validation images that are found."""
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -173,3 +174,67 @@ def test_image_folder_of_a_voc_folder_is_refused(tmp_path):
     """docs/faults.md row 157. By hand: the option would have no effect."""
     with pytest.raises(UsageError, match=r"are in .*JPEGImages: leave out --images"):
         find(write_voc(tmp_path / "voc"), images=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations", "parts"),
+    [
+        (".", ".", ("",)),
+        ("images", "annotations", ("",)),
+        (".", ".", ("train", "valid")),
+        ("images", "xmls", ("train", "test")),
+    ],
+)
+def test_layouts_of_folders_with_voc_files(images, annotations, parts, tmp_path):
+    """By hand: XML files beside the images or in a folder, also with a folder per split, as Roboflow exports them."""
+    made = write_voc(tmp_path / "made")
+    for part in parts:
+        for folder, source in ((images, "JPEGImages"), (annotations, "Annotations")):
+            shutil.copytree(made / source, tmp_path / "data" / part / folder, dirs_exist_ok=True)
+    pair = find(tmp_path / "data")
+    config = pair.train if len(parts) == 2 else pair.train.dataset
+    assert config == VocConfig(
+        root=tmp_path / "data" / parts[0], splits=(), images=images, annotations=annotations,
+        class_names=("cat", "dog", "person"),
+    )  # fmt: skip
+    assert len(build_dataset(config)) == 3 and (len(parts) == 1 or pair.val.root.name == parts[1])
+
+
+def test_path_that_fits_several_formats_is_refused(tmp_path):
+    """docs/faults.md row 156. By hand: one line with the candidates and the option, which then decides."""
+    root = write_voc(tmp_path / "voc")
+    (root / "data.yaml").write_text("names: [cat, dog, person]\ntrain: JPEGImages\n")
+    with pytest.raises(UsageError, match=r"a VOC folder \(voc\) and a YOLO data set \(yolo\): give --data-format voc"):
+        find(root)
+    assert find(root, format="voc").train.dataset.name == "voc"
+    assert find(root, format="yolo").train.dataset.name == "annotated_images"
+    with pytest.raises(UsageError, match=r"no data format 'yolov8'.*yolo"):
+        find(root, format="yolov8")
+
+
+@pytest.mark.parametrize(
+    ("files", "folders"),
+    [
+        (("train/_annotations.coco.json", "valid/_annotations.coco.json"), ("train", "valid")),  # as Roboflow exports
+        (("annotations/instances_train2017.json", "annotations/instances_val2017.json"), ("train2017", "val2017")),
+        (("train.json.gz", "val.json.gz"), ("images", "images")),
+        (("labels.json",), ("data",)),  # as FiftyOne exports
+        (("result.json",), (".",)),
+    ],
+)
+def test_folders_with_coco_files(files, folders, tmp_path):
+    """By hand: the file of each split, or the only file; compressed files too."""
+    write_tiny(tmp_path / "made")
+    for file, folder in zip(files, folders, strict=True):
+        path = tmp_path / "data" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = (tmp_path / "made" / "annotations.json").read_bytes()
+        path.write_bytes(gzip.compress(content) if file.endswith(".gz") else content)
+        shutil.copytree(tmp_path / "made" / "images", tmp_path / "data" / folder, dirs_exist_ok=True)
+    pair = find(tmp_path / "data")
+    configs = (pair.train, pair.val) if len(files) == 2 else (pair.train.dataset,)
+    assert configs == tuple(
+        CocoConfig(images=tmp_path / "data" / folder, annotations=tmp_path / "data" / file)
+        for file, folder in zip(files, folders, strict=True)
+    )
+    assert all(len(build_dataset(config)) == 4 for config in configs)

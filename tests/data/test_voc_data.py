@@ -247,3 +247,15 @@ def test_annotations_are_kept_as_arrays(root):
     table = dataset._objects
     for kept in (dataset._ids, dataset._files, table.starts, table.boxes, table.labels, table.difficult):
         assert isinstance(kept, np.ndarray) and kept.dtype != object
+
+
+@pytest.mark.parametrize(
+    ("corners", "box"),
+    [("inclusive", [10, 10, 20, 30]), ("continuous", [11, 11, 19, 29]), ("shifted", [10, 10, 19, 29])],
+)
+def test_conventions_of_corners(corners, box, tmp_path):
+    """By hand: the corners 11, 11, 30, 40 as VOC's kit, as labelImg and as supervision mean them."""
+    config = VocConfig(
+        root=write_voc(tmp_path), splits=("train",), class_names=("cat", "dog", "person"), corners=corners
+    )
+    assert build_dataset(config).ground_truth()["annotations"][0]["bbox"] == box

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ....data import CocoConfig, CocoKeypointsConfig, Dataset, DatasetConfig, HashSplitConfig, VocDetection
+from ....data import CocoKeypointsConfig, Dataset, DatasetConfig, HashSplitConfig, ObjectsConfig, VocDetection
 from ....heads import required_keypoints, required_mask_format
 from ....structures import UsageError
 from ...config import ExperimentConfig
@@ -18,7 +18,7 @@ def read_masks(config: ExperimentConfig) -> Iterable[Choice]:
         return
     for split in SPLITS:
         path, dataset = _dataset_of(config, split)
-        if not isinstance(dataset, CocoConfig):
+        if not isinstance(dataset, ObjectsConfig):
             raise UsageError(
                 f"the model has a mask branch, but data of the type {dataset.name!r} have no masks of objects",
                 "choose a model without masks, or give a COCO file with segmentations",
@@ -34,7 +34,7 @@ def read_keypoints(config: ExperimentConfig) -> Iterable[Choice]:
         return
     for split in SPLITS:
         path, dataset = _dataset_of(config, split)
-        if not isinstance(dataset, CocoConfig):
+        if not isinstance(dataset, ObjectsConfig):
             raise UsageError(
                 f"the model has a keypoint branch, but data of the type {dataset.name!r} have no keypoints",
                 "choose a model without keypoints, or give a COCO file with keypoints",
