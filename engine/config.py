@@ -110,6 +110,9 @@ class EvaluationConfig(Config):
     """The quantity that must improve for ``patience``: the main score, or the sum of the validation losses."""
     engine: Engine = "hotcoco"
     """Library that computes the COCO metrics; both give identical numbers."""
+    max_detections: int = Field(default=100, gt=10)
+    """The number of best detections of an image and class that the COCO metrics of boxes and masks take into account;
+    COCO's is 100. More than 100 also need ``model.head.box.max_detections``, the number that a head predicts."""
     boundary: bool = True
     """Also compute boundary AP (2103.16562) where mask AP is computed."""
     keypoint_sigmas: dict[str, PositiveFloat] = Field(default={})

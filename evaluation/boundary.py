@@ -25,7 +25,9 @@ CHUNK_SIZE = 256
 """Number of groups submitted to the threads at a time."""
 
 
-def evaluate_boundaries(inputs: CocoInputs) -> tuple[Float64[ndarray, "t r k a m"], Float64[ndarray, "t k a m"]]:
+def evaluate_boundaries(
+    inputs: CocoInputs, limits: tuple[int, int, int] = LIMITS
+) -> tuple[Float64[ndarray, "t r k a m"], Float64[ndarray, "t k a m"]]:
     """Return COCO's tables of precision and recall, matching masks by min(mask IoU, boundary IoU) (section 6).
 
     Crowds are matched by mask IoU only. Threads process the groups of detections in parallel. The axes are described
@@ -39,9 +41,10 @@ def evaluate_boundaries(inputs: CocoInputs) -> tuple[Float64[ndarray, "t r k a m
     keys = sorted(truths.keys() | detections.keys(), key=lambda key: (key[1], key[0]))
 
     def measure(key: tuple[int, int]) -> Group:
-        return _measure(truths.get(key, ()), detections.get(key, ()), key[1] - 1, sizes[key[0]])
+        best = sorted(detections.get(key, ()), key=lambda detection: -detection["score"])[: limits[-1]]
+        return _measure(truths.get(key, ()), best, key[1] - 1, sizes[key[0]])
 
-    return precision_and_recall(_in_threads(measure, keys), len(inputs.class_names))
+    return precision_and_recall(_in_threads(measure, keys), len(inputs.class_names), limits)
 
 
 def _in_threads(measure: Any, keys: Sequence[tuple[int, int]]) -> Iterator[Group]:
@@ -51,9 +54,8 @@ def _in_threads(measure: Any, keys: Sequence[tuple[int, int]]) -> Iterator[Group
             yield from pool.map(measure, keys[first : first + CHUNK_SIZE])
 
 
-def _measure(truths: Entries, detections: Entries, class_index: int, size: tuple[int, int]) -> Group:
+def _measure(truths: Entries, best: Entries, class_index: int, size: tuple[int, int]) -> Group:
     """Return the group of an image and class: its best detections, its objects and their overlaps."""
-    best = sorted(detections, key=lambda detection: -detection["score"])[: LIMITS[-1]]
     crowd = np.array([bool(truth["iscrowd"]) for truth in truths], bool)
     overlaps = np.zeros((len(best), len(truths)))
     if best and truths:

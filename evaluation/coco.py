@@ -20,12 +20,15 @@ from ..formats.rle import encode_mask
 from ..structures import Detections
 from .coco_columns import Columns
 from .coco_inputs import CocoInputs, Task, build_coco_inputs, group_entries
+from .coco_tables import LIMITS
 from .keypoints import LIMIT as KEYPOINT_LIMIT
 from .keypoints import keypoint_recall, keypoint_sigmas
 from .scores import Scores
 
 Engine = Literal["hotcoco", "pycocotools"]
 EngineTask = Literal["bbox", "segm", "keypoints"]
+Limits = tuple[int, int, int]
+"""The maximum numbers of detections per image and class on the last axis of the tables: those of AR1, AR10 and AP."""
 Sigmas = Float[ndarray, " k"] | None
 """The OKS sigma of each keypoint; None if keypoints are not scored."""
 Tables = tuple[ndarray, ndarray]
@@ -33,8 +36,8 @@ Tables = tuple[ndarray, ndarray]
 same axes except recall."""
 AREAS = {"": 0, "s": 1, "m": 2, "l": 3}
 """Index of all, small, medium and large objects on the axis of area ranges."""
-LIMITS = {1: 0, 10: 1, 100: 2}
-"""Index of each maximum number of detections per image and class on the last axis."""
+MAX_DETECTIONS = 100
+"""COCO's maximum number of detections per image and class for AP."""
 KEYPOINT_AREAS = {"": 0, "m": 1, "l": 2}
 """Index of all, medium and large objects on the axis of area ranges in the tables of keypoints."""
 IOU_50, IOU_75 = 0, 5
@@ -79,28 +82,35 @@ def evaluate_coco(
     engine: Engine = "hotcoco",
     task: Task = "bbox",
     sigmas: Mapping[str, float] = {},
+    max_detections: int = MAX_DETECTIONS,
 ) -> Scores:
     """Score COCO results against the content of a COCO annotation file, both with original ids and pixels.
 
     The task ``bbox`` compares boxes, ``segm`` masks, ``boundary`` masks and their boundaries (boundary AP, which is
     computed here, not by ``engine``), and ``keypoints`` keypoints by OKS, with the ``sigmas`` of
-    :func:`~vertebra.evaluation.keypoints.keypoint_sigmas`. The counts are the numbers of images, of images without
-    detections, of detections, and of detections beyond the best 100 (20 for keypoints) of an image and class, which the
-    metrics ignore. Raises DataError for invalid annotations or results.
+    :func:`~vertebra.evaluation.keypoints.keypoint_sigmas`. ``max_detections`` is the number of best detections of an
+    image and class that are scored (COCO's 100; always 20 for keypoints). The counts are the numbers of images, of
+    images without detections, of detections, of those beyond this limit, and of those of classes without objects; the
+    metrics ignore the last two. Raises DataError for invalid annotations or results, and ValueError if
+    ``max_detections`` is not above 10.
     """
+    if max_detections <= LIMITS[1]:
+        raise ValueError(f"max_detections must be above {LIMITS[1]}, the limit of AR{LIMITS[1]}; got {max_detections}")
     with paused_garbage_collection():  # which would visit millions of results again and again
         inputs = build_coco_inputs(ground_truth, results, task)
     if task == "keypoints":
         return _score_keypoints(inputs, engine, sigmas)
-    precision, recall = _evaluate(inputs, engine, task)
-    per_class = {name: _mean(precision[:, :, number, 0, LIMITS[100]]) for number, name in enumerate(inputs.class_names)}
-    return Scores(_summarize(precision, recall), per_class, _count(inputs, max(LIMITS)))
+    limits = (*LIMITS[:2], max_detections)
+    precision, recall = _evaluate(inputs, engine, task, limits)
+    per_class = {name: _mean(precision[:, :, number, 0, -1]) for number, name in enumerate(inputs.class_names)}
+    objects = _count_objects(inputs)
+    return Scores(_summarize(precision, recall, limits), per_class, _count(inputs, max_detections), objects=objects)
 
 
 def _score_keypoints(inputs: CocoInputs, engine: Engine, given_sigmas: Mapping[str, float]) -> Scores:
     """Return COCO's ten metrics of keypoints, AP per class, and the fraction of each keypoint that was found."""
     sigmas = keypoint_sigmas(inputs.keypoint_names, given_sigmas)
-    precision, recall = (table[..., 0] for table in ENGINES[engine](inputs, "keypoints", sigmas))
+    precision, recall = (table[..., 0] for table in ENGINES[engine](inputs, "keypoints", sigmas, LIMITS))
     summary = {}
     for metric, table in (("AP", precision), ("AR", recall)):
         best = table[..., KEYPOINT_AREAS[""]]
@@ -109,23 +119,25 @@ def _score_keypoints(inputs: CocoInputs, engine: Engine, given_sigmas: Mapping[s
     per_class = {name: _mean(precision[:, :, number, 0]) for number, name in enumerate(inputs.class_names)}
     truths, detections = (group_entries(part["annotations"]) for part in (inputs.ground_truth, inputs.detections))
     found = keypoint_recall(truths, detections, inputs.keypoint_names, sigmas)
-    return Scores(summary, per_class, _count(inputs, KEYPOINT_LIMIT), found)
+    return Scores(summary, per_class, _count(inputs, KEYPOINT_LIMIT), found, _count_objects(inputs))
 
 
-def _evaluate(inputs: CocoInputs, engine: Engine, task: Task) -> Tables:
+def _evaluate(inputs: CocoInputs, engine: Engine, task: Task, limits: Limits) -> Tables:
     if task == "boundary":
         from .boundary import evaluate_boundaries
 
-        return evaluate_boundaries(inputs)
-    return ENGINES[engine](inputs, task, None)
+        return evaluate_boundaries(inputs, limits)
+    return ENGINES[engine](inputs, task, None, limits)
 
 
-def _run_hotcoco(inputs: CocoInputs, task: EngineTask, sigmas: Sigmas = None) -> Tables:
+def _run_hotcoco(inputs: CocoInputs, task: EngineTask, sigmas: Sigmas = None, limits: Limits = LIMITS) -> Tables:
     import hotcoco
 
     evaluation: Any = hotcoco.COCOeval(*_hotcoco_data_sets(inputs, task), task)
     if sigmas is not None:
         evaluation.params.kpt_oks_sigmas = sigmas.tolist()
+    else:
+        evaluation.params.max_dets = list(limits)
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation.eval["precision"], evaluation.eval["recall"]
@@ -156,13 +168,15 @@ def _boxes(columns: Columns) -> Float[ndarray, "n 4"]:
     return np.zeros((len(columns.images), 4)) if columns.boxes is None else columns.boxes
 
 
-def _run_pycocotools(inputs: CocoInputs, task: EngineTask, sigmas: Sigmas = None) -> Tables:
+def _run_pycocotools(inputs: CocoInputs, task: EngineTask, sigmas: Sigmas = None, limits: Limits = LIMITS) -> Tables:
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation: Any = COCOeval(_index(inputs.ground_truth), _index(inputs.detections), task)
         if sigmas is not None:
             evaluation.params.kpt_oks_sigmas = sigmas
+        else:
+            evaluation.params.maxDets = list(limits)
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation.eval["precision"], evaluation.eval["recall"]
@@ -178,25 +192,27 @@ def _index(dataset: dict[str, Any]) -> Any:
     return coco
 
 
-ENGINES: dict[str, Callable[[CocoInputs, EngineTask, Sigmas], Tables]] = {
+ENGINES: dict[str, Callable[[CocoInputs, EngineTask, Sigmas, Limits], Tables]] = {
     "hotcoco": _run_hotcoco,
     "pycocotools": _run_pycocotools,
 }
 
 
 def _summarize(
-    precision: Float[ndarray, "iou recall category area limit"], recall: Float[ndarray, "iou category area limit"]
+    precision: Float[ndarray, "iou recall category area limit"],
+    recall: Float[ndarray, "iou category area limit"],
+    limits: Limits,
 ) -> dict[str, float | None]:
     """Return the twelve COCO metrics by their usual names."""
-    best = precision[..., LIMITS[100]]
+    best = precision[..., -1]
     summary = {
         "AP": _mean(best[..., 0]),
         "AP50": _mean(best[IOU_50, ..., 0]),
         "AP75": _mean(best[IOU_75, ..., 0]),
     }
     summary |= {f"AP{size}": _mean(best[..., area]) for size, area in AREAS.items() if size}
-    summary |= {f"AR{limit}": _mean(recall[..., 0, index]) for limit, index in LIMITS.items()}
-    return summary | {f"AR{size}": _mean(recall[..., area, LIMITS[100]]) for size, area in AREAS.items() if size}
+    summary |= {f"AR{limit}": _mean(recall[..., 0, index]) for index, limit in enumerate(limits)}
+    return summary | {f"AR{size}": _mean(recall[..., area, -1]) for size, area in AREAS.items() if size}
 
 
 def _mean(table: Float[ndarray, "..."]) -> float | None:
@@ -214,4 +230,12 @@ def _count(inputs: CocoInputs, limit: int) -> dict[str, int]:
         "images_without_detections": images - len(np.unique(found.images)),
         "detections": len(found.images),
         "detections_over_limit": int(np.maximum(per_group - limit, 0).sum()),
+        "detections_without_objects": int((~np.isin(found.categories, inputs.truths.categories)).sum()),
     }
+
+
+def _count_objects(inputs: CocoInputs) -> dict[str, int]:
+    """Return the number of objects of each class in the ground truth, without crowds."""
+    single = inputs.truths.categories[inputs.truths.crowd == 0]
+    counts = np.bincount(single, minlength=len(inputs.class_names) + 1)[1:].tolist()
+    return dict(zip(inputs.class_names, counts, strict=True))

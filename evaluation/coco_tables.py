@@ -16,12 +16,12 @@ RECALLS = np.linspace(0, 1, 101)
 AREA_RANGES = np.array([(0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10)])
 """(Minimum, maximum) area of all, small, medium and large objects, in square pixels."""
 LIMITS = (1, 10, 100)
-"""Maximum numbers of detections per image and class."""
+"""Maximum numbers of detections per image and class. The last one, that of AP, can be chosen."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """The detections (the best 100, best first) and objects of one image and class, and their overlaps."""
+    """The best detections, best first, and objects of one image and class, and their overlaps."""
 
     class_index: int
     overlaps: Float64[ndarray, "d g"]
@@ -40,27 +40,32 @@ class _Matches:
 
 
 def precision_and_recall(
-    groups: Iterable[Group], num_classes: int
+    groups: Iterable[Group], num_classes: int, limits: tuple[int, int, int] = LIMITS
 ) -> tuple[Float64[ndarray, "t r k a m"], Float64[ndarray, "t k a m"]]:
     """Return COCO's tables of precision and recall.
 
-    The axes of precision are IoU threshold, recall, class, area range and maximum number of detections; recall has the
-    same axes except recall. Entries without ground truth are -1. Ties between equal scores are broken by the order of
-    the groups.
+    The axes of precision are IoU threshold, recall, class, area range and maximum number of detections, one of
+    ``limits``; recall has the same axes except recall. Entries without ground truth are -1. Ties between equal scores
+    are broken by the order of the groups.
     """
     by_class: list[list[Group]] = [[] for _ in range(num_classes)]
     for group in groups:
         by_class[group.class_index].append(group)
-    shape = len(IOU_THRESHOLDS), len(RECALLS), num_classes, len(AREA_RANGES), len(LIMITS)
+    shape = len(IOU_THRESHOLDS), len(RECALLS), num_classes, len(AREA_RANGES), len(limits)
     precision = np.full(shape, -1.0)
     recall = np.full((shape[0], *shape[2:]), -1.0)
     for index, members in enumerate(by_class):
         if members:
-            _fill(precision[:, :, index], recall[:, index], members)
+            _fill(precision[:, :, index], recall[:, index], members, limits)
     return precision, recall
 
 
-def _fill(precision: Float64[ndarray, "t r a m"], recall: Float64[ndarray, "t a m"], groups: Sequence[Group]) -> None:
+def _fill(
+    precision: Float64[ndarray, "t r a m"],
+    recall: Float64[ndarray, "t a m"],
+    groups: Sequence[Group],
+    limits: tuple[int, int, int],
+) -> None:
     """Fill the tables of one class in place."""
     matches = [_match(group) for group in groups]
     hits = np.concatenate([match.hits for match in matches], axis=2)
@@ -68,7 +73,7 @@ def _fill(precision: Float64[ndarray, "t r a m"], recall: Float64[ndarray, "t a 
     scores = np.concatenate([group.scores for group in groups])
     ranks = np.concatenate([np.arange(len(group.scores)) for group in groups])
     objects = np.sum([(~_ignored_objects(group)).sum(axis=1) for group in groups], axis=0)
-    for limit_index, limit in enumerate(LIMITS):
+    for limit_index, limit in enumerate(limits):
         considered = np.flatnonzero(ranks < limit)
         order = considered[np.argsort(-scores[considered], kind="stable")]
         for area in np.flatnonzero(objects).tolist():

@@ -49,26 +49,32 @@ class Scores:
 
     ``per_class`` is the main metric, the first of ``summary``, for each class. ``counts`` holds the numbers of images
     and results, and of those that were ignored. ``per_keypoint`` is the fraction of labeled keypoints that were
-    found, by name; it is empty if keypoints were not scored.
+    found, by name; it is empty if keypoints were not scored. ``objects`` is the number of objects of each class in the
+    ground truth; it is empty if the task has none.
     """
 
     summary: dict[str, float | None]
     per_class: dict[str, float | None]
     counts: dict[str, int]
     per_keypoint: dict[str, float | None] = field(default_factory=dict)
+    objects: dict[str, int] = field(default_factory=dict)
 
 
 def format_scores(scores: Scores, kind: str = "metric") -> str:
-    """Return tables of the summary, the main metric per class and the counts, as text; ``-`` stands for None.
+    """Return tables of the summary, the main metric and the objects per class, and the counts, as text.
 
-    ``kind`` is the heading of the first column, the name of what was scored. If there are more than 100 classes, the
-    100 with the lowest scores are shown.
+    ``-`` stands for None. ``kind`` is the heading of the first column, the name of what was scored. If there are more
+    than 100 classes, the 100 with the lowest scores are shown.
     """
     tables: list[list[tuple[str, ...]]] = [[(kind, "score", "description")]]
-    tables[0] += [(name, _number(value), DESCRIPTIONS.get(name, "")) for name, value in scores.summary.items()]
+    tables[0] += [(name, _number(value), _describe(name)) for name, value in scores.summary.items()]
     if scores.per_class:
+        heading = ("class", next(iter(scores.summary), "score"))
         classes = [(name, _number(value)) for name, value in _worst(scores.per_class).items()]
-        tables.append([("class", next(iter(scores.summary), "score")), *classes])
+        if scores.objects:
+            heading = (*heading, "objects")
+            classes = [(*row, str(scores.objects[row[0]]).rjust(len("objects"))) for row in classes]
+        tables.append([heading, *classes])
     if scores.per_keypoint:
         found = [(name, _number(value)) for name, value in scores.per_keypoint.items()]
         tables.append([("keypoint", "found"), *found])
@@ -76,6 +82,14 @@ def format_scores(scores: Scores, kind: str = "metric") -> str:
         counts = [(name.replace("_", " "), str(count)) for name, count in scores.counts.items()]
         tables.append([("count of", "number"), *counts])
     return "\n\n".join(map(_align, tables))
+
+
+def _describe(metric: str) -> str:
+    """Return the description of a metric; empty if it has none."""
+    limit = metric.removeprefix("AR")
+    if metric not in DESCRIPTIONS and limit != metric and limit.isdigit():  # another maximum than COCO's
+        return f"{limit} detections per image and class"
+    return DESCRIPTIONS.get(metric, "")
 
 
 def _worst(per_class: Mapping[str, float | None]) -> Mapping[str, float | None]:
@@ -101,10 +115,12 @@ def _align(rows: list[tuple[str, ...]]) -> str:
 def scores_as_json(scores: Mapping[str, Scores], **facts: Any) -> dict[str, Any]:
     """Return the content of ``eval.json``: the summary of each of ``scores``, ``per_class`` values, and ``facts``.
 
-    If keypoints were scored, there are also ``per_keypoint`` values.
+    If they are known, there are also the numbers of ``objects`` and ``per_keypoint`` values.
     """
     tables: dict[str, Any] = {name: scored.summary for name, scored in scores.items()}
     tables["per_class"] = {name: scored.per_class for name, scored in scores.items()}
+    if objects := {name: scored.objects for name, scored in scores.items() if scored.objects}:
+        tables["objects"] = objects
     if found := {name: scored.per_keypoint for name, scored in scores.items() if scored.per_keypoint}:
         tables["per_keypoint"] = found
     return {**tables, **facts}

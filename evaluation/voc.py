@@ -61,13 +61,14 @@ def evaluate_voc(
     scores = np.array([result["score"] for result in results], np.float64)
     difficult = np.array([bool(entry.get("difficult", 0)) for entry in ground_truth["annotations"]], bool)
     matches = _best_overlaps(truths, detections, iou)
-    per_class = {}
+    per_class: dict[str, float | None] = {}
+    objects: dict[str, int] = {}
     for number, name in enumerate(inputs.class_names, start=1):
         indices = np.flatnonzero(detections.classes == number)
         order = indices[np.argsort(-scores[indices], kind="stable")]
-        objects = int(((truths.classes == number) & ~difficult).sum())
+        objects[name] = count = int(((truths.classes == number) & ~difficult).sum())
         hits, counted = _find_hits(matches[order], difficult)
-        per_class[name] = _average_precision(hits[counted], objects, rule) if objects else None
+        per_class[name] = _average_precision(hits[counted], count, rule) if count else None
     measured = [value for value in per_class.values() if value is not None]
     mean = float(np.mean(measured)) if measured else None
     images = len(inputs.images)
@@ -77,7 +78,7 @@ def evaluate_voc(
         "detections": len(results),
         "difficult_objects": int(difficult.sum()),
     }
-    return Scores({f"AP{round(100 * iou)}": mean}, per_class, counts)
+    return Scores({f"AP{round(100 * iou)}": mean}, per_class, counts, objects=objects)
 
 
 def _best_overlaps(truths: _Boxes, detections: _Boxes, iou: float) -> Int64[ndarray, " n"]:

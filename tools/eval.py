@@ -24,12 +24,19 @@ if TYPE_CHECKING:
     from vertebra.evaluation import Scores
     from vertebra.inference import OptimizedPrecision
 
-FIELDS_OF_RESULTS = ("val", "evaluation.engine", "evaluation.boundary", "evaluation.keypoint_sigmas")
+FIELDS_OF_RESULTS = (
+    "val",
+    "evaluation.engine",
+    "evaluation.max_detections",
+    "evaluation.boundary",
+    "evaluation.keypoint_sigmas",
+)
 """The config fields that scoring a results file reads."""
 FIELDS_OF_RUN = (
     "val",
     "evaluation.batch_size",
     "evaluation.engine",
+    "evaluation.max_detections",
     "evaluation.boundary",
     "evaluation.keypoint_sigmas",
     "evaluation.inference",

@@ -60,7 +60,8 @@ class DetectionTask(Task[Detections]):
             if metric == "coco":
                 tasks = _scored_tasks(dataset, rows, config.boundary)
                 scores |= {
-                    task: evaluate_coco(truth, rows, config.engine, task, config.keypoint_sigmas) for task in tasks
+                    task: evaluate_coco(truth, rows, config.engine, task, config.keypoint_sigmas, config.max_detections)
+                    for task in tasks
                 }
             else:
                 scores[metric] = evaluate_voc(truth, rows, VOC_RULES[metric])

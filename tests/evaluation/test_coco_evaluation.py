@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vertebra.evaluation import evaluate_coco
+from vertebra.evaluation import evaluate_coco, format_scores, scores_as_json
 from vertebra.formats import open_results, read_ground_truth, sort_results
 
 from ..helpers.slow_coco_ap import slow_summary
@@ -222,4 +222,50 @@ def test_detections_beyond_the_limit_are_counted():
     assert scores.summary["AP"] == 0.0
     assert scores.counts == {
         "images": 2, "images_without_detections": 1, "detections": 102, "detections_over_limit": 2,
+        "detections_without_objects": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_limit_of_detections_can_be_chosen(engine):
+    """docs/faults.md row 132. By hand: the 102nd detection is right; a limit of 102 finds it, one of 101 does not."""
+    truth = {
+        "images": [{"id": 1}],
+        "annotations": [annotation(1, 1, 1, [0, 0, 10, 10])],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    results = [detection(1, 1, [50, 50, 5, 5], 0.9 - 0.001 * place) for place in range(101)]
+    results.append(detection(1, 1, [0, 0, 10, 10], 0.1))
+    found, missed = (evaluate_coco(truth, results, engine, max_detections=limit) for limit in (102, 101))
+    assert found.summary["AR102"] == 1 and found.summary["AP"] == pytest.approx(1 / 102)
+    assert missed.summary["AR101"] == missed.summary["AP"] == 0
+    assert found.counts["detections_over_limit"] == 0
+    assert "AR102   1.0000  102 detections per image and class" in format_scores(found)
+    with pytest.raises(ValueError, match="max_detections must be above 10"):
+        evaluate_coco(truth, results, engine, max_detections=10)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_limits_equal_pycocotools(engine):
+    """Oracle: pycocotools with its own maxDets, on boxes and masks at random."""
+    truth, results = random_problem(3)
+    expected = evaluate_coco(truth, results, "pycocotools", max_detections=11).summary
+    assert evaluate_coco(truth, results, engine, max_detections=11).summary == expected
+
+
+def test_objects_of_classes_are_counted_and_results_of_classes_without_objects():
+    """By hand: two cats, a crowd of cats and no dog; the results for dogs change no metric, but are counted."""
+    truth = {
+        "images": [{"id": 1}],
+        "annotations": [
+            annotation(1, 1, 1, [0, 0, 10, 10]),
+            annotation(2, 1, 1, [20, 0, 10, 10]),
+            annotation(3, 1, 1, [40, 0, 10, 10], iscrowd=1),
+        ],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
+    results = [detection(1, 1, [0, 0, 10, 10], 0.9), detection(1, 2, [0, 0, 10, 10], 0.9)]
+    scores = evaluate_coco(truth, results)
+    assert scores.objects == {"cat": 2, "dog": 0} and scores.counts["detections_without_objects"] == 1
+    assert "class      AP  objects\ncat    0.5050        2\ndog         -        0" in format_scores(scores)
+    assert scores_as_json({"bbox": scores})["objects"] == {"bbox": {"cat": 2, "dog": 0}}
