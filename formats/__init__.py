@@ -4,11 +4,12 @@ Importing this folder or reading an image does not import the libraries that onl
 """
 
 from .checks import KnownIds, Problem
-from .class_maps import check_class_map, read_class_map
+from .class_maps import check_class_map, read_class_map, write_class_map
 from .coco import read_ground_truth
 from .detections import check_results
 from .images import IMAGE_SUFFIXES, check_image, image_size, read_image, read_reduced_image
 from .json_files import RepeatedKeyError, add_file_to_error, read_json, require_unique_keys, write_json, write_text
+from .json_lines import JsonLinesWriter, encode_json_line, read_json_lines, read_lines_at
 from .pairs import ImagePair, read_pairs
 from .panoptic import (
     MAX_SEGMENT_ID,
@@ -21,6 +22,7 @@ from .results import (
     open_results,
     require_same_images,
     sort_results,
+    write_json_list,
     write_results,
     write_vectors,
 )
@@ -39,6 +41,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_SEGMENT_ID",
     "ImagePair",
+    "JsonLinesWriter",
     "KnownIds",
     "Problem",
     "RepeatedKeyError",
@@ -50,6 +53,7 @@ __all__ = [
     "check_image",
     "check_results",
     "decode_mask",
+    "encode_json_line",
     "encode_mask",
     "encode_segmentation",
     "image_size",
@@ -59,6 +63,8 @@ __all__ = [
     "read_ground_truth",
     "read_image",
     "read_json",
+    "read_json_lines",
+    "read_lines_at",
     "read_pairs",
     "read_reduced_image",
     "read_segment_ids",
@@ -71,7 +77,9 @@ __all__ = [
     "segmentation_problem",
     "size_problem",
     "sort_results",
+    "write_class_map",
     "write_json",
+    "write_json_list",
     "write_panoptic_json",
     "write_results",
     "write_segments",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vertebra.engine import train
-from vertebra.engine.predict_files import find_category_ids, find_image_ids
+from vertebra.engine.prediction.ids import ImageIds, find_category_ids
 from vertebra.structures import Classes, UsageError
 from vertebra.tools.cli import main
 
@@ -72,17 +72,20 @@ def test_image_missing_from_the_annotations_is_refused(run, shapes, tmp_path, ca
     photos.mkdir()
     shutil.copy(next((shapes / "val").iterdir()), photos / "other.png")
     annotations = shapes / "annotations" / "instances_val.json"
-    command = ["predict", str(run), str(photos), "--output", str(tmp_path), "--annotations", str(annotations)]
+    command = ["predict", str(run), str(photos), "--output", str(tmp_path / "out"), "--annotations", str(annotations)]
     assert main(command) == 2
     assert "instances_val.json: has no image with the file name 'other.png'" in capsys.readouterr().err
-    assert not (tmp_path / "results.json").exists()
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_images_are_found_by_path_or_file_name():
     """By hand: the whole path first, then a file name that only one image has."""
-    assert find_image_ids(["b/1.png", "2.png", "deep/b/2.png"], TRUTH, FILE) == [8, 9, 9]
+    ids = ImageIds(TRUTH, FILE)
+    assert [ids.find(name) for name in ("b/1.png", "2.png", "deep/b/2.png")] == [8, 9, 9]
     with pytest.raises(UsageError, match=r"truth\.json: has several images with the file name '1\.png': give"):
-        find_image_ids(["1.png"], TRUTH, FILE)
+        ids.find("1.png")
+    with pytest.raises(UsageError, match=r"the images '2\.png' and 'b/2\.png' would both have the id 9: predict one"):
+        ids.require_different(["a/1.png", "2.png", "b/2.png"])
 
 
 def test_categories_are_found_by_name():
