@@ -102,9 +102,9 @@ class Predictor:
     ) -> Iterator[StreamedPrediction]:
         """Yield (name, photo, prediction) for each of any number of images, in their order.
 
-        ``images`` may be endless. They are decoded ahead in ``workers`` threads and predicted in batches of images of
-        one size, and only a few batches are in memory; see :func:`stream_batches`. An image that cannot be decoded
-        raises DataError or, with ``on_error``, is left out after a call with its name and the error.
+        ``images`` may be endless. They are decoded ahead in ``workers`` threads and predicted in batches of one padded
+        size, and only a few batches are in memory; see :func:`stream_batches`. An image that cannot be decoded raises
+        DataError or, with ``on_error``, is left out after a call with its name and the error.
         """
         named = (
             (str(image) if isinstance(image, str | os.PathLike) else str(i), image) for i, image in enumerate(images)

@@ -1,4 +1,4 @@
-"""Prediction of a stream of images: decoding ahead in threads, batches of images of one size, results in order."""
+"""Prediction of a stream of images: decoding ahead in threads, batches of one padded size, results in order."""
 
 import os
 import queue
@@ -55,9 +55,9 @@ def stream_batches(
 ) -> Generator[list[StreamItem[Key]]]:
     """Predict (key, image) pairs, and yield lists of items in the order of the images.
 
-    Images are decoded ahead in ``workers`` threads. A batch has only images that have the same size after
-    preprocessing, chosen from the next ``2 * batch_size``: nothing is padded for a neighbor, and a prediction does not
-    depend on which images are predicted together. At most ``3 * batch_size + workers`` photos are in memory. An empty
+    Images are decoded ahead in ``workers`` threads. A batch has images that are padded to the same size alone too,
+    chosen from the next ``2 * batch_size``: nothing is padded for a neighbor, and a prediction does not depend on
+    which images are predicted together. At most ``3 * batch_size + workers`` photos are in memory. An empty
     list is yielded whenever there was no image for a while.
     """
     window: deque[_Waiting[Key]] = deque()
@@ -67,7 +67,7 @@ def stream_batches(
     ):
         while True:
             ended = not feeder.fill(window, batch_size)
-            batch = _choose_batch(window, batch_size)
+            batch = _choose_batch(window, batch_size, predictor.model.size_divisor)
             if batch:
                 sizes = [waiting.decoded[0].shape[:2] for waiting in batch]
                 predictions = predictor.predict_prepared([waiting.decoded[1] for waiting in batch], sizes)
@@ -119,22 +119,24 @@ class _Waiting(Generic[Key]):
         return self.decoding.result()
 
 
-def _choose_batch(window: deque[_Waiting[Key]], batch_size: int) -> list[_Waiting[Key]]:
-    """Return the first image without a prediction, and others of its preprocessed size; set the errors of bad images.
+def _choose_batch(window: deque[_Waiting[Key]], batch_size: int, divisor: int) -> list[_Waiting[Key]]:
+    """Return the first image without a prediction, and others of its padded size; set the errors of bad images.
 
-    Decoding is waited for until the batch is full.
+    Both sides are padded to multiples of ``divisor``. Decoding is waited for until the batch is full.
     """
     batch: list[_Waiting[Key]] = []
+    size_of_batch = None
     for waiting in window:
         if waiting.item is not None or len(batch) == batch_size:
             continue
         try:
-            shape = waiting.decoded[1].shape
+            size = tuple(-(-side // divisor) for side in waiting.decoded[1].shape[1:])
         except DataError as error:
             waiting.item = StreamItem(waiting.key, error=error)
             continue
-        if not batch or shape == batch[0].decoded[1].shape:
+        if size_of_batch in (None, size):
             batch.append(waiting)
+            size_of_batch = size
     return batch
 
 
