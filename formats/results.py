@@ -94,7 +94,9 @@ def write_vectors(path: str | os.PathLike[str], names: Sequence[str], vectors: I
     ``numpy.load`` reads it without ``allow_pickle``.
     """
     np.savez(
-        path, names=np.array(names, np.str_), vectors=np.array([np.float32(vector) for vector in vectors], np.float32)
+        path,
+        names=np.array(names, np.str_),
+        vectors=np.array([np.asarray(vector, np.float32) for vector in vectors], np.float32),
     )
 
 

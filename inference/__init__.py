@@ -32,6 +32,7 @@ from .sources import SourceFile, Sources, find_sources, is_video, listed_name, r
 from .stream import StreamedPrediction, StreamItem, default_workers, stream_batches
 from .trained_model import ExternalModel, ModelFile, RunModel, TrainedModel, load_model, open_model
 from .user_code import find_files_beside, import_user_code, run_file
+from .video import Video, VideoWriter
 
 __all__ = [
     "Agreement",
@@ -52,6 +53,8 @@ __all__ = [
     "StreamItem",
     "StreamedPrediction",
     "TrainedModel",
+    "Video",
+    "VideoWriter",
     "blend_masks",
     "checkpoint_paths",
     "class_color",

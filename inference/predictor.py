@@ -10,7 +10,7 @@ import torch
 
 from ..models import Model, SemanticInference, predict_semantic
 from ..ops import label_map, merge_panoptic
-from ..structures import DataError, ImagePreprocessing, Images, PanopticParts, SemanticLogits, UsageError
+from ..structures import ImagePreprocessing, Images, PanopticParts, SemanticLogits, UsageError, VertebraError
 from .numerics import deterministic_kernels, matrix_precision
 from .optimize import OptimizedPrecision, optimize_for_inference
 from .preprocessing import Photo, load_photo, preprocess_image
@@ -98,7 +98,7 @@ class Predictor:
         *,
         batch_size: int | None = None,
         workers: int | None = None,
-        on_error: Callable[[str, DataError], None] | None = None,
+        on_error: Callable[[str, VertebraError], None] | None = None,
     ) -> Iterator[StreamedPrediction]:
         """Yield (name, photo, prediction) for each of any number of images, in their order.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor
 
-from ..structures import DataError
+from ..structures import DataError, VertebraError
 from .preprocessing import Photo, load_photo
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ class StreamedPrediction(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class StreamItem(Generic[Key]):
-    """An image of a stream: its key, and either its photo and prediction or the error of decoding it."""
+    """An image of a stream: its key, and either its photo and prediction or the error because of which it has none."""
 
     key: Key
     photo: Photo | None = None
     prediction: Any = None
-    error: DataError | None = None
+    error: VertebraError | None = None
 
 
 def default_workers() -> int:

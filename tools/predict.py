@@ -123,7 +123,7 @@ def _report(
         say(f"not predicted: {path}: {reason}")
     if summary.failures:
         raise DataError(
-            f"{len(summary.failures)} of {summary.predicted + len(summary.failures)} images could not be predicted",
+            f"{len(summary.failures)} of {summary.predicted + len(summary.failures)} files could not be predicted",
             "the file lists them with the reasons; continue with --resume once they are corrected",
             case="failed-images",
             file=output / "failed.jsonl",

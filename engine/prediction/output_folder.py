@@ -66,10 +66,11 @@ class PredictionFolder:
 
     def __init__(self, path: Path, settings: Mapping[str, Any], resume: bool) -> None:
         self.path = path
-        self.next_id = 1
         self._settings, self._resume = settings, resume
         self._done: set[str] = set()
         self._pictures: set[str] = set()
+        self._ids: set[int | str] = set()
+        self._next_id = 1
         self._lock = FileLock(path / _LOCK, timeout=0, thread_local=False)
 
     def __enter__(self) -> "PredictionFolder":
@@ -119,8 +120,8 @@ class PredictionFolder:
         """Take note of a line of ``results.jsonl``: its file is done, and its names and id are taken."""
         self._done.add(record["source"])
         self._pictures.add(record["picture"].casefold())
-        if isinstance(record.get("image_id"), int):
-            self.next_id = max(self.next_id, record["image_id"] + 1)
+        if "image_id" in record:
+            self.take_id(record["image_id"])
 
     def is_done(self, file: SourceFile) -> bool:
         """Return whether the file was predicted before."""
@@ -142,6 +143,19 @@ class PredictionFolder:
             output = OutputName(renamed.name, picture_name(renamed))
         self._pictures.add(output.picture.casefold())
         return output
+
+    def take_id(self, image_id: int | str | None = None) -> int | str:
+        """Return an image id that no other image gets: the next number, or ``image_id``.
+
+        Raises UsageError if another image has it.
+        """
+        image_id = self._next_id if image_id is None else image_id
+        if image_id in self._ids:
+            raise UsageError(f"another image has the id {image_id!r} already", "predict one of them")
+        self._ids.add(image_id)
+        if isinstance(image_id, int):
+            self._next_id = max(self._next_id, image_id + 1)
+        return image_id
 
     def add(self, line: str, record: Mapping[str, Any]) -> None:
         """Append the line of a predicted file to the results; ``record`` is its content."""

@@ -1,11 +1,11 @@
 """Prediction of files: the images of all sources, batch by batch, with a picture and a results line for each."""
 
-import contextlib
+import functools
 import hashlib
 import itertools
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ...inference import (
     SourceFile,
     Sources,
     StreamItem,
+    Video,
     default_workers,
     read_input_paths,
     stream_batches,
@@ -31,6 +32,8 @@ from ..tasks import Task, pick_task, write_image_files
 from .class_names import add_class_names
 from .ids import ImageIds, find_category_ids
 from .output_folder import OutputName, PredictionFolder
+from .overlap import work_in_threads
+from .videos import VideoPrediction
 
 
 class PredictionOptions(Config):
@@ -88,7 +91,9 @@ def predict_files(
     ):
         work = _Prediction(predictor, task, ids, folder, options, display, summary)
         try:
-            work.predict_images(sources, stop)
+            if sources.images or sources.reads_input:
+                work.predict_images(sources, stop)
+            work.predict_videos(sources, stop)
             stopped = stop.number
         finally:
             summary.results = folder.write_results(task)
@@ -160,25 +165,53 @@ class _Prediction:
 
     def predict_images(self, sources: Sources, stop: StopRequests) -> None:
         """Predict the images of the sources until a stop is requested; pictures are written in threads meanwhile."""
-        batch_size = self.options.batch_size or self.predictor.batch_size
-        workers = self.options.workers or default_workers()
-        waiting: deque[tuple[_Image, Future[_Written]]] = deque()
         total = None if sources.reads_input else sum(not self.folder.is_done(file) for file in sources.images)
         bar = self.display.add_bar("predicting", total)
-        batches = stream_batches(self.predictor, self._undone(sources), batch_size, workers)
-        with ThreadPoolExecutor(workers, "write") as writers, contextlib.closing(batches):
-            for items in batches:
-                for item in items:
-                    self._submit(item, writers, waiting)
-                while waiting and (len(waiting) > batch_size + workers or waiting[0][1].done()):
-                    self._record(*waiting.popleft())
-                    self.display.advance(bar)
-                if stop.number:
-                    break
-            for image, written in waiting:
-                self._record(image, written)
-                self.display.advance(bar)
+        batches = stream_batches(self.predictor, self._undone(sources), self.batch_size, self.workers)
+        for item, written in work_in_threads(batches, self._job, self.workers, stop):
+            self._record(item.key, written)
+            self.display.advance(bar)
         self.display.remove_bar(bar)
+
+    def predict_videos(self, sources: Sources, stop: StopRequests) -> None:
+        """Predict videos and cameras, one after another, until a stop is requested.
+
+        A video that a stop has cut has its frames so far, but counts as not done. A camera is done when it is stopped.
+        """
+        part = VideoPrediction(
+            self.predictor, self.task, self.options.score, self.options.pictures, self.batch_size, self.workers,
+            self.display,
+        )  # fmt: skip
+        files: list[tuple[SourceFile, Any]] = [(file, file.path) for file in sources.videos]
+        now = time.strftime("%Y%m%d-%H%M%S")
+        names = [(camera, f"camera{camera}-{now}.mp4") for camera in sources.cameras]
+        files += [(SourceFile(self.folder.path / name, name), camera) for camera, name in names]
+        for file, source in files:
+            if stop.number or self.folder.is_done(file):
+                self.summary.skipped += self.folder.is_done(file)
+                continue
+            output = self.folder.reserve(file)
+            try:
+                record = part.predict(Video(source), file, output, self.folder.path, stop)
+            except DataError as error:
+                self._fail(_Image(file, output), error)
+                continue
+            if not stop.number or isinstance(source, int):
+                self.folder.add(encode_json_line(record), record)
+                self.summary.predicted += 1
+            frames, declared = record["frames"], record["declared_frames"]
+            rest = "" if declared is None or declared <= frames else f" of the {declared} that the file declares"
+            self.display.say(f"{output.name}: {frames} frames{rest}")
+
+    @property
+    def batch_size(self) -> int:
+        """The number of images that are predicted together."""
+        return self.options.batch_size or self.predictor.batch_size
+
+    @property
+    def workers(self) -> int:
+        """The number of threads that decode, and of those that draw."""
+        return self.options.workers or default_workers()
 
     def _undone(self, sources: Sources) -> Iterator[tuple[_Image, Path]]:
         """Yield the images that are not done, also those on standard input; the names of all are reserved."""
@@ -192,27 +225,22 @@ class _Prediction:
             else:
                 yield _Image(file, self.folder.reserve(file)), file.path
 
-    def _submit(
-        self, item: StreamItem[_Image], writers: ThreadPoolExecutor, waiting: deque[tuple[_Image, Future[_Written]]]
-    ) -> None:
-        """Have a predicted image written; note one that could not be decoded, or that has no id, as failed."""
-        image_id: int | str = self.folder.next_id
-        try:
-            if item.error is not None:
-                raise item.error
-            if self.ids is None:
-                self.folder.next_id += 1
-            else:
-                image_id = self.ids.find(item.key.file.name)
-        except (DataError, UsageError) as error:
-            self._fail(item.key, error)
-            return
-        waiting.append((item.key, writers.submit(self._write, item, image_id)))
+    def _job(self, item: StreamItem[_Image]) -> Callable[[], _Written]:
+        """Return the work on a predicted image, with its id; for one that cannot be used, the work raises its error."""
+        image_id: int | str = 0
+        if item.error is None:
+            try:
+                image_id = self.folder.take_id(None if self.ids is None else self.ids.find(item.key.file.name))
+            except UsageError as error:
+                item.error = error
+        return functools.partial(self._write, item, image_id)
 
     def _write(self, item: StreamItem[_Image], image_id: int | str) -> _Written:
         """Write the picture of an image, and return its line for the results."""
         photo, prediction, image = item.photo, item.prediction, item.key
-        assert photo is not None, "images that could not be decoded are not written"
+        if item.error is not None:
+            raise item.error
+        assert photo is not None, "an image without an error has pixels"
         record = {
             "image_id": image_id,
             "file_name": image.output.name,
@@ -234,7 +262,7 @@ class _Prediction:
         """Append an image to the results once its picture is written; note it as failed if it has no valid numbers."""
         try:
             done = written.result()
-        except DataError as error:
+        except (DataError, UsageError) as error:
             self._fail(image, error)
             return
         self.folder.add(done.line, done.record)

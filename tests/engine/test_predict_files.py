@@ -200,7 +200,7 @@ def test_prediction_with_numbers_that_are_not_finite_is_listed(run, shapes, tmp_
     out = tmp_path / "out"
     predict = ["predict", str(run), str(shapes / "val"), "--output", str(out), "--device", "cpu", "--resume"]
     assert main(predict) == 3
-    assert "failed.jsonl: 1 of 4 images could not be predicted" in capsys.readouterr().err
+    assert "failed.jsonl: 1 of 4 files could not be predicted" in capsys.readouterr().err
     (failure,) = read_lines(out / "failed.jsonl")
     assert failure["reason"].startswith("non-finite-result: a score, box or embedding is NaN")
     assert [line["image_id"] for line in read_lines(out / RESULTS)] == [1, 3, 4]
@@ -208,6 +208,32 @@ def test_prediction_with_numbers_that_are_not_finite_is_listed(run, shapes, tmp_
     assert main(predict) == 0
     assert [line["image_id"] for line in read_lines(out / RESULTS)] == [1, 3, 4, 5]
     assert read_lines(out / "failed.jsonl") == []
+
+
+def test_two_images_with_one_id_are_not_both_predicted(run, shapes, tmp_path, capsys):
+    """docs/faults.md row 177. By hand: an image that is resumed under the id of another one, of the same file name, is
+    listed as failed; before the start it is refused."""
+    photo = sorted((shapes / "val").iterdir())[0]
+    (tmp_path / "copy").mkdir()
+    shutil.copy(photo, tmp_path / "copy")
+    out, annotations = tmp_path / "out", shapes / "annotations" / "instances_val.json"
+    predict = [
+        "predict",
+        str(run),
+        "--annotations",
+        str(annotations),
+        "--output",
+        str(out),
+        "--device",
+        "cpu",
+        "--resume",
+    ]
+    assert main([*predict, str(photo), str(tmp_path / "copy")]) == 2
+    assert "would both have the id" in capsys.readouterr().err
+    assert main([*predict, str(photo)]) == 0
+    assert main([*predict, str(tmp_path / "copy")]) == 3
+    assert "another image has the id" in read_lines(out / "failed.jsonl")[0]["reason"]
+    assert len(json.loads((out / "images.json").read_text())) == 1
 
 
 def test_two_processes_do_not_write_to_one_folder(run, shapes, tmp_path, capsys):

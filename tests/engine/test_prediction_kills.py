@@ -18,9 +18,11 @@ import pytest
 from PIL import Image
 
 from vertebra.engine import train
+from vertebra.inference import Video
 from vertebra.tools.cli import main
 
 from ..helpers.tiny import tiny_classifier
+from ..helpers.videos import write_video
 
 BAD = {
     "empty.jpg": b"",
@@ -202,6 +204,25 @@ def test_paths_on_standard_input_are_predicted_as_they_come(run, tmp_path, predi
     code, errors = prediction.wait()
     assert code == 130 and "stopped by SIGINT after 2 images: continue with --resume" in errors
     assert [image["file_name"] for image in json.loads((output / "images.json").read_text())] == names
+
+
+def test_stopped_video_has_its_frames_so_far_and_is_repeated(run, tmp_path, predict):
+    """docs/faults.md row 180. By hand: after Ctrl-C the annotated video and the lines have the same frames, and the
+    resumed prediction has all."""
+    clip, output = write_video(tmp_path / "clip.mp4", frames=150), tmp_path / "found"
+    prediction = predict(command(run, clip, output))
+    lines = output / "clip.mp4.jsonl"
+    while not lines.exists() or lines.read_bytes().count(b"\n") < 5:
+        assert prediction.process.is_alive(), prediction.log.read_text()
+        time.sleep(0.002)
+    os.kill(prediction.process.pid, signal.SIGINT)
+    code, errors = prediction.wait()
+    assert code == 130 and "Traceback" not in errors
+    count = lines.read_bytes().count(b"\n")
+    assert 5 <= count < 150 and len(list(Video(output / "clip.mp4"))) == count
+    assert (output / "results.jsonl").read_bytes() == b""
+    assert main(command(run, clip, output)) == 0
+    assert lines.read_bytes().count(b"\n") == len(list(Video(output / "clip.mp4"))) == 150
 
 
 def test_prediction_with_another_model_is_not_resumed(run, tmp_path, capsys):
