@@ -96,7 +96,7 @@ class _Decoders:
         self._threads.shutdown(cancel_futures=True)
 
     def submit(self, image: Any) -> Future[tuple[Photo, Tensor]]:
-        """Have an image decoded."""
+        """Start decoding an image."""
         return self._threads.submit(self._decode, image)
 
     def _decode(self, image: Any) -> tuple[Photo, Tensor]:

@@ -109,7 +109,7 @@ def command(
 def _report(
     summary: "PredictionSummary", output: Path, options: "PredictionOptions", say: Callable[[str], None]
 ) -> None:
-    """Say what was predicted; raise DataError if files could not be predicted."""
+    """Print what was predicted; raise DataError if files could not be predicted."""
     from vertebra.structures import DataError
 
     origin = (

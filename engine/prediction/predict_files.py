@@ -55,7 +55,7 @@ class PredictionOptions(Config):
 
 @dataclass(slots=True)
 class PredictionSummary:
-    """What a prediction of files has done."""
+    """The numbers of predicted and skipped files, the failures, and the results files of a prediction."""
 
     predicted: int = 0
     skipped: int = 0
@@ -259,7 +259,7 @@ class _Prediction:
         return _Written(record, line, self.task.describe(prediction, self.options.score))
 
     def _record(self, image: _Image, written: Future[_Written]) -> None:
-        """Append an image to the results once its picture is written; note it as failed if it has no valid numbers."""
+        """Append an image to the results once its picture is written; record a failure if it has no valid numbers."""
         try:
             done = written.result()
         except (DataError, UsageError) as error:
@@ -270,7 +270,7 @@ class _Prediction:
         self.display.say(f"{image.output.name}: {done.description}")
 
     def _fail(self, image: _Image, error: DataError | UsageError) -> None:
-        """Note that an image cannot be predicted."""
+        """Record that an image cannot be predicted."""
         reason = ": ".join(filter(None, (error.case, error.what, error.fix)))
         self.folder.add_failure(image.output.name, image.file.identity, reason)
         self.summary.failures[str(image.file.path)] = reason
