@@ -28,7 +28,7 @@ from .numerics import AutoPrecision, Precision, deterministic_kernels, matrix_pr
 from .optimize import OptimizedPrecision, optimize_for_inference
 from .predictor import Predictor, predict_originals, to_original
 from .preprocessing import Photo, load_photo, preprocess_image
-from .sources import SourceFile, Sources, find_sources, is_video, listed_name, read_input_paths
+from .sources import SourceFile, Sources, find_sources, is_below, is_video, listed_name, read_input_paths
 from .stream import StreamedPrediction, StreamItem, default_workers, stream_batches
 from .trained_model import ExternalModel, ModelFile, RunModel, TrainedModel, load_model, open_model
 from .user_code import find_files_beside, import_user_code, run_file
@@ -69,6 +69,7 @@ __all__ = [
     "find_files_beside",
     "find_sources",
     "import_user_code",
+    "is_below",
     "is_video",
     "listed_name",
     "load_checkpoint_model",

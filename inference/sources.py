@@ -117,7 +117,7 @@ def listed_name(word: str) -> str:
 def _files_of_folder(folder: Path, recursive: bool, outside: Path | None) -> list[SourceFile]:
     files = sorted(folder.rglob("*") if recursive else folder.glob("*"))
     files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
-    return [SourceFile(file, file.relative_to(folder).as_posix()) for file in files if not _is_below(file, outside)]
+    return [SourceFile(file, file.relative_to(folder).as_posix()) for file in files if not is_below(file, outside)]
 
 
 def _files_of_pattern(pattern: str, outside: Path | None) -> list[SourceFile]:
@@ -125,7 +125,7 @@ def _files_of_pattern(pattern: str, outside: Path | None) -> list[SourceFile]:
     fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     root = Path(*parts[:fixed])
     files = [Path(file) for file in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207  # Path.glob is relative
-    files = [file for file in files if file.is_file() and not _is_below(file, outside)]
+    files = [file for file in files if file.is_file() and not is_below(file, outside)]
     return _require_some([SourceFile(file, file.relative_to(root).as_posix()) for file in files], Path(pattern))
 
 
@@ -148,5 +148,6 @@ def _require_some(files: list[SourceFile], source: Path) -> list[SourceFile]:
     return files
 
 
-def _is_below(file: Path, folder: Path | None) -> bool:
+def is_below(file: Path, folder: Path | None) -> bool:
+    """Return whether a file is in a folder or below it; links are not followed."""
     return folder is not None and Path(os.path.abspath(file)).is_relative_to(os.path.abspath(folder))  # noqa: PTH100

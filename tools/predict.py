@@ -1,5 +1,6 @@
 """Predict images and videos with a trained model, and draw the predictions."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from vertebra.tools.options import (
 
 if TYPE_CHECKING:
     from vertebra.engine import PredictionOptions, PredictionSummary
-    from vertebra.inference import OptimizedPrecision
+    from vertebra.inference import OptimizedPrecision, Photo, Sources
 
 SHOWN_FAILURES = 10
 """The largest number of files that could not be predicted that are printed at the end."""
@@ -99,11 +100,24 @@ def command(
     found = find_sources(sources, recursive=not no_recursive, outside=output)
     predictor = Predictor(model, device, like=like, imports=imports)
     if optimize is not None:
-        predictor.optimize(optimize, [file.path for file in found.images[:3]], say=click.echo)
+        predictor.optimize(optimize, _first_photos(found), say=click.echo)
     prediction = PredictionOptions(pictures=not no_pictures, **options)
     with ProgressDisplay(OptionalConsole()).shown() as display:
         summary = predict_files(predictor, found, output, prediction, display)
         _report(summary, output, prediction, display.say)
+
+
+def _first_photos(sources: "Sources", count: int = 3) -> "list[Photo]":
+    """Return the first images that can be decoded, of the first ten."""
+    from vertebra.inference import load_photo
+    from vertebra.structures import DataError
+
+    photos: list[Photo] = []
+    for file in sources.images[:10]:
+        if len(photos) < count:
+            with contextlib.suppress(DataError):
+                photos.append(load_photo(file.path))
+    return photos
 
 
 def _report(

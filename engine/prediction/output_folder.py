@@ -21,7 +21,7 @@ from ...formats import (
     write_json,
     write_json_list,
 )
-from ...inference import SourceFile, is_video
+from ...inference import SourceFile, is_below, is_video
 from ...structures import UsageError
 from ..tasks import Task, write_results_files
 from .class_names import remove_class_names
@@ -123,6 +123,11 @@ class PredictionFolder:
         if "image_id" in record:
             self.take_id(record["image_id"])
 
+    def require_outside(self, file: SourceFile) -> None:
+        """Raise UsageError for a file that is in the output folder: a picture might overwrite it."""
+        if is_below(file.path, self.path):
+            raise UsageError("this file is in the output folder", "choose another --output", file=file.path)
+
     def is_done(self, file: SourceFile) -> bool:
         """Return whether the file was predicted before."""
         return file.identity in self._done
@@ -133,8 +138,9 @@ class PredictionFolder:
         JPEG and PNG files have pictures of the same name and format (``a/x.jpg``), others have PNG files whose names
         end in both suffixes (``x.bmp.png``), and videos MP4 files, so that files that differ in their suffix only have
         different pictures. If a file of another folder has the name already, eight digits of the hash of the path
-        follow the stem.
+        follow the stem. Raises UsageError for a file that is in the output folder itself.
         """
+        self.require_outside(file)
         output = OutputName(file.name, picture_name(file))
         if output.picture.casefold() in self._pictures:
             digits = hashlib.sha256(file.identity.encode("utf-8", "surrogateescape")).hexdigest()[:8]

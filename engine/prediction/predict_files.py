@@ -89,6 +89,8 @@ def predict_files(
         PredictionFolder(output, _settings(predictor, options), options.resume) as folder,
         stop_requests(repeat_window=0.0) as stop,
     ):
+        for file in (*sources.images, *sources.videos):
+            folder.require_outside(file)
         work = _Prediction(predictor, task, ids, folder, options, display, summary)
         try:
             if sources.images or sources.reads_input:
@@ -185,7 +187,7 @@ class _Prediction:
         files: list[tuple[SourceFile, Any]] = [(file, file.path) for file in sources.videos]
         now = time.strftime("%Y%m%d-%H%M%S")
         names = [(camera, f"camera{camera}-{now}.mp4") for camera in sources.cameras]
-        files += [(SourceFile(self.folder.path / name, name), camera) for camera, name in names]
+        files += [(SourceFile(Path(name), name), camera) for camera, name in names]
         for file, source in files:
             if stop.number or self.folder.is_done(file):
                 self.summary.skipped += self.folder.is_done(file)

@@ -1,5 +1,6 @@
 """Errors of the machine and invalid settings on the command line: one line and an exit code."""
 
+import shutil
 from pathlib import Path
 
 import click
@@ -202,6 +203,12 @@ def test_predict_does_not_overwrite_its_images(run, tmp_path, capsys):
         for options in ([], ["--resume"]):
             assert main(["predict", str(run), str(photos), "--output", str(output), *options]) == 2
     errors = capsys.readouterr().err
+    predict = ["predict", str(run), "--output", str(tmp_path / "out"), "--device", "cpu", "--resume"]
+    assert main([*predict, str(photos)]) == 0
+    mine = shutil.copy(photos / "cat" / "b.png", tmp_path / "out" / "mine.png")
+    assert main([*predict, str(mine)]) == 2
+    assert "mine.png: this file is in the output folder: choose another" in capsys.readouterr().err
+    assert Path(mine).read_bytes() == (photos / "cat" / "b.png").read_bytes()
     assert "the output folder is not empty: continue its prediction with --resume, or choose another" in errors
     assert "this folder has files, but no prediction that could be resumed" in errors
     assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
