@@ -52,7 +52,7 @@ def default_workers() -> int:
 
 def stream_batches(
     predictor: "Predictor", images: Iterable[tuple[Key, Any]], batch_size: int, workers: int
-) -> Generator[list[StreamItem[Key]]]:
+) -> Generator[list[StreamItem[Key]], None, None]:
     """Predict (key, image) pairs, and yield lists of items in the order of the images.
 
     Images are decoded ahead in ``workers`` threads. A batch has images that are padded to the same size alone too,

@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 def work_in_threads(
-    batches: Generator[list[StreamItem[Key]]],
+    batches: Generator[list[StreamItem[Key]], None, None],
     job: Callable[[StreamItem[Key]], Callable[[], Result]],
     workers: int,
     stop: StopRequests,

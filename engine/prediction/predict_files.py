@@ -20,37 +20,20 @@ from ...inference import (
     Sources,
     StreamItem,
     Video,
-    default_workers,
     read_input_paths,
     stream_batches,
     write_image,
 )
-from ...structures import Classes, Config, DataError, UnitInterval, UsageError
+from ...structures import Classes, DataError, UsageError
 from ..logging.progress import ProgressDisplay
 from ..loop.stop_requests import Interrupted, StopRequests, stop_requests
 from ..tasks import Task, pick_task, write_image_files
 from .class_names import add_class_names
 from .ids import ImageIds, find_category_ids
+from .options import PredictionOptions
 from .output_folder import OutputName, PredictionFolder
 from .overlap import work_in_threads
 from .videos import VideoPrediction
-
-
-class PredictionOptions(Config):
-    """Options of the prediction of files."""
-
-    score: UnitInterval = 0.5
-    """Predictions with at least this score are drawn and described; the results have all of them."""
-    annotations: Path | None = None
-    """A COCO file whose image ids (matched by file name) and category ids (matched by class name) the results get."""
-    pictures: bool = True
-    """Whether to draw a picture of each image."""
-    batch_size: int | None = None
-    """Number of images that are predicted together; None takes that of the predictor."""
-    workers: int | None = None
-    """Number of threads that decode, and of those that draw and encode; None takes the number of cores minus one."""
-    resume: bool = False
-    """Whether to continue the prediction in the output folder: images that are done are skipped."""
 
 
 @dataclass(slots=True)
@@ -169,8 +152,9 @@ class _Prediction:
         """Predict the images of the sources until a stop is requested; pictures are written in threads meanwhile."""
         total = None if sources.reads_input else sum(not self.folder.is_done(file) for file in sources.images)
         bar = self.display.add_bar("predicting", total)
-        batches = stream_batches(self.predictor, self._undone(sources), self.batch_size, self.workers)
-        for item, written in work_in_threads(batches, self._job, self.workers, stop):
+        batch_size, workers = self.options.images_per_batch(self.predictor), self.options.threads()
+        batches = stream_batches(self.predictor, self._undone(sources), batch_size, workers)
+        for item, written in work_in_threads(batches, self._job, workers, stop):
             self._record(item.key, written)
             self.display.advance(bar)
         self.display.remove_bar(bar)
@@ -180,10 +164,7 @@ class _Prediction:
 
         A video that a stop has cut has its frames so far, but counts as not done. A camera is done when it is stopped.
         """
-        part = VideoPrediction(
-            self.predictor, self.task, self.options.score, self.options.pictures, self.batch_size, self.workers,
-            self.display,
-        )  # fmt: skip
+        part = VideoPrediction(self.predictor, self.task, self.options, self.display)
         files: list[tuple[SourceFile, Any]] = [(file, file.path) for file in sources.videos]
         now = time.strftime("%Y%m%d-%H%M%S")
         names = [(camera, f"camera{camera}-{now}.mp4") for camera in sources.cameras]
@@ -204,16 +185,6 @@ class _Prediction:
             frames, declared = record["frames"], record["declared_frames"]
             rest = "" if declared is None or declared <= frames else f" of the {declared} that the file declares"
             self.display.say(f"{output.name}: {frames} frames{rest}")
-
-    @property
-    def batch_size(self) -> int:
-        """The number of images that are predicted together."""
-        return self.options.batch_size or self.predictor.batch_size
-
-    @property
-    def workers(self) -> int:
-        """The number of threads that decode, and of those that draw."""
-        return self.options.workers or default_workers()
 
     def _undone(self, sources: Sources) -> Iterator[tuple[_Image, Path]]:
         """Yield the images that are not done, also those on standard input; the names of all are reserved."""

@@ -13,6 +13,7 @@ from ..logging.progress import ProgressDisplay
 from ..loop.stop_requests import StopRequests
 from ..tasks import Task
 from .class_names import add_class_names
+from .options import PredictionOptions
 from .output_folder import OutputName
 from .overlap import work_in_threads
 
@@ -23,10 +24,7 @@ class VideoPrediction:
 
     predictor: Predictor
     task: Task
-    score: float
-    pictures: bool
-    batch_size: int
-    workers: int
+    options: PredictionOptions
     display: ProgressDisplay
 
     def predict(
@@ -42,11 +40,14 @@ class VideoPrediction:
         lines = picture.with_name(f"{picture.name}.jsonl")
         lines.unlink(missing_ok=True)
         bar = self.display.add_bar(output.name, video.declared_frames)
-        batches = stream_batches(self.predictor, enumerate(video), self.batch_size, self.workers)
+        workers = self.options.threads()
+        batches = stream_batches(
+            self.predictor, enumerate(video), self.options.images_per_batch(self.predictor), workers
+        )
         frames, size = 0, (0, 0)
         with JsonLinesWriter(lines) as results, VideoWriter(picture, video.frames_per_second) as writer:
             job = functools.partial(self._job, video.frames_per_second)
-            for item, work in work_in_threads(batches, job, self.workers, stop):
+            for item, work in work_in_threads(batches, job, workers, stop):
                 line, frame = work.result()
                 results.append(line)
                 if frame is not None:
@@ -80,6 +81,6 @@ class VideoPrediction:
         rows = add_class_names(self.task, sort_results(self.task.rows(item.prediction, item.key)))
         record: Mapping[str, Any] = {"frame": item.key, "seconds": round(item.key / rate, 6), "rows": rows}
         line = encode_json_line(dict(record))
-        if not self.pictures or item.photo is None:
+        if not self.options.pictures or item.photo is None:
             return line, None
-        return line, self.task.draw(item.photo, item.prediction, self.score)
+        return line, self.task.draw(item.photo, item.prediction, self.options.score)
