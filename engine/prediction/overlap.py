@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -18,11 +18,12 @@ def work_in_threads(
     job: Callable[[StreamItem[Key]], Callable[[], Result]],
     workers: int,
     stop: StopRequests,
-) -> Iterator[tuple[StreamItem[Key], Future[Result]]]:
+) -> Generator[tuple[StreamItem[Key], Future[Result]], None, None]:
     """Yield each item of the batches with the finished work on it, in order, until a stop is requested.
 
     ``job`` is called for one item after another and returns the work, which one of ``workers`` threads does while the
-    next batch is predicted. After a request to stop, what is predicted is still worked on and yielded.
+    next batch is predicted. After a request to stop, what is predicted is still worked on and yielded. Close the
+    generator, so that an error between its items ends the threads.
     """
     waiting: deque[tuple[StreamItem[Key], Future[Result]]] = deque()
     with ThreadPoolExecutor(workers, "write") as threads, contextlib.closing(batches):

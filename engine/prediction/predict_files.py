@@ -1,5 +1,6 @@
 """Prediction of files: the images of all sources, batch by batch, with a picture and a results line for each."""
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -154,9 +155,10 @@ class _Prediction:
         bar = self.display.add_bar("predicting", total)
         batch_size, workers = self.options.images_per_batch(self.predictor), self.options.threads()
         batches = stream_batches(self.predictor, self._undone(sources), batch_size, workers)
-        for item, written in work_in_threads(batches, self._job, workers, stop):
-            self._record(item.key, written)
-            self.display.advance(bar)
+        with contextlib.closing(work_in_threads(batches, self._job, workers, stop)) as finished:
+            for item, written in finished:
+                self._record(item.key, written)
+                self.display.advance(bar)
         self.display.remove_bar(bar)
 
     def predict_videos(self, sources: Sources, stop: StopRequests) -> None:

@@ -1,5 +1,6 @@
 """Prediction of videos: an annotated video, and a line of results for each frame."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,9 +46,13 @@ class VideoPrediction:
             self.predictor, enumerate(video), self.options.images_per_batch(self.predictor), workers
         )
         frames, size = 0, (0, 0)
-        with JsonLinesWriter(lines) as results, VideoWriter(picture, video.frames_per_second) as writer:
-            job = functools.partial(self._job, video.frames_per_second)
-            for item, work in work_in_threads(batches, job, workers, stop):
+        job = functools.partial(self._job, video.frames_per_second)
+        with (
+            JsonLinesWriter(lines) as results,
+            VideoWriter(picture, video.frames_per_second) as writer,
+            contextlib.closing(work_in_threads(batches, job, workers, stop)) as finished,
+        ):
+            for item, work in finished:
                 line, frame = work.result()
                 results.append(line)
                 if frame is not None:

@@ -93,6 +93,8 @@ class ForkedPrediction:
         reader = threading.Thread(target=lambda: [None for _ in iter(self.read_line, "")])
         reader.start()
         self.process.join(60)
+        self.process.kill()  # if it still runs
+        self.process.join()
         reader.join()
         return self.process.exitcode, self.log.read_text()
 
