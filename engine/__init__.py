@@ -19,7 +19,7 @@ from .loop.train import train
 from .optim.optimizers import AdamWConfig, SGDConfig, build_optimizer, set_learning_rate
 from .optim.schedule import ScheduleConfig
 from .overrides import override
-from .predict_files import predict_files
+from .prediction import PredictionOptions, PredictionSummary, predict_files, require_unused_output
 from .recipe import Recipe, RecipeRequest, UserChanges, announce_recipe, make_recipe, train_run
 from .tasks import (
     TASKS,
@@ -47,6 +47,8 @@ __all__ = [
     "ModelScores",
     "MultiTask",
     "PanopticTask",
+    "PredictionOptions",
+    "PredictionSummary",
     "Recipe",
     "RecipeConfig",
     "RecipeRequest",
@@ -75,6 +77,7 @@ __all__ = [
     "pick_task",
     "predict_files",
     "require_targets",
+    "require_unused_output",
     "results_files",
     "save_checkpoint",
     "score_results",

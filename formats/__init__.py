@@ -4,13 +4,14 @@ Importing this folder or reading an image does not import the libraries that onl
 """
 
 from .checks import KnownIds, Problem
-from .class_maps import check_class_map, read_class_map
+from .class_maps import check_class_map, read_class_map, write_class_map
 from .coco import read_ground_truth
 from .detections import check_results
 from .images import IMAGE_SUFFIXES, check_image, image_size, read_image, read_reduced_image
 from .json_files import RepeatedKeyError, add_file_to_error, read_json, require_unique_keys, write_json, write_text
 from .label_formats import LABEL_FORMATS
 from .labels import LabelFormat, LabelRequest
+from .json_lines import JsonLinesWriter, encode_json_line, read_json_lines, read_lines_at
 from .pairs import ImagePair, read_pairs
 from .panoptic import (
     MAX_SEGMENT_ID,
@@ -23,6 +24,7 @@ from .results import (
     open_results,
     require_same_images,
     sort_results,
+    write_json_list,
     write_results,
     write_vectors,
 )
@@ -43,6 +45,7 @@ __all__ = [
     "LABEL_FORMATS",
     "MAX_SEGMENT_ID",
     "ImagePair",
+    "JsonLinesWriter",
     "KnownIds",
     "LabelFormat",
     "LabelRequest",
@@ -57,6 +60,7 @@ __all__ = [
     "check_image",
     "check_results",
     "decode_mask",
+    "encode_json_line",
     "encode_mask",
     "encode_segmentation",
     "image_size",
@@ -66,6 +70,8 @@ __all__ = [
     "read_ground_truth",
     "read_image",
     "read_json",
+    "read_json_lines",
+    "read_lines_at",
     "read_pairs",
     "read_reduced_image",
     "read_segment_ids",
@@ -78,7 +84,9 @@ __all__ = [
     "segmentation_problem",
     "size_problem",
     "sort_results",
+    "write_class_map",
     "write_json",
+    "write_json_list",
     "write_panoptic_json",
     "write_results",
     "write_segments",

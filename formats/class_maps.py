@@ -5,11 +5,13 @@ Whether a file stores such values can be read from its header; the values can on
 
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
+from PIL import Image
 
 from ..structures import IGNORE, DataError
 from .image_headers import PNG_SIGNATURE
@@ -85,6 +87,16 @@ def read_class_map(path: Path, num_classes: int, image_id: str, hint: str) -> UI
             case="mask-value", file=path, image_id=image_id,
         )  # fmt: skip
     return labels
+
+
+def write_class_map(path: Path, labels: UInt8[ndarray, "h w"], colors: Sequence[tuple[int, int, int]]) -> None:
+    """Write the class of every pixel as a PNG file with a palette: ``colors`` (RGB) of the classes, black for others.
+
+    Class numbers are the pixel values, which programs that ignore the palette read, as this module does.
+    """
+    image = Image.fromarray(labels)
+    image.putpalette([*np.ravel(colors).tolist(), *[0] * 3 * (256 - len(colors))])
+    image.save(path, compress_level=1)
 
 
 def read_last_bytes(path: Path) -> bytes:

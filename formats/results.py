@@ -4,7 +4,7 @@ Results are checked before they are evaluated; :mod:`.detections` checks detecti
 """
 
 import contextlib
-import json
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -14,7 +14,8 @@ import numpy as np
 
 from ..structures import DataError
 from .checks import KnownIds, Problem, id_problem
-from .json_files import add_file_to_error, read_json, write_text
+from .json_files import add_file_to_error, read_json
+from .json_lines import encode_json_line
 from .rle import rle_problem
 
 FIX_RESULTS = "correct the results, or give their ground truth"
@@ -59,27 +60,44 @@ def _sort_key(result: dict[str, Any]) -> tuple:
     )
 
 
-def write_results(path: str | os.PathLike[str], results: Sequence[dict[str, Any]]) -> None:
+def write_results(path: str | os.PathLike[str], results: Iterable[dict[str, Any]]) -> None:
     """Write results to a JSON file atomically: sorted, one per line, numbers without loss of precision.
 
-    Raises DataError if a number is not finite.
+    ``results`` is iterated twice; if it is sorted already, as by :func:`sort_results`, it is never in memory as a
+    whole. Raises DataError if a number is not finite.
     """
-    try:
-        lines = [json.dumps(result, allow_nan=False) for result in sort_results(results)]
-    except ValueError:
-        raise DataError(
-            "a score, box or embedding is NaN or infinite, which JSON cannot hold",
-            "train again with a lower learning rate", case="non-finite-result", file=path,
-        ) from None  # fmt: skip
-    write_text(path, "[" + ",\n".join(lines) + "]\n")
+    ordered = results if _is_sorted(results) else sort_results(list(results))
+    with add_file_to_error(path):
+        write_json_list(path, map(encode_json_line, ordered))
 
 
-def write_vectors(path: str | os.PathLike[str], names: Sequence[str], vectors: Sequence[Sequence[float]]) -> None:
+def write_json_list(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
+    """Write a JSON file with a list atomically; ``lines`` are its encoded entries, one per line."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.writing")
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write("[")
+        for index, line in enumerate(lines):
+            file.write(f",\n{line}" if index else line)
+        file.write("]\n")
+    temporary.replace(path)
+
+
+def _is_sorted(results: Iterable[dict[str, Any]]) -> bool:
+    """Return whether results are in the order of :func:`sort_results`."""
+    return all(first <= second for first, second in itertools.pairwise(map(_sort_key, results)))
+
+
+def write_vectors(path: str | os.PathLike[str], names: Sequence[str], vectors: Iterable[Sequence[float]]) -> None:
     """Write an ``.npz`` file with the arrays ``names`` (strings) and ``vectors`` (float32, one row per name).
 
     ``numpy.load`` reads it without ``allow_pickle``.
     """
-    np.savez(path, names=np.array(names, np.str_), vectors=np.array(vectors, np.float32))
+    np.savez(
+        path,
+        names=np.array(names, np.str_),
+        vectors=np.array([np.asarray(vector, np.float32) for vector in vectors], np.float32),
+    )
 
 
 @contextlib.contextmanager

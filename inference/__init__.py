@@ -28,8 +28,11 @@ from .numerics import AutoPrecision, Precision, deterministic_kernels, matrix_pr
 from .optimize import OptimizedPrecision, optimize_for_inference
 from .predictor import Predictor, predict_originals, to_original
 from .preprocessing import Photo, load_photo, preprocess_image
+from .sources import SourceFile, Sources, find_sources, is_below, is_video, listed_name, read_input_paths
+from .stream import StreamedPrediction, StreamItem, default_workers, stream_batches
 from .trained_model import ExternalModel, ModelFile, RunModel, TrainedModel, load_model, open_model
 from .user_code import find_files_beside, import_user_code, run_file
+from .video import Video, VideoWriter
 
 __all__ = [
     "Agreement",
@@ -45,11 +48,18 @@ __all__ = [
     "Precision",
     "Predictor",
     "RunModel",
+    "SourceFile",
+    "Sources",
+    "StreamItem",
+    "StreamedPrediction",
     "TrainedModel",
+    "Video",
+    "VideoWriter",
     "blend_masks",
     "checkpoint_paths",
     "class_color",
     "compare_predictions",
+    "default_workers",
     "deterministic_kernels",
     "draw_boxes",
     "draw_classes",
@@ -57,7 +67,11 @@ __all__ = [
     "draw_lines",
     "draw_panoptic",
     "find_files_beside",
+    "find_sources",
     "import_user_code",
+    "is_below",
+    "is_video",
+    "listed_name",
     "load_checkpoint_model",
     "load_model",
     "load_photo",
@@ -68,9 +82,11 @@ __all__ = [
     "optimize_for_inference",
     "predict_originals",
     "preprocess_image",
+    "read_input_paths",
     "resolve_precision",
     "run_file",
     "side_by_side",
+    "stream_batches",
     "to_original",
     "write_image",
 ]

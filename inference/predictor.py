@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,11 @@ import torch
 
 from ..models import Model, SemanticInference, predict_semantic
 from ..ops import label_map, merge_panoptic
-from ..structures import ImagePreprocessing, Images, PanopticParts, SemanticLogits, UsageError
+from ..structures import ImagePreprocessing, Images, PanopticParts, SemanticLogits, UsageError, VertebraError
 from .numerics import deterministic_kernels, matrix_precision
 from .optimize import OptimizedPrecision, optimize_for_inference
 from .preprocessing import Photo, load_photo, preprocess_image
+from .stream import StreamedPrediction, default_workers, stream_batches
 from .trained_model import open_model
 from .user_code import import_user_code
 
@@ -70,7 +71,7 @@ class Predictor:
         The predictions are compared with the plain model's on ``photos``, a few images of any accepted type; without
         any, on generated images.
         """
-        images = [Images.from_list([self._prepare(load_photo(photo))], self.model.size_divisor) for photo in photos]
+        images = [Images.from_list([self.prepare(load_photo(photo))], self.model.size_divisor) for photo in photos]
         with self._numerics():  # with other settings than these, the first prediction would compile the code again
             self.model = optimize_for_inference(
                 self.model, precision, images=images or None, check=check, in_place=True, say=say
@@ -91,11 +92,41 @@ class Predictor:
             predictions += self._predict([load_photo(image) for image in images[start : start + self.batch_size]])
         return predictions
 
+    def stream(
+        self,
+        images: Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        on_error: Callable[[str, VertebraError], None] | None = None,
+    ) -> Iterator[StreamedPrediction]:
+        """Yield (name, photo, prediction) for each of any number of images, in their order.
+
+        ``images`` may be endless. They are decoded ahead in ``workers`` threads and predicted in batches of one padded
+        size, and only a few batches are in memory; see :func:`stream_batches`. An image that cannot be decoded raises
+        DataError or, with ``on_error``, is left out after a call with its name and the error.
+        """
+        named = (
+            (str(image) if isinstance(image, str | os.PathLike) else str(i), image) for i, image in enumerate(images)
+        )
+        workers = default_workers() if workers is None else workers
+        for items in stream_batches(self, named, self.batch_size if batch_size is None else batch_size, workers):
+            for item in items:
+                if item.photo is not None:
+                    yield StreamedPrediction(item.key, item.photo, item.prediction)
+                elif item.error is not None and on_error is not None:
+                    on_error(item.key, item.error)
+                elif item.error is not None:
+                    raise item.error
+
     def _predict(self, photos: Sequence[Photo]) -> list[Any]:
         """Predict photos as one batch, and return the prediction of each."""
-        prepared = [self._prepare(photo) for photo in photos]
-        images = Images.from_list(prepared, self.model.size_divisor)
         sizes = [(photo.shape[0], photo.shape[1]) for photo in photos]
+        return self.predict_prepared([self.prepare(photo) for photo in photos], sizes)
+
+    def predict_prepared(self, prepared: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> list[Any]:
+        """Predict preprocessed images as one batch; ``sizes`` are the (height, width) of the photos."""
+        images = Images.from_list(list(prepared), self.model.size_divisor)
         with self._numerics():
             return predict_originals(self.model, images, sizes, self.config.semantic)
 
@@ -105,7 +136,7 @@ class Predictor:
         with matrix_precision(self.config.precision), deterministic_kernels(self.config.deterministic):
             yield
 
-    def _prepare(self, photo: Photo) -> torch.Tensor:
+    def prepare(self, photo: Photo) -> torch.Tensor:
         """Preprocess a photo, and convert it to a uint8 tensor with channels first."""
         if callable(self.preprocessing):
             image = self.preprocessing(photo)

@@ -34,6 +34,7 @@ COMMANDS = (
     "benchmark",
     "benchmark-data",
     "benchmark-evaluation",
+    "benchmark-prediction",
     "benchmark-training",
     "benchmark-backbones",
     "count-operations",

@@ -1,6 +1,8 @@
 """Progress of a command: bars on a terminal, a line every half minute elsewhere."""
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -11,6 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 30.0
+
+
+class OptionalConsole(Console):
+    """A console for output that nobody has to read: if the reader closes the pipe, the rest is discarded."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class ProgressDisplay:
@@ -39,9 +49,13 @@ class ProgressDisplay:
         """Print a line above the bars."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def add_bar(self, label: str, total: int, completed: int = 0) -> TaskID:
-        """Add a bar for ``total`` steps and return its ID."""
+    def add_bar(self, label: str, total: int | None, completed: int = 0) -> TaskID:
+        """Add a bar for ``total`` steps, None if their number is not known, and return its ID."""
         return self._bars.add_task(label, total=total, completed=completed, numbers="")
+
+    def remove_bar(self, bar: TaskID) -> None:
+        """Remove a bar."""
+        self._bars.remove_task(bar)
 
     def advance(self, bar: TaskID) -> None:
         """Move a bar forward by one step."""
@@ -63,4 +77,4 @@ class ProgressDisplay:
                 remaining = (now - started) / done * (total - done)
                 self.say(f"{label}: {done}/{total} {unit}  ETA {remaining:.0f} s")
                 last_line = now
-        self._bars.remove_task(bar)
+        self.remove_bar(bar)

@@ -1,4 +1,4 @@
-"""Stopping a run by SIGTERM or Ctrl-C: it ends after the current step, with a checkpoint."""
+"""Stopping by SIGTERM or Ctrl-C: a training ends after the current step, a prediction after the current batch."""
 
 import contextlib
 import signal
@@ -14,12 +14,12 @@ a job reaches each rank twice: directly and through ``torchrun``."""
 
 
 class Interrupted(VertebraError):
-    """Raised after a signal asked the run to stop, once its checkpoint is written."""
+    """Raised after a signal asked the command to stop, once what is done is written; ``done`` says how much that is."""
 
     case = "interrupted"
 
-    def __init__(self, number: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}", "continue with --resume")
+    def __init__(self, number: int, done: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} after {done}", "continue with --resume")
         self.exit_code = 128 + number
 
 
@@ -52,15 +52,18 @@ class StopRequests:
 
     def _raise_if_asked(self) -> None:
         if self.number and self._saved_step is not None:
-            raise Interrupted(self.number, self._saved_step)
+            raise Interrupted(self.number, f"step {self._saved_step}")
 
 
 @contextlib.contextmanager
-def stop_requests(notify: Callable[[str], None] | None = None) -> Iterator[StopRequests]:
+def stop_requests(
+    notify: Callable[[str], None] | None = None, repeat_window: float = REPEAT_WINDOW
+) -> Iterator[StopRequests]:
     """Take SIGTERM and Ctrl-C inside the block as requests to stop after the current step.
 
-    A second signal ``REPEAT_WINDOW`` seconds or more after the first ends the process at once. Python delivers signals
-    to the main thread only: in any other thread no handler is installed, and ``notify`` gets a warning.
+    A second signal ``repeat_window`` seconds or more after the first ends the process at once; with a window of 0 the
+    system does that, even while the process is inside a long operation. Python delivers signals to the main thread
+    only: in any other thread no handler is installed, and ``notify`` gets a warning.
     """
     requests = StopRequests()
     if threading.current_thread() is not threading.main_thread():
@@ -76,8 +79,12 @@ def stop_requests(notify: Callable[[str], None] | None = None) -> Iterator[StopR
 
     def handle(number: int, frame: object) -> None:
         nonlocal first
+        is_first = first is None
         first = time.monotonic() if first is None else first
-        if time.monotonic() - first < REPEAT_WINDOW:
+        if is_first and not repeat_window:
+            for signal_number in default_handlers:
+                signal.signal(signal_number, signal.SIG_DFL)
+        if is_first or time.monotonic() - first < repeat_window:
             requests.receive(number)
             return
         signal.signal(number, default_handlers[signal.Signals(number)])

@@ -134,7 +134,7 @@ class _Training:
                 if saved or stopped:
                     self._save(step)
                 if stopped:
-                    raise Interrupted(stopped, step)
+                    raise Interrupted(stopped, f"step {step}")
                 self._evaluate_if_due(step, stop)
                 if self._is_evaluated(step) and self._ends_early(step):
                     break

@@ -20,11 +20,11 @@ from ...heads import (
 )
 from ...structures import Classes, DataError, UsageError, suggest
 from ..config import EvaluationConfig
-from .base import TASKS, Rows, Task
+from .base import TASKS, Rows, RowSource, Task
 from .classification import ClassificationTask
 from .detection import DetectionTask
 from .embedding import EmbeddingTask
-from .multi_task import MultiTask, TaskOfHead, results_files, write_results_files
+from .multi_task import MultiTask, TaskOfHead, results_files, write_image_files, write_results_files
 from .panoptic import PanopticTask
 from .semantic import SemanticTask
 
@@ -35,6 +35,7 @@ __all__ = [
     "EmbeddingTask",
     "MultiTask",
     "PanopticTask",
+    "RowSource",
     "Rows",
     "SemanticTask",
     "Task",
@@ -44,6 +45,7 @@ __all__ = [
     "require_targets",
     "results_files",
     "task_of_results",
+    "write_image_files",
     "write_results_files",
 ]
 

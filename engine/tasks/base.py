@@ -5,7 +5,7 @@ or in user code.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -17,6 +17,8 @@ from ..config import EvaluationConfig
 
 Prediction = TypeVar("Prediction")
 Rows = list[dict[str, Any]]
+RowSource = Iterable[dict[str, Any]]
+"""Results rows that can be iterated over more than once: a list, or a file that is read again each time."""
 
 
 class Task(ABC, Generic[Prediction]):
@@ -36,7 +38,9 @@ class Task(ABC, Generic[Prediction]):
     def rows(self, prediction: Prediction, image_id: int | str) -> Rows:
         """Return the rows of a results file for one image's prediction: JSON objects, each with an ``image_id``.
 
-        Evaluations call it for one image after another, in a separate thread, while the model predicts the next batch.
+        It is called in other threads while the model predicts the next batch, as are :meth:`draw` and
+        :meth:`describe`, so it must not change the task. ``vertebra predict`` adds the class name to a ``category_id``
+        and the class names to ``labels`` in its ``results.jsonl``.
         """
 
     @abstractmethod
@@ -60,12 +64,23 @@ class WritesFiles(ABC):
     """A mixin for tasks that also write their predictions in another format than the results files."""
 
     @abstractmethod
-    def write_files(self, rows: Rows, results: Path, file_names: Mapping[Any, str]) -> list[str]:
+    def write_files(self, rows: RowSource, results: Path, file_names: Mapping[Any, str]) -> list[str]:
         """Write the results rows of all images in the task's format, and return the names of the main files.
 
         ``results`` is the path of the results file, ``results.json`` or ``results_HEAD.json``; the names of all files
         should be derived from it. ``file_names`` maps image ids to file names, if these are known.
         """
+
+
+class WritesImageFiles(ABC):
+    """A mixin for tasks of which ``vertebra predict`` also writes each image's prediction to a file of its own."""
+
+    image_folder: ClassVar[str]
+    """The name of the folder for these files in the output folder."""
+
+    @abstractmethod
+    def write_image_file(self, prediction: Any, path: Path) -> None:
+        """Write a prediction to a file; ``path`` lacks the suffix of the format, which is added."""
 
 
 TaskClass = TypeVar("TaskClass", bound=type[Task])

@@ -10,7 +10,7 @@ from ...formats import write_vectors
 from ...inference import Picture, draw_lines
 from ...structures import Classes, Embedding
 from ..config import EvaluationConfig
-from .base import TASKS, Rows, Task, WritesFiles
+from .base import TASKS, Rows, RowSource, Task, WritesFiles
 
 SHOWN = 4
 """The number of values shown in the description of an embedding."""
@@ -46,9 +46,9 @@ class EmbeddingTask(Task[Embedding], WritesFiles):
         shown = " ".join(f"{value:.2f}" for value in prediction.vector[:SHOWN].tolist())
         return f"{len(prediction)} values: {shown} ..."
 
-    def write_files(self, rows: Rows, results: Path, file_names: Mapping[Any, str]) -> list[str]:
+    def write_files(self, rows: RowSource, results: Path, file_names: Mapping[Any, str]) -> list[str]:
         """Write ``vectors.npz`` with the file name of each image or, if unknown, its id (see :func:`write_vectors`)."""
         path = results.with_name(results.stem.replace("results", "vectors") + ".npz")
         names = [file_names.get(row["image_id"], str(row["image_id"])) for row in rows]
-        write_vectors(path, names, [row["embedding"] for row in rows])
+        write_vectors(path, names, (row["embedding"] for row in rows))
         return [path.name]

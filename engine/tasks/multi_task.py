@@ -1,6 +1,6 @@
 """Predictions of several heads, or of a head with several tasks, each handled by its own task."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from ...evaluation import Scores
 from ...formats import write_results
 from ...inference import Picture, side_by_side
 from ..config import EvaluationConfig
-from .base import Rows, Task, WritesFiles
+from .base import Rows, RowSource, Task, WritesFiles, WritesImageFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class MultiTask(Task[dict[str, Any]]):
             f"{name}/{scored}": scores
             for name, part in self.parts.items()
             for scored, scores in part.task.score(
-                dataset.part(part.target_task), _rows_of_head(name, rows), config
+                dataset.part(part.target_task), list(_RowsOfHead(rows, name)), config
             ).items()
         }
 
@@ -62,15 +62,28 @@ class MultiTask(Task[dict[str, Any]]):
         return "; ".join(f"{name}: {part.task.describe(prediction[name], score)}" for name, part in self.parts.items())
 
 
-def results_files(task: Task, rows: Rows) -> dict[str, Rows]:
+@dataclass(frozen=True, slots=True)
+class _RowsOfHead:
+    """The rows of one head without their ``head`` field."""
+
+    rows: RowSource
+    head: str
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for row in self.rows:
+            if row["head"] == self.head:
+                yield {key: value for key, value in row.items() if key != "head"}
+
+
+def results_files(task: Task, rows: RowSource) -> dict[str, RowSource]:
     """Return the rows by file name: ``results.json``, or ``results_HEAD.json`` for each of several heads."""
     if isinstance(task, MultiTask):
-        return {f"results_{name}.json": _rows_of_head(name, rows) for name in task.parts}
+        return {f"results_{name}.json": _RowsOfHead(rows, name) for name in task.parts}
     return {"results.json": rows}
 
 
 def write_results_files(
-    task: Task, rows: Rows, folder: Path, file_names: Mapping[Any, str] = MappingProxyType({})
+    task: Task, rows: RowSource, folder: Path, file_names: Mapping[Any, str] = MappingProxyType({})
 ) -> list[str]:
     """Write the results files of a task and the files that :class:`WritesFiles` tasks add; return the file names.
 
@@ -86,6 +99,14 @@ def write_results_files(
     return [*files, *written]
 
 
-def _rows_of_head(head: str, rows: Rows) -> Rows:
-    """Return the rows of one head without their ``head`` field."""
-    return [{key: value for key, value in row.items() if key != "head"} for row in rows if row["head"] == head]
+def write_image_files(task: Task, prediction: Any, folder: Path, name: str) -> None:
+    """Write the files that :class:`WritesImageFiles` tasks add for an image with this name in the output."""
+    if isinstance(task, MultiTask):
+        parts = {f"_{head}": (part.task, prediction[head]) for head, part in task.parts.items()}
+    else:
+        parts = {"": (task, prediction)}
+    for ending, (part, predicted) in parts.items():
+        if isinstance(part, WritesImageFiles):
+            path = folder / f"{part.image_folder}{ending}" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_image_file(predicted, path)

@@ -14,7 +14,7 @@ from ...formats import write_panoptic_json, write_segments
 from ...inference import Picture, draw_panoptic
 from ...structures import VOID, Classes, PanopticSegmentation, Segment
 from ..config import EvaluationConfig
-from .base import TASKS, Rows, Task, WritesFiles
+from .base import TASKS, Rows, RowSource, Task, WritesFiles
 
 
 @TASKS.register("panoptic")
@@ -44,7 +44,7 @@ class PanopticTask(Task[PanopticSegmentation], WritesFiles):
         stuff = [self.classes.names[segment.label] for segment in prediction.segments if not segment.is_thing]
         return f"{things} things on {', '.join(stuff) or 'no stuff'}"
 
-    def write_files(self, rows: Rows, results: Path, file_names: Mapping[Any, str]) -> list[str]:
+    def write_files(self, rows: RowSource, results: Path, file_names: Mapping[Any, str]) -> list[str]:
         """Write the results in COCO's panoptic format: ``panoptic.json``, and a PNG file per image in ``panoptic``."""
         part = results.stem.removeprefix("results").removeprefix("_panoptic")
         folder = results.with_name(f"panoptic{part}")

@@ -1,5 +1,6 @@
 """Semantic segmentation."""
 
+from pathlib import Path
 from typing import ClassVar
 
 from jaxtyping import UInt8
@@ -7,19 +8,21 @@ from torch import Tensor
 
 from ...data import Dataset, Record
 from ...evaluation import Scores, evaluate_semantic, to_semantic_results
-from ...inference import Picture, draw_classes
-from ...structures import Classes
+from ...formats import write_class_map
+from ...inference import Picture, class_color, draw_classes
+from ...structures import IGNORE, Classes
 from ..config import EvaluationConfig
-from .base import TASKS, Rows, Task
+from .base import TASKS, Rows, Task, WritesImageFiles
 
 LabelMap = UInt8[Tensor, "h w"]
 
 
 @TASKS.register("semantic")
-class SemanticTask(Task[LabelMap]):
+class SemanticTask(Task[LabelMap], WritesImageFiles):
     """Semantic segmentation; a prediction is a label map of the image's size."""
 
     row_field: ClassVar[str] = "segmentation"
+    image_folder: ClassVar[str] = "label_maps"
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
@@ -43,3 +46,8 @@ class SemanticTask(Task[LabelMap]):
         fractions = counts / counts.sum()
         order = [label for label in counts.argsort(descending=True, stable=True).tolist() if counts[label]]
         return ", ".join(f"{self.classes.names[label]} {fractions[label]:.0%}" for label in order)
+
+    def write_image_file(self, prediction: LabelMap, path: Path) -> None:
+        """Write a PNG file whose pixel values are labels, shown in the colors of their classes."""
+        colors = [class_color(label) for label in range(IGNORE)]
+        write_class_map(path.with_name(f"{path.name}.png"), prediction.cpu().numpy(), colors)

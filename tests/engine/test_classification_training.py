@@ -121,7 +121,8 @@ def test_predict_draws_every_image_and_writes_results(run, photos, tmp_path, cap
     out = tmp_path / "found"
     assert main(["predict", str(run), str(photos), "--output", str(out), "--score", "0.99"]) == 0
     names = [image["file_name"] for image in json.loads((out / "images.json").read_text())]
-    assert len(names) == 6 and all((out / name).with_suffix(".png").exists() for name in names)
+    pictures = {name: f"{name}.png" if name.endswith(".bmp") else name for name in names}
+    assert len(names) == 6 and all((out / picture).exists() for picture in pictures.values())
     results = json.loads((out / "results.json").read_text())
     assert [row["image_id"] for row in results] == [1, 2, 3, 4, 5, 6]
     first = Predictor(run).model.class_names["classification"][results[0]["labels"][0]]

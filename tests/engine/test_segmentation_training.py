@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
+from PIL import Image
 
 from vertebra.data import CocoConfig, ResizeConfig, ScaledCropConfig, VocConfig, VocSegmentationConfig
 from vertebra.engine import ExperimentConfig, SplitConfig
 from vertebra.heads import AuxiliaryConfig, DeepLabConfig, LowLevelConfig, MaskBranchConfig
+from vertebra.inference import Predictor
 from vertebra.models import ModelConfig
 from vertebra.necks import PassthroughConfig
 from vertebra.tools.cli import main
@@ -107,6 +110,10 @@ def test_evaluation_and_prediction_agree_with_training(run, shapes, tmp_path, ca
     rows = json.loads((output / "results.json").read_text())
     assert {row["image_id"] for row in rows} <= {1, 2, 3, 4}
     if "semantic" in scored:
+        with Image.open(output / "label_maps" / f"{pictures[0].name}.png") as palette_image:
+            labels = np.array(palette_image)
+        predicted = Predictor(folder, device="cpu")(shapes / "val" / pictures[0].name)
+        np.testing.assert_array_equal(labels, predicted.numpy())
         assert all(set(row) == {"image_id", "category_id", "segmentation"} for row in rows)
     if "segm" in scored:
         assert rows and all(set(row) == {"image_id", "category_id", "bbox", "score", "segmentation"} for row in rows)

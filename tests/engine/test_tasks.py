@@ -183,11 +183,14 @@ def test_each_of_several_heads_has_a_results_file():
     rows = task.rows({"boxes": DETECTIONS, "map": LABEL_MAP}, 7)
     assert [row["head"] for row in rows] == ["boxes"] * 2 + ["map"] * 3
     files = results_files(task, rows)
-    assert files == {
+    assert {name: list(rows_of_file) for name, rows_of_file in files.items()} == {
         "results_boxes.json": DetectionTask(CLASSES).rows(DETECTIONS, 7),
         "results_map.json": SemanticTask(CLASSES).rows(LABEL_MAP, 7),
     }
-    assert results_files(task, []) == {"results_boxes.json": [], "results_map.json": []}
+    assert {name: list(none) for name, none in results_files(task, []).items()} == {
+        "results_boxes.json": [],
+        "results_map.json": [],
+    }
     assert results_files(DetectionTask(CLASSES), []) == {"results.json": []}
 
 

@@ -145,7 +145,7 @@ def test_no_code_runs_from_a_run_folder_unless_named(project, tmp_path):
     run, mark = shutil.copytree(project / "run", tmp_path / "run", symlinks=True), tmp_path / "mark"
     for file in (run / "code").iterdir():
         file.write_text(f"open({str(mark)!r}, 'a').write('x')\n" + file.read_text())
-    predict = ["predict", str(run), str(project), "--output", str(tmp_path)]
+    predict = ["predict", str(run), str(project), "--output", str(tmp_path / "found")]
     export = ["export-backbone", str(run), str(tmp_path / "out.safetensors")]
     codes, _, _ = run_tools(["eval", str(run)], ["describe", str(run)], export, predict)
     assert codes == [4, 0, 4, 4] and not mark.exists()

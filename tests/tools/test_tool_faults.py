@@ -236,22 +236,23 @@ def test_validation_data_without_objects(tmp_path, capsys):
 
 
 def test_predict_does_not_overwrite_its_images(run, tmp_path, capsys):
-    """By hand: exit code 2 before anything is drawn; the images are unchanged."""
+    """docs/faults.md row 178. By hand: exit code 2 before anything is drawn; the images are unchanged."""
     photos = write_folder(tmp_path / "photos")
     before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
     (tmp_path / "same").symlink_to(photos)
     for output in (photos, tmp_path / "same"):
-        assert main(["predict", str(run), str(photos), "--output", str(output)]) == 2
-    assert "the picture would overwrite this image" in capsys.readouterr().err
+        for options in ([], ["--resume"]):
+            assert main(["predict", str(run), str(photos), "--output", str(output), *options]) == 2
+    errors = capsys.readouterr().err
+    predict = ["predict", str(run), "--output", str(tmp_path / "out"), "--device", "cpu", "--resume"]
+    assert main([*predict, str(photos)]) == 0
+    mine = shutil.copy(photos / "cat" / "b.png", tmp_path / "out" / "mine.png")
+    assert main([*predict, str(mine)]) == 2
+    assert "mine.png: this file is in the output folder: choose another" in capsys.readouterr().err
+    assert Path(mine).read_bytes() == (photos / "cat" / "b.png").read_bytes()
+    assert "the output folder is not empty: continue its prediction with --resume, or choose another" in errors
+    assert "this folder has files, but no prediction that could be resumed" in errors
     assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
-
-
-def test_predict_refuses_two_images_with_one_output(run, tmp_path, capsys):
-    """By hand: exit code 2."""
-    photos = write_folder(tmp_path / "photos")
-    shutil.copy(photos / "ant" / "1.png", photos / "ant" / "1.bmp")
-    assert main(["predict", str(run), str(photos), "--output", str(tmp_path / "out")]) == 2
-    assert "two images would be drawn into this picture" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["picture.xyz", "picture"])

@@ -97,6 +97,13 @@ def test_predict_draws_every_image_and_writes_results(run, shapes, tmp_path, cap
     assert "5 pictures" in capsys.readouterr().out
 
 
+def test_benchmark_of_predictions_prints_both_sides(run, shapes, capsys):
+    """By hand: a line for the plain loop, one for ``predict``, and their ratio."""
+    assert main(["benchmark-prediction", str(run), str(shapes / "val"), "--rounds", "1", "--batch-size", "2"]) == 0
+    first, second, ratio = capsys.readouterr().out.splitlines()
+    assert first.startswith("plain loop: ") and second.startswith("predict: ") and ratio.startswith("ratio ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
