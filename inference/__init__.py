@@ -13,6 +13,9 @@ from .checkpoint import (
     open_checkpoint,
 )
 from .drawing import (
+    Color,
+    ColoredMask,
+    DrawingConfig,
     Picture,
     blend_masks,
     class_color,
@@ -21,6 +24,7 @@ from .drawing import (
     draw_keypoints,
     draw_lines,
     draw_panoptic,
+    render_text,
     side_by_side,
     write_image,
 )
@@ -36,6 +40,9 @@ __all__ = [
     "AgreementBounds",
     "AutoPrecision",
     "Checkpoint",
+    "Color",
+    "ColoredMask",
+    "DrawingConfig",
     "ExternalModel",
     "InferenceConfig",
     "ModelFile",
@@ -68,6 +75,7 @@ __all__ = [
     "optimize_for_inference",
     "predict_originals",
     "preprocess_image",
+    "render_text",
     "resolve_precision",
     "run_file",
     "side_by_side",

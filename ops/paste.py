@@ -21,20 +21,33 @@ def paste_masks(masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float =
     ``masks.size``. Temporary memory does not grow with the number of masks, but the result takes one byte per mask and
     pixel; use :func:`paste_masks_in_chunks` if that is too much.
     """
-    rule, (height, width) = masks.rule, masks.size
-    grids, regions = _pad(masks.grids, boxes) if rule == "padded" else (masks.grids, boxes)
-    pasted = torch.zeros(len(grids), height, width, dtype=torch.bool, device=grids.device)
-    # On the CPU each mask is computed only inside its box; reading the box from a GPU would synchronize it.
-    one_by_one = allows_dynamic_shapes(grids.device)
-    count = 1 if one_by_one else max(1, BUDGET // (height * width))
+    (height, width), device = masks.size, masks.grids.device
+    pasted = torch.zeros(len(masks), height, width, dtype=torch.bool, device=device)
+    if allows_dynamic_shapes(device):  # on a CPU each mask is computed only inside its box
+        for bitmap, (patch, (left, top)) in zip(pasted, paste_mask_patches(masks, boxes, threshold), strict=True):
+            bitmap[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+        return pasted
+    grids, regions = _regions(masks, boxes)
+    count = max(1, BUDGET // (height * width))
     for first in range(0, len(grids), count):
         chunk = slice(first, first + count)
-        whole_image = (slice(0, height), slice(0, width))
-        rows, columns = _extent(regions[first], masks.size) if one_by_one else whole_image
-        probabilities = _probabilities(grids[chunk], regions[chunk], rows, columns, rule)
-        inside = probabilities >= threshold if rule == "centers" else probabilities > threshold
-        pasted[chunk, rows, columns] = inside
+        whole_image = slice(0, height), slice(0, width)
+        pasted[chunk] = _inside(grids[chunk], regions[chunk], whole_image, masks.rule, threshold)
     return pasted
+
+
+def paste_mask_patches(
+    masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5
+) -> Iterator[tuple[Bool[Tensor, "_ _"], tuple[int, int]]]:
+    """Yield the bitmap of each mask as the part of the image around its box, and the (left, top) of that part.
+
+    Outside this part :func:`paste_masks` is False. The boxes are read from the device.
+    """
+    grids, regions = _regions(masks, boxes)
+    for row in range(len(grids)):
+        rows, columns = _extent(regions[row], masks.size)
+        (patch,) = _inside(grids[row : row + 1], regions[row : row + 1], (rows, columns), masks.rule, threshold)
+        yield patch, (columns.start, rows.start)
 
 
 def paste_masks_in_chunks(
@@ -46,6 +59,23 @@ def paste_masks_in_chunks(
     for first in range(0, len(masks), count):
         chunk = slice(first, first + count)
         yield paste_masks(masks[chunk], boxes[chunk], threshold)
+
+
+def _regions(masks: RoIMasks, boxes: Float[Tensor, "n 4"]) -> tuple[Float[Tensor, "n _ _"], Float[Tensor, "n 4"]]:
+    """Return the grids and the boxes that they cover under the paste rule of the masks."""
+    return _pad(masks.grids, boxes) if masks.rule == "padded" else (masks.grids, boxes)
+
+
+def _inside(
+    grids: Float[Tensor, "n s s"],
+    regions: Float[Tensor, "n 4"],
+    area: tuple[slice, slice],
+    rule: PasteRule,
+    threshold: float,
+) -> Bool[Tensor, "n _ _"]:
+    """Return which pixels in the rows and columns ``area`` of the image are inside each mask."""
+    probabilities = _probabilities(grids, regions, *area, rule)
+    return probabilities >= threshold if rule == "centers" else probabilities > threshold
 
 
 def _pad(
