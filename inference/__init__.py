@@ -32,6 +32,7 @@ from .numerics import AutoPrecision, Precision, deterministic_kernels, matrix_pr
 from .optimize import OptimizedPrecision, optimize_for_inference
 from .predictor import Predictor, predict_originals, to_original
 from .preprocessing import Photo, load_photo, preprocess_image
+from .tiles import TileConfig, detect_in_tiles, segment_in_tiles
 from .trained_model import ExternalModel, ModelFile, RunModel, TrainedModel, load_model, open_model
 from .user_code import find_files_beside, import_user_code, run_file
 
@@ -52,11 +53,13 @@ __all__ = [
     "Precision",
     "Predictor",
     "RunModel",
+    "TileConfig",
     "TrainedModel",
     "blend_masks",
     "checkpoint_paths",
     "class_color",
     "compare_predictions",
+    "detect_in_tiles",
     "deterministic_kernels",
     "draw_boxes",
     "draw_classes",
@@ -78,6 +81,7 @@ __all__ = [
     "render_text",
     "resolve_precision",
     "run_file",
+    "segment_in_tiles",
     "side_by_side",
     "to_original",
     "write_image",

@@ -14,6 +14,7 @@ from ..structures import ImagePreprocessing, Images, PanopticParts, SemanticLogi
 from .numerics import deterministic_kernels, matrix_precision
 from .optimize import OptimizedPrecision, optimize_for_inference
 from .preprocessing import Photo, load_photo, preprocess_image
+from .tiles import TileConfig, detect_in_tiles, is_tiled, segment_in_tiles
 from .trained_model import open_model
 from .user_code import import_user_code
 
@@ -56,6 +57,7 @@ class Predictor:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got batch_size={self.batch_size}")
         self.model = self.trained.load(device)
+        self.tiles: TileConfig | None = None
 
     def optimize(
         self,
@@ -76,6 +78,20 @@ class Predictor:
                 self.model, precision, images=images or None, check=check, in_place=True, say=say
             )
 
+    def use_tiles(self, config: TileConfig = TileConfig()) -> None:
+        """Predict images that are larger than a tile in tiles from now on; see :class:`TileConfig`.
+
+        Raises UsageError for a model that is neither a detector nor for semantic segmentation.
+        """
+        task = self.model.head.task
+        if task not in ("detection", "semantic"):
+            raise UsageError(
+                f"a model for {task} cannot predict an image in tiles",
+                "predict it as a whole; tiles are for detection and semantic segmentation",
+                file=self.trained.source,
+            )
+        self.tiles = config
+
     def __call__(self, images: Any) -> Any:
         """Predict one image, or a list of images; return its prediction, or a list of predictions.
 
@@ -92,12 +108,38 @@ class Predictor:
         return predictions
 
     def _predict(self, photos: Sequence[Photo]) -> list[Any]:
+        """Predict photos as one batch, or each in tiles if one is large, and return the prediction of each."""
+        if self.tiles is None or not any(is_tiled(photo, self.tiles) for photo in photos):
+            return self._predict_batch(photos)
+        return [
+            self._predict_in_tiles(photo, self.tiles)
+            if is_tiled(photo, self.tiles)
+            else self._predict_batch([photo])[0]
+            for photo in photos
+        ]
+
+    def _predict_batch(self, photos: Sequence[Photo]) -> list[Any]:
         """Predict photos as one batch, and return the prediction of each."""
-        prepared = [self._prepare(photo) for photo in photos]
-        images = Images.from_list(prepared, self.model.size_divisor)
         sizes = [(photo.shape[0], photo.shape[1]) for photo in photos]
         with self._numerics():
-            return predict_originals(self.model, images, sizes, self.config.semantic)
+            return predict_originals(self.model, self._batch(photos), sizes, self.config.semantic)
+
+    def _predict_in_tiles(self, photo: Photo, tiles: TileConfig) -> Any:
+        """Predict a large photo in tiles."""
+        if self.model.head.task == "semantic":
+            return segment_in_tiles(self._predict_logits, photo, tiles)
+        if callable(self.preprocessing):  # it may not shrink the image
+            tiles = tiles.replace(whole_image=False)
+        return detect_in_tiles(self._predict_batch, photo, tiles)
+
+    def _predict_logits(self, photos: Sequence[Photo]) -> list[SemanticLogits]:
+        """Predict the class logits of photos as one batch."""
+        with self._numerics():
+            return predict_semantic(self.model, self._batch(photos).to(self.model.device), self.config.semantic)
+
+    def _batch(self, photos: Sequence[Photo]) -> Images:
+        """Preprocess photos, and collate them to a batch."""
+        return Images.from_list([self._prepare(photo) for photo in photos], self.model.size_divisor)
 
     @contextlib.contextmanager
     def _numerics(self) -> Iterator[None]:

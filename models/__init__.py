@@ -5,7 +5,7 @@ from .build import ModelConfig, build_model, resolve_input
 from .keys.torchvision import from_torchvision_detector, from_torchvision_segmenter
 from .model import Model
 from .preprocess import Preprocess
-from .semantic_inference import SemanticInference, predict_semantic
+from .semantic_inference import SemanticInference, predict_semantic, window_starts
 from .transfer import describe_class_mapping, transfer_weights
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "predict_semantic",
     "resolve_input",
     "transfer_weights",
+    "window_starts",
 ]

@@ -61,6 +61,18 @@ def paste_masks_in_chunks(
         yield paste_masks(masks[chunk], boxes[chunk], threshold)
 
 
+def resample_masks(
+    grids: Float[Tensor, "n s s"], boxes: Float[Tensor, "n 4"], box: Float[Tensor, " 4"]
+) -> Float[Tensor, "n s s"]:
+    """Resample masks, given on grids over their boxes, on a grid of the same resolution over another box.
+
+    Probabilities are interpolated bilinearly at the centers of its cells; outside the boxes they are 0.
+    """
+    steps = (torch.arange(grids.shape[-1], device=grids.device, dtype=box.dtype) + 0.5) / grids.shape[-1]
+    points = box[:2, None] + (box[2:] - box[:2])[:, None] * steps
+    return _sample(grids, boxes, points[0], points[1], "border")
+
+
 def _regions(masks: RoIMasks, boxes: Float[Tensor, "n 4"]) -> tuple[Float[Tensor, "n _ _"], Float[Tensor, "n 4"]]:
     """Return the grids and the boxes that they cover under the paste rule of the masks."""
     return _pad(masks.grids, boxes) if masks.rule == "padded" else (masks.grids, boxes)
@@ -102,10 +114,20 @@ def _probabilities(
     """Sample the grids bilinearly at the centers of the pixels in ``rows`` and ``columns``; 0 outside the boxes."""
     x = torch.arange(columns.start, columns.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
     y = torch.arange(rows.start, rows.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
+    return _sample(grids, boxes, x, y, "zeros" if rule == "centers" else "border")
+
+
+def _sample(
+    grids: Float[Tensor, "n s s"],
+    boxes: Float[Tensor, "n 4"],
+    x: Float[Tensor, " w"],
+    y: Float[Tensor, " h"],
+    padding: str,
+) -> Float[Tensor, "n h w"]:
+    """Sample the grids bilinearly at the points of a lattice, given in pixels; 0 outside the boxes."""
     sides = (boxes[:, 2:] - boxes[:, :2])[..., None]
     across = (x - boxes[:, 0, None]) / sides[:, 0] * 2 - 1
     down = (y - boxes[:, 1, None]) / sides[:, 1] * 2 - 1
     points = torch.stack(torch.broadcast_tensors(across[:, None, :], down[:, :, None]), dim=-1)
-    padding = "zeros" if rule == "centers" else "border"
     values = F.grid_sample(grids[:, None], points, padding_mode=padding, align_corners=False)[:, 0]
     return values * ((across.abs() <= 1)[:, None, :] & (down.abs() <= 1)[:, :, None])

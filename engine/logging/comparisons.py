@@ -48,7 +48,7 @@ def draw_comparisons(
             )
             rows.append(side_by_side([_pad_white(pair, GAP, GAP) for pair in pairs]))
     width = max(row.shape[1] for row in rows)
-    write_image(path, np.vstack([_pad_white(row, 0, width - row.shape[1]) for row in rows]), png_compression=6)
+    write_image(path, np.vstack([_pad_white(row, 0, width - row.shape[1]) for row in rows]))
 
 
 def _pad_white(picture: ndarray, rows: int, columns: int) -> ndarray:
