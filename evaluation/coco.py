@@ -7,7 +7,8 @@ averaged by the same code here.
 
 import contextlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,8 +17,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from ..formats.json_files import paused_garbage_collection
-from ..formats.rle import encode_mask
-from ..structures import Detections
+from ..formats.rle import encode_mask, encode_patch
+from ..structures import Detections, RoIMasks
 from .coco_columns import Columns
 from .coco_inputs import CocoInputs, Task, build_coco_inputs, group_entries
 from .keypoints import LIMIT as KEYPOINT_LIMIT
@@ -59,18 +60,29 @@ def to_coco_results(
         )
     ]
     if detections.masks is not None:
-        from ..ops import paste_masks_in_chunks  # imports torchvision, which scoring a results file does not need
-
-        chunks = paste_masks_in_chunks(detections.masks, detections.boxes)  # all at once may exceed the memory
-        full_size_masks = (mask for chunk in chunks for mask in chunk.cpu().numpy())
-        for result, mask in zip(results, full_size_masks, strict=True):
-            result["segmentation"] = encode_mask(mask)
+        for result, encoded in zip(results, encode_masks(detections, detections.masks), strict=True):
+            result["segmentation"] = encoded
     if detections.keypoints is not None:
         keypoints = detections.keypoints.cpu().double()
         keypoints[..., :2] -= keypoint_offset
         for result, row in zip(results, keypoints.flatten(1).tolist(), strict=True):
             result["keypoints"] = row
     return results
+
+
+def encode_masks(detections: Detections, masks: RoIMasks) -> Iterator[dict[str, Any]]:
+    """Yield the mask of each detection as compressed RLE of its image.
+
+    Bitmaps are pasted around one box at a time, or on a GPU, unless the image is large, into a few whole images.
+    """
+    from ..ops import MASK_BUDGET, paste_mask_patches, paste_masks_in_chunks  # imports torchvision
+
+    if masks.grids.device.type == "cpu" or math.prod(masks.size) > MASK_BUDGET:
+        for patch, corner in paste_mask_patches(masks, detections.boxes):
+            yield encode_patch(patch.cpu().numpy(), corner, masks.size)
+    else:
+        for chunk in paste_masks_in_chunks(masks, detections.boxes):
+            yield from map(encode_mask, chunk.cpu().numpy())
 
 
 def evaluate_coco(

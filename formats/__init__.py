@@ -24,7 +24,7 @@ from .results import (
     write_results,
     write_vectors,
 )
-from .rle import decode_mask, encode_mask, encode_segmentation, rle_problem, size_problem
+from .rle import decode_mask, encode_mask, encode_patch, encode_segmentation, rle_problem, size_problem
 from .segmentations import segmentation_problem
 from .voc import (
     VocAnnotation,
@@ -51,6 +51,7 @@ __all__ = [
     "check_results",
     "decode_mask",
     "encode_mask",
+    "encode_patch",
     "encode_segmentation",
     "image_size",
     "open_results",

@@ -61,7 +61,7 @@ from .losses import split_losses, total_loss
 from .nms import NO_CANDIDATE, nms_mask
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer, normalize_vectors
 from .panoptic import merge_panoptic
-from .paste import paste_mask_patches, paste_masks, paste_masks_in_chunks, resample_masks
+from .paste import MASK_BUDGET, paste_mask_patches, paste_masks, paste_masks_in_chunks, resample_masks
 from .points import (
     cell_centers,
     choose_points,
@@ -96,6 +96,7 @@ from .targets import PaddedTargets, pad_targets
 __all__ = [
     "CLASSES_AT_ONCE",
     "IGNORED",
+    "MASK_BUDGET",
     "NEGATIVE",
     "NO_CANDIDATE",
     "POSITIVE",

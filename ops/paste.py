@@ -10,7 +10,7 @@ from torch import Tensor
 from ..structures import PasteRule, RoIMasks
 from .device import allows_dynamic_shapes
 
-BUDGET = 2**24
+MASK_BUDGET = 2**24
 """Mask pixels to compute at a time, 64 MiB in float32: one mask of a 16-megapixel image, or many of a small one."""
 
 
@@ -28,7 +28,7 @@ def paste_masks(masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float =
             bitmap[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
         return pasted
     grids, regions = _regions(masks, boxes)
-    count = max(1, BUDGET // (height * width))
+    count = max(1, MASK_BUDGET // (height * width))
     for first in range(0, len(grids), count):
         chunk = slice(first, first + count)
         whole_image = slice(0, height), slice(0, width)
@@ -51,7 +51,7 @@ def paste_mask_patches(
 
 
 def paste_masks_in_chunks(
-    masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5, budget: int = BUDGET
+    masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5, budget: int = MASK_BUDGET
 ) -> Iterator[Bool[Tensor, "_ h w"]]:
     """Yield the result of :func:`paste_masks` in chunks of at most ``budget`` pixels, but at least one mask."""
     height, width = masks.size
