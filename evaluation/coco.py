@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from ..formats.detection_rows import detection_rows
 from ..formats.json_files import paused_garbage_collection
 from ..formats.rle import encode_mask, encode_patch
 from ..structures import Detections, RoIMasks
@@ -45,32 +45,12 @@ IOU_50, IOU_75 = 0, 5
 def to_coco_results(
     detections: Detections, image_id: int | str, category_ids: Sequence[int], keypoint_offset: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Return the detections of one image as COCO results, with masks as RLE and keypoints if there are any.
-
-    Boxes are (x, y, width, height) in pixels of the original image. Keypoints are a flat list of x, y, score, with
-    ``keypoint_offset`` subtracted from x and y. ``category_ids`` holds the category id of each label in the annotation
-    file.
-    """
-    corners = detections.boxes.cpu().double()  # not every device has float64
-    boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
-    results: list[dict[str, Any]] = [
-        {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
-        for label, box, score in zip(
-            detections.labels.tolist(), boxes.tolist(), detections.scores.tolist(), strict=True
-        )
-    ]
-    if detections.masks is not None:
-        for result, encoded in zip(results, encode_masks(detections, detections.masks), strict=True):
-            result["segmentation"] = encoded
-    if detections.keypoints is not None:
-        keypoints = detections.keypoints.cpu().double()
-        keypoints[..., :2] -= keypoint_offset
-        for result, row in zip(results, keypoints.flatten(1).tolist(), strict=True):
-            result["keypoints"] = row
-    return results
+    """Return the detections of one image as COCO results; see :func:`~vertebra.formats.detection_rows`."""
+    masks = None if detections.masks is None else _encode_masks(detections, detections.masks)
+    return detection_rows(detections, masks, image_id, category_ids, keypoint_offset)
 
 
-def encode_masks(detections: Detections, masks: RoIMasks) -> Iterator[dict[str, Any]]:
+def _encode_masks(detections: Detections, masks: RoIMasks) -> Iterator[dict[str, Any]]:
     """Yield the mask of each detection as compressed RLE of its image.
 
     Bitmaps are pasted around one box at a time, or on a GPU, unless the image is large, into a few whole images.

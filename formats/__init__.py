@@ -6,6 +6,7 @@ Importing this folder or reading an image does not import the libraries that onl
 from .checks import KnownIds, Problem
 from .class_maps import check_class_map, read_class_map
 from .coco import read_ground_truth
+from .detection_rows import detection_rows
 from .detections import check_results
 from .images import IMAGE_SUFFIXES, check_image, image_size, read_image, read_reduced_image
 from .json_files import RepeatedKeyError, add_file_to_error, read_json, require_unique_keys, write_json, write_text
@@ -50,6 +51,7 @@ __all__ = [
     "check_image",
     "check_results",
     "decode_mask",
+    "detection_rows",
     "encode_mask",
     "encode_patch",
     "encode_segmentation",

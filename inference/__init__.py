@@ -28,6 +28,7 @@ from .drawing import (
     side_by_side,
     write_image,
 )
+from .interop import to_coco, to_dict, to_pandas, to_supervision
 from .numerics import AutoPrecision, Precision, deterministic_kernels, matrix_precision, resolve_precision
 from .optimize import OptimizedPrecision, optimize_for_inference
 from .predictor import Predictor, predict_originals, to_original
@@ -83,6 +84,10 @@ __all__ = [
     "run_file",
     "segment_in_tiles",
     "side_by_side",
+    "to_coco",
+    "to_dict",
     "to_original",
+    "to_pandas",
+    "to_supervision",
     "write_image",
 ]

@@ -3,20 +3,24 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ..models import Model, SemanticInference, predict_semantic
+from ..models import Model, ViewConfig, predict_semantic, predict_views
 from ..ops import label_map, merge_panoptic
-from ..structures import ImagePreprocessing, Images, PanopticParts, SemanticLogits, UsageError
+from ..structures import Classes, Detections, ImagePreprocessing, Images, PanopticParts, SemanticLogits, UsageError
+from .interop import to_coco, to_dict, to_pandas, to_supervision
 from .numerics import deterministic_kernels, matrix_precision
 from .optimize import OptimizedPrecision, optimize_for_inference
 from .preprocessing import Photo, load_photo, preprocess_image
 from .tiles import TileConfig, detect_in_tiles, is_tiled, segment_in_tiles
 from .trained_model import open_model
 from .user_code import import_user_code
+
+if TYPE_CHECKING:
+    from pandas import DataFrame  # pyright: ignore[reportMissingImports]
 
 
 class Predictor:
@@ -107,6 +111,31 @@ class Predictor:
             predictions += self._predict([load_photo(image) for image in images[start : start + self.batch_size]])
         return predictions
 
+    def to_dict(self, found: Detections) -> dict[str, Any]:
+        """Return detections as lists by field, with class names; see :func:`~vertebra.inference.to_dict`."""
+        return to_dict(found, self.classes)
+
+    def to_coco(self, found: Detections, image_id: int | str = 1) -> list[dict[str, Any]]:
+        """Return detections as rows of COCO's results format; see :func:`~vertebra.inference.to_coco`."""
+        return to_coco(found, self.classes, image_id)
+
+    def to_pandas(self, found: Detections) -> "DataFrame":
+        """Return detections as a pandas DataFrame; see :func:`~vertebra.inference.to_pandas`."""
+        return to_pandas(found, self.classes)
+
+    def to_supervision(self, found: Detections) -> Any:
+        """Return detections as ``supervision.Detections``; see :func:`~vertebra.inference.to_supervision`."""
+        return to_supervision(found, self.classes)
+
+    @property
+    def classes(self) -> Classes:
+        """The classes of the detections; UsageError if the model detects nothing."""
+        classes = self.trained.classes.get("detection")
+        if classes is None:
+            task = self.model.head.task
+            raise UsageError(f"the model is for {task}, so it has no detections", file=self.trained.source)
+        return classes
+
     def _predict(self, photos: Sequence[Photo]) -> list[Any]:
         """Predict photos as one batch, or each in tiles if one is large, and return the prediction of each."""
         if self.tiles is None or not any(is_tiled(photo, self.tiles) for photo in photos):
@@ -122,7 +151,7 @@ class Predictor:
         """Predict photos as one batch, and return the prediction of each."""
         sizes = [(photo.shape[0], photo.shape[1]) for photo in photos]
         with self._numerics():
-            return predict_originals(self.model, self._batch(photos), sizes, self.config.semantic)
+            return predict_originals(self.model, self._batch(photos), sizes, self.config.views)
 
     def _predict_in_tiles(self, photo: Photo, tiles: TileConfig) -> Any:
         """Predict a large photo in tiles."""
@@ -161,18 +190,14 @@ def predict_originals(
     model: Model,
     images: Images,
     original_sizes: Sequence[tuple[int, int]],
-    semantic: SemanticInference = SemanticInference(),
+    views: ViewConfig | None = None,
 ) -> list[Any]:
     """Predict a batch of resized images, and return the predictions in pixels of the original images.
 
-    ``original_sizes`` are the (height, width) of the originals. ``semantic`` defines how a semantic head predicts an
-    image: as a whole or by windows, at which scales.
+    ``original_sizes`` are the (height, width) of the originals. ``views`` defines how a semantic head or a detector
+    predicts an image: as a whole or by windows, at which scales.
     """
-    images = images.to(model.device)
-    if model.head.task == "semantic":
-        predictions: list[Any] = list(predict_semantic(model, images, semantic))
-    else:
-        predictions = model.predict(images)
+    predictions = predict_views(model, images.to(model.device), views)
     sizes = images.size_list()
     return [
         to_original(prediction, (height, width), original)

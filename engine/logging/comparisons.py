@@ -11,7 +11,7 @@ from numpy import ndarray
 from ...data import Batch, Dataset, Record, build_transform, collate, resize_annotations
 from ...inference import predict_originals
 from ...inference.drawing import draw_text, render_text, side_by_side, write_image
-from ...models import Model, SemanticInference
+from ...models import Model, ViewConfig
 from ...structures import PartConfig
 from ..loop.evaluate import evaluation_mode
 from ..tasks import Task
@@ -30,12 +30,12 @@ def draw_comparisons(
     dataset: Dataset,
     transform: PartConfig,
     path: str | os.PathLike[str],
-    semantic: SemanticInference = SemanticInference(),
+    views: ViewConfig | None = None,
 ) -> None:
     """Write a sheet of pictures of a data set's first images: in each pair ground truth left, prediction right.
 
     The pairs in a row have one height, so that the row is filled whatever their shapes. ``transform`` is the validation
-    transform; ``semantic`` sets the windows and scales of a semantic head.
+    transform; ``views`` sets the windows and scales of predictions.
     """
     records, prepare = [dataset.read(index) for index in range(min(COUNT, len(dataset)))], build_transform(transform)
     rows = []
@@ -43,7 +43,7 @@ def draw_comparisons(
         for row, height in _fill_rows([record.image.shape[:2] for record in records]):
             batches = (collate([prepare(records[index], 0, index)], model.size_divisor) for index in row)
             pairs = (
-                _compare(task, model, records[index], batch, height, semantic)
+                _compare(task, model, records[index], batch, height, views)
                 for index, batch in zip(row, batches, strict=True)
             )
             rows.append(side_by_side([_pad_white(pair, GAP, GAP) for pair in pairs]))
@@ -69,16 +69,14 @@ def _fill_rows(sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[list[int], in
             row = []
 
 
-def _compare(
-    task: Task, model: Model, record: Record, batch: Batch, height: int, semantic: SemanticInference
-) -> ndarray:
+def _compare(task: Task, model: Model, record: Record, batch: Batch, height: int, views: ViewConfig | None) -> ndarray:
     """Return a captioned picture of the ground truth and the prediction of an image, each ``height`` pixels high.
 
     ``batch`` holds the image as the model needs it; only the prediction is resized to the picture.
     """
     shown = resize_record(record, height)
     sizes = [(shown.image.shape[0], shown.image.shape[1])]
-    (prediction,) = predict_originals(model, batch.images, sizes, semantic)
+    (prediction,) = predict_originals(model, batch.images, sizes, views)
     return _captioned(task.draw_truth(shown), task.draw(shown.image, prediction, SCORE))
 
 

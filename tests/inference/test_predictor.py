@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -114,6 +115,18 @@ def test_batch_size_below_one_is_refused(run):
     """By hand: ValueError with the number."""
     with pytest.raises(ValueError, match="got batch_size=0"):
         Predictor(run, batch_size=0)
+
+
+def test_predictor_converts_detections_with_its_classes(run, photos):
+    """By hand: class names and category ids are those of the run; a classifier has no detections."""
+    predictor = Predictor(run, "cpu")
+    found, classes = predictor(photos[0]), predictor.classes
+    labels = found.labels.tolist()
+    assert predictor.to_dict(found)["names"] == [classes.names[label] for label in labels] and labels
+    assert [row["category_id"] for row in predictor.to_coco(found, 3)] == [classes.ids[label] for label in labels]
+    predictor.trained = SimpleNamespace(classes={}, source="run")
+    with pytest.raises(UsageError, match="run: the model is for detection, so it has no detections"):
+        predictor.to_dict(found)
 
 
 @dataclass(frozen=True)
