@@ -29,12 +29,13 @@ def draw_boxes(
     Of two boxes the first is drawn on top. Labels are placed where they cover few small objects and other labels.
     """
     image = np.ascontiguousarray(image).copy()
-    corners, width = boxes.round().int().tolist(), config.line_width(image)
+    corners = boxes.round().int().tolist()
     names = [str(class_names[label]) for label in labels.tolist()]
     if scores is not None:
         names = [f"{name} {score:.2f}" for name, score in zip(names, scores.tolist(), strict=True)]
     colors = config.colors(labels.tolist())
     for box, color in zip(reversed(corners), reversed(colors), strict=True):
+        width = config.line_width(image, box)
         cv2.rectangle(image, box[:2], box[2:], color, width, cv2.LINE_AA if width > 1 else cv2.LINE_8)
     places = _LabelPlaces(image, corners, config.text_height(image))
     for box, name, color in zip(corners, names, colors, strict=True):

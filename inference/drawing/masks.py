@@ -28,7 +28,7 @@ def blend_masks(image: Picture, masks: Iterable[ColoredMask], config: DrawingCon
 
     Where masks overlap, the last one is seen. A dark line around each outline separates objects of one color.
     """
-    painted, width = image.copy(), config.line_width(image)
+    painted = image.copy()
     for mask, color, (x, y) in masks:
         left, top, columns, rows = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
         if not columns:
@@ -36,7 +36,7 @@ def blend_masks(image: Picture, masks: Iterable[ColoredMask], config: DrawingCon
         inside = mask[top : top + rows, left : left + columns]
         box = slice(y + top, y + top + rows), slice(x + left, x + left + columns)
         outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        offset = x + left, y + top
+        offset, width = (x + left, y + top), config.line_width(image, (0, 0, columns, rows))
         cv2.drawContours(painted, outlines, -1, _darker(color), width + 2, offset=offset)
         painted[box][inside] = mix(image[box][inside], color, config.opacity)
         cv2.drawContours(painted, outlines, -1, color, width, offset=offset)

@@ -32,30 +32,35 @@ class DrawingConfig(Config):
     opacity: UnitInterval = 0.5
     """Opacity of masks and class maps: 0 draws outlines only, 1 hides the image."""
     thickness: PositiveInt | None = None
-    """Width of lines in pixels. None: a 500th of the image's short side."""
+    """Width of lines in pixels. None: a 500th of the image's short side, less around small objects."""
     text_size: PositiveInt | None = None
     """Size of text in pixels. None: a 45th of the image's short side, less beside small objects."""
     font: Path | None = None
     """A font file (TrueType or OpenType) to prefer. None: the font that is part of Vertebra, and the system's fonts for
     characters that it lacks."""
 
-    def line_width(self, image: Picture) -> int:
-        """Return the width of the lines in an image, in pixels."""
-        return self.thickness or max(1, round(min(image.shape[:2]) / 500))
+    def line_width(self, image: Picture, box: Sequence[int] | None = None) -> int:
+        """Return the width of lines in an image, in pixels; around a ``box`` (xyxy) it is at most a 25th of the box."""
+        if self.thickness is not None:
+            return self.thickness
+        width = max(1, round(min(image.shape[:2]) / 500))
+        return width if box is None else max(1, min(width, round(_side(box) / 25)))
 
     def text_height(self, image: Picture, box: Sequence[int] | None = None) -> int:
         """Return the size of text in an image, in pixels; beside a ``box`` (xyxy) it is at most a fifth of the box."""
         if self.text_size is not None:
             return self.text_size
         size = max(_MIN_TEXT, round(min(image.shape[:2]) / 45))
-        if box is None:
-            return size
-        side = math.sqrt(max(0, (box[2] - box[0]) * (box[3] - box[1])))
-        return max(_MIN_TEXT, min(size, round(side / 5)))
+        return size if box is None else max(_MIN_TEXT, min(size, round(_side(box) / 5)))
 
     def colors(self, labels: Sequence[int]) -> list[Color]:
         """Return the color of each object, given their labels."""
         return [class_color(index if self.color_by == "object" else label) for index, label in enumerate(labels)]
+
+
+def _side(box: Sequence[int]) -> float:
+    """Return the side of a square with the area of a box (xyxy)."""
+    return math.sqrt(max(0, (box[2] - box[0]) * (box[3] - box[1])))
 
 
 def class_color(label: int) -> Color:

@@ -109,6 +109,7 @@ def test_sizes_follow_the_image():
     """By hand: lines and text of images of 500 and 2000 pixels, beside a small object, and as they are set."""
     small, large, config = np.zeros((500, 700, 3), np.uint8), np.zeros((2000, 3000, 3), np.uint8), DrawingConfig()
     assert [config.line_width(image) for image in (small, large)] == [1, 4]
+    assert config.line_width(large, (10, 10, 60, 60)) == 2 and config.line_width(large, (10, 10, 20, 20)) == 1
     assert [config.text_height(image) for image in (small, large)] == [12, 44]
     assert config.text_height(large, [0, 0, 100, 100]) == 20 and config.text_height(large, [0, 0, 9, 9]) == 12
     chosen = DrawingConfig(thickness=7, text_size=31)
