@@ -8,8 +8,9 @@ from typing import Any
 
 from ..data.voc_format import BACKGROUND
 from ..formats import read_ground_truth, write_json
-from ..inference import Predictor, load_photo, write_image
+from ..inference import DrawingConfig, Predictor, load_photo, write_image
 from ..structures import THINGS, Classes, UsageError, suggest
+from .crops import CropWriter
 from .tasks import Rows, pick_task, write_results_files
 
 CLASSES_WITHOUT_ID = (BACKGROUND, THINGS)
@@ -25,6 +26,8 @@ def predict_files(
     *,
     score: float = 0.5,
     annotations: Path | None = None,
+    drawing: DrawingConfig = DrawingConfig(),
+    save_crops: bool = False,
     say: Callable[[str], None] = print,
 ) -> list[str]:
     """Predict image files, draw the predictions scoring at least ``score``, and return the names of the results files.
@@ -33,8 +36,9 @@ def predict_files(
     Panoptic segmentations are also written in COCO's panoptic format, and embeddings to ``vectors.npz``, with the file
     names of the images (see :func:`write_vectors`). Image ids count from 1. With ``annotations``, a COCO file, image
     ids (matched by file name) and category ids (matched by class name) are those of that file, so that the results can
-    be scored against it. Raises UsageError if an image or a class is missing in that file, or if a picture would
-    overwrite an image.
+    be scored against it. ``drawing`` is how pictures are drawn; with ``save_crops`` the part of the image inside the
+    box of each object is written to the folder ``crops`` too. Raises UsageError if an image or a class is missing in
+    that file, if a picture would overwrite an image, or if there are no objects to crop.
     """
     pictures = _choose_pictures(files, output)
     names, classes = [name for _, name in files], predictor.trained.classes
@@ -43,7 +47,8 @@ def predict_files(
         truth = read_ground_truth(annotations)
         image_ids = find_image_ids(names, truth, annotations)
         classes = {task: find_category_ids(known, truth, annotations) for task, known in classes.items()}
-    task = pick_task(predictor.model.head, classes)
+    task = pick_task(predictor.model.head, classes, drawing=drawing)
+    crops = CropWriter(output / "crops", task, [path for path, _ in files]) if save_crops else None
     rows: Rows = []
     entries = []
     for (path, name), picture, image_id in zip(files, pictures, image_ids, strict=True):
@@ -51,6 +56,8 @@ def predict_files(
         prediction = predictor(image)
         picture.parent.mkdir(parents=True, exist_ok=True)
         write_image(picture, task.draw(image, prediction, score))
+        if crops is not None:
+            crops.write(name, image, prediction, score)
         entries.append({"id": image_id, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
         rows += task.rows(prediction, image_id)
         say(f"{name}: {task.describe(prediction, score)}")

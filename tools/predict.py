@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vertebra.tools.cli import CONTEXT, run_command
 from vertebra.tools.options import (
     device_option,
+    drawing_options,
     import_option,
     like_option,
     model_argument,
     offline_option,
     optimize_option,
     parse_fraction,
+    tile_options,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     Examples:
       vertebra predict runs/quickstart photos --output predictions
       vertebra predict torchvision/fasterrcnn_resnet50_fpn photo.jpg --output predictions
+      vertebra predict runs/mine aerial.tif --output predictions --tile 1024 --color-by object
       vertebra predict mine.pth --like torchvision/fasterrcnn_resnet50_fpn photos --output predictions""",
 )
 @model_argument
@@ -53,6 +56,9 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Use the image and category ids of this COCO file, matched by name, so that results can be scored against it.",
 )
+@click.option("--save-crops", is_flag=True, help="Also write the part of the image inside the box of each object.")
+@drawing_options
+@tile_options
 @like_option
 @offline_option
 @device_option
@@ -64,6 +70,9 @@ def command(
     output: Path,
     score: float,
     annotations: Path | None,
+    save_crops: bool,
+    drawing: dict[str, Any],
+    tile: dict[str, Any],
     like: str | None,
     device: str,
     optimize: "OptimizedPrecision | None",
@@ -75,14 +84,28 @@ def command(
     image file or a folder of image files.
     """
     from vertebra.engine import predict_files
-    from vertebra.inference import Predictor
+    from vertebra.inference import DrawingConfig, Predictor, TileConfig
+    from vertebra.structures import UsageError
 
+    if "overlap" in tile and "size" not in tile:
+        raise UsageError("--overlap is the overlap of tiles, but there are none", "add --tile, such as --tile 1024")
     output.mkdir(parents=True, exist_ok=True)
     files = list(_find_images(images))
     predictor = Predictor(model, device, like=like, imports=imports)
+    if tile:
+        predictor.use_tiles(TileConfig(**tile))
     if optimize is not None:
         predictor.optimize(optimize, [path for path, _ in files[:3]], say=click.echo)
-    results = predict_files(predictor, files, output, score=score, annotations=annotations, say=click.echo)
+    results = predict_files(
+        predictor,
+        files,
+        output,
+        score=score,
+        annotations=annotations,
+        drawing=DrawingConfig(**drawing),
+        save_crops=save_crops,
+        say=click.echo,
+    )
     click.echo(f"{len(files)} pictures and {', '.join(results)} are in {output}")
 
 

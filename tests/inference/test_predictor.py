@@ -58,6 +58,25 @@ def test_predictions_equal_the_results_of_the_run(run, config, photos):
     assert sorted(rows, key=key) == sorted(written, key=key) and len(rows) > 50
 
 
+def test_augmented_evaluations_and_predictions_are_equal(shapes, tmp_path):
+    """Law: a run that is evaluated with flips and scales stores them; its results file holds what ``Predictor``
+    predicts, which differs from the plain predictions."""
+    config = tiny_config(shapes, evaluation={"detection": {"scales": (1.0, 1.5), "flip": True}})
+    train(config, tmp_path / "run")
+    dataset, predictor = build_dataset(config.val.dataset), Predictor(tmp_path / "run", "cpu")
+    rows = [
+        row
+        for index, image_id in enumerate(dataset.image_ids)
+        for row in to_coco_results(predictor(dataset.read(index).image), image_id, dataset.category_ids)
+    ]
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert sorted(row["score"] for row in rows) == sorted(row["score"] for row in written) and len(rows) > 50
+    photo = dataset.read(0).image
+    augmented = predictor(photo)
+    predictor.config = predictor.config.replace(detection={"scales": (1.0,), "flip": False})
+    assert predictor(photo).scores.tolist() != augmented.scores.tolist()
+
+
 def test_one_photo_gives_one_prediction_and_a_list_gives_a_list(run, photos):
     """By hand: also a list of one photo and an empty list. The type in which a photo is given does not matter."""
     predictor = Predictor(run, "cpu")
