@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..models import Model, ViewConfig, predict_semantic, predict_views
+from ..models import Model, SemanticInference, ViewConfig, predict_semantic, predict_views
 from ..ops import label_map, merge_panoptic
 from ..structures import Classes, Detections, ImagePreprocessing, Images, PanopticParts, SemanticLogits, UsageError
 from .interop import to_coco, to_dict, to_pandas, to_supervision
@@ -95,6 +95,21 @@ class Predictor:
                 file=self.trained.source,
             )
         self.tiles = config
+
+    def use_views(self, views: ViewConfig) -> None:
+        """Predict images in windows, at several scales or flipped from now on, in place of the run's own settings.
+
+        ``views`` is a ``DetectionInference`` for a detector, and a ``SemanticInference`` for a semantic head. It
+        applies to each tile of a large image. Raises UsageError if it is for another task.
+        """
+        task = "semantic" if isinstance(views, SemanticInference) else "detection"
+        if self.model.head.task != task:
+            raise UsageError(
+                f"{type(views).__name__} is for {task}, but the model is for {self.model.head.task}",
+                "use DetectionInference for detectors and SemanticInference for semantic heads",
+                file=self.trained.source,
+            )
+        self.config = self.config.replace(**{task: views})
 
     def __call__(self, images: Any) -> Any:
         """Predict one image, or a list of images; return its prediction, or a list of predictions.

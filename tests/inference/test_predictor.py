@@ -18,6 +18,7 @@ from vertebra.data import build_dataset
 from vertebra.engine import ExperimentConfig, train
 from vertebra.evaluation import to_coco_results
 from vertebra.inference import Predictor, open_checkpoint, to_original
+from vertebra.models import DetectionInference, SemanticInference
 from vertebra.structures import CheckpointError, Classification, Detections, ShortSideResize, UsageError
 
 from ..helpers.tiny import tiny_classifier, tiny_config
@@ -73,8 +74,10 @@ def test_augmented_evaluations_and_predictions_are_equal(shapes, tmp_path):
     assert sorted(row["score"] for row in rows) == sorted(row["score"] for row in written) and len(rows) > 50
     photo = dataset.read(0).image
     augmented = predictor(photo)
-    predictor.config = predictor.config.replace(detection={"scales": (1.0,), "flip": False})
+    predictor.use_views(DetectionInference())
     assert predictor(photo).scores.tolist() != augmented.scores.tolist()
+    with pytest.raises(UsageError, match="SemanticInference is for semantic, but the model is for detection"):
+        predictor.use_views(SemanticInference())
 
 
 def test_one_photo_gives_one_prediction_and_a_list_gives_a_list(run, photos):
