@@ -37,7 +37,6 @@ IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """A marker in a JPEG file, except for those that may be in the data of a scan."""
 _ORIENTATION = 0x0112
-_ROWS = 1024  # rows whose channels are swapped at a time: OpenCV copies them
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -99,12 +98,7 @@ def _decode_plain_jpeg(path: str | os.PathLike[str]) -> UInt8[ndarray, "h w 3"] 
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except (OSError, cv2.error):
         return None
-    if pixels is None:
-        return None
-    for first in range(0, len(pixels), _ROWS):
-        rows = pixels[first : first + _ROWS]
-        cv2.cvtColor(rows, cv2.COLOR_BGR2RGB, dst=rows)
-    return pixels
+    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
 
 
 def decode_image(data: bytes) -> UInt8[ndarray, "h w 3"]:

@@ -64,7 +64,7 @@ def paste_masks_in_chunks(
 def resample_masks(
     grids: Float[Tensor, "n s s"], boxes: Float[Tensor, "n 4"], box: Float[Tensor, " 4"]
 ) -> Float[Tensor, "n s s"]:
-    """Resample masks, given on grids over their boxes, on a grid of the same resolution over another box.
+    """Sample masks, given on grids over their boxes, on a grid of the same resolution over another box.
 
     Probabilities are interpolated bilinearly at the centers of its cells; outside the boxes they are 0.
     """

@@ -214,8 +214,8 @@ def test_predict_refuses_two_images_with_one_output(run, tmp_path, capsys):
 
 
 def test_options_that_a_model_cannot_follow_are_refused(run, tmp_path, capsys):
-    """By hand: exit code 2: crops and tiles with a classifier, an overlap without tiles or of a whole tile, and a font
-    that is none."""
+    """docs/faults.md row 178. By hand: exit code 2: crops and tiles with a classifier, an overlap without tiles or of a
+    whole tile, and a font that is none."""
     photos = write_folder(tmp_path / "photos")
     command = ["predict", str(run), str(photos), "--output", str(tmp_path / "out")]
     for options, message in (
@@ -231,7 +231,7 @@ def test_options_that_a_model_cannot_follow_are_refused(run, tmp_path, capsys):
 
 
 def test_detection_inference_settings_are_refused_for_other_heads(run, capsys):
-    """By hand: exit code 2; the default has no effect and is accepted."""
+    """docs/faults.md row 178. By hand: exit code 2; the default has no effect and is accepted."""
     assert main(["eval", str(run), "--set", "evaluation.detection.flip=true"]) == 2
     assert "the model's task is classification, and evaluation.detection is for detectors" in capsys.readouterr().err
     assert main(["eval", str(run), "--set", "evaluation.detection.flip=false"]) == 0
