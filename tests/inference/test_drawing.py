@@ -90,10 +90,11 @@ def test_boxes_are_drawn_in_the_colors_of_their_classes():
 
 
 def test_labels_cover_neither_small_objects_nor_each_other():
-    """Symptom: labels covered the small objects that they name. By hand: a row of objects of 20 pixels, 60 pixels
-    apart, is as it was inside the boxes, and every label is seen as a whole."""
+    """Symptom: labels covered the small objects that they name. By hand: objects of 20 pixels, nearer to each other
+    than a label is wide, are as they were inside the boxes, and every label is seen as a whole."""
     image = np.full((480, 640, 3), 128, np.uint8)
-    corners = [(40 + 60 * column, 200 + 40 * row) for row in range(3) for column in range(9)]
+    corners = [(40 + 30 * column, 60 + 80 * row) for row in range(3) for column in range(9)]
+    corners += [(500, 300), (500, 278), (500, 322)]  # above each other, without a place for a label between them
     boxes = torch.tensor([[x, y, x + 20, y + 20] for x, y in corners], dtype=torch.float32)
     labels = torch.arange(len(corners))
     drawn = draw_boxes(image, boxes, labels, ["car"] * len(corners), torch.full((len(corners),), 0.5))
@@ -152,6 +153,7 @@ def test_missing_characters_are_reported_once_and_the_others_are_drawn(monkeypat
     wide, narrow = render_text("cat 猫猫 dog", 20), render_text("cat  dog", 20)
     assert wide.shape[1] > narrow.shape[1] + 10
     np.testing.assert_array_equal(wide[:, :30], render_text("cat 1", 20)[:, :30])
+    render_text("another 猫", 20)
     (record,) = caplog.records
     assert "no font has 猫 (U+732B): drawn as boxes" in record.getMessage()
     text_module._find_font.cache_clear()
