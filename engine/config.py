@@ -21,7 +21,7 @@ from ..data.transforms import TRANSFORMS, as_preprocessing
 from ..evaluation import Engine
 from ..heads import MultiHeadConfig, task_of_head
 from ..inference import AutoPrecision, Checkpoint, InferenceConfig, resolve_precision
-from ..models import ModelConfig, SemanticInference
+from ..models import DetectionInference, ModelConfig, SemanticInference
 from ..structures import Config, PartConfig, UsageError, usage_error_from_validation
 from .optim.optimizers import OptimizerConfig
 from .optim.schedule import ScheduleConfig
@@ -121,6 +121,8 @@ class EvaluationConfig(Config):
     that are not listed have COCO's sigma or, if COCO does not have them, the mean of COCO's sigmas, 0.067."""
     inference: SemanticInference = SemanticInference()
     """How a semantic head predicts an image: at once or in sliding windows, and at which scales."""
+    detection: DetectionInference = DetectionInference()
+    """How a detector predicts an image: at which scales, and whether flipped too (test-time augmentation)."""
 
     @model_validator(mode="after")
     def _check_patience(self) -> "EvaluationConfig":
@@ -193,7 +195,12 @@ class ExperimentConfig(Config):
         task = task_of_head(self.model.head.name)
         if task != "semantic" and self.evaluation.inference != SemanticInference():
             head = "a model with several heads" if isinstance(self.model.head, MultiHeadConfig) else f"a {task} head"
-            raise ValueError(f"{head} cannot predict in windows or at several scales: leave out evaluation.inference")
+            fix = "set evaluation.detection instead" if task == "detection" else "leave out evaluation.inference"
+            raise ValueError(f"{head} cannot predict in windows or at several scales: {fix}")
+        if task != "detection" and self.evaluation.detection != DetectionInference():
+            raise ValueError(
+                f"the model's task is {task}, and evaluation.detection is for detectors: leave out evaluation.detection"
+            )
         return self
 
     def inference(self) -> InferenceConfig:
@@ -202,6 +209,7 @@ class ExperimentConfig(Config):
             model=self.model,
             preprocessing=as_preprocessing(self.val.transform),
             semantic=self.evaluation.inference,
+            detection=self.evaluation.detection,
             # The batch size determines the order of floating-point sums.
             batch_size=1 if self.recipe.deterministic else self.evaluation.batch_size,
             precision="fp32" if self.recipe.precision in ("fp32", "auto") else "tf32",

@@ -7,17 +7,18 @@ averaged by the same code here.
 
 import contextlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from ..formats.detection_rows import detection_rows
 from ..formats.json_files import paused_garbage_collection
-from ..formats.rle import encode_mask
-from ..structures import Detections
+from ..formats.rle import encode_mask, encode_patch
+from ..structures import Detections, RoIMasks
 from .coco_columns import Columns
 from .coco_inputs import CocoInputs, Task, build_coco_inputs, group_entries
 from .coco_tables import LIMITS
@@ -47,33 +48,24 @@ IOU_50, IOU_75 = 0, 5
 def to_coco_results(
     detections: Detections, image_id: int | str, category_ids: Sequence[int], keypoint_offset: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Return the detections of one image as COCO results, with masks as RLE and keypoints if there are any.
+    """Return the detections of one image as COCO results; see :func:`~vertebra.formats.detection_rows`."""
+    masks = None if detections.masks is None else _encode_masks(detections, detections.masks)
+    return detection_rows(detections, masks, image_id, category_ids, keypoint_offset)
 
-    Boxes are (x, y, width, height) in pixels of the original image. Keypoints are a flat list of x, y, score, with
-    ``keypoint_offset`` subtracted from x and y. ``category_ids`` holds the category id of each label in the annotation
-    file.
+
+def _encode_masks(detections: Detections, masks: RoIMasks) -> Iterator[dict[str, Any]]:
+    """Yield the mask of each detection as compressed RLE of its image.
+
+    Bitmaps are pasted around one box at a time, or on a GPU, unless the image is large, into a few whole images.
     """
-    corners = detections.boxes.cpu().double()  # not every device has float64
-    boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
-    results: list[dict[str, Any]] = [
-        {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
-        for label, box, score in zip(
-            detections.labels.tolist(), boxes.tolist(), detections.scores.tolist(), strict=True
-        )
-    ]
-    if detections.masks is not None:
-        from ..ops import paste_masks_in_chunks  # imports torchvision, which scoring a results file does not need
+    from ..ops import MASK_BUDGET, paste_mask_patches, paste_masks_in_chunks  # imports torchvision
 
-        chunks = paste_masks_in_chunks(detections.masks, detections.boxes)  # all at once may exceed the memory
-        full_size_masks = (mask for chunk in chunks for mask in chunk.cpu().numpy())
-        for result, mask in zip(results, full_size_masks, strict=True):
-            result["segmentation"] = encode_mask(mask)
-    if detections.keypoints is not None:
-        keypoints = detections.keypoints.cpu().double()
-        keypoints[..., :2] -= keypoint_offset
-        for result, row in zip(results, keypoints.flatten(1).tolist(), strict=True):
-            result["keypoints"] = row
-    return results
+    if masks.grids.device.type == "cpu" or math.prod(masks.size) > MASK_BUDGET:
+        for patch, corner in paste_mask_patches(masks, detections.boxes):
+            yield encode_patch(patch.cpu().numpy(), corner, masks.size)
+    else:
+        for chunk in paste_masks_in_chunks(masks, detections.boxes):
+            yield from map(encode_mask, chunk.cpu().numpy())
 
 
 def evaluate_coco(

@@ -6,12 +6,13 @@ Importing this folder or reading an image does not import the libraries that onl
 from .checks import KnownIds, Problem
 from .class_maps import check_class_map, read_class_map, write_class_map
 from .coco import read_ground_truth
+from .detection_rows import detection_rows
 from .detections import check_results
 from .images import IMAGE_SUFFIXES, check_image, image_size, read_image, read_reduced_image
 from .json_files import RepeatedKeyError, add_file_to_error, read_json, require_unique_keys, write_json, write_text
+from .json_lines import JsonLinesWriter, encode_json_line, read_json_lines, read_lines_at
 from .label_formats import LABEL_FORMATS
 from .labels import LabelFormat, LabelRequest
-from .json_lines import JsonLinesWriter, encode_json_line, read_json_lines, read_lines_at
 from .pairs import ImagePair, read_pairs
 from .panoptic import (
     MAX_SEGMENT_ID,
@@ -28,7 +29,7 @@ from .results import (
     write_results,
     write_vectors,
 )
-from .rle import decode_mask, encode_mask, encode_segmentation, rle_problem, size_problem
+from .rle import decode_mask, encode_mask, encode_patch, encode_segmentation, rle_problem, size_problem
 from .segmentations import segmentation_problem
 from .voc import (
     VocAnnotation,
@@ -60,8 +61,10 @@ __all__ = [
     "check_image",
     "check_results",
     "decode_mask",
+    "detection_rows",
     "encode_json_line",
     "encode_mask",
+    "encode_patch",
     "encode_segmentation",
     "image_size",
     "open_results",

@@ -73,6 +73,31 @@ def encode_mask(mask: Bool[ndarray, "h w"] | UInt8[ndarray, "h w"]) -> dict[str,
     return {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
 
 
+def encode_patch(
+    mask: Bool[ndarray, "h w"] | UInt8[ndarray, "h w"], corner: tuple[int, int], size: tuple[int, int]
+) -> dict[str, Any]:
+    """Encode the mask of an image of ``size`` (height, width) as :func:`encode_mask`, given a part of the image.
+
+    ``corner`` is the (left, top) of the part; outside it the mask is 0. Only the columns of the part are in memory.
+    """
+    from hotcoco import mask as codec
+
+    (left, top), (height, width) = corner, size
+    runs = [height * width]
+    if mask.size:
+        columns = np.zeros((height, mask.shape[1]), np.uint8, order="F")
+        columns[top : top + mask.shape[0]] = mask
+        runs: list[int] = np.asarray(_unpack(encode_mask(columns)["counts"])).tolist()
+        after = height * (width - left - mask.shape[1])
+        runs[0] += height * left
+        if len(runs) % 2:
+            runs[-1] += after
+        elif after:
+            runs.append(after)
+    encoded: Any = codec.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+    return {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
+
+
 def decode_mask(encoded: Any) -> UInt8[ndarray, "h w"]:
     """Decode compressed RLE to a column-major array; the RLE must have passed :func:`rle_problem`."""
     from hotcoco import mask as codec

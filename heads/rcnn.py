@@ -157,10 +157,11 @@ class RCNNHead(DetectionHead):
         Use it for compilation and export: in a graph, all shapes depend only on the config and on the shapes of the
         arguments.
         """
-        detections = self._detect_boxes(features, images)
+        detections = self.detect_boxes(features, images)
         return detections, {name: branch.predict(features, detections) for name, branch in self.region_branches()}
 
-    def _detect_boxes(self, features: Features, images: Images) -> PaddedDetections:
+    def detect_boxes(self, features: Features, images: Images) -> PaddedDetections:
+        """Return padded detections without the predictions of further branches."""
         proposals = self.rpn.propose(self.rpn(features, images), images, training=False)
         stages = self.box_branches()
         outputs = [self.box(features, proposals)]

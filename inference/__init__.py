@@ -13,6 +13,9 @@ from .checkpoint import (
     open_checkpoint,
 )
 from .drawing import (
+    Color,
+    ColoredMask,
+    DrawingConfig,
     Picture,
     blend_masks,
     class_color,
@@ -21,15 +24,18 @@ from .drawing import (
     draw_keypoints,
     draw_lines,
     draw_panoptic,
+    render_text,
     side_by_side,
     write_image,
 )
+from .interop import to_coco, to_dict, to_pandas, to_supervision
 from .numerics import AutoPrecision, Precision, deterministic_kernels, matrix_precision, resolve_precision
 from .optimize import OptimizedPrecision, optimize_for_inference
 from .predictor import Predictor, predict_originals, to_original
 from .preprocessing import Photo, load_photo, preprocess_image
 from .sources import SourceFile, Sources, find_sources, is_below, is_video, listed_name, read_input_paths
 from .stream import StreamedPrediction, StreamItem, default_workers, stream_batches
+from .tiles import TileConfig, detect_in_tiles, segment_in_tiles
 from .trained_model import ExternalModel, ModelFile, RunModel, TrainedModel, load_model, open_model
 from .user_code import find_files_beside, import_user_code, run_file
 from .video import Video, VideoWriter
@@ -39,6 +45,9 @@ __all__ = [
     "AgreementBounds",
     "AutoPrecision",
     "Checkpoint",
+    "Color",
+    "ColoredMask",
+    "DrawingConfig",
     "ExternalModel",
     "InferenceConfig",
     "ModelFile",
@@ -52,6 +61,7 @@ __all__ = [
     "Sources",
     "StreamItem",
     "StreamedPrediction",
+    "TileConfig",
     "TrainedModel",
     "Video",
     "VideoWriter",
@@ -60,6 +70,7 @@ __all__ = [
     "class_color",
     "compare_predictions",
     "default_workers",
+    "detect_in_tiles",
     "deterministic_kernels",
     "draw_boxes",
     "draw_classes",
@@ -83,10 +94,16 @@ __all__ = [
     "predict_originals",
     "preprocess_image",
     "read_input_paths",
+    "render_text",
     "resolve_precision",
     "run_file",
+    "segment_in_tiles",
     "side_by_side",
     "stream_batches",
+    "to_coco",
+    "to_dict",
     "to_original",
+    "to_pandas",
+    "to_supervision",
     "write_image",
 ]

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..backbones import WeightsOrigin
-from ..models import Model, ModelConfig, SemanticInference, build_model
+from ..heads import task_of_head
+from ..models import DetectionInference, Model, ModelConfig, SemanticInference, ViewConfig, build_model
 from ..ops import join_first, state_dict_problems
 from ..structures import (
     CheckpointError,
@@ -49,12 +50,19 @@ class InferenceConfig(Config):
     """The preprocessing of the validation images; None if the validation transform is random or custom."""
     semantic: SemanticInference = SemanticInference()
     """How a semantic head predicts an image: as a whole or by windows, at which scales."""
+    detection: DetectionInference = DetectionInference()
+    """How a detector predicts an image: at which scales, and whether flipped too."""
     batch_size: PositiveInt = 1
     """Number of images to predict together."""
     precision: Literal["fp32", "tf32"] = "fp32"
     """Precision of float32 matrix products on a GPU, see ``Precision``."""
     deterministic: bool = False
     """Use only deterministic kernels."""
+
+    @property
+    def views(self) -> ViewConfig:
+        """How the model of this config predicts an image."""
+        return self.detection if task_of_head(self.model.head.name) == "detection" else self.semantic
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,34 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ..models import Model, SemanticInference, predict_semantic
+from ..models import Model, SemanticInference, ViewConfig, predict_semantic, predict_views
 from ..ops import label_map, merge_panoptic
-from ..structures import ImagePreprocessing, Images, PanopticParts, SemanticLogits, UsageError, VertebraError
+from ..structures import (
+    Classes,
+    Detections,
+    ImagePreprocessing,
+    Images,
+    PanopticParts,
+    SemanticLogits,
+    UsageError,
+    VertebraError,
+)
+from .interop import to_coco, to_dict, to_pandas, to_supervision
 from .numerics import deterministic_kernels, matrix_precision
 from .optimize import OptimizedPrecision, optimize_for_inference
 from .preprocessing import Photo, load_photo, preprocess_image
 from .stream import StreamedPrediction, default_workers, stream_batches
+from .tiles import TileConfig, detect_in_tiles, is_tiled, segment_in_tiles
 from .trained_model import open_model
 from .user_code import import_user_code
+
+if TYPE_CHECKING:
+    from pandas import DataFrame  # pyright: ignore[reportMissingImports]
 
 
 class Predictor:
@@ -57,6 +71,7 @@ class Predictor:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got batch_size={self.batch_size}")
         self.model = self.trained.load(device)
+        self.tiles: TileConfig | None = None
 
     def optimize(
         self,
@@ -76,6 +91,35 @@ class Predictor:
             self.model = optimize_for_inference(
                 self.model, precision, images=images or None, check=check, in_place=True, say=say
             )
+
+    def use_tiles(self, config: TileConfig = TileConfig()) -> None:
+        """Predict images that are larger than a tile in tiles from now on; see :class:`TileConfig`.
+
+        Raises UsageError for a model that is neither a detector nor for semantic segmentation.
+        """
+        task = self.model.head.task
+        if task not in ("detection", "semantic"):
+            raise UsageError(
+                f"a model for {task} cannot predict an image in tiles",
+                "predict it as a whole; tiles are for detection and semantic segmentation",
+                file=self.trained.source,
+            )
+        self.tiles = config
+
+    def use_views(self, views: ViewConfig) -> None:
+        """Predict images in windows, at several scales or flipped from now on, in place of the run's own settings.
+
+        ``views`` is a ``DetectionInference`` for a detector, and a ``SemanticInference`` for a semantic head. It
+        applies to each tile of a large image. Raises UsageError if it is for another task.
+        """
+        task = "semantic" if isinstance(views, SemanticInference) else "detection"
+        if self.model.head.task != task:
+            raise UsageError(
+                f"{type(views).__name__} is for {task}, but the model is for {self.model.head.task}",
+                "use DetectionInference for detectors and SemanticInference for semantic heads",
+                file=self.trained.source,
+            )
+        self.config = self.config.replace(**{task: views})
 
     def __call__(self, images: Any) -> Any:
         """Predict one image, or a list of images; return its prediction, or a list of predictions.
@@ -119,7 +163,45 @@ class Predictor:
                 elif item.error is not None:
                     raise item.error
 
+    def to_dict(self, found: Detections) -> dict[str, Any]:
+        """Return detections as lists by field, with class names; see :func:`~vertebra.inference.to_dict`."""
+        return to_dict(found, self.classes)
+
+    def to_coco(self, found: Detections, image_id: int | str = 1) -> list[dict[str, Any]]:
+        """Return detections as rows of COCO's results format; see :func:`~vertebra.inference.to_coco`."""
+        return to_coco(found, self.classes, image_id)
+
+    def to_pandas(self, found: Detections) -> "DataFrame":
+        """Return detections as a pandas DataFrame; see :func:`~vertebra.inference.to_pandas`."""
+        return to_pandas(found, self.classes)
+
+    def to_supervision(self, found: Detections) -> Any:
+        """Return detections as ``supervision.Detections``; see :func:`~vertebra.inference.to_supervision`."""
+        return to_supervision(found, self.classes)
+
+    @property
+    def classes(self) -> Classes:
+        """The classes of the detections; UsageError if the model detects nothing."""
+        classes = self.trained.classes.get("detection")
+        if classes is None:
+            task = self.model.head.task
+            raise UsageError(f"the model is for {task}, so it has no detections", file=self.trained.source)
+        return classes
+
+    def needs_tiles(self, photo: Photo) -> bool:
+        """Return whether a photo is predicted in tiles, see :meth:`use_tiles`."""
+        return self.tiles is not None and is_tiled(photo, self.tiles)
+
     def _predict(self, photos: Sequence[Photo]) -> list[Any]:
+        """Predict photos as one batch, or each in tiles if one is large, and return the prediction of each."""
+        if not any(map(self.needs_tiles, photos)):
+            return self._predict_batch(photos)
+        return [
+            self.predict_in_tiles(photo) if self.needs_tiles(photo) else self._predict_batch([photo])[0]
+            for photo in photos
+        ]
+
+    def _predict_batch(self, photos: Sequence[Photo]) -> list[Any]:
         """Predict photos as one batch, and return the prediction of each."""
         sizes = [(photo.shape[0], photo.shape[1]) for photo in photos]
         return self.predict_prepared([self.prepare(photo) for photo in photos], sizes)
@@ -128,7 +210,22 @@ class Predictor:
         """Predict preprocessed images as one batch; ``sizes`` are the (height, width) of the photos."""
         images = Images.from_list(list(prepared), self.model.size_divisor)
         with self._numerics():
-            return predict_originals(self.model, images, sizes, self.config.semantic)
+            return predict_originals(self.model, images, sizes, self.config.views)
+
+    def predict_in_tiles(self, photo: Photo) -> Any:
+        """Predict a photo in the tiles of :meth:`use_tiles`."""
+        tiles = self.tiles or TileConfig()
+        if self.model.head.task == "semantic":
+            return segment_in_tiles(self._predict_logits, photo, tiles)
+        if callable(self.preprocessing):  # it may not shrink the image
+            tiles = tiles.replace(whole_image=False)
+        return detect_in_tiles(self._predict_batch, photo, tiles)
+
+    def _predict_logits(self, photos: Sequence[Photo]) -> list[SemanticLogits]:
+        """Predict the class logits of photos as one batch."""
+        images = Images.from_list([self.prepare(photo) for photo in photos], self.model.size_divisor)
+        with self._numerics():
+            return predict_semantic(self.model, images.to(self.model.device), self.config.semantic)
 
     @contextlib.contextmanager
     def _numerics(self) -> Iterator[None]:
@@ -150,18 +247,14 @@ def predict_originals(
     model: Model,
     images: Images,
     original_sizes: Sequence[tuple[int, int]],
-    semantic: SemanticInference = SemanticInference(),
+    views: ViewConfig | None = None,
 ) -> list[Any]:
     """Predict a batch of resized images, and return the predictions in pixels of the original images.
 
-    ``original_sizes`` are the (height, width) of the originals. ``semantic`` defines how a semantic head predicts an
-    image: as a whole or by windows, at which scales.
+    ``original_sizes`` are the (height, width) of the originals. ``views`` defines how a semantic head or a detector
+    predicts an image: as a whole or by windows, at which scales.
     """
-    images = images.to(model.device)
-    if model.head.task == "semantic":
-        predictions: list[Any] = list(predict_semantic(model, images, semantic))
-    else:
-        predictions = model.predict(images)
+    predictions = predict_views(model, images.to(model.device), views)
     sizes = images.size_list()
     return [
         to_original(prediction, (height, width), original)

@@ -69,9 +69,7 @@ def stream_batches(
             ended = not feeder.fill(window, batch_size)
             batch = _choose_batch(window, batch_size, predictor.model.size_divisor)
             if batch:
-                sizes = [waiting.decoded[0].shape[:2] for waiting in batch]
-                predictions = predictor.predict_prepared([waiting.decoded[1] for waiting in batch], sizes)
-                for waiting, prediction in zip(batch, predictions, strict=True):
+                for waiting, prediction in zip(batch, _predict(predictor, batch), strict=True):
                     waiting.item = StreamItem(waiting.key, waiting.decoded[0], prediction)
             items = []
             while window and window[0].item is not None:
@@ -79,6 +77,14 @@ def stream_batches(
             yield items
             if ended and not window:
                 return
+
+
+def _predict(predictor: "Predictor", batch: "list[_Waiting[Any]]") -> list[Any]:
+    """Return the predictions of decoded images: of one in tiles, or of several as a batch."""
+    photos, prepared = zip(*(waiting.decoded for waiting in batch), strict=True)
+    if prepared[0] is None:
+        return [predictor.predict_in_tiles(photos[0])]
+    return predictor.predict_prepared(prepared, [photo.shape[:2] for photo in photos])
 
 
 class _Decoders:
@@ -95,14 +101,14 @@ class _Decoders:
     ) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    def submit(self, image: Any) -> Future[tuple[Photo, Tensor]]:
+    def submit(self, image: Any) -> Future[tuple[Photo, Tensor | None]]:
         """Start decoding an image."""
         return self._threads.submit(self._decode, image)
 
-    def _decode(self, image: Any) -> tuple[Photo, Tensor]:
-        """Return an image as an RGB array, and preprocessed for the model."""
+    def _decode(self, image: Any) -> tuple[Photo, Tensor | None]:
+        """Return an image as an RGB array, and preprocessed for the model, or None if it is predicted in tiles."""
         photo = load_photo(image)
-        return photo, self._predictor.prepare(photo)
+        return photo, None if self._predictor.needs_tiles(photo) else self._predictor.prepare(photo)
 
 
 @dataclass(slots=True, eq=False)
@@ -110,19 +116,20 @@ class _Waiting(Generic[Key]):
     """An image of the window: being decoded, decoded, or predicted but behind one that is not."""
 
     key: Key
-    decoding: Future[tuple[Photo, Tensor]]
+    decoding: Future[tuple[Photo, Tensor | None]]
     item: StreamItem[Key] | None = None
 
     @property
-    def decoded(self) -> tuple[Photo, Tensor]:
-        """The photo and the preprocessed image, once they are decoded."""
+    def decoded(self) -> tuple[Photo, Tensor | None]:
+        """The photo and the preprocessed image, or None for tiles, once they are decoded."""
         return self.decoding.result()
 
 
 def _choose_batch(window: deque[_Waiting[Key]], batch_size: int, divisor: int) -> list[_Waiting[Key]]:
     """Return the first image without a prediction, and others of its padded size; set the errors of bad images.
 
-    Both sides are padded to multiples of ``divisor``. Decoding is waited for until the batch is full.
+    Both sides are padded to multiples of ``divisor``. An image that is predicted in tiles is a batch of its own.
+    Decoding is waited for until the batch is full.
     """
     batch: list[_Waiting[Key]] = []
     size_of_batch = None
@@ -130,11 +137,12 @@ def _choose_batch(window: deque[_Waiting[Key]], batch_size: int, divisor: int) -
         if waiting.item is not None or len(batch) == batch_size:
             continue
         try:
-            size = tuple(-(-side // divisor) for side in waiting.decoded[1].shape[1:])
+            prepared = waiting.decoded[1]
         except DataError as error:
             waiting.item = StreamItem(waiting.key, error=error)
             continue
-        if size_of_batch in (None, size):
+        size = None if prepared is None else tuple(-(-side // divisor) for side in prepared.shape[1:])
+        if not batch or (size is not None and size == size_of_batch):
             batch.append(waiting)
             size_of_batch = size
     return batch

@@ -118,11 +118,11 @@ def _corners(size: tuple[int, int], config: SemanticInference) -> list[tuple[int
     """Return the (top, left) corners of the windows of an image of ``size`` (height, width), row by row."""
     window = config.window or max(size)
     stride = config.stride or max(1, round(window * 2 / 3))
-    rows, columns = (_starts(side, window, stride) for side in size)
+    rows, columns = (window_starts(side, window, stride) for side in size)
     return list(itertools.product(rows, columns))
 
 
-def _starts(side: int, window: int, stride: int) -> list[int]:
+def window_starts(side: int, window: int, stride: int) -> list[int]:
     """Return the start of each window along a side; they are ``stride`` apart, and the last ends with the side."""
     last = max(side - window, 0)
     return [*range(0, last, stride), last]

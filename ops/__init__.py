@@ -61,7 +61,7 @@ from .losses import split_losses, total_loss
 from .nms import NO_CANDIDATE, nms_mask
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer, normalize_vectors
 from .panoptic import merge_panoptic
-from .paste import paste_masks, paste_masks_in_chunks
+from .paste import MASK_BUDGET, paste_mask_patches, paste_masks, paste_masks_in_chunks, resample_masks
 from .points import (
     cell_centers,
     choose_points,
@@ -88,13 +88,15 @@ from .select import (
     top_scores,
     trim_padding,
 )
-from .semantic import class_logits, full_size_logits, label_map, pad_maps, resize_maps
+from .semantic import CLASSES_AT_ONCE, class_logits, full_size_logits, label_map, pad_maps, resize_maps
 from .state_dict import join_first, state_dict_problems
 from .sync_norm import SyncBatchNorm
 from .targets import PaddedTargets, pad_targets
 
 __all__ = [
+    "CLASSES_AT_ONCE",
     "IGNORED",
+    "MASK_BUDGET",
     "NEGATIVE",
     "NO_CANDIDATE",
     "POSITIVE",
@@ -163,6 +165,7 @@ __all__ = [
     "paired_iou",
     "pairwise_intersection",
     "pairwise_iou",
+    "paste_mask_patches",
     "paste_masks",
     "paste_masks_in_chunks",
     "point_uncertainty",
@@ -171,6 +174,7 @@ __all__ = [
     "random_points",
     "rasterize_polygon_masks",
     "region_levels",
+    "resample_masks",
     "resize_maps",
     "sample_bitmaps",
     "sample_labels",

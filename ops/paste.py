@@ -10,7 +10,7 @@ from torch import Tensor
 from ..structures import PasteRule, RoIMasks
 from .device import allows_dynamic_shapes
 
-BUDGET = 2**24
+MASK_BUDGET = 2**24
 """Mask pixels to compute at a time, 64 MiB in float32: one mask of a 16-megapixel image, or many of a small one."""
 
 
@@ -21,24 +21,37 @@ def paste_masks(masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float =
     ``masks.size``. Temporary memory does not grow with the number of masks, but the result takes one byte per mask and
     pixel; use :func:`paste_masks_in_chunks` if that is too much.
     """
-    rule, (height, width) = masks.rule, masks.size
-    grids, regions = _pad(masks.grids, boxes) if rule == "padded" else (masks.grids, boxes)
-    pasted = torch.zeros(len(grids), height, width, dtype=torch.bool, device=grids.device)
-    # On the CPU each mask is computed only inside its box; reading the box from a GPU would synchronize it.
-    one_by_one = allows_dynamic_shapes(grids.device)
-    count = 1 if one_by_one else max(1, BUDGET // (height * width))
+    (height, width), device = masks.size, masks.grids.device
+    pasted = torch.zeros(len(masks), height, width, dtype=torch.bool, device=device)
+    if allows_dynamic_shapes(device):  # on a CPU each mask is computed only inside its box
+        for bitmap, (patch, (left, top)) in zip(pasted, paste_mask_patches(masks, boxes, threshold), strict=True):
+            bitmap[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+        return pasted
+    grids, regions = _regions(masks, boxes)
+    count = max(1, MASK_BUDGET // (height * width))
     for first in range(0, len(grids), count):
         chunk = slice(first, first + count)
-        whole_image = (slice(0, height), slice(0, width))
-        rows, columns = _extent(regions[first], masks.size) if one_by_one else whole_image
-        probabilities = _probabilities(grids[chunk], regions[chunk], rows, columns, rule)
-        inside = probabilities >= threshold if rule == "centers" else probabilities > threshold
-        pasted[chunk, rows, columns] = inside
+        whole_image = slice(0, height), slice(0, width)
+        pasted[chunk] = _inside(grids[chunk], regions[chunk], whole_image, masks.rule, threshold)
     return pasted
 
 
+def paste_mask_patches(
+    masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5
+) -> Iterator[tuple[Bool[Tensor, "_ _"], tuple[int, int]]]:
+    """Yield the bitmap of each mask as the part of the image around its box, and the (left, top) of that part.
+
+    Outside this part :func:`paste_masks` is False. The boxes are read from the device.
+    """
+    grids, regions = _regions(masks, boxes)
+    for row in range(len(grids)):
+        rows, columns = _extent(regions[row], masks.size)
+        (patch,) = _inside(grids[row : row + 1], regions[row : row + 1], (rows, columns), masks.rule, threshold)
+        yield patch, (columns.start, rows.start)
+
+
 def paste_masks_in_chunks(
-    masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5, budget: int = BUDGET
+    masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5, budget: int = MASK_BUDGET
 ) -> Iterator[Bool[Tensor, "_ h w"]]:
     """Yield the result of :func:`paste_masks` in chunks of at most ``budget`` pixels, but at least one mask."""
     height, width = masks.size
@@ -46,6 +59,35 @@ def paste_masks_in_chunks(
     for first in range(0, len(masks), count):
         chunk = slice(first, first + count)
         yield paste_masks(masks[chunk], boxes[chunk], threshold)
+
+
+def resample_masks(
+    grids: Float[Tensor, "n s s"], boxes: Float[Tensor, "n 4"], box: Float[Tensor, " 4"]
+) -> Float[Tensor, "n s s"]:
+    """Sample masks, given on grids over their boxes, on a grid of the same resolution over another box.
+
+    Probabilities are interpolated bilinearly at the centers of its cells; outside the boxes they are 0.
+    """
+    steps = (torch.arange(grids.shape[-1], device=grids.device, dtype=box.dtype) + 0.5) / grids.shape[-1]
+    points = box[:2, None] + (box[2:] - box[:2])[:, None] * steps
+    return _sample(grids, boxes, points[0], points[1], "border")
+
+
+def _regions(masks: RoIMasks, boxes: Float[Tensor, "n 4"]) -> tuple[Float[Tensor, "n _ _"], Float[Tensor, "n 4"]]:
+    """Return the grids and the boxes that they cover under the paste rule of the masks."""
+    return _pad(masks.grids, boxes) if masks.rule == "padded" else (masks.grids, boxes)
+
+
+def _inside(
+    grids: Float[Tensor, "n s s"],
+    regions: Float[Tensor, "n 4"],
+    area: tuple[slice, slice],
+    rule: PasteRule,
+    threshold: float,
+) -> Bool[Tensor, "n _ _"]:
+    """Return which pixels in the rows and columns ``area`` of the image are inside each mask."""
+    probabilities = _probabilities(grids, regions, *area, rule)
+    return probabilities >= threshold if rule == "centers" else probabilities > threshold
 
 
 def _pad(
@@ -72,10 +114,20 @@ def _probabilities(
     """Sample the grids bilinearly at the centers of the pixels in ``rows`` and ``columns``; 0 outside the boxes."""
     x = torch.arange(columns.start, columns.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
     y = torch.arange(rows.start, rows.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
+    return _sample(grids, boxes, x, y, "zeros" if rule == "centers" else "border")
+
+
+def _sample(
+    grids: Float[Tensor, "n s s"],
+    boxes: Float[Tensor, "n 4"],
+    x: Float[Tensor, " w"],
+    y: Float[Tensor, " h"],
+    padding: str,
+) -> Float[Tensor, "n h w"]:
+    """Sample the grids bilinearly at the points of a lattice, given in pixels; 0 outside the boxes."""
     sides = (boxes[:, 2:] - boxes[:, :2])[..., None]
     across = (x - boxes[:, 0, None]) / sides[:, 0] * 2 - 1
     down = (y - boxes[:, 1, None]) / sides[:, 1] * 2 - 1
     points = torch.stack(torch.broadcast_tensors(across[:, None, :], down[:, :, None]), dim=-1)
-    padding = "zeros" if rule == "centers" else "border"
     values = F.grid_sample(grids[:, None], points, padding_mode=padding, align_corners=False)[:, 0]
     return values * ((across.abs() <= 1)[:, None, :] & (down.abs() <= 1)[:, :, None])

@@ -1,6 +1,6 @@
 """The predictions of a detector for one image."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -76,6 +76,31 @@ class Detections:
         if self.keypoints is not None:
             changes["keypoints"] = self.keypoints * torch.cat([scale[:2], scale.new_ones(1)])
         return replace(self, **changes)
+
+    def shift(self, corner: tuple[int, int], size: tuple[int, int]) -> "Detections":
+        """Move the detections of a part of an image, whose ``corner`` is (left, top), into the image.
+
+        ``size`` is the (height, width) of the image.
+        """
+        offset = self.boxes.new_tensor(corner)
+        changes: dict[str, Any] = {"boxes": self.boxes + offset.repeat(2)}
+        if self.masks is not None:
+            changes["masks"] = replace(self.masks, size=size)
+        if self.keypoints is not None:
+            changes["keypoints"] = self.keypoints + torch.cat([offset, offset.new_zeros(1)])
+        return replace(self, **changes)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Detections"]) -> "Detections":
+        """Return the detections of all parts, of which there must be at least one, with the same fields."""
+        first, changes = parts[0], {}
+        for name in ("boxes", "labels", "scores", "keypoints"):
+            if getattr(first, name) is not None:
+                changes[name] = torch.cat([getattr(part, name) for part in parts])
+        if first.masks is not None:
+            grids = torch.cat([part.masks.grids for part in parts if part.masks is not None])
+            changes["masks"] = replace(first.masks, grids=grids)
+        return replace(first, **changes)
 
     def _map(self, change: Callable[[Any], Any]) -> "Detections":
         """Return the detections with ``change`` applied to every field that has a value."""

@@ -29,6 +29,8 @@ from vertebra.heads import (
     YOLOXConfig,
 )
 from vertebra.heads.semantic import AuxiliaryConfig, SemanticConfig, SemanticLossConfig
+from vertebra.inference import TileConfig
+from vertebra.models import DetectionInference
 from vertebra.necks import FPNConfig
 from vertebra.ops import RoIAlignConfig
 from vertebra.structures import InputConfig, PanopticMergeConfig
@@ -50,10 +52,10 @@ CONFIGS = {
     config.__name__: config
     for config in (
         ArcFaceConfig, AuxiliaryConfig, BoxBranchConfig, CocoKeypointsConfig, CocoPanopticConfig, DeepLabConfig,
-        DenseSelectionConfig, FCNConfig, FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig,
-        PanopticFPNConfig, PanopticMergeConfig, PointHeadConfig, PointRefinementConfig, PointRendBranchConfig,
-        RCNNConfig, ResizeConfig, ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, ScheduleConfig,
-        SemanticConfig, SemanticLossConfig, SGDConfig, UNetConfig, YOLOXConfig,
+        DenseSelectionConfig, DetectionInference, FCNConfig, FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig,
+        MaskBranchConfig, PanopticFPNConfig, PanopticMergeConfig, PointHeadConfig, PointRefinementConfig,
+        PointRendBranchConfig, RCNNConfig, ResizeConfig, ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig,
+        ScheduleConfig, SemanticConfig, SemanticLossConfig, SGDConfig, TileConfig, UNetConfig, YOLOXConfig,
     )
 }  # fmt: skip
 

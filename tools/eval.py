@@ -40,6 +40,7 @@ FIELDS_OF_RUN = (
     "evaluation.boundary",
     "evaluation.keypoint_sigmas",
     "evaluation.inference",
+    "evaluation.detection",
     "run.loader",
     "recipe.precision",
     "recipe.deterministic",

@@ -1,5 +1,6 @@
 """Command-line arguments and options that several commands share."""
 
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -118,3 +119,85 @@ def parse_fraction(text: str) -> float:
     if not 0 <= value <= 1:
         raise click.BadParameter(f"{text!r} is not a number from 0 to 1")
     return value
+
+
+def _parse_overlap(text: str) -> float:
+    """Parse a number from 0 to below 1; raise BadParameter for anything else."""
+    value = parse_fraction(text)
+    if value == 1:
+        raise click.BadParameter(f"{text!r}: tiles that overlap completely would be at one place")
+    return value
+
+
+def _fold(name: str, *options: Decorator) -> Decorator:
+    """Return a decorator that adds options and passes their values, by name, as one dict ``name`` to the command.
+
+    Options that are not given are left out.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def call(**values: Any) -> Any:
+            folded = {key: values.pop(key) for key in [*values] if key.startswith(f"{name}_")}
+            given = {key.removeprefix(f"{name}_"): value for key, value in folded.items() if value is not None}
+            return command(**values, **{name: given})
+
+        return functools.reduce(lambda function, option: option(function), reversed(options), call)
+
+    return decorate
+
+
+drawing_options: Decorator = _fold(
+    "drawing",
+    click.option(
+        "--color-by",
+        "drawing_color_by",
+        type=click.Choice(("class", "object")),
+        show_default="class",
+        help="Give objects of a class one color, or each object its own.",
+    ),
+    click.option(
+        "--opacity",
+        "drawing_opacity",
+        type=parse_fraction,
+        metavar="NUMBER",
+        show_default="0.5",
+        help="Opacity of masks and class maps.",
+    ),
+    click.option(
+        "--thickness",
+        "drawing_thickness",
+        type=click.IntRange(1),
+        metavar="PIXELS",
+        show_default="by the size of the image",
+        help="Width of lines.",
+    ),
+    click.option(
+        "--font",
+        "drawing_font",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="A font for class names that the fonts of the system cannot write.",
+    ),
+)
+"""Add the options of pictures; the command gets those given as the dict ``drawing``."""
+
+tile_options: Decorator = _fold(
+    "tile",
+    click.option(
+        "--tile",
+        "tile_size",
+        type=click.IntRange(1),
+        metavar="PIXELS",
+        help="Predict images with a longer side in tiles of this side length.",
+    ),
+    click.option(
+        "--overlap",
+        "tile_overlap",
+        type=_parse_overlap,
+        metavar="NUMBER",
+        show_default="0.2",
+        help="Overlap of neighboring tiles, as a fraction of their side length.",
+    ),
+)
+"""Add the options of tiles; the command gets those given as the dict ``tile``."""

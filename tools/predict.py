@@ -10,6 +10,7 @@ import click
 from vertebra.tools.cli import CONTEXT, run_command
 from vertebra.tools.options import (
     device_option,
+    drawing_options,
     import_option,
     integer_option,
     like_option,
@@ -17,6 +18,7 @@ from vertebra.tools.options import (
     offline_option,
     optimize_option,
     parse_fraction,
+    tile_options,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ SHOWN_FAILURES = 10
       vertebra predict torchvision/fasterrcnn_resnet50_fpn photo.jpg --output predictions
       vertebra predict runs/quickstart 'photos/**/*.jpg' --output predictions --resume
       find photos -name '*.png' | vertebra predict runs/quickstart - --output predictions
+      vertebra predict runs/mine aerial.tif --output predictions --tile 1024 --color-by object
       vertebra predict mine.pth --like torchvision/fasterrcnn_resnet50_fpn photos --output predictions""",
 )
 @model_argument
@@ -66,6 +69,9 @@ SHOWN_FAILURES = 10
 @click.option("--no-recursive", is_flag=True, help="Leave out the subfolders of folders.")
 @integer_option("--batch-size", None, "The number of images that are predicted together; by default the model's.")
 @integer_option("--workers", None, "The number of threads that decode, and that draw; by default the cores minus one.")
+@click.option("--save-crops", is_flag=True, help="Also write the part of the image inside the box of each object.")
+@drawing_options
+@tile_options
 @like_option
 @offline_option
 @device_option
@@ -77,6 +83,9 @@ def command(
     output: Path,
     no_pictures: bool,
     no_recursive: bool,
+    save_crops: bool,
+    drawing: dict[str, Any],
+    tile: dict[str, Any],
     like: str | None,
     device: str,
     optimize: "OptimizedPrecision | None",
@@ -94,14 +103,21 @@ def command(
     """
     from vertebra.engine import PredictionOptions, predict_files, require_unused_output
     from vertebra.engine.logging.progress import OptionalConsole, ProgressDisplay
-    from vertebra.inference import Predictor, find_sources
+    from vertebra.inference import DrawingConfig, Predictor, TileConfig, find_sources
+    from vertebra.structures import UsageError
 
+    if "overlap" in tile and "size" not in tile:
+        raise UsageError("--overlap is the overlap of tiles, but there are none", "add --tile, such as --tile 1024")
     require_unused_output(output, options["resume"])
     found = find_sources(sources, recursive=not no_recursive, outside=output)
     predictor = Predictor(model, device, like=like, imports=imports)
+    if tile:
+        predictor.use_tiles(TileConfig(**tile))
     if optimize is not None:
         predictor.optimize(optimize, _first_photos(found), say=click.echo)
-    prediction = PredictionOptions(pictures=not no_pictures, **options)
+    prediction = PredictionOptions(
+        pictures=not no_pictures, crops=save_crops, drawing=DrawingConfig(**drawing), **options
+    )
     with ProgressDisplay(OptionalConsole()).shown() as display:
         summary = predict_files(predictor, found, output, prediction, display)
         _report(summary, output, prediction, display.say)

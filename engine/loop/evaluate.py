@@ -17,7 +17,7 @@ from ...evaluation import Scores
 from ...formats import add_file_to_error, open_results, require_same_images, sort_results
 from ...heads import HeadConfig
 from ...inference import deterministic_kernels, matrix_precision, predict_originals
-from ...models import Model, SemanticInference
+from ...models import Model, ViewConfig
 from ...ops import single_process, split_losses
 from ..config import EvaluationConfig, ExperimentConfig
 from ..distributed.context import DistributedContext
@@ -55,16 +55,14 @@ def evaluate(
     steps = math.ceil(math.ceil(len(dataset) / inference.batch_size) / distributed.world_size)
     batches = display.track(batches, steps, "evaluating", "batches")
     with matrix_precision(inference.precision), deterministic_kernels(inference.deterministic):
-        shards = distributed.gather_to_rank_zero(collect_results(task, model, batches, inference.semantic))
+        shards = distributed.gather_to_rank_zero(collect_results(task, model, batches, inference.views))
     rows = sort_results([row for shard in shards for row in shard])
     scores = distributed.on_rank_zero(lambda: task.score(dataset, rows, config.evaluation))
     return (rows, scores) if distributed.is_rank_zero else None
 
 
-def collect_results(
-    task: Task, model: Model, batches: Iterable[Batch], semantic: SemanticInference = SemanticInference()
-) -> Rows:
-    """Return the results rows of all images in ``batches``; ``semantic`` sets a semantic head's windows and scales.
+def collect_results(task: Task, model: Model, batches: Iterable[Batch], views: ViewConfig | None = None) -> Rows:
+    """Return the results rows of all images in ``batches``; ``views`` sets the windows and scales of predictions.
 
     A thread converts predictions to rows, which for masks includes their encoding as RLE, while the next batch is
     predicted. Its errors are raised here.
@@ -73,7 +71,7 @@ def collect_results(
     waiting: deque[Future[Rows]] = deque()
     with evaluation_mode(model), worker_errors(), ThreadPoolExecutor(max_workers=1) as encoder:
         for batch in batches:
-            predictions = predict_originals(model, batch.images, batch.original_sizes, semantic)
+            predictions = predict_originals(model, batch.images, batch.original_sizes, views)
             waiting.append(encoder.submit(_rows_of_images, task, batch.image_ids, predictions))
             if len(waiting) > MAX_WAITING:
                 rows += waiting.popleft().result()

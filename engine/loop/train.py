@@ -144,8 +144,8 @@ class _Training:
         run, model = self.run, self.state.evaluated_model
         with unsharded(model):
             if self.log is not None and not run.folder.picture.exists():
-                transform, semantic = run.config.val.transform, run.config.evaluation.inference
-                draw_comparisons(run.task, model, run.val_set, transform, run.folder.picture, semantic)
+                transform, views = run.config.val.transform, run.config.inference().views
+                draw_comparisons(run.task, model, run.val_set, transform, run.folder.picture, views)
         self.display.say(f"results are in {run.folder.path}")
 
     def _batches(self, start: int) -> Iterator[Batch]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import PositiveInt
 
-from ...inference import Predictor, default_workers
+from ...inference import DrawingConfig, Predictor, default_workers
 from ...structures import Config, UnitInterval
 
 
@@ -17,6 +17,10 @@ class PredictionOptions(Config):
     """A COCO file whose image ids (matched by file name) and category ids (matched by class name) the results get."""
     pictures: bool = True
     """Whether to draw a picture of each image."""
+    drawing: DrawingConfig = DrawingConfig()
+    """How pictures are drawn."""
+    crops: bool = False
+    """Whether to write the part of the image inside the box of each object to the folder ``crops``."""
     batch_size: PositiveInt | None = None
     """Number of images that are predicted together; None takes that of the predictor."""
     workers: PositiveInt | None = None

@@ -30,6 +30,7 @@ from ..logging.progress import ProgressDisplay
 from ..loop.stop_requests import Interrupted, StopRequests, stop_requests
 from ..tasks import Task, pick_task, write_image_files
 from .class_names import add_class_names
+from .crops import CropWriter
 from .ids import ImageIds, find_category_ids
 from .options import PredictionOptions
 from .output_folder import OutputName, PredictionFolder
@@ -67,7 +68,8 @@ def predict_files(
     """
     display = display or ProgressDisplay(Console(quiet=True))
     ids, classes = _find_ids(predictor, sources, options)
-    task = pick_task(predictor.model.head, classes)
+    task = pick_task(predictor.model.head, classes, drawing=options.drawing)
+    crops = CropWriter(output / "crops", task) if options.crops else None
     summary = PredictionSummary()
     with (
         PredictionFolder(output, _settings(predictor, options), options.resume) as folder,
@@ -75,7 +77,7 @@ def predict_files(
     ):
         for file in (*sources.images, *sources.videos):
             folder.require_outside(file)
-        work = _Prediction(predictor, task, ids, folder, options, display, summary)
+        work = _Prediction(predictor, task, ids, crops, folder, options, display, summary)
         try:
             if sources.images or sources.reads_input:
                 work.predict_images(sources, stop)
@@ -106,9 +108,10 @@ def _find_ids(
 
 def _settings(predictor: Predictor, options: PredictionOptions) -> dict[str, Any]:
     """Return what must be the same when a prediction is resumed, for ``prediction.json``."""
-    values = options.model_dump(mode="json", include={"score", "annotations", "pictures"})
+    values = options.model_dump(mode="json", include={"score", "annotations", "pictures", "drawing", "crops"})
     names = {task: classes.names for task, classes in predictor.trained.classes.items()}
-    return {"weights": _digest(predictor.model), **values, "class_names": names}
+    tiles = None if predictor.tiles is None else predictor.tiles.model_dump(mode="json")
+    return {"weights": _digest(predictor.model), **values, "tiles": tiles, "class_names": names}
 
 
 def _digest(model: torch.nn.Module) -> str:
@@ -144,6 +147,7 @@ class _Prediction:
     predictor: Predictor
     task: Task
     ids: ImageIds | None
+    crops: CropWriter | None
     folder: PredictionFolder
     options: PredictionOptions
     display: ProgressDisplay
@@ -230,6 +234,8 @@ class _Prediction:
             picture = self.folder.path / image.output.picture
             picture.parent.mkdir(parents=True, exist_ok=True)
             write_image(picture, self.task.draw(photo, prediction, self.options.score))
+        if self.crops is not None:
+            self.crops.write(image.output.name, photo, prediction, self.options.score)
         write_image_files(self.task, prediction, self.folder.path, image.output.name)
         return _Written(record, line, self.task.describe(prediction, self.options.score))
 

@@ -18,6 +18,7 @@ from ...heads import (
     target_task_of_head,
     task_of_head,
 )
+from ...inference import DrawingConfig
 from ...structures import Classes, DataError, UsageError, suggest
 from ..config import EvaluationConfig
 from .base import TASKS, Rows, RowSource, Task
@@ -50,22 +51,38 @@ __all__ = [
 ]
 
 
-def pick_task(head: Head, classes: Mapping[str, Classes], trained: Mapping[str, Classes] | None = None) -> Task:
+def pick_task(
+    head: Head,
+    classes: Mapping[str, Classes],
+    trained: Mapping[str, Classes] | None = None,
+    drawing: DrawingConfig = DrawingConfig(),
+) -> Task:
     """Return the task of a head; ``classes`` holds the classes of the data set for each of its target tasks.
 
     If the model has other classes, ``trained`` holds them: detections get the labels of the data set by class name.
+    ``drawing`` is how the task draws pictures.
     """
     if isinstance(head, MultiHead):
         parts = {
-            name: TaskOfHead(pick_task(part, classes, trained), part.targets()) for name, part in head.named_heads()
+            name: TaskOfHead(pick_task(part, classes, trained, drawing), part.targets())
+            for name, part in head.named_heads()
         }
         return MultiTask(parts)
     if head.predicted_tasks:
-        return MultiTask({task: TaskOfHead(TASKS[task](classes[task]), task) for task in head.predicted_tasks})
+        return MultiTask(
+            {task: TaskOfHead(_build_task(task, classes[task], drawing), task) for task in head.predicted_tasks}
+        )
     target = head.targets()
-    task = TASKS[head.task](classes[target])
+    task = _build_task(head.task, classes[target], drawing)
     if trained is not None and isinstance(task, DetectionTask) and trained[target].names != classes[target].names:
         task.match_labels(trained[target].names)
+    return task
+
+
+def _build_task(name: str, classes: Classes, drawing: DrawingConfig) -> Task:
+    """Build a registered task for these classes."""
+    task: Task = TASKS[name](classes)
+    task.drawing = drawing
     return task
 
 

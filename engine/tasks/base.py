@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from ...data import Dataset, Record
 from ...evaluation import Scores
-from ...inference import Picture
+from ...inference import DrawingConfig, Picture
 from ...structures import UsageError, suggest
 from ..config import EvaluationConfig
 
@@ -33,6 +33,9 @@ class Task(ABC, Generic[Prediction]):
     """Whether a model may be evaluated on classes that it was not trained on (open-set evaluation)."""
     higher_is_better: bool = True
     """Whether a higher main score (the first number of the first scores) is better; it picks the best checkpoint."""
+
+    drawing: DrawingConfig = DrawingConfig()
+    """How pictures are drawn; :func:`pick_task` sets it."""
 
     @abstractmethod
     def rows(self, prediction: Prediction, image_id: int | str) -> Rows:

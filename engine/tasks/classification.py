@@ -27,10 +27,10 @@ class ClassificationTask(Task[Classification]):
 
     def draw_truth(self, record: Record) -> Picture:
         assert record.label is not None, "a data set for classification has labels"
-        return draw_lines(record.image, [self.classes.names[record.label]])
+        return draw_lines(record.image, [self.classes.names[record.label]], self.drawing)
 
     def draw(self, image: Picture, prediction: Classification, score: float) -> Picture:
-        return draw_lines(image, self._class_lines(prediction, score))
+        return draw_lines(image, self._class_lines(prediction, score), self.drawing)
 
     def describe(self, prediction: Classification, score: float) -> str:
         return ", ".join(self._class_lines(prediction, score))

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ...data import Dataset, PolygonMask, Record, pad_polygon_masks
 from ...evaluation import CocoTask, Scores, evaluate_coco, evaluate_voc, to_coco_results
-from ...inference import Picture, blend_masks, class_color, draw_boxes, draw_keypoints
-from ...ops import join_first, paste_masks, rasterize_polygon_masks
+from ...inference import Color, ColoredMask, Picture, blend_masks, draw_boxes, draw_keypoints
+from ...ops import join_first, paste_mask_patches, rasterize_polygon_masks
 from ...structures import HIDDEN, UNLABELED, Classes, Detections, RoIMasks, UsageError
 from ..config import EvaluationConfig
 from .base import TASKS, Rows, Task
@@ -73,11 +73,11 @@ class DetectionTask(Task[Detections]):
         image = record.image
         masks = objects.masks if objects.polygon_masks is None else _rasterize(objects.polygon_masks, image.shape[:2])
         if masks is not None:
-            labels: list[int] = objects.labels.tolist()
-            image = blend_masks(
-                image, ((mask > 0, class_color(label)) for mask, label in zip(masks, labels, strict=True))
-            )
-        image = draw_boxes(image, torch.from_numpy(objects.boxes), torch.from_numpy(objects.labels), self.classes.names)
+            colors = self.drawing.colors(objects.labels.tolist())
+            colored = (ColoredMask(mask > 0, color) for mask, color in zip(masks, colors, strict=True))
+            image = blend_masks(image, colored, self.drawing)
+        boxes, labels = torch.from_numpy(objects.boxes), torch.from_numpy(objects.labels)
+        image = draw_boxes(image, boxes, labels, self.classes.names, config=self.drawing)
         if objects.keypoints is None:
             return image
         visibility = objects.keypoints.values[..., 2]
@@ -86,8 +86,9 @@ class DetectionTask(Task[Detections]):
     def draw(self, image: Picture, prediction: Detections, score: float) -> Picture:
         drawn = prediction[prediction.scores >= score]
         if drawn.masks is not None:
-            image = blend_masks(image, _colored_masks(drawn, drawn.masks))
-        image = draw_boxes(image, drawn.boxes, drawn.labels, self.classes.names, drawn.scores)
+            colors = self.drawing.colors(drawn.labels.tolist())
+            image = blend_masks(image, _colored_masks(drawn, drawn.masks, colors), self.drawing)
+        image = draw_boxes(image, drawn.boxes, drawn.labels, self.classes.names, drawn.scores, self.drawing)
         if drawn.keypoints is None:
             return image
         keypoints = drawn.keypoints.cpu().numpy()
@@ -124,14 +125,12 @@ def _scored_tasks(dataset: Dataset, rows: Rows, boundary: bool) -> list[CocoTask
     return tasks or ["bbox"]
 
 
-def _colored_masks(
-    detections: Detections, masks: RoIMasks
-) -> Iterator[tuple[Bool[np.ndarray, "h w"], tuple[int, int, int]]]:
-    """Yield (full-image mask, color of its class) in order of rising score, so that the best is drawn on top."""
-    for index in reversed(range(len(detections))):
-        row = slice(index, index + 1)
-        mask = paste_masks(masks[row], detections.boxes[row])[0].cpu().numpy()
-        yield mask, class_color(int(detections.labels[index]))
+def _colored_masks(detections: Detections, masks: RoIMasks, colors: Sequence[Color]) -> Iterator[ColoredMask]:
+    """Yield the mask of each detection with its color in order of rising score, so that the best is drawn on top."""
+    rising = torch.arange(len(detections) - 1, -1, -1, device=detections.boxes.device)
+    patches = paste_mask_patches(masks[rising], detections.boxes[rising])
+    for (patch, corner), color in zip(patches, reversed(colors), strict=True):
+        yield ColoredMask(patch.cpu().numpy(), color, corner)
 
 
 def _rasterize(polygon_masks: Sequence[PolygonMask], size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:

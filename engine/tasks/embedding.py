@@ -37,10 +37,10 @@ class EmbeddingTask(Task[Embedding], WritesFiles):
 
     def draw_truth(self, record: Record) -> Picture:
         assert record.label is not None, "a data set for embeddings has labels"
-        return draw_lines(record.image, [self.classes.names[record.label]])
+        return draw_lines(record.image, [self.classes.names[record.label]], self.drawing)
 
     def draw(self, image: Picture, prediction: Embedding, score: float) -> Picture:
-        return draw_lines(image, [self.describe(prediction, score)])
+        return draw_lines(image, [self.describe(prediction, score)], self.drawing)
 
     def describe(self, prediction: Embedding, score: float) -> str:
         shown = " ".join(f"{value:.2f}" for value in prediction.vector[:SHOWN].tolist())

@@ -34,10 +34,10 @@ class PanopticTask(Task[PanopticSegmentation], WritesFiles):
         return {"panoptic": evaluate_panoptic(dataset.ground_truth(), rows, self.classes)}
 
     def draw_truth(self, record: Record) -> Picture:
-        return draw_panoptic(record.image, self._truth(record), self.classes.names)
+        return draw_panoptic(record.image, self._truth(record), self.classes.names, self.drawing)
 
     def draw(self, image: Picture, prediction: PanopticSegmentation, score: float) -> Picture:
-        return draw_panoptic(image, prediction, self.classes.names)
+        return draw_panoptic(image, prediction, self.classes.names, self.drawing)
 
     def describe(self, prediction: PanopticSegmentation, score: float) -> str:
         things = sum(segment.is_thing for segment in prediction.segments)

@@ -36,10 +36,10 @@ class SemanticTask(Task[LabelMap], WritesImageFiles):
 
     def draw_truth(self, record: Record) -> Picture:
         assert record.semantic is not None, "a data set for semantic segmentation has label maps"
-        return draw_classes(record.image, record.semantic, self.classes.names)
+        return draw_classes(record.image, record.semantic, self.classes.names, self.drawing)
 
     def draw(self, image: Picture, prediction: LabelMap, score: float) -> Picture:
-        return draw_classes(image, prediction.cpu().numpy(), self.classes.names)
+        return draw_classes(image, prediction.cpu().numpy(), self.classes.names, self.drawing)
 
     def describe(self, prediction: LabelMap, score: float) -> str:
         counts = prediction.flatten().bincount()

@@ -34,8 +34,17 @@ from vertebra.heads import (
     target_task_of_head,
     task_of_head,
 )
-from vertebra.inference import class_color, draw_boxes, draw_lines
-from vertebra.structures import IGNORE, Classes, Classification, DataError, Detections, RoIMasks, UsageError
+from vertebra.inference import DrawingConfig, class_color, draw_boxes, draw_lines, render_text
+from vertebra.structures import (
+    IGNORE,
+    Classes,
+    Classification,
+    DataError,
+    Detections,
+    FeatureInfo,
+    RoIMasks,
+    UsageError,
+)
 
 from ..helpers.tiny import tiny_classifier, tiny_config
 
@@ -148,7 +157,7 @@ def test_rows_description_and_picture_of_a_label_map():
     assert [row["category_id"] for row in task.rows(prediction, 7)] == [0, 30]
     assert task.describe(prediction, 0.5) == "background 75%, cow 25%"
     picture = task.draw(IMAGE, prediction, 0.5)
-    assert picture.shape == (120 + 20, 180, 3)
+    assert picture.shape == (120 + len(render_text("", 12)) + 4, 180, 3)
     np.testing.assert_array_equal(picture[60, 10], [200] * 3)
     np.testing.assert_array_equal(picture[60, 170], (200 + np.array(class_color(2)) + 1) // 2)
     np.testing.assert_array_equal(picture[120 + 8, 8], class_color(2))
@@ -270,14 +279,28 @@ def test_mask_format_of_data_and_head_must_match(shapes):
         np.testing.assert_array_equal(*pictures)
 
 
+def test_drawing_options_reach_the_tasks_of_all_heads():
+    """By hand: with opacity 1 a mask hides the image; each head of several has the options."""
+    options, classes = DrawingConfig(opacity=1, text_size=1), {"detection": CLASSES, "semantic": CLASSES}
+    heads = MultiHeadConfig(heads={"boxes": RCNNConfig(), "map": SemanticFPNConfig()})
+    levels = {f"p{level}": FeatureInfo(8, 2**level) for level in range(2, 7)}
+    task = pick_task(HEADS.build(heads, levels, {"detection": 3, "semantic": 3}), classes, drawing=options)
+    assert isinstance(task, MultiTask) and all(part.task.drawing == options for part in task.parts.values())
+    masks = RoIMasks(torch.ones(2, 28, 28), IMAGE.shape[:2])
+    picture = task.parts["boxes"].task.draw(IMAGE, replace(DETECTIONS, masks=masks), 0.5)
+    np.testing.assert_array_equal(picture[22, 15], class_color(1))
+
+
 def test_masks_are_drawn_under_boxes():
     """By hand: half of the class's color inside, for predictions and for the ground truth."""
     masks = RoIMasks(torch.ones(2, 28, 28), IMAGE.shape[:2])
-    picture = DetectionTask(CLASSES).draw(IMAGE, replace(DETECTIONS, masks=masks), 0.5)
+    task = DetectionTask(CLASSES)
+    task.drawing = DrawingConfig(text_size=1)
+    picture = task.draw(IMAGE, replace(DETECTIONS, masks=masks), 0.5)
     expected = (200 + np.array(class_color(1)) + 1) // 2
     np.testing.assert_array_equal(picture[22, 15], expected)
     np.testing.assert_array_equal(picture[30, 45], [200] * 3)  # the other detection is below the score
     bitmaps = np.zeros((2, *IMAGE.shape[:2]), np.uint8)
     bitmaps[0, 5:30, 5:30] = 1
     truth = Objects(BOXES.numpy(), DETECTIONS.labels.numpy(), np.zeros((0, 4), np.float32), bitmaps)
-    np.testing.assert_array_equal(DetectionTask(CLASSES).draw_truth(Record(IMAGE, truth))[22, 15], expected)
+    np.testing.assert_array_equal(task.draw_truth(Record(IMAGE, truth))[22, 15], expected)

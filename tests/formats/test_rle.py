@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from vertebra.formats import rle_problem
+from vertebra.formats import encode_patch, rle_problem
 
 SIZE = (9, 7)
 
@@ -36,6 +36,19 @@ def test_rle_of_pycocotools_is_accepted(seed):
     for counts in (encoded["counts"], encoded["counts"].decode()):
         assert rle_problem({"size": [height, width], "counts": counts}, (height, width)) is None
         assert rle_problem({"size": [height, width], "counts": counts[:-1]}) is not None
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_part_of_a_mask_is_encoded_like_the_mask(seed):
+    """Oracle: pycocotools on the full mask, for parts at the borders too, full ones, empty ones and none."""
+    generator = np.random.default_rng(seed)
+    height, width = generator.integers(1, 60, 2).tolist()
+    top, left = int(generator.integers(0, height)), int(generator.integers(0, width))
+    bottom, right = int(generator.integers(top, height + 1)), int(generator.integers(left, width + 1))
+    mask = np.zeros((height, width), np.uint8)
+    mask[top:bottom, left:right] = generator.random((bottom - top, right - left)) < (0, 0.5, 1)[seed % 3]
+    part = encode_patch(mask[top:bottom, left:right], (left, top), (height, width))
+    assert part["counts"] == to_compressed_rle(mask)["counts"].decode() and part["size"] == [height, width]
 
 
 def test_uncompressed_rle_is_accepted():

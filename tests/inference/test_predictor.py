@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from vertebra.data import build_dataset
 from vertebra.engine import ExperimentConfig, train
 from vertebra.evaluation import to_coco_results
 from vertebra.inference import Predictor, open_checkpoint, to_original
+from vertebra.models import DetectionInference, SemanticInference
 from vertebra.structures import CheckpointError, Classification, Detections, ShortSideResize, UsageError
 
 from ..helpers.tiny import tiny_classifier, tiny_config
@@ -55,6 +57,27 @@ def test_predictions_equal_the_results_of_the_run(run, config, photos):
         return row["image_id"], -row["score"], row["category_id"], row["bbox"]
 
     assert sorted(rows, key=key) == sorted(written, key=key) and len(rows) > 50
+
+
+def test_augmented_evaluations_and_predictions_are_equal(shapes, tmp_path):
+    """Law: a run that is evaluated with flips and scales stores them; its results file holds what ``Predictor``
+    predicts, which differs from the plain predictions."""
+    config = tiny_config(shapes, evaluation={"detection": {"scales": (1.0, 1.5), "flip": True}})
+    train(config, tmp_path / "run")
+    dataset, predictor = build_dataset(config.val.dataset), Predictor(tmp_path / "run", "cpu")
+    rows = [
+        row
+        for index, image_id in enumerate(dataset.image_ids)
+        for row in to_coco_results(predictor(dataset.read(index).image), image_id, dataset.category_ids)
+    ]
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert sorted(row["score"] for row in rows) == sorted(row["score"] for row in written) and len(rows) > 50
+    photo = dataset.read(0).image
+    augmented = predictor(photo)
+    predictor.use_views(DetectionInference())
+    assert predictor(photo).scores.tolist() != augmented.scores.tolist()
+    with pytest.raises(UsageError, match="SemanticInference is for semantic, but the model is for detection"):
+        predictor.use_views(SemanticInference())
 
 
 def test_one_photo_gives_one_prediction_and_a_list_gives_a_list(run, photos):
@@ -114,6 +137,18 @@ def test_batch_size_below_one_is_refused(run):
     """By hand: ValueError with the number."""
     with pytest.raises(ValueError, match="got batch_size=0"):
         Predictor(run, batch_size=0)
+
+
+def test_predictor_converts_detections_with_its_classes(run, photos):
+    """By hand: class names and category ids are those of the run; a classifier has no detections."""
+    predictor = Predictor(run, "cpu")
+    found, classes = predictor(photos[0]), predictor.classes
+    labels = found.labels.tolist()
+    assert predictor.to_dict(found)["names"] == [classes.names[label] for label in labels] and labels
+    assert [row["category_id"] for row in predictor.to_coco(found, 3)] == [classes.ids[label] for label in labels]
+    predictor.trained = SimpleNamespace(classes={}, source="run")
+    with pytest.raises(UsageError, match="run: the model is for detection, so it has no detections"):
+        predictor.to_dict(found)
 
 
 @dataclass(frozen=True)

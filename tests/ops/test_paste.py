@@ -6,7 +6,14 @@ import pytest
 import torch
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from vertebra.ops import paste, paste_masks, paste_masks_in_chunks
+from vertebra.ops import (
+    fixed_shapes,
+    paste,
+    paste_mask_patches,
+    paste_masks,
+    paste_masks_in_chunks,
+    resample_masks,
+)
 from vertebra.structures import RoIMasks
 
 SIZE = (61, 83)
@@ -71,7 +78,7 @@ def test_gpu_and_cpu_paste_the_same(rule, count, threshold, monkeypatch):
     masks = RoIMasks(grids, SIZE, rule)
     one_by_one = paste_masks(masks, boxes, threshold)
     monkeypatch.setattr(paste, "allows_dynamic_shapes", lambda device: False)
-    monkeypatch.setattr(paste, "BUDGET", count * SIZE[0] * SIZE[1])
+    monkeypatch.setattr(paste, "MASK_BUDGET", count * SIZE[0] * SIZE[1])
     assert torch.equal(one_by_one, paste_masks(masks, boxes, threshold))
 
 
@@ -99,3 +106,27 @@ def test_pasting_no_masks_gives_an_empty_result(rule):
     """By hand: shape (0, height, width)."""
     assert paste_masks(RoIMasks(torch.zeros(0, 28, 28), SIZE, rule), torch.zeros(0, 4)).shape == (0, *SIZE)
     assert not list(paste_masks_in_chunks(RoIMasks(torch.zeros(0, 28, 28), SIZE, rule), torch.zeros(0, 4)))
+
+
+@pytest.mark.parametrize("rule", ["centers", "padded"])
+def test_patches_hold_all_pixels_of_a_mask(rule):
+    """Oracle: the fixed-shape pasting of a GPU, also for boxes outside the image."""
+    grids, boxes = grids_and_boxes()
+    boxes = torch.cat([boxes, boxes[:1] + 1000, boxes[:1] - 1000])
+    grids = torch.cat([grids, grids[:2]])
+    masks = RoIMasks(grids, SIZE, rule)
+    with fixed_shapes():
+        expected = paste_masks(masks, boxes, 0.3)
+    for full, (patch, (left, top)) in zip(expected, paste_mask_patches(masks, boxes, 0.3), strict=True):
+        bitmap = torch.zeros(SIZE, dtype=torch.bool)
+        bitmap[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+        assert torch.equal(bitmap, full)
+
+
+def test_resampled_mask_is_pasted_at_its_old_place():
+    """By hand: a mask of ones over a quarter of a box is one in a quarter of the box's grid; over its own box nothing
+    changes."""
+    grids, boxes = torch.rand(2, 8, 8), torch.tensor([[10.0, 20.0, 30.0, 40.0], [10.0, 20.0, 30.0, 40.0]])
+    torch.testing.assert_close(resample_masks(grids, boxes, boxes[0]), grids)
+    quarter = resample_masks(torch.ones(1, 8, 8), boxes[:1], torch.tensor([10.0, 20.0, 50.0, 60.0]))[0]
+    assert (quarter[:4, :4] == 1).all() and quarter.sum() == 16

@@ -255,6 +255,30 @@ def test_predict_does_not_overwrite_its_images(run, tmp_path, capsys):
     assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
 
 
+def test_options_that_a_model_cannot_follow_are_refused(run, tmp_path, capsys):
+    """docs/faults.md row 178. By hand: exit code 2: crops and tiles with a classifier, an overlap without tiles or of a
+    whole tile, and a font that is none."""
+    photos = write_folder(tmp_path / "photos")
+    command = ["predict", str(run), str(photos), "--output", str(tmp_path / "out")]
+    for options, message in (
+        (["--save-crops"], "the model is not a detector: leave out --save-crops"),
+        (["--tile", "64"], "a model for classification cannot predict an image in tiles"),
+        (["--overlap", "0.5"], "--overlap is the overlap of tiles, but there are none: add --tile"),
+        (["--tile", "64", "--overlap", "1"], "tiles that overlap completely"),
+        (["--opacity", "2"], "'2' is not a number from 0 to 1"),
+        (["--font", str(photos / "ant" / "1.png")], "1.png: this is not a font file"),
+    ):
+        assert main([*command, *options]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_detection_inference_settings_are_refused_for_other_heads(run, capsys):
+    """docs/faults.md row 178. By hand: exit code 2; the default has no effect and is accepted."""
+    assert main(["eval", str(run), "--set", "evaluation.detection.flip=true"]) == 2
+    assert "the model's task is classification, and evaluation.detection is for detectors" in capsys.readouterr().err
+    assert main(["eval", str(run), "--set", "evaluation.detection.flip=false"]) == 0
+
+
 @pytest.mark.parametrize("name", ["picture.xyz", "picture"])
 def test_unknown_image_format_is_refused(name, tmp_path):
     """By hand: ValueError naming the suffix; nothing is written."""

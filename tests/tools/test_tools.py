@@ -1,6 +1,7 @@
 """The command lines as a user types them: what they print and write, and what happens after a mistake."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from vertebra.engine import train
 from vertebra.formats import write_json, write_results
+from vertebra.inference import open_checkpoint
 from vertebra.tools.cli import COMMANDS, LazyCommands, main
 
 from ..helpers.tiny import tiny_config
@@ -102,6 +104,49 @@ def test_benchmark_of_predictions_prints_both_sides(run, shapes, capsys):
     assert main(["benchmark-prediction", str(run), str(shapes / "val"), "--rounds", "1", "--batch-size", "2"]) == 0
     first, second, ratio = capsys.readouterr().out.splitlines()
     assert first.startswith("plain loop: ") and second.startswith("predict: ") and ratio.startswith("ratio ")
+
+
+def test_predict_writes_a_crop_of_every_object(run, shapes, tmp_path):
+    """By hand: each crop is the part of the photo inside the box of a result, in the folder of its class."""
+    out = tmp_path / "found"
+    assert main(["predict", str(run), str(shapes / "val"), "--output", str(out), "--score", "0", "--save-crops"]) == 0
+    photos = {row["id"]: row["file_name"] for row in json.loads((out / "images.json").read_text())}
+    results = json.loads((out / "results.json").read_text())
+    crops = sorted((out / "crops").rglob("*.png"))
+    expected = []
+    for image_id, name in photos.items():
+        photo = cv2.imread(str(shapes / "val" / name))
+        for result in (result for result in results if result["image_id"] == image_id):
+            left, top, width, height = result["bbox"]
+            bottom, right = math.ceil(round(top + height, 4)), math.ceil(round(left + width, 4))
+            if (part := photo[int(top) : bottom, int(left) : right]).size:
+                expected.append(part.shape)
+    assert sorted(cv2.imread(str(path)).shape for path in crops) == sorted(expected) and len(crops) > 20
+    names = open_checkpoint(run).classes["detection"].names
+    assert {path.parent.name for path in crops} <= set(names)
+
+
+def test_drawing_options_of_predict_change_pictures_only(run, shapes, tmp_path):
+    """By hand: thick lines cover more of a picture; the results are the same."""
+    pictures, results = [], []
+    for number, options in enumerate(([], ["--thickness", "5", "--color-by", "object", "--opacity", "1"])):
+        out = tmp_path / str(number)
+        assert main(["predict", str(run), str(shapes / "val"), "--output", str(out), "--score", "0", *options]) == 0
+        pictures.append([cv2.imread(str(path)) for path in sorted(out.glob("*.png"))])
+        results.append((out / "results.json").read_bytes())
+    assert results[0] == results[1]
+    assert all((one != two).any() for one, two in zip(*pictures, strict=True))
+
+
+def test_predict_in_tiles(run, tmp_path):
+    """By hand: a photo of two by two tiles has more detections than fit into one, all over the photo."""
+    photo, out = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8), tmp_path / "out"
+    cv2.imwrite(str(tmp_path / "photo.png"), photo)
+    arguments = ["predict", str(run), str(tmp_path / "photo.png"), "--output", str(out), "--tile", "80"]
+    assert main([*arguments, "--overlap", "0.1"]) == 0
+    results = json.loads((out / "results.json").read_text())
+    centers = np.array([[row["bbox"][0] + row["bbox"][2] / 2, row["bbox"][1] + row["bbox"][3] / 2] for row in results])
+    assert len({(x > 75, y > 75) for x, y in centers.tolist()}) == 4
 
 
 @pytest.mark.parametrize(
