@@ -61,7 +61,7 @@ from .losses import split_losses, total_loss
 from .nms import NO_CANDIDATE, nms_mask
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer, normalize_vectors
 from .panoptic import merge_panoptic
-from .paste import paste_masks, paste_masks_in_chunks
+from .paste import paste_grids, paste_masks, paste_masks_in_chunks
 from .points import (
     cell_centers,
     choose_points,
@@ -163,6 +163,7 @@ __all__ = [
     "paired_iou",
     "pairwise_intersection",
     "pairwise_iou",
+    "paste_grids",
     "paste_masks",
     "paste_masks_in_chunks",
     "point_uncertainty",

@@ -1,0 +1,87 @@
+"""Resizing of images inside a graph, as OpenCV does it outside, so that an exported file can take photos of any size."""
+
+import torch
+from jaxtyping import Float, Int32, Int64, UInt8
+from torch import Tensor
+
+from ...structures import ImagePreprocessing, ResizedCenterCrop, ShortSideResize
+
+BITS = 11
+"""OpenCV rounds the weights of a bilinear resize of uint8 images to this many bits."""
+
+
+def preprocess_in_graph(pixels: UInt8[Tensor, "b c _ _"], preprocessing: ImagePreprocessing) -> UInt8[Tensor, "b c h w"]:
+    """Preprocess a batch of photos of one size; see :func:`vertebra.inference.preprocess_image`.
+
+    A bilinear resize gives OpenCV's pixels. Where a photo is made smaller before a center crop, pixels can differ by
+    one from OpenCV's, which adds up areas in another order.
+    """
+    height, width = pixels.shape[-2:]
+    if isinstance(preprocessing, ResizedCenterCrop):
+        short, crop = preprocessing.short_side, preprocessing.size
+        rows, columns = _sides(height, width, short, torch.sym_min(height, width))
+        is_smaller = torch.sym_min(height, width) > short
+        resized = resize_by_area(pixels, rows, columns) if is_smaller else resize_bilinear(pixels, rows, columns)
+        top, left = (rows - crop) // 2, (columns - crop) // 2
+        return resized[:, :, top : top + crop, left : left + crop]
+    return resize_bilinear(pixels, *resized_size(preprocessing, height, width))
+
+
+def resized_size(preprocessing: ShortSideResize, height: int, width: int) -> tuple[int, int]:
+    """Return ``preprocessing.output_size`` in integer arithmetic, which also works for the symbols of a traced graph."""
+    short, long = torch.sym_min(height, width), torch.sym_max(height, width)
+    nearest = preprocessing.rounding == "nearest"
+    by_short = _sides(height, width, preprocessing.short_side, short, nearest)
+    by_long = _sides(height, width, preprocessing.long_side, long, nearest)
+    rows, columns = (torch.sym_max(1, torch.sym_min(*sides)) for sides in zip(by_short, by_long, strict=True))
+    return rows, columns
+
+
+def _sides(height: int, width: int, target: int, given: int, nearest: bool = True) -> tuple[int, int]:
+    """Return the sides of an image after it is scaled by ``target / given``."""
+    if nearest:
+        return (2 * height * target + given) // (2 * given), (2 * width * target + given) // (2 * given)
+    return height * target // given, width * target // given
+
+
+def resize_bilinear(pixels: UInt8[Tensor, "b c _ _"], height: int, width: int) -> UInt8[Tensor, "b c {height} {width}"]:
+    """Resize images as OpenCV does under ``INTER_LINEAR``, in the same fixed-point arithmetic."""
+    upper, lower, top, bottom = _taps(pixels.shape[-2], height, pixels.device)
+    left, right, west, east = _taps(pixels.shape[-1], width, pixels.device)
+
+    def blend(rows: Int64[Tensor, " h"]) -> Int32[Tensor, "b c h w"]:
+        band = pixels.index_select(2, rows)
+        return band.index_select(3, left).int() * west + band.index_select(3, right).int() * east
+
+    parts = (blend(rows).div(16, rounding_mode="trunc") * weights[:, None] for rows, weights in ((upper, top), (lower, bottom)))
+    first, second = (part.div(2**16, rounding_mode="trunc") for part in parts)
+    return ((first + second + 2).div(4, rounding_mode="trunc")).to(torch.uint8)
+
+
+def _taps(
+    length: int, target: int, device: torch.device
+) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"], Int32[Tensor, " n"], Int32[Tensor, " n"]]:
+    """Return the two pixels that each of ``target`` pixels is blended from, and their weights in 1 / 2048."""
+    scale = torch.full((), length, dtype=torch.float64, device=device) / target
+    positions = ((torch.arange(target, device=device).double() + 0.5) * scale - 0.5).float()
+    first = positions.floor()
+    fraction = positions - first
+    near, far = (index.long().clamp(0, length - 1) for index in (first, first + 1))
+    weights = [(weight * 2**BITS).round().int() for weight in (1 - fraction, fraction)]
+    return near, far, weights[0], weights[1]
+
+
+def resize_by_area(pixels: UInt8[Tensor, "b c _ _"], height: int, width: int) -> UInt8[Tensor, "b c {height} {width}"]:
+    """Make images smaller by the mean over the area of each pixel, as OpenCV does under ``INTER_AREA``."""
+    rows = _area_weights(pixels.shape[-2], height, pixels.device)
+    columns = _area_weights(pixels.shape[-1], width, pixels.device)
+    return (rows @ (pixels.float() @ columns.T)).round().to(torch.uint8)
+
+
+def _area_weights(length: int, target: int, device: torch.device) -> Float[Tensor, "n m"]:
+    """Return the share of each of ``length`` pixels in each of ``target`` pixels, whose sum is 1."""
+    scale = torch.full((), length, dtype=torch.float64, device=device) / target
+    ends = (torch.arange(target, device=device).double()[:, None] + 1) * scale
+    cells = torch.arange(length, device=device).double()
+    overlap = torch.minimum(cells + 1, ends) - torch.maximum(cells, ends - scale)
+    return (overlap.clamp(min=0) / scale).float()
