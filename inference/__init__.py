@@ -24,6 +24,7 @@ from .drawing import (
     side_by_side,
     write_image,
 )
+from .export import ExportConfig, Verification, VerificationError, export_model, load_for_prediction
 from .numerics import AutoPrecision, Precision, deterministic_kernels, matrix_precision, resolve_precision
 from .optimize import OptimizedPrecision, optimize_for_inference
 from .predictor import Predictor, predict_originals, to_original
@@ -36,6 +37,7 @@ __all__ = [
     "AgreementBounds",
     "AutoPrecision",
     "Checkpoint",
+    "ExportConfig",
     "ExternalModel",
     "InferenceConfig",
     "ModelFile",
@@ -46,6 +48,8 @@ __all__ = [
     "Predictor",
     "RunModel",
     "TrainedModel",
+    "Verification",
+    "VerificationError",
     "blend_masks",
     "checkpoint_paths",
     "class_color",
@@ -56,9 +60,11 @@ __all__ = [
     "draw_keypoints",
     "draw_lines",
     "draw_panoptic",
+    "export_model",
     "find_files_beside",
     "import_user_code",
     "load_checkpoint_model",
+    "load_for_prediction",
     "load_model",
     "load_photo",
     "load_weights",

@@ -58,7 +58,7 @@ from .distributed import (
 from .gradients import scale_gradient
 from .keypoints import DecodingRule, decode_keypoints, encode_keypoints, heatmap_scores
 from .losses import split_losses, total_loss
-from .nms import NO_CANDIDATE, nms_mask
+from .nms import NO_CANDIDATE, nms_mask, plain_nms
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer, normalize_vectors
 from .panoptic import merge_panoptic
 from .paste import paste_grids, paste_masks, paste_masks_in_chunks
@@ -166,6 +166,7 @@ __all__ = [
     "paste_grids",
     "paste_masks",
     "paste_masks_in_chunks",
+    "plain_nms",
     "point_uncertainty",
     "points_in_boxes",
     "pool_regions",

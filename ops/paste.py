@@ -40,7 +40,7 @@ def paste_masks(masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float =
 def paste_grids(
     grids: Float[Tensor, "b n s s"], boxes: Float[Tensor, "b n 4"], size: tuple[int, int], rule: PasteRule
 ) -> Bool[Tensor, "b n h w"]:
-    """Return the bitmaps of the masks of a batch of images of ``size``, as :func:`paste_masks` does, by matrix products.
+    """Return the bitmaps of the masks of a batch of images of ``size``: :func:`paste_masks` by matrix products.
 
     Bilinear interpolation is linear along y and along x. The products need no sampling operator, which a graph for
     another runtime may lack, and less memory than the position of every pixel in every mask.

@@ -33,9 +33,9 @@ class PaddedDetections(NamedTuple):
         return cls(tensors["boxes"], tensors["labels"], scores, valid)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the boxes, labels and scores, and the number of detections of each image, ``count``."""
-        count = self.valid.sum(dim=1)
-        return {"boxes": self.boxes, "labels": self.labels, "scores": self.scores, "count": count}
+        """Return the boxes, labels (-1 for padding) and scores, and the number of detections per image, ``count``."""
+        labels, count = torch.where(self.valid, self.labels, -1), self.valid.sum(dim=1)
+        return {"boxes": self.boxes, "labels": labels, "scores": self.scores, "count": count}
 
     def unpad(self) -> list[Detections]:
         """Return the detections of each image without the padding; this reads one tensor from the device."""

@@ -30,6 +30,7 @@ COMMANDS = (
     "config",
     "convert",
     "make-shapes",
+    "export",
     "export-backbone",
     "benchmark",
     "benchmark-data",

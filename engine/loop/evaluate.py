@@ -17,7 +17,7 @@ from ...evaluation import Scores
 from ...formats import add_file_to_error, open_results, require_same_images, sort_results
 from ...heads import HeadConfig
 from ...inference import deterministic_kernels, matrix_precision, predict_originals
-from ...models import Model, SemanticInference
+from ...models import Model, PredictingModel, SemanticInference
 from ...ops import single_process, split_losses
 from ..config import EvaluationConfig, ExperimentConfig
 from ..distributed.context import DistributedContext
@@ -31,7 +31,7 @@ MAX_WAITING = 2
 
 def evaluate(
     task: Task,
-    model: Model,
+    model: PredictingModel,
     dataset: Dataset,
     config: ExperimentConfig,
     distributed: DistributedContext | None = None,
@@ -62,7 +62,7 @@ def evaluate(
 
 
 def collect_results(
-    task: Task, model: Model, batches: Iterable[Batch], semantic: SemanticInference = SemanticInference()
+    task: Task, model: PredictingModel, batches: Iterable[Batch], semantic: SemanticInference = SemanticInference()
 ) -> Rows:
     """Return the results rows of all images in ``batches``; ``semantic`` sets a semantic head's windows and scales.
 
@@ -89,7 +89,7 @@ def _rows_of_images(task: Task, image_ids: Sequence[int | str], predictions: Seq
 
 
 @contextlib.contextmanager
-def evaluation_mode(model: Model) -> Iterator[None]:
+def evaluation_mode(model: PredictingModel) -> Iterator[None]:
     """Put the model into evaluation mode inside the block, and restore its mode afterwards."""
     training = model.training
     model.eval()

@@ -1,11 +1,10 @@
 """The graph that is exported: uint8 images in, named tensors out, with everything between them."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from ...heads import Head, MultiHead, PanopticFPNHead, RCNNHead, require_tensors
@@ -15,7 +14,13 @@ from ...ops import clip_boxes, paste_grids, resize_maps
 from ...structures import ImagePreprocessing, Images
 from .resize import preprocess_in_graph
 
-BOXES = ("boxes", "masks")
+FINISHED = ("masks", "classes")
+"""The last part of the names of outputs that the head does not need to assemble its predictions."""
+
+
+def is_finished(name: str) -> bool:
+    """Return whether the head does not need an output to assemble its predictions."""
+    return name.split(".")[-1] in FINISHED
 
 
 class ExportGraph(nn.Module):
@@ -29,18 +34,8 @@ class ExportGraph(nn.Module):
     def __init__(self, model: Model, resize: ImagePreprocessing | None = None) -> None:
         super().__init__()
         self.model, self.resize = model, resize
-        self.output_names: tuple[str, ...] = ()
-        """The names of the outputs, known after the first call."""
 
-    def forward(self, images: UInt8[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"] | None = None) -> tuple[Tensor, ...]:
-        """Compute the outputs in the order of ``output_names``."""
-        outputs = self.named_outputs(images, sizes)
-        self.output_names = tuple(outputs)
-        return tuple(outputs.values())
-
-    def named_outputs(
-        self, images: UInt8[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"] | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, images: UInt8[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"] | None = None) -> dict[str, Tensor]:
         """Compute the outputs by name."""
         photo_sizes = _sizes_of(images) if sizes is None else sizes
         pixels = images if self.resize is None else preprocess_in_graph(images, self.resize)

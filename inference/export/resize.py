@@ -1,16 +1,18 @@
-"""Resizing of images inside a graph, as OpenCV does it outside, so that an exported file can take photos of any size."""
+"""Resizing of images inside a graph as OpenCV does it outside, so that an exported file can take photos."""
 
 import torch
 from jaxtyping import Float, Int32, Int64, UInt8
 from torch import Tensor
 
-from ...structures import ImagePreprocessing, ResizedCenterCrop, ShortSideResize
+from ...structures import ImagePreprocessing, KeepSize, ResizedCenterCrop, ShortSideResize
 
 BITS = 11
 """OpenCV rounds the weights of a bilinear resize of uint8 images to this many bits."""
 
 
-def preprocess_in_graph(pixels: UInt8[Tensor, "b c _ _"], preprocessing: ImagePreprocessing) -> UInt8[Tensor, "b c h w"]:
+def preprocess_in_graph(
+    pixels: UInt8[Tensor, "b c _ _"], preprocessing: ImagePreprocessing
+) -> UInt8[Tensor, "b c h w"]:
     """Preprocess a batch of photos of one size; see :func:`vertebra.inference.preprocess_image`.
 
     A bilinear resize gives OpenCV's pixels. Where a photo is made smaller before a center crop, pixels can differ by
@@ -24,11 +26,20 @@ def preprocess_in_graph(pixels: UInt8[Tensor, "b c _ _"], preprocessing: ImagePr
         resized = resize_by_area(pixels, rows, columns) if is_smaller else resize_bilinear(pixels, rows, columns)
         top, left = (rows - crop) // 2, (columns - crop) // 2
         return resized[:, :, top : top + crop, left : left + crop]
+    if isinstance(preprocessing, KeepSize):
+        return pixels
     return resize_bilinear(pixels, *resized_size(preprocessing, height, width))
 
 
+def preprocessed_size(preprocessing: ImagePreprocessing, height: int, width: int) -> tuple[int, int]:
+    """Return the (height, width) of a photo after :func:`preprocess_in_graph`."""
+    if isinstance(preprocessing, ResizedCenterCrop):
+        return preprocessing.size, preprocessing.size
+    return (height, width) if isinstance(preprocessing, KeepSize) else resized_size(preprocessing, height, width)
+
+
 def resized_size(preprocessing: ShortSideResize, height: int, width: int) -> tuple[int, int]:
-    """Return ``preprocessing.output_size`` in integer arithmetic, which also works for the symbols of a traced graph."""
+    """Return ``preprocessing.output_size`` in integer arithmetic, which works for the symbols of a graph too."""
     short, long = torch.sym_min(height, width), torch.sym_max(height, width)
     nearest = preprocessing.rounding == "nearest"
     by_short = _sides(height, width, preprocessing.short_side, short, nearest)
@@ -53,9 +64,11 @@ def resize_bilinear(pixels: UInt8[Tensor, "b c _ _"], height: int, width: int) -
         band = pixels.index_select(2, rows)
         return band.index_select(3, left).int() * west + band.index_select(3, right).int() * east
 
-    parts = (blend(rows).div(16, rounding_mode="trunc") * weights[:, None] for rows, weights in ((upper, top), (lower, bottom)))
-    first, second = (part.div(2**16, rounding_mode="trunc") for part in parts)
-    return ((first + second + 2).div(4, rounding_mode="trunc")).to(torch.uint8)
+    # The shifts of OpenCV's code; all values are positive.
+    first, second = (
+        blend(rows) // 2**4 * weights[:, None] // 2**16 for rows, weights in ((upper, top), (lower, bottom))
+    )
+    return ((first + second + 2) // 4).to(torch.uint8)
 
 
 def _taps(

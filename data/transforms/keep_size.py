@@ -1,0 +1,17 @@
+"""Evaluation on images as they are, for models that resize them themselves."""
+
+from typing import Literal
+
+from .base import TRANSFORMS, Transform, TransformConfig
+
+
+class KeepSizeConfig(TransformConfig):
+    """No change of the images."""
+
+    name: Literal["keep_size"] = "keep_size"
+
+
+@TRANSFORMS.register("keep_size", KeepSizeConfig)
+def build_keep_size(seed: int, config: KeepSizeConfig) -> Transform:
+    """Build a transform without steps."""
+    return Transform(seed, [], config.boxes_from_masks)
