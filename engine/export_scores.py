@@ -10,7 +10,7 @@ from ..formats import read_ground_truth
 from ..inference import Predictor, load_photo
 from ..structures import UsageError
 from .predict_files import find_category_ids, find_image_ids
-from .tasks import DetectionTask, Rows, pick_task
+from .tasks import DetectionTask, pick_task
 
 FIELDS = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 """The field of results rows that each COCO task scores."""

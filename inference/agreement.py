@@ -145,6 +145,8 @@ def compare_predictions(first: Any, second: Any, min_score: float | None = None)
     if isinstance(first, SemanticLogits):
         differing = label_map(first, first.size) != label_map(second, second.size)
         return Agreement(pixels=differing.float().mean().item())
+    if isinstance(first, Tensor) and first.is_floating_point():  # a feature map
+        return Agreement(features=_relative_difference(first, second))
     if isinstance(first, Tensor):  # a map of classes
         return Agreement(pixels=(first != second).float().mean().item())
     if isinstance(first, PanopticSegmentation):

@@ -11,6 +11,7 @@ import torch
 from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
+from ...backbones import Backbone
 from ...heads import require_tensors
 from ...models import Model
 from ...ops import fixed_shapes, plain_nms
@@ -19,6 +20,7 @@ from ..checkpoint import InferenceConfig
 from ..trained_model import TrainedModel, open_model
 from .description import Description
 from .exported_model import ExportedModel
+from .features import features_model
 from .graph import ExportGraph, is_finished
 from .sessions import open_session
 from .verify import Verification, verify_export
@@ -54,7 +56,7 @@ class ExportConfig(Config):
 
 
 def export_model(
-    source: Model | str | os.PathLike[str],
+    source: Model | Backbone | str | os.PathLike[str],
     path: str | os.PathLike[str],
     config: ExportConfig = ExportConfig(),
     *,
@@ -64,16 +66,17 @@ def export_model(
 ) -> Verification:
     """Write a model to a file that other programs run, and return how far its predictions are from the model's.
 
-    ``source`` is a model, or anything that :func:`~vertebra.inference.open_model` finds (with ``like``). The file is
+    ``source`` is a model, a backbone, whose feature maps become the outputs, or anything that :func:`~vertebra.inference.open_model` finds (with ``like``). The file is
     written beside ``path``, run on ``photos`` (without any, on generated images), and renamed to ``path`` only if it
     passes; otherwise it is deleted, and VerificationError is raised. A summary is passed to ``say``.
     """
-    path, trained = Path(path), None if isinstance(source, Model) else open_model(source, like)
+    path = Path(path)
+    trained = None if isinstance(source, Model | Backbone) else open_model(source, like)
     writer = WRITERS[config.format]
     if path.suffix != writer.suffix:
         fix = f"choose a name that ends in {writer.suffix}"
         raise UsageError(f"this is not a name of a file in the format {config.format}", fix, file=path)
-    model = source if isinstance(source, Model) else _load(trained)
+    model = _model_of(source) if trained is None else trained.load()
     inference = _inference_of(model, trained)
     resize = _choose_resize(config, None if inference is None else inference.preprocessing)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
@@ -131,9 +134,9 @@ def _evaluating(model: Model) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _load(trained: TrainedModel | None) -> Model:
-    assert trained is not None, "what is not a model was opened"
-    return trained.load()
+def _model_of(source: Any) -> Model:
+    """Return a model, or the model of a backbone."""
+    return features_model(source) if isinstance(source, Backbone) else source
 
 
 def _inference_of(model: Model, trained: TrainedModel | None) -> InferenceConfig | None:

@@ -23,9 +23,11 @@ which a rounding error decides whether there is a detection at all."""
 SAMPLE_SIZES = ((240, 320), (161, 101), (96, 96), (33, 250))
 """(height, width) of the photos that are generated if none are given; the last one is blank."""
 
-BOUNDS = AgreementBounds(features=0, scores=1e-3, missing=0, boxes=0.01, masks=0.01, keypoints=0, pixels=1e-3)
+BOUNDS = AgreementBounds(features=1e-3, scores=1e-3, missing=0, boxes=0.01, masks=0.01, keypoints=0, pixels=1e-3)
 """The differences between the predictions of a model and of its file that are accepted."""
-HALF_BOUNDS = AgreementBounds(features=0, scores=0.03, missing=0.02, boxes=0.1, masks=0.05, keypoints=0.1, pixels=0.01)
+HALF_BOUNDS = AgreementBounds(
+    features=0.01, scores=0.03, missing=0.02, boxes=0.1, masks=0.05, keypoints=0.1, pixels=0.01
+)
 """The differences that are accepted of a file whose weights are rounded to float16."""
 
 
