@@ -33,7 +33,7 @@ def compare_scores(
         _score(Predictor(source, "cpu", like=one), files, annotations)
         for source, one in ((model, like), (exported, None))
     )
-    parts = [f"{task} {by_model[task].values['AP']:.4f} and {by_file[task].values['AP']:.4f}" for task in by_model]
+    parts = [f"{task} {by_model[task].summary['AP']:.4f} and {by_file[task].summary['AP']:.4f}" for task in by_model]
     return f"AP of the model and of the file: {', '.join(parts)}"
 
 

@@ -92,7 +92,7 @@ def _rows_of_images(task: Task, image_ids: Sequence[int | str], predictions: Seq
 def evaluation_mode(model: PredictingModel) -> Iterator[None]:
     """Put the model into evaluation mode inside the block, and restore its mode afterwards."""
     training = model.training
-    model.eval()
+    model.train(False)
     try:
         yield
     finally:

@@ -66,9 +66,10 @@ def export_model(
 ) -> Verification:
     """Write a model to a file that other programs run, and return how far its predictions are from the model's.
 
-    ``source`` is a model, a backbone, whose feature maps become the outputs, or anything that :func:`~vertebra.inference.open_model` finds (with ``like``). The file is
-    written beside ``path``, run on ``photos`` (without any, on generated images), and renamed to ``path`` only if it
-    passes; otherwise it is deleted, and VerificationError is raised. A summary is passed to ``say``.
+    ``source`` is a model, a backbone, whose feature maps become the outputs, or anything that
+    :func:`~vertebra.inference.open_model` finds (with ``like``). The file is written beside ``path``, run on ``photos``
+    (without any, on generated images), and renamed to ``path`` only if it passes; otherwise it is deleted, and
+    VerificationError is raised. A summary is passed to ``say``.
     """
     path = Path(path)
     trained = None if isinstance(source, Model | Backbone) else open_model(source, like)

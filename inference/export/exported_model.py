@@ -37,7 +37,9 @@ class ExportedModel(nn.Module):
         super().__init__()
         self.session, self.head, self.preprocessing = session, head, preprocessing
         self.description = session.description
-        self.class_names = {task: classes.names for task, classes in self.description.classes.items()}
+        self.class_names: Mapping[str, tuple[str, ...]] = {
+            task: classes.names for task, classes in self.description.classes.items()
+        }
 
     @property
     def size_divisor(self) -> int:
@@ -87,8 +89,8 @@ class ExportedModel(nn.Module):
         """Return the images in a batch of the size that the file needs, with blank images at the end."""
         description = self.description
         height, width = description.size or images.padded_size
-        if description.size is None and not description.resizes:  # torch's programs refuse maps of a single cell
-            height, width = (max(side, 2 * self.size_divisor) for side in (height, width))
+        if description.size is None and not description.resizes:
+            height, width = (max(side, self.session.least_cells * self.size_divisor) for side in (height, width))
         count = description.batch or len(images)
         largest = tuple(max(sides) for sides in zip(*images.size_list(), strict=True))
         must_equal = description.resizes and description.size is not None

@@ -7,14 +7,23 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from ...heads import Head, MultiHead, PanopticFPNHead, RCNNHead, require_tensors
+from ...heads import (
+    Head,
+    KeypointBranch,
+    MaskBranch,
+    MultiHead,
+    PanopticFPNHead,
+    PointRendBranch,
+    RCNNHead,
+    require_tensors,
+)
 from ...heads.semantic import SemanticHead
 from ...models import Model
-from ...ops import clip_boxes, paste_grids, resize_maps
+from ...ops import clip_boxes, decode_keypoints, heatmap_scores, paste_grids, resize_maps
 from ...structures import ImagePreprocessing, Images
 from .resize import preprocess_in_graph
 
-FINISHED = ("masks", "classes")
+FINISHED = ("masks", "keypoints", "classes")
 """The last part of the names of outputs that the head does not need to assemble its predictions."""
 
 
@@ -85,10 +94,13 @@ def finished_outputs(
         yield from finished_outputs(head.semantic, tensors, images, pixels, padded, prefix)
     if isinstance(head, RCNNHead):
         size = (images.shape[-2], images.shape[-1])
+        boxes = tensors[f"{prefix}boxes"]
         for name, branch in head.region_branches():
-            rule = getattr(branch.config, "paste", None)
-            if rule is not None:
-                yield f"{prefix}masks", paste_grids(tensors[prefix + name], tensors[f"{prefix}boxes"], size, rule)
+            values = tensors[prefix + name]
+            if isinstance(branch, MaskBranch | PointRendBranch):
+                yield f"{prefix}masks", paste_grids(values, boxes, size, branch.config.paste)
+            if isinstance(branch, KeypointBranch):
+                yield f"{prefix}keypoints", locate_keypoints(branch, values, boxes)
     if isinstance(head, SemanticHead):
         align = head.config.align_corners
         logits = resize_maps(tensors[f"{prefix}logits"], padded.padded_size, align)
@@ -96,3 +108,13 @@ def finished_outputs(
         if pixels is not images:
             logits = resize_maps(logits, (images.shape[-2], images.shape[-1]))
         yield f"{prefix}classes", logits.argmax(dim=1).to(torch.uint8)
+
+
+def locate_keypoints(
+    branch: KeypointBranch, heatmaps: Float[Tensor, "b n k s s"], boxes: Float[Tensor, "b n 4"]
+) -> Float[Tensor, "b n k 3"]:
+    """Return (x, y, score) of each keypoint, located by the rule ``quarter``, whose shapes do not depend on values."""
+    flat = heatmaps.flatten(0, 1)
+    points, maxima = decode_keypoints(flat, boxes.flatten(0, 1), "quarter")
+    scores = maxima if branch.config.score == "logit" else heatmap_scores(flat, maxima)
+    return torch.cat([points, scores[..., None]], dim=2).unflatten(0, boxes.shape[:2])

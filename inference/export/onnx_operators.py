@@ -17,8 +17,9 @@ def _nms_mask(boxes: Any, scores: Any, labels: Any, threshold: float) -> Any:
     The scores of a box for all labels except its own are those of no candidate. Moving the boxes of each label apart
     instead, as is often done, would round their coordinates.
     """
-    from onnxscript import opset18 as op
+    import onnxscript
 
+    op: Any = onnxscript.opset18
     one, step = op.Constant(value_ints=[1]), op.Constant(value_int=1)
     classes = op.Range(op.Constant(value_int=0), op.Add(op.ReduceMax(labels, keepdims=0), step), step)
     classes = op.Unsqueeze(classes, op.Constant(value_ints=[0, 2]))

@@ -15,15 +15,14 @@ def preprocess_in_graph(
 ) -> UInt8[Tensor, "b c h w"]:
     """Preprocess a batch of photos of one size; see :func:`vertebra.inference.preprocess_image`.
 
-    A bilinear resize gives OpenCV's pixels. Where a photo is made smaller before a center crop, pixels can differ by
-    one from OpenCV's, which adds up areas in another order.
+    A bilinear resize gives OpenCV's pixels. Before a center crop, pixels can differ from OpenCV's by one, since sums
+    are rounded in another order.
     """
     height, width = pixels.shape[-2:]
     if isinstance(preprocessing, ResizedCenterCrop):
         short, crop = preprocessing.short_side, preprocessing.size
-        rows, columns = _sides(height, width, short, torch.sym_min(height, width))
-        is_smaller = torch.sym_min(height, width) > short
-        resized = resize_by_area(pixels, rows, columns) if is_smaller else resize_bilinear(pixels, rows, columns)
+        rows, columns = _sides(height, width, short, _least(height, width))
+        resized = resize_by_area(pixels, rows, columns)
         top, left = (rows - crop) // 2, (columns - crop) // 2
         return resized[:, :, top : top + crop, left : left + crop]
     if isinstance(preprocessing, KeepSize):
@@ -40,12 +39,20 @@ def preprocessed_size(preprocessing: ImagePreprocessing, height: int, width: int
 
 def resized_size(preprocessing: ShortSideResize, height: int, width: int) -> tuple[int, int]:
     """Return ``preprocessing.output_size`` in integer arithmetic, which works for the symbols of a graph too."""
-    short, long = torch.sym_min(height, width), torch.sym_max(height, width)
     nearest = preprocessing.rounding == "nearest"
+    short, long = _least(height, width), _largest(height, width)
     by_short = _sides(height, width, preprocessing.short_side, short, nearest)
     by_long = _sides(height, width, preprocessing.long_side, long, nearest)
-    rows, columns = (torch.sym_max(1, torch.sym_min(*sides)) for sides in zip(by_short, by_long, strict=True))
+    rows, columns = (_largest(1, _least(*sides)) for sides in zip(by_short, by_long, strict=True))
     return rows, columns
+
+
+def _least(first: int, second: int) -> int:
+    return torch.sym_min(first, second)  # pyright: ignore[reportReturnType]  # symbols only while a graph is traced
+
+
+def _largest(first: int, second: int) -> int:
+    return torch.sym_max(first, second)  # pyright: ignore[reportReturnType]
 
 
 def _sides(height: int, width: int, target: int, given: int, nearest: bool = True) -> tuple[int, int]:
@@ -85,16 +92,18 @@ def _taps(
 
 
 def resize_by_area(pixels: UInt8[Tensor, "b c _ _"], height: int, width: int) -> UInt8[Tensor, "b c {height} {width}"]:
-    """Make images smaller by the mean over the area of each pixel, as OpenCV does under ``INTER_AREA``."""
+    """Resize images: to fewer pixels by the mean over the area of each (``INTER_AREA``), to more of them bilinearly."""
     rows = _area_weights(pixels.shape[-2], height, pixels.device)
     columns = _area_weights(pixels.shape[-1], width, pixels.device)
     return (rows @ (pixels.float() @ columns.T)).round().to(torch.uint8)
 
 
 def _area_weights(length: int, target: int, device: torch.device) -> Float[Tensor, "n m"]:
-    """Return the share of each of ``length`` pixels in each of ``target`` pixels, whose sum is 1."""
+    """Return the weight of each of ``length`` pixels in each of ``target`` pixels."""
     scale = torch.full((), length, dtype=torch.float64, device=device) / target
-    ends = (torch.arange(target, device=device).double()[:, None] + 1) * scale
+    starts = torch.arange(target, device=device).double()[:, None] * scale
     cells = torch.arange(length, device=device).double()
-    overlap = torch.minimum(cells + 1, ends) - torch.maximum(cells, ends - scale)
-    return (overlap.clamp(min=0) / scale).float()
+    overlap = torch.minimum(cells + 1, starts + scale) - torch.maximum(cells, starts)
+    centers = (starts + scale / 2 - 0.5).clamp(0, length - 1)
+    by_distance = 1 - (centers - cells).abs()
+    return torch.where(scale > 1, overlap / scale, by_distance).clamp(min=0).float()

@@ -4,7 +4,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ class Session(ABC):
     """An exported file that is ready to run."""
 
     description: Description
+    least_cells: ClassVar[int] = 1
+    """The smallest side of a feature map of the coarsest stride that the runtime can compute."""
 
     @abstractmethod
     def run(self, inputs: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
@@ -48,6 +50,8 @@ class OnnxSession(Session):
 
 class TorchSession(Session):
     """A file of torch: an exported program, compiled code or TorchScript."""
+
+    least_cells: ClassVar[int] = 2  # a map of one cell would be broadcast, which a traced program rules out
 
     def __init__(self, program: Callable[..., Any], description: Description) -> None:
         self.program, self.description = program, description

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ...models import Model, PredictingModel
 from ...structures import Images, UsageError, VertebraError
@@ -16,6 +17,7 @@ from ..checkpoint import InferenceConfig
 from ..predictor import predict_originals
 from ..preprocessing import Photo, load_photo, preprocess_image
 from .exported_model import ExportedModel
+from .graph import pad_to_multiple
 
 MIN_SCORE = 0.06
 """Detections with a lower score are not looked for in the other prediction: the usual threshold of scores is 0.05, near
@@ -66,7 +68,8 @@ def verify_export(
     """Predict photos with a model and with its exported file, and return the largest differences.
 
     Photos are of any type that ``Predictor`` accepts. Without any, generated photos and a blank one are predicted.
-    Photos that do not fit a file of fixed size are left out; raises UsageError if none is left.
+    Photos that do not fit a file of fixed size are left out; raises UsageError if none is left. The model pads an image
+    to the size of such a file too, since features near the border of an image depend on its padding.
     """
     preprocessing = None if inference is None else inference.preprocessing
     outside, size = exported.description.resizes, exported.description.size
@@ -76,7 +79,8 @@ def verify_export(
         given = photo if outside else prepared
         if size is not None and (given.shape[:2] != size if outside else not _fits(given, size)):
             continue
-        expected, found = (predict_photo(one, image, photo) for one, image in ((model, prepared), (exported, given)))
+        frame = None if outside else size  # the model sees as much padding as the file does
+        expected, found = predict_photo(model, prepared, photo, frame), predict_photo(exported, given, photo)
         agreement = agreement.merge(compare_predictions(expected, found, MIN_SCORE))
         count += 1
     if not count:
@@ -85,10 +89,16 @@ def verify_export(
     return Verification(agreement, count)
 
 
-def predict_photo(model: PredictingModel, image: Photo, photo: Photo) -> Any:
-    """Return the prediction of an image in pixels of the photo that it was made from."""
+def predict_photo(model: PredictingModel, image: Photo, photo: Photo, frame: tuple[int, int] | None = None) -> Any:
+    """Return the prediction of an image in pixels of the photo that it was made from.
+
+    The image is padded to ``frame``, a (height, width); None: as little as possible.
+    """
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     images = Images.from_list([pixels], model.size_divisor)
+    if frame is not None:
+        padded = F.pad(pixels, (0, frame[1] - pixels.shape[2], 0, frame[0] - pixels.shape[1]))
+        images = Images(pad_to_multiple(padded[None], model.size_divisor), images.sizes, images.sizes_on_host)
     return predict_originals(model, images, [(photo.shape[0], photo.shape[1])])[0]
 
 
