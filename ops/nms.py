@@ -69,7 +69,12 @@ def _plain_nms_mask(
     def repeat(kept: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         return best & ~(suppresses & kept[:, :, None]).any(dim=1), kept.clone()
 
-    kept, _ = while_loop(is_changing, repeat, (best, ~best))
+    if torch.compiler.is_exporting():
+        kept, _ = while_loop(is_changing, repeat, (best, ~best))
+    else:
+        kept, before = best, ~best
+        while is_changing(kept, before):
+            kept, before = repeat(kept, before)
     return torch.zeros_like(kept).scatter(1, order, kept)
 
 

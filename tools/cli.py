@@ -32,6 +32,7 @@ COMMANDS = (
     "make-shapes",
     "export",
     "export-backbone",
+    "export-table",
     "benchmark",
     "benchmark-data",
     "benchmark-evaluation",

@@ -3,10 +3,11 @@
 from .description import Description
 from .export import ExportConfig, export_model
 from .exported_model import ExportedFile, ExportedModel, load_for_prediction, open_exported
-from .verify import Verification, VerificationError, verify_export
+from .verify import BOUNDS, Verification, VerificationError, verify_export
 from .writers import WRITERS, Format
 
 __all__ = [
+    "BOUNDS",
     "WRITERS",
     "Description",
     "ExportConfig",

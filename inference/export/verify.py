@@ -23,7 +23,7 @@ MIN_SCORE = 0.06
 """Detections with a lower score are not looked for in the other prediction: the usual threshold of scores is 0.05, near
 which a rounding error decides whether there is a detection at all."""
 SAMPLE_SIZES = ((240, 320), (161, 101), (96, 96), (33, 250))
-"""(height, width) of the photos that are generated if none are given; the last one is blank."""
+"""(height, width) of the photos that are generated if none are given; the last one is dark."""
 
 BOUNDS = AgreementBounds(features=1e-3, scores=1e-3, missing=0, boxes=0.01, masks=0.01, keypoints=0, pixels=1e-3)
 """The differences between the predictions of a model and of its file that are accepted."""
@@ -67,7 +67,7 @@ def verify_export(
 ) -> Verification:
     """Predict photos with a model and with its exported file, and return the largest differences.
 
-    Photos are of any type that ``Predictor`` accepts. Without any, generated photos and a blank one are predicted.
+    Photos are of any type that ``Predictor`` accepts. Without any, generated photos are predicted.
     Photos that do not fit a file of fixed size are left out; raises UsageError if none is left. The model pads an image
     to the size of such a file too, since features near the border of an image depend on its padding.
     """
@@ -103,7 +103,7 @@ def predict_photo(model: PredictingModel, image: Photo, photo: Photo, frame: tup
 
 
 def generate_photos(size: tuple[int, int] | None, channels: int) -> list[Any]:
-    """Return photos of smooth random colors with rectangles, in the given size or in several, and a blank one."""
+    """Return photos of smooth random colors with rectangles, in the given size or in several, and a dark one."""
     generator, photos = np.random.default_rng(0), []
     for height, width in SAMPLE_SIZES if size is None else [size] * 2:
         coarse = generator.random((max(2, height // 24), max(2, width // 24), channels)).astype(np.float32)
@@ -112,7 +112,8 @@ def generate_photos(size: tuple[int, int] | None, channels: int) -> list[Any]:
             top, left = generator.integers(height), generator.integers(width)
             photo[top : top + height // 3, left : left + width // 3] = generator.integers(0, 256, channels)
         photos.append(photo.astype(np.uint8).reshape(height, width, channels))
-    photos[-1][:] = 0
+    # Not blank: an untrained model gives equal scores to all cells of a blank image, and their order is arbitrary.
+    photos[-1] = generator.integers(0, 4, photos[-1].shape).astype(np.uint8)
     return photos
 
 
