@@ -1,5 +1,6 @@
 """Running of exported files of every format behind one interface."""
 
+import warnings
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -82,7 +83,9 @@ def is_exported(path: Path) -> bool:
 def _open_torch_file(path: Path) -> TorchSession:
     extra: dict[str, Any] = {KEY: ""}
     if path.suffix == ".ts":
-        program = torch.jit.load(path, _extra_files=extra)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch deprecates TorchScript
+            program = torch.jit.load(path, _extra_files=extra)
         return TorchSession(program, Description.from_json(_text(extra[KEY]), path))
     if _is_compiled(path):
         from torch._inductor import aoti_load_package

@@ -1,5 +1,6 @@
 """Writing of a traced graph to a file, one function per format."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -8,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ...ops import fixed_shapes
 from .description import KEY, Description
 from .graph import ExportGraph
 from .onnx_operators import store_weights_in_half, translation_table
@@ -72,8 +74,10 @@ def write_compiled(traced: TracedGraph, description: Description, path: Path) ->
 
 def write_torchscript(traced: TracedGraph, description: Description, path: Path) -> None:
     """Write a traced TorchScript graph, whose images have the size of the example."""
-    script = torch.jit.trace(traced.graph, traced.inputs, strict=False, check_trace=False)
-    torch.jit.save(script, path, _extra_files={KEY: description.to_json()})
+    with warnings.catch_warnings(), torch.no_grad(), fixed_shapes():
+        warnings.simplefilter("ignore")  # torch deprecates TorchScript, and warns of every size that becomes a constant
+        script = torch.jit.trace(traced.graph, traced.inputs, strict=False, check_trace=False)
+        torch.jit.save(script, path, _extra_files={KEY: description.to_json()})
 
 
 WRITERS: Mapping[Format, Writer] = MappingProxyType(
