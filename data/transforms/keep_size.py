@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+import albumentations as A
+
 from .base import TRANSFORMS, Transform, TransformConfig
 
 
@@ -13,5 +15,5 @@ class KeepSizeConfig(TransformConfig):
 
 @TRANSFORMS.register("keep_size", KeepSizeConfig)
 def build_keep_size(seed: int, config: KeepSizeConfig) -> Transform:
-    """Build a transform without steps."""
-    return Transform(seed, [], config.boxes_from_masks)
+    """Build a transform that changes nothing."""
+    return Transform(seed, [A.NoOp()], config.boxes_from_masks)

@@ -111,7 +111,7 @@ def test_file_has_standard_operators_and_describes_itself(file, run):
     assert values["outputs"] == outputs == [value.name for value in model.graph.output]
     assert values["classes"]["detection"]["names"][:3] == ["circle", "square", "triangle"]
     assert values["inference"]["preprocessing"]["short_side"] == 64
-    assert values["origin"]["source"].startswith(str(run)) and values["versions"]["torch"] == torch.__version__
+    assert values["origin"]["source"].startswith(str(run)) and torch.__version__.startswith(values["versions"]["torch"])
 
 
 def test_predictor_predicts_with_a_file_what_the_run_predicts(file, run, photos):
@@ -151,7 +151,7 @@ def test_file_has_no_weights_to_train(file):
 def test_example_of_the_page_runs_with_numpy_alone(file, photos, tmp_path):
     """Law: the page's program, with this file and photo, in a process without torch, finds the detections."""
     code = re.search(r"```python\n(import json.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert code is not None and len(code[1].splitlines()) <= 14
+    assert code is not None and len(code[1].splitlines()) <= 12
     Image.fromarray(photos[0]).save(tmp_path / "photo.png")
     program = code[1].replace("model.onnx", str(file)).replace("photo.jpg", str(tmp_path / "photo.png"))
     program += "\nimport sys\nprint(len(boxes), masks.shape, 'torch' in sys.modules)\n"
