@@ -24,7 +24,7 @@ from .drawing import (
     side_by_side,
     write_image,
 )
-from .export import ExportConfig, Verification, VerificationError, export_model, load_for_prediction
+from .export import ExportConfig, Verification, export_model, load_for_prediction
 from .numerics import AutoPrecision, Precision, deterministic_kernels, matrix_precision, resolve_precision
 from .optimize import OptimizedPrecision, optimize_for_inference
 from .predictor import Predictor, predict_originals, to_original
@@ -49,7 +49,6 @@ __all__ = [
     "RunModel",
     "TrainedModel",
     "Verification",
-    "VerificationError",
     "blend_masks",
     "checkpoint_paths",
     "class_color",

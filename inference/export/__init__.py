@@ -3,7 +3,7 @@
 from .description import Description
 from .export import ExportConfig, export_model
 from .exported_model import ExportedFile, ExportedModel, load_for_prediction, open_exported
-from .verify import BOUNDS, Verification, VerificationError, verify_export
+from .verify import BOUNDS, Verification, verify_export
 from .writers import WRITERS, Format
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "ExportedModel",
     "Format",
     "Verification",
-    "VerificationError",
     "export_model",
     "load_for_prediction",
     "open_exported",

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ...models import Model, PredictingModel
-from ...structures import Images, UsageError, VertebraError
+from ...structures import Images, UsageError, VerificationError
 from ..agreement import Agreement, AgreementBounds, compare_predictions
 from ..checkpoint import InferenceConfig
 from ..predictor import predict_originals
@@ -31,13 +31,6 @@ HALF_BOUNDS = AgreementBounds(
     features=0.01, scores=0.03, missing=0.02, boxes=0.1, masks=0.05, keypoints=0.1, pixels=0.01
 )
 """The differences that are accepted of a file whose weights are rounded to float16."""
-
-
-class VerificationError(VertebraError):
-    """An exported file whose predictions differ from those of the model."""
-
-    exit_code = 1
-    case = "verification"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,19 @@ from vertebra.inference.export import BOUNDS, verify_export
 from vertebra.inference.export.features import features_model
 from vertebra.inference.export.graph import ExportGraph, locate_keypoints
 from vertebra.inference.export.resize import preprocess_in_graph, resize_bilinear, resized_size
-from vertebra.inference.export.verify import Verification, VerificationError, generate_photos, predict_photo
+from vertebra.inference.export.verify import Verification, generate_photos, predict_photo
 from vertebra.models import Model
 from vertebra.ops import fixed_shapes, nms_mask, paste_grids, paste_masks, plain_nms
-from vertebra.structures import Detections, Images, KeepSize, ResizedCenterCrop, RoIMasks, ShortSideResize, UsageError
+from vertebra.structures import (
+    Detections,
+    Images,
+    KeepSize,
+    ResizedCenterCrop,
+    RoIMasks,
+    ShortSideResize,
+    UsageError,
+    VerificationError,
+)
 
 from ..helpers.exports import exported, inference_config, spread_model
 
