@@ -40,7 +40,7 @@ class PredictingModel(Protocol):
         ...
 
     def train(self, mode: bool = True) -> Any:
-        """Switch between training and evaluation mode."""
+        """Set training mode, or evaluation mode for False."""
         ...
 
 

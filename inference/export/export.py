@@ -98,7 +98,7 @@ def export_model(
 
 
 def trace(model: Model, config: ExportConfig, resize: ImagePreprocessing | None) -> TracedGraph:
-    """Trace a model in evaluation mode as a graph whose free sizes are symbols."""
+    """Record the graph of a model in evaluation mode; its free sizes are symbols."""
     require_tensors(model.head)
     graph = ExportGraph(model, resize)
     inputs = _example(model, config, resize)
