@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         RCNNConfig,
         RCNNHead,
     )
-    from .inference import Predictor, import_user_code, load_model, optimize_for_inference
+    from .inference import ExportConfig, Predictor, import_user_code, load_model, optimize_for_inference
+    from .inference import export_model as export
     from .models import Model
     from .necks import FPN, NASFPN, PAFPN, BiFPN, Neck, Passthrough, SimplePyramid, default_neck
     from .ops import full_size_logits, label_map, paste_masks, total_loss
@@ -49,6 +50,7 @@ __all__ = [
     "DeepLabConfig",
     "DeepLabHead",
     "Detections",
+    "ExportConfig",
     "FeatureInfo",
     "Features",
     "Head",
@@ -70,6 +72,7 @@ __all__ = [
     "create_model",
     "default_neck",
     "evaluate",
+    "export",
     "full_size_logits",
     "import_user_code",
     "label_map",
@@ -105,7 +108,9 @@ _FOLDER_OF_NAME = {
     "MaskBranchConfig": "heads",
     "RCNNConfig": "heads",
     "RCNNHead": "heads",
+    "ExportConfig": "inference",
     "Predictor": "inference",
+    "export": "inference",
     "import_user_code": "inference",
     "load_model": "inference",
     "optimize_for_inference": "inference",
@@ -128,7 +133,7 @@ _FOLDER_OF_NAME = {
     "Images": "structures",
     "Instances": "structures",
 }
-_NAME_IN_FOLDER = {"evaluate": "evaluate_run", "train": "train_run"}
+_NAME_IN_FOLDER = {"evaluate": "evaluate_run", "export": "export_model", "train": "train_run"}
 """Names that differ in their folder: ``vertebra.evaluate`` is ``vertebra.engine.evaluate_run``."""
 
 

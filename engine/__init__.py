@@ -12,6 +12,7 @@ from .config import (
 )
 from .distributed.context import DistributedContext, init_distributed
 from .evaluate_run import ModelScores, config_for_data, evaluate_run, evaluate_trained, stored_config
+from .export_scores import compare_scores
 from .logging.comparisons import draw_comparisons
 from .loop.evaluate import collect_results, evaluate, score_results, validation_losses
 from .loop.step import TrainingState, seed_step, train_step
@@ -64,6 +65,7 @@ __all__ = [
     "announce_recipe",
     "build_optimizer",
     "collect_results",
+    "compare_scores",
     "config_for_data",
     "draw_comparisons",
     "evaluate",

@@ -17,6 +17,7 @@ from ..inference import (
     TrainedModel,
     deterministic_kernels,
     import_user_code,
+    load_for_prediction,
     matrix_precision,
     open_model,
     optimize_for_inference,
@@ -112,7 +113,7 @@ def evaluate_trained(
             console = Console(quiet=True)
         with distributed.fail_together():
             trained, config = prepare()
-            model = trained.load(distributed.device)
+            model = load_for_prediction(trained, distributed.device)
             dataset = build_dataset(config.val.dataset, config.val.bad_data)
             head, classes = trained.inference.model.head, trained.classes
             if task_of_head(head.name) != "detection":
@@ -124,6 +125,10 @@ def evaluate_trained(
             if (note := describe_matched_classes(classes, dataset.classes)) is not None:
                 display.say(note)
             if optimize is not None:
+                if not isinstance(model, Model):
+                    raise UsageError(
+                        "an exported file cannot be optimized", "leave out --optimize", file=trained.source
+                    )
                 inference = config.inference()
                 images = first_batches(dataset, config, model.size_divisor)
                 with (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..ops import norm_layer, normalize_vectors
 from ..structures import Embedding, FeatureInfo, Features, Images, NonNegative, check_targets
-from .base import HEADS, Head, HeadConfig, require_classes
+from .base import HEADS, Head, HeadConfig, PredictsTensors, require_classes
 from .class_rows import ClassRows
 from .pooling import pool_levels, pooled_strides
 
@@ -62,7 +62,7 @@ COSFACE = ArcFaceConfig(angular_margin=0.0, cosine_margin=0.35)
 
 
 @HEADS.register("arcface", ArcFaceConfig)
-class ArcFaceHead(Head[Int64[Tensor, ""], Embedding]):
+class ArcFaceHead(Head[Int64[Tensor, ""], Embedding], PredictsTensors[Embedding]):
     """Image embeddings: images of the same class get similar vectors, also for classes not seen in training.
 
     Training compares each embedding with one center per class; prediction needs neither centers nor labels.
@@ -104,7 +104,15 @@ class ArcFaceHead(Head[Int64[Tensor, ""], Embedding]):
 
     def predict(self, features: Features, images: Images) -> list[Embedding]:
         """Return the embedding of each image."""
-        return [Embedding(vector) for vector in self(features, images)]
+        return self.assemble(self.predict_tensors(features, images), images)
+
+    def predict_tensors(self, features: Features, images: Images) -> dict[str, Tensor]:
+        """Return the ``vector`` of each image."""
+        return {"vector": self(features, images)}
+
+    def assemble(self, tensors: Mapping[str, Tensor], images: Images) -> list[Embedding]:
+        """Return the embedding of each image."""
+        return [Embedding(vector) for vector in tensors["vector"]]
 
     def _cosines(self, embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
         """Return the cosines between embeddings and class centers, computed in float32 even under autocast.

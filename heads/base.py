@@ -99,6 +99,34 @@ class Head(nn.Module, ABC, Generic[Target, Prediction]):
         """Return one prediction per image, in pixel coordinates of the given images."""
 
 
+class PredictsTensors(ABC, Generic[Prediction]):
+    """A mixin for heads that compute their predictions as named tensors first, which is what an exported file returns.
+
+    ``predict`` is ``assemble(predict_tensors(features, images), images)``.
+    """
+
+    @abstractmethod
+    def predict_tensors(self, features: Features, images: Images) -> dict[str, Tensor]:
+        """Compute the tensors that determine the predictions of all images, by names that become names of outputs.
+
+        In a graph, the shapes depend only on the config and on the shapes of the arguments.
+        """
+
+    @abstractmethod
+    def assemble(self, tensors: Mapping[str, Tensor], images: Images) -> list[Prediction]:
+        """Return the prediction of each image from the tensors; only the sizes of ``images`` are read."""
+
+
+def require_tensors(head: Head) -> PredictsTensors:
+    """Return a head that predicts tensors; raise UsageError if it does not."""
+    if not isinstance(head, PredictsTensors):
+        raise UsageError(
+            f"the head {type(head).__name__} does not say which tensors its predictions are made of",
+            "let it inherit from vertebra.heads.PredictsTensors, and define predict_tensors and assemble",
+        )
+    return head
+
+
 class DetectionHead(Head[Instances, Detections]):
     """Base class of heads that detect objects, whose losses are computed for all images together."""
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ..structures import Classification, FeatureInfo, Features, Images, check_targets
-from .base import HEADS, Head, HeadConfig
+from .base import HEADS, Head, HeadConfig, PredictsTensors
 from .class_rows import ClassRows
 from .pooling import pool_levels, pooled_strides
 
@@ -30,7 +30,7 @@ class ClassificationConfig(HeadConfig):
 
 
 @HEADS.register("classification", ClassificationConfig)
-class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
+class ClassificationHead(Head[Int64[Tensor, ""], Classification], PredictsTensors[Classification]):
     """Image classification: predicts the most likely classes of the image."""
 
     task: ClassVar[str] = "classification"
@@ -63,6 +63,14 @@ class ClassificationHead(Head[Int64[Tensor, ""], Classification]):
 
     def predict(self, features: Features, images: Images) -> list[Classification]:
         """Return the ``top`` most likely classes of each image, or all classes if there are fewer."""
-        probabilities = self(features, images).softmax(dim=1)
+        return self.assemble(self.predict_tensors(features, images), images)
+
+    def predict_tensors(self, features: Features, images: Images) -> dict[str, Tensor]:
+        """Return the ``probabilities`` of all classes."""
+        return {"probabilities": self(features, images).softmax(dim=1)}
+
+    def assemble(self, tensors: Mapping[str, Tensor], images: Images) -> list[Classification]:
+        """Return the most likely classes of each image."""
+        probabilities = tensors["probabilities"]
         best = probabilities.topk(min(self.config.top, probabilities.shape[1]))
         return [Classification(labels, scores) for labels, scores in zip(best.indices, best.values, strict=True)]

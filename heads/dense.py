@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -28,8 +29,8 @@ from ..ops import (
     shorter_sides,
     top_class_scores,
 )
-from ..structures import Config, FeatureInfo, Features, NonNegative, UnitInterval
-from .base import require_equal_channels, require_levels
+from ..structures import Config, Detections, FeatureInfo, Features, Images, NonNegative, UnitInterval
+from .base import DetectionHead, PredictsTensors, require_equal_channels, require_levels
 from .regions import LEVELS
 
 AnchorSizes = Annotated[tuple[tuple[PositiveFloat, ...], ...], Field(min_length=1)]
@@ -107,6 +108,26 @@ class DenseSelectionConfig(Config):
     outside the image are dropped (detectron2's RetinaNet)."""
     best_class_only: bool = False
     """Keep at most one detection per anchor or point, that of its highest-scoring class, as in YOLOX."""
+
+
+class DenseHead(DetectionHead, PredictsTensors[Detections]):
+    """Base class of detectors with one stage, whose predictions are detections without further outputs."""
+
+    @abstractmethod
+    def detect(self, features: Features, images: Images) -> PaddedDetections:
+        """Return a fixed number of detections per image: in a graph, the shapes follow from the config."""
+
+    def predict_tensors(self, features: Features, images: Images) -> dict[str, Tensor]:
+        """Return the boxes, labels, scores and the number of detections of each image."""
+        return self.detect(features, images).tensors()
+
+    def assemble(self, tensors: Mapping[str, Tensor], images: Images) -> list[Detections]:
+        """Return the detections of each image."""
+        return PaddedDetections.from_tensors(tensors).unpad()
+
+    def predict(self, features: Features, images: Images) -> list[Detections]:
+        """Return the detections of each image, best first."""
+        return self.detect(features, images).unpad()
 
 
 @runtime_checkable

@@ -31,10 +31,11 @@ from ..ops import (
     paired_giou,
     paired_iou,
 )
-from ..structures import Detections, FeatureInfo, Features, Images, NonNegative, UnitInterval
-from .base import HEADS, DetectionHead, HeadConfig, require_classes
+from ..structures import FeatureInfo, Features, Images, NonNegative, UnitInterval
+from .base import HEADS, HeadConfig, require_classes
 from .class_rows import ClassRows
 from .dense import (
+    DenseHead,
     DenseSelectionConfig,
     PointTargets,
     PyramidLevels,
@@ -124,7 +125,7 @@ class FCOSLevel(NamedTuple):
 
 
 @HEADS.register("fcos", FCOSConfig)
-class FCOSHead(DetectionHead):
+class FCOSHead(DenseHead):
     """Pyramid -> boxes with a class and a score, without anchors."""
 
     def __init__(
@@ -227,7 +228,3 @@ class FCOSHead(DetectionHead):
         levels = self(features, images)
         factors = [level.quality.sigmoid() for level in levels] if self.config.quality_in == "score" else None
         return select_on_levels(levels, images.sizes, self.config.selection, factors)
-
-    def predict(self, features: Features, images: Images) -> list[Detections]:
-        """Return the detections of each image, best first."""
-        return self.detect(features, images).unpad()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..ops import split_losses
 from ..structures import FeatureInfo, Features, Images
-from .base import HEADS, Head, HeadConfig, target_task_of_head
+from .base import HEADS, Head, HeadConfig, PredictsTensors, require_tensors, target_task_of_head
 
 HeadName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 """The name of a head: a single word, since it becomes part of parameter names and file names."""
@@ -32,7 +32,7 @@ class MultiHeadConfig(HeadConfig):
 
 
 @HEADS.register("multi_head", MultiHeadConfig)
-class MultiHead(Head[Mapping[str, Any], dict[str, Any]]):
+class MultiHead(Head[Mapping[str, Any], dict[str, Any]], PredictsTensors[dict[str, Any]]):
     """Several heads, each trained on the ground truth of its task; a prediction is a dict by head name."""
 
     task: ClassVar[str] = "multi_head"
@@ -79,4 +79,26 @@ class MultiHead(Head[Mapping[str, Any], dict[str, Any]]):
     def predict(self, features: Features, images: Images) -> list[dict[str, Any]]:
         """Return for each image a dict with the prediction of each head by its name."""
         by_head = {name: head.predict(features, images) for name, head in self.named_heads()}
-        return [{name: predictions[index] for name, predictions in by_head.items()} for index in range(len(images))]
+        return _transpose(by_head, len(images))
+
+    def predict_tensors(self, features: Features, images: Images) -> dict[str, Tensor]:
+        """Return the tensors of all heads, with the head's name before theirs: ``boxes.scores``."""
+        return {
+            f"{name}.{key}": tensor
+            for name, head in self.named_heads()
+            for key, tensor in require_tensors(head).predict_tensors(features, images).items()
+        }
+
+    def assemble(self, tensors: Mapping[str, Tensor], images: Images) -> list[dict[str, Any]]:
+        """Return for each image a dict with the prediction of each head by its name."""
+        by_head = {}
+        for name, head in self.named_heads():
+            prefix = f"{name}."
+            own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+            by_head[name] = require_tensors(head).assemble(own, images)
+        return _transpose(by_head, len(images))
+
+
+def _transpose(by_head: Mapping[str, Sequence[Any]], count: int) -> list[dict[str, Any]]:
+    """Turn the predictions of all images by head into a dict by head for each of ``count`` images."""
+    return [{name: predictions[index] for name, predictions in by_head.items()} for index in range(count)]

@@ -15,7 +15,7 @@ from ..structures import (
     PanopticMergeConfig,
     PanopticParts,
 )
-from .base import HEADS, Head, HeadConfig, LearnsMasks
+from .base import HEADS, Head, HeadConfig, LearnsMasks, PredictsTensors
 from .mask_branch import MaskBranchConfig
 from .rcnn import RCNNConfig, RCNNHead
 from .semantic import SemanticFPNConfig, SemanticFPNHead
@@ -54,7 +54,7 @@ class PanopticFPNConfig(HeadConfig, LearnsMasks):
 
 
 @HEADS.register("panoptic_fpn", PanopticFPNConfig)
-class PanopticFPNHead(Head[Mapping[str, Any], dict[str, Any]]):
+class PanopticFPNHead(Head[Mapping[str, Any], dict[str, Any]], PredictsTensors[dict[str, Any]]):
     """Panoptic FPN: predicts objects with masks and a class map, which are merged into non-overlapping segments.
 
     A target is a dict with ``detection`` (the things) and ``semantic`` (a class map: the stuff classes, then one class
@@ -103,7 +103,16 @@ class PanopticFPNHead(Head[Mapping[str, Any], dict[str, Any]]):
 
     def predict(self, features: Features, images: Images) -> list[dict[str, Any]]:
         """Return for each image a dict with the predictions of both branches and the parts to merge."""
-        detections, logits = self.instances.predict(features, images), self.semantic.predict(features, images)
+        return self.assemble(self.predict_tensors(features, images), images)
+
+    def predict_tensors(self, features: Features, images: Images) -> dict[str, Tensor]:
+        """Return the tensors of both branches."""
+        instances = self.instances.predict_tensors(features, images)
+        return instances | self.semantic.predict_tensors(features, images)
+
+    def assemble(self, tensors: Mapping[str, Tensor], images: Images) -> list[dict[str, Any]]:
+        """Return for each image a dict with the predictions of both branches and the parts to merge."""
+        detections, logits = self.instances.assemble(tensors, images), self.semantic.assemble(tensors, images)
         sizes, merge = (self.num_things, self.num_stuff), self.config.merge
         return [
             {"panoptic": PanopticParts(objects, classes, *sizes, merge), "detection": objects, "semantic": classes}

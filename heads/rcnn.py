@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..ops import PaddedDetections, PaddedTargets, scale_gradient
 from ..structures import Detections, FeatureInfo, Features, Images, MaskFormat
-from .base import HEADS, DetectionHead, HeadConfig, LearnsKeypoints, LearnsMasks, require_classes
+from .base import HEADS, DetectionHead, HeadConfig, LearnsKeypoints, LearnsMasks, PredictsTensors, require_classes
 from .box_branch import BoxBranch, BoxBranchConfig, BoxOutput
 from .keypoint_branch import KeypointBranchConfig
 from .mask_branch import MaskBranchConfig
@@ -78,7 +78,7 @@ CASCADE = RCNNConfig(box=_cascade_stage(0.5, 10.0), cascade=(_cascade_stage(0.6,
 
 
 @HEADS.register("rcnn", RCNNConfig)
-class RCNNHead(DetectionHead):
+class RCNNHead(DetectionHead, PredictsTensors[Detections]):
     """Faster or Mask R-CNN: predicts boxes with classes and scores, and the outputs of further branches."""
 
     def __init__(
@@ -179,10 +179,19 @@ class RCNNHead(DetectionHead):
 
     def predict(self, features: Features, images: Images) -> list[Detections]:
         """Return the detections of each image, best first."""
+        return self.assemble(self.predict_tensors(features, images), images)
+
+    def predict_tensors(self, features: Features, images: Images) -> dict[str, Tensor]:
+        """Return the padded detections, and what the further branches predict for them by branch name."""
         padded, values = self.detect(features, images)
+        return padded.tensors() | values
+
+    def assemble(self, tensors: Mapping[str, Tensor], images: Images) -> list[Detections]:
+        """Return the detections of each image with the outputs of all branches."""
+        padded = PaddedDetections.from_tensors(tensors).unpad()
         predictions = []
-        for index, (detections, size) in enumerate(zip(padded.unpad(), images.size_list(), strict=True)):
+        for index, (detections, size) in enumerate(zip(padded, images.size_list(), strict=True)):
             for name, branch in self.region_branches():
-                detections = branch.attach(detections, values[name][index, : len(detections)], size)
+                detections = branch.attach(detections, tensors[name][index, : len(detections)], size)
             predictions.append(detections)
         return predictions

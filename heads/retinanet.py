@@ -26,12 +26,13 @@ from ..ops import (
     gather_rows,
     paired_giou,
 )
-from ..structures import Detections, FeatureInfo, Features, Images, NonNegative, UnitInterval
-from .base import HEADS, DetectionHead, HeadConfig, require_classes
+from ..structures import FeatureInfo, Features, Images, NonNegative, UnitInterval
+from .base import HEADS, HeadConfig, require_classes
 from .class_rows import ClassRows
 from .dense import (
     AnchorRatios,
     AnchorSizes,
+    DenseHead,
     DenseSelectionConfig,
     MatchThresholds,
     PyramidLevels,
@@ -106,7 +107,7 @@ class RetinaNetLevel(NamedTuple):
 
 
 @HEADS.register("retinanet", RetinaNetConfig)
-class RetinaNetHead(DetectionHead):
+class RetinaNetHead(DenseHead):
     """Pyramid -> boxes with a class and a score, in one stage."""
 
     INITIAL_POSITIVES: ClassVar[float] = 50.0
@@ -204,7 +205,3 @@ class RetinaNetHead(DetectionHead):
     def detect(self, features: Features, images: Images) -> PaddedDetections:
         """Return a fixed number of detections per image: the form for export, whose shapes follow from the config."""
         return select_on_levels(self(features, images), images.sizes, self.config.selection)
-
-    def predict(self, features: Features, images: Images) -> list[Detections]:
-        """Return the detections of each image, best first."""
-        return self.detect(features, images).unpad()

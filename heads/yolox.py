@@ -29,10 +29,11 @@ from ..ops import (
     paired_iou,
     pairwise_iou,
 )
-from ..structures import Detections, FeatureInfo, Features, Images, NonNegative, UnitInterval
-from .base import HEADS, DetectionHead, HeadConfig, require_classes
+from ..structures import FeatureInfo, Features, Images, NonNegative, UnitInterval
+from .base import HEADS, HeadConfig, require_classes
 from .class_rows import ClassRows
 from .dense import (
+    DenseHead,
     DenseSelectionConfig,
     PointTargets,
     PyramidLevels,
@@ -141,7 +142,7 @@ class YOLOXLayers(nn.Module):
 
 
 @HEADS.register("yolox", YOLOXConfig)
-class YOLOXHead(DetectionHead):
+class YOLOXHead(DenseHead):
     """YOLOX: a one-stage detector without anchors, whose levels have separate layers."""
 
     def __init__(
@@ -218,10 +219,6 @@ class YOLOXHead(DetectionHead):
     def detect(self, features: Features, images: Images) -> PaddedDetections:
         """Return padded detections, whose shapes depend on the config only; use this method for export."""
         return select_on_levels(self(features, images), images.sizes, self.config.selection)
-
-    def predict(self, features: Features, images: Images) -> list[Detections]:
-        """Return the detections of each image, best first."""
-        return self.detect(features, images).unpad()
 
 
 def _class_costs(

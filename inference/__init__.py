@@ -28,6 +28,7 @@ from .drawing import (
     side_by_side,
     write_image,
 )
+from .export import ExportConfig, Verification, export_model, load_for_prediction
 from .interop import to_coco, to_dict, to_pandas, to_supervision
 from .numerics import AutoPrecision, Precision, deterministic_kernels, matrix_precision, resolve_precision
 from .optimize import OptimizedPrecision, optimize_for_inference
@@ -48,6 +49,7 @@ __all__ = [
     "Color",
     "ColoredMask",
     "DrawingConfig",
+    "ExportConfig",
     "ExternalModel",
     "InferenceConfig",
     "ModelFile",
@@ -63,6 +65,7 @@ __all__ = [
     "StreamedPrediction",
     "TileConfig",
     "TrainedModel",
+    "Verification",
     "Video",
     "VideoWriter",
     "blend_masks",
@@ -77,6 +80,7 @@ __all__ = [
     "draw_keypoints",
     "draw_lines",
     "draw_panoptic",
+    "export_model",
     "find_files_beside",
     "find_sources",
     "import_user_code",
@@ -84,6 +88,7 @@ __all__ = [
     "is_video",
     "listed_name",
     "load_checkpoint_model",
+    "load_for_prediction",
     "load_model",
     "load_photo",
     "load_weights",

@@ -19,6 +19,7 @@ from ..structures import (
     Images,
     NonNegative,
     PanopticParts,
+    PanopticSegmentation,
     SemanticLogits,
     UnitInterval,
 )
@@ -43,6 +44,8 @@ class AgreementBounds(Config):
     """1 minus the IoU of the boxes of a detection."""
     masks: UnitInterval
     """Fraction of the cells of a detection's mask that are on the object in only one of the models."""
+    keypoints: UnitInterval
+    """Fraction of a detection's keypoints that lie apart by more than a hundredth of the longer side of its box."""
     pixels: UnitInterval
     """Fraction of the pixels of an image that have different classes."""
 
@@ -55,6 +58,7 @@ class Agreement:
     scores: float = 0.0
     boxes: float = 0.0
     masks: float = 0.0
+    keypoints: float = 0.0
     pixels: float = 0.0
     box_pixels: float = 0.0
     """The largest difference of a coordinate of a box in pixels; it has no bound, since it grows with the box."""
@@ -123,21 +127,30 @@ def compare_outputs(first: Sequence[Outputs], second: Sequence[Outputs]) -> Agre
     return agreement
 
 
-def compare_predictions(first: Any, second: Any) -> Agreement:
-    """Return the differences between two predictions of an image; predictions of a user's own type are not compared."""
+def compare_predictions(first: Any, second: Any, min_score: float | None = None) -> Agreement:
+    """Return the differences between two predictions of an image; predictions of a user's own type are not compared.
+
+    Detections with a lower score than ``min_score`` (None: ``MIN_SCORE``) are not looked for in the other prediction.
+    """
     if isinstance(first, Mapping):
         agreement = Agreement()
         for name, value in first.items():
-            agreement = agreement.merge(compare_predictions(value, second[name]))
+            agreement = agreement.merge(compare_predictions(value, second[name], min_score))
         return agreement
     if isinstance(first, Detections):
-        return _compare_detections(first, second)
+        return _compare_detections(first, second, MIN_SCORE if min_score is None else min_score)
     if isinstance(first, PanopticParts):
-        parts = compare_predictions(first.detections, second.detections)
+        parts = compare_predictions(first.detections, second.detections, min_score)
         return parts.merge(compare_predictions(first.semantic, second.semantic))
     if isinstance(first, SemanticLogits):
         differing = label_map(first, first.size) != label_map(second, second.size)
         return Agreement(pixels=differing.float().mean().item())
+    if isinstance(first, Tensor) and first.is_floating_point():  # a feature map
+        return Agreement(features=_relative_difference(first, second))
+    if isinstance(first, Tensor):  # a map of classes
+        return Agreement(pixels=(first != second).float().mean().item())
+    if isinstance(first, PanopticSegmentation):
+        return compare_predictions(first.label_map(), second.label_map())
     if isinstance(first, Classification):
         scores = dict(zip(second.labels.tolist(), second.scores.tolist(), strict=True))
         return Agreement(scores=abs(first.scores[0].item() - scores.get(int(first.labels[0]), 0.0)))
@@ -151,11 +164,11 @@ def _relative_difference(first: Tensor, second: Tensor) -> float:
     return ((first.float() - second.float()).abs().max() / largest).item()
 
 
-def _compare_detections(first: Detections, second: Detections) -> Agreement:
-    """Look for each detection of either model that scores ``MIN_SCORE`` in the predictions of the other."""
+def _compare_detections(first: Detections, second: Detections, min_score: float) -> Agreement:
+    """Look for each detection of either model that scores ``min_score`` in the predictions of the other."""
     agreement = Agreement()
     for detections, others in ((first, second), (second, first)):
-        confident = detections[detections.scores >= MIN_SCORE]
+        confident = detections[detections.scores >= min_score]
         pairs = _match(confident, others)
         counts = Agreement(detections=len(confident), unmatched=len(confident) - len(pairs))
         agreement = agreement.merge(counts)
@@ -169,10 +182,15 @@ def _compare_pair(one: Detections, other: Detections) -> Agreement:
     masks = 0.0
     if one.masks is not None and other.masks is not None:
         masks = ((one.masks.grids >= 0.5) != (other.masks.grids >= 0.5)).float().mean().item()
+    keypoints = 0.0
+    if one.keypoints is not None and other.keypoints is not None:
+        distances = (one.keypoints - other.keypoints)[0, :, :2].norm(dim=1)
+        keypoints = (distances > 0.01 * (one.boxes[0, 2:] - one.boxes[0, :2]).max()).float().mean().item()
     return Agreement(
         scores=(one.scores - other.scores).abs().item(),
         boxes=1 - pairwise_iou(one.boxes, other.boxes).item(),
         masks=masks,
+        keypoints=keypoints,
         box_pixels=(one.boxes - other.boxes).abs().max().item(),
     )
 

@@ -21,8 +21,10 @@ OptimizedPrecision = Literal["fp32", "bf16", "auto"]
 units for it, otherwise ``fp32``."""
 
 BOUNDS = {
-    "fp32": AgreementBounds(features=1e-3, scores=0.01, missing=0.01, boxes=0.05, masks=0.02, pixels=0.01),
-    "bf16": AgreementBounds(features=0.1, scores=0.15, missing=0.1, boxes=0.5, masks=0.15, pixels=0.05),
+    "fp32": AgreementBounds(
+        features=1e-3, scores=0.01, missing=0.01, boxes=0.05, masks=0.02, keypoints=0.1, pixels=0.01
+    ),
+    "bf16": AgreementBounds(features=0.1, scores=0.15, missing=0.1, boxes=0.5, masks=0.15, keypoints=1, pixels=0.05),
 }
 """The differences from the plain model that are accepted, by precision (docs/performance.md has measured ones)."""
 

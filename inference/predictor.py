@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..models import Model, SemanticInference, ViewConfig, predict_semantic, predict_views
+from ..models import Model, PredictingModel, SemanticInference, ViewConfig, predict_semantic, predict_views
 from ..ops import label_map, merge_panoptic
 from ..structures import (
     Classes,
@@ -20,6 +20,7 @@ from ..structures import (
     UsageError,
     VertebraError,
 )
+from .export.exported_model import load_for_prediction
 from .interop import to_coco, to_dict, to_pandas, to_supervision
 from .numerics import deterministic_kernels, matrix_precision
 from .optimize import OptimizedPrecision, optimize_for_inference
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
 class Predictor:
     """A trained model that predicts images of any size, with the preprocessing and settings of its evaluations.
 
-    ``source`` is a run folder, a checkpoint, a model file, or the name of a published model; or, with ``like``, a file
-    of weights for that published model: see :func:`open_model`. ``preprocessing`` defaults to that of the run's
-    validation images; if the validation transform is random or custom, pass a config such as
+    ``source`` is a run folder, a checkpoint, a model file, an exported file, or the name of a published model; or, with
+    ``like``, a file of weights for that published model: see :func:`open_model`. ``preprocessing`` defaults to that of
+    the run's validation images; if the validation transform is random or custom, pass a config such as
     ``ShortSideResize(short_side=800, long_side=1333)``, or a function from an RGB array (height, width, 3) to another.
     ``batch_size`` is the number of images of a list that are predicted together; the default is that of the run's
     evaluations. ``imports`` are modules or Python files with custom parts, which are imported first.
@@ -70,7 +71,7 @@ class Predictor:
         self.batch_size = self.config.batch_size if batch_size is None else batch_size
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got batch_size={self.batch_size}")
-        self.model = self.trained.load(device)
+        self.model = load_for_prediction(self.trained, device)
         self.tiles: TileConfig | None = None
 
     def optimize(
@@ -86,6 +87,9 @@ class Predictor:
         The predictions are compared with the plain model's on ``photos``, a few images of any accepted type; without
         any, on generated images.
         """
+        if not isinstance(self.model, Model):
+            fix = "optimize the model before it is exported, or use the settings of the runtime"
+            raise UsageError("an exported file cannot be optimized", fix, file=self.trained.source)
         images = [Images.from_list([self.prepare(load_photo(photo))], self.model.size_divisor) for photo in photos]
         with self._numerics():  # with other settings than these, the first prediction would compile the code again
             self.model = optimize_for_inference(
@@ -244,7 +248,7 @@ class Predictor:
 
 
 def predict_originals(
-    model: Model,
+    model: PredictingModel,
     images: Images,
     original_sizes: Sequence[tuple[int, int]],
     views: ViewConfig | None = None,

@@ -101,12 +101,7 @@ class ModelFile(TrainedModel):
 
     @property
     def inference(self) -> InferenceConfig:
-        try:
-            return InferenceConfig.model_validate(self.inference_values)
-        except (ValidationError, UsageError) as error:
-            if isinstance(error, ValidationError):
-                error = usage_error_from_validation("inference", error)
-            raise CheckpointError(error.what, error.fix or "import the custom parts first", file=self.path) from None
+        return read_inference(self.inference_values, self.path)
 
     @property
     def classes(self) -> Mapping[str, Classes]:
@@ -184,6 +179,16 @@ class ExternalModel(TrainedModel):
         return {published.task: replace(known, names=names, ids=tuple(range(1, count + 1)))}
 
 
+def read_inference(values: Mapping[str, Any], path: Path) -> InferenceConfig:
+    """Validate the inference config in a file; raise CheckpointError if it is invalid or a part is not registered."""
+    try:
+        return InferenceConfig.model_validate(values)
+    except (ValidationError, UsageError) as error:
+        if isinstance(error, ValidationError):
+            error = usage_error_from_validation("inference", error)
+        raise CheckpointError(error.what, error.fix or "import the custom parts first", file=path) from None
+
+
 def _trained_further(origin: WeightsOrigin | None, source: str) -> WeightsOrigin:
     """Return the origin of the weights ``source``, which were trained from weights of another origin, if any."""
     return WeightsOrigin(source) if origin is None else origin.trained_further(source)
@@ -197,7 +202,7 @@ def open_model(
     ``source`` is one of
 
     - a run folder or a checkpoint;
-    - a model file, which ``vertebra convert`` writes;
+    - a model file, which ``vertebra convert`` writes, or an exported file, which ``vertebra export`` writes;
     - the name of a published model, such as ``torchvision/fasterrcnn_resnet50_fpn``, with a tag for other weights than
       the default: ``torchvision/keypointrcnn_resnet50_fpn.COCO_LEGACY``;
     - a file of weights with the tensor names of the published model ``like``; ``class_names`` are the names of its
@@ -213,7 +218,7 @@ def open_model(
         published, tag = find_published(like)
         return ExternalModel(published, tag, path, names)
     if path.is_file() and path.name != BEST:
-        return _open_model_file(path)
+        return _open_exported_file(path) or _open_model_file(path)
     if not path.exists() and is_published_name(str(source)):
         published, tag = find_published(str(source))
         published.find_weights(tag)
@@ -236,6 +241,14 @@ def load_model(
     for name in imports:
         import_user_code(name)
     return open_model(source, like).load(device)
+
+
+def _open_exported_file(path: Path) -> TrainedModel | None:
+    """Open an exported file; return None for any other file."""
+    from .export.exported_model import open_exported  # it imports this module
+    from .export.sessions import is_exported
+
+    return open_exported(path) if is_exported(path) else None
 
 
 def _open_model_file(path: Path) -> ModelFile:

@@ -4,7 +4,7 @@ from ..structures import InputConfig
 from .build import ModelConfig, build_model, resolve_input
 from .detection_inference import DetectionInference, ViewConfig, predict_detections, predict_views
 from .keys.torchvision import from_torchvision_detector, from_torchvision_segmenter
-from .model import Model
+from .model import Model, PredictingModel
 from .preprocess import Preprocess
 from .semantic_inference import SemanticInference, predict_semantic, window_starts
 from .transfer import describe_class_mapping, transfer_weights
@@ -14,6 +14,7 @@ __all__ = [
     "InputConfig",
     "Model",
     "ModelConfig",
+    "PredictingModel",
     "Preprocess",
     "SemanticInference",
     "ViewConfig",

@@ -62,4 +62,6 @@ def build_model(config: ModelConfig, class_names: Sequence[str] | Mapping[str, S
         names_by_task = {task: names_by_task[task]}
         num_classes = len(names_by_task[task])
     head = HEADS.build(config.head, backbone.feature_info | neck.feature_info, num_classes)
-    return Model(backbone, neck, head, preprocess, names_by_task)
+    model = Model(backbone, neck, head, preprocess, names_by_task)
+    model.config = config
+    return model

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..heads import KeypointBranch, RCNNHead, RegionBranch
 from ..ops import PaddedDetections, resize_maps, select_detections
-from ..structures import Config, Detections, Features, Images, Skeleton, UnitInterval, find_flip_pairs
-from .model import Model
+from ..structures import Config, Detections, Features, Images, Skeleton, UnitInterval, UsageError, find_flip_pairs
+from .model import Model, PredictingModel
 from .semantic_inference import SemanticInference, predict_semantic
 
 
@@ -68,7 +68,7 @@ ViewConfig = SemanticInference | DetectionInference
 """How an image is predicted in windows or in several views."""
 
 
-def predict_views(model: Model, images: Images, config: ViewConfig | None = None) -> list[Any]:
+def predict_views(model: PredictingModel, images: Images, config: ViewConfig | None = None) -> list[Any]:
     """Predict each image, in the windows and views of a config for the model's task; None: at once."""
     if isinstance(config, SemanticInference) and model.head.task == "semantic":
         return list(predict_semantic(model, images, config))
@@ -79,11 +79,12 @@ def predict_views(model: Model, images: Images, config: ViewConfig | None = None
 
 @torch.no_grad()
 def predict_detections(
-    model: Model, images: Images, config: DetectionInference = DetectionInference()
+    model: PredictingModel, images: Images, config: DetectionInference = DetectionInference()
 ) -> list[Detections]:
     """Detect the objects of each image; with several views, one image at a time.
 
-    Call ``eval()`` first. Raises ValueError if the model's task is not detection.
+    Call ``eval()`` first. Raises ValueError if the model's task is not detection, and UsageError for several views of an
+    exported file.
     """
     if model.head.task != "detection":
         raise ValueError(
@@ -91,6 +92,9 @@ def predict_detections(
         )
     if config.views == [(1.0, False)]:
         return model.predict(images)
+    if not isinstance(model, Model):
+        fix = "predict the run that it was exported from, or leave out evaluation.detection"
+        raise UsageError("an exported file cannot predict an image in several views", fix)
     return [
         _predict_image(model, pixels[:, :height, :width], config)
         for pixels, (height, width) in zip(images.pixels, images.size_list(), strict=True)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,36 @@ from ..necks import Neck
 from ..structures import Features, Images
 from .preprocess import Preprocess
 
+if TYPE_CHECKING:
+    from .build import ModelConfig
+
+
+@runtime_checkable
+class PredictingModel(Protocol):
+    """A model that predicts images, which is all that prediction and evaluation need: a :class:`Model`, for example."""
+
+    head: Head
+    class_names: Mapping[str, tuple[str, ...]]
+    training: bool
+
+    @property
+    def size_divisor(self) -> int:
+        """The number of pixels to a multiple of which images are padded."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """The device that images are moved to."""
+        ...
+
+    def predict(self, images: Images) -> list[Any]:
+        """Return one prediction per image, in pixel coordinates of the given images."""
+        ...
+
+    def train(self, mode: bool = True) -> Any:
+        """Set training mode, or evaluation mode for False."""
+        ...
+
 
 class Model(nn.Module):
     """A model of a backbone, a neck and a head.
@@ -22,6 +52,9 @@ class Model(nn.Module):
 
     class_names: Mapping[str, tuple[str, ...]]
     """The class names of each task: label ``i`` is ``class_names["detection"][i]``. Empty if they are not known."""
+
+    config: "ModelConfig | None" = None
+    """The config that the model was built from; None if it was built from parts."""
 
     autocast_dtype: torch.dtype | None = None
     """The dtype in which ``features`` and ``predict`` run under torch's autocast. None: that of the caller, if any."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..ops import full_size_logits, resize_maps
 from ..structures import Config, Images, LogitWindow, SemanticLogits
-from .model import Model
+from .model import PredictingModel
 
 
 class SemanticInference(Config):
@@ -53,7 +53,7 @@ class SemanticInference(Config):
 
 @torch.no_grad()
 def predict_semantic(
-    model: Model, images: Images, config: SemanticInference = SemanticInference()
+    model: PredictingModel, images: Images, config: SemanticInference = SemanticInference()
 ) -> list[SemanticLogits]:
     """Predict the class logits of each image; with a config other than the default, one image at a time.
 
@@ -72,7 +72,7 @@ def predict_semantic(
     ]
 
 
-def _predict_image(model: Model, pixels: UInt8[Tensor, "c h w"], config: SemanticInference) -> SemanticLogits:
+def _predict_image(model: PredictingModel, pixels: UInt8[Tensor, "c h w"], config: SemanticInference) -> SemanticLogits:
     """Predict an image, averaged over its views."""
     (scale, flipped), *more_views = config.views
     if not more_views:
@@ -86,7 +86,7 @@ def _predict_image(model: Model, pixels: UInt8[Tensor, "c h w"], config: Semanti
 
 
 def _view_probabilities(
-    model: Model, pixels: UInt8[Tensor, "c h w"], scale: float, flipped: bool, config: SemanticInference
+    model: PredictingModel, pixels: UInt8[Tensor, "c h w"], scale: float, flipped: bool, config: SemanticInference
 ) -> Float[Tensor, "k h w"]:
     """Predict one view of an image; return the class probabilities of every pixel of the image."""
     height, width = pixels.shape[-2:]
@@ -96,7 +96,7 @@ def _view_probabilities(
 
 
 def _predict_view(
-    model: Model, pixels: UInt8[Tensor, "c h w"], scale: float, config: SemanticInference
+    model: PredictingModel, pixels: UInt8[Tensor, "c h w"], scale: float, config: SemanticInference
 ) -> SemanticLogits:
     """Resize an image by ``scale`` and predict it window by window; return the logits of the resized image."""
     height, width = (max(1, round(side * scale)) for side in pixels.shape[-2:])

@@ -58,10 +58,17 @@ from .distributed import (
 from .gradients import scale_gradient
 from .keypoints import DecodingRule, decode_keypoints, encode_keypoints, heatmap_scores
 from .losses import split_losses, total_loss
-from .nms import NO_CANDIDATE, nms_mask
+from .nms import NO_CANDIDATE, nms_mask, plain_nms
 from .norms import ChannelLayerNorm, FrozenBatchNorm2d, NormKind, NormLayer, norm_layer, normalize_vectors
 from .panoptic import merge_panoptic
-from .paste import MASK_BUDGET, paste_mask_patches, paste_masks, paste_masks_in_chunks, resample_masks
+from .paste import (
+    MASK_BUDGET,
+    paste_grids,
+    paste_mask_patches,
+    paste_masks,
+    paste_masks_in_chunks,
+    resample_masks,
+)
 from .points import (
     cell_centers,
     choose_points,
@@ -165,9 +172,11 @@ __all__ = [
     "paired_iou",
     "pairwise_intersection",
     "pairwise_iou",
+    "paste_grids",
     "paste_mask_patches",
     "paste_masks",
     "paste_masks_in_chunks",
+    "plain_nms",
     "point_uncertainty",
     "points_in_boxes",
     "pool_regions",

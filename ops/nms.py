@@ -4,13 +4,18 @@ The operator takes all images and labels in one call, and the shape of its resul
 compiled graph does not break at it, and on a GPU with Triton nothing is read back.
 """
 
+import contextlib
 import functools
 import importlib.util
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch._higher_order_ops.while_loop import while_loop
 from torchvision.ops import nms
+
+from .boxes import pairwise_iou
 
 NO_CANDIDATE = -torch.inf
 """The score of a box that takes no part in the selection: it sorts last, suppresses nothing and is never kept."""
@@ -24,7 +29,53 @@ def nms_mask(
     It keeps every box whose IoU with each kept box of the same label and a higher score is at most ``threshold``. Of
     two boxes with equal scores the first counts as the better one. Boxes with the score ``NO_CANDIDATE`` are left out.
     """
+    if _is_plain:
+        return _plain_nms_mask(boxes.float(), scores.float(), labels, threshold)
     return _nms_operator(boxes.float(), scores.float(), labels, threshold)
+
+
+_is_plain = False
+
+
+@contextlib.contextmanager
+def plain_nms() -> Iterator[None]:
+    """Compute NMS with torch's own operators inside the block, for graphs that run without this package."""
+    global _is_plain
+    before, _is_plain = _is_plain, True
+    try:
+        yield
+    finally:
+        _is_plain = before
+
+
+def _plain_nms_mask(
+    boxes: Float[Tensor, "b n 4"], scores: Float[Tensor, "b n"], labels: Int64[Tensor, "b n"], threshold: float
+) -> Bool[Tensor, "b n"]:
+    """Return which boxes greedy NMS keeps, by repetition: a box is kept if no kept better box suppresses it.
+
+    The first ``k`` boxes are final after ``k`` repetitions, but mostly a few are enough for all.
+    """
+    ordered = scores.sort(dim=1, descending=True, stable=True)
+    best, order = ordered.values > NO_CANDIDATE, ordered.indices
+    boxes = boxes.gather(1, order[:, :, None].expand(-1, -1, 4))
+    labels = labels.gather(1, order)
+    ranks = torch.arange(scores.shape[1], device=scores.device)
+    suppresses = pairwise_iou(boxes, boxes) > threshold  # [better, worse]
+    suppresses &= (labels[:, :, None] == labels[:, None]) & (ranks[:, None] < ranks) & best[:, :, None]
+
+    def is_changing(kept: Tensor, before: Tensor) -> Tensor:
+        return (kept != before).any()
+
+    def repeat(kept: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        return best & ~(suppresses & kept[:, :, None]).any(dim=1), kept.clone()
+
+    if torch.compiler.is_exporting():
+        kept, _ = while_loop(is_changing, repeat, (best, ~best))
+    else:
+        kept, before = best, ~best
+        while is_changing(kept, before):
+            kept, before = repeat(kept, before)
+    return torch.zeros_like(kept).scatter(1, order, kept)
 
 
 @torch.library.custom_op(

@@ -50,6 +50,39 @@ def paste_mask_patches(
         yield patch, (columns.start, rows.start)
 
 
+def paste_grids(
+    grids: Float[Tensor, "b n s s"], boxes: Float[Tensor, "b n 4"], size: tuple[int, int], rule: PasteRule
+) -> Bool[Tensor, "b n h w"]:
+    """Return the bitmaps of the masks of a batch of images of ``size``: :func:`paste_masks` by matrix products.
+
+    Bilinear interpolation is linear along y and along x. The products need no sampling operator, which a graph for
+    another runtime may lack, and less memory than the position of every pixel in every mask.
+    """
+    flat_grids, flat_boxes = grids.flatten(0, 1), boxes.flatten(0, 1)
+    if rule == "padded":
+        flat_grids, flat_boxes = _pad(flat_grids, flat_boxes)
+    cells = flat_grids.shape[-1]
+    x, x_inside = _cell_weights(flat_boxes[:, 0], flat_boxes[:, 2], size[1], cells, rule)
+    y, y_inside = _cell_weights(flat_boxes[:, 1], flat_boxes[:, 3], size[0], cells, rule)
+    probabilities = y @ flat_grids @ x.mT
+    reached = probabilities >= 0.5 if rule == "centers" else probabilities > 0.5
+    return (reached & y_inside[:, :, None] & x_inside[:, None]).unflatten(0, grids.shape[:2])
+
+
+def _cell_weights(
+    start: Float[Tensor, " n"], end: Float[Tensor, " n"], pixels: int, cells: int, rule: PasteRule
+) -> tuple[Float[Tensor, "n p s"], Bool[Tensor, "n p"]]:
+    """Return the weight of each of ``cells`` cells of a grid at the pixel centers along an axis, and whether these are
+    inside the box."""
+    centers = torch.arange(pixels, device=start.device, dtype=start.dtype) + 0.5
+    relative = (centers - start[:, None]) / (end - start)[:, None]
+    positions = relative * cells - 0.5
+    if rule == "padded":
+        positions = positions.clamp(0, cells - 1)
+    distances = (positions[:, :, None] - torch.arange(cells, device=start.device)).abs()
+    return (1 - distances).clamp(min=0), (relative >= 0) & (relative <= 1)
+
+
 def paste_masks_in_chunks(
     masks: RoIMasks, boxes: Float[Tensor, "n 4"], threshold: float = 0.5, budget: int = MASK_BUDGET
 ) -> Iterator[Bool[Tensor, "_ h w"]]:

@@ -4,7 +4,7 @@ A rejected box keeps its row and gets the score ``NO_CANDIDATE``, which sorts la
 candidate; in the result its row is padding. Only :func:`trim_padding` makes shapes depend on values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -24,6 +24,18 @@ class PaddedDetections(NamedTuple):
     labels: Int64[Tensor, "b d"]
     scores: Float[Tensor, "b d"]
     valid: Bool[Tensor, "b d"]
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "PaddedDetections":
+        """Return the detections whose values :meth:`tensors` returned."""
+        scores, count = tensors["scores"], tensors["count"]
+        valid = torch.arange(scores.shape[1], device=count.device) < count[:, None]
+        return cls(tensors["boxes"], tensors["labels"], scores, valid)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the boxes, labels (-1 for padding) and scores, and the number of detections per image, ``count``."""
+        labels, count = torch.where(self.valid, self.labels, -1), self.valid.sum(dim=1)
+        return {"boxes": self.boxes, "labels": labels, "scores": self.scores, "count": count}
 
     def unpad(self) -> list[Detections]:
         """Return the detections of each image without the padding; this reads one tensor from the device."""
@@ -93,7 +105,14 @@ class TopScores(NamedTuple):
 
 
 def top_scores(scores: Float[Tensor, "b n"], count: int) -> TopScores:
-    """Return the ``count`` best scores of each image, or all scores if there are fewer."""
+    """Return the ``count`` best scores of each image, or all scores if there are fewer.
+
+    In an exported graph there are always ``count``: missing ones are ``NO_CANDIDATE``, with the index of the last.
+    """
+    if torch.compiler.is_exporting():  # otherwise the number would depend on the size of the image, up to some size
+        length = scores.shape[1]
+        best = TopScores(*F.pad(scores, (0, count), value=NO_CANDIDATE).topk(count))
+        return best._replace(indices=best.indices.clamp(max=length - 1))
     return TopScores(*scores.topk(min(count, scores.shape[1])))
 
 

@@ -37,6 +37,7 @@ from .errors import (
     NonFiniteError,
     PeerError,
     UsageError,
+    VerificationError,
     VertebraError,
     WorkerError,
     is_out_of_memory,
@@ -51,7 +52,7 @@ from .masks import MaskFormat, PasteRule, RoIMasks
 from .numbers import is_number
 from .panoptic import VOID, PanopticMergeConfig, PanopticParts, PanopticSegmentation, Segment
 from .polygons import PolygonMasks
-from .preprocessing import ImagePreprocessing, ResizedCenterCrop, Rounding, ShortSideResize
+from .preprocessing import ImagePreprocessing, KeepSize, ResizedCenterCrop, Rounding, ShortSideResize
 from .registry import Registry, RegistryEntry
 from .semantic import IGNORE, LogitWindow, SemanticLogits
 from .targets import check_targets, require_labels_below
@@ -89,6 +90,7 @@ __all__ = [
     "Images",
     "InputConfig",
     "Instances",
+    "KeepSize",
     "Level",
     "Levels",
     "LogitWindow",
@@ -115,6 +117,7 @@ __all__ = [
     "TensorGroup",
     "UnitInterval",
     "UsageError",
+    "VerificationError",
     "VertebraError",
     "WorkerError",
     "check_targets",

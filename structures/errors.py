@@ -59,6 +59,13 @@ def _rebuild(error_type: type[VertebraError], fields: dict) -> VertebraError:
     return error
 
 
+class VerificationError(VertebraError):
+    """An exported file whose predictions differ from those of the model."""
+
+    exit_code = 1
+    case = "verification"
+
+
 class UsageError(VertebraError):
     """A wrong command line or config."""
 

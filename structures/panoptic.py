@@ -61,6 +61,13 @@ class PanopticSegmentation:
         """Return the pixels of a segment."""
         return self.ids == segment.id
 
+    def label_map(self) -> Int32[Tensor, "h w"]:
+        """Return the label of every pixel; -1 for void."""
+        labels = torch.full((max((segment.id for segment in self.segments), default=VOID) + 1,), -1, dtype=torch.int32)
+        for segment in self.segments:
+            labels[segment.id] = segment.label
+        return labels.to(self.ids.device)[self.ids.long()]
+
     def to(self, device: torch.device | str) -> "PanopticSegmentation":
         """Return the segmentation with its map on ``device``."""
         return replace(self, ids=self.ids.to(device))

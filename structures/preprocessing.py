@@ -49,4 +49,14 @@ class ResizedCenterCrop(Config):
         return self
 
 
-ImagePreprocessing = Annotated[ShortSideResize | ResizedCenterCrop, Field(discriminator="name")]
+class KeepSize(Config):
+    """No change of the image, for models that resize photos themselves, as exported files can."""
+
+    name: Literal["keep_size"] = "keep_size"
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size of the image."""
+        return height, width
+
+
+ImagePreprocessing = Annotated[ShortSideResize | ResizedCenterCrop | KeepSize, Field(discriminator="name")]

@@ -3,6 +3,7 @@
 from .base import TRANSFORMS, Transform, TransformConfig, build_transform
 from .color import ColorJitterConfig
 from .crops import CenterCropConfig, RandomCropConfig
+from .keep_size import KeepSizeConfig
 from .preprocessing import as_preprocessing, as_transform
 from .resize import ResizeConfig
 from .sample import to_sample
@@ -12,6 +13,7 @@ __all__ = [
     "TRANSFORMS",
     "CenterCropConfig",
     "ColorJitterConfig",
+    "KeepSizeConfig",
     "RandomCropConfig",
     "ResizeConfig",
     "ScaledCropConfig",

@@ -1,8 +1,9 @@
 """Conversion of evaluation transforms to preprocessing configs, which inference applies without albumentations."""
 
-from ...structures import ImagePreprocessing, PartConfig, ResizedCenterCrop, ShortSideResize
+from ...structures import ImagePreprocessing, KeepSize, PartConfig, ResizedCenterCrop, ShortSideResize
 from .base import TransformConfig
 from .crops import CenterCropConfig
+from .keep_size import KeepSizeConfig
 from .resize import ResizeConfig
 
 
@@ -12,13 +13,15 @@ def as_preprocessing(config: PartConfig) -> ImagePreprocessing | None:
         return ResizedCenterCrop(short_side=config.resize, size=config.size)
     if isinstance(config, ResizeConfig) and not _is_random(config):
         return ShortSideResize(short_side=config.short_sides[0], long_side=config.long_side, rounding=config.rounding)
-    return None
+    return KeepSize() if isinstance(config, KeepSizeConfig) else None
 
 
 def as_transform(preprocessing: ImagePreprocessing) -> TransformConfig:
     """Convert a preprocessing config to the config of the transform that does the same."""
     if isinstance(preprocessing, ResizedCenterCrop):
         return CenterCropConfig(resize=preprocessing.short_side, size=preprocessing.size)
+    if isinstance(preprocessing, KeepSize):
+        return KeepSizeConfig()
     return ResizeConfig(
         short_sides=(preprocessing.short_side,),
         long_side=preprocessing.long_side,

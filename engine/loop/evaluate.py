@@ -17,7 +17,7 @@ from ...evaluation import Scores
 from ...formats import add_file_to_error, open_results, require_same_images, sort_results
 from ...heads import HeadConfig
 from ...inference import deterministic_kernels, matrix_precision, predict_originals
-from ...models import Model, ViewConfig
+from ...models import Model, PredictingModel, ViewConfig
 from ...ops import single_process, split_losses
 from ..config import EvaluationConfig, ExperimentConfig
 from ..distributed.context import DistributedContext
@@ -31,7 +31,7 @@ MAX_WAITING = 2
 
 def evaluate(
     task: Task,
-    model: Model,
+    model: PredictingModel,
     dataset: Dataset,
     config: ExperimentConfig,
     distributed: DistributedContext | None = None,
@@ -61,7 +61,9 @@ def evaluate(
     return (rows, scores) if distributed.is_rank_zero else None
 
 
-def collect_results(task: Task, model: Model, batches: Iterable[Batch], views: ViewConfig | None = None) -> Rows:
+def collect_results(
+    task: Task, model: PredictingModel, batches: Iterable[Batch], views: ViewConfig | None = None
+) -> Rows:
     """Return the results rows of all images in ``batches``; ``views`` sets the windows and scales of predictions.
 
     A thread converts predictions to rows, which for masks includes their encoding as RLE, while the next batch is
@@ -87,10 +89,10 @@ def _rows_of_images(task: Task, image_ids: Sequence[int | str], predictions: Seq
 
 
 @contextlib.contextmanager
-def evaluation_mode(model: Model) -> Iterator[None]:
+def evaluation_mode(model: PredictingModel) -> Iterator[None]:
     """Put the model into evaluation mode inside the block, and restore its mode afterwards."""
     training = model.training
-    model.eval()
+    model.train(False)
     try:
         yield
     finally:

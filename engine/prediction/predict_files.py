@@ -25,6 +25,7 @@ from ...inference import (
     stream_batches,
     write_image,
 )
+from ...models import Model
 from ...structures import Classes, DataError, UsageError
 from ..logging.progress import ProgressDisplay
 from ..loop.stop_requests import Interrupted, StopRequests, stop_requests
@@ -111,12 +112,15 @@ def _settings(predictor: Predictor, options: PredictionOptions) -> dict[str, Any
     values = options.model_dump(mode="json", include={"score", "annotations", "pictures", "drawing", "crops"})
     names = {task: classes.names for task, classes in predictor.trained.classes.items()}
     tiles = None if predictor.tiles is None else predictor.tiles.model_dump(mode="json")
-    return {"weights": _digest(predictor.model), **values, "tiles": tiles, "class_names": names}
+    return {"weights": _digest(predictor), **values, "tiles": tiles, "class_names": names}
 
 
-def _digest(model: torch.nn.Module) -> str:
-    """Return a digest of the weights of a model."""
-    digest = hashlib.blake2b(digest_size=16)
+def _digest(predictor: Predictor) -> str:
+    """Return a digest of the weights of a model, or of an exported file."""
+    model, digest = predictor.model, hashlib.blake2b(digest_size=16)
+    if not isinstance(model, Model):
+        digest.update(Path(predictor.trained.source).read_bytes())
+        return digest.hexdigest()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

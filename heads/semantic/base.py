@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...ops import NormKind, norm_layer, pad_maps, resize_maps
 from ...structures import IGNORE, Config, FeatureInfo, Features, Images, SemanticLogits, check_targets
-from ..base import Head, HeadConfig, require_levels
+from ..base import Head, HeadConfig, PredictsTensors, require_levels
 from .layers import PixelClassifier
 from .losses import SemanticLoss, SemanticLossConfig
 from .points import PointRefinement, PointRefinementConfig
@@ -42,7 +42,7 @@ class SemanticConfig(HeadConfig):
     """PointRend's refinement of the logits (1912.08193 section 4.2). None: bilinear upsampling."""
 
 
-class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
+class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits], PredictsTensors[SemanticLogits]):
     """Base class of semantic heads; subclasses compute the logits at the resolution of a level in ``forward``.
 
     The losses are computed at full resolution, after bilinear upsampling.
@@ -103,11 +103,17 @@ class SemanticHead(Head[Int64[Tensor, "h w"], SemanticLogits]):
 
     def predict(self, features: Features, images: Images) -> list[SemanticLogits]:
         """Return the logits of each image, at the resolution of the level or, with a refinement, at a higher one."""
+        return self.assemble(self.predict_tensors(features, images), images)
+
+    def predict_tensors(self, features: Features, images: Images) -> dict[str, Tensor]:
+        """Return the ``logits`` of the padded images."""
         grids = self(features, images).float()
-        if self.refinement is not None:
-            grids = self.refinement.refine(grids, features)
+        return {"logits": grids if self.refinement is None else self.refinement.refine(grids, features)}
+
+    def assemble(self, tensors: Mapping[str, Tensor], images: Images) -> list[SemanticLogits]:
+        """Return the logits of each image."""
         height, width = images.padded_size
         return [
             SemanticLogits.from_grid(grid, (height, width), size, self.config.align_corners)
-            for grid, size in zip(grids, images.size_list(), strict=True)
+            for grid, size in zip(tensors["logits"], images.size_list(), strict=True)
         ]

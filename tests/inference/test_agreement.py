@@ -17,7 +17,7 @@ from vertebra.structures import (
     SemanticLogits,
 )
 
-BOUNDS = AgreementBounds(features=0.1, scores=0.1, missing=0.1, boxes=0.1, masks=0.1, pixels=0.1)
+BOUNDS = AgreementBounds(features=0.1, scores=0.1, missing=0.1, boxes=0.1, masks=0.1, keypoints=0.1, pixels=0.1)
 
 
 def detections(rows: list[tuple[float, int, float]], masks: torch.Tensor | None = None) -> Detections:
