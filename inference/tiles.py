@@ -28,7 +28,8 @@ class TileConfig(Config):
     """
 
     size: PositiveInt = 1024
-    """Side length of the square tiles in pixels of the image; a smaller image is predicted as a whole. SAHI: 512."""
+    """Side length of the square tiles in pixels of the image; a smaller image is predicted as a whole. SAHI: follows
+    the size of the image."""
     overlap: float = Field(default=0.2, ge=0, lt=1)
     """Overlap of neighboring tiles, as a fraction of ``size``. Without overlap an object at a seam stays in parts."""
     whole_image: bool = True

@@ -89,8 +89,8 @@ def test_large_photos_are_drawn_in_rows(tmp_path):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_rows_of_unequal_photos_are_filled(seed):
-    """Symptom: a sheet of unequal photos was mostly white. Law: every row but the last is filled, every image is in one
-    row, and none is enlarged more than four times."""
+    """Symptom: a sheet of unequal photos was mostly white. Law: every row but the last is filled, with no more images
+    than needed, every image is in one row, and none is enlarged more than four times."""
     sizes = [(row[0], row[1]) for row in np.random.default_rng(seed).integers(30, 3000, (8, 2)).tolist()]
     rows = list(_fill_rows(sizes))
     assert [index for row, _ in rows for index in row] == list(range(8))
@@ -98,6 +98,8 @@ def test_rows_of_unequal_photos_are_filled(seed):
         width = sum(2 * round(sizes[index][1] * height / sizes[index][0]) + 6 for index in row)
         enlarged = max(sizes[index][0] for index in row) * 4
         assert height <= min(360, enlarged) and width <= 1920 + 2 * len(row)
+        without_last = sum(2 * sizes[index][1] / sizes[index][0] for index in row[:-1])
+        assert len(row) == 1 or 1920 / without_last > 360
         if number < len(rows) - 1 and height < enlarged:
             assert width > 0.95 * 1920
 
