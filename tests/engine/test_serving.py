@@ -128,7 +128,8 @@ BAD: dict[str, tuple[bytes | None, str, str, dict[str, str], int, bytes]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_request_gets_a_status_and_a_reason(name, server):
-    """docs/faults.md row 900. By hand: a status of the client's fault, and one line of JSON that says why; the next request is answered."""
+    """docs/faults.md row 900. By hand: a status of the client's fault, and one line of JSON that says why; the next
+    request is answered."""
     body, query, path, headers, expected, part = BAD[name]
     status, content = ask(server[0], body, query, path, **headers)
     assert status == expected and part in content and list(json.loads(content)) == ["error"]
@@ -164,7 +165,8 @@ def load(port: int, count: int, clients: int) -> list[float]:
 
 
 def test_clients_at_once_get_their_own_answers(server):
-    """docs/faults.md row 901. Law: the answer to each of eight clients is that of a client alone, though others leave in mid-request."""
+    """docs/faults.md row 901. Law: the answer to each of eight clients is that of a client alone, though others leave
+    in mid-request."""
     assert len(load(server[0], 60, 8)) == 48
     assert json.loads(ask(server[0], None, path="/health")[1])["status"] == "ok"
 
@@ -216,7 +218,8 @@ def test_waiting_images_form_batches():
 
 
 def test_full_queue_and_failing_prediction_reach_the_caller():
-    """docs/faults.md row 901. By hand: a limit of two waiting images; a prediction that raises; the queue works on after both."""
+    """docs/faults.md row 901. By hand: a limit of two waiting images; a prediction that raises; the queue works on after
+    both."""
 
     def predict(images: list[int]) -> list[int]:
         if -1 in images:
