@@ -218,8 +218,8 @@ def test_waiting_images_form_batches():
 
 
 def test_full_queue_and_failing_prediction_reach_the_caller():
-    """docs/faults.md row 901. By hand: a limit of two waiting images; a prediction that raises; the queue works on after
-    both."""
+    """docs/faults.md row 901. By hand: a limit of two waiting images; a prediction that raises; the queue works on
+    after both."""
 
     def predict(images: list[int]) -> list[int]:
         if -1 in images:
