@@ -111,6 +111,15 @@ def decode_image(data: bytes) -> UInt8[ndarray, "h w 3"]:
         return _upright_rgb(_decode(image, data))
 
 
+def encoded_image_size(data: bytes) -> tuple[int, int]:
+    """Return the upright (height, width) of the bytes of an image file from its header, without decoding it.
+
+    Raises DataError if they are no image.
+    """
+    with image_errors_as_data_errors("image", "bytes of an image"), open_image(io.BytesIO(data)) as image:
+        return _upright_size(image)
+
+
 def pillow_to_rgb(image: Image.Image) -> UInt8[ndarray, "h w 3"]:
     """Convert a Pillow image to RGB by the policy of this module, but ignore its EXIF orientation."""
     with image_errors_as_data_errors("image", getattr(image, "filename", "") or "PIL image"):

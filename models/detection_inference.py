@@ -83,8 +83,8 @@ def predict_detections(
 ) -> list[Detections]:
     """Detect the objects of each image; with several views, one image at a time.
 
-    Call ``eval()`` first. Raises ValueError if the model's task is not detection, and UsageError for several views of an
-    exported file.
+    Call ``eval()`` first. Raises ValueError if the model's task is not detection, and UsageError for several views and
+    an exported file.
     """
     if model.head.task != "detection":
         raise ValueError(

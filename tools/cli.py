@@ -25,6 +25,7 @@ COMMANDS = (
     "train",
     "eval",
     "predict",
+    "serve",
     "describe",
     "list",
     "config",
