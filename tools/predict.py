@@ -95,8 +95,8 @@ def command(
     """Predict images and videos with a trained model; write a picture of each, and results files.
 
     MODEL is a run folder, a checkpoint, a published model (see vertebra list models) or a file of weights. A SOURCE is
-    an image, a folder of images, a pattern such as 'photos/**/*.jpg', a text file with a path per line, or - for paths
-    on standard input.
+    an image, a folder of images, a pattern such as 'photos/**/*.jpg', a text file with a path per line, a video, the
+    number of a camera, or - for paths on standard input.
 
     Results are in results.jsonl as soon as an image is predicted, and at the end, also after Ctrl-C, in COCO's format.
     If files cannot be predicted, the others are; failed.jsonl lists them, and the exit code is 3.
