@@ -23,7 +23,7 @@ START, END = "<!-- table -->\n", "<!-- end of table -->\n"
 @click.command(
     "export-table",
     context_settings=CONTEXT,
-    short_help="Export models with every head, and tabulate the evidence.",
+    short_help="Tabulate exports of every head.",
     epilog="Example: vertebra export-table --run quickstart=runs/quickstart --page docs/export.md",
 )
 @click.argument("names", metavar="[ROW]...", nargs=-1)

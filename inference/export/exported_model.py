@@ -89,8 +89,8 @@ class ExportedModel(nn.Module):
         """Return the images in a batch of the size that the file needs, with blank images at the end."""
         description = self.description
         height, width = description.size or images.padded_size
-        if description.size is None and not description.resizes:
-            height, width = (max(side, self.session.least_cells * self.size_divisor) for side in (height, width))
+        if self.session.is_guarded and description.size is None and not description.resizes:
+            height, width = (max(side, description.least_side) for side in (height, width))
         count = description.batch or len(images)
         largest = tuple(max(sides) for sides in zip(*images.size_list(), strict=True))
         must_equal = description.resizes and description.size is not None
