@@ -51,7 +51,7 @@ def read_config(values: Mapping[str, Any]) -> "ExportConfig":
 @click.command(
     "export",
     context_settings=CONTEXT,
-    short_help="Export a trained model to ONNX or a file of torch.",
+    short_help="Export a trained model to ONNX or torch.",
     epilog="""\b
     Examples:
       vertebra export runs/quickstart quickstart.onnx --verify photos

@@ -23,7 +23,7 @@ START, END = "<!-- table -->\n", "<!-- end of table -->\n"
 @click.command(
     "export-table",
     context_settings=CONTEXT,
-    short_help="Export models with every head, and tabulate the evidence.",
+    short_help="Tabulate exports of every head.",
     epilog="Example: vertebra export-table --run quickstart=runs/quickstart --page docs/export.md",
 )
 @click.argument("names", metavar="[ROW]...", nargs=-1)
@@ -95,6 +95,8 @@ def export_row(name: str, trained: str | None, photos: Path | None) -> dict[str,
         graph = onnx.load(path).graph
     faults = verification.agreement.violations(BOUNDS)
     verdict = f"differs: {', '.join(faults)}" if faults else "validated"
+    if any(output.name.endswith("boxes") for output in graph.output) and not verification.agreement.detections:
+        verdict = "runs, but there were no detections to compare"
     differences = f"{verification.images} images: {verification.agreement.describe()}"
     return {**row, "verdict": verdict, "nodes": len(graph.node), "differences": differences}
 
@@ -117,6 +119,8 @@ def build(name: str) -> "Model | Backbone":
             weight = getattr(layer, "weight", None)
             if child in SPREAD and weight is not None:
                 weight.data.mul_(20)
+            if child == "class_logits":  # dense heads begin with a bias at which no score reaches the threshold
+                layer.get_parameter("bias").data.zero_()
     return model
 
 

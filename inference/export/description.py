@@ -30,6 +30,8 @@ class Description:
     """The number of images; None: any."""
     size_divisor: int
     """The graph pads images to a multiple of this number of pixels."""
+    least_side: int
+    """The smallest height and width of images that the tracing of the graph allows; programs of torch insist on it."""
     half: bool
     """Whether the weights are stored in float16."""
     outputs: tuple[str, ...]

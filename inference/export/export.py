@@ -178,6 +178,7 @@ def describe(
         size=config.size,
         batch=config.batch,
         size_divisor=model.size_divisor,
+        least_side=max((int(bounds.lower) for bounds in traced.program.range_constraints.values()), default=1),
         half=config.half,
         outputs=outputs,
         tensors=tuple(name for name in outputs if not is_finished(name)),

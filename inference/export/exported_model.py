@@ -85,12 +85,17 @@ class ExportedModel(nn.Module):
         frame = _with_padding(Images(images.pixels, sizes, (resized,) * len(images)), resized, self.size_divisor)
         return [_to_photo(prediction, resized, photo) for prediction in head.assemble(tensors, frame)]
 
+    def frame_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) of the frame in which the file takes images of ``size``."""
+        description = self.description
+        if description.size is not None or description.resizes or not self.session.is_guarded:
+            return description.size or size
+        return max(size[0], description.least_side), max(size[1], description.least_side)
+
     def _frame(self, images: Images) -> Images:
         """Return the images in a batch of the size that the file needs, with blank images at the end."""
         description = self.description
-        height, width = description.size or images.padded_size
-        if description.size is None and not description.resizes:
-            height, width = (max(side, self.session.least_cells * self.size_divisor) for side in (height, width))
+        height, width = self.frame_size(images.padded_size)
         count = description.batch or len(images)
         largest = tuple(max(sides) for sides in zip(*images.size_list(), strict=True))
         must_equal = description.resizes and description.size is not None

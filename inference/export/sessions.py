@@ -18,8 +18,8 @@ class Session(ABC):
     """An exported file that is ready to run."""
 
     description: Description
-    least_cells: ClassVar[int] = 1
-    """The smallest side of a feature map of the coarsest stride that the runtime can compute."""
+    is_guarded: ClassVar[bool] = False
+    """Whether the runtime refuses images below the ``least_side`` of the description."""
 
     @abstractmethod
     def run(self, inputs: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
@@ -52,7 +52,7 @@ class OnnxSession(Session):
 class TorchSession(Session):
     """A file of torch: an exported program, compiled code or TorchScript."""
 
-    least_cells: ClassVar[int] = 2  # a map of one cell would be broadcast, which a traced program rules out
+    is_guarded: ClassVar[bool] = True
 
     def __init__(self, program: Callable[..., Any], description: Description) -> None:
         self.program, self.description = program, description

@@ -72,7 +72,8 @@ def verify_export(
         given = photo if outside else prepared
         if size is not None and (given.shape[:2] != size if outside else not _fits(given, size)):
             continue
-        frame = None if outside else size  # the model sees as much padding as the file does
+        # The model sees as much padding as the file does.
+        frame = None if outside else exported.frame_size((given.shape[0], given.shape[1]))
         expected, found = predict_photo(model, prepared, photo, frame), predict_photo(exported, given, photo)
         agreement = agreement.merge(compare_predictions(expected, found, MIN_SCORE))
         count += 1

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...ops import fixed_shapes
+from ...structures import UsageError
 from .description import KEY, Description
 from .graph import ExportGraph
 from .onnx_operators import store_weights_in_half, translation_table
@@ -69,7 +70,11 @@ def write_compiled(traced: TracedGraph, description: Description, path: Path) ->
     from torch._inductor import aoti_compile_and_package
 
     options: dict[str, Any] = {"aot_inductor.metadata": {KEY: description.to_json()}}
-    aoti_compile_and_package(traced.program, package_path=str(path), inductor_configs=options)
+    try:
+        aoti_compile_and_package(traced.program, package_path=str(path), inductor_configs=options)
+    except RuntimeError as error:
+        what = f"torch cannot compile this graph: {' '.join(str(error).split())[:200]}"
+        raise UsageError(what, "choose the format torch-export", file=path) from error
 
 
 def write_torchscript(traced: TracedGraph, description: Description, path: Path) -> None:

@@ -33,6 +33,7 @@ class EagerSession(Session):
             channels=channels,
             resizes=resize is not None,
             size_divisor=model.size_divisor,
+            least_side=1,
             outputs=outputs,
             tensors=tuple(name for name in outputs if not is_finished(name)),
             versions={},
