@@ -22,6 +22,7 @@ from ...inference import (
     StreamItem,
     Video,
     read_input_paths,
+    render_text,
     stream_batches,
     write_image,
 )
@@ -68,6 +69,7 @@ def predict_files(
     Interrupted; a second signal ends the process at once. Whatever ended a prediction, ``options.resume`` continues it.
     """
     display = display or ProgressDisplay(Console(quiet=True))
+    render_text("a", 12, options.drawing.font)  # raises UsageError for a file that is no font
     ids, classes = _find_ids(predictor, sources, options)
     task = pick_task(predictor.model.head, classes, drawing=options.drawing)
     crops = CropWriter(output / "crops", task) if options.crops else None
