@@ -24,6 +24,7 @@ from .image_files import require_enough_pixels
 from .image_folder import ImageFolder, ImageFolderConfig
 from .joint import JointConfig, JointDataset
 from .loader import LoaderConfig, eval_loader, train_loader
+from .mask_folder import MaskFolder, MaskFolderConfig
 from .mixing import (
     MIXES,
     CopyPasteConfig,
@@ -100,6 +101,8 @@ __all__ = [
     "JointDataset",
     "Keypoints",
     "LoaderConfig",
+    "MaskFolder",
+    "MaskFolderConfig",
     "Mix",
     "MixConfig",
     "MixSequenceConfig",

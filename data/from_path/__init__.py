@@ -15,9 +15,10 @@ from ..hash_split import HashSplitConfig
 from .base import DataPath, Part, PathFormat
 from .coco import COCO
 from .labels import path_format
+from .masks import MASKS
 from .voc import VOC
 
-FORMATS: tuple[PathFormat, ...] = (COCO, VOC, *map(path_format, LABEL_FORMATS.values()))
+FORMATS: tuple[PathFormat, ...] = (COCO, VOC, MASKS, *map(path_format, LABEL_FORMATS.values()))
 """The formats that are recognized."""
 LISTED = 6
 """The number of entries of a folder that an error message lists."""

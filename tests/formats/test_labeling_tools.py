@@ -389,3 +389,10 @@ def test_file_of_another_format_is_an_error(label_format, name, content, message
     with pytest.raises(DataError, match=message) as caught:
         open_labels(tmp_path / name, label_format, "skip")
     assert "\n" not in str(caught.value)
+
+
+def test_circle_of_any_radius_has_an_outline(tmp_path):
+    """Symptom: a circle of 2^54 pixels raised ZeroDivisionError."""
+    write_images(tmp_path, "a.png")
+    write_text(tmp_path / "a.json", labelme_file(shape("cat", "circle", [[40, 24], [2.0**54, 28]])))
+    assert len(open_labels(tmp_path, "labelme")) == 1
