@@ -17,6 +17,7 @@ from .coco_format import (
     CocoSemanticConfig,
     ObjectsConfig,
 )
+from .conversion import convert_data
 from .dataset import DATASETS, Dataset, DatasetConfig, build_dataset, require_same_classes
 from .from_path import DataPath, DatasetPair, pair_from_paths
 from .hash_split import HashSplitConfig
@@ -137,6 +138,7 @@ __all__ = [
     "build_mix",
     "build_transform",
     "collate",
+    "convert_data",
     "declare_object_field",
     "eval_loader",
     "pad_polygon_masks",

@@ -29,6 +29,7 @@ COMMANDS = (
     "list",
     "config",
     "convert",
+    "convert-data",
     "make-shapes",
     "export-backbone",
     "benchmark",
