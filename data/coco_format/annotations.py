@@ -127,6 +127,10 @@ def read_annotations(
     read; None reads none. ``subset`` is the number of images to take from the beginning of the file; None takes all.
     """
     categories = read_categories(file.categories, class_names, path, keypoints)
+    if keypoints is None:
+        for category in file.categories:
+            if category.get("keypoints") and category["id"] in categories.ids:
+                report.note("unused-keypoints", category["name"])
     images = read_images(file.images, report, path, subset, file.origin.image_problems if file.origin else {})
     report.read["images"] += len(images) + report.skipped_count("images")
     reader = AnnotationReader(file, path, images, categories, min_box, masks)

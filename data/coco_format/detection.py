@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
+from ...formats.segmentations import box_of_segmentation
 from ...structures import DataError
 from ..dataset import DATASETS, Dataset, is_on_images, select_image_labels
 from ..image_files import read_image_record
@@ -98,12 +99,13 @@ class CocoDataset(Dataset):
             )  # fmt: skip
         annotations = self.annotations
         images = [data["images"][row] for row in annotations.image_rows[self.indices]]
-        image_ids, category_ids = {image["id"] for image in images}, set(self.category_ids)
+        sizes = {image["id"]: (image["height"], image["width"]) for image in images}
+        category_ids = set(self.category_ids)
         rejected = self.report.rejected_rows
         entries = [
-            _complete(entry, row)
+            _complete(entry, row, sizes[entry["image_id"]])
             for row, entry in enumerate(data["annotations"])
-            if row not in rejected and entry["image_id"] in image_ids and entry["category_id"] in category_ids
+            if row not in rejected and entry["image_id"] in sizes and entry["category_id"] in category_ids
         ]
         categories = {category["id"]: category for category in data["categories"]}
         chosen = [categories[category_id] for category_id in self.category_ids]
@@ -114,6 +116,13 @@ class CocoDataset(Dataset):
         return self._digest
 
 
-def _complete(entry: dict[str, Any], row: int) -> dict[str, Any]:
-    """Return an annotation with its id filled in, and with ``iscrowd`` as an int."""
-    return {"id": -1 - row, **entry, "iscrowd": int(entry.get("iscrowd", 0))}
+def _complete(entry: dict[str, Any], row: int, size: tuple[int, int]) -> dict[str, Any]:
+    """Return an annotation with its id and its box filled in, and with ``iscrowd`` as an int."""
+    completed = {"id": -1 - row, **entry, "iscrowd": int(entry.get("iscrowd", 0))}
+    if (
+        entry.get("bbox") is None
+        and entry.get("segmentation")
+        and (box := box_of_segmentation(entry["segmentation"], size))
+    ):
+        completed["bbox"] = box
+    return completed
