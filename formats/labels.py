@@ -23,7 +23,7 @@ from .label_shapes import Shape
 
 @dataclass(frozen=True, slots=True)
 class LabelRequest:
-    """What to read: a path, and optionally one of the splits that it lists."""
+    """A request to read annotations: a path, and optionally one of the splits that the data list."""
 
     path: Path
     split: str | None = None

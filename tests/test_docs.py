@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vertebra.backbones import ResNetConfig
-from vertebra.data import CocoKeypointsConfig, CocoPanopticConfig, ResizeConfig
+from vertebra.data import CocoKeypointsConfig, CocoPanopticConfig, ResizeConfig, VocConfig
 from vertebra.engine import ScheduleConfig, SGDConfig
 from vertebra.heads import (
     ArcFaceConfig,
@@ -53,7 +53,7 @@ CONFIGS = {
         DenseSelectionConfig, FCNConfig, FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig,
         PanopticFPNConfig, PanopticMergeConfig, PointHeadConfig, PointRefinementConfig, PointRendBranchConfig,
         RCNNConfig, ResizeConfig, ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, ScheduleConfig,
-        SemanticConfig, SemanticLossConfig, SGDConfig, UNetConfig, YOLOXConfig,
+        SemanticConfig, SemanticLossConfig, SGDConfig, UNetConfig, VocConfig, YOLOXConfig,
     )
 }  # fmt: skip
 

@@ -66,8 +66,10 @@ def pair_from_paths(data: DataPath, val: Path | None = None) -> DatasetPair:
 
 
 def _lists(config: DatasetConfig) -> str:
-    """Return the names of the image lists that a config takes, as the end of a phrase; empty if it takes none."""
-    splits = getattr(config, "splits", ())
+    """Return the names of the image lists or the split that a config takes, as the end of a phrase; empty for none."""
+    splits, split = getattr(config, "splits", ()), getattr(config, "split", None)
+    if split is not None:
+        return f" with the split {split}"
     return f" with the list {' and '.join(splits)}" if splits else ""
 
 
