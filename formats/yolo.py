@@ -42,6 +42,8 @@ def recognize(path: Path) -> bool:
         return True
     if not any((path / name).is_file() for name in CLASS_FILES):
         return False
+    if YoloLayout.of(path).splits():
+        return any((path / folder).is_dir() for folder in ("labels", "obj_train_data", "obj_val_data", "train"))
     texts = (file for file in files_below(path) if file.suffix == ".txt" and file.name not in CLASS_FILES)
     return any(_is_label_file(file) for file in itertools.islice(texts, LOOKED_AT))
 
@@ -57,7 +59,7 @@ def _is_label_file(file: Path) -> bool:
 
 
 def list_splits(path: Path) -> tuple[str, ...]:
-    """Return the splits that data.yaml names or, without it, the folders in ``images`` with the names of splits."""
+    """Return the splits that data.yaml names or, without it, those that have a folder."""
     return YoloLayout.of(path).splits()
 
 

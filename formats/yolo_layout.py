@@ -76,17 +76,22 @@ class YoloLayout:
         return [str(number) for number in range(count)]
 
     def splits(self) -> tuple[str, ...]:
-        """Return the splits that data.yaml names or, without it, the folders in ``images`` with the names of splits."""
+        """Return the splits that data.yaml names or, without it, those that have a folder."""
         if self.file is not None:
             return tuple(name for name in SPLITS if self.description.get(name))
-        return tuple(name for name in (*SPLITS, "valid") if (self.root / "images" / name).is_dir())
+        return tuple(name for name in (*SPLITS, "valid") if self._folder_of(name) is not None)
+
+    def _folder_of(self, split: str) -> str | None:
+        """Return the folder of a split's images without data.yaml: that of Darknet, or one in ``images``."""
+        folders = (f"images/{split}", f"obj_{split}_data", f"{split}/images")
+        return next((folder for folder in folders if (self.root / folder).is_dir()), None)
 
     def list_images(self, split: str | None) -> list[str]:
         """Return the paths of the images of a split, or of all splits for None, relative to the root."""
         splits = self.splits() if split is None else (split,)
         found: dict[str, None] = {}
         for name in splits:
-            places = self.description.get(name) if self.file is not None else f"images/{name}"
+            places = self.description.get(name) if self.file is not None else self._folder_of(name)
             for place in places if isinstance(places, list) else [places]:
                 found |= dict.fromkeys(self._images_at(place, name))
         if not splits:

@@ -44,7 +44,11 @@ def _configure(data: DataPath, part: Part) -> DatasetConfig:
             )  # fmt: skip
         return VocSegmentationConfig(root=root, splits=splits)
     layout = _find_layout(root)
-    assert layout is not None, "recognized by its layout"
+    if layout is None:
+        raise UsageError(
+            "this VOC folder has class maps, but no Annotations/*.xml for boxes",
+            "choose a model with a semantic head, or add the annotations", file=root,
+        )  # fmt: skip
     return VocConfig(
         root=root, splits=splits, images=layout[0], annotations=layout[1], class_names=_find_class_names(folders)
     )

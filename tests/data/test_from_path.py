@@ -238,3 +238,11 @@ def test_folders_with_coco_files(files, folders, tmp_path):
         for file, folder in zip(files, folders, strict=True)
     )
     assert all(len(build_dataset(config)) == 4 for config in configs)
+
+
+def test_voc_folder_without_boxes_is_refused_for_boxes(tmp_path):
+    """docs/faults.md row 156. Symptom: a folder with class maps alone raised AssertionError."""
+    root = write_voc(tmp_path / "voc")
+    shutil.rmtree(root / "Annotations")
+    with pytest.raises(UsageError, match=r"no Annotations/\*\.xml for boxes: choose a model with a semantic head"):
+        find(root)

@@ -97,6 +97,16 @@ def test_folders_without_data_yaml(images, labels, tmp_path):
     assert sorted(map(len, found.values())) == [0, 1]
 
 
+def test_splits_of_darknet(tmp_path):
+    """By hand: ``obj_train_data`` and ``obj_val_data`` with ``obj.names``, as Datumaro and CVAT export them."""
+    write_images(tmp_path, "obj_train_data/a.png", "obj_val_data/b.png")
+    write_text(tmp_path / "obj_train_data/a.txt", "1 0.5 0.5 0.5 0.5")
+    write_text(tmp_path / "obj.names", "cat\ndog\n")
+    pair = pair_from_paths(DataPath(tmp_path, "detection"))
+    assert (pair.train.split, pair.val.split) == ("train", "val")
+    assert objects_of(open_labels(tmp_path, "yolo", split="val")) == {"obj_val_data/b.png": []}
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
