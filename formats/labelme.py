@@ -43,8 +43,8 @@ LOOKED_AT = 20
 def _recognize(path: Path) -> bool:
     if path.is_file():
         return path.suffix.lower() == ".json" and _is_labelme(path)
-    files = itertools.islice((file for file in files_below(path) if file.suffix == ".json"), LOOKED_AT)
-    return path.is_dir() and any(map(_is_labelme, files))
+    files = itertools.chain.from_iterable(path.glob(pattern) for pattern in ("*.json", "*/*.json", "*/*/*.json"))
+    return path.is_dir() and any(map(_is_labelme, itertools.islice(files, LOOKED_AT)))
 
 
 def _is_labelme(file: Path) -> bool:

@@ -1,10 +1,13 @@
 """YOLO data sets, in the layouts that docs.ultralytics.com/datasets, Roboflow and Darknet describe."""
 
+import pickle
+
 import hotcoco
 import numpy as np
 import pytest
 
 from vertebra.data import AnnotatedImagesConfig, DataPath, HashSplitConfig, pair_from_paths
+from vertebra.data.coco_format import opening
 from vertebra.structures import DataError, UsageError
 
 from ..helpers.labeled_images import objects_of, open_labels, write_images, write_text
@@ -158,6 +161,27 @@ def test_images_outside_the_data_set_need_allow_outside(tmp_path):
     with pytest.raises(DataError, match="outside-root"):
         open_labels(root, "yolo", split="train")
     assert len(open_labels(root, "yolo", split="train", allow_outside=True)) == 1
+
+
+def test_data_set_can_be_sent_to_workers(tmp_path):
+    """Law: a pickled data set reads the same images and ground truth."""
+    dataset = open_labels(write_yolo(tmp_path), "yolo", split="train")
+    other = pickle.loads(pickle.dumps(dataset))
+    assert other.ground_truth() == dataset.ground_truth()
+    assert other.read(0).objects.boxes.tolist() == dataset.read(0).objects.boxes.tolist()
+
+
+def test_results_of_the_checks_are_cached(tmp_path, monkeypatch):
+    """Law: cached annotations equal the first ones, and a changed label file is read again."""
+    monkeypatch.setattr(opening, "MIN_CACHED_BYTES", 0)
+    monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
+    root = write_yolo(tmp_path / "set")
+    first, second = (open_labels(root, "yolo", split="train") for _ in range(2))
+    assert second.annotations.entry is not None and objects_of(second) == objects_of(first)
+    assert second.annotation_digest() == first.annotation_digest()
+    write_text(root / "labels/train/a.txt", "0 0.5 0.5 0.5 0.5")
+    changed = open_labels(root, "yolo", split="train")
+    assert len(changed.annotations.boxes) == 1 and changed.annotation_digest() != first.annotation_digest()
 
 
 def test_changed_labels_are_noticed(tmp_path):
