@@ -114,8 +114,8 @@ class LabelSource(AnnotationSource):
         self.path = self.request.path
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the names, sizes and modification times of the files."""
-        digest = hashlib.sha256()
+        """Return the SHA-256 of what is read, and of the names, sizes and modification times of the files."""
+        digest = hashlib.sha256(f"{self.format}\0{self.request!r}\0".encode(errors="surrogateescape"))
         self._size = 0
         for root in LABEL_FORMATS[self.format].list_folders(self.request):
             if not root.exists():

@@ -129,12 +129,10 @@ def test_classes_of_a_voc_folder_are_those_of_its_objects(tmp_path):
     (root / "Annotations" / "d.xml").write_text("<annotation>")
     assert find(root).train.dataset.class_names == ("cat", "dog", "person")
     (root / "class_names.txt").write_text("person\ndog\ncat\n")
-    pair = find(root)
-    assert pair.train.dataset.class_names is None and build_dataset(pair.train.dataset).class_names == (
-        "person",
-        "dog",
-        "cat",
-    )
+    for text in ("person\ndog\ncat\n", "_background_\nperson\ndog\ncat\n"):  # the second as LabelMe writes it
+        (root / "class_names.txt").write_text(text)
+        config = find(root).train.dataset
+        assert config.class_names is None and build_dataset(config).class_names == ("person", "dog", "cat")
 
 
 def test_masks_of_a_voc_folder(tmp_path):

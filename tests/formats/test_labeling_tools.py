@@ -58,6 +58,7 @@ def test_labelme_shapes(tmp_path):
             shape("dog", "mask", [[50, 30], [55, 33]], mask=base64.b64encode(png(mask)).decode()),
             shape("cat", "point", [[3, 4]]),
             shape("cat", "circle", [[40, 24], [43, 28]]),
+            shape("__ignore__", "rectangle", [[40, 24], [43, 28]]),
         ),
     )
     dataset = open_labels(tmp_path, "labelme", masks=True)
@@ -72,6 +73,7 @@ def test_labelme_shapes(tmp_path):
     assert circle.sum() == pytest.approx(math.pi * 25, rel=0.1)
     report = dataset.report.as_json()
     assert report["skipped"]["annotations"]["point-or-line"]["ids"] == ["a.json shape 4"]
+    assert report["skipped"]["annotations"]["ignored-label"]["ids"] == ["a.json shape 6"]
     assert report["noted"]["unlabeled-image"]["ids"] == ["unlabeled.png"]
 
 
@@ -89,6 +91,15 @@ def test_labelme_groups_are_one_object(tmp_path):
     dataset = open_labels(tmp_path, "labelme", masks=True)
     assert objects_of(dataset)["a.png"] == [("cat", [0, 0, 30, 10]), ("dog", [20, 0, 30, 10])]
     assert masks_of(dataset)[0].sum() == 200 and dataset.read(0).objects.ignored.tolist() == [[20, 0, 30, 10]]
+
+
+def test_class_without_objects_is_counted(tmp_path):
+    """By hand: a format that declares no classes takes the requested ones, and the report names those not found."""
+    write_images(tmp_path, "a.png")
+    write_text(tmp_path / "a.json", labelme_file(shape("cat", "rectangle", [[1, 2], [3, 4]])))
+    dataset = open_labels(tmp_path, "labelme", class_names=("cat", "cta"))
+    assert dataset.class_names == ("cat", "cta")
+    assert dataset.report.as_json()["noted"]["class-without-objects"]["ids"] == ["cta"]
 
 
 def test_labelme_paths_of_another_machine(tmp_path):
@@ -284,7 +295,7 @@ def test_csv_of_boxes(text, tmp_path):
 
 
 def test_supervisely_geometries(tmp_path):
-    """By hand: a rectangle, a polygon with a hole and a bitmap with its origin."""
+    """By hand: a rectangle of the pixels 10 to 29 and 12 to 35, a polygon with a hole and a bitmap with its origin."""
     mask = np.array([[True, False], [True, True]])
     square, hole = [[0, 0], [20, 0], [20, 20], [0, 20]], [[5, 5], [15, 5], [15, 15], [5, 15]]
     bitmap = base64.b64encode(zlib.compress(png(mask))).decode()
@@ -292,7 +303,7 @@ def test_supervisely_geometries(tmp_path):
         {
             "classTitle": "cat",
             "geometryType": "rectangle",
-            "points": {"exterior": [[10, 12], [30, 36]], "interior": []},
+            "points": {"exterior": [[10, 12], [29, 35]], "interior": []},
         },
         {"classTitle": "dog", "geometryType": "polygon", "points": {"exterior": square, "interior": [hole]}},
         {"classTitle": "dog", "geometryType": "bitmap", "bitmap": {"data": bitmap, "origin": [50, 30]}},

@@ -179,6 +179,7 @@ def test_results_of_the_checks_are_cached(tmp_path, monkeypatch):
     first, second = (open_labels(root, "yolo", split="train") for _ in range(2))
     assert second.annotations.entry is not None and objects_of(second) == objects_of(first)
     assert second.annotation_digest() == first.annotation_digest()
+    assert open_labels(root, "yolo", split="val").image_ids == ["images/val/c.png"]
     write_text(root / "labels/train/a.txt", "0 0.5 0.5 0.5 0.5")
     changed = open_labels(root, "yolo", split="train")
     assert len(changed.annotations.boxes) == 1 and changed.annotation_digest() != first.annotation_digest()
