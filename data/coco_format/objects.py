@@ -237,7 +237,8 @@ class AnnotationReader:
         if self._min_box is None:
             boxes = np.zeros((len(chosen), 4))
         else:
-            warn_of_corners(self._corners(rows), self._images.sizes[self._indices[rows]], report)
+            if self._origin is None:
+                warn_of_corners(self._corners(rows), self._images.sizes[self._indices[rows]], report)
             boxes, usable = clip_boxes_to_images(
                 self._corners(chosen),
                 self._images.sizes[self._indices[chosen]],

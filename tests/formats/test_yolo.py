@@ -49,6 +49,13 @@ def test_boxes_equal_those_of_another_reader(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+def test_names_are_texts(tmp_path):
+    """By hand: class names that YAML would read as a boolean or a number."""
+    root = write_yolo(tmp_path, "1 0.5 0.5 0.5 0.5")
+    write_text(root / "data.yaml", "train: images/train\ntest: null\nnames: {0: no, 1: 007}\n")
+    assert open_labels(root, "yolo", split="train").class_names == ("no", "007")
+
+
 def test_polygon_line_has_a_mask_and_its_enclosing_box(tmp_path):
     """By hand: the left upper quarter as a polygon."""
     root = write_yolo(tmp_path, "1 0 0 0.5 0 0.5 0.5 0 0.5\n")
@@ -141,7 +148,7 @@ def test_bad_line_is_an_error_or_skipped_and_counted(line, message, tmp_path):
         ("names: {0: a, 2: b}\ntrain: images/train\n", "class numbers are not 0, 1, 2"),
         ("names: []\ntrain: images/train\n", "not a list of class names"),
         ("names: [a]\ntrain: images/gone\n", "no such folder for train"),
-        ("names: [a]\ntrain: 3\n", "give a folder or a list"),
+        ("names: [a]\ntrain: {a: b}\n", "give a folder or a list"),
         ("names: [a]\ntrain: images/train\nkpt_shape: [0]\n", "kpt_shape"),
     ],
 )
