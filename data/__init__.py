@@ -17,6 +17,7 @@ from .coco_format import (
     CocoSemanticConfig,
     ObjectsConfig,
 )
+from .conversion import convert_data
 from .dataset import DATASETS, Dataset, DatasetConfig, build_dataset, require_same_classes
 from .from_path import DataPath, DatasetPair, pair_from_paths
 from .hash_split import HashSplitConfig
@@ -25,6 +26,7 @@ from .image_folder import ImageFolder, ImageFolderConfig
 from .joint import JointConfig, JointDataset
 from .learnable import require_objects, warn_without_objects
 from .loader import LoaderConfig, eval_loader, train_loader
+from .mask_folder import MaskFolder, MaskFolderConfig
 from .mixing import (
     MIXES,
     CopyPasteConfig,
@@ -101,6 +103,8 @@ __all__ = [
     "JointDataset",
     "Keypoints",
     "LoaderConfig",
+    "MaskFolder",
+    "MaskFolderConfig",
     "Mix",
     "MixConfig",
     "MixSequenceConfig",
@@ -135,6 +139,7 @@ __all__ = [
     "build_mix",
     "build_transform",
     "collate",
+    "convert_data",
     "declare_object_field",
     "eval_loader",
     "pad_polygon_masks",

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from ..formats import LABEL_FORMATS, LabelFormat, LabelRequest
+from ..formats import LABEL_FORMATS, LabelRequest
 from ..structures import Config, suggest
 from .coco_format import CocoDataset, CocoSemantic, ObjectsConfig, ObjectsSemanticConfig
 from .coco_format.source import AnnotationSource, LabelSource
@@ -42,14 +42,10 @@ class AnnotatedImagesConfig(LabeledFiles, ObjectsConfig):
     name: Literal["annotated_images"] = "annotated_images"
 
     def source(self) -> AnnotationSource:
-        return LabelSource(self._format, self._request)
+        return LabelSource(self.format, self._request)
 
     def image_folder(self) -> Path:
-        return self._format.find_root(self._request)
-
-    @property
-    def _format(self) -> LabelFormat:
-        return LABEL_FORMATS[self.format]
+        return LABEL_FORMATS[self.format].find_root(self._request)
 
     @property
     def _request(self) -> LabelRequest:

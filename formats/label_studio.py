@@ -24,7 +24,7 @@ LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels")
 """The fields with the class, in the results that are objects."""
 OTHER_LABELS = ("brushlabels", "keypointlabels", "videorectangle", "format")
 IMAGE_FIELDS = ("image", "img", "image_url", "url", "ocr", "photo")
-_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
+_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}(-|__)(?=.)")
 
 Result = Mapping[str, Any]
 

@@ -6,7 +6,7 @@
 | ``rectangle`` | a box and its outline, as LabelMe's own conversion to COCO does |
 | ``circle``, ``rotation`` (X-AnyLabeling) | the outline and its box |
 | ``mask`` | a bitmap |
-| ``point``, ``points``, ``line``, ``linestrip`` | counted, not used |
+| ``point``, ``points``, ``line``, ``linestrip``; the label ``__ignore__`` | counted, not used |
 
 Shapes of one label and ``group_id`` are one object, as in LabelMe's conversion. An object that X-AnyLabeling marks as
 ``difficult`` is an ignore region. LabelMe turns images upright before it shows them, so that sizes are those of the
@@ -34,6 +34,8 @@ from .outlines import ellipse_outline
 from .pillow import image_errors_as_data_errors, open_image
 from .rle import decode_mask
 
+IGNORED_LABEL = "__ignore__"
+"""The label of shapes that LabelMe's own conversions leave out."""
 UNUSED_SHAPES = ("point", "points", "line", "linestrip")
 SPLITS = ("train", "val", "valid", "test")
 LOOKED_AT = 20
@@ -43,8 +45,8 @@ LOOKED_AT = 20
 def _recognize(path: Path) -> bool:
     if path.is_file():
         return path.suffix.lower() == ".json" and _is_labelme(path)
-    files = itertools.islice((file for file in files_below(path) if file.suffix == ".json"), LOOKED_AT)
-    return path.is_dir() and any(map(_is_labelme, files))
+    files = itertools.chain.from_iterable(path.glob(pattern) for pattern in ("*.json", "*/*.json", "*/*/*.json"))
+    return path.is_dir() and any(map(_is_labelme, itertools.islice(files, LOOKED_AT)))
 
 
 def _is_labelme(file: Path) -> bool:
@@ -88,6 +90,8 @@ def _read_file(collector: LabelCollector, file: Path, root: Path) -> str:
         place = Place(os.fspath(file), f"shape {number}")
         if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
             collector.refuse_object(image, place, "bad-shape", f"is {shape!r:.80}, which has no label")
+        elif shape["label"] == IGNORED_LABEL:
+            collector.skip_object("ignored-label", place)
         elif shape.get("shape_type", "polygon") in UNUSED_SHAPES:
             collector.skip_object("point-or-line", place)
         else:

@@ -23,7 +23,7 @@ from .label_shapes import Shape
 
 @dataclass(frozen=True, slots=True)
 class LabelRequest:
-    """What to read: a path, and optionally one of the splits that it lists."""
+    """A request to read annotations: a path, and optionally one of the splits that the data list."""
 
     path: Path
     split: str | None = None
@@ -157,6 +157,8 @@ class LabelCollector:
         """Return everything that was collected as the sections of a COCO file."""
         found = {entry["category_id"] for entry in self._annotations if isinstance(entry["category_id"], str)}
         names = sorted(found | set(self.extra_names)) if self.class_names is None else list(self.class_names)
+        for name in sorted(set(self.extra_names) - found) if self.class_names is None else ():
+            self.note("class-without-objects", name)
         categories = [
             {"id": number, "name": name, **self._keypoints} for number, name in enumerate(names, self.first_id)
         ]

@@ -10,7 +10,8 @@ MOST_POINTS = 1000
 def ellipse_outline(x: float, y: float, radius_x: float, radius_y: float, degrees: float = 0.0) -> list[float]:
     """Return the polygon of an ellipse around (x, y), turned clockwise, whose edges are within a pixel of it."""
     radius = max(abs(radius_x), abs(radius_y), 1.0)
-    count = min(max(math.ceil(math.pi / math.acos(1 - min(1 / radius, 1))), FEWEST_POINTS), MOST_POINTS)
+    angle = max(math.acos(1 - min(1 / radius, 1)), math.pi / MOST_POINTS)  # half of an edge, seen from the center
+    count = max(math.ceil(math.pi / angle), FEWEST_POINTS)
     angles = [2 * math.pi * index / count for index in range(count)]
     points = [(radius_x * math.cos(angle), radius_y * math.sin(angle)) for angle in angles]
     return _turned(points, x, y, degrees)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
 
 from .checks import Problem
-from .rle import are_valid_masks, rle_problem
+from .rle import are_valid_masks, decode_mask, encode_segmentation, rle_problem
 
 FEWEST_NUMBERS = 6
 """Minimum numbers of a polygon: three points."""
@@ -65,6 +65,24 @@ def _polygon_problem(polygon: Any, size: tuple[int, int]) -> str | None:
         return "with a coordinate that is not finite"
     x, y = points[~near.all(axis=1)][0]
     return f"that leaves its image by more than the image's own size, at ({x:g}, {y:g})"
+
+
+def box_of_segmentation(segmentation: Any, size: tuple[int, int]) -> list[float] | None:
+    """Return the box (x, y, width, height) that encloses a mask; None if the mask is not valid or covers no pixel.
+
+    ``size`` is the (height, width) of the image.
+    """
+    if segmentation_problem(segmentation, size) is not None:
+        return None
+    if isinstance(segmentation, list):
+        points = np.concatenate([np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation])
+        (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        return [x1, y1, x2 - x1, y2 - y1]
+    mask = decode_mask(encode_segmentation(segmentation, size))
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)).tolist() for axis in (1, 0))
+    if not rows:
+        return None
+    return [float(columns[0]), float(rows[0]), float(columns[-1] - columns[0] + 1), float(rows[-1] - rows[0] + 1)]
 
 
 def are_valid_segmentations(segmentations: Sequence[Any], sizes: Int64[ndarray, "n 2"]) -> bool:

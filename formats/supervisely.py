@@ -4,7 +4,7 @@ The format is described on docs.supervisely.com.
 
 | geometry | object |
 |---|---|
-| ``rectangle`` | a box |
+| ``rectangle`` | a box, whose corners are indices of its first and last pixel |
 | ``polygon`` | a polygon and its box; with holes, a bitmap |
 | ``bitmap`` | a bitmap |
 | others, such as ``point``, ``line`` and ``graph`` | counted, not used |
@@ -92,7 +92,7 @@ def _as_shape(fields: dict[str, Any], size: tuple[int, int]) -> Shape | None:
     points = as_dict(fields.get("points"))
     if geometry == "rectangle":
         x1, y1, x2, y2 = as_points(points.get("exterior"), 2)[:4]
-        return Shape((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)))
+        return Shape((min(x1, x2), min(y1, y2), max(x1, x2) + 1, max(y1, y2) + 1))
     if geometry == "polygon":
         outline = as_points(points.get("exterior"), 3)
         holes = [as_points(hole, 3) for hole in as_list(points.get("interior"))]

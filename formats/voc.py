@@ -93,7 +93,7 @@ def read_class_names(root: Path) -> tuple[str, ...] | None:
     path = root / "class_names.txt"
     if not path.exists():
         return None
-    names = _read_lines(path)
+    names = ["background" if name == "_background_" else name for name in _read_lines(path)]  # as LabelMe names it
     if not names or len(set(names)) < len(names):
         what = "a class is named twice" if names else "no class is named"
         raise DataError(what, "write each class once, one per line", case="bad-class-names", file=path)

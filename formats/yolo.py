@@ -25,6 +25,9 @@ from .yolo_layout import CLASS_FILES, YoloLayout, find_yaml
 
 LOOKED_AT = 100
 """The number of text files that are looked at to recognize a folder."""
+DIGITS = 6
+"""Points are rounded to this number of digits of a pixel: COCO's rasterizer rounds to 1/5 pixel, and without it a point
+such as 10.1 would come back as 10.0999999 and be rounded to another pixel."""
 ROUNDING = 0.01
 """How far a coordinate may be outside 0 to 1; recent versions of ultralytics accept as much, earlier ones nothing."""
 
@@ -39,6 +42,8 @@ def recognize(path: Path) -> bool:
         return True
     if not any((path / name).is_file() for name in CLASS_FILES):
         return False
+    if YoloLayout.of(path).splits():
+        return any((path / folder).is_dir() for folder in ("labels", "obj_train_data", "obj_val_data", "train"))
     texts = (file for file in files_below(path) if file.suffix == ".txt" and file.name not in CLASS_FILES)
     return any(_is_label_file(file) for file in itertools.islice(texts, LOOKED_AT))
 
@@ -54,7 +59,7 @@ def _is_label_file(file: Path) -> bool:
 
 
 def list_splits(path: Path) -> tuple[str, ...]:
-    """Return the splits that data.yaml names or, without it, the folders in ``images`` with the names of splits."""
+    """Return the splits that data.yaml names or, without it, those that have a folder."""
     return YoloLayout.of(path).splits()
 
 
@@ -140,7 +145,8 @@ def _shape(values: list[float], size: tuple[int, int], keypoints: tuple[int, int
     """Return the shape of a line's values in pixels."""
     height, width = size
     if len(values) != 4 and keypoints is None:
-        return Shape(polygons=[[value * (height if index % 2 else width) for index, value in enumerate(values)]])
+        pixels = [value * (height if index % 2 else width) for index, value in enumerate(values)]
+        return Shape(polygons=[[round(value, DIGITS) for value in pixels]])
     x, y, w, h = values[0] * width, values[1] * height, values[2] * width, values[3] * height
     box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
     if len(values) == 4 or keypoints is None:

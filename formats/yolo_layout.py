@@ -9,10 +9,13 @@ from typing import Any
 import yaml
 
 from ..structures import DataError
-from .json_files import read_file
+from .json_files import read_file, read_start
 from .labels import list_images_below
 
 SPLITS = ("train", "val", "test")
+MOST_KEYPOINTS = 1000
+NULLS = ("", "~", "null")
+"""Texts that stand for no value in YAML."""
 CLASS_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "labels.txt")
 """Files with one class name per line, in the order in which they are looked for."""
 
@@ -32,13 +35,15 @@ class YoloLayout:
         if file is None:
             return cls(path, None, {})
         try:
-            description = yaml.safe_load(read_file(file).decode("utf-8-sig"))
+            # Without resolving types, as a class may be named ``no`` or ``007``.
+            description = yaml.load(read_file(file).decode("utf-8-sig"), Loader=yaml.BaseLoader)
         except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
             what = " ".join(str(error).split())
             raise _problem(file, "bad-yaml", f"not valid YAML: {what:.200}", "write the file again") from None
         if not isinstance(description, dict) or "names" not in description:
             raise _problem(file, "bad-yaml", "there are no class names", "add names: [...], see docs/data.md")
-        base = description.get("path") or "."
+        base = description.get("path")
+        base = "." if base in (None, *NULLS) else base
         if not isinstance(base, str):
             raise _problem(file, "bad-yaml", f"path is {base!r:.80}, not text", "give the folder of the data set")
         root = file.parent / base
@@ -59,13 +64,14 @@ class YoloLayout:
     def keypoint_shape(self) -> tuple[int, int] | None:
         """Return the number of keypoints of an object and of values per keypoint (2 or 3); None if there are none."""
         shape = self.description.get("kpt_shape")
-        if shape is None:
+        if shape in (None, *NULLS):
             return None
-        if not isinstance(shape, list) or len(shape) != 2 or type(shape[0]) is not int or shape[1] not in (2, 3):
-            raise _problem(self.file, "bad-yaml", f"kpt_shape is {shape!r:.80}", "give [number of keypoints, 2 or 3]")
-        if not 1 <= shape[0] <= 1000:
-            raise _problem(self.file, "bad-yaml", f"kpt_shape has {shape[0]} keypoints", "give from 1 to 1000")
-        return shape[0], shape[1]
+        texts = shape if isinstance(shape, list) and len(shape) == 2 else []
+        numbers = [int(text) for text in texts if _is_number(text)]
+        if len(numbers) != 2 or not 1 <= numbers[0] <= MOST_KEYPOINTS or numbers[1] not in (2, 3):
+            fix = f"give [number of keypoints up to {MOST_KEYPOINTS}, 2 or 3]"
+            raise _problem(self.file, "bad-yaml", f"kpt_shape is {shape!r:.80}", fix)
+        return numbers[0], numbers[1]
 
     def keypoint_names(self, count: int) -> list[str]:
         """Return the names of keypoints in ``kpt_names``, else their numbers."""
@@ -76,17 +82,22 @@ class YoloLayout:
         return [str(number) for number in range(count)]
 
     def splits(self) -> tuple[str, ...]:
-        """Return the splits that data.yaml names or, without it, the folders in ``images`` with the names of splits."""
+        """Return the splits that data.yaml names or, without it, those that have a folder."""
         if self.file is not None:
-            return tuple(name for name in SPLITS if self.description.get(name))
-        return tuple(name for name in (*SPLITS, "valid") if (self.root / "images" / name).is_dir())
+            return tuple(name for name in SPLITS if self.description.get(name) not in (None, *NULLS))
+        return tuple(name for name in (*SPLITS, "valid") if self._folder_of(name) is not None)
+
+    def _folder_of(self, split: str) -> str | None:
+        """Return the folder of a split's images without data.yaml: that of Darknet, or one in ``images``."""
+        folders = (f"images/{split}", f"obj_{split}_data", f"{split}/images")
+        return next((folder for folder in folders if (self.root / folder).is_dir()), None)
 
     def list_images(self, split: str | None) -> list[str]:
         """Return the paths of the images of a split, or of all splits for None, relative to the root."""
         splits = self.splits() if split is None else (split,)
         found: dict[str, None] = {}
         for name in splits:
-            places = self.description.get(name) if self.file is not None else f"images/{name}"
+            places = self.description.get(name) if self.file is not None else self._folder_of(name)
             for place in places if isinstance(places, list) else [places]:
                 found |= dict.fromkeys(self._images_at(place, name))
         if not splits:
@@ -121,22 +132,28 @@ def _relative(root: Path, folder: Path, names: list[str]) -> list[str]:
 
 
 def find_yaml(folder: Path) -> Path | None:
-    """Return the data.yaml of a folder, else its only YAML file; None if there is none."""
+    """Return the data.yaml of a folder, else its only YAML file with names; None if there is none."""
     if (folder / "data.yaml").is_file():
         return folder / "data.yaml"
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".yaml", ".yml") and path.is_file()]
-    return files[0] if len(files) == 1 else None
+    named = [path for path in files if "names" in read_start(path)]
+    return named[0] if len(named) == 1 else None
 
 
 def _as_names(names: Any, file: Path) -> list[str]:
     """Return class names, given as a list or as a mapping from 0, 1, ...; raise DataError for anything else."""
     if isinstance(names, dict):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+        numbers = {int(key): name for key, name in names.items() if _is_number(key)}
+        if sorted(numbers) != list(range(len(names))):
             raise _problem(file, "bad-yaml", "the class numbers are not 0, 1, 2, ...", "number the names from 0 on")
-        names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list) or not all(isinstance(name, str | int | float) for name in names) or not names:
+        names = [numbers[number] for number in range(len(names))]
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names) or not names:
         raise _problem(file, "bad-yaml", f"names is {names!r:.80}, not a list of class names", "correct it")
-    return [str(name) for name in names]
+    return names
+
+
+def _is_number(text: Any) -> bool:
+    return isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 10
 
 
 def _problem(file: Path | None, case: str, what: str, fix: str) -> DataError:

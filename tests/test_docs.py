@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vertebra.backbones import ResNetConfig
-from vertebra.data import CocoKeypointsConfig, CocoPanopticConfig, ResizeConfig
+from vertebra.data import CocoKeypointsConfig, CocoPanopticConfig, ResizeConfig, VocConfig
 from vertebra.engine import ScheduleConfig, SGDConfig
 from vertebra.heads import (
     ArcFaceConfig,
@@ -30,7 +30,6 @@ from vertebra.heads import (
 )
 from vertebra.heads.semantic import AuxiliaryConfig, SemanticConfig, SemanticLossConfig
 from vertebra.inference import TileConfig
-from vertebra.models import DetectionInference
 from vertebra.necks import FPNConfig
 from vertebra.ops import RoIAlignConfig
 from vertebra.structures import InputConfig, PanopticMergeConfig
@@ -52,10 +51,10 @@ CONFIGS = {
     config.__name__: config
     for config in (
         ArcFaceConfig, AuxiliaryConfig, BoxBranchConfig, CocoKeypointsConfig, CocoPanopticConfig, DeepLabConfig,
-        DenseSelectionConfig, DetectionInference, FCNConfig, FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig,
-        MaskBranchConfig, PanopticFPNConfig, PanopticMergeConfig, PointHeadConfig, PointRefinementConfig,
-        PointRendBranchConfig, RCNNConfig, ResizeConfig, ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig,
-        ScheduleConfig, SemanticConfig, SemanticLossConfig, SGDConfig, TileConfig, UNetConfig, YOLOXConfig,
+        DenseSelectionConfig, FCNConfig, FCOSConfig, FPNConfig, InputConfig, KeypointBranchConfig, MaskBranchConfig,
+        PanopticFPNConfig, PanopticMergeConfig, PointHeadConfig, PointRefinementConfig, PointRendBranchConfig,
+        RCNNConfig, ResizeConfig, ResNetConfig, RetinaNetConfig, RoIAlignConfig, RPNConfig, ScheduleConfig,
+        SemanticConfig, SemanticLossConfig, SGDConfig, TileConfig, UNetConfig, VocConfig, YOLOXConfig,
     )
 }  # fmt: skip
 

@@ -30,6 +30,7 @@ COMMANDS = (
     "list",
     "config",
     "convert",
+    "convert-data",
     "make-shapes",
     "export",
     "export-backbone",

@@ -129,6 +129,10 @@ def read_annotations(
     ``read_size`` returns the (height, width) of an image file, for entries without a size.
     """
     categories = read_categories(file.categories, class_names, path, keypoints)
+    if keypoints is None:
+        for category in file.categories:
+            if category.get("keypoints") and category["id"] in categories.ids:
+                report.note("unused-keypoints", category["name"])
     problems = file.origin.image_problems if file.origin else {}
     images = read_images(file.images, report, path, subset, read_size, problems)
     report.read["images"] += len(images) + report.skipped_count("images")

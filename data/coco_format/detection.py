@@ -8,6 +8,7 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from ...formats.coco_corrections import correct_document
+from ...formats.segmentations import box_of_segmentation
 from ...structures import DataError
 from ..dataset import DATASETS, Dataset, is_on_images, select_image_labels
 from ..image_files import read_image_record
@@ -106,13 +107,14 @@ class CocoDataset(Dataset):
                 annotations.image_rows[self.indices].tolist(), self.sizes.tolist(), strict=True
             )
         ]
-        image_ids, category_ids = {image["id"] for image in images}, set(self.category_ids)
+        sizes = {image["id"]: (image["height"], image["width"]) for image in images}
+        category_ids = set(self.category_ids)
         rejected = self.report.rejected_rows
         given_ids: set[int | str] = set()
         entries = [
-            _complete(entry, row, given_ids)
+            _complete(entry, row, sizes[entry["image_id"]], given_ids)
             for row, entry in enumerate(data["annotations"])
-            if row not in rejected and entry["image_id"] in image_ids and entry["category_id"] in category_ids
+            if row not in rejected and entry["image_id"] in sizes and entry["category_id"] in category_ids
         ]
         categories = {category["id"]: category for category in data["categories"]}
         chosen = [categories[category_id] for category_id in self.category_ids]
@@ -123,10 +125,17 @@ class CocoDataset(Dataset):
         return self._digest
 
 
-def _complete(entry: dict[str, Any], row: int, given_ids: set[int | str]) -> dict[str, Any]:
-    """Return an annotation with ``iscrowd`` as an int, and with an id that differs from those in ``given_ids``."""
+def _complete(entry: dict[str, Any], row: int, size: tuple[int, int], given_ids: set[int | str]) -> dict[str, Any]:
+    """Return an annotation with its box filled in, ``iscrowd`` as an int, and an id that is not in ``given_ids``."""
     annotation_id = entry.get("id")
     if annotation_id is None or annotation_id in given_ids:
         annotation_id = -1 - row
     given_ids.add(annotation_id)
-    return {**entry, "id": annotation_id, "iscrowd": int(entry.get("iscrowd", 0))}
+    completed = {**entry, "id": annotation_id, "iscrowd": int(entry.get("iscrowd", 0))}
+    if (
+        entry.get("bbox") is None
+        and entry.get("segmentation")
+        and (box := box_of_segmentation(entry["segmentation"], size))
+    ):
+        completed["bbox"] = box
+    return completed

@@ -13,25 +13,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from numpy import ndarray
 
-from ...formats.checks import (
-    KnownIds,
-    Problem,
-    area_problem,
-    as_id,
-    box_problem,
-    crowd_problem,
-    id_problem,
-)
-from ...formats.coco import (
-    CocoAnnotation,
-    CocoFile,
-    CocoMaskAnnotation,
-    decode_blocks,
-    read_row,
-)
+from ...formats.checks import KnownIds, Problem, area_problem, as_id, box_problem, crowd_problem, id_problem
+from ...formats.coco import CocoAnnotation, CocoFile, CocoMaskAnnotation, decode_blocks, read_row
 from ...formats.coco_corrections import correct_entry
 from ...formats.json_files import paused_garbage_collection
-from ...formats.segmentations import segmentation_problem
+from ...formats.segmentations import box_of_segmentation, segmentation_problem
 from ...structures import DataError, MaskFormat
 from ..box_clipping import check_box_format, clip_boxes_to_images
 from ..report import DataReport
@@ -211,7 +197,7 @@ class AnnotationReader:
         for row in np.flatnonzero(in_subset & self._keypoints.missing).tolist():
             report.note("no-keypoints", self._id(row))
         for row in np.flatnonzero(in_subset & suspect).tolist():
-            entry = self._entry(row)
+            entry = self._with_box(self._entry(row), row, report)
             problem = self._problem(entry, row)
             if problem is not None:
                 report.reject("annotations", self._error(row, problem))
@@ -226,6 +212,16 @@ class AnnotationReader:
                 self._masks.read_one(row, entry["segmentation"], self._size(row))
             if self._keypoints.suspect[row] and entry.get("keypoints"):
                 self._keypoints.read_one(row, entry["keypoints"])
+
+    def _with_box(self, entry: dict[str, Any], row: int, report: DataReport) -> dict[str, Any]:
+        """Return an annotation with the box of its mask, if it has a mask and no box."""
+        if self._min_box is None or entry.get("bbox") is not None or self._indices[row] < 0:
+            return entry
+        box = box_of_segmentation(entry.get("segmentation"), self._size(row))
+        if box is None:
+            return entry
+        report.note("box-of-mask", self._id(row))
+        return entry | {"bbox": box}
 
     def _problem(self, entry: dict[str, Any], row: int) -> Problem | None:
         """Check an annotation as it is in the file; return None if it is valid."""
@@ -251,7 +247,8 @@ class AnnotationReader:
         if self._min_box is None:
             boxes = np.zeros((len(chosen), 4))
         else:
-            check_box_format(self._corners(rows), self._images.sizes[self._indices[rows]], report)
+            if self._origin is None:
+                check_box_format(self._corners(rows), self._images.sizes[self._indices[rows]], report)
             boxes, usable = clip_boxes_to_images(
                 self._corners(chosen),
                 self._images.sizes[self._indices[chosen]],

@@ -12,7 +12,8 @@ import msgspec
 from ...formats.coco import CocoFile, digest_file, read_coco_file
 from ...formats.coco_files import merge_coco_files
 from ...formats.json_files import parse_json, read_file
-from ...formats.labels import LabelFormat, LabelRequest, files_below
+from ...formats.label_formats import LABEL_FORMATS
+from ...formats.labels import LabelRequest, files_below
 from ...structures import DataError
 
 
@@ -102,9 +103,9 @@ def _as_document(file: CocoFile) -> tuple[dict[str, Any], str]:
 
 @dataclass(slots=True)
 class LabelSource(AnnotationSource):
-    """Annotations in a format of :mod:`vertebra.formats.label_formats`."""
+    """Annotations in a format of :mod:`vertebra.formats.label_formats`, given by its name, which can be pickled."""
 
-    format: LabelFormat
+    format: str
     request: LabelRequest
     path: Path = field(init=False)
     _size: int = field(init=False, default=0)
@@ -113,10 +114,10 @@ class LabelSource(AnnotationSource):
         self.path = self.request.path
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the names, sizes and modification times of the files."""
-        digest = hashlib.sha256()
+        """Return the SHA-256 of what is read, and of the names, sizes and modification times of the files."""
+        digest = hashlib.sha256(f"{self.format}\0{self.request!r}\0".encode(errors="surrogateescape"))
         self._size = 0
-        for root in self.format.list_folders(self.request):
+        for root in LABEL_FORMATS[self.format].list_folders(self.request):
             if not root.exists():
                 raise DataError("there is no such file or folder", "check the path", case="missing-file", file=root)
             for file in files_below(root) if root.is_dir() else [root]:
@@ -128,13 +129,13 @@ class LabelSource(AnnotationSource):
         return digest.hexdigest()
 
     def read(self, fingerprint: str) -> CocoFile:
-        file = self.format.read(self.request)
+        file = LABEL_FORMATS[self.format].read(self.request)
         if self.fingerprint() != fingerprint:
             raise self._changed()
         return file
 
     def read_document(self) -> tuple[dict[str, Any], str]:
-        return _as_document(self.format.read(self.request))
+        return _as_document(LABEL_FORMATS[self.format].read(self.request))
 
     def size(self) -> int:
         return self._size

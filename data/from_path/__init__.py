@@ -15,9 +15,10 @@ from ..hash_split import HashSplitConfig
 from .base import DataPath, Part, PathFormat
 from .coco import COCO
 from .labels import path_format
+from .masks import MASKS
 from .voc import VOC
 
-FORMATS: tuple[PathFormat, ...] = (COCO, VOC, *map(path_format, LABEL_FORMATS.values()))
+FORMATS: tuple[PathFormat, ...] = (COCO, VOC, MASKS, *map(path_format, LABEL_FORMATS.values()))
 """The formats that are recognized."""
 LISTED = 6
 """The number of entries of a folder that an error message lists."""
@@ -65,8 +66,10 @@ def pair_from_paths(data: DataPath, val: Path | None = None) -> DatasetPair:
 
 
 def _lists(config: DatasetConfig) -> str:
-    """Return the names of the image lists that a config takes, as the end of a phrase; empty if it takes none."""
-    splits = getattr(config, "splits", ())
+    """Return the names of the image lists or the split that a config takes, as the end of a phrase; empty for none."""
+    splits, split = getattr(config, "splits", ()), getattr(config, "split", None)
+    if split is not None:
+        return f" with the split {split}"
     return f" with the list {' and '.join(splits)}" if splits else ""
 
 

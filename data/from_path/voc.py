@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from ...formats import read_class_names, read_voc_object_names
+from ...formats.mask_values import read_label_map
 from ...structures import DataError, UsageError
 from ..dataset import DatasetConfig
+from ..mask_folder import MaskFolderConfig
 from ..voc_format import VOC_CLASSES, VocConfig, VocSegmentationConfig
 from .base import DataPath, Part, PathFormat
 
@@ -33,9 +35,20 @@ def _configure(data: DataPath, part: Part) -> DatasetConfig:
     root = folders[-1 if part == "val" else 0]
     splits = _splits(data, part) if pair is None else ()
     if data.task == "semantic":
+        if (root / "labelmap.txt").is_file() and read_class_names(root) is None:  # colors, as CVAT and Datumaro export
+            entries = read_label_map(root / "labelmap.txt")
+            return MaskFolderConfig(
+                images=root / "JPEGImages", masks=root / "SegmentationClass",
+                class_names=tuple(dict.fromkeys(name for name, _ in entries)),
+                values=tuple((color, name) for name, color in entries),
+            )  # fmt: skip
         return VocSegmentationConfig(root=root, splits=splits)
     layout = _find_layout(root)
-    assert layout is not None, "recognized by its layout"
+    if layout is None:
+        raise UsageError(
+            "this VOC folder has class maps, but no Annotations/*.xml for boxes",
+            "choose a model with a semantic head, or add the annotations", file=root,
+        )  # fmt: skip
     return VocConfig(
         root=root, splits=splits, images=layout[0], annotations=layout[1], class_names=_find_class_names(folders)
     )

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from .mask_polygons import mask_to_polygons
+from ...formats.mask_polygons import mask_to_polygons
 from .scene import SPLITS, Scene, SceneObject, Split
 from .shape_polygons import CLASS_NAMES
 

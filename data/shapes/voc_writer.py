@@ -6,13 +6,13 @@ hidden, and ``difficult`` if more than half of it is hidden.
 """
 
 from pathlib import Path
-from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ...formats.voc_writer import VocEntry, voc_annotation_xml
 from .scene import Scene, SceneObject, Split
 from .shape_polygons import CLASS_NAMES
 
@@ -55,27 +55,14 @@ class VocWriter:
 
 def _annotation(scene: Scene, file_name: str) -> bytes:
     height, width, depth = scene.image.shape
-    root = ElementTree.Element("annotation")
-    _fill(root, folder="voc", filename=file_name)
-    _fill(ElementTree.SubElement(root, "size"), width=width, height=height, depth=depth)
-    _fill(root, segmented=1)
-    for obj in scene.objects:
-        if not obj.crowd:
-            _fill_object(ElementTree.SubElement(root, "object"), obj)
-    ElementTree.indent(root)
-    return ElementTree.tostring(root) + b"\n"
+    entries = [_entry(obj) for obj in scene.objects if not obj.crowd]
+    return voc_annotation_xml(file_name, (height, width, depth), entries, segmented=True)
 
 
-def _fill_object(element: ElementTree.Element, obj: SceneObject) -> None:
-    _fill(element, name=CLASS_NAMES[obj.label], pose="Unspecified")
-    _fill(element, truncated=int(obj.area < obj.full_area), difficult=int(2 * obj.area < obj.full_area))
+def _entry(obj: SceneObject) -> VocEntry:
     x1, y1, x2, y2 = obj.box
-    _fill(ElementTree.SubElement(element, "bndbox"), xmin=x1 + 1, ymin=y1 + 1, xmax=x2, ymax=y2)
-
-
-def _fill(element: ElementTree.Element, **texts: str | int) -> None:
-    for tag, text in texts.items():
-        ElementTree.SubElement(element, tag).text = str(text)
+    truncated, difficult = obj.area < obj.full_area, 2 * obj.area < obj.full_area
+    return VocEntry(CLASS_NAMES[obj.label], (x1 + 1, y1 + 1, x2, y2), truncated, difficult)
 
 
 def _masks(scene: Scene) -> tuple[Mask, Mask]:

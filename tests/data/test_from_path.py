@@ -129,12 +129,10 @@ def test_classes_of_a_voc_folder_are_those_of_its_objects(tmp_path):
     (root / "Annotations" / "d.xml").write_text("<annotation>")
     assert find(root).train.dataset.class_names == ("cat", "dog", "person")
     (root / "class_names.txt").write_text("person\ndog\ncat\n")
-    pair = find(root)
-    assert pair.train.dataset.class_names is None and build_dataset(pair.train.dataset).class_names == (
-        "person",
-        "dog",
-        "cat",
-    )
+    for text in ("person\ndog\ncat\n", "_background_\nperson\ndog\ncat\n"):  # the second as LabelMe writes it
+        (root / "class_names.txt").write_text(text)
+        config = find(root).train.dataset
+        assert config.class_names is None and build_dataset(config).class_names == ("person", "dog", "cat")
 
 
 def test_masks_of_a_voc_folder(tmp_path):
@@ -238,3 +236,11 @@ def test_folders_with_coco_files(files, folders, tmp_path):
         for file, folder in zip(files, folders, strict=True)
     )
     assert all(len(build_dataset(config)) == 4 for config in configs)
+
+
+def test_voc_folder_without_boxes_is_refused_for_boxes(tmp_path):
+    """docs/faults.md row 156. Symptom: a folder with class maps alone raised AssertionError."""
+    root = write_voc(tmp_path / "voc")
+    shutil.rmtree(root / "Annotations")
+    with pytest.raises(UsageError, match=r"no Annotations/\*\.xml for boxes: choose a model with a semantic head"):
+        find(root)

@@ -7,7 +7,7 @@ import pytest
 
 from vertebra.data import CocoConfig, HashSplitConfig, ShapeCropsConfig, ShapesPanopticConfig, build_dataset
 from vertebra.data.hash_split import is_validation
-from vertebra.structures import DataError
+from vertebra.structures import DataError, UsageError
 
 from ..helpers.tiny_coco_file import tiny_content, totals_add_up, write_tiny
 
@@ -98,3 +98,26 @@ def test_one_image_cannot_be_divided(tmp_path):
     content["images"], content["annotations"] = content["images"][:1], content["annotations"][:2]
     with pytest.raises(DataError, match=r"only one image, which cannot be divided.*give validation data of its own"):
         open_parts(write_tiny(tmp_path, content))
+
+
+def test_groups_are_kept_together(tmp_path):
+    """Law: images of one group are in one part, which does not depend on the images of other groups."""
+    content = tiny_content()
+    for image, name in zip(content["images"], ("a_1.png", "a_2.png", "b_1.png", "c.png"), strict=True):
+        image["file_name"] = name
+    config = write_tiny(tmp_path, content)
+    for image, number in zip(content["images"], (11, 12, 13, 14), strict=True):
+        shutil.copy(tmp_path / "images" / f"{number}.png", tmp_path / "images" / image["file_name"])
+    for fraction in (0.01, 0.3, 0.6, 0.99):
+        parts = [set(file_names(part)) for part in open_parts(config, group=r"^(.+)_\d", val_fraction=fraction)]
+        assert all(parts) and len({"a_1.png", "a_2.png"} & parts[0]) in (0, 2)
+        assert parts[0] | parts[1] == {"a_1.png", "a_2.png", "b_1.png", "c.png"}
+
+
+def test_group_that_cannot_be_used_is_refused(tmp_path):
+    """docs/faults.md row 180. By hand: not an expression, and one group of all images."""
+    config = write_tiny(tmp_path)
+    with pytest.raises((UsageError, ValueError), match="not a regular expression"):
+        HashSplitConfig(dataset=config, part="train", group="(")
+    with pytest.raises(DataError, match="all images are in one group"):
+        open_parts(config, group="png")

@@ -14,10 +14,10 @@ from pycocotools.coco import COCO
 from vertebra.data import DATASETS, build_dataset
 from vertebra.data.shapes import CLASS_NAMES, SceneConfig, ShapesConfig, draw_scene, write_shapes
 from vertebra.data.shapes import folder as folder_module
-from vertebra.data.shapes.mask_polygons import mask_to_polygons
 from vertebra.data.shapes.portable_generator import PortableGenerator
 from vertebra.data.shapes.raster import FULL_COVER, fill
 from vertebra.data.shapes.shape_polygons import place_shape
+from vertebra.formats.mask_polygons import mask_to_polygons
 from vertebra.structures import UsageError
 from vertebra.tools.cli import main
 

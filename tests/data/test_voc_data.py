@@ -254,7 +254,7 @@ def test_annotations_are_kept_as_arrays(root):
     [("inclusive", [10, 10, 20, 30]), ("continuous", [11, 11, 19, 29]), ("shifted", [10, 10, 19, 29])],
 )
 def test_conventions_of_corners(corners, box, tmp_path):
-    """By hand: the corners 11, 11, 30, 40 as VOC's kit, as labelImg and as supervision mean them."""
+    """By hand: the corners 11, 11, 30, 40 as VOC's kit, as labelImg and as MMDetection mean them."""
     config = VocConfig(
         root=write_voc(tmp_path), splits=("train",), class_names=("cat", "dog", "person"), corners=corners
     )

@@ -156,9 +156,9 @@ def write_other_classes(folder: Path) -> Path:
     [
         (["--data", "gone.json"], 2, "gone.json: there is no such file or folder, but data are a COCO file"),
         (
-            ["--data", "tiny", "--weights", "START"],
+            ["--data", "tiny/images", "--weights", "START"],
             2,
-            "tiny: this folder holds annotations.json, images/, but data are",
+            "tiny/images: this folder holds 11.png, 12.png, 13.png, 14.png, but data are",
         ),
         (["--data", "tiny/annotations.json", "--weights", "gone"], 4, "gone: there is no checkpoint here"),
         (["--data", "empty/annotations.json"], 3, "empty-dataset: empty/annotations.json: no image is left to use"),

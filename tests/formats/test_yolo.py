@@ -1,10 +1,13 @@
 """YOLO data sets, in the layouts that docs.ultralytics.com/datasets, Roboflow and Darknet describe."""
 
+import pickle
+
 import hotcoco
 import numpy as np
 import pytest
 
 from vertebra.data import AnnotatedImagesConfig, DataPath, HashSplitConfig, pair_from_paths
+from vertebra.data.coco_format import opening
 from vertebra.structures import DataError, UsageError
 
 from ..helpers.labeled_images import objects_of, open_labels, write_images, write_text
@@ -44,6 +47,13 @@ def test_boxes_equal_those_of_another_reader(tmp_path):
     expected = [entry["bbox"] for entry in other.dataset["annotations"]]
     found = [entry["bbox"] for entry in open_labels(root, "yolo", split="train").ground_truth()["annotations"]]
     np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_names_are_texts(tmp_path):
+    """By hand: class names that YAML would read as a boolean or a number."""
+    root = write_yolo(tmp_path, "1 0.5 0.5 0.5 0.5")
+    write_text(root / "data.yaml", "train: images/train\ntest: null\nnames: {0: no, 1: 007}\n")
+    assert open_labels(root, "yolo", split="train").class_names == ("no", "007")
 
 
 def test_polygon_line_has_a_mask_and_its_enclosing_box(tmp_path):
@@ -97,6 +107,16 @@ def test_folders_without_data_yaml(images, labels, tmp_path):
     assert sorted(map(len, found.values())) == [0, 1]
 
 
+def test_splits_of_darknet(tmp_path):
+    """By hand: ``obj_train_data`` and ``obj_val_data`` with ``obj.names``, as Datumaro and CVAT export them."""
+    write_images(tmp_path, "obj_train_data/a.png", "obj_val_data/b.png")
+    write_text(tmp_path / "obj_train_data/a.txt", "1 0.5 0.5 0.5 0.5")
+    write_text(tmp_path / "obj.names", "cat\ndog\n")
+    pair = pair_from_paths(DataPath(tmp_path, "detection"))
+    assert (pair.train.split, pair.val.split) == ("train", "val")
+    assert objects_of(open_labels(tmp_path, "yolo", split="val")) == {"obj_val_data/b.png": []}
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -128,7 +148,7 @@ def test_bad_line_is_an_error_or_skipped_and_counted(line, message, tmp_path):
         ("names: {0: a, 2: b}\ntrain: images/train\n", "class numbers are not 0, 1, 2"),
         ("names: []\ntrain: images/train\n", "not a list of class names"),
         ("names: [a]\ntrain: images/gone\n", "no such folder for train"),
-        ("names: [a]\ntrain: 3\n", "give a folder or a list"),
+        ("names: [a]\ntrain: {a: b}\n", "give a folder or a list"),
         ("names: [a]\ntrain: images/train\nkpt_shape: [0]\n", "kpt_shape"),
     ],
 )
@@ -148,6 +168,28 @@ def test_images_outside_the_data_set_need_allow_outside(tmp_path):
     with pytest.raises(DataError, match="outside-root"):
         open_labels(root, "yolo", split="train")
     assert len(open_labels(root, "yolo", split="train", allow_outside=True)) == 1
+
+
+def test_data_set_can_be_sent_to_workers(tmp_path):
+    """Law: a pickled data set reads the same images and ground truth."""
+    dataset = open_labels(write_yolo(tmp_path), "yolo", split="train")
+    other = pickle.loads(pickle.dumps(dataset))
+    assert other.ground_truth() == dataset.ground_truth()
+    assert other.read(0).objects.boxes.tolist() == dataset.read(0).objects.boxes.tolist()
+
+
+def test_results_of_the_checks_are_cached(tmp_path, monkeypatch):
+    """Law: cached annotations equal the first ones, and a changed label file is read again."""
+    monkeypatch.setattr(opening, "MIN_CACHED_BYTES", 0)
+    monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
+    root = write_yolo(tmp_path / "set")
+    first, second = (open_labels(root, "yolo", split="train") for _ in range(2))
+    assert second.annotations.entry is not None and objects_of(second) == objects_of(first)
+    assert second.annotation_digest() == first.annotation_digest()
+    assert open_labels(root, "yolo", split="val").image_ids == ["images/val/c.png"]
+    write_text(root / "labels/train/a.txt", "0 0.5 0.5 0.5 0.5")
+    changed = open_labels(root, "yolo", split="train")
+    assert len(changed.annotations.boxes) == 1 and changed.annotation_digest() != first.annotation_digest()
 
 
 def test_changed_labels_are_noticed(tmp_path):

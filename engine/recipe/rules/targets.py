@@ -2,7 +2,15 @@
 
 from collections.abc import Iterable
 
-from ....data import CocoKeypointsConfig, Dataset, DatasetConfig, HashSplitConfig, ObjectsConfig, VocDetection
+from ....data import (
+    AnnotatedImagesConfig,
+    CocoKeypointsConfig,
+    Dataset,
+    DatasetConfig,
+    HashSplitConfig,
+    ObjectsConfig,
+    VocDetection,
+)
 from ....heads import required_keypoints, required_mask_format
 from ....structures import UsageError
 from ...config import ExperimentConfig
@@ -46,10 +54,14 @@ def read_keypoints(config: ExperimentConfig) -> Iterable[Choice]:
 def need_classes_of_training(train_set: Dataset, val_set: Dataset) -> bool:
     """Return whether validation data must be given the class names of the training data, to number them alike.
 
-    That is so for files that number the same classes differently, and for a VOC folder in which a class does not occur.
+    That is so for files that number the same classes differently, and for a VOC folder or files of a labeling tool in
+    which a class does not occur.
     """
     first, second = (data.classes[data.task].names for data in (train_set, val_set))
-    if isinstance(val_set, VocDetection) and set(second) < set(first):
+    by_objects = isinstance(val_set, VocDetection) or isinstance(
+        getattr(val_set, "config", None), AnnotatedImagesConfig
+    )
+    if by_objects and set(second) < set(first):
         return True
     return first != second and sorted(first) == sorted(second)
 
