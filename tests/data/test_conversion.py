@@ -162,7 +162,7 @@ def test_losses_are_counted(tmp_path):
 
 
 def test_out_must_be_new_or_empty(tmp_path):
-    """docs/faults.md row 180. By hand: nothing is written beside other files, and nothing after an error."""
+    """docs/faults.md row 207. By hand: nothing is written beside other files, and nothing after an error."""
     source = write_source(tmp_path / "source")
     (tmp_path / "out").mkdir()
     write_text(tmp_path / "out" / "x", "")

@@ -115,7 +115,7 @@ def test_groups_are_kept_together(tmp_path):
 
 
 def test_group_that_cannot_be_used_is_refused(tmp_path):
-    """docs/faults.md row 180. By hand: not an expression, and one group of all images."""
+    """docs/faults.md row 207. By hand: not an expression, and one group of all images."""
     config = write_tiny(tmp_path)
     with pytest.raises((UsageError, ValueError), match="not a regular expression"):
         HashSplitConfig(dataset=config, part="train", group="(")

@@ -93,7 +93,7 @@ def test_palette_mask_by_index_and_by_color(tmp_path):
     ],
 )
 def test_bad_mask_is_an_error_or_skipped(pixels, changes, message, tmp_path):
-    """docs/faults.md row 179. By hand: one line that names the mask and the image."""
+    """docs/faults.md row 206. By hand: one line that names the mask and the image."""
     config = write_masks(tmp_path, LEFT).replace(**changes)
     save(tmp_path / "masks" / "a.png", pixels)
     with pytest.raises(DataError, match=message):
@@ -110,7 +110,7 @@ def test_masks_of_another_size_are_resized_by_choice(tmp_path):
 
 
 def test_missing_mask_is_an_error(tmp_path):
-    """docs/faults.md row 179. By hand: the error names the mask that was looked for."""
+    """docs/faults.md row 206. By hand: the error names the mask that was looked for."""
     config = write_masks(tmp_path, LEFT)
     (tmp_path / "masks" / "b.png").unlink()
     with pytest.raises(DataError, match=r"missing-mask: .*masks/b\.png"):
@@ -187,7 +187,7 @@ def test_color_masks_in_a_voc_folder(tmp_path):
 
 
 def test_class_maps_are_refused_for_boxes(tmp_path):
-    """docs/faults.md row 179. By hand: the error says what to choose."""
+    """docs/faults.md row 206. By hand: the error says what to choose."""
     write_masks(tmp_path, LEFT)
     with pytest.raises(UsageError, match="class maps, which have no objects: choose a model with a semantic head"):
         pair_from_paths(DataPath(tmp_path, "detection"))

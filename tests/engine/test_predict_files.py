@@ -121,7 +121,7 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def test_files_of_one_name_get_different_pictures(run, shapes, tmp_path):
-    """docs/faults.md row 178. By hand: files that differ in their suffix or folder; the names do not change when the
+    """docs/faults.md row 187. By hand: files that differ in their suffix or folder; the names do not change when the
     prediction is continued with more files."""
     photo, out = next((shapes / "val").iterdir()), tmp_path / "out"
     for name in ("a/x.png", "a/x.jpg", "a/x.bmp", "b/x.png", "b/X.PNG"):
@@ -188,7 +188,7 @@ def test_option_without_pictures_writes_results_only(run, shapes, tmp_path, caps
 
 
 def test_prediction_with_numbers_that_are_not_finite_is_listed(run, shapes, tmp_path, monkeypatch, capsys):
-    """docs/faults.md row 177. By hand: the image is listed with the reason, and has no line in the results."""
+    """docs/faults.md row 186. By hand: the image is listed with the reason, and has no line in the results."""
     rows = DetectionTask.rows
     bad = [2]
 
@@ -211,7 +211,7 @@ def test_prediction_with_numbers_that_are_not_finite_is_listed(run, shapes, tmp_
 
 
 def test_two_images_with_one_id_are_not_both_predicted(run, shapes, tmp_path, capsys):
-    """docs/faults.md row 177. By hand: an image that is resumed under the id of another one, of the same file name, is
+    """docs/faults.md row 186. By hand: an image that is resumed under the id of another one, of the same file name, is
     listed as failed; before the start it is refused."""
     photo = sorted((shapes / "val").iterdir())[0]
     (tmp_path / "copy").mkdir()
@@ -237,7 +237,7 @@ def test_two_images_with_one_id_are_not_both_predicted(run, shapes, tmp_path, ca
 
 
 def test_two_processes_do_not_write_to_one_folder(run, shapes, tmp_path, capsys):
-    """docs/faults.md row 178. By hand: exit code 2 while another process holds the lock."""
+    """docs/faults.md row 187. By hand: exit code 2 while another process holds the lock."""
     out = tmp_path / "out"
     out.mkdir()
     with FileLock(out / ".predict.lock"):

@@ -70,7 +70,7 @@ def test_rotation_of_a_phone_is_applied(tmp_path):
 
 
 def test_truncated_video_has_its_first_frames(run, tmp_path, capsys):
-    """docs/faults.md row 180. By hand: an AVI file that is cut is predicted up to there, and the record says how many
+    """docs/faults.md row 189. By hand: an AVI file that is cut is predicted up to there, and the record says how many
     frames it declares; an MP4 file that is cut has no index and is listed as failed, as are other files."""
     whole = write_video(tmp_path / "cut.avi", frames=60).read_bytes()
     (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])

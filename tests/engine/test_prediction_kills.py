@@ -146,7 +146,7 @@ def interrupt_at_random(prediction: ForkedPrediction, output: Path, number: sign
     ],
 )
 def test_prediction_killed_at_random_has_every_image_once(count, numbers, run, tmp_path, predict, capsys):
-    """docs/faults.md row 176. Law: after kills and signals at any moments, each good image is in the results and has
+    """docs/faults.md row 185. Law: after kills and signals at any moments, each good image is in the results and has
     its picture exactly once, with the ids of an unbroken prediction; the bad ones are listed with their reasons."""
     photos, output = write_photos(tmp_path / "photos", count), tmp_path / "found"
     rng = random.Random(count)
@@ -171,7 +171,7 @@ def test_prediction_killed_at_random_has_every_image_once(count, numbers, run, t
 
 
 def test_torn_last_line_is_dropped_and_predicted_again(run, tmp_path):
-    """docs/faults.md row 176. By hand: a line that a power cut has torn is removed, and its image predicted again."""
+    """docs/faults.md row 185. By hand: a line that a power cut has torn is removed, and its image predicted again."""
     photos, output = write_photos(tmp_path / "photos", 4), tmp_path / "found"
     assert main(command(run, photos, output)) == 3
     whole = (output / "results.jsonl").read_bytes()
@@ -181,7 +181,7 @@ def test_torn_last_line_is_dropped_and_predicted_again(run, tmp_path):
 
 
 def test_closed_pipe_does_not_end_the_prediction(run, tmp_path, predict):
-    """docs/faults.md row 179. By hand: as before ``| head -1``: all images are predicted, and the exit code is that of
+    """docs/faults.md row 188. By hand: as before ``| head -1``: all images are predicted, and the exit code is that of
     the bad files."""
     photos, output = write_photos(tmp_path / "photos", 12), tmp_path / "found"
     prediction = predict(command(run, photos, output))
@@ -209,7 +209,7 @@ def test_paths_on_standard_input_are_predicted_as_they_come(run, tmp_path, predi
 
 
 def test_stopped_video_has_its_frames_so_far_and_is_repeated(run, tmp_path, predict):
-    """docs/faults.md row 180. By hand: after Ctrl-C the annotated video and the lines have the same frames, and the
+    """docs/faults.md row 189. By hand: after Ctrl-C the annotated video and the lines have the same frames, and the
     resumed prediction has all."""
     clip, output = write_video(tmp_path / "clip.mp4", frames=150), tmp_path / "found"
     prediction = predict(command(run, clip, output))
@@ -228,7 +228,7 @@ def test_stopped_video_has_its_frames_so_far_and_is_repeated(run, tmp_path, pred
 
 
 def test_prediction_with_another_model_is_not_resumed(run, tmp_path, capsys):
-    """docs/faults.md row 177. By hand: exit code 2 for another score, and for other weights."""
+    """docs/faults.md row 186. By hand: exit code 2 for another score, and for other weights."""
     photos, output = write_photos(tmp_path / "photos", 2), tmp_path / "found"
     assert main(command(run, photos, output)) == 3
     assert main([*command(run, photos, output), "--score", "0.7"]) == 2

@@ -128,7 +128,7 @@ BAD: dict[str, tuple[bytes | None, str, str, dict[str, str], int, bytes]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_request_gets_a_status_and_a_reason(name, server):
-    """docs/faults.md row 900. By hand: a status of the client's fault, and one line of JSON that says why; the next
+    """docs/faults.md row 200. By hand: a status of the client's fault, and one line of JSON that says why; the next
     request is answered."""
     body, query, path, headers, expected, part = BAD[name]
     status, content = ask(server[0], body, query, path, **headers)
@@ -137,7 +137,7 @@ def test_bad_request_gets_a_status_and_a_reason(name, server):
 
 
 def test_large_body_is_refused_before_it_has_arrived(server):
-    """docs/faults.md row 900. By hand: the server answers after its limit of a megabyte, although ten are announced."""
+    """docs/faults.md row 200. By hand: the server answers after its limit of a megabyte, although ten are announced."""
     with socket.create_connection(("127.0.0.1", server[0]), timeout=60) as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 2_000_000)
         assert connection.recv(1000).startswith(b"HTTP/1.1 413")
@@ -165,7 +165,7 @@ def load(port: int, count: int, clients: int) -> list[float]:
 
 
 def test_clients_at_once_get_their_own_answers(server):
-    """docs/faults.md row 901. Law: the answer to each of eight clients is that of a client alone, though others leave
+    """docs/faults.md row 201. Law: the answer to each of eight clients is that of a client alone, though others leave
     in mid-request."""
     assert len(load(server[0], 60, 8)) == 48
     assert json.loads(ask(server[0], None, path="/health")[1])["status"] == "ok"
@@ -184,7 +184,7 @@ def test_thousand_requests_of_eight_clients(server):
 
 
 def test_port_in_use_is_one_line(server, run, capsys):
-    """docs/faults.md row 902. By hand: exit code 2."""
+    """docs/faults.md row 202. By hand: exit code 2."""
     assert main(["serve", str(run), "--port", str(server[0]), "--device", "cpu"]) == 2
     assert "error: usage: cannot listen on 127.0.0.1:" in capsys.readouterr().err
 
@@ -218,7 +218,7 @@ def test_waiting_images_form_batches():
 
 
 def test_full_queue_and_failing_prediction_reach_the_caller():
-    """docs/faults.md row 901. By hand: a limit of two waiting images; a prediction that raises; the queue works on
+    """docs/faults.md row 201. By hand: a limit of two waiting images; a prediction that raises; the queue works on
     after both."""
 
     def predict(images: list[int]) -> list[int]:

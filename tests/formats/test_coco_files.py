@@ -24,7 +24,7 @@ def test_compressed_file_equals_the_plain_one(tmp_path):
     "damage", [lambda data: data[:-20], lambda data: b"{}", lambda data: data[:10] + b"x" + data[11:]]
 )
 def test_damaged_compressed_file_is_an_error(damage, tmp_path):
-    """docs/faults.md row 178. By hand: one line that names the file."""
+    """docs/faults.md row 205. By hand: one line that names the file."""
     config = write_tiny(tmp_path)
     compressed = tmp_path / "annotations.json.gz"
     compressed.write_bytes(damage(gzip.compress(config.annotations.read_bytes())))
@@ -83,7 +83,7 @@ def test_files_with_the_same_ids_for_other_things(tmp_path):
 
 
 def test_error_names_the_file_and_the_id(tmp_path):
-    """docs/faults.md row 178. By hand: an empty box in the second file."""
+    """docs/faults.md row 205. By hand: an empty box in the second file."""
 
     def spoil(first, second):
         second["annotations"][0]["bbox"] = [1, 1, 0, 5]

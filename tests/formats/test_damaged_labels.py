@@ -110,7 +110,7 @@ def all_places(value):
 
 @pytest.mark.parametrize("label_format", FILES)
 def test_damaged_file_is_an_error_of_one_line_or_a_data_set(label_format):
-    """docs/faults.md row 178. Law: for any damage, the error is one line; otherwise all values are finite and used."""
+    """docs/faults.md row 205. Law: for any damage, the error is one line; otherwise all values are finite and used."""
 
     @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(DAMAGES, st.sampled_from(["error", "skip"]), st.booleans())

@@ -24,7 +24,7 @@ BAD_LABELME = [
 
 @pytest.mark.parametrize(("bad", "message"), BAD_LABELME[:-1])
 def test_bad_shape_is_an_error_or_skipped_and_counted(bad, message, tmp_path):
-    """docs/faults.md row 176. By hand: one line with the file, the image and the number of the shape."""
+    """docs/faults.md row 203. By hand: one line with the file, the image and the number of the shape."""
     write_images(tmp_path, "a.png")
     write_text(tmp_path / "a.json", labelme_file(shape("dog", "rectangle", [[1, 2], [3, 4]]), bad))
     with pytest.raises(DataError, match=rf"bad-shape: .*a\.json: image_id=a\.png: ann_id=shape 2: .*{message}"):
@@ -42,7 +42,7 @@ def test_wild_polygon_is_checked_before_native_code(tmp_path):
 
 
 def test_labels_without_image_and_damaged_files(tmp_path):
-    """docs/faults.md row 176. By hand: an error that names the file, or both are skipped and counted."""
+    """docs/faults.md row 203. By hand: an error that names the file, or both are skipped and counted."""
     write_images(tmp_path, "a.png", "c.png")
     write_text(tmp_path / "a.json", labelme_file(shape("cat", "rectangle", [[1, 2], [3, 4]])))
     write_text(tmp_path / "b.json", labelme_file(shape("cat", "rectangle", [[1, 2], [3, 4]]), imagePath="b.png"))
@@ -83,7 +83,7 @@ def test_size_of_the_image_is_verified(tmp_path):
     ],
 )  # fmt: skip
 def test_file_of_another_format_is_an_error(label_format, name, content, message, tmp_path):
-    """docs/faults.md row 177. By hand: one line that says what was found, also with ``--bad-data=skip``."""
+    """docs/faults.md row 204. By hand: one line that says what was found, also with ``--bad-data=skip``."""
     if content is not None:
         write_text(tmp_path / name, content)
     with pytest.raises(DataError, match=message) as caught:

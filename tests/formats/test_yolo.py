@@ -131,7 +131,7 @@ def test_splits_of_darknet(tmp_path):
     ],
 )
 def test_bad_line_is_an_error_or_skipped_and_counted(line, message, tmp_path):
-    """docs/faults.md row 176. By hand: one line that names the file, the image and the line."""
+    """docs/faults.md row 203. By hand: one line that names the file, the image and the line."""
     root = write_yolo(tmp_path, line + "\n1 0.5 0.5 0.5 0.5\n")
     with pytest.raises(DataError, match=message) as caught:
         open_labels(root, "yolo", split="train")
@@ -153,7 +153,7 @@ def test_bad_line_is_an_error_or_skipped_and_counted(line, message, tmp_path):
     ],
 )
 def test_bad_data_yaml_is_an_error(yaml, message, tmp_path):
-    """docs/faults.md row 177. By hand: also with ``--bad-data=skip``."""
+    """docs/faults.md row 204. By hand: also with ``--bad-data=skip``."""
     root = write_yolo(tmp_path)
     write_text(root / "data.yaml", yaml)
     with pytest.raises(DataError, match=message):
@@ -193,7 +193,7 @@ def test_results_of_the_checks_are_cached(tmp_path, monkeypatch):
 
 
 def test_changed_labels_are_noticed(tmp_path):
-    """docs/faults.md row 176. Law: the ground truth is that of the labels that were opened."""
+    """docs/faults.md row 203. Law: the ground truth is that of the labels that were opened."""
     root = write_yolo(tmp_path)
     dataset = open_labels(root, "yolo", split="train")
     write_text(root / "labels/train/a.txt", "0 0.5 0.5 0.5 0.5")

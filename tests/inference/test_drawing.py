@@ -146,7 +146,7 @@ def test_text_has_accents_and_greek_and_cyrillic_letters():
 
 
 def test_missing_characters_are_reported_once_and_the_others_are_drawn(monkeypatch, caplog):
-    """docs/faults.md row 176. By hand: on a system without fonts, a Chinese word between Latin ones."""
+    """docs/faults.md row 190. By hand: on a system without fonts, a Chinese word between Latin ones."""
     monkeypatch.setattr(text_module, "system_fonts", lambda: ())
     text_module._find_font.cache_clear()
     render_text.cache_clear()
@@ -177,7 +177,7 @@ def test_fonts_of_the_system_are_used_for_what_the_shipped_font_lacks(monkeypatc
 
 
 def test_a_file_that_is_no_font_is_refused(tmp_path):
-    """docs/faults.md row 176. By hand: UsageError, with the file."""
+    """docs/faults.md row 190. By hand: UsageError, with the file."""
     (tmp_path / "font.ttf").write_text("no font")
     with pytest.raises(UsageError, match=r"font\.ttf: this is not a font file"):
         render_text("dog", 20, tmp_path / "font.ttf")

@@ -143,7 +143,7 @@ def test_eval_and_predict_take_a_file(file, run, config, squares, tmp_path, caps
 
 
 def test_file_has_no_weights_to_train(file):
-    """docs/faults.md row 179: a UsageError that names what to give instead."""
+    """docs/faults.md row 197: a UsageError that names what to give instead."""
     with pytest.raises(UsageError, match="can only predict: give the run"):
         vertebra.load_model(file)
 
@@ -163,7 +163,7 @@ def test_example_of_the_page_runs_with_numpy_alone(file, photos, tmp_path):
 
 
 def test_file_that_fails_its_verification_is_not_left(tmp_path, monkeypatch, capsys):
-    """docs/faults.md row 178: exit code 1, the differences in one line, and no file, also none that was there."""
+    """docs/faults.md row 196: exit code 1, the differences in one line, and no file, also none that was there."""
     module = sys.modules["vertebra.inference.export.export"]
     model, damaged = spread_model(), spread_model()
     damaged.head.box.class_logits.bias.add_(torch.tensor([0.05, 0.0, 0.0, 0.0]))
@@ -189,7 +189,7 @@ def test_file_that_fails_its_verification_is_not_left(tmp_path, monkeypatch, cap
 
 
 def test_options_that_contradict_each_other_are_refused(tmp_path, run, capsys):
-    """docs/faults.md row 180: exit code 2, before anything is exported."""
+    """docs/faults.md row 198: exit code 2, before anything is exported."""
     target = str(tmp_path / "model.onnx")
     for options, message in (
         ((target, "--size", "64x64", "--dynamic"), "--size and --dynamic contradict each other"),
@@ -206,13 +206,13 @@ def test_options_that_contradict_each_other_are_refused(tmp_path, run, capsys):
 
 
 def test_preprocessing_that_no_graph_can_contain_is_refused():
-    """docs/faults.md row 180: a model from a config alone has no preprocessing."""
+    """docs/faults.md row 198: a model from a config alone has no preprocessing."""
     with pytest.raises(UsageError, match="random, custom or unknown, so no graph can contain it"):
         vertebra.export(spread_model(), "model.onnx", ExportConfig(resize=True))
 
 
 def test_missing_package_and_unreadable_files_are_reported(tmp_path):
-    """docs/faults.md row 181: what to install; exit code 4 for a file that is damaged or not ours."""
+    """docs/faults.md row 199: what to install; exit code 4 for a file that is damaged or not ours."""
     with pytest.raises(UsageError, match=r'pip install "vertebra\[export\]"'):
         require_package("no_such_package")
     for name in ("model.onnx", "model.pt2", "model.ts"):

@@ -224,20 +224,20 @@ class Silent(Head):
 
 
 def test_head_without_tensors_is_refused():
-    """docs/faults.md row 176: a UsageError that says what to define."""
+    """docs/faults.md row 194: a UsageError that says what to define."""
     with pytest.raises(UsageError, match=r"inherit from vertebra\.heads\.PredictsTensors"):
         require_tensors(Silent())
 
 
 def test_image_that_does_not_fit_is_refused(model):
-    """docs/faults.md row 177: a UsageError with both sizes, for a file of fixed size."""
+    """docs/faults.md row 195: a UsageError with both sizes, for a file of fixed size."""
     file = exported(model, size=(64, 64))
     with pytest.raises(UsageError, match="takes images of 64x64 pixels, but an image has 64x100"):
         file.predict(Images.from_list([random_images((64, 100))[0]], 32))
 
 
 def test_verification_accepts_the_graph_and_finds_a_damaged_one(model):
-    """docs/faults.md row 178: the differences by name; photos that do not fit a fixed size are left out."""
+    """docs/faults.md row 196: the differences by name; photos that do not fit a fixed size are left out."""
     inference = inference_config(model, RESIZE)
     assert verify_export(model, exported(model, RESIZE), inference).agreement.violations(BOUNDS) == []
     damaged = spread_model()

@@ -74,7 +74,7 @@ def test_supervision_gets_boxes_masks_and_names():
 
 @pytest.mark.parametrize(("convert", "package"), [(to_pandas, "pandas"), (to_supervision, "supervision")])
 def test_missing_package_is_named(convert, package, monkeypatch):
-    """docs/faults.md row 179. By hand: UsageError with the command that installs it."""
+    """docs/faults.md row 193. By hand: UsageError with the command that installs it."""
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=rf"needs the package {package}.*: pip install {package}"):
         convert(FOUND, CLASSES)

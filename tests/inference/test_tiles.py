@@ -76,7 +76,7 @@ def as_rows(found: Detections) -> list[tuple]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_objects_at_seams_are_found_once_and_whole(seed):
-    """docs/faults.md row 177. Law: of blobs of which many cross borders of tiles, some of them several, the detections
+    """docs/faults.md row 191. Law: of blobs of which many cross borders of tiles, some of them several, the detections
     are exactly those of the whole image, and the masks agree where an object was cut."""
     image = draw_blobs(seed, (500, 613), longest=300)
     found, (expected,) = detect_in_tiles(detect_blobs, image, TILES), detect_blobs([image])

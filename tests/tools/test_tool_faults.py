@@ -236,7 +236,7 @@ def test_validation_data_without_objects(tmp_path, capsys):
 
 
 def test_predict_does_not_overwrite_its_images(run, tmp_path, capsys):
-    """docs/faults.md row 178. By hand: exit code 2 before anything is drawn; the images are unchanged."""
+    """docs/faults.md row 187. By hand: exit code 2 before anything is drawn; the images are unchanged."""
     photos = write_folder(tmp_path / "photos")
     before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
     (tmp_path / "same").symlink_to(photos)
@@ -256,7 +256,7 @@ def test_predict_does_not_overwrite_its_images(run, tmp_path, capsys):
 
 
 def test_options_that_a_model_cannot_follow_are_refused(run, tmp_path, capsys):
-    """docs/faults.md row 178. By hand: exit code 2: crops and tiles with a classifier, an overlap without tiles or of a
+    """docs/faults.md row 192. By hand: exit code 2: crops and tiles with a classifier, an overlap without tiles or of a
     whole tile, and a font that is none."""
     photos = write_folder(tmp_path / "photos")
     command = ["predict", str(run), str(photos), "--output", str(tmp_path / "out")]
@@ -273,7 +273,7 @@ def test_options_that_a_model_cannot_follow_are_refused(run, tmp_path, capsys):
 
 
 def test_detection_inference_settings_are_refused_for_other_heads(run, capsys):
-    """docs/faults.md row 178. By hand: exit code 2; the default has no effect and is accepted."""
+    """docs/faults.md row 192. By hand: exit code 2; the default has no effect and is accepted."""
     assert main(["eval", str(run), "--set", "evaluation.detection.flip=true"]) == 2
     assert "the model's task is classification, and evaluation.detection is for detectors" in capsys.readouterr().err
     assert main(["eval", str(run), "--set", "evaluation.detection.flip=false"]) == 0
