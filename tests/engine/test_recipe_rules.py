@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vertebra.data import CocoConfig, DatasetPair, HashSplitConfig, VocConfig, build_dataset
+from vertebra.data import CocoConfig, ColorJitterConfig, DatasetPair, HashSplitConfig, VocConfig, build_dataset
 from vertebra.engine import AdamWConfig, ExperimentConfig
 from vertebra.engine.optim.optimizers import scaled_learning_rate
 from vertebra.engine.recipe import DataFacts, UserChanges, read_facts
@@ -211,6 +211,14 @@ def test_image_size(size, boxes, short):
     assert config.val.transform.long_side == round(short * 1333 / 800)
     assert max(config.train.transform.short_sides) == short
     assert min(config.train.transform.short_sides) == round(0.8 * short)
+
+
+@pytest.mark.parametrize(("steps", "few"), [(256, True), (257, False)])
+def test_images_that_are_seen_a_few_times_are_not_changed(steps, few):
+    """By hand: 256 steps of 8 show 205 images 9.99 times each; a flip is the only change."""
+    transform = decide(make_facts(), None, f"recipe.schedule.steps={steps}").config.train.transform
+    assert transform.short_sides == ((480,) if few else (384, 408, 432, 456, 480)) and transform.flip == 0.5
+    assert (transform.color_jitter == ColorJitterConfig()) == few
 
 
 def test_other_sizes_follow_the_one_that_the_user_sets():
