@@ -29,6 +29,7 @@ COMMANDS = (
     "list",
     "config",
     "convert",
+    "doctor",
     "make-shapes",
     "export-backbone",
     "benchmark",

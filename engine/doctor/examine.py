@@ -1,0 +1,35 @@
+"""Examining the data of an experiment or at a path: opening, checks, and the diagnosis."""
+
+from collections.abc import Iterable
+
+from ...data import Dataset
+from ..config import ExperimentConfig
+from .checks import FILE_CHECKS, OBJECT_CHECKS
+from .findings import Diagnosis, Finding
+from .reported import find_reported
+from .splits import DataSource, ExaminedData, Split
+
+
+def examine(source: DataSource, with_images: bool = True) -> Diagnosis:
+    """Open all splits of a data set and run the checks; ``with_images`` also decodes every image.
+
+    Data that cannot be used become findings. Raises UsageError if the config or the path cannot be used at all.
+    """
+    data, findings = source.open()
+    findings += list(_check(data, with_images))
+    lines = [*source.notes, *(split.summary() for split in data.splits)]
+    return Diagnosis.of(source.name, lines, findings)
+
+
+def _check(data: ExaminedData, with_images: bool) -> Iterable[Finding]:
+    for split in data.splits:
+        yield from find_reported(split)
+    for check in (*OBJECT_CHECKS, *FILE_CHECKS):
+        yield from check(data)
+
+
+def describe_quickly(train_set: Dataset, val_set: Dataset, experiment: ExperimentConfig) -> str:
+    """Return in one line what the checks that read no file find in the opened data sets of an experiment."""
+    data = ExaminedData((Split("train", train_set), Split("val", val_set)), experiment)
+    findings = [finding for check in OBJECT_CHECKS for finding in check(data)]
+    return Diagnosis.of(experiment.name, (), findings).summary()
