@@ -47,13 +47,17 @@ def command(**values: Any) -> None:
     json_file: Path | None = values["json_file"]
     if json_file is not None:
         check_output_file(json_file)
+    from rich.console import Console
+
     from vertebra.engine.doctor import examine
+    from vertebra.engine.logging.progress import ProgressDisplay
     from vertebra.formats import write_json
     from vertebra.inference import import_user_code
 
     for name in values["imports"]:
         import_user_code(name)
-    diagnosis = examine(find_source(values), not values["quick"])
+    with ProgressDisplay(Console(stderr=True)).shown() as display:
+        diagnosis = examine(find_source(values), not values["quick"], display)
     click.echo(diagnosis.describe())
     if json_file is not None:
         write_json(json_file, diagnosis.as_json())

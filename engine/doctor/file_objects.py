@@ -5,6 +5,7 @@ Opening a data set corrects, clips and leaves out; the checks here need the boxe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -108,7 +109,7 @@ def _read_block(
         area = nan if row.area is None else row.area
         image = index_of.get(row.image_id, -1)
         numbers[position, :9] = (first + index, image, row.category_id, *box, area, row.iscrowd)
-    polygons = [getattr(row, "segmentation", None) for _, row in rows]
+    polygons: list[Any] = [getattr(row, "segmentation", None) for _, row in rows]
     chosen = [position for position, value in enumerate(polygons) if isinstance(value, list) and value]
     objects = [polygons[position] for position in chosen]
     formed = is_well_formed(objects) if objects else np.zeros(0, bool)

@@ -62,7 +62,8 @@ class Finding:
     def describe(self) -> str:
         """Describe the finding in one line, without its examples."""
         of = "" if self.total is None else f" of {self.total}"
-        share = f" ({self.count / self.total:.0%})" if self.total else ""
+        digits = 1 if self.total and self.count < 0.1 * self.total else 0
+        share = f" ({self.count / self.total:.{digits}%})" if self.total else ""
         number = "" if self.total is None and self.count == 1 else f"{self.count}{of}{share} "
         return f"{self.severity}: {self.split}: {self.case}: {number}{self.what}: {self.fix}"
 

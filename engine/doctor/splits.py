@@ -12,6 +12,8 @@ from numpy import ndarray
 from ...data import DataPath, Dataset, DatasetConfig, build_dataset
 from ...data.coco_format.opening import ObjectsConfig
 from ...data.from_path import find_format, pair_from_paths
+from ...data.voc_format import BACKGROUND, VocSegmentationConfig
+from ...formats import read_class_names
 from ...structures import DataError, UsageError
 from ..config import ExperimentConfig
 from .file_objects import FileObjects, has_masks, read_file_objects
@@ -115,10 +117,9 @@ class Split:
         index = self._index_of.get(image_id)
         if index is not None:
             return self.dataset.file_name(index)
-        if isinstance(self.config, ObjectsConfig) and self.file_objects is not None:
-            if image_id in self.file_objects.image_ids:
-                name = self.file_objects.file_names[self.file_objects.image_ids.index(image_id)]
-                return str(self.config.image_folder() / name)
+        objects = self.file_objects
+        if isinstance(self.config, ObjectsConfig) and objects is not None and image_id in objects.image_ids:
+            return str(self.config.image_folder() / objects.file_names[objects.image_ids.index(image_id)])
         return ""
 
     def _annotation_id(self, image: int, box: tuple[float, ...] | None) -> int | str | None:
@@ -180,9 +181,14 @@ class DataSource:
         """
         found = find_format(data)
         if val is None and not found.has_parts(data):
-            return cls(str(data.path), {"all": found.configure(data, "all")}, notes=[f"{data.path} is {found.name}"])
+            config = _name_background(found.configure(data, "all"))
+            return cls(str(data.path), {"all": config}, notes=[f"{data.path} is {found.name}"])
         pair = pair_from_paths(data, val)
-        return cls(str(data.path), {"train": pair.train, "val": pair.val}, notes=[pair.description])
+        return cls(
+            str(data.path),
+            {"train": _name_background(pair.train), "val": _name_background(pair.val)},
+            notes=[pair.description],
+        )
 
     def open(self) -> tuple[ExaminedData, list[Finding]]:
         """Open the splits; return them, and a finding for each that cannot be opened."""
@@ -193,6 +199,15 @@ class DataSource:
             except DataError as error:
                 findings.append(_closed(name, error))
         return ExaminedData(tuple(splits), self.experiment), findings
+
+
+def _name_background(config: DatasetConfig) -> DatasetConfig:
+    """Return a config of class maps that says what 0 stands for: the first class, unless the config says otherwise."""
+    if isinstance(config, VocSegmentationConfig) and config.background is None:
+        names = config.class_names or read_class_names(config.root)
+        if names is not None and names[0] != BACKGROUND:
+            return config.replace(background=False)
+    return config
 
 
 def _open_split(name: str, config: DatasetConfig) -> Split:

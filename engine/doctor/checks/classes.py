@@ -90,7 +90,7 @@ def _check_absent(data: ExaminedData, train: Split, names: tuple[str, ...], coun
     val = data.split("val")
     val_counts = None if val is None else count_objects(val)
     evaluated: list[str] = []
-    if val is not None and val_counts is not None:
+    if val is not None and val.pairs is not None and val_counts is not None:
         counted = zip(val.class_names, val_counts.tolist(), strict=True)
         evaluated = sorted({name for name, count in counted if count} & absent)
         if evaluated:
