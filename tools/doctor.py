@@ -37,6 +37,7 @@ PATH: Any = click.Path(path_type=Path)
 @import_option
 @click.option("--quick", is_flag=True, help="Do not decode the images.")
 @click.option("--json", "json_file", type=PATH, metavar="FILE", help="Write the findings as JSON.")
+@click.option("--html", "html_file", type=PATH, metavar="FILE", help="Write a page with pictures of the examples.")
 @click.option("--strict", is_flag=True, help="Let notes give exit code 1, too.")
 def command(**values: Any) -> None:
     """Examine all splits of a data set: the faults of images and annotations, each with examples and what to do.
@@ -44,14 +45,16 @@ def command(**values: Any) -> None:
     The data are those of a config (a name or a file), or those at a path: a COCO file, a VOC folder or other data, see
     docs/data.md. Nothing is changed.
     """
-    json_file: Path | None = values["json_file"]
-    if json_file is not None:
-        check_output_file(json_file)
+    json_file, html_file = values["json_file"], values["html_file"]
+    for file in (json_file, html_file):
+        if file is not None:
+            check_output_file(file)
     from rich.console import Console
 
     from vertebra.engine.doctor import examine
+    from vertebra.engine.doctor.page import render_page
     from vertebra.engine.logging.progress import ProgressDisplay
-    from vertebra.formats import write_json
+    from vertebra.formats import write_json, write_text
     from vertebra.inference import import_user_code
 
     for name in values["imports"]:
@@ -61,6 +64,8 @@ def command(**values: Any) -> None:
     click.echo(diagnosis.describe())
     if json_file is not None:
         write_json(json_file, diagnosis.as_json())
+    if html_file is not None:
+        write_text(html_file, render_page(diagnosis))
     if code := diagnosis.exit_code(values["strict"]):
         raise click.exceptions.Exit(code)
 

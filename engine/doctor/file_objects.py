@@ -67,7 +67,12 @@ def read_file_objects(config: ObjectsConfig, with_polygons: bool) -> FileObjects
     """Read the annotations of a data set again as they are written; raise DataError if the files have changed."""
     source = config.source()
     with paused_garbage_collection():
-        file = source.read(source.fingerprint())
+        return tabulate_objects(source.read(source.fingerprint()), with_polygons)
+
+
+def tabulate_objects(file: CocoFile, with_polygons: bool) -> FileObjects:
+    """Return the readable annotations of a file; those of unknown images are left out."""
+    with paused_garbage_collection():
         images = [row for _, block in decode_blocks(file.images, CocoImage) for row in block if row is not None]
         index_of = {image.id: index for index, image in enumerate(images)}
         row_type = CocoMaskAnnotation if with_polygons else CocoAnnotation
