@@ -38,12 +38,13 @@ PATH: Any = click.Path(path_type=Path)
 @click.option("--quick", is_flag=True, help="Do not decode the images.")
 @click.option("--json", "json_file", type=PATH, metavar="FILE", help="Write the findings as JSON.")
 @click.option("--html", "html_file", type=PATH, metavar="FILE", help="Write a page with pictures of the examples.")
+@click.option("--fix", type=PATH, metavar="DIR", help="Write a corrected copy into this new folder.")
 @click.option("--strict", is_flag=True, help="Let notes give exit code 1, too.")
 def command(**values: Any) -> None:
     """Examine all splits of a data set: the faults of images and annotations, each with examples and what to do.
 
     The data are those of a config (a name or a file), or those at a path: a COCO file, a VOC folder or other data, see
-    docs/data.md. Nothing is changed.
+    docs/data.md. The data are never changed: --fix writes a corrected copy in COCO's format, with a log of changes.
     """
     json_file, html_file = values["json_file"], values["html_file"]
     for file in (json_file, html_file):
@@ -52,6 +53,7 @@ def command(**values: Any) -> None:
     from rich.console import Console
 
     from vertebra.engine.doctor import examine
+    from vertebra.engine.doctor.fix import write_corrected_copy
     from vertebra.engine.doctor.page import render_page
     from vertebra.engine.logging.progress import ProgressDisplay
     from vertebra.formats import write_json, write_text
@@ -59,13 +61,16 @@ def command(**values: Any) -> None:
 
     for name in values["imports"]:
         import_user_code(name)
+    source = find_source(values)
     with ProgressDisplay(Console(stderr=True)).shown() as display:
-        diagnosis = examine(find_source(values), not values["quick"], display)
+        diagnosis = examine(source, not values["quick"], display)
     click.echo(diagnosis.describe())
     if json_file is not None:
         write_json(json_file, diagnosis.as_json())
     if html_file is not None:
         write_text(html_file, render_page(diagnosis))
+    if values["fix"] is not None:
+        click.echo(write_corrected_copy(source, values["fix"]).describe())
     if code := diagnosis.exit_code(values["strict"]):
         raise click.exceptions.Exit(code)
 

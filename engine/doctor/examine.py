@@ -20,7 +20,7 @@ def examine(source: DataSource, with_images: bool = True, display: ProgressDispl
     """
     data, findings = source.open()
     findings += list(_check(data))
-    if with_images:
+    if with_images and data.splits:
         facts = {split.name: _read_images(split, display) for split in data.splits}
         findings += [finding for check in IMAGE_CHECKS for finding in check(data, facts)]
     lines = [*source.notes, *(split.summary() for split in data.splits)]

@@ -71,6 +71,11 @@ class Split:
         objects = self.file_objects
         return {} if objects is None else {name: index for index, name in enumerate(objects.ids)}
 
+    @functools.cached_property
+    def _row_of_image(self) -> dict[int | str, int]:
+        objects = self.file_objects
+        return {} if objects is None else {image_id: row for row, image_id in enumerate(objects.image_ids)}
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the labels; empty for a data set of several tasks."""
@@ -118,8 +123,9 @@ class Split:
         if index is not None:
             return self.dataset.file_name(index)
         objects = self.file_objects
-        if isinstance(self.config, ObjectsConfig) and objects is not None and image_id in objects.image_ids:
-            return str(self.config.image_folder() / objects.file_names[objects.image_ids.index(image_id)])
+        row = self._row_of_image.get(image_id)
+        if isinstance(self.config, ObjectsConfig) and objects is not None and row is not None:
+            return str(self.config.image_folder() / objects.file_names[row])
         return ""
 
     def _annotation_id(self, image: int, box: tuple[float, ...] | None) -> int | str | None:
@@ -127,8 +133,10 @@ class Split:
         objects = self.file_objects
         if objects is None or box is None or self.sizes is None:
             return None
-        image_id = self.dataset.image_ids[image]
-        rows = np.flatnonzero(objects.images == objects.image_ids.index(image_id))
+        row = self._row_of_image.get(self.dataset.image_ids[image])
+        if row is None:
+            return None
+        rows = np.flatnonzero(objects.images == row)
         height, width = self.sizes[image].tolist()
         clipped = np.clip(objects.corners[rows], 0, [width, height, width, height])
         found = rows[(np.abs(clipped - np.array(box)) < 0.01).all(axis=1)]

@@ -38,14 +38,15 @@ def check_class_names(data: ExaminedData) -> Iterable[Finding]:
                 "similar-class-names", "warning", split.name, f"classes have names that are alike: {listed}",
                 "merge them into one class", sum(map(len, groups)), len(names),
             )  # fmt: skip
-        if split.dataset.task == "detection" and (found := [name for name in names if _is_background(name)]):
+        if split.dataset.task == "detection" and (found := [name for name in names if is_background_name(name)]):
             yield Finding(
                 "background-class", "warning", split.name, f"a class of objects is named {_quoted(found)}",
                 "remove it: the background is no class of objects",
             )  # fmt: skip
 
 
-def _is_background(name: str) -> bool:
+def is_background_name(name: str) -> bool:
+    """Return whether a class name means the background."""
     return name.strip().casefold() in BACKGROUND_NAMES
 
 
