@@ -30,6 +30,7 @@ COMMANDS = (
     "config",
     "convert",
     "doctor",
+    "browse",
     "make-shapes",
     "export-backbone",
     "benchmark",

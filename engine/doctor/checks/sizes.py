@@ -61,39 +61,31 @@ def check_fit_to_model(data: ExaminedData) -> Iterable[Finding]:
         return
     facts = read_facts(train.dataset, val.dataset)
     sides = facts.resized_boxes(max(transform.short_sides), transform.long_side)
-    yield from _check_strides(data, train, sides)
     yield from _check_scale(train, facts, transform)
     head = experiment.model.head
-    part = head.rpn if isinstance(head, RCNNConfig) else head if isinstance(head, RetinaNetConfig) else None
-    if part is None:
-        return
-    sizes = part.sizes_for(strides_of_levels(experiment.model, part.levels))
-    reached = reach(centered(sides), sizes, part.anchor_ratios)[0]
-    if reached < ENOUGH:
-        yield Finding(
-            "few-reached-by-anchors", "warning", train.name,
-            f"anchors reach {reached:.0%} of the boxes at IoU {IOU}, on COCO 83 to 86 %",
-            "change transform.short_sides, or anchor_sizes and anchor_ratios; vertebra train --data chooses them",
-            round((1 - reached) * len(sides)), len(sides),
-        )  # fmt: skip
-
-
-def _check_strides(data: ExaminedData, train: Split, sides: np.ndarray) -> Iterable[Finding]:
-    assert data.experiment is not None, "checked by the caller"
-    levels = getattr(data.experiment.model.head, "levels", None)
-    if isinstance(data.experiment.model.head, RCNNConfig):
-        levels = data.experiment.model.head.rpn.levels
+    part = head.rpn if isinstance(head, RCNNConfig) else head
     try:
-        stride = min(strides_of_levels(data.experiment.model, levels))
+        strides = strides_of_levels(experiment.model, getattr(part, "levels", None))
     except (UsageError, ValueError):  # a head that reads no pyramid
         return
-    below = np.flatnonzero(sides.min(axis=1) < stride)
+    below = np.flatnonzero(sides.min(axis=1) < min(strides))
     if len(below) > MANY_BELOW_STRIDE * len(sides):
         yield Finding(
-            "below-stride", "warning", train.name, f"resized boxes are thinner than the finest stride, {stride} pixels",
+            "below-stride", "warning", train.name,
+            f"resized boxes are thinner than the finest stride, {min(strides)} pixels",
             "enlarge the images by transform.short_sides, or predict on tiles", len(below), len(sides),
             chosen_examples(train, below),
         )  # fmt: skip
+    if isinstance(head, RCNNConfig | RetinaNetConfig):
+        anchored = head.rpn if isinstance(head, RCNNConfig) else head
+        reached = reach(centered(sides), anchored.sizes_for(strides), anchored.anchor_ratios)[0]
+        if reached < ENOUGH:
+            yield Finding(
+                "few-reached-by-anchors", "warning", train.name,
+                f"boxes are not reached by an anchor at IoU {IOU}, on COCO 14 to 17 %",
+                "change transform.short_sides, or anchor_sizes and anchor_ratios; vertebra train --data chooses them",
+                round((1 - reached) * len(sides)), len(sides),
+            )  # fmt: skip
 
 
 def _check_scale(train: Split, facts: DataFacts, transform: ResizeConfig) -> Iterable[Finding]:
