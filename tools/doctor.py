@@ -41,7 +41,7 @@ PATH: Any = click.Path(path_type=Path)
 @click.option("--fix", type=PATH, metavar="DIR", help="Write a corrected copy into this new folder.")
 @click.option("--strict", is_flag=True, help="Let notes give exit code 1, too.")
 def command(**values: Any) -> None:
-    """Examine all splits of a data set: the faults of images and annotations, each with examples and what to do.
+    """Find the faults of the images and annotations of a data set, each with examples and what to do.
 
     The data are those of a config (a name or a file), or those at a path: a COCO file, a VOC folder or other data, see
     docs/data.md. The data are never changed: --fix writes a corrected copy in COCO's format, with a log of changes.

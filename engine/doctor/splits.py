@@ -156,7 +156,7 @@ def _as_box(values: ndarray) -> tuple[float, float, float, float]:
 
 @dataclass(frozen=True, slots=True)
 class ExaminedData:
-    """What the checks look at."""
+    """The opened splits of a data set, and the experiment that they are for."""
 
     splits: tuple[Split, ...]
     experiment: ExperimentConfig | None = None
@@ -169,7 +169,7 @@ class ExaminedData:
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """What to examine: the config of each split by its name, and the experiment that they belong to."""
+    """A data set to examine: the config of each split by its name, and the experiment that they belong to."""
 
     name: str
     configs: dict[str, DatasetConfig]

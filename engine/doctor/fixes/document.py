@@ -33,7 +33,7 @@ class Document:
     """A hash of each image file."""
 
     def log(self, case: str, entry: Entry, before: Any = None, after: Any = None) -> None:
-        """Note a change of an entry: its ids, and the value that was changed before and after."""
+        """Log a change of an entry: its ids, and the value that was changed before and after."""
         ids = {name: entry[name] for name in ("id", "image_id") if entry.get(name) is not None}
         change = {"split": self.split, "change": case, **ids, "before": before, "after": after}
         self.changes.append({name: value for name, value in change.items() if value is not None})
