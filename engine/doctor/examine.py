@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from ...data import Dataset
 from ..config import ExperimentConfig
 from ..logging.progress import ProgressDisplay
-from .checks import FILE_CHECKS, IMAGE_CHECKS, OBJECT_CHECKS
+from .checks import IMAGE_CHECKS, OBJECT_CHECKS, SLOW_CHECKS
 from .findings import Diagnosis, Finding
 from .pixels import ImageFacts, read_facts_of_images
 from .reported import find_reported
@@ -37,7 +37,7 @@ def _read_images(split: Split, display: ProgressDisplay | None) -> Sequence[Imag
 def _check(data: ExaminedData) -> Iterable[Finding]:
     for split in data.splits:
         yield from find_reported(split)
-    for check in (*OBJECT_CHECKS, *FILE_CHECKS):
+    for check in (*OBJECT_CHECKS, *SLOW_CHECKS):
         yield from check(data)
 
 

@@ -47,8 +47,8 @@ def write_corrected_copy(source: DataSource, folder: Path) -> CorrectedCopy:
         if not document.images:
             raise DataError("no image is left after the corrections", "correct the paths of the images",
                             case="empty-dataset", file=source.name)  # fmt: skip
-    if len(documents) == 2:
-        remove_leaked_images(*documents)
+    for document in documents[1:]:
+        remove_leaked_images(documents[0], document)
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
     counts: dict[str, int] = {}
     for document in documents:

@@ -10,10 +10,12 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from ...data import DataPath, Dataset, DatasetConfig, build_dataset
+from ...data.annotated_images import LabeledFiles
 from ...data.coco_format.opening import ObjectsConfig
-from ...data.from_path import find_format, pair_from_paths
+from ...data.from_path import DatasetPair, find_format, pair_from_paths
 from ...data.voc_format import BACKGROUND, VocSegmentationConfig
-from ...formats import read_class_names
+from ...data.voc_format.folder import VocFolderConfig
+from ...formats import LABEL_FORMATS, read_class_names
 from ...structures import DataError, UsageError
 from ..config import ExperimentConfig
 from .file_objects import FileObjects, has_masks, read_file_objects
@@ -192,11 +194,10 @@ class DataSource:
             config = _name_background(found.configure(data, "all"))
             return cls(str(data.path), {"all": config}, notes=[f"{data.path} is {found.name}"])
         pair = pair_from_paths(data, val)
-        return cls(
-            str(data.path),
-            {"train": _name_background(pair.train), "val": _name_background(pair.val)},
-            notes=[pair.description],
-        )
+        test = _find_test_split(pair) if val is None else None
+        configs = {"train": pair.train, "val": pair.val} | ({} if test is None else {"test": test})
+        named = {name: _name_background(config) for name, config in configs.items()}
+        return cls(str(data.path), named, notes=[pair.description])
 
     def open(self) -> tuple[ExaminedData, list[Finding]]:
         """Open the splits; return them, and a finding for each that cannot be opened."""
@@ -207,6 +208,19 @@ class DataSource:
             except DataError as error:
                 findings.append(_closed(name, error))
         return ExaminedData(tuple(splits), self.experiment), findings
+
+
+def _find_test_split(pair: DatasetPair) -> DatasetConfig | None:
+    """Return the config of the images that the data list for a test, if the pair does not use them."""
+    config = pair.train
+    if isinstance(config, VocFolderConfig) and isinstance(pair.val, VocFolderConfig) and config.splits:
+        task = "Segmentation" if isinstance(config, VocSegmentationConfig) else "Main"
+        if "test" not in pair.val.splits and (config.root / "ImageSets" / task / "test.txt").is_file():
+            return config.replace(splits=("test",))
+    if isinstance(config, LabeledFiles) and isinstance(pair.val, LabeledFiles):
+        unused = set(LABEL_FORMATS[config.format].list_splits(config.path)) - {config.split, pair.val.split}
+        return config.replace(split="test") if "test" in unused else None
+    return None
 
 
 def _name_background(config: DatasetConfig) -> DatasetConfig:

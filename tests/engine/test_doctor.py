@@ -1,5 +1,6 @@
 """What the doctor finds: each fault in data that have it and no other, and nothing in data without faults."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -7,12 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from rich.console import Console
+from torch import nn
 
 from vertebra.data import CocoConfig, DataPath
 from vertebra.data.voc_format import VocSegmentationConfig
+from vertebra.engine import train
 from vertebra.engine.doctor import DataSource, Diagnosis, Finding, describe_quickly, examine
 from vertebra.engine.doctor.checks.boxes import overlapping_pairs
+from vertebra.engine.doctor.checks.cost import measure_cost
 from vertebra.engine.doctor.checks.images import near_pairs
 from vertebra.engine.doctor.page import draw_object, render_page
 from vertebra.engine.doctor.pixels import difference_hash
@@ -20,6 +26,14 @@ from vertebra.tools.cli import main
 
 from ..helpers.tiny import tiny_config
 from .test_doctor_fix import HEIGHT, WIDTH, add, change, make_content, write_images, write_source
+
+
+class SimpleModel(nn.Module):
+    """A model of a backbone and a neck that are single layers."""
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.neck = backbone, neck
 
 
 def cases(diagnosis: Diagnosis) -> dict[str, Finding]:
@@ -200,6 +214,15 @@ def test_quick_checks_of_opened_data_are_one_line(shapes):
     assert "\n" not in line and "error" not in line
 
 
+def test_training_says_what_is_found(shapes, tmp_path):
+    """By hand: the line is printed once, after the reports of both splits."""
+    output = io.StringIO()
+    train(tiny_config(shapes), tmp_path / "run", console=Console(file=output, width=1000))
+    lines = [line for line in output.getvalue().splitlines() if line.startswith(("train: ", "val: ", "data: "))]
+    assert [line.partition(":")[0] for line in lines] == ["train", "val", "data"]
+    assert lines[2].endswith("; vertebra doctor says more")
+
+
 def test_command_prints_findings_and_writes_json(tmp_path, capsys):
     """By hand: a warning gives exit code 1, none 0, and a note 1 with --strict."""
     content = make_content()
@@ -230,6 +253,31 @@ def test_splits_that_data_list_are_examined(tmp_path, shapes):
     """By hand: a folder of COCO files for training and validation."""
     source = DataSource.of_path(DataPath(shapes, "detection"))
     assert list(source.configs) == ["train", "val"]
+
+
+def test_cost_of_a_model_is_counted_from_its_shapes():
+    """By hand: a convolution of 3 to 8 channels on 32 x 32 pixels, which keeps its input, and a ReLU its output."""
+    with torch.device("meta"):
+        model = SimpleModel(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+    cost = measure_cost(model, (32, 32))
+    assert cost.operations == 2 * 3 * 3 * 3 * 8 * 32 * 32
+    assert cost.saved_bytes == 4 * (3 + 8) * 32 * 32
+    assert cost.parameters == 8 * (3 * 3 * 3 + 1)
+
+
+def test_experiment_gets_an_estimate_and_is_compared_with_its_anchors(shapes):
+    """By hand: the tiny experiment takes 4 steps of 2 of the 8 images."""
+    found = cases(examine(DataSource.of_experiment("tiny", tiny_config(shapes)), with_images=False))
+    assert found["training-cost"].what.startswith("1.0 epochs of images of about 64 x 64")
+
+
+def test_anchors_that_reach_few_objects_are_a_warning(shapes):
+    """By hand: no anchor of 1000 pixels reaches an object of an image of 80."""
+    experiment = tiny_config(shapes)
+    rpn = {"anchor_sizes": ((1000.0,),) * 4}
+    experiment = experiment.replace(model={"head": {"rpn": rpn}})
+    finding = cases(examine(DataSource.of_experiment("tiny", experiment), with_images=False))["few-reached-by-anchors"]
+    assert finding.severity == "warning" and finding.count == finding.total
 
 
 def make_page(folder: Path) -> str:
