@@ -324,8 +324,8 @@ def test_page_fits_a_phone_and_filters_findings(tmp_path):
 
 
 def test_box_is_drawn_where_the_object_is():
-    """By hand: a box of 20 pixels in the middle of 64 is drawn in a window of 80, so the picture is the whole image."""
-    picture = draw_object(np.zeros((64, 64, 3), np.uint8), (22.0, 22.0, 42.0, 42.0))
+    """By hand: a box of 20 pixels in the middle of 200 is drawn in a window of 80 pixels, enlarged by 4."""
+    picture = draw_object(np.zeros((200, 200, 3), np.uint8), (90.0, 90.0, 110.0, 110.0))
     rows, columns = np.nonzero(picture[..., 0] > 200)
     assert picture.shape == (320, 320, 3)
-    assert abs(columns.min() - 110) <= 2 and abs(columns.max() - 210) <= 2 and abs(rows.min() - 110) <= 2
+    assert abs(columns.min() - 120) <= 2 and abs(columns.max() - 200) <= 2 and abs(rows.min() - 120) <= 2

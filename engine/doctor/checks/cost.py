@@ -25,7 +25,7 @@ BACKWARD = 3
 
 @dataclass(frozen=True, slots=True)
 class TrainingCost:
-    """What the backbone and the neck of a model cost in training, which is most of the whole."""
+    """The cost of the backbone and the neck of a model in training, which is most of the whole."""
 
     operations: int
     """Floating-point operations of a forward pass of one image."""

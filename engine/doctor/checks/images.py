@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from ....structures import DataError
-from ..findings import Finding
+from ..findings import Finding, Severity
 from ..pixels import ImageFacts
 from ..splits import ExaminedData, Split
 
@@ -53,11 +53,12 @@ def check_appearance(data: ExaminedData, facts: Facts) -> Iterable[Finding]:
     )  # fmt: skip
     for split in data.splits:
         for case, what, fix, test in tests:
-            yield from _find_images(split, facts[split.name], case, "warning", what, fix, test)
-        yield from _find_images(
-            split, facts[split.name], "turned-by-exif", "note", "images are turned by their EXIF orientation",
-            "look at some of them with their boxes: were they annotated upright?", lambda fact: fact.is_turned,
+            yield from _find_images(split, facts[split.name], (case, "warning", what, fix), test)
+        turned = (
+            "turned-by-exif", "note", "images are turned by their EXIF orientation",
+            "look at some of them with their boxes: were they annotated upright?",
         )  # fmt: skip
+        yield from _find_images(split, facts[split.name], turned, lambda fact: fact.is_turned)
 
 
 def _is_flat(fact: ImageFacts) -> bool:
@@ -68,11 +69,14 @@ def _has_lost_levels(fact: ImageFacts) -> bool:
     return fact.gray_levels is not None and fact.gray_levels < FEW_LEVELS
 
 
-def _find_images(split: Split, facts: Sequence[ImageFacts], case, severity, what, fix, test) -> Iterable[Finding]:
+def _find_images(
+    split: Split, facts: Sequence[ImageFacts], text: tuple[str, Severity, str, str], test: Callable[[ImageFacts], bool]
+) -> Iterable[Finding]:
     """Yield a finding about the images for whose facts ``test`` is true, if there are any."""
     indices = [index for index, fact in enumerate(facts) if test(fact)]
     if indices:
         examples = tuple(split.image_example(index) for index in indices[:3])
+        case, severity, what, fix = text
         yield Finding(case, severity, split.name, what, fix, len(indices), len(facts), examples)
 
 
@@ -92,7 +96,7 @@ def check_copies(data: ExaminedData, facts: Facts) -> Iterable[Finding]:
             inside = pairs[~across & (of_split[pairs[:, 0]] == number)] if len(pairs) else pairs
             yield from _describe_copies(inside, places, split.name, len(facts[split.name]), is_exact, False)
         names = " and ".join(split.name for split in data.splits)
-        yield from _describe_copies(pairs[across], places, names, len(facts[data.splits[-1].name]), is_exact, True)
+        yield from _describe_copies(pairs[across], places, names, len(places), is_exact, True)
 
 
 def _describe_copies(
