@@ -202,6 +202,10 @@ def _open_data(config: ExperimentConfig, folder: Path | None, say: Say) -> tuple
     val_set = _open_split(config.val, warn_without_objects, folder and folder / "data_report_val.json")
     for name, dataset in (("train", train_set), ("val", val_set)):
         say(f"{name}: {dataset.report.summary()}")
+    if folder is not None:
+        from .doctor import describe_quickly  # it uses the rules of recipes, whose package imports the training
+
+        say(f"data: {describe_quickly(train_set, val_set, config)}; vertebra doctor says more")
     for dataset in (train_set, val_set):
         require_targets(config.model.head, dataset)
     require_keypoint_sigmas(config.evaluation, val_set)

@@ -31,6 +31,8 @@ COMMANDS = (
     "config",
     "convert",
     "convert-data",
+    "doctor",
+    "browse",
     "make-shapes",
     "export",
     "export-backbone",

@@ -22,8 +22,8 @@ TRAINING_SCALES = (0.8, 0.85, 0.9, 0.95, 1.0)
 FEW_IMAGES = 1000
 """Below this number of images their colors are changed."""
 FEW_VIEWS = 10
-"""A training that shows each image fewer times than this changes neither its size nor its colors. Trainings with 2.6 and
-3.9 views learn faster without (docs/learning.md); the default lengths, with 12 views and more, were not compared."""
+"""A training that shows each image fewer times than this changes neither its size nor its colors. Trainings with 2.6
+and 3.9 views learn faster so (docs/learning.md); the default lengths, with 12 views and more, were not compared."""
 LARGEST_CROP = 768
 """The longest side in pixels of the crops on which semantic heads are trained."""
 
