@@ -1,4 +1,4 @@
-"""README: its Python blocks run."""
+"""README and the pages that continue it: their Python blocks run."""
 
 import re
 import shutil
@@ -13,7 +13,10 @@ from vertebra.tools.cli import main
 
 from .helpers.tiny import tiny_config
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = (README, ROOT / "docs" / "data.md", ROOT / "docs" / "extending.md")
+"""The pages with Python blocks, in the order in which a reader meets them."""
 
 
 def test_readme_snippets_run_in_order(shapes, tmp_path, monkeypatch, capsys):
@@ -27,10 +30,10 @@ def test_readme_snippets_run_in_order(shapes, tmp_path, monkeypatch, capsys):
     own_weights = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4).state_dict()
     torch.save(own_weights, tmp_path / "mine.pth")
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    namespace: dict = {"__name__": "count"}  # as in the file count.py of the page
-    for block in blocks:
-        exec(compile(block.replace('"steps": 2000', '"steps": 2'), str(README), "exec"), namespace)
+    namespace: dict = {"__name__": "count"}  # as in the file count.py of a page
+    for page in PAGES:
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+            exec(compile(block.replace('"steps": 2000', '"steps": 2'), str(page), "exec"), namespace)
     output = capsys.readouterr().out
     assert "FeatureInfo(channels=1024, stride=16)" in output
     assert "'circle'" in output

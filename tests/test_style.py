@@ -26,7 +26,7 @@ VERBS = frozenset(
     Move Name Normalize Number Open Order Overwrite Pad Paint Parse Paste Pick Pickle Place Poll Pool Predict
     Prepare Preprocess Print Process Propose Prune Put Quantize Raise Rasterize Read Rearrange Rebuild Record
     Reduce Refuse Register Remove Rename Replace Report Request Require Rescale Reshape Resize Resolve Restore
-    Resume Return Rewind Round Run Sample Save Scale Score Search Seed Select Send Separate Set Shard Shift Show
+    Resume Return Rewind Round Run Sample Save Scale Score Search Seed Select Send Separate Serve Set Shard Shift Show
     Shrink Shuffle Skip Slice Smooth Sort Split Stack Start Stop Store Strip Suggest Sum Suppress Swap Sync
     Synchronize Take Tell Test Time Track Train Transfer Transform Translate Transpose Trim Turn Undo Unpack Unpad
     Unshard Update Use Validate Verify Wait Walk Warn Weight Wrap Write Yield Zero

@@ -23,7 +23,7 @@ class BatchQueue:
         self._waiting: asyncio.Queue[tuple[Any, asyncio.Future[Any]]] = asyncio.Queue()
 
     def __len__(self) -> int:
-        """The number of images that wait."""
+        """Return the number of images that wait."""
         return self._waiting.qsize()
 
     async def predict(self, image: Any) -> Any:
