@@ -114,7 +114,7 @@ class MaskFolder(Dataset):
 
         usable = check_files(names, check, report)
         indices = np.flatnonzero(usable).tolist()
-        report.require_images(len(indices), "check the folders and mask_name")
+        report.require_usable(len(indices), "check the folders and mask_name")
         self.image_ids = [names[index] for index in indices]
         self._names = np.array([os.fsencode(name) for name in self.image_ids])
         self._sizes = np.array([sizes[index] for index in indices], np.int64)

@@ -89,7 +89,7 @@ def read_config(values: Mapping[str, Any]) -> "ExportConfig":
     metavar="FILE",
     help="Also show the AP of both on the images of --verify, with the objects of this COCO file.",
 )
-@click.option("--check/--no-check", default=True, help="Refuse a file whose predictions differ too much.")
+@click.option("--no-check", is_flag=True, help="Keep a file whose predictions differ too much.")
 @like_option
 @offline_option
 @import_option

@@ -97,10 +97,11 @@ def find_image_folder(annotations: Path, given: Path | None) -> Path:
     names = [name for row in rows if isinstance(name := _file_name(row), str) and name]
     candidates: list[Path] = [] if given is None else [given]
     candidates += [folder for folder in dict.fromkeys(_usual_folders(annotations)) if folder != given]
-    spellings = [spelling for name in names for spelling in (name, name.replace("\\", "/"), PureWindowsPath(name).name)]
-    for folder in candidates:
-        if not names or any((folder / name).is_file() for name in spellings):
-            return folder
+    other_spellings = [spell(name) for name in names for spell in (_with_slashes, _last_part)]
+    for spellings in (names, other_spellings):
+        for folder in candidates:
+            if not names or any((folder / name).is_file() for name in spellings):
+                return folder
     tried = ", ".join(str(folder) for folder in candidates)
     raise DataError(
         f"its first image, {names[0]!r}, is in none of the folders {tried}",
@@ -111,6 +112,14 @@ def find_image_folder(annotations: Path, given: Path | None) -> Path:
 
 def _file_name(row: Any) -> Any:
     return row.get("file_name") if isinstance(row, dict) else None
+
+
+def _with_slashes(name: str) -> str:
+    return name.replace("\\", "/")
+
+
+def _last_part(name: str) -> str:
+    return PureWindowsPath(name).name
 
 
 def _usual_folders(annotations: Path) -> Iterable[Path]:

@@ -37,7 +37,7 @@ def test_samples_are_those_of_the_first_training_steps(shapes):
     assert len(found) == 5 and page.count("<figure>") == 5 and "http" not in page
     for picture, image in zip(found, images, strict=False):
         assert picture.shape == image.shape
-        assert np.median(np.abs(picture.astype(int) - image)) <= 12  # JPEG, and a few lines that are drawn
+        assert np.quantile(np.abs(picture.astype(int) - image), 0.25) <= 12  # where no mask or line is drawn
 
 
 def test_class_maps_and_the_class_of_an_image_are_shown(tmp_path):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -60,6 +61,7 @@ class LeftHalf(Model):
     """A model that detects one object, the left half of the image."""
 
     size_divisor, device, head = 1, torch.device("cpu"), SimpleNamespace(task="detection")
+    class_names: ClassVar = {}
 
     def __init__(self) -> None:
         torch.nn.Module.__init__(self)

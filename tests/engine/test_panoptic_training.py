@@ -65,7 +65,7 @@ def test_scores_of_the_run_of_eval_and_of_the_results_files_agree(finished, tmp_
     """docs/faults.md row 136. Law: to the last digit, for the segments and for both parts. By hand: the losses, and a
     row for each image."""
     scores = read_json(finished / "eval.json")
-    assert list(scores) == [*SCORES, "per_class", "step", "images"]
+    assert list(scores) == [*SCORES, "per_class", "objects", "step", "images"]
     assert list(scores["panoptic/panoptic"])[:4] == ["PQ", "SQ", "RQ", "PQ_things"]
     assert list(scores["per_class"]["panoptic/panoptic"]) == [*CLASS_NAMES, *STUFF_NAMES]
     assert list(scores["per_class"]["semantic/semantic"]) == [*STUFF_NAMES, "things"]

@@ -49,7 +49,7 @@ def test_labels_without_image_and_damaged_files(tmp_path):
     with pytest.raises(DataError, match=r"missing-image: .*b\.png"):
         open_labels(tmp_path, "labelme")
     write_text(tmp_path / "c.json", '{"shapes": [')
-    report = open_labels(tmp_path, "labelme", "skip").report.as_json()
+    report = open_labels(tmp_path, "labelme", "skip-any").report.as_json()
     assert report["totals"]["images"] == {"read": 3, "used": 1, "skipped": 2}
     assert set(report["skipped"]["images"]) == {"missing-image", "bad-json"}
 

@@ -204,7 +204,7 @@ def test_run_with_two_heads(shapes, tmp_path, capsys):
     assert main(["train", str(tmp_path / "config.json"), "--output", str(run), "--device", "cpu"]) == 0
     scores = json.loads((run / "eval.json").read_text())
     names = ["boxes/bbox", "boxes/segm", "boxes/boundary", "semantic/semantic"]
-    assert list(scores) == [*names, "per_class", "step", "images"]
+    assert list(scores) == [*names, "per_class", "objects", "step", "images"]
     assert [len(scores["per_class"][name]) for name in names] == [8, 8, 8, 9]
     steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(step[f"loss_{name}"] >= 0 for step in steps[:4] for name in ("boxes_mask", "semantic_semantic"))
