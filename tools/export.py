@@ -111,7 +111,8 @@ def command(model: str, out: Path, **values: Any) -> None:
     for name in values["imports"]:
         import_user_code(name)
     files = [] if values["verify"] is None else find_images(values["verify"])
-    export_model(model, out, read_config(values), like=values["like"], photos=files, say=click.echo)
+    config = read_config({**values, "check": not values["no_check"]})
+    export_model(model, out, config, like=values["like"], photos=files, say=click.echo)
     if values["annotations"] is not None:
         click.echo(compare_scores(model, out, files, values["annotations"], like=values["like"]))
     click.echo(f"wrote {out}")

@@ -5,12 +5,11 @@ import string
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ...data import Batch, Dataset, LoaderConfig, build_dataset, eval_loader, train_loader
 from ...data.types import Truth
-from ...inference import Picture, blend_masks, class_color, draw_boxes, draw_classes
+from ...inference import ColoredMask, Picture, blend_masks, class_color, draw_boxes, draw_classes
 from ...structures import Instances
 from ..config import ExperimentConfig
 from .page import encode_picture
@@ -90,5 +89,5 @@ def draw_truth(picture: Picture, truth: Truth, class_names: tuple[str, ...]) -> 
     masks = truth.fields.get("masks")
     if masks is not None:
         pairs = zip(masks.numpy().astype(bool), truth.labels.tolist(), strict=True)
-        picture = blend_masks(picture, ((np.ascontiguousarray(mask), class_color(label)) for mask, label in pairs))
+        picture = blend_masks(picture, (ColoredMask(mask, class_color(label)) for mask, label in pairs))
     return draw_boxes(picture, truth.boxes, truth.labels, class_names)
