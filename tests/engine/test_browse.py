@@ -9,6 +9,7 @@ import torch
 
 from vertebra.data import LoaderConfig, build_dataset, train_loader
 from vertebra.engine.doctor.browse import draw_truth, render_samples
+from vertebra.structures import Instances
 from vertebra.tools.cli import main
 
 from ..helpers.tiny import tiny_classifier, tiny_config
@@ -38,6 +39,15 @@ def test_samples_are_those_of_the_first_training_steps(shapes):
     for picture, image in zip(found, images, strict=False):
         assert picture.shape == image.shape
         assert np.quantile(np.abs(picture.astype(int) - image), 0.25) <= 12  # where no mask or line is drawn
+
+
+def test_masks_of_objects_are_drawn():
+    """By hand: the inside of a mask has another color than the rest of a gray image."""
+    masks = torch.zeros(1, 60, 60, dtype=torch.bool)
+    masks[0, 20:40, 20:40] = True
+    truth = Instances(torch.tensor([[20.0, 20.0, 40.0, 40.0]]), torch.tensor([0]), masks=masks)
+    picture = draw_truth(np.full((60, 60, 3), 128, np.uint8), truth, ("cat",))
+    assert (picture[30, 30] != 128).any() and (picture[55, 5] == 128).all()
 
 
 def test_class_maps_and_the_class_of_an_image_are_shown(tmp_path):
