@@ -1,6 +1,7 @@
 """The web server: the same predictions as in Python, limits, broken requests, and many clients at once."""
 
 import asyncio
+import contextlib
 import http.client
 import io
 import json
@@ -52,9 +53,9 @@ def run(tmp_path_factory) -> Path:
     return output
 
 
-@pytest.fixture(scope="module")
-def server(run) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """Return the port of a server in another process, with small limits, and the process."""
+@contextlib.contextmanager
+def start_server(run: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Start a server with small limits in another process; yield its port and the process."""
     options = ["--port", "0", "--max-megabytes", "1", "--max-megapixels", "1", "--batch-size", "4", "--score", "0"]
     program = "import sys; from vertebra.tools.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", program, "serve", str(run), "--device", "cpu", *options]
@@ -64,6 +65,13 @@ def server(run) -> Iterator[tuple[int, subprocess.Popen[str]]]:
         assert address is not None
         yield int(address[1]), process
         process.kill()
+
+
+@pytest.fixture(scope="module")
+def server(run) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Return the port of a server and its process."""
+    with start_server(run) as started:
+        yield started
 
 
 def ask(port: int, body: bytes | None, query: str = "", path: str = "/predict", **headers: str) -> tuple[int, bytes]:
@@ -189,12 +197,13 @@ def test_port_in_use_is_one_line(server, run, capsys):
     assert "error: usage: cannot listen on 127.0.0.1:" in capsys.readouterr().err
 
 
-def test_interrupt_ends_the_server(server):
-    """By hand: Ctrl-C ends it with the code 130. It is the last test that uses the server."""
-    port, process = server
-    assert ask(port, GOOD)[0] == 200
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+def test_interrupt_ends_the_server(run):
+    """By hand: Ctrl-C ends it with the code 130, or with 0 if the tests run in the background of a shell that lets its
+    processes ignore Ctrl-C."""
+    with start_server(run) as (port, process):
+        assert ask(port, GOOD)[0] == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) in (130, 0)
 
 
 def test_waiting_images_form_batches():

@@ -1,4 +1,4 @@
-"""A new kind of prediction in a user's file: README's head that counts objects, with its task and its metric.
+"""A new kind of prediction in a user's file: the head of docs/extending.md that counts objects, its task and its metric.
 
 The tools train it, resume it, evaluate it, score its results file and predict with it, in processes that import only
 what the command line names.
@@ -19,7 +19,7 @@ from vertebra.tools.cli import main
 
 from ..helpers.runs import equal_tensors, eval_scores, newest_weights, read_metrics, read_scores
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 
 CONFIG = """
 from count import CountConfig
@@ -63,9 +63,9 @@ CONFIG = ExperimentConfig(
 
 @pytest.fixture(scope="module")
 def project(shapes, tmp_path_factory) -> Path:
-    """Return a user's folder: README's ``count.py``, a config that imports it, and a finished run."""
+    """Return a user's folder: the page's ``count.py``, a config that imports it, and a finished run."""
     folder = tmp_path_factory.mktemp("project")
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     (block,) = (block for block in blocks if "class CountHead" in block)
     (folder / "count.py").write_text(block.partition("\n\nbase = ")[0] + "\n")
     (folder / "config.py").write_text(CONFIG.replace("{shapes}", str(shapes)))
