@@ -129,6 +129,7 @@ def test_panoptic_run_resumes_exactly(finished, scenes, tmp_path):
     assert equal_tensors(newest_weights(tmp_path / "run"), newest_weights(finished))
 
 
+@pytest.mark.slow
 def test_panoptic_losses_do_not_depend_on_the_world_size(scenes, tmp_path):
     """Law: losses, gradient norms and weights of two processes are those of one up to rounding."""
     # AdamW would scale up what rounding leaves of gradients that are zero.

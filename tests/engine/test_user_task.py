@@ -1,4 +1,4 @@
-"""A new kind of prediction in a user's file: the head of docs/extending.md that counts objects, its task and its metric.
+"""A new kind of prediction in a user's file: the head of docs/extending.md that counts, its task and its metric.
 
 The tools train it, resume it, evaluate it, score its results file and predict with it, in processes that import only
 what the command line names.

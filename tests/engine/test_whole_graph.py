@@ -84,6 +84,7 @@ def compile_whole(name: str, backend: str, count: int) -> None:
     assert done.stdout.split("\n")[0] == "one graph", done.stderr
 
 
+@pytest.mark.slow
 def test_whole_mask_rcnn_is_one_graph():
     """Law: nothing breaks the graph of the loss or of prediction, and batches of new sizes are not compiled again."""
     compile_whole("mask", "eager", 3)
