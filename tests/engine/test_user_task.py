@@ -61,7 +61,7 @@ CONFIG = ExperimentConfig(
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # a process can import the user's file once
 def project(shapes, tmp_path_factory) -> Path:
     """Return a user's folder: the page's ``count.py``, a config that imports it, and a finished run."""
     folder = tmp_path_factory.mktemp("project")
