@@ -169,7 +169,7 @@ def _find_pairs(path: Path, image_ids: Sequence[str], report: DataReport) -> lis
     """Read a file of pairs, and replace the names of its images by their image ids.
 
     Raises DataError for a pair with a missing image, or with one that several files have with different suffixes.
-    Under the policy "skip", leaves the pair out and counts it.
+    Under the other policies than "error", leaves the pair out and counts it.
     """
     ids_of_name = defaultdict(list)
     for image_id in image_ids:
@@ -182,7 +182,7 @@ def _find_pairs(path: Path, image_ids: Sequence[str], report: DataReport) -> lis
         if not missing and not ambiguous:
             (first,), (second,) = found.values()
             pairs.append(replace(pair, first=first, second=second))
-        elif report.policy == "skip":
+        elif report.policy != "error":
             report.note("pair-without-image" if missing else "ambiguous-pair", (missing or ambiguous)[0])
         elif not missing:
             files = " and ".join(found[ambiguous[0]])

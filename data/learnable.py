@@ -11,7 +11,7 @@ CURES = {
     "other-class": "name the classes of the file in class_names, or leave it out",
     "outside-box": "boxes are x, y, width, height in pixels of their image: correct them",
 }
-"""What to do if most objects are left out for a reason, by its name in the report."""
+"""Instructions for the user if no object is left to train on, by the commonest case of the report."""
 
 
 def require_objects(dataset: Dataset) -> None:

@@ -44,9 +44,9 @@ class MaskFolderConfig(ImageFilesConfig):
     ignored: tuple[MaskValue, ...] = (255,)
     """Values that are ignored in training and evaluation; a value that is also in ``values`` is a class."""
     others: Literal["error", "ignore"] = "error"
-    """What a value is that is in neither table: bad data, or ignored."""
+    """Treatment of mask values that are neither in ``values`` nor in ``ignored``: bad data, or ignored pixels."""
     other_size: Literal["error", "resize"] = "error"
-    """What happens to a mask of another size than its image: it is bad data, or resized by nearest neighbor."""
+    """Treatment of masks of another size than their image: bad data, or resized to it by nearest neighbor."""
     mask_name: str = "{stem}.png"
     """The file name of the mask of an image, such as ``{stem}_mask.png``; subfolders are the same."""
     subset: int | None = Field(default=None, gt=0)

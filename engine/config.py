@@ -32,7 +32,8 @@ class SplitConfig(Config):
 
     dataset: Annotated[DatasetConfig, *DATASETS.field()]
     bad_data: Policy = "error"
-    """The policy for invalid images and annotations: ``error`` stops at the first, ``skip`` skips and counts them."""
+    """The policy for invalid images and annotations: ``error`` stops, ``skip`` skips and counts them, but stops if most
+    are invalid, and ``skip-any`` skips any number."""
     transform: Annotated[TransformConfig, *TRANSFORMS.field()] = ResizeConfig()
     mix: Annotated[PartConfig, *MIXES.field()] | None = None
     """How several transformed images are combined into one sample, such as mosaic; training split only."""

@@ -90,9 +90,9 @@ class LabelOrigin:
     places: list[Place] = field(default_factory=list)
     """The place of each entry of ``annotations``."""
     problems: dict[int, DataError] = field(default_factory=dict)
-    """By row of ``annotations``: why the object cannot be used."""
+    """Errors about objects that cannot be used, by their row in ``annotations``."""
     image_problems: dict[int, DataError] = field(default_factory=dict)
-    """By row of ``images``: why the image or its annotations cannot be used."""
+    """Errors about images that cannot be used, or whose annotations cannot, by their row in ``images``."""
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """(case, place) of each object that is left out because it is neither a box nor a mask."""
     notes: list[tuple[str, str]] = field(default_factory=list)

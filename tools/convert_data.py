@@ -1,11 +1,16 @@
 """Convert data sets between the formats of annotations."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vertebra.tools.cli import CONTEXT, run_command
-from vertebra.tools.options import data_format_option
+from vertebra.tools.options import BAD_DATA, BAD_DATA_HELP, data_format_option
+
+if TYPE_CHECKING:
+    from vertebra.data import Policy
+    from vertebra.data.conversion import Target
 
 
 @click.command(
@@ -25,12 +30,18 @@ from vertebra.tools.options import data_format_option
 @click.option("--link", is_flag=True, help="Link the images instead of copying them, on the same disk.")
 @click.option(
     "--bad-data",
-    type=click.Choice(("error", "skip")),
+    type=click.Choice(BAD_DATA),
     default="error",
-    help="What to do with invalid images and annotations: stop at the first, or skip and count them.",
+    help=BAD_DATA_HELP,
 )
 def command(
-    source: Path, out: Path, target: str, images: Path | None, data_format: str | None, link: bool, bad_data: str
+    source: Path,
+    out: Path,
+    target: "Target",
+    images: Path | None,
+    data_format: str | None,
+    link: bool,
+    bad_data: "Policy",
 ) -> None:
     """Convert the boxes, masks and keypoints of a data set, and say what the other format cannot hold.
 
@@ -39,7 +50,7 @@ def command(
     from vertebra.data import DataPath, convert_data
 
     data = DataPath(source, "detection", images, data_format)
-    for line in convert_data(data, out, target, link=link, bad_data=bad_data):  # type: ignore[arg-type]
+    for line in convert_data(data, out, target, link=link, bad_data=bad_data):
         click.echo(line)
 
 

@@ -96,12 +96,13 @@ import_option: Decorator = click.option(
     help="First import this module or Python file, which defines custom parts; can be repeated.",
 )
 
+BAD_DATA = ("error", "skip", "skip-any")
+BAD_DATA_HELP = (
+    "What to do with invalid images and annotations: stop, skip and count them (an error if most are invalid), or skip "
+    "any number."
+)
 bad_data_option: Decorator = click.option(
-    "--bad-data",
-    type=click.Choice(("error", "skip", "skip-any")),
-    show_default="as in the config",
-    help="What to do with invalid images and annotations: stop, skip and count them (an error if most are invalid), or "
-    "skip any number.",
+    "--bad-data", type=click.Choice(BAD_DATA), show_default="as in the config", help=BAD_DATA_HELP
 )
 
 

@@ -32,7 +32,7 @@ _FIXES = {
     "no-mask": "add it, or for boxes alone set masks=false and leave out the head's mask branch",
     "duplicate-annotation-id": "give every annotation an id of its own, or pass --bad-data=skip to ignore the ids",
 }
-"""What to do about an annotation, by case."""
+"""Instructions for the user about an unusable annotation, by case; for other cases it is to correct it."""
 _IRREGULAR = CocoAnnotation(image_id=0, category_id=0)
 """Placeholder for a row whose fields do not have the expected types, until it is read on its own."""
 _NO_BOX = (np.nan,) * 4

@@ -2,6 +2,7 @@
 
 import functools
 import os
+from abc import abstractmethod
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -56,13 +57,13 @@ class ObjectsConfig(ImageFilesConfig):
         """Return ``class_names``; raise UsageError if it is None."""
         return self.class_names if self.class_names is not None else super().classes()
 
+    @abstractmethod
     def source(self) -> AnnotationSource:
         """Return the files with the annotations."""
-        raise NotImplementedError
 
+    @abstractmethod
     def image_folder(self) -> Path:
         """Return the folder to which the file names of the images refer."""
-        raise NotImplementedError
 
 
 class CocoConfig(ObjectsConfig):
@@ -77,7 +78,7 @@ class CocoConfig(ObjectsConfig):
 
     def source(self) -> AnnotationSource:
         if self.more_annotations:
-            return CocoFilesSource((self.annotations, *self.more_annotations))
+            return CocoFilesSource(self.annotations, self.more_annotations)
         return CocoSource(self.annotations)
 
     def image_folder(self) -> Path:

@@ -4,6 +4,7 @@ Conventions that differ between codebases are fields of the config. The defaults
 scripts, whose published models are evaluated on COCO val2017 with the classes of PASCAL VOC.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -60,9 +61,9 @@ class ObjectsSemanticConfig(ImageFilesConfig):
         """Return the class names for ``categories="voc"``; raise UsageError if they are known only from the file."""
         return (BACKGROUND, *VOC_CLASSES) if self.categories == "voc" else super().classes()
 
+    @abstractmethod
     def objects(self) -> ObjectsConfig:
         """Return the config of the data set of objects."""
-        raise NotImplementedError
 
 
 class CocoSemanticConfig(ObjectsSemanticConfig):

@@ -74,11 +74,13 @@ class CocoSource(AnnotationSource):
 class CocoFilesSource(AnnotationSource):
     """Several COCO files that are read as one."""
 
-    paths: tuple[Path, ...]
+    path: Path
+    more: tuple[Path, ...]
 
     @property
-    def path(self) -> Path:  # type: ignore[override]
-        return self.paths[0]
+    def paths(self) -> tuple[Path, ...]:
+        """All files, the first of which messages name."""
+        return self.path, *self.more
 
     def fingerprint(self) -> str:
         return hashlib.sha256("".join(map(digest_file, self.paths)).encode()).hexdigest()

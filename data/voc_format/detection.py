@@ -30,10 +30,10 @@ class VocConfig(VocFolderConfig):
     annotations: str = "Annotations"
     """The folder of the annotation files below the root; ``.`` is the root itself."""
     corners: VocCorners = "inclusive"
-    """What the corners of boxes mean. ``inclusive``: pixels are counted from 1 and a box includes its last row and
-    column, as in VOC's development kit and detectron2. ``continuous``: coordinates from 0, as labelImg, LabelMe, CVAT
-    and Datumaro write them. ``shifted``: continuous coordinates plus 1, as MMDetection 3 reads them and earlier
-    versions of supervision wrote them."""
+    """Convention of the corners of boxes in the files. ``inclusive``: pixels are counted from 1 and a box includes its
+    last row and column, as in VOC's development kit and detectron2. ``continuous``: coordinates from 0, as labelImg,
+    LabelMe, CVAT and Datumaro write them. ``shifted``: continuous coordinates plus 1, as MMDetection 3 reads them and
+    earlier versions of supervision wrote them."""
     use_difficult: bool = False
     """Use difficult objects for training; otherwise they are ignore regions. VOC's metrics never count them."""
     min_box: float = Field(default=1.0, ge=0)

@@ -26,7 +26,7 @@ class Example:
     box: tuple[float, float, float, float] | None = None
     """xyxy in original pixels; None if the finding is about the whole image."""
     text: str = ""
-    """What is special about this example, such as the file that it is a copy of."""
+    """Further facts about this example, such as the file that it is a copy of."""
 
     def describe(self) -> str:
         """Describe the example in one line."""
@@ -49,9 +49,9 @@ class Finding:
     split: str
     """The name of the split; of a finding about several, their names joined by `` and ``."""
     what: str
-    """What was found, as a phrase that follows the numbers: ``objects are annotated twice``."""
+    """Description of the finding, as a phrase that follows its count: ``objects are annotated twice``."""
     fix: str
-    """What to do about it."""
+    """Instruction for the user that resolves the finding: ``delete one of the two``."""
     count: int = 1
     total: int | None = None
     """The number of items that were looked at, of which ``count`` have the fault; None if it has no meaning."""

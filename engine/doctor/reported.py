@@ -55,7 +55,7 @@ DESCRIPTIONS: dict[str, Description] = {
     "few-pixels": Description("note", "images have fewer pixels of objects than min_pixels", "none needed"),
     "not-in-every-part": Description("note", "images are not in every part of the joint data set", "annotate them"),
 }
-"""What to say about a case that is not an error; others are described by the error that leaves them out."""
+"""Severity, description and instruction of each case of a data report that has no error of its own to describe it."""
 CONSEQUENCES = ("on-skipped-image", "other-part", "class-without-objects")
 """Cases that follow from others, or that a check describes with more facts."""
 

@@ -31,7 +31,7 @@ class Split:
     config: DatasetConfig | None = None
     """The config that the data set was opened from; None if only the data set is known."""
     masked: Dataset | None = None
-    """The same split opened with masks, if its files have masks and the data set was opened without them."""
+    """The data set of this split opened with masks, if its files have masks and ``dataset`` was opened without them."""
 
     @functools.cached_property
     def pairs(self) -> Int64[ndarray, "p 2"] | None:

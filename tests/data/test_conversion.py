@@ -15,6 +15,7 @@ from vertebra.structures import UsageError
 from vertebra.tools.cli import main
 
 from ..helpers.labeled_images import HEIGHT, WIDTH, write_images, write_text
+from ..helpers.tiny_coco_file import tiny_content, write_tiny
 
 TARGETS = ("coco", "voc", "yolo")
 
@@ -203,6 +204,17 @@ def test_convert_data_command(tmp_path, capsys):
     assert image.stat().st_ino == (source / "images" / "val1.png").stat().st_ino
     assert main(["convert-data", str(tmp_path / "gone"), str(tmp_path / "x"), "--to", "coco"]) == 2
     assert "there is no such file or folder" in capsys.readouterr().err
+
+
+def test_most_data_is_left_out_only_if_that_is_asked_for(tmp_path, capsys):
+    """docs/faults.md row 176. By hand: four of six boxes are inverted; the message names the option that goes on."""
+    content = tiny_content()
+    for annotation in content["annotations"][:4]:
+        annotation["bbox"] = [1, 2, -3, 4]
+    config = write_tiny(tmp_path / "data", content)
+    command = ["convert-data", str(config.annotations), str(tmp_path / "out"), "--to", "coco", "--bad-data"]
+    assert main([*command, "skip"]) == 3 and "or pass --bad-data=skip-any" in capsys.readouterr().err
+    assert main([*command, "skip-any"]) == 0
 
 
 def test_exif_rotation_of_images_is_kept(tmp_path):

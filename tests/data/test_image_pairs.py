@@ -66,9 +66,10 @@ def test_pair_with_a_missing_image_is_an_error_or_skipped_and_counted(fault, tmp
             f"missing-image: {tmp_path / 'pairs.txt'}: image_id=Ann/Ann_0009: line 5 names an image that is not in the "
             "data set: correct the line, or add the image"
         )
-    dataset = open_people(root, "skip")
-    assert len(dataset.pairs) == 3
-    assert dataset.report.as_json()["noted"]["pair-without-image"] == {"count": 1, "ids": ["Ann/Ann_0009"]}
+    for policy in ("skip", "skip-any"):
+        dataset = open_people(root, policy)
+        assert len(dataset.pairs) == 3
+        assert dataset.report.as_json()["noted"]["pair-without-image"] == {"count": 1, "ids": ["Ann/Ann_0009"]}
 
 
 def test_pair_of_an_image_in_two_files_is_an_error_or_skipped_and_counted(tmp_path):

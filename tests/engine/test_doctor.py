@@ -28,14 +28,6 @@ from ..helpers.tiny import tiny_config
 from .test_doctor_fix import HEIGHT, WIDTH, add, change, make_content, write_images, write_source
 
 
-class SimpleModel(nn.Module):
-    """A model of a backbone and a neck that are single layers."""
-
-    def __init__(self, backbone: nn.Module, neck: nn.Module) -> None:
-        super().__init__()
-        self.backbone, self.neck = backbone, neck
-
-
 def cases(diagnosis: Diagnosis) -> dict[str, Finding]:
     """Return the findings by case, without those about the small objects of the tiny images."""
     return {finding.case: finding for finding in diagnosis.findings if finding.case != "small-objects"}
@@ -258,8 +250,8 @@ def test_splits_that_data_list_are_examined(tmp_path, shapes):
 def test_cost_of_a_model_is_counted_from_its_shapes():
     """By hand: a convolution of 3 to 8 channels on 32 x 32 pixels, which keeps its input, and a ReLU its output."""
     with torch.device("meta"):
-        model = SimpleModel(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
-    cost = measure_cost(model, (32, 32))
+        model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+    cost = measure_cost(model, model, (32, 32))
     assert cost.operations == 2 * 3 * 3 * 3 * 8 * 32 * 32
     assert cost.saved_bytes == 4 * (3 + 8) * 32 * 32
     assert cost.parameters == 8 * (3 * 3 * 3 + 1)

@@ -1,7 +1,8 @@
 """An estimate of the memory and the time of a training, from the shapes of its tensors alone."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +36,10 @@ class TrainingCost:
     """The number of weights of the whole model."""
 
 
-def measure_cost(model: nn.Module, size: tuple[int, int]) -> TrainingCost:
+def measure_cost(model: nn.Module, trunk: Callable[[Tensor], Any], size: tuple[int, int]) -> TrainingCost:
     """Return the cost of training a model on images of ``size`` (height, width); its tensors need no memory.
+
+    ``trunk`` computes the feature maps of images, by the model's backbone and neck.
 
     The model must be on torch's meta device, which computes shapes only.
     """
@@ -51,7 +54,7 @@ def measure_cost(model: nn.Module, size: tuple[int, int]) -> TrainingCost:
     counter = FlopCounterMode(display=False)
     pixels = torch.zeros(1, 3, *size, device="meta")
     with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.neck(model.backbone(pixels))  # type: ignore[operator]  # parts of a Model
+        trunk(pixels)
     return TrainingCost(
         counter.get_total_flops(),
         sum(tensor.untyped_storage().nbytes() for tensor in saved.values()),
@@ -68,8 +71,10 @@ def estimate_training(data: ExaminedData) -> Iterable[Finding]:
     try:
         with torch.device("meta"):
             model = build_model(experiment.model, {train.dataset.task: train.class_names})
-        cost = measure_cost(model.train(), size)
-    except (NotImplementedError, RuntimeError):  # a part that reads values, which the meta device does not have
+        cost = measure_cost(model.train(), lambda pixels: model.neck(model.backbone(pixels)), size)
+    except (NotImplementedError, RuntimeError) as error:  # a part that reads values, which the meta device lacks
+        what = f"the cost of the training cannot be estimated from shapes alone: {error}".splitlines()[0]
+        yield Finding("cost-not-estimated", "note", "train", what, "none needed")
         return
     recipe = experiment.recipe
     images = recipe.batch_size * recipe.schedule.steps
